@@ -1,0 +1,119 @@
+"""Everything that venvflow raises on purpose, each with its exit code.
+
+Tree::
+
+    VenvflowError
+      UsageError            2   wrong words on the command line
+        ConfigError         2   the config file; carries all problems at once
+      EnvironmentFailure    3   space, permission, I/O, network, a missing interpreter
+        StoreFormatError    3   the store was written by another format
+      BuildFailed           4   the builder ended with an error
+      LockTimeout           5   somebody else holds a lock for too long
+      Refused               6   acting would not be safe
+
+A miss is a value, not an error: see :class:`venvflow.model.Outcome`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+
+def shown(path: str | bytes | os.PathLike[str]) -> str:
+    """Return *path* as one printable line, whatever bytes it is made of."""
+    text = os.fsdecode(path)
+    raw = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in raw)
+
+
+class VenvflowError(Exception):
+    """Base of all expected failures: one message in four parts.
+
+    *what* failed, *where* (a venv, a path), what *state* things are in, and *hint*: what to do next.
+    Empty parts are left out of the text.
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, what: str, *, where: str = "", state: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.state = state
+        self.hint = hint
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return " ".join(_sentence(part) for part in (head, self.state, self.hint) if part)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # doit's process mode sends exceptions between processes; keyword arguments need help there.
+        return (_rebuild, (type(self), self.what, dict(self.__dict__)))
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?", ":")) or "\n" in text else text + "."
+
+
+def _rebuild(kind: type[VenvflowError], what: str, attributes: dict[str, object]) -> VenvflowError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, what)
+    error.__dict__.update(attributes)
+    return error
+
+
+class UsageError(VenvflowError):
+    """The command line asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """The config file is wrong; *problems* lists every one of them as ``file:line: text``."""
+
+    def __init__(self, problems: list[str]) -> None:
+        count = len(problems)
+        super().__init__(f"{count} problem{'s' if count > 1 else ''} in the config:\n" + "\n".join(problems))
+        self.problems = problems
+
+
+class EnvironmentFailure(VenvflowError):
+    """Space, permission, I/O, the network, or a program that is not there."""
+
+    exit_code = 3
+
+
+class StoreFormatError(EnvironmentFailure):
+    """The store was written by a venvflow with another on-disk format."""
+
+
+class BuildFailed(VenvflowError):
+    """The builder ended with an error; *log* is the path of its whole output."""
+
+    exit_code = 4
+
+    def __init__(
+        self, what: str, *, where: str = "", state: str = "", hint: str = "", log: str = "", tail: str = ""
+    ) -> None:
+        super().__init__(what, where=where, state=state, hint=hint)
+        self.log = log
+        self.tail = tail
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.tail:
+            text += "\n" + "\n".join("  | " + line for line in self.tail.splitlines())
+        return f"{text}\n  whole log: {self.log}" if self.log else text
+
+
+class LockTimeout(VenvflowError):
+    """Another process holds a lock for longer than we may wait."""
+
+    exit_code = 5
+
+
+class Refused(VenvflowError):
+    """venvflow could do this, but something that is not its own might be lost."""
+
+    exit_code = 6

@@ -1,0 +1,238 @@
+"""The words of venvflow, as frozen records.
+
+Everything else imports this module; it imports nothing of ours. The terms are those of DESIGN.md.
+Paths inside a venv are POSIX text relative to the venv's root; bytes that are not UTF-8 are kept as
+surrogate escapes (``os.fsdecode``), so every name that a file system can hold has exactly one spelling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+CONSTANT_MTIME = 315_532_800
+"""Modification time of every object, in seconds: 1980-01-01 UTC, the earliest that a zip can hold."""
+
+FORMAT = 1
+"""Version of keys, trees, snapshots and store layout. Another number never matches."""
+
+LinkMode = Literal["reflink", "hardlink", "copy", "symlink"]
+BytecodePolicy = Literal["canonical", "keep", "none"]
+Durability = Literal["full", "none"]
+VerifyMode = Literal["changed", "full"]
+
+# --------------------------------------------------------------------------- what the config says
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """``store:`` of the config. *path* is absolute; *min_size* is in bytes."""
+
+    path: str
+    link: tuple[LinkMode, ...] = ("reflink", "hardlink", "copy")
+    min_size: int = 1
+    verify: VerifyMode = "changed"
+    adopt: bool = True
+    durability: Durability = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class TrimPolicy:
+    """``trim:`` of the config. Sizes in bytes, ages in seconds, ``None`` for no limit."""
+
+    keep: int | None = 25
+    keep_per_venv: int = 2
+    max_age: int | None = None
+    max_size: int | None = None
+    min_free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackOptions:
+    """``pack:`` of a venv. *output* is an absolute directory."""
+
+    output: str
+    format: str = "tar.zst"
+    level: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class VenvSpec:
+    """One venv as the config asks for it, with all defaults filled in.
+
+    *path* is absolute and normalised, but not resolved: a symlink there is found when it is used.
+    *locks* and *key_files* are absolute paths in the order of the config, globs expanded.
+    *python* is a version (``3.12``), a path, or empty for the Python that runs venvflow.
+    *build* is the name of a builder or a tuple of commands, each a tuple of words.
+    """
+
+    name: str
+    path: str
+    locks: tuple[str, ...]
+    python: str = ""
+    build: str | tuple[tuple[str, ...], ...] = "auto"
+    key_files: tuple[str, ...] = ()
+    key_env: tuple[str, ...] = ()
+    bytecode: BytecodePolicy = "canonical"
+    exclude: tuple[str, ...] = ()
+    restore: bool = True
+    link: tuple[LinkMode, ...] = ("reflink", "hardlink", "copy")
+    min_size: int = 1
+    pack: PackOptions | None = None
+    check: tuple[str, ...] = ()
+    pin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole config file. *root* is the project root, *file* the file itself, both absolute."""
+
+    file: str
+    root: str
+    store: StoreConfig
+    trim: TrimPolicy
+    venvs: dict[str, VenvSpec]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def state_dir(self) -> str:
+        """Return the directory in which this project's tasks keep what they tell each other."""
+        return f"{self.root}/.venvflow"
+
+
+# --------------------------------------------------------------------------- interpreters and keys
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A base interpreter and what it says of itself.
+
+    *executable* is the real path of the interpreter outside any venv, *home* its directory.
+    *version* is the full version (``3.12.4``, ``3.14.0rc1``), *abi* its SOABI with ``debug`` and
+    ``freethreaded`` marks, *platform* operating system, architecture and libc with its version.
+    *cache_tag* and *magic* name the bytecode that it reads.
+    """
+
+    executable: str
+    home: str
+    implementation: str
+    version: str
+    abi: str
+    platform: str
+    cache_tag: str
+    magic: str
+
+    @property
+    def minor(self) -> str:
+        """Return major and minor version, as in ``lib/python3.12``."""
+        return ".".join(self.version.split(".")[:2])
+
+    @property
+    def bytecode_id(self) -> str:
+        """Return what decides whether two interpreters write the same bytecode."""
+        return f"{self.cache_tag}-{self.magic}-{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Hash of everything that decides a venv's content, with the named parts that it was made of."""
+
+    digest: str
+    parts: dict[str, str]
+
+
+# --------------------------------------------------------------------------- what is in a venv
+
+
+class Slot(NamedTuple):
+    """A place in a template where something local is filled in.
+
+    *offset* counts bytes of the template. *kind* says what goes there and *form* how it is written;
+    *argument* is what some kinds need besides (the path below the venv of a shebang's interpreter,
+    the path of the file that a RECORD line describes). See :mod:`venvflow.relocate`.
+    """
+
+    offset: int
+    kind: str
+    form: str
+    argument: str = ""
+
+
+class Entry(NamedTuple):
+    """One path of a venv.
+
+    *kind* is ``file`` (content is the object *digest*), ``template`` (content is the object *digest*
+    with *slots* filled in), ``link`` (*target*, also with *slots*) or ``dir`` (an empty directory).
+    *size* is in bytes: of the content, or of the template.
+    """
+
+    path: str
+    kind: Literal["file", "template", "link", "dir"]
+    digest: str = ""
+    executable: bool = False
+    size: int = 0
+    target: str = ""
+    slots: tuple[Slot, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The manifest of one installed unit: *entries* sorted by path, named by *digest*.
+
+    A distribution has a *version*; the rest of a venv is grouped by directory and has none.
+    """
+
+    digest: str
+    name: str
+    version: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything in a venv: its trees in order of name, no path twice.
+
+    *bound*: some entry refers to the project itself (editable or local-path installs).
+    """
+
+    trees: tuple[Tree, ...]
+    bound: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Key + trees + provenance: what ``store`` publishes and ``restore`` looks up.
+
+    *place* is the venv's path below the project root when the manifest is bound, else ``None``.
+    *trees* are digests. *created* is in seconds since 1970. *files* and *size* count regular files
+    and their bytes as they appear (not as they are shared).
+    """
+
+    id: str
+    key: Key
+    trees: tuple[str, ...]
+    place: str | None
+    venv: str
+    created: float
+    host: str
+    command: str
+    python: str
+    files: int
+    size: int
+
+
+# --------------------------------------------------------------------------- what steps answer
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step did, as values: the faces turn it into text.
+
+    *did* is one word for the result (``hit``, ``miss``, ``built``, ``kept``, ``stored`` …), *reason*
+    says why where that helps, *figures* holds counts, bytes and seconds by name.
+    """
+
+    did: str
+    reason: str = ""
+    figures: dict[str, int | float | str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
