@@ -1,0 +1,258 @@
+"""The canonical form of trees and snapshots: what they are named by, how they are written and read.
+
+A tree is grouped by directory, which makes it small and gives ``restore`` the directories in order::
+
+    {"entries": [["lib/python3.12/site-packages/six-1.17.0.dist-info",
+                  [["METADATA", "file", "<sha256>", 0, 1658], …]], …],
+     "format": 1, "name": "six", "version": "1.17.0"}
+
+as JSON with sorted keys, no spaces and ASCII only. Entries are sorted by directory, then by name, both
+as text. A row is ``[name, "file", digest, executable, size]``, the same with slots for a ``template``,
+``[name, "link", target, slots]`` or ``[name, "dir"]``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from venvflow.model import FORMAT, Entry, Key, Manifest, Slot, Snapshot, Tree
+
+SCAFFOLD = "(venv)"
+"""Name of the tree of what the venv itself brings: pyvenv.cfg, activation scripts, links to Python."""
+
+
+class Corrupt(ValueError):
+    """Bytes that are not a tree or a snapshot, or that may not be trusted; the text says why."""
+
+
+# --------------------------------------------------------------------------- trees
+
+
+def make_tree(name: str, version: str, entries: Iterable[Entry]) -> Tree:
+    """Return the tree of *entries*, sorted and named by the hash of its canonical form."""
+    ordered = tuple(sorted(entries, key=lambda entry: _split(entry.path)))
+    digest = hashlib.sha256(_canonical(name, version, ordered)).hexdigest()
+    return Tree(digest, name, version, ordered)
+
+
+def encode_tree(tree: Tree) -> bytes:
+    """Return the canonical form of *tree*; its SHA-256 is the tree's digest."""
+    return _canonical(tree.name, tree.version, tree.entries)
+
+
+def decode_tree(digest: str, data: bytes) -> Tree:
+    """Return the tree that *data* spells, after checking that it is the one called *digest*.
+
+    Raises :class:`Corrupt` when the hash, the format or any name in it is wrong: a path can never be
+    absolute, climb with ``..`` or contain a NUL.
+    """
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise Corrupt("its hash is not its name")
+    try:
+        document = json.loads(data)
+        if document["format"] != FORMAT:
+            raise Corrupt(f"its format is {document['format']!r}, this venvflow reads {FORMAT}")
+        entries = tuple(_decode_rows(document["entries"]))
+        return Tree(digest, document["name"], document["version"], entries)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise Corrupt(str(error)) from error
+
+
+def _split(path: str) -> tuple[str, str]:
+    directory, _, name = path.rpartition("/")
+    return directory, name
+
+
+def _canonical(name: str, version: str, entries: Sequence[Entry]) -> bytes:
+    grouped = [
+        [directory, [_row(entry) for entry in group]]
+        for directory, group in groupby(entries, key=lambda entry: _split(entry.path)[0])
+    ]
+    return _compact({"entries": grouped, "format": FORMAT, "name": name, "version": version})
+
+
+def _compact(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _row(entry: Entry) -> list[Any]:
+    name = _split(entry.path)[1]
+    if entry.kind == "dir":
+        return [name, "dir"]
+    if entry.kind == "link":
+        return [name, "link", entry.target, [list(slot) for slot in entry.slots]]
+    row = [name, entry.kind, entry.digest, int(entry.executable), entry.size]
+    return [*row, [list(slot) for slot in entry.slots]] if entry.kind == "template" else row
+
+
+def _decode_rows(groups: list[Any]) -> Iterator[Entry]:
+    previous = ("", "")
+    for directory, rows in groups:
+        _check_directory(directory)
+        prefix = f"{directory}/" if directory else ""
+        for row in rows:
+            name = row[0]
+            if not _is_plain_name(name):
+                raise Corrupt(f"unsafe name {name!r} in {directory!r}")
+            if (directory, name) <= previous:
+                raise Corrupt(f"{prefix + name!r} is out of order or there twice")
+            previous = (directory, name)
+            yield _decode_row(prefix + name, row)
+
+
+def _decode_row(path: str, row: list[Any]) -> Entry:
+    kind = row[1]
+    if kind == "file":
+        _check_digest(row[2])
+        return Entry(path, "file", row[2], bool(row[3]), row[4])
+    if kind == "template":
+        _check_digest(row[2])
+        return Entry(path, "template", row[2], bool(row[3]), row[4], "", _decode_slots(row[5]))
+    if kind == "link":
+        return Entry(path, "link", target=row[2], slots=_decode_slots(row[3]))
+    if kind == "dir":
+        return Entry(path, "dir")
+    raise Corrupt(f"unknown kind {kind!r} of {path!r}")
+
+
+def _decode_slots(rows: list[Any]) -> tuple[Slot, ...]:
+    return tuple(Slot(*row) for row in rows)
+
+
+def _is_plain_name(name: object) -> bool:
+    return isinstance(name, str) and name not in {"", ".", ".."} and "/" not in name and "\0" not in name
+
+
+def _check_directory(directory: object) -> None:
+    if not isinstance(directory, str) or not (
+        directory == "" or all(_is_plain_name(part) for part in directory.split("/"))
+    ):
+        raise Corrupt(f"unsafe directory {directory!r}")
+
+
+def _check_digest(digest: object) -> None:
+    if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise Corrupt(f"{digest!r} is not a SHA-256")
+
+
+# --------------------------------------------------------------------------- from entries to trees
+
+
+class Distribution(NamedTuple):
+    """An installed distribution: *paths* are what its RECORD lists, relative to the venv."""
+
+    name: str
+    version: str
+    paths: frozenset[str]
+
+
+def group(entries: Mapping[str, Entry], distributions: Iterable[Distribution]) -> tuple[Tree, ...]:
+    """Return *entries*, by path, as trees: one per distribution, the rest by directory.
+
+    A path that two RECORDs claim goes to the distribution whose name sorts first, so that the answer
+    depends on the venv alone. Bytecode belongs to the tree of its source. What no RECORD names is
+    grouped by the first name below ``site-packages``; everything else is scaffolding (:data:`SCAFFOLD`).
+    """
+    owner: dict[str, tuple[str, str]] = {}
+    for distribution in sorted(distributions, key=lambda d: (d.name, d.version)):
+        for path in distribution.paths:
+            owner.setdefault(path, (distribution.name, distribution.version))
+    parts: dict[tuple[str, str], list[Entry]] = {}
+    for path, entry in entries.items():
+        home = owner.get(path) or owner.get(source_of(path) or "") or _unowned(path)
+        parts.setdefault(home, []).append(entry)
+    return tuple(make_tree(name, version, parts[name, version]) for name, version in sorted(parts))
+
+
+def source_of(path: str) -> str | None:
+    """Return the source that the bytecode at *path* was compiled from, by its name (PEP 3147), or None."""
+    directory, name = _split(path)
+    parent, cache = _split(directory)
+    if cache != "__pycache__" or not name.endswith(".pyc"):
+        return None
+    stem, _, tag = name[: -len(".pyc")].rpartition(".")
+    if tag.startswith("opt-"):
+        stem = stem.rpartition(".")[0]
+    if not stem:
+        return None
+    return f"{parent}/{stem}.py" if parent else f"{stem}.py"
+
+
+def _unowned(path: str) -> tuple[str, str]:
+    _, found, below = path.partition("/site-packages/")
+    if not found:
+        return SCAFFOLD, ""
+    first = (source_of(below) or below).split("/", 1)[0]
+    return f"({first})", ""
+
+
+def entries_of(manifest: Manifest) -> dict[str, Entry]:
+    """Return all entries of *manifest* by path; raises :class:`Corrupt` if two trees claim one path."""
+    entries: dict[str, Entry] = {}
+    for tree in manifest.trees:
+        for entry in tree.entries:
+            if entry.path in entries:
+                raise Corrupt(f"{entry.path!r} is in two trees")
+            entries[entry.path] = entry
+    return entries
+
+
+def first_difference(one: Manifest, other: Manifest) -> str:
+    """Return the first path, in order, at which two manifests differ, or an empty string."""
+    if [tree.digest for tree in one.trees] == [tree.digest for tree in other.trees]:
+        return ""
+    left, right = entries_of(one), entries_of(other)
+    return min((path for path in left.keys() | right.keys() if left.get(path) != right.get(path)), default="")
+
+
+# --------------------------------------------------------------------------- snapshots
+
+
+def snapshot_id(key: str, place: str | None) -> str:
+    """Return the name of the snapshot for a key digest: the key itself, unless it is bound to a *place*."""
+    if place is None:
+        return key
+    return hashlib.sha256(f"{key}\n{place}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """Return *snapshot* as JSON for people and machines; the last line is the hash of the rest."""
+    document = {
+        "format": FORMAT,
+        "id": snapshot.id,
+        "key": {"digest": snapshot.key.digest, "parts": snapshot.key.parts},
+        "trees": list(snapshot.trees),
+        "place": snapshot.place,
+        "venv": snapshot.venv,
+        "created": snapshot.created,
+        "host": snapshot.host,
+        "command": snapshot.command,
+        "python": snapshot.python,
+        "files": snapshot.files,
+        "size": snapshot.size,
+    }
+    body = json.dumps(document, sort_keys=True, indent=1).encode("ascii")
+    return body + b"\n" + hashlib.sha256(body).hexdigest().encode("ascii") + b"\n"
+
+
+def decode_snapshot(data: bytes) -> Snapshot:
+    """Return the snapshot that *data* spells; raises :class:`Corrupt` if a byte of it is not as written."""
+    body, _, check = data.rstrip(b"\n").rpartition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode("ascii") != check:
+        raise Corrupt("its checksum is wrong")
+    try:
+        document = json.loads(body)
+        if document["format"] != FORMAT:
+            raise Corrupt(f"its format is {document['format']!r}, this venvflow reads {FORMAT}")
+        key = Key(document["key"]["digest"], document["key"]["parts"])
+        trees = tuple(document["trees"])
+        for digest in trees:
+            _check_digest(digest)
+        words = ("id", "place", "venv", "created", "host", "command", "python", "files", "size")
+        return Snapshot(key=key, trees=trees, **{word: document[word] for word in words})
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt(str(error)) from error

@@ -1,0 +1,205 @@
+"""Reading a venv: what is there (:func:`walk`), and what is in it (:func:`read`).
+
+The walker works on directory descriptors and never follows a link, so a directory that is swapped for a
+symlink while we look cannot lead us out of the venv. Unlike ``os.walk`` it raises for a directory that
+it cannot read: what we did not see, we must not call gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, TypeVar
+
+from venvflow.errors import EnvironmentFailure, shown
+
+DEEPEST = 200
+"""Directories below directories that the walker enters: each one holds a file descriptor."""
+
+_CHUNK = 1 << 20
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Stamp(NamedTuple):
+    """What tells that a file is still the one that was read: a changed file changes one of these."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Found(NamedTuple):
+    """One path of a walk, relative to its root; *links* counts the names of the inode."""
+
+    path: str
+    kind: Literal["file", "link", "dir", "special"]
+    stamp: Stamp
+    mode: int
+    links: int
+    device: int
+
+    @property
+    def executable(self) -> bool:
+        """Return whether its owner may execute it: the one mode bit that is a file's content to us."""
+        return bool(self.mode & 0o100)
+
+
+# --------------------------------------------------------------------------- walking
+
+
+def open_directory(path: str | bytes, *, dir_fd: int | None = None) -> int:
+    """Return a descriptor of a directory; raises ``OSError`` if *path* is a symlink or no directory."""
+    return os.open(path, _OPEN_DIRECTORY, dir_fd=dir_fd)
+
+
+@contextmanager
+def directory(path: str, *, dir_fd: int | None = None) -> Iterator[int]:
+    """Open a directory for the length of a ``with`` block."""
+    fd = open_directory(path, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def walk(root: str, *, enter: Callable[[str], bool] = lambda _: True) -> list[Found]:
+    """Return everything below the directory *root*, directories before what is in them, sorted by name.
+
+    Directories for which *enter* is false are listed but not entered. Raises EnvironmentFailure for a
+    directory that cannot be read or lies deeper than :data:`DEEPEST`.
+    """
+    found: list[Found] = []
+    with _readable(root), directory(root) as fd:
+        _walk_into(fd, "", found, enter, 0)
+    return found
+
+
+def _walk_into(fd: int, prefix: str, found: list[Found], enter: Callable[[str], bool], depth: int) -> None:
+    if depth > DEEPEST:
+        raise OSError(errno.ENAMETOOLONG, f"directories are nested deeper than {DEEPEST}", prefix)
+    below: list[str] = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            item = _look(prefix + entry.name, entry.stat(follow_symlinks=False))
+            found.append(item)
+            if item.kind == "dir" and enter(item.path):
+                below.append(entry.name)
+    for name in sorted(below):
+        with directory(name, dir_fd=fd) as child:
+            _walk_into(child, f"{prefix}{name}/", found, enter, depth + 1)
+
+
+def look(path: str, *, dir_fd: int | None = None) -> Found:
+    """Return what is at *path* itself, not what a symlink there points at."""
+    return _look(os.fsdecode(path), os.stat(path, dir_fd=dir_fd, follow_symlinks=False))
+
+
+def _look(path: str, st: os.stat_result) -> Found:
+    stamp = Stamp(st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
+    return Found(path, _kind(st.st_mode), stamp, stat.S_IMODE(st.st_mode), st.st_nlink, st.st_dev)
+
+
+def _kind(mode: int) -> Literal["file", "link", "dir", "special"]:
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "dir"
+    return "link" if stat.S_ISLNK(mode) else "special"
+
+
+@contextmanager
+def _readable(root: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = os.path.join(root, os.fsdecode(error.filename)) if error.filename else root
+        raise EnvironmentFailure(
+            f"cannot read {shown(where)}: {error.strerror}",
+            state="Nothing was changed.",
+            hint="Mend its permissions, or delete the venv and run doit again.",
+        ) from error
+
+
+# --------------------------------------------------------------------------- reading
+
+
+class Content(NamedTuple):
+    """What reading a file gave: its SHA-256 in hex, its stamp, and its bytes if they were asked for."""
+
+    digest: str
+    stamp: Stamp
+    data: bytes
+
+
+class Changing(Exception):
+    """A file kept changing while it was read."""
+
+
+def read(path: str, *, dir_fd: int | None = None, keep: int = 0, attempts: int = 3) -> Content:
+    """Read the regular file at *path*: hash it, and keep its bytes if there are at most *keep*.
+
+    The stamp is taken before and after; if it moved, the file is read again, *attempts* times in all.
+    Raises :class:`Changing` then, and ``OSError`` when it is not a readable regular file.
+    """
+    for _ in range(attempts):
+        fd = os.open(path, _OPEN_FILE, dir_fd=dir_fd)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", path)
+            digest, data = _consume(fd, before.st_size, keep)
+            after = os.fstat(fd)
+        finally:
+            os.close(fd)
+        stamp = _look(path, after).stamp
+        if stamp == _look(path, before).stamp:
+            return Content(digest, stamp, data)
+    raise Changing(path)
+
+
+def _consume(fd: int, size: int, keep: int) -> tuple[str, bytes]:
+    """Return the digest of everything in *fd*, and its bytes when they are few; small files take one read."""
+    data = os.read(fd, min(size, _CHUNK) + 1)
+    hasher = hashlib.sha256(data)
+    kept = [data] if size <= keep else []
+    while data:
+        data = os.read(fd, _CHUNK)
+        hasher.update(data)
+        if kept:
+            kept.append(data)
+    return hasher.hexdigest(), b"".join(kept)
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T], *, chunk: int = 400, threads: int = 2) -> list[R]:
+    """Return ``[work(item) for item in items]``, in order, computed in a few threads.
+
+    Worth it for hashing and compressing, which release the interpreter lock; short system calls alone
+    only get slower. Small inputs are done at once.
+    """
+    if len(items) <= chunk:
+        return [work(item) for item in items]
+    parts = [items[start : start + chunk] for start in range(0, len(items), chunk)]
+    with ThreadPoolExecutor(threads) as pool:
+        return [result for part in pool.map(lambda part: [work(x) for x in part], parts) for result in part]
+
+
+def directories_of(paths: Iterable[str]) -> list[str]:
+    """Return every directory that *paths* lie in, parents before children, without the root."""
+    seen: set[str] = set()
+    for path in paths:
+        parent = os.path.dirname(path)
+        while parent and parent not in seen:
+            seen.add(parent)
+            parent = os.path.dirname(parent)
+    return sorted(seen)
