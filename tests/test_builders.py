@@ -1,0 +1,878 @@
+"""Choosing a builder, running it for real on wheels of our own, and what happens when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wheels import make_project, make_wheel, offline_environment, pylock, requirements, uv_lock
+
+from venvflow import builders, interpreters, processes
+from venvflow.builders import Built, Plan, Request, build, choose
+from venvflow.errors import BuildFailed, EnvironmentFailure, UsageError
+from venvflow.model import VenvSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+UV = shutil.which("uv", path=os.path.dirname(sys.executable)) or shutil.which("uv") or ""
+needs_uv = pytest.mark.skipif(not UV, reason="uv is not installed")
+UV_AND_PIP = [pytest.param("uv", marks=needs_uv), pytest.param("pip", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """Which programs there are is not remembered from one test to the next."""
+    builders._which.cache_clear()
+    yield
+    builders._which.cache_clear()
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
+    """Return a function that makes a machine on which only the named programs are installed."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere" / "python"))
+
+    def machine(*programs: str) -> dict[str, str]:
+        directory = tmp_path / "-".join(["bin", *programs])
+        directory.mkdir()
+        for name in programs:
+            (directory / name).write_text("#!/bin/false\n")
+            (directory / name).chmod(0o755)
+        return {"PATH": str(directory)}
+
+    return machine
+
+
+def spec_of(directory: Path, *locks: str, **more: object) -> VenvSpec:
+    """Return the spec of ``api`` with *locks* in *directory*; project files are put beside them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("pyproject.toml", "Pipfile"):
+        (directory / name).touch()
+    paths = tuple(str(directory / lock) for lock in locks)
+    return VenvSpec("api", str(directory / ".venv"), paths, **more)  # type: ignore[arg-type]
+
+
+class Project:
+    """A project with a wheelhouse, and one build in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.house = root / "house"
+        self.api = root / "services" / "api"
+        self.api.mkdir(parents=True)
+        self.staging = self.api / ".vf-1" / ".venv"
+        self.log = root / ".venvflow" / "api" / "build.log"
+        self.environ = {"PATH": SYSTEM_PATH, "HOME": str(root.parent), **offline_environment(self.house)}
+
+    def wheel(self, name: str = "demo", version: str = "1.0", **more: object) -> Path:
+        """Put a wheel into the wheelhouse."""
+        return make_wheel(self.house, name, version, **more)  # type: ignore[arg-type]
+
+    def request(self, *locks: Path, plan: Plan | None = None, **more: object) -> Request:
+        """Return the request to build ``api`` from *locks* at a fresh staging path."""
+        spec = VenvSpec("api", str(self.api / ".venv"), tuple(map(str, locks)), **more)  # type: ignore[arg-type]
+        self.staging.parent.mkdir(exist_ok=True)
+        python = interpreters.resolve("", root=str(self.root), environ=self.environ)
+        plan = plan or choose(spec, self.environ)
+        return Request(
+            spec, plan, str(self.root), str(self.staging), python, dict(self.environ), str(self.log)
+        )
+
+    def build(self, *locks: Path, **more: object) -> Built:
+        """Build ``api`` from *locks*."""
+        return build(self.request(*locks, **more))  # type: ignore[arg-type]
+
+    def commands(self, *commands: tuple[str, ...], **more: object) -> Built:
+        """Build ``api`` by *commands*."""
+        return self.build(build=commands, **more)
+
+    def python(self, code: str) -> str:
+        """Run *code* in the venv that was built and return what it prints."""
+        argv = [str(self.staging / "bin" / "python"), "-I", "-B", "-c", code]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+    def installed(self) -> set[str]:
+        """Return the distributions in the venv that was built, without pip's own."""
+        found = {path.name.split("-")[0] for path in self.staging.glob("lib/*/site-packages/*.dist-info")}
+        return found - {"pip", "setuptools"}
+
+    def bytecode(self) -> list[Path]:
+        """Return all compiled files in the venv."""
+        return list(self.staging.rglob("*.pyc"))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Return a project at a path with blanks and signs that a shell would take for its own."""
+    # No dollar sign: pip's scripts hand their interpreter's path to sh in double quotes.
+    return Project(tmp_path / "a b;touch PWNED & 'c")
+
+
+MAKE = ("{python}", "-I", "-B", "-m", "venv", "--without-pip", "{venv}")
+FOREIGN = """rm "$0"; printf '#!/bin/sh\\nexec %s "$@"' "$1" > "$0"; chmod +x "$0\""""
+
+
+# --------------------------------------------------------------------------- choosing
+
+
+@pytest.mark.parametrize(
+    ("lock", "installed", "name"),
+    [
+        ("uv.lock", ["uv"], "uv"),
+        ("poetry.lock", ["uv", "poetry"], "poetry"),
+        ("pdm.lock", ["uv", "pdm"], "pdm"),
+        ("Pipfile.lock", ["uv", "pipenv"], "pipenv"),
+        ("requirements.txt", ["uv"], "uv"),
+        ("requirements.txt", [], "pip"),
+        ("requirements-dev.lock", [], "pip"),
+        ("pylock.toml", ["uv"], "uv"),
+        ("pylock.api.toml", [], "pip"),
+    ],
+)
+def test_auto_goes_by_the_lock_file_and_by_what_is_installed(
+    tmp_path: Path, alone: Callable[..., dict[str, str]], lock: str, installed: list[str], name: str
+) -> None:
+    """Each kind of lock file has its tool; requirements go to uv where there is one, else to pip."""
+    assert choose(spec_of(tmp_path / "api", lock), alone(*installed)).name == name
+
+
+@pytest.mark.parametrize(
+    ("build_with", "locks", "message"),
+    [
+        ("auto", ["uv.lock", "requirements.txt"], "different kinds"),
+        ("auto", ["uv.lock", "sub/uv.lock"], "from one uv.lock, not from 2"),
+        ("auto", ["pylock.toml", "pylock.dev.toml"], "from one pylock.toml, not from 2"),
+        ("auto", ["environment.yml"], "no builder knows environment.yml"),
+        ("auto", ["pyproject.toml"], "no lock file"),
+        ("auto", [], "no lock file"),
+        ("pip", ["uv.lock"], "pip cannot install from uv.lock"),
+        ("poetry", ["requirements.txt"], "poetry cannot install from a requirements file"),
+        ("conda", ["requirements.txt"], "no builder 'conda'"),
+    ],
+)
+def test_nonsense_is_refused_with_a_hint(
+    tmp_path: Path, alone: Callable[..., dict[str, str]], build_with: str, locks: list[str], message: str
+) -> None:
+    """Lock files that cannot be combined, or not with that builder, are the user's error."""
+    spec = spec_of(tmp_path / "api", *locks, build=build_with)
+    with pytest.raises(UsageError, match=message) as caught:
+        choose(spec, alone("uv", "poetry"))
+    assert caught.value.where == "api"
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["uv", "poetry", "pdm", "pipenv"])
+def test_a_builder_that_is_missing_is_an_error_that_says_how_to_get_it(
+    tmp_path: Path, alone: Callable[..., dict[str, str]], name: str
+) -> None:
+    """The tool of a lock file is not replaced by another one in silence."""
+    lock = builders._KINDS[name][-1]
+    with pytest.raises(EnvironmentFailure, match=f"{name} is not installed.*[Ii]nstall") as caught:
+        choose(spec_of(tmp_path / "api", lock), alone())
+    assert caught.value.exit_code == 3
+
+
+def test_a_plan_is_the_same_in_every_checkout(tmp_path: Path, alone: Callable[..., dict[str, str]]) -> None:
+    """No path of this machine is in the commands, for they are a part of the key."""
+    environ = alone("uv", "poetry", "pdm", "pipenv")
+    for lock in ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "requirements.txt"):
+        here, there = (choose(spec_of(tmp_path / place, lock), environ) for place in ("here", "there"))
+        assert here.commands == there.commands
+        assert str(tmp_path) not in str(here.commands)
+
+
+@pytest.mark.parametrize(
+    ("lock", "present"),
+    [
+        ("uv.lock", ["pyproject.toml", "setup.py", "uv.toml"]),
+        ("poetry.lock", ["pyproject.toml", "poetry.toml"]),
+        ("pdm.lock", ["pyproject.toml", "setup.cfg"]),
+        ("Pipfile.lock", ["Pipfile"]),
+    ],
+)
+def test_what_the_tool_reads_beside_the_lock_belongs_to_the_plan(
+    tmp_path: Path, alone: Callable[..., dict[str, str]], lock: str, present: list[str]
+) -> None:
+    """The project file decides too, and so do the tool's own settings where there are any."""
+    spec = spec_of(tmp_path / "api", lock)
+    for name in present:
+        (tmp_path / "api" / name).touch()
+    plan = choose(spec, alone("uv", "poetry", "pdm", "pipenv"))
+    assert plan.inputs == tuple(str(tmp_path / "api" / name) for name in present)
+
+
+def test_a_lock_without_its_project_file_is_refused(
+    tmp_path: Path, alone: Callable[..., dict[str, str]]
+) -> None:
+    """uv.lock alone does not say which project it locks."""
+    spec = spec_of(tmp_path / "api", "uv.lock")
+    (tmp_path / "api" / "pyproject.toml").unlink()
+    with pytest.raises(UsageError, match=r"pyproject\.toml is missing beside"):
+        choose(spec, alone("uv"))
+
+
+def test_a_project_file_may_be_listed_with_its_lock(
+    tmp_path: Path, alone: Callable[..., dict[str, str]]
+) -> None:
+    """``locks: [pyproject.toml, uv.lock]`` is what many people would write first."""
+    assert choose(spec_of(tmp_path / "api", "pyproject.toml", "uv.lock"), alone("uv")).name == "uv"
+
+
+def test_commands_are_taken_as_they_are(tmp_path: Path, alone: Callable[..., dict[str, str]]) -> None:
+    """A list of commands needs no lock file and no tool."""
+    commands = (("make", "{venv}"), ("echo", "{locks}"))
+    assert choose(spec_of(tmp_path / "api", build=commands), alone()) == Plan("commands", commands)
+
+
+def test_only_the_policy_keep_compiles(tmp_path: Path, alone: Callable[..., dict[str, str]]) -> None:
+    """The bytecode policy is in the commands of uv and pip."""
+    environ = alone("uv")
+    for name, yes, no in (
+        ("uv", "--compile-bytecode", "--no-compile-bytecode"),
+        ("pip", "--compile", "--no-compile"),
+    ):
+        for policy, word in (("keep", yes), ("canonical", no), ("none", no)):
+            spec = spec_of(tmp_path / "api", "requirements.txt", build=name, bytecode=policy)
+            assert {yes, no} & set(choose(spec, environ).commands[1]) == {word}
+
+
+def test_choosing_loads_nothing_that_takes_long() -> None:
+    """A run with nothing to do asks for the plan of each venv, and must not pay for running builders."""
+    code = (
+        "import sys, venvflow.builders, venvflow.interpreters, venvflow.model as m\n"
+        "venvflow.builders.choose(m.VenvSpec('a', '/x/.venv', ('/x/requirements.txt',)), {'PATH': ''})\n"
+        "print({'subprocess', 'shutil', 'selectors', 'importlib.metadata'} & set(sys.modules))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=_top(), check=True
+    )
+    assert said.stdout == "set()\n"
+
+
+def _top() -> str:
+    return os.path.dirname(os.path.dirname(os.path.abspath(builders.__file__)))
+
+
+# --------------------------------------------------------------------------- what children see
+
+
+LEAKS = {
+    "PYTHONPATH": "/leak",
+    "PYTHONHOME": "/leak",
+    "PYTHONDONTWRITEBYTECODE": "",
+    "VIRTUAL_ENV": "/leak",
+    "CONDA_PREFIX": "/leak",
+    "PIP_TARGET": "/leak",
+    "PIP_PREFIX": "/leak",
+    "PIP_USER": "1",
+    "PIP_REQUIRE_VIRTUALENV": "1",
+    "PIP_NO_DEPS": "1",
+    "PIP_CONSTRAINT": "/leak",
+    "UV_PROJECT_ENVIRONMENT": "/leak",
+    "UV_PYTHON": "/leak",
+    "UV_LINK_MODE": "symlink",
+    "UV_EXTRA": "leak",
+    "UV_COMPILE_BYTECODE": "1",
+    "POETRY_VIRTUALENVS_CREATE": "true",
+    "PDM_USE_VENV": "0",
+    "PIPENV_PIPFILE": "/leak",
+    "LD_PRELOAD": "/leak.so",
+    "BASH_ENV": "/leak",
+    "MY_SECRET": "leak",
+    "DJANGO_SETTINGS_MODULE": "leak",
+}
+PASSES = {
+    "PATH": "/bin",
+    "HOME": "/home/x",
+    "LC_ALL": "C",
+    "XDG_CACHE_HOME": "/c",
+    "https_proxy": "http://proxy",
+    "SSL_CERT_FILE": "/cert",
+    "CFLAGS": "-O2",
+    "PIP_INDEX_URL": "https://index",
+    "PIP_FIND_LINKS": "/wheels",
+    "PIP_CACHE_DIR": "/c",
+    "PIP_REQUIRE_HASHES": "1",
+    "UV_DEFAULT_INDEX": "https://index",
+    "UV_INDEX_CORP_PASSWORD": "secret",
+    "UV_CACHE_DIR": "/c",
+    "POETRY_HTTP_BASIC_CORP_PASSWORD": "secret",
+    "PDM_PYPI_URL": "https://index",
+    "PIPENV_PYPI_MIRROR": "https://index",
+}
+
+
+def test_children_see_where_from_but_not_what() -> None:
+    """Index, cache and proxy settings pass; what would change the result does not."""
+    assert processes.child_environment({**LEAKS, **PASSES}) == PASSES
+
+
+def test_names_of_the_key_pass_too() -> None:
+    """What is in the key may decide what is installed, but not where or by which Python."""
+    extra = ["MY_SECRET", "PIP_NO_DEPS", "PYTHONPATH", "VIRTUAL_ENV", "PIP_TARGET", "NOT_SET"]
+    passed = processes.child_environment({**LEAKS, **PASSES}, extra)
+    assert set(passed) - set(PASSES) == {"MY_SECRET", "PIP_NO_DEPS"}
+
+
+def test_children_always_have_a_path() -> None:
+    """An empty environment still finds the system's programs."""
+    assert processes.child_environment({}) == {"PATH": os.defpath}
+
+
+def test_the_users_environment_does_not_reach_the_build(project: Project) -> None:
+    """A real child is asked: it sees nothing of what must not leak, and our own settings."""
+    project.environ |= LEAKS
+    project.commands(MAKE, ("env",))
+    seen = dict(line.split("=", 1) for line in project.log.read_text().splitlines() if "=" in line)
+    assert "leak" not in str(seen)
+    assert seen["VIRTUAL_ENV"] == seen["VENVFLOW_VENV"] == str(project.staging)
+    assert seen["VENVFLOW_PROJECT"] == str(project.root)
+    assert seen["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert seen["PATH"].split(os.pathsep)[0] == f"{project.staging}/bin"
+
+
+def test_the_policy_keep_leaves_out_what_forbids_bytecode(project: Project) -> None:
+    """With ``keep``, children may write bytecode even where the user's shell forbids it."""
+    project.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    project.commands(MAKE, ("env",), bytecode="keep")
+    assert "PYTHONDONTWRITEBYTECODE" not in project.log.read_text()
+    assert "PIP_NO_COMPILE" not in project.log.read_text()
+
+
+# --------------------------------------------------------------------------- real builders
+
+
+@pytest.mark.parametrize("builder", UV_AND_PIP)
+def test_a_hashed_requirements_file_is_installed(project: Project, builder: str) -> None:
+    """The venv holds what the file names, runs, has its scripts, and no bytecode."""
+    dep = project.wheel("dep", "2")
+    demo = project.wheel("demo", requires=["dep==2"], scripts={"demo": "demo:main"})
+    lock = requirements(project.api, [demo, dep])
+    built = project.build(lock, build=builder)
+    assert project.installed() == {"demo", "dep"}
+    assert project.python("import demo, dep; print(demo.VERSION, dep.VERSION)") == "1.0 2"
+    assert subprocess.check_output([project.staging / "bin" / "demo"], text=True) == "1.0\n"
+    assert project.bytecode() == []
+    assert not [r for r in project.staging.rglob("RECORD") if ".pyc" in r.read_text()]
+    assert (built.builder, built.warnings, built.log) == (builder, (), str(project.log))
+    assert len(built.commands) >= 2
+    assert all(f"$ {command}\n" in project.log.read_text() for command in built.commands)
+
+
+@pytest.mark.parametrize("builder", UV_AND_PIP)
+def test_keep_compiles(project: Project, builder: str) -> None:
+    """With ``bytecode: keep`` the builder's own bytecode is there."""
+    project.build(requirements(project.api, [project.wheel()]), build=builder, bytecode="keep")
+    assert "demo" in {path.name.split(".")[0] for path in project.bytecode()}
+
+
+@pytest.mark.parametrize("builder", UV_AND_PIP)
+def test_a_relative_editable_project_is_found_beside_its_file(project: Project, builder: str) -> None:
+    """``-e ./pkg`` in services/api/requirements.txt is services/api/pkg, whatever the working directory.
+
+    Another requirements file, in another directory, comes first and does not change that.
+    """
+    make_project(project.api / "pkg", "local-pkg", source="VALUE = 1\n")
+    common = requirements(project.root, [project.wheel()], hashes=False, name="common.txt")
+    project.build(common, requirements(project.api, [], extra=["-e ./pkg"]), build=builder)
+    assert project.installed() == {"demo", "local_pkg"}
+    (project.api / "pkg" / "src" / "local_pkg.py").write_text("VALUE = 'edited'\n")
+    assert project.python("import local_pkg; print(local_pkg.VALUE)") == "edited"
+
+
+@pytest.mark.parametrize("builder", UV_AND_PIP)
+def test_a_wrong_hash_is_refused(project: Project, builder: str) -> None:
+    """A wheel that is not the locked one fails the build, with a hint that says so."""
+    lock = requirements(project.api, [project.wheel()])
+    project.wheel(modules={"demo.py": "EVIL = True\n"})
+    with pytest.raises(BuildFailed) as caught:
+        project.build(lock, build=builder)
+    assert caught.value.exit_code == 4
+    assert "not what was locked" in caught.value.hint
+    assert "hash" in caught.value.tail.lower()
+
+
+@pytest.mark.parametrize("builder", UV_AND_PIP)
+def test_a_pylock_is_installed(project: Project, builder: str) -> None:
+    """The standard lock file works with both."""
+    wheels = [project.wheel("demo"), project.wheel("dep", "2")]
+    project.build(pylock(project.api, wheels), build=builder)
+    assert project.installed() == {"demo", "dep"}
+
+
+@pytest.mark.parametrize("builder", UV_AND_PIP)
+def test_a_pylock_with_a_wrong_hash_is_refused(project: Project, builder: str) -> None:
+    """The hashes of the standard lock file are verified too."""
+    lock = pylock(project.api, [project.wheel()])
+    project.wheel(modules={"demo.py": "EVIL = True\n"})
+    with pytest.raises(BuildFailed):
+        project.build(lock, build=builder)
+
+
+@pytest.mark.parametrize("builder", UV_AND_PIP)
+def test_a_dependency_that_is_not_locked_is_reported_and_not_installed(
+    project: Project, builder: str
+) -> None:
+    """The lock files decide alone, with both builders; what they forgot is a warning."""
+    demo = project.wheel("demo", requires=["dep>=1"])
+    project.wheel("dep", "2")
+    built = project.build(requirements(project.api, [demo], hashes=False), build=builder)
+    assert project.installed() == {"demo"}
+    assert "requires" in built.warnings[0]
+    assert "dep" in built.warnings[0]
+    assert "full" in built.warnings[-1]
+
+
+@pytest.mark.slow
+@needs_uv
+def test_a_uv_lock_is_synced_into_the_staging_venv(project: Project) -> None:
+    """The project itself comes as editable, its dependencies from the lock; the project stays as it was."""
+    project.wheel("dep", "2")
+    make_project(project.api, "local-pkg", requires=["dep"])
+    python = interpreters.resolve("", root="/", environ=project.environ)
+    lock = uv_lock(project.api, project.house, UV, python.executable)
+    before = _listing(project.api)
+    project.build(lock)
+    assert project.installed() == {"dep", "local_pkg"}
+    assert project.python("import dep, local_pkg; print(dep.VERSION)") == "2"
+    assert project.bytecode() == []
+    assert [path for path in _listing(project.api) if ".vf-1" not in path] == before
+
+
+def _listing(directory: Path) -> list[str]:
+    return sorted(str(path) for path in directory.rglob("*") if "__pycache__" not in str(path))
+
+
+def _lock_with(tool: str, project: Project, *command: str) -> None:
+    program = shutil.which(tool)
+    if program is None:
+        pytest.skip(f"{tool} is not on PATH")
+    project.environ["PATH"] = os.pathsep.join((os.path.dirname(program), SYSTEM_PATH))
+    done = subprocess.run(
+        [program, *command], cwd=project.api, env=project.environ, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"{tool} cannot lock here: {done.stdout[-200:]}{done.stderr[-200:]}")
+    shutil.rmtree(project.api / ".venv", ignore_errors=True)
+    (project.api / ".pdm-python").unlink(missing_ok=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["poetry", "pdm", "pipenv"])
+def test_other_tools_install_into_the_staging_venv(project: Project, tool: str) -> None:
+    """poetry, pdm and pipenv use our venv, make none of their own, and leave nothing in the project."""
+    wheel = project.wheel().as_uri()
+    head = '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.10"\n'
+    texts = {
+        "poetry": f'{head}dependencies = ["demo @ {wheel}"]\n[tool.poetry]\npackage-mode = false\n',
+        "pdm": f'{head}dependencies = ["demo"]\n[tool.pdm]\ndistribution = false\n[[tool.pdm.source]]\n'
+        f'name = "pypi"\ntype = "find_links"\nurl = "{project.house.as_uri()}"\n',
+        "pipenv": f'[packages]\ndemo = {{file = "{wheel}"}}\n',
+    }
+    (project.api / ("Pipfile" if tool == "pipenv" else "pyproject.toml")).write_text(texts[tool])
+    _lock_with(tool, project, "lock")
+    before = _listing(project.api)
+    project.build(project.api / builders._KINDS[tool][0])
+    assert project.installed() == {"demo"}
+    assert project.bytecode() == []
+    assert [path for path in _listing(project.api) if ".vf-1" not in path] == before
+
+
+def test_an_old_poetry_installs_by_its_old_words(project: Project) -> None:
+    """Before ``poetry sync`` there was ``poetry install --sync``."""
+    tools = project.root / "tools"
+    tools.mkdir()
+    for version, words in (("1.8.5", "install --sync"), ("2.5.1", "sync")):
+        (tools / "poetry").write_text(f"#!/bin/sh\n[ $1 = --version ] && echo 'Poetry (version {version})'\n")
+        (tools / "poetry").chmod(0o755)
+        (project.api / "pyproject.toml").touch()
+        project.environ["PATH"] = os.pathsep.join((str(tools), SYSTEM_PATH))
+        request = project.request(project.api / "poetry.lock", build="poetry")
+        argv = builders._filled(request.plan.commands[1], request)
+        assert " ".join(argv[1:]) == f"{words} --no-interaction"
+
+
+def test_relative_paths_of_two_directories_are_refused(project: Project) -> None:
+    """Both tools would look for them in one directory, so one of them would be another project."""
+    first = requirements(project.api, [], extra=["-e ./pkg"])
+    second = requirements(project.root, [], extra=["../x"])
+    with pytest.raises(UsageError, match="relative paths"):
+        project.build(first, second, build="pip")
+
+
+@pytest.mark.parametrize(
+    ("line", "is_local"),
+    [
+        ("-e ./pkg", True),
+        ("  --editable=pkg", True),
+        ("../x[extra]", True),
+        ("./x.whl", True),
+        ("file:x", True),
+        ("-e /abs", False),
+        ("-e git+https://host/x", False),
+        ("file:///abs/x.whl", False),
+        ("demo==1.0", False),
+        ("# -e ./pkg", False),
+    ],
+)
+def test_lines_with_relative_paths_are_recognised(tmp_path: Path, line: str, is_local: bool) -> None:
+    """Only what depends on the working directory counts."""
+    (tmp_path / "r.txt").write_text(f"a==1\n{line}\n")
+    assert builders._has_local_paths(str(tmp_path / "r.txt")) is is_local
+
+
+def test_the_venvs_own_pip_serves_a_python_that_ours_does_not_support(project: Project) -> None:
+    """An old Python is built with the pip that came with it; a pylock.toml it cannot do."""
+    request = project.request(project.api / "requirements.txt", build="pip")
+    old = dataclasses.replace(request.interpreter, version="3.6.15")
+    assert builders._pip(request)[:1] == [sys.executable]
+    assert builders._pip(dataclasses.replace(request, interpreter=old))[0] == f"{project.staging}/bin/python"
+    request = project.request(project.api / "pylock.toml", build="pip")
+    with pytest.raises(EnvironmentFailure, match=r"pip cannot install from pylock\.toml"):
+        builders._pip(dataclasses.replace(request, interpreter=old))
+
+
+def test_bytecode_is_dropped_without_writing_into_a_shared_record(tmp_path: Path) -> None:
+    """RECORD may be a hard link into another tool's cache: the cache keeps its bytes."""
+    site = tmp_path / "venv" / "site-packages"
+    (site / "x.dist-info").mkdir(parents=True)
+    (site / "__pycache__").mkdir()
+    (site / "__pycache__" / "x.cpython-311.pyc").touch()
+    (site / "legacy.pyc").touch()
+    record = "x.py,sha256=a,1\n__pycache__/x.cpython-311.pyc,,\nlegacy.pyc,sha256=b,0\n"
+    (tmp_path / "cached").write_text(record)
+    (site / "x.dist-info" / "RECORD").hardlink_to(tmp_path / "cached")
+    builders._drop_bytecode(str(tmp_path / "venv"))
+    assert (tmp_path / "cached").read_text() == record
+    assert (site / "x.dist-info" / "RECORD").read_text() == "x.py,sha256=a,1\nlegacy.pyc,sha256=b,0\n"
+    assert sorted(path.name for path in site.iterdir()) == ["legacy.pyc", "x.dist-info"]
+
+
+# --------------------------------------------------------------------------- commands
+
+
+def test_placeholders_are_filled_in_words_and_no_shell_is_asked(project: Project) -> None:
+    """Blanks, quotes and semicolons stay what they are, and unknown braces too."""
+    first = requirements(project.api, [], name="a b.txt")
+    second = requirements(project.api, [], name="c;d.txt")
+    words = ("{venv}", "x{project}", "{python}", "{lock}", "-r{locks}", "{other}", "$HOME", "; touch x")
+    show = ("{python}", "-c", "import sys; print(*sys.argv[1:], sep='|')", *words)
+    project.build(first, second, build=(MAKE, show))
+    python = interpreters.resolve("", root="/", environ=project.environ).executable
+    expected = [project.staging, f"x{project.root}", python, first, f"-r{first}", f"-r{second}", "{other}"]
+    assert "|".join(map(str, [*expected, "$HOME", "; touch x"])) in project.log.read_text()
+
+
+def test_commands_run_in_the_project_root(project: Project) -> None:
+    """So that they can name the project's own scripts."""
+    project.commands(MAKE, ("pwd",))
+    assert project.log.read_text().splitlines()[-1] == str(project.root)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("sh", "-c", "seq 100; echo oops >&2; exit 3"), "sh ended with exit status 3"),
+        (("sh", "-c", "kill -9 $$"), r"sh was killed by SIGKILL \(out of memory\?\)"),
+        (("sh", "-c", "kill -SEGV $$"), "sh was killed by SIGSEGV"),
+    ],
+)
+def test_a_failed_command_says_how_it_ended(project: Project, command: tuple[str, ...], words: str) -> None:
+    """Exit status or signal in words, the venv's name, and the state of things."""
+    with pytest.raises(BuildFailed, match=words) as caught:
+        project.commands(command)
+    assert caught.value.where == "api"
+    assert caught.value.state
+    assert caught.value.log == str(project.log)
+
+
+def test_a_failed_build_shows_its_last_lines(project: Project) -> None:
+    """Fifty lines in the error, all of them in the log."""
+    with pytest.raises(BuildFailed) as caught:
+        project.commands(("sh", "-c", "seq 100; printf 'no end'; exit 1"))
+    assert caught.value.tail.splitlines() == [*map(str, range(52, 101)), "no end"]
+    assert project.log.read_text().splitlines()[1:] == [*map(str, range(1, 101)), "no end"]
+
+
+def test_a_program_that_is_not_there_is_named(project: Project) -> None:
+    """The environment lacks it, so it is not the build that failed."""
+    with pytest.raises(EnvironmentFailure, match="no-such-program cannot be run") as caught:
+        project.commands(("no-such-program", "x"))
+    assert caught.value.where == "api"
+
+
+@pytest.mark.parametrize(
+    ("commands", "message"),
+    [
+        ((("true",),), "there is no venv"),
+        ((MAKE, ("rm", "{venv}/bin/python")), "does not run"),
+        ((MAKE, ("sh", "-c", 'ln -sf /bin/false "$0"', "{venv}/bin/python")), "does not run"),
+        ((MAKE, ("sh", "-c", FOREIGN, "{venv}/bin/python", "{python}")), "belongs to"),
+    ],
+)
+def test_success_without_a_working_venv_is_a_failure(
+    project: Project, commands: tuple[tuple[str, ...], ...], message: str
+) -> None:
+    """Exit status 0 is not believed: the venv has to be there and to run."""
+    with pytest.raises(BuildFailed, match=message):
+        project.commands(*commands)
+
+
+def test_a_venv_of_another_python_is_a_failure(project: Project) -> None:
+    """The key names the Python, so a venv of another one must not get that key."""
+    request = project.request(build=(MAKE,))
+    other = dataclasses.replace(request.interpreter, version="3.8.1")
+    with pytest.raises(BuildFailed, match=r"the venv runs Python .* not 3\.8\.1"):
+        build(dataclasses.replace(request, interpreter=other))
+
+
+def test_progress_hears_each_line(project: Project) -> None:
+    """What the builder says is passed on while it runs; a progress bar becomes lines."""
+    heard: list[str] = []
+    build(project.request(build=(MAKE, ("printf", r"one\n\ntwo\rthree\r\nfour"))), progress=heard.append)
+    assert heard == ["one", "two", "three", "four"]
+
+
+def test_credentials_do_not_reach_log_error_or_progress(project: Project) -> None:
+    """Neither from the command line, nor from what the builder prints of its environment."""
+    project.environ |= {
+        "PIP_INDEX_URL": "https://canary-user:canary%40pass@index.example/simple",
+        "UV_INDEX_CORP_PASSWORD": "canary-password",
+        "MY_SETTING": "https://canary-token@host/",
+    }
+    heard: list[str] = []
+    talk = "env; echo $UV_INDEX_CORP_PASSWORD canary%40pass; exit 1"
+    commands = (("sh", "-c", talk, "https://canary-cli@host/"),)
+    with pytest.raises(BuildFailed) as caught:
+        build(project.request(build=commands, key_env=("MY_SETTING",)), progress=heard.append)
+    assert "canary" not in str(caught.value) + project.log.read_text() + str(heard)
+    assert "****@index.example/simple" in project.log.read_text()
+
+
+def test_the_log_is_private_and_never_written_through_a_link(project: Project) -> None:
+    """It may hold more than we redact; and a planted link must not send it elsewhere."""
+    project.commands(MAKE)
+    assert project.log.stat().st_mode & 0o777 == 0o600
+    project.log.unlink()
+    (project.root / "precious").write_text("x")
+    project.log.symlink_to(project.root / "precious")
+    with pytest.raises(EnvironmentFailure, match="build log"):
+        project.commands(MAKE)
+    assert (project.root / "precious").read_text() == "x"
+
+
+# --------------------------------------------------------------------------- children
+
+
+def run(*argv: str, **more: object) -> tuple[int, bytes]:
+    """Run a child and return its status and what it said."""
+    said = bytearray()
+    status = processes.run(argv, environ={"PATH": SYSTEM_PATH}, on_output=said.extend, **more)  # type: ignore[arg-type]
+    return status, bytes(said)
+
+
+def lives(number: int) -> bool:
+    """Say whether the process *number* runs; a zombie does not."""
+    with contextlib.suppress(OSError):
+        os.kill(number, 0)
+        shown = subprocess.run(["ps", "-o", "stat=", "-p", str(number)], capture_output=True, check=False)
+        return bool(shown.stdout.strip()) and not shown.stdout.startswith(b"Z")
+    return False
+
+
+def test_output_and_status_of_a_child_are_returned() -> None:
+    """Both streams arrive, in order, and a signal is a negative status."""
+    assert run("sh", "-c", "echo a; echo b >&2; echo c; exit 7") == (7, b"a\nb\nc\n")
+    assert run("sh", "-c", "kill -TERM $$") == (-signal.SIGTERM, b"")
+
+
+def test_a_child_has_no_input_and_no_terminal() -> None:
+    """So that nothing can ask a question and wait for ever."""
+    kept, (reading, writing) = os.dup(0), os.pipe()
+    os.write(writing, b"typed by the user")
+    os.dup2(reading, 0)
+    os.close(writing)
+    try:
+        status, said = run("sh", "-c", "cat; (: < /dev/tty) 2>/dev/null || echo none")
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(reading)
+    assert (status, said) == (0, b"none\n")
+
+
+def test_a_child_that_closes_its_output_is_still_waited_for() -> None:
+    """The end of the output is not the end of the work."""
+    assert run("sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 5") == (5, b"")
+
+
+def test_a_daemon_that_holds_the_output_open_is_ended() -> None:
+    """What a command leaves running in its group is ended with it, and does not keep us waiting."""
+    status, said = run("sh", "-c", "sleep 600 & echo $!")
+    assert status == 0
+    assert not lives(int(said))
+
+
+def test_a_child_that_takes_too_long_is_ended_with_all_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even when it does not listen to a polite request."""
+    monkeypatch.setattr(processes, "GRACE", 0.2)
+    said = bytearray()
+    talk = "trap '' TERM; sleep 600 & echo $! $$; wait; sleep 600"
+    with pytest.raises(TimeoutError):
+        processes.run(["sh", "-c", talk], environ={"PATH": SYSTEM_PATH}, on_output=said.extend, timeout=0.5)
+    numbers = [int(number) for number in said.split()]
+    assert len(numbers) == 2
+    assert not any(map(lives, numbers))
+
+
+def test_an_interrupt_ends_the_group(project: Project) -> None:
+    """Ctrl-C while a build runs leaves no process behind and comes through as what it is."""
+    numbers: list[int] = []
+
+    def interrupt(line: str) -> None:
+        numbers.extend(int(word) for word in line.split())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(project.request(build=(("sh", "-c", "sleep 600 & echo $! $$; wait"),)), progress=interrupt)
+    assert len(numbers) == 2
+    assert not any(map(lives, numbers))
+
+
+def test_builds_in_other_threads_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the main thread sees Ctrl-C: it can end the children of all others, and no more are started."""
+    monkeypatch.setattr(processes, "_stopping", threading.Event())
+    started, raised = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            processes.run(
+                ["sh", "-c", "echo; sleep 600"],
+                environ={"PATH": SYSTEM_PATH},
+                on_output=lambda _: started.set(),
+            )
+            return
+        raised.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert started.wait(30)
+    processes.stop_all()
+    thread.join(30)
+    assert raised.is_set()
+    with pytest.raises(KeyboardInterrupt):
+        run("sh", "-c", 'touch "$0"; sleep 600', str(tmp_path / "started"))
+    assert not (tmp_path / "started").exists()
+
+
+def test_an_orphan_keeps_the_lock_it_was_given(project: Project) -> None:
+    """The descriptors of locks are open in the builder, others are not."""
+    lock, other = (os.open(project.root, os.O_RDONLY) for _ in range(2))
+    try:
+        os.set_inheritable(other, True)
+        request = project.request(build=(("sh", "-c", "ls /dev/fd/; exit 1"),))
+        with pytest.raises(BuildFailed) as caught:
+            build(dataclasses.replace(request, inherit_fds=(lock,)))
+    finally:
+        os.close(lock)
+        os.close(other)
+    assert str(lock) in caught.value.tail.split()
+    assert str(other) not in caught.value.tail.split()
+
+
+def test_a_killed_venvflow_does_not_free_the_lock_of_a_running_build(tmp_path: Path) -> None:
+    """After kill -9 of the parent, the builder that goes on still holds the lock it inherited."""
+    import fcntl
+
+    (tmp_path / "lock").touch()
+    code = (
+        "import fcntl, os, sys; from venvflow import processes\n"
+        f"fd = os.open({str(tmp_path / 'lock')!r}, os.O_RDWR); fcntl.flock(fd, fcntl.LOCK_EX)\n"
+        "processes.run(['sh', '-c', 'echo $$; exec sleep 600'], environ={'PATH': os.defpath},\n"
+        "              inherit_fds=[fd], on_output=lambda said: os.write(1, said))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=_top())
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    with open(tmp_path / "lock", "rb") as again:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.kill(child, signal.SIGKILL)
+        _until(lambda: _can_lock(again.fileno()))
+
+
+def _can_lock(descriptor: int) -> bool:
+    import fcntl
+
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@given(st.lists(st.sampled_from(["a", "bc", "é", "", "x" * 70]), max_size=6), st.data())
+def test_lines_do_not_depend_on_where_chunks_are_cut(lines: list[str], data: st.DataObject) -> None:
+    """However the bytes arrive, the same lines come out."""
+    text = "".join(line + data.draw(st.sampled_from(["\n", "\r\n", "\r"])) + "." for line in lines).encode()
+    whole = _lines([text])
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    chunks = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert _lines(chunks) == whole
+
+
+def _lines(chunks: list[bytes]) -> list[str]:
+    taken: list[str] = []
+    lines = processes.Lines(taken.append)
+    for chunk in chunks:
+        lines.feed(chunk)
+    lines.close()
+    return taken
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
+    """It is handed over in pieces of about 1 MiB."""
+    pieces = _lines([b"x" * (1 << 18)] * 20)
+    assert sum(map(len, pieces)) == 20 << 18
+    assert max(map(len, pieces)) <= (1 << 20) + (1 << 18)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://user:pass@host/x", "https://****@host/x"),
+        ("git+ssh://git@host/x and https://a:b@c/", "git+ssh://****@host/x and https://****@c/"),
+        ("https://user:p@ss@host/x", "https://****@host/x"),
+        ("https://host/@scope/x", "https://host/@scope/x"),
+        ("mail a@b", "mail a@b"),
+        ("say hunter22 loudly", "say **** loudly"),
+        ("short: abc", "short: abc"),
+    ],
+)
+def test_redaction_hides_credentials_and_nothing_else(text: str, expected: str) -> None:
+    """User names and passwords of URLs, and secrets of the environment wherever they stand."""
+    environ: Mapping[str, str] = {"UV_INDEX_X_PASSWORD": "hunter22", "A_TOKEN": "abc", "HOME": "/root/loudly"}
+    assert processes.redactor(environ)(text) == expected

@@ -1,0 +1,316 @@
+"""The trim policy: what is kept, what is dropped, and the bytes that really go."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from venvflow.model import TrimPolicy
+from venvflow.retention import Candidate, Contents, Plan, plan
+
+DAY = 86_400
+NOW = 1_000 * DAY
+NO_LIMITS = TrimPolicy(keep=None, keep_per_venv=0)
+
+
+def snapshot(number: int, **fields: Any) -> Candidate:
+    """Return the snapshot that was used as the *number*-th, that many days after the beginning."""
+    return replace(Candidate(f"s{number}", "api", number, number * DAY), **fields)
+
+
+def planned(snapshots: list[Candidate], policy: TrimPolicy, **given: Any) -> Plan:
+    """Return the plan for a store of 100 bytes without known contents."""
+    facts: dict[str, Any] = {"contents": Contents(), "now": NOW, "store_size": 100, "free": None}
+    return plan(snapshots, policy, **{**facts, **given})
+
+
+def kept(result: Plan) -> list[str]:
+    """Return the ids of what stays."""
+    return [item.id for item in result.keep]
+
+
+def dropped(result: Plan) -> list[str]:
+    """Return the ids of what goes."""
+    return [item.id for item in result.drop]
+
+
+def test_without_limits_all_is_kept_last_used_first() -> None:
+    """Nothing is dropped because somebody runs trim."""
+    result = planned([snapshot(1), snapshot(3), snapshot(2)], NO_LIMITS)
+    assert kept(result) == ["s3", "s2", "s1"]
+    assert result.keep[0].reasons == ("within the limits, last used 997 d ago",)
+    assert (result.drop, result.freed_bytes, result.problems) == ((), 0, ())
+
+
+def test_no_snapshots_are_no_trouble() -> None:
+    """An empty store has an empty plan."""
+    assert planned([], TrimPolicy()) == Plan((), (), 0, 0, ())
+
+
+def test_keep_drops_the_least_recently_used_and_says_so() -> None:
+    """The reason has the count before it, the limit and the age."""
+    result = planned([snapshot(number) for number in range(31)], replace(NO_LIMITS, keep=25), now=30 * DAY)
+    assert dropped(result) == [f"s{number}" for number in range(6)]
+    assert result.drop[0].reason == "31 snapshots, keep is 25, last used 30 d ago"
+    assert result.drop[5].reason == "26 snapshots, keep is 25, last used 25 d ago"
+
+
+def test_order_is_by_the_counter_and_never_by_the_clock() -> None:
+    """A clock that was wrong when a snapshot was used does not make it the oldest."""
+    wrong = snapshot(5, used_at=0.0)
+    result = planned([snapshot(1), wrong, snapshot(2)], replace(NO_LIMITS, keep=1))
+    assert kept(result) == ["s5"]
+
+
+def test_a_clock_that_was_set_back_makes_nothing_old() -> None:
+    """What was used in the future was used just now."""
+    result = planned([snapshot(2000)], replace(NO_LIMITS, max_age=1))
+    assert result.keep[0].reasons == ("within the limits, last used 0 ms ago",)
+
+
+@pytest.mark.parametrize("fields", [{"pinned": True}, {"current_for": ("api", "web")}])
+def test_pinned_and_current_stay_whatever_the_limits_are(fields: dict[str, Any]) -> None:
+    """Every limit at once does not touch them, and each limit that fails is named."""
+    hard = TrimPolicy(keep=0, keep_per_venv=0, max_age=1, max_size=1, min_free=1000)
+    contents = Contents({1: [1]}, {1: 50})
+    result = planned([snapshot(1, trees=(1,), **fields)], hard, contents=contents, free=10)
+    assert kept(result) == ["s1"]
+    assert result.freed_bytes == 0
+    assert [problem.split(":")[0] for problem in result.problems] == [
+        "1 snapshot left, keep is 0",
+        "the store has 100 B, max_size is 1 B",
+        "10 B are free, min_free is 1000 B",
+    ]
+
+
+def test_all_reasons_to_keep_are_named() -> None:
+    """Pinned, current and recent at once."""
+    result = planned([snapshot(1, pinned=True, current_for=("api", "web"))], TrimPolicy())
+    assert result.keep[0].reasons == (
+        "pinned",
+        "current for api, web",
+        "among the 2 most recently used of api",
+    )
+
+
+def test_the_last_of_each_venv_stay_when_others_need_room() -> None:
+    """A venv that changes often does not push out the others; the excess is told."""
+    busy = [snapshot(10 + number) for number in range(5)]
+    rare = [snapshot(1, venv="web"), snapshot(2, venv="web"), snapshot(3, venv="web")]
+    result = planned(busy + rare, replace(NO_LIMITS, keep=3, keep_per_venv=2))
+    assert sorted(kept(result)) == ["s13", "s14", "s2", "s3"]
+    assert result.keep[0].reasons == ("among the 2 most recently used of api",)
+    assert result.problems == (
+        "4 snapshots left, keep is 3: the rest is pinned, current, or most recently used of its venv",
+    )
+    assert planned(busy, replace(NO_LIMITS, keep=0, keep_per_venv=1)).keep[0].reasons == (
+        "among the most recently used of api",
+    )
+
+
+def test_age_drops_even_the_last_of_a_venv_but_only_when_it_is_passed() -> None:
+    """The snapshots of a venv that is gone do not stay for ever."""
+    result = planned(
+        [snapshot(940), snapshot(939), snapshot(1, pinned=True)],
+        TrimPolicy(max_age=60 * DAY, keep_per_venv=9),
+    )
+    assert dropped(result) == ["s939"]
+    assert result.drop[0].reason == "last used 61 d ago, max_age is 60 d"
+
+
+SHARED = Contents({1: [1, 2], 2: [2, 3], 3: [4, 4]}, {1: 10, 2: 20, 3: 40, 4: 80, 9: 7})
+
+
+def test_only_bytes_that_nothing_else_needs_are_freed() -> None:
+    """Objects shared between trees, and trees between snapshots, go with the last that needs them."""
+    snapshots = [snapshot(1, trees=(1, 3)), snapshot(2, trees=(3,)), snapshot(3, trees=(2,))]
+    result = planned(snapshots, replace(NO_LIMITS, keep=0), contents=SHARED)
+    assert [(item.id, item.freed_bytes) for item in result.drop] == [("s1", 10), ("s2", 80), ("s3", 60)]
+    assert (result.unreferenced_bytes, result.freed_bytes) == (7, 157)
+
+
+def test_trees_that_something_else_needs_free_nothing() -> None:
+    """A venv that is linked to the store holds what it is made of."""
+    result = planned(
+        [snapshot(1, trees=(1,))], replace(NO_LIMITS, keep=0), contents=replace(SHARED, held=(2,))
+    )
+    assert result.drop[0].freed_bytes == 10
+
+
+def test_size_limits_drop_no_more_than_they_need() -> None:
+    """What nobody refers to goes first and counts; then the least recently used, until it is enough."""
+    snapshots = [snapshot(1, trees=(1,)), snapshot(2, trees=(3,)), snapshot(3, trees=(2,))]
+    facts: dict[str, Any] = {"contents": SHARED, "store_size": 157}
+    assert dropped(planned(snapshots, replace(NO_LIMITS, max_size=150), **facts)) == []
+    result = planned(snapshots, replace(NO_LIMITS, max_size=149), **facts)
+    assert dropped(result) == ["s1"]
+    assert result.drop[0].reason == "the store has 150 B, max_size is 149 B, last used 999 d ago"
+    assert dropped(planned(snapshots, replace(NO_LIMITS, max_size=139), **facts)) == ["s1", "s2"]
+    assert dropped(planned(snapshots, replace(NO_LIMITS, min_free=17), free=0, **facts)) == ["s1"]
+    assert dropped(planned(snapshots, replace(NO_LIMITS, min_free=18), free=0, **facts)) == ["s1", "s2"]
+    assert dropped(planned(snapshots, replace(NO_LIMITS, min_free=18), free=1, **facts)) == ["s1"]
+
+
+def test_free_space_that_is_not_known_is_a_problem_only_if_it_is_asked_for() -> None:
+    """A limit that cannot be checked is not silently met."""
+    assert planned([snapshot(1)], NO_LIMITS).problems == ()
+    (problem,) = planned([snapshot(1)], replace(NO_LIMITS, min_free=1)).problems
+    assert "min_free is not checked" in problem
+
+
+def test_unknown_trees_and_objects_count_as_nothing() -> None:
+    """An index that lost rows still gives a plan."""
+    result = planned([snapshot(1, trees=(7, 8))], replace(NO_LIMITS, keep=0), contents=Contents({7: [5]}, {}))
+    assert (dropped(result), result.freed_bytes) == (["s1"], 0)
+
+
+# --------------------------------------------------------------------------- properties
+
+LIMIT = st.none() | st.integers(0, 60)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[list[Candidate], TrimPolicy, dict[str, Any]]:
+    """Return some snapshots that share trees that share objects, a policy, and a store of any size."""
+    sizes = draw(st.dictionaries(st.integers(0, 12), st.integers(0, 20)))
+    trees = draw(st.dictionaries(st.integers(0, 6), st.lists(st.integers(0, 14), max_size=6)))
+    count = draw(st.integers(0, 8))
+    order = draw(st.permutations(range(count)))
+    snapshots = [
+        Candidate(
+            f"s{number}",
+            draw(st.sampled_from(["api", "web", "job"])),
+            number,
+            draw(st.integers(0, 50)),
+            draw(st.booleans()) and draw(st.booleans()),
+            draw(st.sampled_from([(), (), (), ("api",)])),
+            tuple(draw(st.lists(st.integers(0, 7), max_size=4))),
+        )
+        for number in order
+    ]
+    policy = TrimPolicy(draw(LIMIT), draw(st.integers(0, 3)), draw(LIMIT), draw(LIMIT), draw(LIMIT))
+    contents = Contents(trees, sizes, tuple(draw(st.lists(st.integers(0, 7), max_size=2))))
+    size = sum(sizes.values()) + draw(st.integers(0, 30))
+    return snapshots, policy, {"contents": contents, "now": 50, "store_size": size, "free": draw(LIMIT)}
+
+
+def needed(snapshots: list[Candidate], contents: Contents) -> set[int]:
+    """Return the objects that some snapshot needs, or something else."""
+    trees = {tree for item in snapshots for tree in item.trees} | set(contents.held)
+    return {name for tree in trees for name in contents.tree_objects.get(tree, ())}
+
+
+@given(situations())
+def test_every_snapshot_is_kept_or_dropped_with_a_reason(
+    situation: tuple[list[Candidate], TrimPolicy, dict[str, Any]],
+) -> None:
+    """Once each, in order of use, and never one that is pinned or current."""
+    snapshots, policy, facts = situation
+    result = plan(snapshots, policy, **facts)
+    assert sorted(kept(result) + dropped(result)) == sorted(item.id for item in snapshots)
+    assert all(item.reasons and all(item.reasons) for item in result.keep)
+    assert all(item.reason for item in result.drop)
+    assert kept(result) == sorted(kept(result), key=lambda name: -int(name[1:]))
+    firm = {item.id for item in snapshots if item.pinned or item.current_for}
+    assert firm <= set(kept(result))
+
+
+@given(situations())
+def test_freed_bytes_are_those_of_objects_that_nothing_kept_needs(
+    situation: tuple[list[Candidate], TrimPolicy, dict[str, Any]],
+) -> None:
+    """Counted from nothing, the bytes are the same, in all and for each snapshot."""
+    snapshots, policy, facts = situation
+    contents = facts["contents"]
+    result = plan(snapshots, policy, **facts)
+    left = [item for item in snapshots if item.id in set(kept(result))]
+    sizes = contents.object_sizes
+    assert result.freed_bytes == sum(sizes[name] for name in sizes.keys() - needed(left, contents))
+    before = needed(snapshots, contents)
+    assert result.unreferenced_bytes == sum(sizes[name] for name in sizes.keys() - before)
+    assert result.freed_bytes == result.unreferenced_bytes + sum(item.freed_bytes for item in result.drop)
+
+
+@given(situations())
+def test_limits_hold_or_a_problem_says_why_not(
+    situation: tuple[list[Candidate], TrimPolicy, dict[str, Any]],
+) -> None:
+    """After the plan, each limit is met, or named together with what stands in its way."""
+    snapshots, policy, facts = situation
+    result = plan(snapshots, policy, **facts)
+    problems = " ".join(result.problems)
+    by_id = {item.id: item for item in snapshots}
+    if policy.keep is not None:
+        assert (len(result.keep) > policy.keep) == ("keep is" in problems)
+    if policy.max_size is not None:
+        over = facts["store_size"] - result.freed_bytes > policy.max_size
+        assert over == ("max_size is" in problems)
+    if policy.min_free is not None and facts["free"] is not None:
+        assert (facts["free"] + result.freed_bytes < policy.min_free) == ("min_free is" in problems)
+    for item in result.keep:
+        found = by_id[item.id]
+        old = policy.max_age is not None and facts["now"] - found.used_at > policy.max_age
+        assert not old or found.pinned or found.current_for
+        assert "the rest is" not in problems or "within" not in " ".join(item.reasons)
+
+
+@given(situations())
+def test_the_last_of_each_venv_go_by_age_only(
+    situation: tuple[list[Candidate], TrimPolicy, dict[str, Any]],
+) -> None:
+    """No other limit drops one of them."""
+    snapshots, policy, facts = situation
+    result = plan(snapshots, policy, **facts)
+    for venv in {item.venv for item in snapshots}:
+        ordered = sorted((item for item in snapshots if item.venv == venv), key=lambda item: -item.used_seq)
+        recent = {item.id for item in ordered[: policy.keep_per_venv]}
+        assert all("max_age" in item.reason for item in result.drop if item.id in recent)
+
+
+@given(situations(), st.randoms(use_true_random=False))
+def test_the_plan_depends_on_nothing_but_its_input(
+    situation: tuple[list[Candidate], TrimPolicy, dict[str, Any]], randomness: random.Random
+) -> None:
+    """A dry run and the real run decide the same, whatever order the snapshots come in."""
+    snapshots, policy, facts = situation
+    shuffled = list(snapshots)
+    randomness.shuffle(shuffled)
+    assert plan(snapshots, policy, **facts) == plan(shuffled, policy, **facts)
+
+
+@given(situations())
+def test_a_second_trim_drops_nothing(situation: tuple[list[Candidate], TrimPolicy, dict[str, Any]]) -> None:
+    """After the plan is carried out, the same policy is content with what is left."""
+    snapshots, policy, facts = situation
+    first = plan(snapshots, policy, **facts)
+    left = [item for item in snapshots if item.id in set(kept(first))]
+    contents = facts["contents"]
+    sizes = {name: size for name, size in contents.object_sizes.items() if name in needed(left, contents)}
+    free = None if facts["free"] is None else facts["free"] + first.freed_bytes
+    after = {
+        "contents": replace(contents, object_sizes=sizes),
+        "now": facts["now"],
+        "store_size": facts["store_size"] - first.freed_bytes,
+        "free": free,
+    }
+    second = plan(left, policy, **after)
+    assert (second.drop, second.freed_bytes) == ((), 0)
+
+
+@pytest.mark.timeout(20)
+def test_a_thousand_snapshots_that_share_most_bytes_are_planned() -> None:
+    """Counting objects once per tree, not once per snapshot, is what makes this possible at all."""
+    objects = dict.fromkeys(range(200_000), 4096)
+    trees = {tree: range(tree * 100, tree * 100 + 100) for tree in range(2000)}
+    common = tuple(range(1000))
+    snapshots = [snapshot(number, trees=(*common, 1000 + number)) for number in range(1000)]
+    result = planned(
+        snapshots, replace(NO_LIMITS, keep=100), contents=Contents(trees, objects), store_size=200_000 * 4096
+    )
+    assert len(result.drop) == 900
+    assert result.freed_bytes == 900 * 100 * 4096

@@ -1,0 +1,43 @@
+"""Archives: written from a manifest and the store's objects, never from a venv's directory.
+
+So their bytes depend on content alone. An archive is one sequence of members: first what the target needs
+to know (``.venvflow-pack/``, ``postinstall.py``) and all directories, then the files and links of each
+tree, then the end. ``tar.zst`` cuts that sequence into one frame per tree, which any zstd reads as one
+stream and which every venv that has the tree shares.
+
+=====================  ==================================================================
+:mod:`.formats`        the formats: how blocks are compressed and streams decompressed
+:mod:`.tar`            tar headers, written and read
+:mod:`.zipfile`        zip records, written and read
+:mod:`.contents`       what goes into an archive, decided before anything is written
+:mod:`.writing`        writing one: :func:`write_archive`, :func:`is_current`
+:mod:`.frames`         compressed trees that are kept: :class:`FrameDirectory`
+:mod:`.extraction`     reading one that nobody vouches for: :func:`extract`, :func:`unpack`
+=====================  ==================================================================
+"""
+
+from venvflow.archive.contents import METADATA, NEUTRAL, ObjectSource, Options, needs_of
+from venvflow.archive.extraction import Extracted, Limits, extract, unpack
+from venvflow.archive.formats import FORMATS, format_of
+from venvflow.archive.frames import FrameDirectory, FrameStore
+from venvflow.archive.writing import DamagedObject, Written, is_current, write_archive
+
+__all__ = [
+    "FORMATS",
+    "METADATA",
+    "NEUTRAL",
+    "DamagedObject",
+    "Extracted",
+    "FrameDirectory",
+    "FrameStore",
+    "Limits",
+    "ObjectSource",
+    "Options",
+    "Written",
+    "extract",
+    "format_of",
+    "is_current",
+    "needs_of",
+    "unpack",
+    "write_archive",
+]

@@ -1,0 +1,566 @@
+"""Reading an archive that nobody vouches for.
+
+No name in an archive is believed. Every component of a path is opened from its parent's descriptor and
+never through a link, files are only ever created, links come last and may not lead out, and what is written
+is counted while it is. All of it happens in a directory beside the destination, which becomes the
+destination when everything was right, or is removed. This holds on every Python: nothing of ``tarfile``
+is used, whose filters have let links escape.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import unicodedata
+import zlib
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
+
+from venvflow import postinstall
+from venvflow.archive import tar, zipfile
+from venvflow.archive.contents import METADATA, leads_out, unsafe_name
+from venvflow.archive.formats import CHUNK, Undecodable, decompressed, recognise
+from venvflow.archive.staging import new_directory
+from venvflow.archive.writing import recorded_digest
+from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.model import CONSTANT_MTIME
+
+_DEEPEST = 200
+_LONGEST_PATH = 4096
+_LARGEST_DOCUMENT = 32 << 20
+_MOST_NAME_BYTES = 256 << 20
+_AHEAD = 4  # chunks that are decompressed while earlier ones are written
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TIMES = (CONSTANT_MTIME * 10**9, CONSTANT_MTIME * 10**9)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much an archive may hold, however little it announces: *entries*, and *size* in bytes.
+
+    With *case_pairs*, names that differ by case only are let through, for file systems that tell them apart.
+    """
+
+    entries: int = 1_000_000
+    size: int = 64 << 30
+    case_pairs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What was extracted to *path*. *root* is the venv there: *path* itself, or its arcroot.
+
+    *document* is what the archive says of itself (``pack.json``), None if another tool made it. *verified*
+    tells whether the whole archive was compared with a SHA-256.
+    """
+
+    path: str
+    root: str
+    entries: int
+    size: int
+    verified: bool
+    document: dict[str, Any] | None
+
+
+class _Item(NamedTuple):
+    """One entry as it is read; *parts* must be used up before the next one."""
+
+    name: str
+    kind: Literal["file", "link", "dir"]
+    size: int
+    executable: bool
+    target: str
+    parts: Iterator[bytes | memoryview]
+
+
+def extract(
+    archive: str, destination: str, *, limits: Limits | None = None, expected: str | None = None
+) -> Extracted:
+    """Extract *archive* to *destination*, which must not exist or be an empty directory.
+
+    The archive is compared with *expected*, or with the ``.sha256`` beside it where there is one. Modes
+    become 0755 or 0644 (less the umask), times the constant one. Raises Refused, with the entry named, for
+    anything unsafe, damaged or larger than *limits* or its own announcement, and EnvironmentFailure when it
+    cannot be read or written. Then nothing is left behind.
+    """
+    destination = os.path.abspath(destination)
+    with _into(archive, destination) as staging:
+        found = _extract_into(archive, staging, limits or Limits(), expected)
+    return _moved(found, staging, destination)
+
+
+def unpack(
+    archive: str,
+    destination: str,
+    python: str | None = None,
+    *,
+    project: str | None = None,
+    force: bool = False,
+    compile_library: bool = False,
+    limits: Limits | None = None,
+    expected: str | None = None,
+) -> tuple[Extracted, postinstall.Report]:
+    """Extract *archive* and make it work at *destination*, with the interpreter *python*: all or nothing.
+
+    Does what the ``postinstall.py`` in the archive does, but with our own code, never the archive's. *python*
+    None takes the first one that fits. Raises what :func:`extract` raises.
+    """
+    destination = os.path.abspath(destination)
+    with _into(archive, destination) as staging:
+        found = _extract_into(archive, staging, limits or Limits(), expected)
+        if found.document is None:
+            raise _unsafe(archive, "was not written by venvflow", hint="Use extract, or tar.")
+        moved = _moved(found, staging, destination)
+        report = _completed(found.root, moved.root, project, python, force)
+    if compile_library:
+        left = postinstall.compile_library(moved.root)
+        report.notes.extend([f"not everything could be compiled:\n{left}"] if left else [])
+    return moved, report
+
+
+def _moved(found: Extracted, staging: str, destination: str) -> Extracted:
+    return replace(found, path=destination, root=destination + found.root[len(staging) :])
+
+
+def _completed(
+    root: str, place: str, project: str | None, python: str | None, force: bool
+) -> postinstall.Report:
+    try:
+        return postinstall.complete(
+            root, place=place, project=project or "", python=python or "", force=force
+        )
+    except postinstall.Problem as problem:
+        kind = Refused if problem.code == postinstall.DAMAGED else EnvironmentFailure
+        raise kind(str(problem), where=shown(place), state="Nothing was unpacked.") from problem
+
+
+# --------------------------------------------------------------------------- around it
+
+
+@contextmanager
+def _into(archive: str, destination: str) -> Iterator[str]:
+    """Give a directory that becomes *destination*; every failure is one of ours, and leaves nothing."""
+    _check_free(destination)
+    try:
+        os.makedirs(os.path.dirname(destination), exist_ok=True)
+        with new_directory(destination) as staging:
+            yield staging
+    except (tar.Malformed, zipfile.Malformed, Undecodable) as error:
+        raise _unsafe(archive, f"is damaged: {error}") from error
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot unpack {shown(archive)} to {shown(destination)}: {error.strerror or error}",
+            state="Nothing was unpacked.",
+        ) from error
+
+
+def _check_free(destination: str) -> None:
+    try:
+        taken = os.path.islink(destination) or bool(os.listdir(destination))
+    except FileNotFoundError:
+        return
+    except OSError:
+        taken = True
+    if taken:
+        raise Refused(
+            f"{shown(destination)} is there already and not an empty directory",
+            state="Nothing was unpacked.",
+            hint="Choose another destination, or move it away.",
+        )
+
+
+def _unsafe(
+    archive: str, why: str, hint: str = "Do not trust it; get it again from where it was made."
+) -> Refused:
+    return Refused(f"{shown(archive)} {why}", state="Nothing was unpacked.", hint=hint)
+
+
+def _extract_into(archive: str, staging: str, limits: Limits, expected: str | None) -> Extracted:
+    """Extract into the empty directory *staging*, and compare the archive's SHA-256 at the same time."""
+    expected = expected or recorded_digest(archive)
+    with open(archive, "rb") as raw, ThreadPoolExecutor(1) as pool:
+        actual = pool.submit(_digest_of, raw.fileno()) if expected else None
+        target = _Target(archive, staging, limits)
+        try:
+            for item in _items(archive, raw, limits):
+                target.add(item)
+            target.finish()
+        finally:
+            target.close()
+        if actual is not None and actual.result() != expected:
+            raise _unsafe(archive, "is not the one that its SHA-256 was written for")
+    return Extracted(
+        staging,
+        os.path.join(staging, target.root).rstrip("/"),
+        target.entries,
+        target.size,
+        actual is not None,
+        target.document,
+    )
+
+
+def _digest_of(fd: int) -> str:
+    hasher = hashlib.sha256()
+    position = 0
+    while chunk := os.pread(fd, CHUNK, position):
+        hasher.update(chunk)
+        position += len(chunk)
+    return hasher.hexdigest()
+
+
+def _items(archive: str, raw: BinaryIO, limits: Limits) -> Iterator[_Item]:
+    name = recognise(raw.read(8))
+    raw.seek(0)
+    if name == "zip":
+        return _zip_items(archive, raw, limits)
+    return _tar_items(archive, _Stream(_ahead(decompressed(name, raw))))
+
+
+# --------------------------------------------------------------------------- tar
+
+
+def _ahead(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield *chunks*, computed a few ahead by one other thread."""
+    single = ThreadPoolExecutor(1)
+    pending: deque[Future[bytes | None]] = deque()
+    try:
+        pending.extend(single.submit(next, chunks, None) for _ in range(_AHEAD))
+        while (chunk := pending.popleft().result()) is not None:
+            pending.append(single.submit(next, chunks, None))
+            yield chunk
+    finally:
+        single.shutdown(wait=True, cancel_futures=True)
+
+
+class _Stream:
+    """A byte stream that is taken in pieces of known length; raises Malformed when it ends too early."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._view = memoryview(b"")
+
+    def parts(self, size: int) -> Iterator[memoryview]:
+        """Yield the next *size* bytes without copying them."""
+        while size:
+            if not self._view:
+                self._view = memoryview(next(self._chunks, b""))
+                if not self._view:
+                    raise tar.Malformed("it was cut off")
+            part, self._view = self._view[:size], self._view[size:]
+            size -= len(part)
+            yield part
+
+    def exactly(self, size: int) -> bytes:
+        """Return the next *size* bytes."""
+        return b"".join(self.parts(size))
+
+
+_KINDS: dict[bytes, Literal["file", "link", "dir"]] = {
+    tar.FILE: "file",
+    tar.LINK: "link",
+    tar.DIRECTORY: "dir",
+}
+_REFUSED_KINDS = {
+    b"1": "is a hard link",
+    b"3": "is a device",
+    b"4": "is a device",
+    b"6": "is a FIFO",
+    b"g": "is a global header, which would change all others",
+}
+
+
+def _tar_items(archive: str, stream: _Stream) -> Iterator[_Item]:
+    records: dict[bytes, bytes] = {}
+    while (block := stream.exactly(tar.BLOCK)) != tar.END[: tar.BLOCK]:
+        header = tar.parse_header(block)
+        if header.kind == tar.PAX:
+            tar.check_pax_size(header.size)
+            records = tar.parse_pax(stream.exactly(header.size))
+        else:
+            item = _tar_item(archive, tar.with_pax(header, records), stream)
+            records = {}
+            yield item
+            _use_up(item.parts)
+        _use_up(stream.parts(tar.padding(header.size)))
+    if stream.exactly(tar.BLOCK) != block:
+        raise tar.Malformed("its end is not one")
+
+
+def _tar_item(archive: str, header: tar.Header, stream: _Stream) -> _Item:
+    name = _text(header.name)
+    kind = _KINDS.get(header.kind)
+    if kind is None:
+        reason = _REFUSED_KINDS.get(header.kind, f"is of unknown kind {header.kind!r}")
+        raise _unsafe(archive, f"holds {shown(name)}, which {reason}")
+    if kind != "file" and header.size:
+        raise _unsafe(archive, f"holds {shown(name)}, which has content but is no file")
+    if kind == "dir":
+        name = name.rstrip("/") if name != "/" else name
+    parts = stream.parts(header.size)
+    return _Item(name, kind, header.size, bool(header.mode & 0o100), _text(header.target), parts)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _use_up(parts: Iterable[object]) -> None:
+    deque(parts, maxlen=0)
+
+
+# --------------------------------------------------------------------------- zip
+
+
+def _zip_items(archive: str, raw: BinaryIO, limits: Limits) -> Iterator[_Item]:
+    for record in zipfile.read_directory(raw, limits.entries + 16):
+        name = _text(record.name)
+        parts = _zip_parts(raw, record)
+        kind: Literal["file", "link", "dir"] = "file"
+        target = ""
+        if stat.S_ISDIR(record.mode) or name.endswith("/"):
+            kind, name = "dir", name.rstrip("/") if name != "/" else name
+        elif stat.S_ISLNK(record.mode):
+            kind, target = "link", _zip_target(archive, name, record, parts)
+        elif stat.S_IFMT(record.mode) not in (0, stat.S_IFREG):
+            raise _unsafe(archive, f"holds {shown(name)}, which is a device or FIFO")
+        if kind == "dir" and record.size:
+            raise _unsafe(archive, f"holds {shown(name)}, which has content but is no file")
+        yield _Item(name, kind, record.size, bool(record.mode & 0o100), target, parts)
+
+
+def _zip_target(archive: str, name: str, record: zipfile.Record, parts: Iterator[bytes]) -> str:
+    if record.size > _LONGEST_PATH:
+        raise _unsafe(archive, f"holds {shown(name)}, a link with a target of {record.size} bytes")
+    return _text(b"".join(parts))
+
+
+def _zip_parts(raw: BinaryIO, record: zipfile.Record) -> Iterator[bytes]:
+    """Yield the content of *record*: never more than it says, and at the end exactly that."""
+    zipfile.seek_content(raw, record)
+    crc = size = 0
+    for part in _inflated(raw, record):
+        size += len(part)
+        if size > record.size:
+            break
+        crc = zlib.crc32(part, crc)
+        yield part
+    if size != record.size or crc != record.crc:
+        raise zipfile.Malformed(f"the content of {record.name!r} is not what was packed")
+
+
+def _inflated(raw: BinaryIO, record: zipfile.Record) -> Iterator[bytes]:
+    left = record.packed
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    waiting = b""
+    while left or waiting:
+        if not waiting:
+            waiting = raw.read(min(left, CHUNK))
+            left -= len(waiting)
+            if not waiting:
+                raise zipfile.Malformed("it was cut off")
+        if record.method == zipfile.STORED:
+            yield waiting
+            waiting = b""
+            continue
+        try:
+            piece = stream.decompress(waiting, CHUNK)
+        except zlib.error as error:
+            raise zipfile.Malformed(f"{record.name!r}: {error}") from error
+        waiting = stream.unconsumed_tail
+        if piece:
+            yield piece
+        elif stream.eof or not waiting:
+            break
+
+
+# --------------------------------------------------------------------------- writing what was read
+
+
+class _Target:
+    """The directory that entries are written to, with everything that must be remembered about them."""
+
+    def __init__(self, archive: str, path: str, limits: Limits) -> None:
+        self.archive = archive
+        self.limits = limits
+        self.entries = 0
+        self.size = 0
+        self.root = ""
+        self.document: dict[str, Any] | None = None
+        self._announced: tuple[int, int] | None = None  # entries and bytes in all, from pack.json
+        self._files = 0
+        self._name_bytes = 0
+        self._links: list[_Item] = []
+        self._explicit: set[str] = set()
+        self._spelled: dict[str, str] = {}
+        self._directories = _Directories(path, self._claim)
+
+    def close(self) -> None:
+        """Close all descriptors."""
+        self._directories.close()
+
+    def add(self, item: _Item) -> None:
+        """Write one entry, or remember it if it is a link."""
+        self._check(item)
+        with self._naming(item.name):
+            if item.kind == "dir":
+                self._directories.open(item.name)
+            elif item.kind == "link":
+                self._links.append(item)
+            else:
+                self._add_file(item)
+
+    def finish(self) -> None:
+        """Make the links, and see whether everything came that was announced."""
+        for item in self._links:
+            with self._naming(item.name):
+                parent, name = self._parent(item.name)
+                os.symlink(item.target, name, dir_fd=parent)
+        if self._announced not in (None, (self.entries, self.size)):
+            raise _unsafe(
+                self.archive, f"holds less than it announces: {self.entries} entries, {self.size} bytes"
+            )
+
+    def _check(self, item: _Item) -> None:
+        """Refuse what must not be written; count the rest."""
+        why = unsafe_name(item.name)
+        if not why and (item.name.count("/") >= _DEEPEST or len(item.name) > _LONGEST_PATH):
+            why = "lies too deep"
+        if (
+            not why
+            and item.kind == "link"
+            and (leads_out(item.name, item.target) or len(item.target) > _LONGEST_PATH)
+        ):
+            why = f"is a link that may lead out (to {shown(item.target)})"
+        if why:
+            self._refuse(item.name, why)
+        self._claim(item.name)
+        if item.name in self._explicit:
+            self._refuse(item.name, "is there twice")
+        self._explicit.add(item.name)
+        self._count(item)
+
+    def _count(self, item: _Item) -> None:
+        self.entries += 1
+        self.size += item.size if item.kind == "file" else 0
+        self._name_bytes += len(item.name) + len(item.target)
+        entries, size = self.limits.entries, self.limits.size
+        if self._announced is not None:
+            entries, size = min(entries, self._announced[0]), min(size, self._announced[1])
+        if self.entries > entries or self.size > size or self._name_bytes > _MOST_NAME_BYTES:
+            self._refuse(item.name, f"is more than the {entries} entries or {size} bytes that are allowed")
+
+    def _claim(self, name: str) -> None:
+        """Refuse a second spelling of a name that many file systems take for the same."""
+        if self.limits.case_pairs:
+            return
+        folded = name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+        other = self._spelled.setdefault(folded, name)
+        if other != name:
+            self._refuse(name, f"differs from {shown(other)} by case only")
+
+    def _refuse(self, name: str, why: str) -> NoReturn:
+        raise _unsafe(self.archive, f"holds {shown(name)!r}, which {why}")
+
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Turn the answers of a file system to impossible names into refusals."""
+        try:
+            yield
+        except FileExistsError:
+            self._refuse(name, "is there twice, or lies where something else is")
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR):
+                self._refuse(name, "lies below something that is no directory")
+            if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+                self._refuse(name, "has a name that this file system cannot hold")
+            raise
+
+    def _parent(self, name: str) -> tuple[int, str]:
+        directory, _, base = name.rpartition("/")
+        return self._directories.open(directory), base
+
+    def _add_file(self, item: _Item) -> None:
+        self._files += 1
+        parts: Iterable[bytes | memoryview] = item.parts
+        if self._files == 1 and (item.name == _DOCUMENT or item.name.endswith("/" + _DOCUMENT)):
+            parts = [self._read_document(item)]
+        parent, name = self._parent(item.name)
+        fd = os.open(name, _CREATE, 0o755 if item.executable else 0o644, dir_fd=parent)
+        try:
+            for part in parts:
+                _write_all(fd, part)
+            os.utime(fd, ns=_TIMES)
+        finally:
+            os.close(fd)
+
+    def _read_document(self, item: _Item) -> bytes:
+        """Return the bytes of ``pack.json``, after taking from it how much is to follow."""
+        if item.size > _LARGEST_DOCUMENT:
+            self._refuse(item.name, f"has {item.size} bytes")
+        data = b"".join(item.parts)
+        try:
+            document = json.loads(data)
+            announced = document["announced"]
+            entries, size = announced["entries"], announced["bytes"]
+            if not (isinstance(entries, int) and isinstance(size, int)):
+                self._refuse(item.name, "announces no numbers")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._refuse(item.name, "is damaged")
+        self._announced = (self.entries + entries, self.size + size)
+        self.document = document
+        self.root = item.name[: -len(_DOCUMENT)].rstrip("/")
+        return data
+
+
+_DOCUMENT = f"{METADATA}/pack.json"
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
+
+
+class _Directories:
+    """Descriptors of directories below one that is ours, made on the way, never reached through a link."""
+
+    _MOST = 64
+
+    def __init__(self, root: str, claim: Callable[[str], None]) -> None:
+        self._root = os.open(root, _DIRECTORY)
+        self._claim = claim
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def open(self, path: str) -> int:
+        """Return a descriptor of the directory *path*, valid until the next call."""
+        if not path:
+            return self._root
+        fd = self._open.get(path)
+        if fd is not None:
+            self._open.move_to_end(path)
+            return fd
+        directory, _, name = path.rpartition("/")
+        parent = self.open(directory)
+        try:
+            self._claim(path)
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError:
+            pass  # whatever it is, opening it will tell
+        fd = os.open(name, _DIRECTORY, dir_fd=parent)
+        self._open[path] = fd
+        if len(self._open) > self._MOST:
+            os.close(self._open.popitem(last=False)[1])
+        return fd
+
+    def close(self) -> None:
+        for fd in (self._root, *self._open.values()):
+            os.close(fd)
+        self._open.clear()

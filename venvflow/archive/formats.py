@@ -1,0 +1,225 @@
+"""The formats: what each is called, how a block of it is compressed, how a stream of it is read.
+
+Every compressor here may be given the same input in any number of threads and writes the same bytes:
+gzip, bzip2 and xz by compressing blocks of a fixed size on their own (readers take the concatenation as
+one stream), zstd by always using its multi-threaded mode with the content's size
+known beforehand. The
+bytes still depend on the version of the compression library; it is part of a frame's name.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import os
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from venvflow.errors import EnvironmentFailure, UsageError
+
+MIB = 1 << 20
+CHUNK = MIB
+"""Bytes that are handed on at a time. Fixed: what a compressor writes may depend on how it is fed."""
+
+
+class Format(NamedTuple):
+    """A format: its *default* level and the *highest*; *block* bytes are compressed on their own."""
+
+    default: int
+    lowest: int
+    highest: int
+    block: int = 0
+
+
+FORMATS = {
+    "tar.zst": Format(3, 1, 19),
+    "tar.xz": Format(6, 0, 9, 16 * MIB),
+    "tar.gz": Format(6, 1, 9, 4 * MIB),
+    "tar.bz2": Format(9, 1, 9, 4 * MIB),
+    "tar": Format(0, 0, 0, 4 * MIB),
+    "zip": Format(6, 1, 9),
+}
+"""All formats by name, which is also how their files end. Levels above zstd's 19 need too much memory."""
+
+
+def format_of(path: str) -> str:
+    """Return the format that an archive's name ends with; raises UsageError for any other name."""
+    for name in FORMATS:
+        if path.endswith("." + name):
+            return name
+    raise UsageError(
+        f"cannot tell the format of {os.path.basename(path)!r}",
+        hint=f"Archives end in one of: {', '.join(FORMATS)}.",
+    )
+
+
+# --------------------------------------------------------------------------- zstd
+
+
+def zstd() -> Any:
+    """Return the module that knows zstd: the standard library's where there is one."""
+    # Both are loaded only by those who read or write archives.
+    if sys.version_info >= (3, 14):
+        from compression import zstd as module  # noqa: PLC0415
+    else:
+        from backports import zstd as module  # noqa: PLC0415
+    return module
+
+
+def zstd_compressor(level: int, size: int) -> Any:
+    """Return a compressor for one frame of exactly *size* bytes.
+
+    It has one worker, always: with none, libzstd writes other bytes, and the caller compresses several
+    frames at once anyway. Told the size, libzstd decides by itself that small frames need no worker.
+    """
+    module = zstd()
+    parameter = module.CompressionParameter
+    options = {parameter.compression_level: level, parameter.nb_workers: 1, parameter.checksum_flag: 1}
+    try:
+        compressor = module.ZstdCompressor(options=options)
+    except (ValueError, module.ZstdError) as error:
+        raise EnvironmentFailure(
+            f"the zstd library cannot be used: {error}",
+            state="Nothing was written.",
+            hint="Use another format, or a libzstd that was built with threads.",
+        ) from error
+    compressor.set_pledged_input_size(size)
+    return compressor
+
+
+def zstd_version() -> str:
+    """Return the version of libzstd, on which the bytes of a frame depend."""
+    return str(zstd().zstd_version)
+
+
+# --------------------------------------------------------------------------- blocks
+
+
+def block_compressor(name: str, level: int) -> Callable[[bytes], bytes]:
+    """Return what compresses one block of the tar format *name*, a function of the block alone."""
+    return {
+        "tar": lambda block: block,
+        "tar.gz": lambda block: _gzip(block, level),
+        "tar.bz2": lambda block: bz2.compress(block, level),
+        "tar.xz": lambda block: _xz(block, level),
+    }[name]
+
+
+def _gzip(block: bytes, level: int) -> bytes:
+    """Return *block* as a gzip member without name, time or operating system."""
+    header = b"\x1f\x8b\x08\0" + bytes(4) + b"\0\xff"
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+    data = compressor.compress(block) + compressor.flush()
+    return header + data + struct.pack("<LL", zlib.crc32(block), len(block))
+
+
+_XZ_WINDOW = 4 * MIB  # an encoder needs more than eleven times this, and two of them run at once
+
+
+def _xz(block: bytes, level: int) -> bytes:
+    # The window is never larger than the preset's own: 256 KiB at level 0, then 1, 2 and 4 MiB.
+    window = min(_XZ_WINDOW, 256 << 10 if level == 0 else MIB << min(level - 1, 8))
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": window}]
+    return lzma.compress(block, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=filters)
+
+
+# --------------------------------------------------------------------------- reading
+
+
+class Undecodable(Exception):
+    """Bytes that are not what their format demands; the text says how."""
+
+
+_MAGIC = {
+    b"\x28\xb5\x2f\xfd": "tar.zst",
+    b"\xfd7zXZ\0": "tar.xz",
+    b"\x1f\x8b": "tar.gz",
+    b"BZh": "tar.bz2",
+    b"PK": "zip",
+}
+
+
+def recognise(start: bytes) -> str:
+    """Return the format of a file that starts with these bytes; ``tar`` if nothing else fits."""
+    return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "tar")
+
+
+_XZ_MEMORY = 256 * MIB
+_ZSTD_WINDOW = 27  # log2 of bytes: what any zstd accepts without being told to
+
+
+class _Decompressor(Protocol):
+    """What the decompressors of bz2, lzma and zstd have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+class _Inflater:
+    """gzip members, in the shape of the other decompressors."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
+
+
+def _decompressor(name: str) -> Callable[[], _Decompressor]:
+    if name == "tar.zst":
+        module = zstd()
+        options = {module.DecompressionParameter.window_log_max: _ZSTD_WINDOW}
+        return lambda: module.ZstdDecompressor(options=options)
+    if name == "tar.xz":
+        return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+    return bz2.BZ2Decompressor if name == "tar.bz2" else _Inflater
+
+
+def decompressed(name: str, raw: BinaryIO) -> Iterator[bytes]:
+    """Yield what *raw* holds, a tar of the format *name*, in pieces of at most :data:`CHUNK` bytes.
+
+    Raises :class:`Undecodable` for damaged or truncated input. Memory is bounded, whatever the input.
+    """
+    if name == "tar":
+        yield from iter(lambda: raw.read(CHUNK), b"")
+        return
+    make = _decompressor(name)
+    failures: tuple[type[Exception], ...] = (lzma.LZMAError, zlib.error, EOFError, ValueError, OSError)
+    if name == "tar.zst":
+        failures += (zstd().ZstdError,)
+    try:
+        yield from _members(make, raw)
+    except failures as error:
+        raise Undecodable(str(error)) from error
+
+
+def _members(make: Callable[[], _Decompressor], raw: BinaryIO) -> Iterator[bytes]:
+    """Decompress one member after the other until the input ends."""
+    data = raw.read(CHUNK)
+    while data:
+        member = make()
+        while True:
+            piece = member.decompress(data, CHUNK)
+            if piece:
+                yield piece
+            if member.eof:
+                break
+            # A full piece may mean that more is waiting inside; otherwise the member wants more input.
+            data = b"" if len(piece) == CHUNK else raw.read(CHUNK)
+            if not data and not piece:
+                raise EOFError("it ends in the middle")
+        data = member.unused_data or raw.read(CHUNK)

@@ -1,0 +1,512 @@
+"""Writing an archive: from a manifest and the objects, through any number of threads, to the same bytes.
+
+The members of :mod:`.contents` become pieces that do not depend on each other (a frame per tree, a block of
+fixed size, a file of a zip); threads compress them, and one writer puts them into the file in their order.
+Neither memory nor bytes depend on how large the venv is or on how many threads work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar
+
+from venvflow.archive import tar, zipfile
+from venvflow.archive.contents import (
+    Contents,
+    DamagedObject,
+    Member,
+    ObjectSource,
+    Options,
+    damaged,
+    plan,
+)
+from venvflow.archive.formats import CHUNK, FORMATS, block_compressor, zstd_compressor
+from venvflow.archive.frames import FrameStore, frame_name
+from venvflow.archive.staging import new_file
+from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.model import Manifest, Tree
+
+__all__ = ["DamagedObject", "Written", "is_current", "write_archive"]
+
+Progress = Callable[[int, int], None]
+
+_AHEAD = 8  # pieces that are ready or in work while earlier ones are written
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An archive that was written.
+
+    *size* is the file's, *content_size* that of all files in it, both in bytes. *frames_reused* of *frames*
+    trees came from the frame store.
+    """
+
+    path: str
+    sha256: str
+    size: int
+    entries: int
+    content_size: int
+    frames: int = 0
+    frames_reused: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def write_archive(
+    manifest: Manifest,
+    source: ObjectSource,
+    destination: str,
+    options: Options,
+    *,
+    description: Mapping[str, Any],
+    frames: FrameStore | None = None,
+    progress: Progress | None = None,
+) -> Written:
+    """Write the archive of *manifest* to *destination*, with ``.json`` and ``.sha256`` files beside it.
+
+    *description* is kept in the archive and beside it; its ``python`` (see :func:`.needs_of`) is what
+    ``postinstall.py`` will ask of an interpreter. For archives that depend on content alone it may hold no
+    time and no path. *progress* is called with bytes done and bytes in all, by one thread at a time.
+
+    Until all three files are there, :func:`is_current` is false. Raises DamagedObject when an object is not
+    what its name says, Refused for entries that could not be unpacked safely, EnvironmentFailure when the
+    archive cannot be written; then *destination* is as it was.
+    """
+    if os.path.isdir(destination):
+        raise Refused(f"{shown(destination)} is a directory", state="Nothing was written.")
+    contents = plan(manifest, source, options, description)
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(destination)), exist_ok=True)
+        written = _write(contents, source, os.path.abspath(destination), options, frames, progress)
+        _write_beside(written, contents, options)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot write {shown(destination)}: {error.strerror or error}",
+            state="Nothing half-written is kept.",
+            hint="Free space or mend the permissions, then try again.",
+        ) from error
+    return written
+
+
+def _write(
+    contents: Contents,
+    source: ObjectSource,
+    destination: str,
+    options: Options,
+    frames: FrameStore | None,
+    progress: Progress | None,
+) -> Written:
+    with new_file(destination) as file:
+        job = _Job(
+            contents,
+            source,
+            options,
+            frames,
+            _Sink(file),
+            _Meter(contents.size, progress),
+            os.path.dirname(destination),
+        )
+        try:
+            _WRITERS.get(options.format, _write_blocks)(job)
+        except BaseException:
+            job.meter.stop()
+            raise
+    return Written(
+        destination,
+        job.sink.hasher.hexdigest(),
+        job.sink.size,
+        contents.entries,
+        contents.size,
+        len(contents.trees) if options.format == "tar.zst" else 0,
+        job.reused,
+        contents.warnings,
+    )
+
+
+# --------------------------------------------------------------------------- a job and its parts
+
+
+class _Sink:
+    """The file that is written, its size and SHA-256 so far."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.hasher = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.hasher.update(data)
+        self._file.write(data)
+        self.size += len(data)
+
+    def copy(self, file: BinaryIO) -> None:
+        for chunk in iter(lambda: file.read(CHUNK), b""):
+            self.write(chunk)
+
+
+class _Stopped(Exception):
+    """Another thread failed: there is no use in going on."""
+
+
+class _Meter:
+    """Counts bytes for *progress*, and tells threads that are still at work when to stop."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._done = 0
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def advance(self, count: int) -> None:
+        if self._stopped:
+            raise _Stopped
+        if self._progress is not None and count:
+            with self._lock:
+                self._done += count
+                self._progress(self._done, self._total)
+
+
+@dataclass
+class _Job:
+    contents: Contents
+    source: ObjectSource
+    options: Options
+    frames: FrameStore | None
+    sink: _Sink
+    meter: _Meter
+    directory: str
+    reused: int = 0
+
+    def name(self, member: Member) -> str:
+        """Return the name of *member* in the archive."""
+        root = self.options.arcroot
+        return f"{root}/{member.name}".rstrip("/") if root else member.name
+
+    def members(self) -> Iterator[Member]:
+        """Yield all members of the archive in their order."""
+        yield from self.contents.head
+        for tree in self.contents.trees:
+            yield from self.contents.members(tree)
+
+
+def _in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Yield ``work(item)`` in the order of *items*, computed ahead in *threads*."""
+    pending: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+# --------------------------------------------------------------------------- one tar stream
+
+
+class _Packer:
+    """Fills a buffer of a fixed size with a tar stream, and gives it to *emit* whenever it is full.
+
+    Files are read straight into the buffer. *emit* must be done with it when it returns.
+    """
+
+    def __init__(self, job: _Job, size: int, emit: Callable[[memoryview], None]) -> None:
+        self._job = job
+        self._view = memoryview(bytearray(size))
+        self._used = 0
+        self._emit = emit
+
+    def add(self, member: Member, header: bytes) -> None:
+        self.put(header)
+        if member.data is not None:
+            self.put(member.data)
+            self._job.meter.advance(member.size)
+        elif member.kind == "file":
+            self._read(member)
+        self.put(bytes(tar.padding(member.size)))
+
+    def put(self, data: bytes) -> None:
+        done = 0
+        while done < len(data):
+            room = self._room()
+            part = data[done : done + len(room)]
+            room[: len(part)] = part
+            self._used += len(part)
+            done += len(part)
+
+    def end(self) -> None:
+        """Emit what is left."""
+        if self._used:
+            self._emit(self._view[: self._used])
+            self._used = 0
+
+    def _room(self) -> memoryview:
+        """Return what is free of the buffer: never nothing."""
+        if self._used == len(self._view):
+            self.end()
+        return self._view[self._used :]
+
+    def _read(self, member: Member) -> None:
+        for part in _object_parts(self._job.source, member, self._room):
+            self._used += len(part)
+            self._job.meter.advance(len(part))
+
+
+def _object_parts(
+    source: ObjectSource, member: Member, room: Callable[[], memoryview]
+) -> Iterator[memoryview]:
+    """Read an object into the buffers that *room* gives, and yield what was filled.
+
+    Raises DamagedObject at the end, when its SHA-256 is not its name: all that was made of it is void.
+    """
+    hasher = hashlib.sha256()
+    left = member.size
+    try:
+        fd = os.open(source.path(member.digest, member.executable), _OPEN)
+    except OSError as error:
+        raise damaged(member.name, member.digest, f"cannot be read: {error.strerror}") from error
+    try:
+        while left:
+            view = room()[:left]
+            count = os.readv(fd, [view])
+            if not count:
+                break
+            left -= count
+            hasher.update(view[:count])
+            yield view[:count]
+    except OSError as error:
+        raise damaged(member.name, member.digest, f"cannot be read: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    if left or hasher.hexdigest() != member.digest:
+        raise damaged(member.name, member.digest, "has other bytes than its name says")
+
+
+def _header(job: _Job, member: Member) -> bytes:
+    name = job.name(member)
+    if member.kind == "dir":
+        return tar.directory_header(name)
+    if member.kind == "link":
+        return tar.link_header(name, member.target)
+    return tar.file_header(name, member.size, executable=member.executable)
+
+
+# --------------------------------------------------------------------------- tar.zst: frames
+
+
+def _write_frames(job: _Job) -> None:
+    """Write the head, one frame per tree, and the tail; frames that are kept are copied."""
+    with tempfile.TemporaryFile(dir=job.directory) as head:
+        _compress(job, list(job.contents.head), head.write)
+        head.seek(0)
+        job.sink.copy(head)
+    for file, kept in _in_order(lambda tree: _frame(job, tree), job.contents.trees, job.options.threads):
+        with file:
+            job.sink.copy(file)
+        job.reused += kept
+    compressor = zstd_compressor(job.options.effective_level, len(tar.END))
+    job.sink.write(compressor.compress(tar.END) + compressor.flush())
+
+
+def _frame(job: _Job, tree: Tree) -> tuple[BinaryIO, bool]:
+    """Return the open frame of *tree*, and whether it was there before."""
+    members = list(job.contents.members(tree))
+    if job.frames is None:
+        file = tempfile.TemporaryFile(dir=job.directory)  # noqa: SIM115  # the caller closes it
+        _compress(job, members, file.write)
+        file.seek(0)
+        return file, False
+    name = frame_name(tree, job.options)
+    path = job.frames.get(name)
+    if path is not None:
+        with suppress(FileNotFoundError):
+            file = open(path, "rb", buffering=0)  # noqa: SIM115  # the caller closes it
+            job.meter.advance(sum(member.size for member in members))
+            return file, True
+    path = job.frames.put(name, lambda out: _compress(job, members, out.write))
+    return open(path, "rb", buffering=0), False  # the caller closes it
+
+
+def _compress(job: _Job, members: list[Member], write: Callable[[bytes], Any]) -> None:
+    """Write *members* as one zstd frame."""
+    headers = [_header(job, member) for member in members]
+    size = sum(map(len, headers)) + sum(member.size + tar.padding(member.size) for member in members)
+    compressor = zstd_compressor(job.options.effective_level, size)
+    packer = _Packer(job, CHUNK, lambda view: write(compressor.compress(view)))
+    for member, header in zip(members, headers, strict=True):
+        packer.add(member, header)
+    packer.end()
+    write(compressor.flush())
+
+
+# --------------------------------------------------------------------------- other tars: blocks
+
+
+def _write_blocks(job: _Job) -> None:
+    """Write one tar stream, cut into blocks of a fixed size that are compressed on their own."""
+    compress = block_compressor(job.options.format, job.options.effective_level)
+    for block in _in_order(compress, _blocks(job), job.options.threads):
+        job.sink.write(block)
+
+
+def _blocks(job: _Job) -> Iterator[bytes]:
+    ready: deque[bytes] = deque()
+    packer = _Packer(job, FORMATS[job.options.format].block, lambda view: ready.append(bytes(view)))
+    for member in job.members():
+        packer.add(member, _header(job, member))
+        while ready:
+            yield ready.popleft()
+    packer.put(tar.END)
+    packer.end()
+    yield from ready
+
+
+# --------------------------------------------------------------------------- zip
+
+
+def _write_zip(job: _Job) -> None:
+    records = []
+    for record, content in _in_order(lambda member: _zipped(job, member), job.members(), job.options.threads):
+        placed = record._replace(offset=job.sink.size)
+        records.append(placed)
+        job.sink.write(zipfile.local_header(placed))
+        with content:
+            job.sink.copy(content)
+    start = job.sink.size
+    for record in records:
+        job.sink.write(zipfile.directory_record(record))
+    job.sink.write(zipfile.end_records(len(records), job.sink.size - start, start))
+
+
+def _zipped(job: _Job, member: Member) -> tuple[zipfile.Record, BinaryIO]:
+    """Return the record of *member* and its content as it will be in the zip."""
+    name = _zip_name(job.name(member))
+    content = tempfile.SpooledTemporaryFile(CHUNK, dir=job.directory)  # noqa: SIM115  # the caller closes it
+    if member.kind == "dir":
+        return zipfile.Record(name + b"/", stat.S_IFDIR | 0o755, zipfile.STORED, 0, 0, 0), content
+    if member.kind == "link":
+        mode, parts = stat.S_IFLNK | 0o777, iter([_zip_name(member.target)])
+    else:
+        mode = stat.S_IFREG | (0o755 if member.executable else 0o644)
+        parts = _content(job, member)
+    crc = size = 0
+    compressor = zlib.compressobj(job.options.effective_level, zlib.DEFLATED, -zlib.MAX_WBITS)
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+        size += len(part)
+        content.write(compressor.compress(part))
+    content.write(compressor.flush())
+    packed = content.tell()
+    content.seek(0)
+    return zipfile.Record(name, mode, zipfile.DEFLATED, crc, packed, size), content
+
+
+def _content(job: _Job, member: Member) -> Iterator[bytes | memoryview]:
+    if member.data is not None:
+        job.meter.advance(member.size)
+        yield member.data
+        return
+    buffer = memoryview(bytearray(min(member.size, CHUNK)))
+    for part in _object_parts(job.source, member, lambda: buffer):
+        job.meter.advance(len(part))
+        yield part
+
+
+def _zip_name(name: str) -> bytes:
+    try:
+        return name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Refused(
+            f"{shown(name)} is not UTF-8, and a zip can hold no other names",
+            state="Nothing was written.",
+            hint="Use a tar format, or exclude it.",
+        ) from None
+
+
+_WRITERS: dict[str, Callable[[_Job], None]] = {"tar.zst": _write_frames, "zip": _write_zip}
+
+
+# --------------------------------------------------------------------------- beside the archive
+
+
+def _write_beside(written: Written, contents: Contents, options: Options) -> None:
+    """Write what stands beside an archive, the checksum last: until then it is not current."""
+    name = os.path.basename(written.path)
+    document = {
+        "archive": name,
+        "format": options.format,
+        "level": options.effective_level,
+        "arcroot": options.arcroot,
+        "sha256": written.sha256,
+        "size": written.size,
+        "entries": written.entries,
+        "content_size": written.content_size,
+        "description": contents.document["description"],
+        "distributions": contents.document["distributions"],
+        "warnings": list(contents.warnings),
+    }
+    with new_file(written.path + ".json") as file:
+        file.write((json.dumps(document, sort_keys=True, indent=1) + "\n").encode("ascii"))
+    with new_file(written.path + ".sha256") as file:
+        file.write(_checksum_line(written.sha256, name))
+
+
+def _checksum_line(digest: str, name: str) -> bytes:
+    """Return a line that ``sha256sum -c`` understands, whatever the name."""
+    raw = os.fsencode(name)
+    escaped = raw.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if escaped != raw else b""
+    return b"%b%b  %b\n" % (mark, digest.encode("ascii"), escaped)
+
+
+def recorded_digest(archive: str) -> str | None:
+    """Return the SHA-256 that the file beside *archive* says it has, or None if there is none."""
+    try:
+        with open(archive + ".sha256", "rb") as file:
+            digest = file.read(1024).lstrip(b"\\")[:64]
+    except OSError:
+        return None
+    return digest.decode("ascii") if len(digest) == 64 and digest.isalnum() else None
+
+
+def is_current(path: str) -> bool:
+    """Return whether the archive at *path* is whole: its bytes have the SHA-256 that stands beside it.
+
+    Reads the whole archive; raises nothing for one that cannot be read.
+    """
+    expected = recorded_digest(path)
+    try:
+        with open(path + ".json", "rb") as file:
+            described = json.load(file)["sha256"]
+        return expected is not None and described == expected == digest_of_file(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def digest_of_file(path: str) -> str:
+    """Return the SHA-256 of a file; raises ``OSError``."""
+    hasher = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        for chunk in iter(lambda: file.read(CHUNK), b""):
+            hasher.update(chunk)
+    return hasher.hexdigest()

@@ -1,0 +1,362 @@
+"""The index: a SQLite database beside the objects that answers what would else need reading everything.
+
+It is a cache of what lies on disk, but for the history of use: delete it, and it is made again from the
+snapshots and trees. Schema, migrations and views are sqlite-utils' (:mod:`venvflow.schema`). Rows by the
+ten thousand go through ``executemany``.
+
+All writes happen in ``BEGIN IMMEDIATE`` transactions: a plain ``BEGIN`` that reads first cannot become a
+writer while another process writes, and fails at once instead of waiting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+from venvflow.errors import EnvironmentFailure, LockTimeout, shown
+from venvflow.model import Entry, Slot, Snapshot, Tree
+from venvflow.objects import Name
+from venvflow.scan import Stamp
+
+VERSION = 1
+"""Schema version, kept in ``PRAGMA user_version``."""
+
+_WAIT_SECONDS = 30
+
+
+class Stamped(NamedTuple):
+    """A file of a venv as it was when it was last read."""
+
+    stamp: Stamp
+    entry: Entry
+
+
+Compiled = Mapping[tuple[str, str], "tuple[Name, int] | None"]
+"""Bytecode by digest and path of its source: object and size in bytes, None for what does not compile."""
+
+
+class Usage(NamedTuple):
+    """A snapshot's history: a counter that orders uses, and the time of the last one in seconds."""
+
+    seq: int
+    at: float
+
+
+class Index:
+    """One open index. Not for use by several threads at once; open one per task."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fresh = False
+        self._db = self._open()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def _open(self) -> sqlite3.Connection:
+        for _ in range(2):
+            db = None
+            try:
+                db = _connect(self.path)
+                self._migrate(db)
+            except sqlite3.DatabaseError as error:
+                if db is not None:
+                    db.close()
+                if _is_locked(error):
+                    raise _locked(self.path) from error
+                if isinstance(error, sqlite3.OperationalError) and not os.path.isdir(self.path):
+                    raise _unusable(self.path, error) from error
+                self._move_aside()
+            else:
+                return db
+        raise _unusable(self.path, None)
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise EnvironmentFailure(
+                f"the index is of version {version}, this venvflow knows {VERSION}",
+                where=shown(self.path),
+                state="Nothing was touched.",
+                hint="Upgrade venvflow, or use another store (VENVFLOW_STORE).",
+            )
+        if version < VERSION:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+                    _apply_schema(db)
+                    db.execute(f"PRAGMA user_version = {VERSION}")
+                    self.fresh = version == 0
+                db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+                raise
+
+    def _move_aside(self) -> None:
+        """Keep a damaged database under another name: it may hold history that somebody wants."""
+        number = 1
+        while os.path.lexists(f"{self.path}.damaged-{number}"):
+            number += 1
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.rename(self.path + suffix, f"{self.path}{suffix}.damaged-{number}")
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold a write transaction; nested blocks join the outer one."""
+        if self._db.in_transaction:
+            yield self._db
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if _is_locked(error):
+                raise _locked(self.path) from error
+            raise _unusable(self.path, error) from error
+        try:
+            yield self._db
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise _unusable(self.path, error) from error
+            raise
+
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """Return all rows of a query."""
+        return self._db.execute(sql, parameters).fetchall()
+
+    # ----------------------------------------------------------------------- objects and trees
+
+    def add_objects(self, sizes: Mapping[Name, int], adopted: Mapping[Name, int]) -> None:
+        """Remember objects: sizes in bytes, and the mtime of those that are shared with a stranger."""
+        rows = [(n.digest, n.executable, size, adopted.get(n)) for n, size in sizes.items()]
+        with self.writing() as db:
+            db.executemany(
+                "INSERT INTO objects(digest, executable, size, adopted_mtime) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT(digest, executable) DO UPDATE SET size = excluded.size,"
+                " adopted_mtime = excluded.adopted_mtime",
+                rows,
+            )
+
+    def adopted(self) -> dict[Name, int]:
+        """Return the adopted objects with the mtime in nanoseconds that they came with."""
+        rows = self.rows(
+            "SELECT digest, executable, adopted_mtime FROM objects WHERE adopted_mtime IS NOT NULL"
+        )
+        return {Name(digest, bool(executable)): mtime for digest, executable, mtime in rows}
+
+    def forget_objects(self, names: Iterable[Name]) -> None:
+        """Drop the rows of objects; their bytecode goes with them."""
+        with self.writing() as db:
+            db.executemany("DELETE FROM objects WHERE digest = ? AND executable = ?", list(names))
+
+    def add_trees(self, trees: Iterable[Tree]) -> None:
+        """Remember trees with their files; those that are known already cost one look-up."""
+        with self.writing() as db:
+            for tree in trees:
+                _add_tree(db, tree)
+
+    def forget_trees(self, digests: Iterable[str]) -> None:
+        """Drop trees and the rows of their files."""
+        with self.writing() as db:
+            db.executemany("DELETE FROM trees WHERE digest = ?", [(digest,) for digest in digests])
+
+    # ----------------------------------------------------------------------- bytecode
+
+    def bytecode(self, interpreter: str) -> Compiled:
+        """Return what *interpreter* compiled, as far as it is known."""
+        rows = self.rows(
+            "SELECT source.digest, bytecode.path, object.digest, object.size FROM bytecode"
+            " JOIN objects source ON source.id = bytecode.source"
+            " LEFT JOIN objects object ON object.id = bytecode.object WHERE bytecode.interpreter = ?",
+            (interpreter,),
+        )
+        return {
+            (source, _name(path)): (Name(digest, executable=False), size) if digest else None
+            for source, path, digest, size in rows
+        }
+
+    def add_bytecode(self, interpreter: str, compiled: Compiled) -> None:
+        """Remember what sources compiled to; sources and bytecode must be objects already."""
+        rows = [
+            (interpreter, _text(path), made[0].digest if made else None, source)
+            for (source, path), made in compiled.items()
+        ]
+        with self.writing() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO bytecode(interpreter, path, object, source)"
+                " SELECT ?, ?, (SELECT id FROM objects WHERE digest = ? AND executable = 0), id"
+                " FROM objects WHERE digest = ? AND executable = 0",
+                rows,
+            )
+
+    # ----------------------------------------------------------------------- snapshots
+
+    def add_snapshot(self, snapshot: Snapshot, now: float) -> None:
+        """Remember a snapshot with its trees, as used now."""
+        with self.writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO snapshots(id, key, parts, venv, place, python, host, command,"
+                " created, used_at, used_seq, files, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    snapshot.id, snapshot.key.digest, json.dumps(snapshot.key.parts), snapshot.venv,
+                    snapshot.place, snapshot.python, snapshot.host, snapshot.command, snapshot.created,
+                    now, _next_seq(db), snapshot.files, snapshot.size,
+                ),
+            )  # fmt: skip
+            db.execute("DELETE FROM snapshot_trees WHERE snapshot = ?", (snapshot.id,))
+            db.executemany(
+                "INSERT OR IGNORE INTO snapshot_trees(snapshot, tree)"
+                " SELECT ?, id FROM trees WHERE digest = ?",
+                [(snapshot.id, tree) for tree in snapshot.trees],
+            )
+
+    def touch_snapshot(self, snapshot: str, now: float) -> None:
+        """Note that a snapshot was used."""
+        with self.writing() as db:
+            db.execute(
+                "UPDATE snapshots SET used_at = ?, used_seq = ? WHERE id = ?", (now, _next_seq(db), snapshot)
+            )
+
+    def forget_snapshots(self, ids: Iterable[str]) -> None:
+        """Drop the rows of snapshots."""
+        with self.writing() as db:
+            db.executemany("DELETE FROM snapshots WHERE id = ?", [(each,) for each in ids])
+
+    def usage(self) -> dict[str, Usage]:
+        """Return when each snapshot was last used."""
+        return {row[0]: Usage(*row[1:]) for row in self.rows("SELECT id, used_seq, used_at FROM snapshots")}
+
+    # ----------------------------------------------------------------------- stamps
+
+    def stamps(self, venv: str) -> dict[str, Stamped]:
+        """Return what is known of the files of the venv at path *venv*, by path below it."""
+        rows = self.rows(
+            "SELECT stamps.path, inode, size, mtime_ns, ctime_ns, entry FROM stamps"
+            " JOIN venvs ON venvs.id = stamps.venv WHERE venvs.path = ?",
+            (_text(venv),),
+        )
+        return {
+            _name(path): Stamped(Stamp(*stamp), _entry(_name(path), json.loads(entry)))
+            for path, *stamp, entry in rows
+        }
+
+    def set_stamps(self, venv: str, stamped: Mapping[str, Stamped]) -> None:
+        """Replace what is known of the files of the venv at path *venv*."""
+        with self.writing() as db:
+            db.execute("INSERT OR IGNORE INTO venvs(path) VALUES (?)", (_text(venv),))
+            (number,) = db.execute("SELECT id FROM venvs WHERE path = ?", (_text(venv),)).fetchone()
+            db.execute("DELETE FROM stamps WHERE venv = ?", (number,))
+            db.executemany(
+                "INSERT INTO stamps(venv, path, inode, size, mtime_ns, ctime_ns, entry)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (number, _text(path), *each.stamp, json.dumps(each.entry[1:]))
+                    for path, each in stamped.items()
+                ),
+            )
+
+    # ----------------------------------------------------------------------- venvs
+
+    def register(
+        self, path: str, *, name: str, project: str, key: str, snapshot: str | None, now: float
+    ) -> None:
+        """Remember a venv of this machine, for people's queries; what decides lies in ``venvs/``."""
+        with self.writing() as db:
+            db.execute(
+                "INSERT INTO venvs(path, name, project, key, snapshot, seen_at) VALUES (?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT(path) DO UPDATE SET name = excluded.name, project = excluded.project,"
+                " key = excluded.key, snapshot = excluded.snapshot, seen_at = excluded.seen_at",
+                (_text(path), name, _text(project), key, snapshot, now),
+            )
+
+    def forget_venv(self, path: str) -> None:
+        """Drop a venv and its stamps."""
+        with self.writing() as db:
+            db.execute("DELETE FROM venvs WHERE path = ?", (_text(path),))
+
+
+def _add_tree(db: sqlite3.Connection, tree: Tree) -> None:
+    files = [entry for entry in tree.entries if entry.kind in ("file", "template")]
+    cursor = db.execute(
+        "INSERT OR IGNORE INTO trees(digest, name, version, files, size) VALUES (?, ?, ?, ?, ?)",
+        (tree.digest, tree.name, tree.version, len(files), sum(entry.size for entry in files)),
+    )
+    if cursor.rowcount == 0:
+        return
+    number = cursor.lastrowid
+    db.executemany(
+        "INSERT INTO files(tree, path, object)"
+        " SELECT ?, ?, id FROM objects WHERE digest = ? AND executable = ?",
+        [(number, _text(e.path), e.digest, e.executable and e.kind == "file") for e in files],
+    )
+
+
+def _next_seq(db: sqlite3.Connection) -> int:
+    (seq,) = db.execute("UPDATE counters SET value = value + 1 WHERE name = 'use' RETURNING value").fetchone()
+    return int(seq)
+
+
+def _entry(path: str, row: list[Any]) -> Entry:
+    kind, digest, executable, size, target, slots = row
+    return Entry(path, kind, digest, executable, size, target, tuple(Slot(*slot) for slot in slots))
+
+
+def _text(path: str) -> str | bytes:
+    """Return *path* as SQLite can hold it: bytes when it is not UTF-8."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def _name(value: str | bytes) -> str:
+    return os.fsdecode(value)
+
+
+# --------------------------------------------------------------------------- opening
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return "locked" in str(error) or "busy" in str(error)
+
+
+def _locked(path: str) -> LockTimeout:
+    return LockTimeout(
+        f"the index is locked by another program for more than {_WAIT_SECONDS} s",
+        where=shown(path),
+        state="Nothing was changed.",
+        hint="Close what has it open for writing (a database browser?), then run again.",
+    )
+
+
+def _unusable(path: str, error: sqlite3.Error | None) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"cannot use the index: {error or 'it is damaged and cannot be moved aside'}",
+        where=shown(path),
+        state="No venv was changed.",
+        hint="Check the permissions and the free space of the store.",
+    )
+
+
+def _apply_schema(db: sqlite3.Connection) -> None:
+    from venvflow import schema  # noqa: PLC0415 - sqlite-utils costs 50 ms, for a change of schema only
+
+    schema.apply(db)

@@ -1,0 +1,185 @@
+"""Giving a venv a file that lies in the store: by reflink, hard link, copy or symlink.
+
+The ladder of modes is tried from the first on; a mode that this pair of file systems does not know is not
+tried again. Nothing here ever replaces a file: names are new, in directories that only we write to, or
+temporary names that the caller renames.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from venvflow.model import CONSTANT_MTIME, LinkMode
+
+_FICLONE = 0x40049409
+"""Linux's ioctl that makes a file share the blocks of another (btrfs, xfs, bcachefs)."""
+
+_UNSUPPORTED = {
+    errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.ENOSYS,
+}  # fmt: skip
+"""What file systems answer when they cannot link like that at all."""
+
+_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
+_TIMES = (_MTIME_NS, _MTIME_NS)
+
+
+class _Place(Protocol):
+    def __call__(self, source: str, name: str, dir_fd: int, /, *, executable: bool) -> None: ...
+
+
+class Linker:
+    """Puts objects into one venv; *modes* is the ladder, *used* counts files by the mode that worked."""
+
+    def __init__(self, modes: Sequence[LinkMode]) -> None:
+        self._ladder: list[LinkMode] = [*modes] if "copy" in modes else [*modes, "copy"]
+        self.used: dict[LinkMode, int] = {}
+
+    @property
+    def mode(self) -> LinkMode:
+        """Return the mode that is tried first for the next file."""
+        return self._ladder[0]
+
+    def place(self, source: str, name: str, dir_fd: int, *, executable: bool) -> LinkMode:
+        """Make *name* in *dir_fd* the file at *source*, and return how.
+
+        Raises ``OSError`` when not even a copy can be made (``FileNotFoundError`` when *source* is gone,
+        ``FileExistsError`` when *name* is taken).
+        """
+        for mode in (*self._ladder,):
+            try:
+                _PLACERS[mode](source, name, dir_fd, executable=executable)
+            except OSError as error:
+                if mode == "copy" or error.errno not in {*_UNSUPPORTED, errno.EMLINK}:
+                    raise
+                if error.errno != errno.EMLINK:  # too many links is about this object only
+                    self._ladder.remove(mode)
+            else:
+                self.used[mode] = self.used.get(mode, 0) + 1
+                return mode
+        raise AssertionError("a ladder always ends with copy")
+
+
+def _hardlink(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:  # noqa: ARG001 - a link shares it
+    os.link(source, name, dst_dir_fd=dir_fd, follow_symlinks=False)
+
+
+def _symlink(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:  # noqa: ARG001 - a link shares it
+    os.stat(source)  # a dangling link would only be found out by a failing import
+    os.symlink(source, name, dir_fd=dir_fd)
+
+
+def _reflink(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:
+    _private(source, name, dir_fd, clone, executable=executable)
+
+
+def _copy(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:
+    _private(source, name, dir_fd, copy_bytes, executable=executable)
+
+
+def _private(
+    source: str, name: str, dir_fd: int, transfer: Callable[[int, int], None], *, executable: bool
+) -> None:
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        writing = create(name, dir_fd, executable=executable)
+        try:
+            transfer(reading, writing)
+            os.utime(writing, ns=_TIMES)
+        except OSError:
+            os.unlink(name, dir_fd=dir_fd)
+            raise
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def create(name: str, dir_fd: int | None, *, executable: bool) -> int:
+    """Return a descriptor for a new private file *name*, 0644 or 0755 less the umask."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o755 if executable else 0o644, dir_fd=dir_fd)
+
+
+def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool) -> None:
+    """Write a new private file with the constant mtime."""
+    fd = create(name, dir_fd, executable=executable)
+    try:
+        write_all(fd, data)
+        os.utime(fd, ns=_TIMES)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of *data*; ``os.write`` may stop early, at a signal or after 2 GiB."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def clone(reading: int, writing: int) -> None:
+    """Share all blocks of one open file with another; raises ``OSError`` where that is not possible."""
+    fcntl.ioctl(writing, _FICLONE, reading)
+
+
+def copy_bytes(reading: int, writing: int) -> None:
+    """Copy all bytes of one open file to another, in the kernel where it can."""
+    sender = getattr(os, "copy_file_range", None)
+    while sender is not None:
+        try:
+            if not sender(reading, writing, 1 << 30):
+                break
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            sender = None
+    # Reads to the end whatever happened above: some file systems copy nothing and say so with a 0.
+    while data := os.read(reading, 1 << 20):
+        write_all(writing, data)
+
+
+_PLACERS: dict[LinkMode, _Place] = {
+    "reflink": _reflink,
+    "hardlink": _hardlink,
+    "copy": _copy,
+    "symlink": _symlink,
+}
+
+
+# --------------------------------------------------------------------------- durability
+
+
+def sync_file_system(fd: int) -> None:
+    """Write everything on the file system of *fd* to disk, in one call: far cheaper than one per file.
+
+    Where the C library has no ``syncfs`` (macOS), all file systems are synced.
+    """
+    syncfs = getattr(_libc(), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+    elif syncfs(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def exchange(first: str, second: str, *, first_fd: int, second_fd: int) -> bool:
+    """Swap two names in one step (Linux ``RENAME_EXCHANGE``); return False where that cannot be done."""
+    renameat2 = getattr(_libc(), "renameat2", None)
+    if renameat2 is None:
+        return False
+    result = renameat2(first_fd, os.fsencode(first), second_fd, os.fsencode(second), 2)
+    if result == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in {*_UNSUPPORTED}:
+        return False
+    raise OSError(code, os.strerror(code), first)

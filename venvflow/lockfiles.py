@@ -1,0 +1,385 @@
+"""Lock files as text: what they refer to beyond their own bytes, and which packages they pin.
+
+Pure: bytes in, values out. Nothing here decides what is installed; a key is made of the bytes themselves.
+It is read to follow ``-r`` and ``-c``, to notice projects of the same repository, to warn about what the
+bytes do not pin, and to explain a miss. So it is lenient: what cannot be read is left out, and no input
+raises.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#@\s]*(?:@[^/?#@\s]*)*(?=@)")
+_SECRET_VALUE = re.compile(
+    r"([?&;][^=?&#\s]{0,60}(?:auth|cred|key|pass|secret|sig|token)[^=?&#\s]{0,60}=)[^&#\s]+", re.IGNORECASE
+)
+_COMMENT = re.compile(r"(?:^|\s)#.*$")
+_FILE_OPTION = re.compile(r"(?:-([rce])|--(requirement|constraint|editable)(?=[\s=]))\s*=?\s*(.+)")
+_NAMED_TARGET = re.compile(r"([A-Za-z0-9][\w.-]*)\s*(?:\[[^\]]*\]\s*)?@\s*(\S+)")
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\]\s*)?\(?([^;()]*)")
+_FIXED = re.compile(r"===?\s*([^\s,*]+)\s*")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=//|[^/\\])|file:", re.IGNORECASE)
+_FILE_SCHEME = re.compile(r"file:(?://(?:localhost)?(?=/))?", re.IGNORECASE)
+_VERSION_CONTROL = re.compile(r"(?:git|hg|svn|bzr)\+", re.IGNORECASE)
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.IGNORECASE)
+_FRAGMENT_HASH = re.compile(r"[#&](?:sha(?:256|384|512))[=:][0-9a-f]{32,}", re.IGNORECASE)
+_ARCHIVE = re.compile(r"\.(?:whl|zip|tar|tgz|tbz|txz|tar\.\w+)$", re.IGNORECASE)
+_EXTRAS = re.compile(r"\[[^\]/]*\]$")
+
+
+class References(NamedTuple):
+    """What a lock file refers to beyond its own bytes.
+
+    *includes* are further requirements files and *local* directories of projects, as written: relative
+    to the directory of the lock file, or absolute. *unpinned* are sentences about what may change
+    although the lock file does not, without credentials.
+    """
+
+    includes: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
+    unpinned: tuple[str, ...] = ()
+
+
+class _Package(NamedTuple):
+    name: str = ""
+    version: str = ""
+    include: str = ""
+    local: str = ""
+    unpinned: str = ""
+
+
+def redact(text: str) -> str:
+    """Return *text* with credentials in URLs replaced by ``***``: users, passwords, values of tokens."""
+    return _SECRET_VALUE.sub(r"\1***", _CREDENTIALS.sub("***", text))
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of a lock file by its name (a path will do).
+
+    One of requirements, pylock, uv, poetry, pdm, pipenv, other.
+    """
+    base = name.rpartition("/")[2]
+    if re.fullmatch(r"pylock(\.[^.]+)?\.toml", base):
+        return "pylock"
+    if re.fullmatch(r"pdm(\.[^.]+)?\.lock", base):
+        return "pdm"
+    exact = {"uv.lock": "uv", "poetry.lock": "poetry", "Pipfile.lock": "pipenv"}
+    return exact.get(base, "requirements" if base.endswith((".txt", ".in")) else "other")
+
+
+def references(name: str, data: bytes) -> References:
+    """Return what the lock file *name* with the content *data* refers to beyond its own bytes."""
+    found = list(_read(name, data))
+    return References(
+        _paths(package.include for package in found),
+        _paths(package.local for package in found),
+        tuple(dict.fromkeys(redact(package.unpinned) for package in found if package.unpinned)),
+    )
+
+
+def packages(name: str, data: bytes) -> dict[str, str]:
+    """Return which versions the lock file *name* with the content *data* pins, by normalised name.
+
+    Several versions of one package (for several platforms) are separated by commas; a package that has
+    no version but a URL has that, after ``@`` and without credentials.
+    """
+    versions: dict[str, set[str]] = {}
+    for package in _read(name, data):
+        if package.name and package.version:
+            versions.setdefault(_normal(package.name), set()).add(redact(package.version))
+    return {key: ", ".join(sorted(versions[key])) for key in sorted(versions)}
+
+
+def _read(name: str, data: bytes) -> Iterator[_Package]:
+    kind = kind_of(name)
+    if kind == "requirements":
+        return _requirements(_decoded(data))
+    document = _json(data) if kind == "pipenv" else _toml(data) if kind in _READERS else {}
+    return _READERS[kind](document) if kind in _READERS else iter(())
+
+
+def _paths(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if value and "\0" not in value))
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+# --------------------------------------------------------------------------- requirements files
+
+
+def _decoded(data: bytes) -> str:
+    """Return *data* as text, as pip does: by its byte order mark, else as UTF-8."""
+    marks = (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")
+    return data.decode(next((code for mark, code in marks if data.startswith(mark)), "utf-8"), "replace")
+
+
+def _logical_lines(text: str) -> Iterator[str]:
+    """Yield lines without comments, those that end in a backslash joined with the next."""
+    joined = ""
+    for line in text.splitlines():
+        is_comment = line.lstrip().startswith("#")
+        if line.endswith("\\") and not is_comment:
+            joined += line.rstrip("\\")
+            continue
+        whole = _COMMENT.sub("", joined + (" " if is_comment else "") + line).strip()
+        joined = ""
+        if whole:
+            yield whole
+    if joined.strip():
+        yield _COMMENT.sub("", joined).strip()
+
+
+def _requirements(text: str) -> Iterator[_Package]:
+    for line in _logical_lines(text):
+        if option := _FILE_OPTION.match(line):
+            yield _file_option((option[1] or option[2])[0], option[3])
+        elif not line.startswith("-"):
+            yield _requirement(line)
+
+
+def _file_option(letter: str, value: str) -> _Package:
+    if letter == "e":
+        return _requirement(_unquoted(value), editable=True)
+    target = _first_word(value)
+    if _SCHEME.match(target) and not _FILE_SCHEME.match(target):
+        return _Package(unpinned=f"requirements are read from {target}, which may change")
+    return _Package(include=_file_path(target))
+
+
+def _first_word(text: str) -> str:
+    import shlex  # noqa: PLC0415 - rare, and every lock takes this module's redact()
+
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = text.split()
+    return words[0] if words else ""
+
+
+def _unquoted(text: str) -> str:
+    return _first_word(text) if text[:1] in {"'", '"'} else text
+
+
+def _requirement(line: str, *, editable: bool = False) -> _Package:
+    words, _, options = re.sub(r"\s(?=-)", "\0", line, count=1).partition("\0")
+    hashed = "--hash" in options
+    if named := _NAMED_TARGET.match(words):
+        return _target(named[1], named[2].rstrip(";"), hashed=hashed)
+    place = re.split(r"\s;|\s#", words)[0].strip()
+    if editable or _SCHEME.match(place) or _is_path(place):
+        egg = re.search(r"#(?:.*&)?egg=([\w.-]+)", place)
+        return _target(egg[1] if egg else "", place, hashed=hashed)
+    return _by_version(words)
+
+
+def _is_path(text: str) -> bool:
+    start = text.partition("[")[0].partition(";")[0]
+    return start.startswith((".", "/", "~")) or "/" in start or _ARCHIVE.search(start) is not None
+
+
+def _by_version(words: str) -> _Package:
+    named = _NAMED.match(words)
+    if not named:
+        return _Package()
+    asked = named[2].strip()
+    if fixed := _FIXED.fullmatch(asked):
+        return _Package(named[1], fixed[1])
+    wanted = f"any version that fits {asked}" if asked else "any version"
+    return _Package(named[1], unpinned=f"{named[1]} may be {wanted}")
+
+
+# --------------------------------------------------------------------------- URLs and paths
+
+
+def _target(name: str, target: str, *, hashed: bool) -> _Package:
+    """Return the package at a URL or path; *hashed*: the lock file has a hash of it elsewhere."""
+    if _VERSION_CONTROL.match(target):
+        path, _, _ = target.partition("#")
+        return _from_commit(name, target, path.rpartition("@")[2])
+    if not _SCHEME.match(target) or _FILE_SCHEME.match(target):
+        return _from_path(name, _file_path(target), hashed=hashed)
+    return _from_url(name, target, hashed=hashed or _FRAGMENT_HASH.search(target) is not None)
+
+
+def _from_commit(name: str, url: str, commit: str) -> _Package:
+    what = name or "a package"
+    if _COMMIT.fullmatch(commit):
+        return _Package(name, f"@ {url}")
+    return _Package(name, f"@ {url}", unpinned=f"{what} is whatever {url} holds: no commit is named")
+
+
+def _from_url(name: str, url: str, *, hashed: bool) -> _Package:
+    what = name or "a package"
+    problem = "" if hashed else f"{what} is whatever {url} serves: there is no hash"
+    return _Package(name, f"@ {url}", unpinned=problem)
+
+
+def _from_path(name: str, path: str, *, hashed: bool = False) -> _Package:
+    path = _EXTRAS.sub("", path)
+    if not _ARCHIVE.search(path):
+        return _Package(name, local=path)
+    what = name or "a package"
+    problem = "" if hashed else f"{what} is whatever the file {path} holds: there is no hash"
+    return _Package(name, f"@ {path}", unpinned=problem)
+
+
+def _file_path(target: str) -> str:
+    scheme = _FILE_SCHEME.match(target)
+    if not scheme:
+        return target.partition("#egg=")[0]
+    from urllib.parse import unquote  # noqa: PLC0415 - rare, and every lock takes this module's redact()
+
+    return unquote(target[scheme.end() :].partition("#")[0])
+
+
+# --------------------------------------------------------------------------- TOML and JSON
+
+
+def _toml(data: bytes) -> dict[str, Any]:
+    from importlib import import_module  # noqa: PLC0415 - only some formats need it
+
+    for name in ("tomllib", "tomli"):  # Python 3.10 has no parser of its own
+        try:
+            return _document(import_module(name).loads, data)
+        except ImportError:
+            continue
+    return {}  # nothing is known about the file then; its bytes are in the key all the same
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    import json  # noqa: PLC0415 - only one of the formats needs it
+
+    return _document(json.loads, data)
+
+
+def _document(parse: Callable[[str], Any], data: bytes) -> dict[str, Any]:
+    try:
+        document = parse(_decoded(data))
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _tables(parent: object, key: str) -> list[dict[str, Any]]:
+    found = parent.get(key) if isinstance(parent, dict) else None
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def _table(parent: object, key: str) -> dict[str, Any]:
+    found = parent.get(key) if isinstance(parent, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _text(table: dict[str, Any], *keys: str) -> str:
+    return next((table[key] for key in keys if isinstance(table.get(key), str) and table[key]), "")
+
+
+def _pylock(document: dict[str, Any]) -> Iterator[_Package]:
+    for package in _tables(document, "packages"):
+        name, version = _text(package, "name"), _text(package, "version")
+        archive, vcs = _table(package, "archive"), _table(package, "vcs")
+        if local := _text(_table(package, "directory"), "path"):
+            yield _from_path(name, local)
+        elif vcs:
+            url = _text(vcs, "url", "path")
+            yield _versioned(_from_commit(name, url, _text(vcs, "commit-id")), version)
+        elif place := _text(archive, "url", "path"):
+            yield _versioned(_target(name, place, hashed=bool(archive.get("hashes"))), version)
+        else:
+            yield _with_hashes(name, version, _files(package), "hashes")
+
+
+def _uv(document: dict[str, Any]) -> Iterator[_Package]:
+    for package in _tables(document, "package"):
+        name, version = _text(package, "name"), _text(package, "version")
+        source = _table(package, "source")
+        if local := _text(source, "editable", "directory", "virtual"):
+            yield _from_path(name, local)
+        elif git := _text(source, "git"):
+            yield _versioned(_from_commit(name, git, git.rpartition("#")[2]), version)
+        elif place := _text(source, "url", "path"):
+            hashed = any(_text(file, "hash") for file in _files(package))
+            yield _versioned(_target(name, place, hashed=hashed), version)
+        else:
+            yield _with_hashes(name, version, _files(package), "hash")
+
+
+def _poetry(document: dict[str, Any]) -> Iterator[_Package]:
+    for package in _tables(document, "package"):
+        name, version = _text(package, "name"), _text(package, "version")
+        source = _table(package, "source")
+        kind, url = _text(source, "type"), _text(source, "url")
+        # Before lock version 2 the files stood in one table at the end.
+        files = _tables(package, "files") or _tables(_table(_table(document, "metadata"), "files"), name)
+        if kind in {"directory", "file"}:
+            yield _versioned(_from_path(name, url, hashed=bool(files)), version)
+        elif kind == "git":
+            yield _versioned(_from_commit(name, url, _text(source, "resolved_reference")), version)
+        elif kind == "url":
+            yield _versioned(_target(name, url, hashed=bool(files)), version)
+        else:
+            yield _with_hashes(name, version, files, "hash")
+
+
+def _pdm(document: dict[str, Any]) -> Iterator[_Package]:
+    for package in _tables(document, "package"):
+        name, version = _text(package, "name"), _text(package, "version")
+        files = _tables(package, "files")
+        if path := _text(package, "path"):
+            yield _versioned(_from_path(name, path, hashed=bool(files)), version)
+        elif git := _text(package, "git"):
+            yield _versioned(_from_commit(name, git, _text(package, "revision")), version)
+        elif url := _text(package, "url"):
+            yield _versioned(_target(name, url, hashed=bool(files)), version)
+        else:
+            yield _with_hashes(name, version, files, "hash")
+
+
+def _pipenv(document: dict[str, Any]) -> Iterator[_Package]:
+    for section, group in document.items():
+        if section != "_meta" and isinstance(group, dict):
+            for name, package in group.items():
+                if isinstance(package, dict):
+                    yield _pipenv_package(name, package)
+
+
+def _pipenv_package(name: str, package: dict[str, Any]) -> _Package:
+    hashed = bool(package.get("hashes"))
+    if url := _text(package, "git", "hg", "svn"):
+        return _from_commit(name, url, _text(package, "ref"))
+    if place := _text(package, "path", "file"):
+        return _target(name, place, hashed=hashed)
+    return _by_version(name + _text(package, "version").replace("*", ""))
+
+
+def _versioned(package: _Package, version: str) -> _Package:
+    """Return *package* with *version* before its URL: both can change."""
+    where = f"{version} {package.version}".strip()
+    return package._replace(version=where)
+
+
+def _files(package: dict[str, Any]) -> list[dict[str, Any]]:
+    sdist = _table(package, "sdist")
+    return _tables(package, "wheels") + ([sdist] if sdist else [])
+
+
+def _with_hashes(name: str, version: str, files: list[dict[str, Any]], key: str) -> _Package:
+    bare = any(not file.get(key) for file in files)
+    problem = f"{name} {version} may be any file of that version: there is no hash" if bare else ""
+    return _Package(name, version, unpinned=problem)
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Iterator[_Package]]] = {
+    "pylock": _pylock,
+    "uv": _uv,
+    "poetry": _poetry,
+    "pdm": _pdm,
+    "pipenv": _pipenv,
+}

@@ -1,0 +1,116 @@
+"""From manifest to directory: a whole venv in a new place, from objects, with every local path filled in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from venvflow.links import Linker, write_private
+from venvflow.manifest import entries_of
+from venvflow.model import Entry, LinkMode, Manifest
+from venvflow.objects import Name, Objects
+from venvflow.relocate import Digests, Places, digest_of, fill, fill_link, is_record
+from venvflow.scan import directories_of, directory
+from venvflow.sharing import stays_private
+
+
+class Damaged(Exception):
+    """An object that a manifest needs is missing or is not what its name says."""
+
+    def __init__(self, name: Name, path: str) -> None:
+        super().__init__(f"the object of {path} is missing or damaged")
+        self.name = name
+        self.path = path
+
+
+@dataclass(slots=True)
+class Materialised:
+    """What was made: *files* regular files of *size* bytes in all, by link *modes*, in *directories*."""
+
+    files: int = 0
+    size: int = 0
+    modes: dict[LinkMode, int] = field(default_factory=dict)
+    directories: list[str] = field(default_factory=list)
+
+
+class Materialiser:
+    """Makes one directory from objects.
+
+    *adopted* gives the mtime in nanoseconds that adopted objects must have. With *verify_all* every
+    object is hashed before it is used; otherwise only one whose size or mtime moved.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        places: Places,
+        linker: Linker,
+        *,
+        min_size: int = 1,
+        adopted: Mapping[Name, int] | None = None,
+        verify_all: bool = False,
+    ) -> None:
+        self._objects = objects
+        self._places = places
+        self._linker = linker
+        self._private = Linker(("reflink", "copy"))
+        self._min_size = min_size
+        self._adopted = adopted or {}
+        self._verify_all = verify_all
+
+    def make(self, manifest: Manifest, destination: str) -> Materialised:
+        """Make *manifest* at *destination*, a directory that does not exist yet.
+
+        Raises :class:`Damaged` for an object that cannot be used, ``OSError`` for the file system's own
+        reasons, and :class:`venvflow.manifest.Corrupt` if two trees claim one path.
+        """
+        entries = entries_of(manifest)
+        result = Materialised(directories=directories_of(entries))
+        os.mkdir(destination, 0o755)
+        for name in result.directories:
+            os.mkdir(f"{destination}/{name}")
+        digests: dict[str, tuple[bytes, int]] = {}
+        # One descriptor and long relative names: nobody but us writes here, and directories come first, so
+        # no link of the manifest can stand where a file's path leads through.
+        with directory(destination) as root:
+            for entry in entries.values():
+                if not is_record(entry):
+                    self._make_entry(entry, root, digests)
+            for entry in entries.values():
+                if is_record(entry):
+                    self._make_template(entry, root, digests)
+        files = [entry for entry in entries.values() if entry.digest]
+        result.files, result.size = len(files), sum(entry.size for entry in files)
+        result.modes = {**self._linker.used}
+        return result
+
+    def _make_entry(self, entry: Entry, root: int, digests: dict[str, tuple[bytes, int]]) -> None:
+        if entry.kind == "file":
+            self._make_file(entry, root)
+        elif entry.kind == "template":
+            digests[entry.path] = self._make_template(entry, root, digests)
+        elif entry.kind == "link":
+            os.symlink(fill_link(entry, self._places), entry.path, dir_fd=root)
+        else:
+            os.mkdir(entry.path, dir_fd=root)
+
+    def _make_file(self, entry: Entry, root: int) -> None:
+        if entry.size == 0:
+            write_private(entry.path, root, b"", executable=entry.executable)
+            return
+        name = Name(entry.digest, entry.executable)
+        sound = self._objects.sound(name, entry.size, self._adopted.get(name)) and not self._verify_all
+        if not sound and not self._objects.verified(name):
+            raise Damaged(name, entry.path)
+        linker = self._private if stays_private(entry, self._min_size) else self._linker
+        linker.place(self._objects.path(name), entry.path, root, executable=entry.executable)
+
+    def _make_template(self, entry: Entry, root: int, digests: Digests) -> tuple[bytes, int]:
+        name = Name(entry.digest, executable=False)
+        template = self._objects.read(name)
+        if template is None:
+            raise Damaged(name, entry.path)
+        data = fill(template, entry.slots, self._places, digests)
+        write_private(entry.path, root, data, executable=entry.executable)
+        return digest_of(data)

@@ -1,0 +1,292 @@
+"""Objects: the bytes of files, each under the name of its SHA-256 (and its executable bit), never changed.
+
+An object appears under its name only when it is complete and on disk. :class:`Batch` collects many: new
+bytes are staged in ``tmp/``, one ``syncfs`` makes them durable, then each gets its name by ``link``, which
+cannot replace anything. Objects are 0444 or 0555 and carry one constant mtime, so that an edit through a
+hard link is refused to most and visible in all. The exception are *adopted* objects: hard links to files
+that somebody else owns too (uv's cache). Those keep their mode and mtime, because they are not ours alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from venvflow.errors import EnvironmentFailure, shown
+from venvflow.links import clone, copy_bytes, sync_file_system, write_all
+from venvflow.model import CONSTANT_MTIME, Durability
+from venvflow.scan import Changing, Found, Stamp, look, read
+
+_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
+_TIMES = (_MTIME_NS, _MTIME_NS)
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class Name(NamedTuple):
+    """What an object is called: SHA-256 in hex, and whether it is executable."""
+
+    digest: str
+    executable: bool
+
+
+class Objects:
+    """The directory ``objects/`` of a store, and ``tmp/`` beside it."""
+
+    def __init__(self, store: str, durability: Durability = "full") -> None:
+        self.root = f"{store}/objects"
+        self.tmp = os.path.join(store, "tmp")
+        self.quarantined = f"{store}/quarantine"
+        self.durability = durability
+
+    def path(self, name: Name) -> str:
+        """Return where the object lies; made of hex digits only, whatever a manifest says."""
+        return f"{self.root}/{name.digest[:2]}/{name.digest[2:]}{'x' if name.executable else ''}"
+
+    def sound(self, name: Name, size: int, adopted: int | None = None) -> bool:
+        """Return whether the object is there and its stat says that nobody touched it.
+
+        *size* is in bytes; *adopted* is the mtime, in nanoseconds, that an adopted object had when it
+        came. An edit that restores size and mtime is not seen here, but by :meth:`verified`.
+        """
+        try:
+            st = os.lstat(self.path(name))
+        except OSError:
+            return False
+        expected = _MTIME_NS if adopted is None else adopted
+        return stat.S_ISREG(st.st_mode) and st.st_size == size and st.st_mtime_ns == expected
+
+    def verified(self, name: Name) -> bool:
+        """Return whether the object's bytes hash to its name; reads all of them."""
+        try:
+            return read(self.path(name)).digest == name.digest
+        except (OSError, Changing):
+            return False
+
+    def read(self, name: Name) -> bytes | None:
+        """Return the bytes of a small object, or None when they are gone or do not hash to its name."""
+        try:
+            with open(self.path(name), "rb") as file:
+                data = file.read()
+        except OSError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == name.digest else None
+
+    def quarantine(self, name: Name) -> None:
+        """Take a damaged object out of service, keeping its bytes for whoever wants to look."""
+        os.makedirs(self.quarantined, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path = self.path(name)
+            os.rename(path, f"{self.quarantined}/{name.digest}.{look(path).stamp.inode}")
+
+    def remove(self, name: Name) -> None:
+        """Delete an object that nothing refers to any more."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path(name))
+
+    def names(self) -> Iterator[tuple[Name, os.stat_result]]:
+        """Yield every object on disk with its stat; files that are not called like one are left out."""
+        for fan in sorted(os.listdir(self.root)):
+            with os.scandir(f"{self.root}/{fan}") as entries:
+                for entry in entries:
+                    digest = fan + entry.name.removesuffix("x")
+                    if len(digest) == 64 and set(digest) <= set("0123456789abcdef"):
+                        yield Name(digest, entry.name.endswith("x")), entry.stat(follow_symlinks=False)
+
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """Collect new objects; :meth:`Batch.publish` is up to the caller, staged files go in any case."""
+        staging = _make_staging(self.tmp)
+        try:
+            yield Batch(self, staging)
+        finally:
+            _empty(staging)
+
+
+def _make_staging(tmp: str) -> str:
+    os.makedirs(tmp, exist_ok=True)
+    path = f"{tmp}/{os.getpid()}-{os.urandom(4).hex()}"
+    os.mkdir(path, 0o700)
+    return path
+
+
+def _empty(staging: str) -> None:
+    """Remove a staging directory; what a kill leaves is removed by the next trim."""
+    with suppress(OSError):
+        for name in os.listdir(staging):
+            with suppress(OSError):
+                os.unlink(f"{staging}/{name}")
+        os.rmdir(staging)
+
+
+class Batch:
+    """Objects on their way into the store: first staged, all at once made durable, then published.
+
+    *added* maps the names that this batch publishes to their sizes in bytes, *adopted* those that are
+    shared with a stranger to the mtime, in nanoseconds, that they keep, *origins* to the file that an
+    object was made from.
+    """
+
+    def __init__(self, objects: Objects, staging: str) -> None:
+        self._objects = objects
+        self.staging = staging
+        self._staged: dict[Name, str] = {}
+        self._records: dict[str, str] = {}
+        self._count = 0
+        self.added: dict[Name, int] = {}
+        self.adopted: dict[Name, int] = {}
+        self.origins: dict[Name, str] = {}
+
+    def __contains__(self, name: Name) -> bool:
+        return name in self.added
+
+    def add_bytes(self, data: bytes, *, executable: bool = False) -> Name:
+        """Stage *data* unless the store has it, and return its name."""
+        name = Name(hashlib.sha256(data).hexdigest(), executable)
+        if name not in self.added and not self._objects.sound(name, len(data)):
+            path = self._new_path()
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                write_all(fd, data)
+                _seal(fd, executable=executable)
+            finally:
+                os.close(fd)
+            self._stage(name, path, len(data))
+        return name
+
+    def add_copy(self, source: str, name: Name, stamp: Stamp) -> None:
+        """Stage a copy (a reflink where possible) of the file *source*, which hashed to *name* with *stamp*.
+
+        Raises :class:`venvflow.scan.Changing` when the file is not the one that was hashed any more.
+        """
+        path = self._new_path()
+        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            writing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                _transfer(reading, writing)
+                if look(source).stamp != stamp:
+                    raise Changing(source)
+                _seal(writing, executable=name.executable)
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
+        self._stage(name, path, stamp.size)
+        self.origins[name] = source
+
+    def add_staged(self, path: str, name: Name, size: int) -> None:
+        """Take over a file that was written into :attr:`staging` and hashed to *name*."""
+        os.utime(path, ns=_TIMES)
+        os.chmod(path, 0o555 if name.executable else 0o444)
+        self._stage(name, path, size)
+
+    def add_own(self, source: str, name: Name, found: Found) -> None:
+        """Make the file *source* itself the object: it becomes read-only and gets the constant mtime.
+
+        Only for files that have no other name and that nobody can have open: those of a venv that our
+        builder has just made. Where it cannot be linked, a copy becomes the object and it stays as it is.
+        """
+        if self._add_link(source, name, found):
+            os.chmod(source, 0o555 if name.executable else 0o444)
+            os.utime(source, ns=_TIMES, follow_symlinks=False)
+
+    def adopt(self, source: str, name: Name, found: Found) -> None:
+        """Make *source* an object by hard link although others share its inode: nothing of it is changed."""
+        if self._add_link(source, name, found):
+            self.adopted[name] = found.stamp.mtime_ns
+
+    def _add_link(self, source: str, name: Name, found: Found) -> bool:
+        path = self._new_path()
+        try:
+            os.link(source, path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            self.add_copy(source, name, look(source).stamp)
+            return False
+        staged = look(path).stamp
+        if staged[:3] != found.stamp[:3]:  # all but the ctime, which linking moves
+            raise Changing(source)
+        self._stage(name, path, found.stamp.size)
+        return True
+
+    def add_record(self, path: str, data: bytes) -> None:
+        """Stage a file that refers to objects; it appears at *path* after all objects have their names."""
+        staged = self._new_path()
+        with open(staged, "xb") as file:
+            file.write(data)
+        os.chmod(staged, 0o444)
+        self._records[path] = staged
+
+    def publish(self) -> None:
+        """Make everything durable, then give each object its name, then each record.
+
+        Raises ``OSError`` (space, permission); what was named until then is complete and stays.
+        """
+        self._sync()
+        for fan in {name.digest[:2] for name in self._staged}:
+            os.makedirs(f"{self._objects.root}/{fan}", exist_ok=True)
+        for name, path in self._staged.items():
+            _name(path, self._objects, name)
+            os.unlink(path)
+        for final, path in self._records.items():
+            os.makedirs(os.path.dirname(final), exist_ok=True)
+            os.rename(path, final)
+        self._sync()
+        self._staged.clear()
+        self._records.clear()
+
+    def _sync(self) -> None:
+        if self._objects.durability == "full" and (self._staged or self._records):
+            fd = os.open(self._objects.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                sync_file_system(fd)
+            finally:
+                os.close(fd)
+
+    def _new_path(self) -> str:
+        self._count += 1
+        return f"{self.staging}/{self._count}"
+
+    def _stage(self, name: Name, path: str, size: int) -> None:
+        self._staged[name] = path
+        self.added[name] = size
+
+
+def _seal(fd: int, *, executable: bool) -> None:
+    os.fchmod(fd, 0o555 if executable else 0o444)
+    os.utime(fd, ns=_TIMES)
+
+
+def _transfer(reading: int, writing: int) -> None:
+    try:
+        clone(reading, writing)
+    except OSError:
+        copy_bytes(reading, writing)
+
+
+def _name(path: str, objects: Objects, name: Name) -> None:
+    """Give the file at *path* the object's name; if the name is taken by a sound twin, that one stays."""
+    final = objects.path(name)
+    try:
+        os.link(path, final, follow_symlinks=False)
+    except FileExistsError:
+        if objects.verified(name):
+            return
+        objects.quarantine(name)
+        os.link(path, final, follow_symlinks=False)
+
+
+def out_of_space(error: OSError, store: str) -> EnvironmentFailure:
+    """Return the error to raise for an ``OSError`` met while writing to the store at *store*."""
+    return EnvironmentFailure(
+        f"cannot write to the store: {error.strerror}",
+        where=shown(error.filename or store),
+        state="Nothing half-written is kept, no venv was changed.",
+        hint='Free space (or run "venvflow trim"), mend permissions, then run doit again.',
+    )

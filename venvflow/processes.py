@@ -1,0 +1,321 @@
+"""Children: what they may see, what they say, and that none is ever left behind.
+
+Every child leads a session of its own, has no terminal and no input, and is ended together with all that
+it started: when it is done, when it takes too long, and when anything goes wrong here. A process that
+starts yet another session (a daemon) escapes this, as it would escape a shell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+GRACE = 5.0
+"""Seconds between asking a process group to end and killing it."""
+
+_TICK = 0.1
+_CHUNK = 1 << 16
+_LONGEST_LINE = 1 << 20
+
+_stopping = threading.Event()
+
+
+def stop_all() -> None:
+    """End every child of this process, and start no more: for the handler of a signal.
+
+    Needed because Python raises ``KeyboardInterrupt`` in the main thread alone, while builds may run in
+    others. The threads that wait for children raise it too, as soon as these have ended.
+    """
+    _stopping.set()
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    on_output: Callable[[bytes], None],
+    cwd: str | None = None,
+    inherit_fds: Sequence[int] = (),
+    timeout: float | None = None,
+) -> int:
+    """Run *argv* to its end and return its exit status, or the negative number of the signal.
+
+    *environ* is its whole environment. Output and errors arrive, mixed, at *on_output* as chunks of
+    bytes. *inherit_fds* stay open in the child and in all that it starts. *timeout* is in seconds.
+
+    :raises OSError: the program or *cwd* is not there, or cannot be used.
+    :raises TimeoutError: it ran for longer than *timeout*; it has been ended.
+    :raises KeyboardInterrupt: it was interrupted, or :func:`stop_all` was called; it has been ended.
+    """
+    if _stopping.is_set():
+        raise KeyboardInterrupt
+    deadline = None if timeout is None else time.monotonic() + timeout
+    reading, writing = os.pipe()
+    try:
+        try:
+            child = _start(argv, environ, cwd, writing, inherit_fds)
+        finally:
+            os.close(writing)
+        try:
+            _pump(child, reading, on_output, deadline)
+            return child.wait()
+        finally:
+            _end_group(child)
+    finally:
+        os.close(reading)
+
+
+def in_words(status: int) -> str:
+    """Return what :func:`run` answered as the end of a sentence: ``ended with exit status 2``."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"was killed by {name}" + (" (out of memory?)" if status == -signal.SIGKILL else "")
+
+
+class Lines:
+    """Cuts chunks of bytes into lines of text and hands each to *take*.
+
+    A carriage return ends a line too, so that progress bars become readable. Lines without an end are
+    cut after 1 MiB.
+    """
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a chunk; a line that it only begins waits for the next one."""
+        *lines, self._rest = re.split(rb"\r?\n|\r(?!\Z)", self._rest + chunk)
+        for line in lines:
+            self._take(line.decode("utf-8", "replace"))
+        if len(self._rest) > _LONGEST_LINE:
+            self.close()  # credentials that lie across this cut would not be recognised
+
+    def close(self) -> None:
+        """Hand over what is left as a last line."""
+        if self._rest:
+            self._take(self._rest.rstrip(b"\r").decode("utf-8", "replace"))
+        self._rest = b""
+
+
+def _start(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    cwd: str | None,
+    output: int,
+    inherit_fds: Sequence[int],
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=inherit_fds,
+        start_new_session=True,
+    )
+
+
+def _pump(
+    child: subprocess.Popen[bytes],
+    reading: int,
+    on_output: Callable[[bytes], None],
+    deadline: float | None,
+) -> None:
+    """Hand over output until the child has ended.
+
+    The end of the output is not waited for: a daemon that it left behind may hold the pipe open for ever.
+    """
+    is_open = True
+    while True:
+        ended = child.poll() is not None  # asked before the last look, so that nothing said is lost
+        while is_open and _readable(reading, 0 if ended else _TICK):
+            chunk = os.read(reading, _CHUNK)
+            is_open = bool(chunk)
+            on_output(chunk)
+            _check(deadline)
+        if ended:
+            return
+        _check(deadline)
+        if not is_open:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_TICK)
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    # poll, not select: select fails for descriptors from 1024 on. It counts in milliseconds.
+    watch = select.poll()
+    watch.register(descriptor, select.POLLIN)
+    return bool(watch.poll(seconds * 1000))
+
+
+def _check(deadline: float | None) -> None:
+    if _stopping.is_set():
+        raise KeyboardInterrupt
+    if deadline is not None and time.monotonic() > deadline:
+        raise TimeoutError
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """End all that is left of the child's process group, first politely, and wait for it."""
+    try:
+        if _signal_group(child, signal.SIGTERM):
+            deadline = time.monotonic() + GRACE
+            while time.monotonic() < deadline and _signal_group(child, 0) and _has_living(child.pid):
+                time.sleep(0.02)
+    finally:
+        # A second Ctrl-C during the wait comes here at once.
+        _signal_group(child, signal.SIGKILL)
+        child.wait()
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: int) -> bool:
+    """Send a signal to the child's group and say whether there still was one."""
+    child.poll()  # a dead leader that nobody asked about would keep its group alive
+    try:
+        os.killpg(child.pid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # macOS says so of a group in which only the dead are left.
+        return False
+    return True
+
+
+def _has_living(group: int) -> bool:
+    """Say whether a process of *group* is more than a zombie.
+
+    An orphan that has ended stays in its group until process 1 asks about it, which in many containers
+    is late or never. Where there is no ``/proc``, the answer is yes.
+    """
+    try:
+        numbers = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return True
+    for number in numbers:
+        with contextlib.suppress(OSError), open(f"/proc/{number}/stat", "rb") as file:
+            # "pid (name) state parent group …", and a name may hold anything.
+            state, _, of_group = file.read().rpartition(b")")[2].split()[:3]
+            if int(of_group) == group and state not in {b"Z", b"X"}:
+                return True
+    return not numbers
+
+
+# --------------------------------------------------------------------------- what children see
+
+_EVERYBODY = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "FTP_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"),
+    *("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "SSH_AUTH_SOCK"),
+    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GNUPGHOME", "DBUS_SESSION_BUS_ADDRESS"),
+    *("GOOGLE_APPLICATION_CREDENTIALS", "PYENV_ROOT", "PYENV_VERSION"),
+)
+_COMPILERS = (
+    *("CC", "CXX", "CPP", "LD", "AR", "AS", "NM", "RANLIB", "STRIP", "FC", "F77", "MAKEFLAGS"),
+    *("CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "LDLIBS", "LIBS", "FFLAGS", "FCFLAGS", "RUSTFLAGS"),
+    *("LIBRARY_PATH", "LD_LIBRARY_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"),
+    *("PKG_CONFIG", "PKG_CONFIG_PATH", "PKG_CONFIG_LIBDIR", "SOURCE_DATE_EPOCH", "CUDA_HOME", "CUDA_PATH"),
+    *("ARCHFLAGS", "MACOSX_DEPLOYMENT_TARGET", "SDKROOT", "DEVELOPER_DIR"),
+    *("CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"),
+)
+_PIP = (
+    *("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "NO_INDEX", "CERT", "CLIENT_CERT", "TRUSTED_HOST"),
+    *("PROXY", "CACHE_DIR", "NO_CACHE_DIR", "TIMEOUT", "DEFAULT_TIMEOUT", "RETRIES", "RESUME_RETRIES"),
+    *("KEYRING_PROVIDER", "CONFIG_FILE", "REQUIRE_HASHES"),
+)
+_UV = (
+    *("DEFAULT_INDEX", "INDEX", "EXTRA_INDEX_URL", "FIND_LINKS", "NO_INDEX", "CACHE_DIR", "NO_CACHE"),
+    *("OFFLINE", "HTTP_TIMEOUT", "REQUEST_TIMEOUT", "HTTP_CONNECT_TIMEOUT", "HTTP_RETRIES", "LOCK_TIMEOUT"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "KEYRING_PROVIDER", "CREDENTIALS_DIR", "INSECURE_HOST"),
+    *("NATIVE_TLS", "SYSTEM_CERTS", "CONFIG_FILE", "NO_CONFIG", "REQUIRE_HASHES", "PYTHON_INSTALL_DIR"),
+)
+_POETRY = (
+    *("CACHE_DIR", "CONFIG_DIR", "DATA_DIR", "HOME", "REQUESTS_MAX_RETRIES", "REQUESTS_TIMEOUT"),
+    *("KEYRING_ENABLED", "INSTALLER_MAX_WORKERS", "INSTALLER_PARALLEL"),
+)
+_PDM = ("CACHE_DIR", "CONFIG_FILE", "REQUEST_TIMEOUT", "IGNORE_STORED_INDEX")
+_PIPENV = ("CACHE_DIR", "PYPI_MIRROR", "TIMEOUT", "INSTALL_TIMEOUT", "REQUESTS_TIMEOUT", "MAX_RETRIES")
+
+_PLAIN = frozenset(
+    (
+        *_EVERYBODY,
+        *_COMPILERS,
+        *(f"PIP_{name}" for name in _PIP),
+        *(f"UV_{name}" for name in _UV),
+        *(f"POETRY_{name}" for name in _POETRY),
+        *(f"PDM_{name}" for name in _PDM),
+        *(f"PIPENV_{name}" for name in _PIPENV),
+    )
+)
+_FAMILIES = (
+    *("LC_", "XDG_", "DYLD_", "NIX_", "CMAKE_", "AWS_", "AZURE_", "ARTIFACTS_KEYRING_"),
+    *("UV_INDEX_", "UV_CONCURRENT_", "PDM_PYPI_"),
+    *("POETRY_HTTP_BASIC_", "POETRY_PYPI_TOKEN_", "POETRY_CERTIFICATES_", "POETRY_REPOSITORIES_"),
+)
+_NEVER = re.compile(
+    r"PYTHON.*|VIRTUAL_ENV.*|CONDA_.*|__PYVENV_LAUNCHER__"
+    r"|PIP_(?:TARGET|PREFIX|ROOT|USER|PYTHON|REQUIRE_VIRTUALENV|NO_COMPILE|COMPILE|DRY_RUN|REPORT)"
+    r"|UV_(?:PROJECT_ENVIRONMENT|PROJECT|PYTHON|TARGET|SYSTEM_PYTHON|COMPILE_BYTECODE|LINK_MODE|WORKING_DIR.*)"
+    r"|POETRY_VIRTUALENVS_.*|PDM_(?:USE_VENV|PYTHON|IGNORE_.*_PYTHON|IGNORE_ACTIVE_VENV)"
+    r"|PIPENV_(?:IGNORE_VIRTUALENVS|VENV_IN_PROJECT|CUSTOM_VENV_NAME|PYTHON|PIPFILE)"
+)
+
+
+def child_environment(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
+    """Return what of *environ* a builder may see.
+
+    That is a list of names: what every program needs, what compilers need, and of each tool's own variables
+    those that say *where from* (index, proxy, cache, credentials) but none that say *what*. The names in
+    *extra* are in the venv's key and pass too, except for those that would send the build to another
+    place or Python.
+    """
+    wanted = _PLAIN.union(extra)
+    seen = {
+        name: value
+        for name, value in environ.items()
+        if (name in wanted or name.startswith(_FAMILIES)) and not _NEVER.fullmatch(name)
+    }
+    seen.setdefault("PATH", os.defpath)
+    return seen
+
+
+def redactor(environ: Mapping[str, str]) -> Callable[[str], str]:
+    """Return a function that hides credentials in a text.
+
+    These are: user names and passwords in URLs, and wherever they stand the values of variables whose
+    names sound secret and the credentials of URLs in *environ*.
+    """
+    secrets = {value for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= 6}
+    for value in environ.values():
+        for credentials in _URL_CREDENTIALS.findall(value):
+            secrets.update(part for part in credentials[1].split(":") if len(part) >= 6)
+    # Longest first: a secret may be a part of another.
+    words = [re.escape(secret) for secret in sorted(secrets, key=len, reverse=True)]
+    literal = re.compile("|".join(words)) if words else None
+
+    def redact(text: str) -> str:
+        text = _URL_CREDENTIALS.sub(r"\1****@", text)
+        return literal.sub("****", text) if literal else text
+
+    return redact
+
+
+_URL_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^/\s'\"<>]*)@")
+_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|API_?KEY", re.IGNORECASE)

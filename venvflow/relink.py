@@ -1,0 +1,151 @@
+"""Giving a venv's names their objects, one by one, so that at every moment each name is a whole file.
+
+A file is replaced by rename, only by an object that was compared with it byte for byte, and only if it
+did not change meanwhile. Attributes are never written through a link: a file that has other names is
+replaced, not touched.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from venvflow.links import Linker, write_private
+from venvflow.model import CONSTANT_MTIME, Entry, LinkMode
+from venvflow.objects import Name, Objects
+from venvflow.scan import Found, directory, look
+from venvflow.sharing import stays_private
+
+_TIMES = (CONSTANT_MTIME * 1_000_000_000,) * 2
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_counter = itertools.count()
+
+TEMPORARY = ".vf-"
+"""How temporary names begin; ``.vf-<pid>-<n>`` is short enough beside any name."""
+
+
+@dataclass(slots=True)
+class Relinked:
+    """Files by the *modes* that share them; *kept* are files that changed and were left alone."""
+
+    modes: dict[LinkMode, int] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
+
+
+class Relinker:
+    """Links one venv to objects. *origins* maps objects to files of this venv that they were copied from."""
+
+    def __init__(
+        self, objects: Objects, venv: str, linker: Linker, *, min_size: int, origins: Mapping[Name, str]
+    ) -> None:
+        self._objects = objects
+        self._venv = venv
+        self._linker = linker
+        self._private = Linker(("reflink", "copy"))
+        self._min_size = min_size
+        self._origins = origins
+        self._kept: list[str] = []
+
+    def relink(self, entries: Mapping[str, Entry], found: Mapping[str, Found]) -> Relinked:
+        """Make every file of *entries* what it should be; *found* are those that were surveyed.
+
+        Entries that were not found (bytecode) are added. Raises ``OSError`` as the file system does.
+        """
+        by_directory: dict[str, list[Entry]] = {}
+        for entry in entries.values():
+            if entry.kind in ("file", "template"):
+                by_directory.setdefault(os.path.dirname(entry.path), []).append(entry)
+        for name, group in by_directory.items():
+            path = f"{self._venv}/{name}"
+            if not os.path.lexists(path):
+                os.mkdir(path)
+            with directory(path) as fd:
+                for entry in group:
+                    self._relink_one(entry, found.get(entry.path), fd)
+        return Relinked({**self._linker.used}, self._kept)
+
+    def _relink_one(self, entry: Entry, item: Found | None, fd: int) -> None:
+        name = os.path.basename(entry.path)
+        private = stays_private(entry, self._min_size)
+        if item is None:
+            self._put(entry, name, fd, self._private if private else self._linker)
+        elif private or self._linker.mode == "copy":
+            self._normalise(entry, item, name, fd)
+        elif not self._is_shared(entry, item):
+            self._replace(entry, item, name, fd, self._linker)
+
+    def _is_shared(self, entry: Entry, item: Found) -> bool:
+        """Return whether the name is a link to the object already: renaming over it would do nothing."""
+        st = os.lstat(self._object(entry))
+        return (st.st_ino, st.st_dev) == (item.stamp.inode, item.device)
+
+    def _normalise(self, entry: Entry, item: Found, name: str, fd: int) -> None:
+        """Give a private file the constant mtime; one that has other names gets an inode of its own first."""
+        if item.links > 1:
+            temporary = self._new_name(fd)
+            self._private.place(f"{self._venv}/{entry.path}", temporary, fd, executable=item.executable)
+            self._rename_if_unchanged(temporary, item, name, fd)
+            return
+        file = os.open(name, _READ, dir_fd=fd)
+        try:
+            if os.fstat(file).st_ino == item.stamp.inode:
+                os.utime(file, ns=_TIMES)
+        finally:
+            os.close(file)
+
+    def _replace(self, entry: Entry, item: Found, name: str, fd: int, linker: Linker) -> None:
+        """Replace a file by its object, if they are equal and the file is still the one surveyed."""
+        copied_from = self._origins.get(Name(entry.digest, entry.executable))
+        if copied_from != f"{self._venv}/{entry.path}" and not _same_bytes(name, fd, self._object(entry)):
+            self._kept.append(entry.path)
+            return
+        self._rename_if_unchanged(self._temporary(entry, fd, linker), item, name, fd)
+
+    def _rename_if_unchanged(self, temporary: str, item: Found, name: str, fd: int) -> None:
+        # What changed since the survey is the user's: the newer content wins. ctime is left out, it moves
+        # when the file gets another name as an object.
+        if look(name, dir_fd=fd).stamp[:3] != item.stamp[:3]:
+            os.unlink(temporary, dir_fd=fd)
+            self._kept.append(item.path)
+        else:
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+
+    def _put(self, entry: Entry, name: str, fd: int, linker: Linker) -> None:
+        os.rename(self._temporary(entry, fd, linker), name, src_dir_fd=fd, dst_dir_fd=fd)
+
+    def _temporary(self, entry: Entry, fd: int, linker: Linker) -> str:
+        temporary = self._new_name(fd)
+        if entry.size == 0:
+            write_private(temporary, fd, b"", executable=entry.executable)
+        else:
+            linker.place(self._object(entry), temporary, fd, executable=entry.executable)
+        return temporary
+
+    def _new_name(self, fd: int) -> str:
+        name = f"{TEMPORARY}{os.getpid()}-{next(_counter)}"
+        with suppress(FileNotFoundError):  # left by a killed run that had our process id
+            os.unlink(name, dir_fd=fd)
+        return name
+
+    def _object(self, entry: Entry) -> str:
+        return self._objects.path(Name(entry.digest, entry.executable))
+
+
+def _same_bytes(name: str, fd: int, other: str) -> bool:
+    one = os.open(name, _READ, dir_fd=fd)
+    two = -1
+    try:
+        two = os.open(other, _READ)
+        while True:
+            left, right = os.read(one, 1 << 20), os.read(two, 1 << 20)
+            if left != right:
+                return False
+            if not left:
+                return True
+    finally:
+        os.close(one)
+        if two >= 0:
+            os.close(two)

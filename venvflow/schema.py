@@ -1,0 +1,164 @@
+"""The schema of the index: its migrations and its views, which are part of the product.
+
+``sqlite-utils index.db views`` lists the views; Datasette shows them. Tables are made once and changed
+by further migrations only; views are made anew whenever the schema changes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("venvflow")
+
+
+@migrations()
+def first(db: Database) -> None:
+    """Create the tables."""
+    for statement in _TABLES:
+        db.execute(statement)
+
+
+# Paths are of type ANY: text, or bytes where a name is not UTF-8, which SQLite's text cannot hold.
+_TABLES = (
+    """
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID
+    """,
+    "INSERT INTO counters VALUES ('use', 0)",
+    """
+    CREATE TABLE objects (
+        id INTEGER PRIMARY KEY,
+        digest TEXT NOT NULL,
+        executable INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        adopted_mtime INTEGER,
+        UNIQUE (digest, executable)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE trees (
+        id INTEGER PRIMARY KEY,
+        digest TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        version TEXT NOT NULL,
+        files INTEGER NOT NULL,
+        size INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE files (
+        tree INTEGER NOT NULL REFERENCES trees(id) ON DELETE CASCADE,
+        path ANY NOT NULL,
+        object INTEGER NOT NULL REFERENCES objects(id),
+        PRIMARY KEY (tree, path)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX files_by_object ON files(object)",
+    """
+    CREATE TABLE bytecode (
+        interpreter TEXT NOT NULL,
+        source INTEGER NOT NULL REFERENCES objects(id) ON DELETE CASCADE,
+        path ANY NOT NULL,
+        object INTEGER REFERENCES objects(id) ON DELETE CASCADE,
+        PRIMARY KEY (interpreter, source, path)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX bytecode_by_source ON bytecode(source)",
+    "CREATE INDEX bytecode_by_object ON bytecode(object)",
+    """
+    CREATE TABLE snapshots (
+        id TEXT PRIMARY KEY,
+        key TEXT NOT NULL,
+        parts TEXT NOT NULL,
+        venv TEXT NOT NULL,
+        place ANY,
+        python TEXT NOT NULL,
+        host TEXT NOT NULL,
+        command TEXT NOT NULL,
+        created REAL NOT NULL,
+        used_at REAL NOT NULL,
+        used_seq INTEGER NOT NULL,
+        files INTEGER NOT NULL,
+        size INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE snapshot_trees (
+        snapshot TEXT NOT NULL REFERENCES snapshots(id) ON DELETE CASCADE,
+        tree INTEGER NOT NULL REFERENCES trees(id) ON DELETE CASCADE,
+        PRIMARY KEY (snapshot, tree)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX snapshot_trees_by_tree ON snapshot_trees(tree)",
+    """
+    CREATE TABLE venvs (
+        id INTEGER PRIMARY KEY,
+        path ANY NOT NULL UNIQUE,
+        project ANY,
+        name TEXT,
+        key TEXT,
+        snapshot TEXT,
+        seen_at REAL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE stamps (
+        venv INTEGER NOT NULL REFERENCES venvs(id) ON DELETE CASCADE,
+        path ANY NOT NULL,
+        inode INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL,
+        entry TEXT NOT NULL,
+        PRIMARY KEY (venv, path)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+VIEWS = {
+    # Which venvs contain this version of that package? One row per distribution and venv.
+    "package_usage": """
+        SELECT trees.name AS package, trees.version, snapshots.venv, snapshots.python,
+               snapshots.id AS snapshot, trees.files, trees.size AS bytes
+        FROM snapshot_trees
+        JOIN trees ON trees.id = snapshot_trees.tree
+        JOIN snapshots ON snapshots.id = snapshot_trees.snapshot
+        WHERE trees.version <> ''
+    """,
+    # One row per snapshot: its bytes as they appear, and those that no other snapshot has.
+    "venv_sizes": """
+        WITH uses AS (
+            SELECT snapshot_trees.snapshot, files.object, count(*) AS times
+            FROM snapshot_trees JOIN files ON files.tree = snapshot_trees.tree
+            GROUP BY snapshot_trees.snapshot, files.object
+        ), shared AS (
+            SELECT object, count(*) AS snapshots FROM uses GROUP BY object
+        )
+        SELECT snapshots.venv, snapshots.python, snapshots.id AS snapshot, snapshots.files,
+               snapshots.size AS bytes,
+               coalesce(sum(CASE WHEN shared.snapshots = 1 THEN objects.size END), 0) AS own_bytes
+        FROM snapshots
+        LEFT JOIN uses ON uses.snapshot = snapshots.id
+        LEFT JOIN shared ON shared.object = uses.object
+        LEFT JOIN objects ON objects.id = uses.object
+        GROUP BY snapshots.id
+    """,
+    # One row: what all snapshots hold, and what the store keeps for it.
+    "savings": """
+        SELECT (SELECT count(*) FROM snapshots) AS snapshots,
+               (SELECT coalesce(sum(size), 0) FROM snapshots) AS bytes,
+               (SELECT count(*) FROM objects) AS objects,
+               (SELECT coalesce(sum(size), 0) FROM objects) AS stored_bytes,
+               (SELECT coalesce(sum(size), 0) FROM snapshots)
+                 - (SELECT coalesce(sum(size), 0) FROM objects) AS saved_bytes
+    """,
+}
+
+
+def apply(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date inside the caller's transaction."""
+    db = Database(connection, execute_plugins=False)
+    migrations.apply(db)
+    for name, sql in VIEWS.items():
+        db.create_view(name, sql, replace=True)

@@ -1,0 +1,179 @@
+"""``build-venv``: the configured builder makes the venv beside its place; it is relocated and swapped in."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from venvflow import builders, locks
+from venvflow.errors import BuildFailed, EnvironmentFailure, shown
+from venvflow.links import write_private
+from venvflow.model import Entry, Outcome, Snapshot
+from venvflow.places import Receipt
+from venvflow.relocate import Places, digest_of, fill, fill_link, is_record
+from venvflow.scan import directories_of, directory, look
+from venvflow.steps import claims
+from venvflow.steps.job import Job, KeyRecord, need_key
+from venvflow.steps.replace import Present, check, finish, look_at, matcher_of, refuse_to_lose
+from venvflow.steps.restore import restore_locked
+from venvflow.steps.squish import squish_locked
+from venvflow.steps.store import store_locked
+from venvflow.store import Store
+from venvflow.survey import Survey, survey
+
+
+def build_venv(job: Job) -> Outcome:
+    """Build the job's venv, unless it is there already or somebody else has just built the same one.
+
+    Answers ``kept``, ``hit`` or ``built``. Raises BuildFailed with the builder's last lines; the venv that
+    was there before stays, whole, in that and in every other case of failure.
+    """
+    record = need_key(job)
+    with job.locked() as lock, job.open_store() as store:
+        with store.use():
+            present = look_at(job, store)
+            if (
+                present.is_for(record.key.digest, job.place.path)
+                and not _is_damaged(present)
+                and not job.force
+            ):
+                return Outcome("kept", "it is what its key says")
+            refuse_to_lose(job, store, present)
+        claim = None if store.read_only else claims.wait_for(job, store, record.key.digest, _finish_other)
+        if isinstance(claim, Snapshot):
+            with store.use():
+                outcome = restore_locked(job, store, record)
+            if outcome.did != "miss":
+                return outcome
+            claim = None
+        try:
+            outcome = _build(job, store, record, present, (lock, claim))
+        except BaseException:
+            if claim is not None:
+                claim.release()
+            raise
+        if claim is not None:
+            claims.keep(record.key.digest, claim, job)
+        return outcome
+
+
+def _is_damaged(present: Present) -> bool:
+    return bool(present.drift.missing) and not present.drift.by_hand
+
+
+def _finish_other(job: Job) -> None:
+    """Publish what this process has built for another venv, whose own tasks may be waiting for a worker."""
+    record = need_key(job)
+    with job.locked(), job.open_store() as store, store.use():
+        squish_locked(job, store, record)
+        store_locked(job, store, record)
+
+
+def _build(
+    job: Job, store: Store, record: KeyRecord, present: Present, held: tuple[locks.Lock, locks.Lock | None]
+) -> Outcome:
+    start = time.monotonic()
+    log = job.file("build.log")
+    with job.place.staged() as venv:
+        request = builders.Request(
+            job.spec, builders.choose(job.spec, job.environ), job.root, venv, record.interpreter,
+            job.environ, log, tuple(lock.fd for lock in held if lock is not None),
+        )  # fmt: skip
+        built = builders.build(request, progress=None)
+        looked = _relocate(job, record, venv)
+        wrong = check(job, venv)
+        if wrong:
+            raise BuildFailed(
+                f"the venv was built, but {wrong}",
+                where=job.spec.name,
+                state="The venv that was there before is unchanged.",
+                hint="Mend the lock file or check: in the config, then run doit again.",
+                log=log,
+            )
+        if not store.read_only:
+            with store.use():
+                _stamp(job, store, looked)
+        receipt = Receipt(
+            record.key.digest,
+            job.place.path,
+            "built",
+            "built",
+            record.interpreter.executable,
+            bound=looked.bound,
+        )
+        directories = directories_of(looked.entries)
+        kept_as = finish(job, venv, receipt, directories, present)
+    warnings = list(built.warnings)
+    if kept_as:
+        warnings.append(f"the venv that was there is kept as {shown(kept_as)}")
+    figures: dict[str, int | float | str] = {
+        "files": len(looked.entries),
+        "seconds": time.monotonic() - start,
+        "log": log,
+    }
+    return Outcome("built", built.builder, figures, tuple(warnings))
+
+
+def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
+    """Drop what is excluded, and make every file speak of the venv's place instead of the staging path."""
+    staged = Places(venv, job.root, record.interpreter.executable)
+    final = job.places(record.interpreter)
+    _drop_excluded(job, venv)
+    looked = survey(venv, staged, fresh=True, bytecode=job.spec.bytecode)
+    digests: dict[str, tuple[bytes, int]] = {}
+    for path, template in sorted(
+        looked.templates.items(), key=lambda item: is_record(looked.entries[item[0]])
+    ):
+        data = fill(template.data, template.slots, final, digests)
+        digests[path] = digest_of(data)
+        _rewrite(venv, looked.entries[path], data)
+        looked.found[path] = look(f"{venv}/{path}")._replace(path=path)
+    for path, entry in looked.entries.items():
+        if entry.kind == "link" and entry.slots:
+            temporary = f"{venv}/{path}.vf-link"
+            os.symlink(fill_link(entry, final), temporary)
+            os.rename(temporary, f"{venv}/{path}")
+    return looked
+
+
+def _drop_excluded(job: Job, venv: str) -> None:
+    """Delete excluded files of the new venv, so that a built venv equals a restored one."""
+    matcher = matcher_of(job)
+    if matcher is None:
+        return
+    for parent, directories, names in os.walk(venv, topdown=False):
+        base = os.path.relpath(parent, venv)
+        prefix = "" if base == "." else f"{base}/"
+        for name in names:
+            if matcher.excludes_file(prefix + name):
+                os.unlink(os.path.join(parent, name))
+        for name in directories:
+            path = os.path.join(parent, name)
+            if matcher.excludes_dir(prefix + name) and not os.path.islink(path) and not os.listdir(path):
+                os.rmdir(path)
+
+
+def _rewrite(venv: str, entry: Entry, data: bytes) -> None:
+    """Replace a file by rename: it may be a hard link to one in the builder's cache."""
+    name = os.path.basename(entry.path)
+    with directory(os.path.dirname(f"{venv}/{entry.path}")) as fd:
+        temporary = f"{name[:200]}.vf-new"
+        write_private(temporary, fd, data, executable=entry.executable)
+        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+
+
+def _stamp(job: Job, store: Store, looked: Survey) -> None:
+    """Keep what was read for squish: templates in the store, stamps in the index."""
+    try:
+        with store.objects.batch() as batch:
+            for template in looked.templates.values():
+                batch.add_bytes(template.data)
+            batch.publish()
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot write to the store: {error.strerror}",
+            where=shown(store.path),
+            state="The venv that was there before is unchanged.",
+            hint="Free space or mend permissions, then run doit again.",
+        ) from error
+    store.index.set_stamps(job.place.path, looked.stamped())

@@ -1,0 +1,84 @@
+"""Claims: the right to build what a key stands for, kept from the build until its snapshot is published.
+
+So of several runs on one store only one builds, and the others take its snapshot. A process that has to
+wait for somebody else's claim first finishes what it holds claims for itself; otherwise two processes
+that hold one claim each, and want the other's, would wait for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from venvflow import locks
+from venvflow.errors import LockTimeout
+from venvflow.model import Snapshot
+from venvflow.steps.job import Job
+from venvflow.store import Store
+
+PATIENCE = 3600.0
+"""Seconds to wait for somebody else's build, unless VENVFLOW_LOCK_TIMEOUT says otherwise."""
+
+_held: dict[str, tuple[locks.Lock, Job]] = {}
+_mutex = threading.Lock()
+
+
+def keep(key: str, lock: locks.Lock, job: Job) -> None:
+    """Hold *lock* for *key* beyond the step that took it."""
+    with _mutex:
+        _held[key] = (lock, job)
+
+
+def release(key: str) -> None:
+    """Give back the claim on *key*, if this process holds it."""
+    with _mutex:
+        lock, _ = _held.pop(key, (None, None))
+    if lock is not None:
+        lock.release()
+
+
+def _finish_held(job: Job, finish: Callable[[Job], None]) -> None:
+    """Publish what this process holds claims for; one for the very venv that is being built is void."""
+    with _mutex:
+        held = [(key, other) for key, (_, other) in _held.items()]
+    for key, other in held:
+        if other.place.path == job.place.path:
+            release(key)
+        else:
+            finish(other)
+
+
+def wait_for(job: Job, store: Store, key: str, finish: Callable[[Job], None]) -> locks.Lock | Snapshot:
+    """Return the claim on *key*, or the snapshot that somebody else publishes while we wait for it.
+
+    *finish* squishes and stores a venv that this process has built. Raises LockTimeout when the holder
+    takes too long.
+    """
+    start = time.monotonic()
+    patience = PATIENCE
+    if job.environ.get("VENVFLOW_LOCK_TIMEOUT"):
+        patience = locks.lock_timeout(job.environ)
+    said = False
+    while True:
+        lock = store.claim(key)
+        snapshot = store.find(key, job.position) if job.spec.restore else None
+        if snapshot is not None:
+            if lock is not None:
+                lock.release()
+            return snapshot
+        if lock is not None:
+            return lock
+        _finish_held(job, finish)
+        waited = time.monotonic() - start
+        if waited > patience:
+            raise LockTimeout(
+                "another run is building the same venv and does not finish",
+                where=job.spec.name,
+                state=f"Gave up after {patience:.0f} s; nothing was changed.",
+                hint="Look at what that run is doing, then run doit again.",
+            )
+        if waited > 2 and not said:
+            said = True
+            job.say(f"{job.spec.name}: waiting for another run that builds the same venv")
+        time.sleep(0.05)

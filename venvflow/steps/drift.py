@@ -1,0 +1,134 @@
+"""Drift: what was changed in a venv by hand since venvflow made it. By stat, without reading any file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from venvflow.index import Stamped
+from venvflow.manifest import Corrupt, entries_of
+from venvflow.model import CONSTANT_MTIME, Entry, Manifest
+from venvflow.objects import Name
+from venvflow.patterns import Matcher
+from venvflow.places import RECEIPT, Receipt
+from venvflow.relink import TEMPORARY
+from venvflow.scan import Found, walk
+from venvflow.store import Store
+
+_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Paths below the venv: *added* and *edited* are somebody's work, *missing* is only damage."""
+
+    added: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def by_hand(self) -> bool:
+        """Return whether something would be lost if the venv were replaced."""
+        return bool(self.added or self.edited)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.edited or self.missing)
+
+    def __str__(self) -> str:
+        parts = []
+        for word, paths in (("added", self.added), ("edited", self.edited), ("missing", self.missing)):
+            if paths:
+                parts.append(f"{word}: {_summary(paths)}")
+        return "; ".join(parts)
+
+
+def _summary(paths: tuple[str, ...]) -> str:
+    """Name the distributions among *paths* if there are any, else the first few files."""
+    marks = (os.path.basename(os.path.dirname(path)) for path in paths if path.endswith("-info/METADATA"))
+    packages = sorted({mark.removesuffix(".dist-info").replace("-", " ", 1) for mark in marks})
+    names = packages or [path.rsplit("site-packages/", 1)[-1] for path in paths]
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    count = "" if not packages else f" ({len(paths)} files)"
+    return ", ".join(names[:4]) + more + count
+
+
+def drift_of(venv: str, receipt: Receipt, store: Store, matcher: Matcher | None = None) -> Drift:
+    """Compare the venv at path *venv* with what its receipt says it was made of.
+
+    What *matcher* excludes is nobody's change: it was never taken note of. Raises EnvironmentFailure when
+    the venv cannot be read.
+    """
+    found = {
+        item.path: item
+        for item in walk(venv)
+        if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path)
+    }
+    if receipt.state == "built":
+        return _against_stamps(found, store.index.stamps(venv))
+    try:
+        manifest = Manifest(tuple(store.tree(digest) for digest in receipt.trees))
+        entries = entries_of(manifest)
+    except Corrupt:
+        return _without_manifest(found, receipt)
+    return _against_manifest(found, entries, store.adopted())
+
+
+def _against_manifest(
+    found: Mapping[str, Found], entries: Mapping[str, Entry], adopted: Mapping[Name, int]
+) -> Drift:
+    edited = [
+        path for path, entry in entries.items() if path in found and not _as_made(found[path], entry, adopted)
+    ]
+    return _sorted(_added(found, entries), edited, [path for path in entries if path not in found])
+
+
+def _as_made(item: Found, entry: Entry, adopted: Mapping[Name, int]) -> bool:
+    if entry.kind in ("link", "dir"):
+        return item.kind == entry.kind
+    if item.kind == "link":
+        return True  # linked by symlink; where it points to is verify's business
+    if item.kind != "file":
+        return False
+    expected = adopted.get(Name(entry.digest, entry.executable), _MTIME_NS)
+    same_size = entry.kind == "template" or item.stamp.size == entry.size
+    return same_size and item.stamp.mtime_ns in (expected, _MTIME_NS)
+
+
+def _against_stamps(found: Mapping[str, Found], stamps: Mapping[str, Stamped]) -> Drift:
+    edited = [path for path, each in stamps.items() if path in found and found[path].stamp != each.stamp]
+    added = _added(found, stamps) if stamps else []
+    return _sorted(added, edited, [path for path in stamps if path not in found])
+
+
+def _without_manifest(found: Mapping[str, Found], receipt: Receipt) -> Drift:
+    """Judge by times alone: a file whose manifest is gone from the store is as made if its mtime is ours.
+
+    Adopted files keep their own mtime, but have other names (in uv's cache); somebody's own have not.
+    """
+    known = {name for name, _ in receipt.directories}
+    edited = [
+        path
+        for path, item in found.items()
+        if item.kind == "file" and item.stamp.mtime_ns != _MTIME_NS and item.links == 1 and not _ignored(path)
+    ]
+    missing = [name for name in known if name not in found]
+    return _sorted([], edited, missing)
+
+
+def _added(found: Mapping[str, Found], known: Mapping[str, object]) -> list[str]:
+    return [
+        path
+        for path, item in found.items()
+        if item.kind != "dir" and path not in known and not _ignored(path)
+    ]
+
+
+def _ignored(path: str) -> bool:
+    """Return whether a file may come and go without being a change: receipts, bytecode, our litter."""
+    name = os.path.basename(path)
+    return path.startswith(RECEIPT) or name.startswith(TEMPORARY) or path.endswith(".pyc")
+
+
+def _sorted(added: list[str], edited: list[str], missing: list[str]) -> Drift:
+    return Drift(tuple(sorted(added)), tuple(sorted(edited)), tuple(sorted(missing)))

@@ -1,0 +1,111 @@
+"""What restore and build share: may a venv be replaced, is the present one good, is the new one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from typing import NamedTuple
+
+from venvflow import processes
+from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.links import sync_file_system
+from venvflow.patterns import Matcher, compile_patterns
+from venvflow.places import Receipt, State, watched, write_receipt
+from venvflow.scan import directory
+from venvflow.steps.drift import Drift, drift_of
+from venvflow.steps.job import Job
+from venvflow.store import Store
+
+CHECK_SECONDS = 300
+"""How long a venv's ``check`` may take."""
+
+
+class Present(NamedTuple):
+    """The venv that is in the place now: what kind of thing it is, its receipt, what was changed by hand."""
+
+    state: State
+    receipt: Receipt | None
+    drift: Drift
+
+    def is_for(self, key: str, path: str) -> bool:
+        """Return whether it was made for this key, at this path."""
+        return self.receipt is not None and self.receipt.key == key and self.receipt.path == path
+
+
+def look_at(job: Job, store: Store) -> Present:
+    """Look at the venv's place; a venv whose directories did not change is not looked at file by file."""
+    job.place.settle()
+    registration = store.registration(job.place.path)
+    state = job.place.state(registration.inode if registration else None)
+    receipt = job.place.receipt() if state == "ours" else None
+    if receipt is None or job.place.untouched(receipt):
+        return Present(state, receipt, Drift())
+    matcher = matcher_of(job)
+    with suppress(EnvironmentFailure):
+        return Present(state, receipt, drift_of(job.place.path, receipt, store, matcher))
+    return Present(state, receipt, Drift(missing=(".",)))
+
+
+def refuse_to_lose(job: Job, store: Store, present: Present) -> None:
+    """Raise Refused when replacing what is there would lose something that venvflow did not make."""
+    job.place.refuse_unless_replaceable(present.state)
+    if job.force or present.receipt is None:
+        return
+    drift = present.drift or drift_of(job.place.path, present.receipt, store, matcher_of(job))
+    if drift.by_hand:
+        raise Refused(
+            f"the venv was changed by hand ({drift})",
+            where=f"{job.spec.name}: {shown(job.place.path)}",
+            state="It was left as it is.",
+            hint="To drop these changes, delete it and run doit again, or run "
+            f'"venvflow restore {job.spec.name} --force". To keep them, put them into the lock file.',
+        )
+
+
+def matcher_of(job: Job) -> Matcher | None:
+    """Return the matcher of the venv's exclude patterns, or None if it has none."""
+    if not job.spec.exclude:
+        return None
+    return compile_patterns(job.spec.exclude)
+
+
+def check(job: Job, venv: str) -> str:
+    """Run the venv's ``check`` by its own interpreter; return what is wrong, or an empty string."""
+    python = f"{venv}/bin/python"
+    if not os.access(python, os.X_OK):
+        return "its interpreter is gone"
+    if not job.spec.check:
+        return ""
+    output: list[bytes] = []
+    environ = {
+        **processes.child_environment(job.environ),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "VIRTUAL_ENV": venv,
+    }
+    try:
+        status = processes.run(
+            [python, *job.spec.check],
+            environ=environ,
+            on_output=output.append,
+            cwd=job.root,
+            timeout=CHECK_SECONDS,
+        )
+    except (OSError, TimeoutError) as error:
+        return f"its check failed: {error}"
+    if status == 0:
+        return ""
+    lines = b"".join(output).decode("utf-8", "replace").strip().splitlines()
+    return f"its check {processes.in_words(status)}: {lines[-1] if lines else 'no output'}"
+
+
+def finish(job: Job, venv: str, receipt: Receipt, directories: list[str], present: Present) -> str:
+    """Write the receipt of the staged *venv*, make everything durable and swap it in.
+
+    Returns where a venv that was not ours went, if there was one.
+    """
+    write_receipt(venv, replace(receipt, directories=watched(venv, directories)))
+    if job.config.store.durability == "full":
+        with directory(venv) as fd:
+            sync_file_system(fd)
+    return job.place.swap_in(keep_old=present.state == "venv")

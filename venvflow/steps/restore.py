@@ -1,0 +1,158 @@
+"""``restore``: a hit brings the whole venv, at its place; a miss says why and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+from venvflow.bytecode import Source, compile_sources, pyc_path
+from venvflow.errors import EnvironmentFailure, shown
+from venvflow.links import Linker
+from venvflow.manifest import Corrupt
+from venvflow.materialise import Damaged, Materialised, Materialiser
+from venvflow.model import Interpreter, Manifest, Outcome, Snapshot
+from venvflow.places import Receipt, watched, write_receipt
+from venvflow.steps.job import Job, KeyRecord, need_key, write_json
+from venvflow.steps.replace import Present, check, finish, look_at, refuse_to_lose
+from venvflow.store import Store
+
+
+def restore(job: Job) -> Outcome:
+    """Restore the job's venv from the snapshot for its key.
+
+    Answers ``kept`` (it is there already), ``hit`` or ``miss``. Raises Refused when a venv that was
+    changed by hand, or something that is no venv, would have to be replaced.
+    """
+    record = need_key(job)
+    with job.locked(), job.open_store() as store, store.use():
+        outcome = restore_locked(job, store, record)
+    write_json(
+        job.file("restore.json"),
+        {"key": record.key.digest, "hit": outcome.did != "miss", "reason": outcome.reason},
+    )
+    return outcome
+
+
+def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
+    """Restore while the venv and the store are held."""
+    present = look_at(job, store)
+    if present.is_for(record.key.digest, job.place.path) and not job.force:
+        kept = _keep(job, present)
+        if kept is not None:
+            return kept
+    if not job.spec.restore:
+        return Outcome("miss", "the config says restore: false")
+    snapshot = store.find(record.key.digest, job.position)
+    if snapshot is None:
+        return Outcome("miss", "no snapshot for this key")
+    refuse_to_lose(job, store, present)
+    return _bring(job, store, record, present, snapshot)
+
+
+def _keep(job: Job, present: Present) -> Outcome | None:
+    """Return the outcome for a venv that is what it should be, or None if it is damaged.
+
+    What somebody added or edited is theirs: it is reported and left alone.
+    """
+    assert present.receipt is not None  # noqa: S101 - is_for says so
+    drift = present.drift
+    if drift.by_hand:
+        return Outcome("kept", "changed by hand", warnings=(f"changed by hand ({drift}); left as it is",))
+    if drift.missing or not os.access(f"{job.place.path}/bin/python", os.X_OK):
+        return None
+    if not job.place.untouched(present.receipt):
+        directories = [name for name, _ in present.receipt.directories]
+        fresh = replace(present.receipt, directories=watched(job.place.path, directories))
+        write_receipt(job.place.path, fresh)
+    return Outcome("kept", "it is what its key says")
+
+
+def _bring(job: Job, store: Store, record: KeyRecord, present: Present, snapshot: Snapshot) -> Outcome:
+    """Make *snapshot* beside the place, check it and swap it in; anything amiss is a miss."""
+    start = time.monotonic()
+    try:
+        manifest = store.load(snapshot)
+        with job.place.staged() as venv:
+            made = _make(job, store, record.interpreter, manifest, venv)
+            _refuse_unfit(check(job, venv))
+            receipt = Receipt(
+                key=record.key.digest, path=job.place.path, state="shared", made="restored",
+                python=record.interpreter.executable, trees=snapshot.trees, bound=manifest.bound, link=made.link,
+            )  # fmt: skip
+            kept_as = finish(job, venv, receipt, made.made.directories, present)
+    except (Damaged, Corrupt, _Unfit) as error:
+        if isinstance(error, Damaged):
+            store.objects.quarantine(error.name)
+        store.quarantine_snapshot(snapshot.id)
+        return Outcome("miss", f"snapshot {snapshot.id[:12]} was put aside: {error}")
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot restore: {error.strerror}",
+            where=f"{job.spec.name}: {shown(error.filename or job.place.path)}",
+            state="The venv that was there is unchanged.",
+            hint="Check free space and permissions, then run doit again.",
+        ) from error
+    _remember(job, store, snapshot, manifest, made)
+    figures = {"files": made.made.files, "bytes": made.made.size, "seconds": time.monotonic() - start}
+    warnings = (f"the venv that was there is kept as {shown(kept_as)}",) if kept_as else ()
+    return Outcome("hit", snapshot.id[:12], {**figures, "link": made.link}, warnings)
+
+
+class _Unfit(Exception):
+    """A venv that was made from a snapshot does not work."""
+
+
+def _refuse_unfit(wrong: str) -> None:
+    if wrong:
+        raise _Unfit(wrong)
+
+
+class _Made(NamedTuple):
+    made: Materialised
+    link: str
+
+
+def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, venv: str) -> _Made:
+    linker = Linker(job.spec.link)
+    made = Materialiser(
+        store.objects,
+        job.places(interpreter),
+        linker,
+        min_size=job.spec.min_size,
+        adopted=store.adopted(),
+        verify_all=job.config.store.verify == "full",
+    ).make(manifest, venv)
+    if job.spec.bytecode == "canonical":
+        _compile_templates(manifest, venv, interpreter)
+    link = max(made.modes, key=lambda mode: made.modes[mode], default="copy")
+    return _Made(made, link)
+
+
+def _compile_templates(manifest: Manifest, venv: str, interpreter: Interpreter) -> None:
+    """Compile sources that name local paths: their bytecode cannot be shared, but should be there too."""
+    sources = [
+        Source(entry.digest, entry.path, f"{venv}/{entry.path}")
+        for tree in manifest.trees
+        for entry in tree.entries
+        if entry.kind == "template" and entry.path.endswith(".py") and entry.path.startswith("lib/")
+    ]
+    if not sources:
+        return
+    staging = f"{os.path.dirname(venv)}/bytecode"
+    os.mkdir(staging)
+    for source, file in compile_sources(interpreter, sources, staging).items():
+        if file is not None:
+            target = f"{venv}/{pyc_path(source.path, interpreter.cache_tag)}"
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.rename(file, target)
+
+
+def _remember(job: Job, store: Store, snapshot: Snapshot, manifest: Manifest, made: _Made) -> None:
+    """Note the use; a store that cannot be written was good enough to restore from."""
+    if store.read_only:
+        return
+    trees = snapshot.trees if made.link == "symlink" else ()
+    job.register(store, snapshot.key.digest, link=made.link, trees=trees, bound=manifest.bound)
+    store.index.touch_snapshot(snapshot.id, job.now())
