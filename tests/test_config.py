@@ -411,6 +411,15 @@ def test_documents_that_are_no_config_are_refused(root: Path, text: str | bytes,
     assert any(problem in found for found in problems(root, text)), problems(root, text)
 
 
+@pytest.mark.parametrize("written", ["null", "~"])
+def test_no_limit_is_written_out(root: Path, written: str) -> None:
+    """A written null means no limit; a key with nothing behind it is a mistake."""
+    text = "trim: {keep: %s, max_size: %s}\nvenvs: {}"
+    assert read(root, text % (written, written)).trim == TrimPolicy(keep=None, max_size=None)
+    assert [problem.split(", ")[-1] for problem in problems(root, text % ("", ""))] == ["found nothing"] * 2
+    assert "5: venvs.api.pack: expected a mapping" in problems(root, one_venv("pack:"))[0]
+
+
 def test_tabs_get_a_word_of_advice(root: Path) -> None:
     """What the parser says of a tab is hard to understand without it."""
     assert "indent with spaces" in problems(root, "venvs:\n\tapi: {}")[0]

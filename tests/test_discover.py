@@ -64,6 +64,7 @@ def notes_of(root: Path) -> str:
         ({"requirements.txt": PINNED, "requirements-dev.txt": "pytest==8.4.0\n"}, None),
         ({"requirements.txt": "a==1", "requirements-dev.txt": "A==2"}, ["requirements.txt"]),
         ({"requirements-b.txt": "a==1", "requirements-a.txt": "a==2"}, ["requirements-a.txt"]),
+        ({"requirements.txt": "a==1; x<'2'\na==2; x>='2'", "requirements-dev.txt": "a==2"}, None),
         ({"requirements.txt": "a", "requirements-dev.txt": "b"}, []),
         ({"pylock.toml": "", "requirements.txt": PINNED}, ["pylock.toml"]),
         ({"pylock.toml": "", "pylock.dev.toml": ""}, ["pylock.toml"]),
@@ -151,12 +152,12 @@ def test_only_the_project_is_walked(tmp_path: Path) -> None:
 
 def test_pipes_directories_and_dangling_links_are_no_lock_files(tmp_path: Path) -> None:
     """What only has the name of a lock file is not waited for and not taken."""
-    os.mkfifo(tmp_path / "requirements.txt")
-    os.mkfifo(tmp_path / "pyproject.toml")
-    os.mkfifo(tmp_path / ".python-version")
+    grow(tmp_path, {"a/requirements.txt": PINNED})
+    for name in ("requirements.txt", "pyproject.toml", ".python-version", "a/pyproject.toml"):
+        os.mkfifo(tmp_path / name)
     (tmp_path / "uv.lock").mkdir()
     (tmp_path / "pylock.toml").symlink_to("nowhere")
-    assert locks_of(tmp_path) == {}
+    assert locks_of(tmp_path) == {"a/.venv": ["a/requirements.txt"]}
 
 
 def test_deep_trees_are_no_problem(tmp_path: Path) -> None:

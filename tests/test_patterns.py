@@ -23,8 +23,8 @@ needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git to
 FILES = [
     "a", "b/a", "b/b/a", "b/src/a.py", "src/a", "src/b/a", "src/b/b.h", "src/x.d/a.py", "src/x.d/b/ab",
     "src/x.d/b/.a", ".a/b", ".a/src/.b", "ab/ab/ab", "ab/a.py", "ab/b.h/A", "ab/b.h/src/b", "A/b",
-    "A/a[b", "A/a*b", "A/*a", "A/!a", "A/#a", "A/a\\b", "A/a\\", "A/a-b", "A/]a", "#a", "!a", "x/x/x/x", "x/x/x/a",
-    "x/y/x/b", "x/+/x", "x/+x", "x/a+b", "x/1", "x/22", "a.py/a", "a.py/b.py/c.py", "x y", "b/x y",
+    "A/a[b", "A/a*b", "A/*a", "A/!a", "A/#a", "A/a\\b", "A/a\\", "A/a-b", "A/]a", "#a", "!a", "x/x/x/x",
+    "x/x/x/a", "x/y/x/b", "x/+/x", "x/+x", "x/a+b", "x/1", "x/22", "a.py/a", "a.py/b.py/c.py", "x y", "b/x y",
     "A/trail ", "A/trail",
 ]  # fmt: skip
 

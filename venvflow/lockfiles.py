@@ -168,8 +168,8 @@ def _unquoted(text: str) -> str:
 
 
 def _requirement(line: str, *, editable: bool = False) -> _Package:
-    words, _, options = re.sub(r"\s(?=-)", "\0", line, count=1).partition("\0")
-    hashed = "--hash" in options
+    words, *options = re.split(r"\s(?=-)", line, maxsplit=1)
+    hashed = any("--hash" in option for option in options)
     if named := _NAMED_TARGET.match(words):
         return _target(named[1], named[2].rstrip(";"), hashed=hashed)
     place = re.split(r"\s;|\s#", words)[0].strip()

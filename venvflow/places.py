@@ -92,14 +92,7 @@ class Place:
 
     def receipt(self) -> Receipt | None:
         """Return the receipt in the venv, or None if there is none that makes sense."""
-        try:
-            with open(f"{self.path}/{RECEIPT}", encoding="ascii") as file:
-                document = json.load(file)
-            document["trees"] = tuple(document["trees"])
-            document["directories"] = tuple((name, mtime) for name, mtime in document["directories"])
-            return Receipt(**document)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return read_receipt(self.path)
 
     def inode(self) -> int | None:
         """Return the inode of the venv's directory, if there is one."""
@@ -280,6 +273,18 @@ def write_receipt(venv: str, receipt: Receipt) -> None:
     with open(temporary, "w", encoding="ascii") as file:
         json.dump(document, file)
     os.replace(temporary, f"{venv}/{RECEIPT}")
+
+
+def read_receipt(venv: str) -> Receipt | None:
+    """Return the receipt of the venv at path *venv*, or None if there is none that makes sense."""
+    try:
+        with open(f"{venv}/{RECEIPT}", encoding="ascii") as file:
+            document = json.load(file)
+        document["trees"] = tuple(document["trees"])
+        document["directories"] = tuple((name, mtime) for name, mtime in document["directories"])
+        return Receipt(**document)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def watched(venv: str, directories: Iterable[str]) -> tuple[tuple[str, int], ...]:

@@ -117,7 +117,7 @@ def python_literal(text: str) -> bytes:
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped).encode("utf-8")
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[[str], bytes]] = {
     "raw": os.fsencode,
     "sh": lambda text: os.fsencode(shlex.quote(text)),
     "url": lambda text: quote(os.fsencode(text)).encode("ascii"),
@@ -214,8 +214,7 @@ def ask(python: str) -> dict[str, str]:
     try:
         answer = subprocess.run(
             [python, "-I", "-S", "-c", ASK],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=30,
             check=True,
         )
@@ -402,7 +401,7 @@ def beside(path: str) -> str:
 
 
 def compile_library(root: str) -> str:
-    """Compile the packages to bytecode with the environment's interpreter; return what could not be, if any."""
+    """Compile the packages with the environment's interpreter; return what could not be, if any."""
     library = os.path.join(root, "lib")
     answer = subprocess.run(
         [os.path.join(root, "bin", "python"), "-I", "-m", "compileall", "-q", "-j", "0", library],
@@ -419,8 +418,13 @@ def compile_library(root: str) -> str:
 def described(report: Report, dry_run: bool) -> str:
     """Return for people what was done."""
     verb = "would be" if dry_run else "were"
-    text = f"{report.place}: {len(report.written)} files {verb} filled in, {len(report.unchanged)} were right already, {len(report.linked)} links {verb} made.\nPython: {report.python}\n"
-    return text + "".join(f"note: {note}\n" for note in report.notes)
+    lines = [
+        f"{report.place}: {len(report.written)} files {verb} filled in, {len(report.unchanged)} were right",
+        f"already, {len(report.linked)} links {verb} made.",
+        f"Python: {report.python}",
+        *(f"note: {note}" for note in report.notes),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def parsed(words: list[str] | None) -> argparse.Namespace:

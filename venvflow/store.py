@@ -68,6 +68,7 @@ class Registration:
     trees: tuple[str, ...]
     inode: int | None
     seen: float
+    pin: bool = False
 
     @property
     def gone(self) -> bool:
@@ -339,7 +340,8 @@ class Store:
             with suppress(FileNotFoundError):
                 os.unlink(self._snapshot_path(identifier))
         self._sync_directory("snapshots")
-        self.index.forget_snapshots(identifiers)
+        with suppress(EnvironmentFailure):
+            self.index.forget_snapshots(identifiers)
 
     def generation(self) -> int:
         """Return a number that changes whenever a snapshot comes or goes."""
@@ -405,10 +407,12 @@ class Store:
             self.objects.remove(name)
         trees, tree_bytes = self._sweep_trees(live_trees)
         litter = self._sweep_tmp()
-        self.index.forget_trees(trees)
-        self.index.forget_objects(name for name, _ in dead)
+        with suppress(EnvironmentFailure):  # on a full disk the index has to wait for the next trim
+            self.index.forget_trees(trees)
+            self.index.forget_objects(name for name, _ in dead)
         freed = sum(st.st_blocks * 512 for _, st in dead if st.st_nlink == 1)
-        return Swept(len(dead), len(trees), freed + tree_bytes + litter)
+        freed += tree_bytes + litter + self._sweep_frames(live_trees)
+        return Swept(len(dead), len(trees), freed)
 
     def _objects_of(self, trees: Iterable[str]) -> set[Name]:
         """Return every object that *trees* name; a damaged tree keeps nothing, its snapshot is a miss."""
@@ -428,6 +432,16 @@ class Store:
                     os.unlink(path)
                     dead.append(fan + name)
         return dead, freed
+
+    def _sweep_frames(self, live: set[str]) -> int:
+        """Remove compressed trees whose tree is dead; a frame's name begins with its tree's digest."""
+        freed = 0
+        for directory, _, names in os.walk(f"{self.path}/frames"):
+            for name in names:
+                if name.partition(".")[0] not in live:
+                    freed += os.lstat(f"{directory}/{name}").st_blocks * 512
+                    os.unlink(f"{directory}/{name}")
+        return freed
 
     def _sweep_tmp(self) -> int:
         """Remove what killed runs left in ``tmp/``: we hold the store alone, so nobody works there."""
@@ -455,7 +469,7 @@ class Store:
 
 
 _DIRECTORIES = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks")
-_LAYOUT = {*_DIRECTORIES, "README", "format", "quarantine", "lost+found"} | {
+_LAYOUT = {*_DIRECTORIES, "README", "format", "trim.json", "quarantine", "lost+found"} | {
     f"index.db{suffix}" for suffix in ("", "-wal", "-shm")
 }
 

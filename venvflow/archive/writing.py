@@ -15,11 +15,12 @@ import tempfile
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeVar
+from io import BytesIO
+from typing import IO, Any, BinaryIO, TypeVar
 
 from venvflow.archive import tar, zipfile
 from venvflow.archive.contents import (
@@ -43,6 +44,7 @@ Progress = Callable[[int, int], None]
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+F = TypeVar("F", bound=IO[bytes])
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -89,8 +91,9 @@ def write_archive(
         raise Refused(f"{shown(destination)} is a directory", state="Nothing was written.")
     contents = plan(manifest, source, options, description)
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(destination)), exist_ok=True)
-        written = _write(contents, source, os.path.abspath(destination), options, frames, progress)
+        path = os.path.abspath(destination)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        written = _write(contents, source, path, options, frames=frames, progress=progress)
         _write_beside(written, contents, options)
     except OSError as error:
         raise EnvironmentFailure(
@@ -106,23 +109,17 @@ def _write(
     source: ObjectSource,
     destination: str,
     options: Options,
+    *,
     frames: FrameStore | None,
     progress: Progress | None,
 ) -> Written:
     with new_file(destination) as file:
-        job = _Job(
-            contents,
-            source,
-            options,
-            frames,
-            _Sink(file),
-            _Meter(contents.size, progress),
-            os.path.dirname(destination),
-        )
+        meter = _Meter(contents.size, progress)
+        job = _Job(contents, source, options, frames, _Sink(file), meter, os.path.dirname(destination))
         try:
             _WRITERS.get(options.format, _write_blocks)(job)
         except BaseException:
-            job.meter.stop()
+            meter.stop()
             raise
     return Written(
         destination,
@@ -152,7 +149,7 @@ class _Sink:
         self._file.write(data)
         self.size += len(data)
 
-    def copy(self, file: BinaryIO) -> None:
+    def copy(self, file: IO[bytes]) -> None:
         for chunk in iter(lambda: file.read(CHUNK), b""):
             self.write(chunk)
 
@@ -206,8 +203,10 @@ class _Job:
             yield from self.contents.members(tree)
 
 
-def _in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Yield ``work(item)`` in the order of *items*, computed ahead in *threads*."""
+def _in_order(
+    work: Callable[[T], R], items: Iterable[T], threads: int, discard: Callable[[R], None] = lambda _: None
+) -> Generator[R, None, None]:
+    """Yield ``work(item)`` in the order of *items*, computed ahead in *threads*; *discard* what is left."""
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
@@ -219,6 +218,19 @@ def _in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        for future in pending:
+            if not future.cancelled() and future.exception() is None:
+                discard(future.result())
+
+
+@contextmanager
+def _closed_on_failure(file: F) -> Iterator[F]:
+    """Close a temporary file if it does not get as far as its reader."""
+    try:
+        yield file
+    except BaseException:
+        file.close()
+        raise
 
 
 # --------------------------------------------------------------------------- one tar stream
@@ -320,31 +332,42 @@ def _write_frames(job: _Job) -> None:
         _compress(job, list(job.contents.head), head.write)
         head.seek(0)
         job.sink.copy(head)
-    for file, kept in _in_order(lambda tree: _frame(job, tree), job.contents.trees, job.options.threads):
-        with file:
-            job.sink.copy(file)
-        job.reused += kept
+    frames = _in_order(
+        lambda tree: _frame(job, tree),
+        job.contents.trees,
+        job.options.threads,
+        lambda frame: frame[0].close(),
+    )
+    with closing(frames):
+        for file, kept in frames:
+            with file:
+                job.sink.copy(file)
+            job.reused += kept
     compressor = zstd_compressor(job.options.effective_level, len(tar.END))
     job.sink.write(compressor.compress(tar.END) + compressor.flush())
 
 
-def _frame(job: _Job, tree: Tree) -> tuple[BinaryIO, bool]:
+def _frame(job: _Job, tree: Tree) -> tuple[IO[bytes], bool]:
     """Return the open frame of *tree*, and whether it was there before."""
     members = list(job.contents.members(tree))
     if job.frames is None:
-        file = tempfile.TemporaryFile(dir=job.directory)  # noqa: SIM115  # the caller closes it
-        _compress(job, members, file.write)
-        file.seek(0)
-        return file, False
+        with _closed_on_failure(tempfile.TemporaryFile(dir=job.directory)) as file:
+            _compress(job, members, file.write)
+            file.seek(0)
+            return file, False
     name = frame_name(tree, job.options)
     path = job.frames.get(name)
     if path is not None:
+        # It may be swept between the two calls; then it is made anew.
         with suppress(FileNotFoundError):
-            file = open(path, "rb", buffering=0)  # noqa: SIM115  # the caller closes it
             job.meter.advance(sum(member.size for member in members))
-            return file, True
+            return _opened(path), True
     path = job.frames.put(name, lambda out: _compress(job, members, out.write))
-    return open(path, "rb", buffering=0), False  # the caller closes it
+    return _opened(path), False
+
+
+def _opened(path: str) -> IO[bytes]:
+    return open(path, "rb", buffering=0)  # the caller closes it
 
 
 def _compress(job: _Job, members: list[Member], write: Callable[[bytes], Any]) -> None:
@@ -365,8 +388,9 @@ def _compress(job: _Job, members: list[Member], write: Callable[[bytes], Any]) -
 def _write_blocks(job: _Job) -> None:
     """Write one tar stream, cut into blocks of a fixed size that are compressed on their own."""
     compress = block_compressor(job.options.format, job.options.effective_level)
-    for block in _in_order(compress, _blocks(job), job.options.threads):
-        job.sink.write(block)
+    with closing(_in_order(compress, _blocks(job), job.options.threads)) as blocks:
+        for block in blocks:
+            job.sink.write(block)
 
 
 def _blocks(job: _Job) -> Iterator[bytes]:
@@ -386,45 +410,50 @@ def _blocks(job: _Job) -> Iterator[bytes]:
 
 def _write_zip(job: _Job) -> None:
     records = []
-    for record, content in _in_order(lambda member: _zipped(job, member), job.members(), job.options.threads):
-        placed = record._replace(offset=job.sink.size)
-        records.append(placed)
-        job.sink.write(zipfile.local_header(placed))
-        with content:
-            job.sink.copy(content)
+    ready = _in_order(
+        lambda member: _zipped(job, member),
+        job.members(),
+        job.options.threads,
+        lambda zipped: zipped[1].close(),
+    )
+    with closing(ready):
+        for record, content in ready:
+            records.append(record._replace(offset=job.sink.size))
+            job.sink.write(zipfile.local_header(record))
+            with content:
+                job.sink.copy(content)
     start = job.sink.size
     for record in records:
         job.sink.write(zipfile.directory_record(record))
     job.sink.write(zipfile.end_records(len(records), job.sink.size - start, start))
 
 
-def _zipped(job: _Job, member: Member) -> tuple[zipfile.Record, BinaryIO]:
+def _zipped(job: _Job, member: Member) -> tuple[zipfile.Record, IO[bytes]]:
     """Return the record of *member* and its content as it will be in the zip."""
     name = _zip_name(job.name(member))
-    content = tempfile.SpooledTemporaryFile(CHUNK, dir=job.directory)  # noqa: SIM115  # the caller closes it
     if member.kind == "dir":
-        return zipfile.Record(name + b"/", stat.S_IFDIR | 0o755, zipfile.STORED, 0, 0, 0), content
+        return zipfile.Record(name + b"/", stat.S_IFDIR | 0o755, zipfile.STORED, 0, 0, 0), BytesIO()
+    mode = stat.S_IFREG | (0o755 if member.executable else 0o644)
     if member.kind == "link":
-        mode, parts = stat.S_IFLNK | 0o777, iter([_zip_name(member.target)])
-    else:
-        mode = stat.S_IFREG | (0o755 if member.executable else 0o644)
-        parts = _content(job, member)
-    crc = size = 0
-    compressor = zlib.compressobj(job.options.effective_level, zlib.DEFLATED, -zlib.MAX_WBITS)
-    for part in parts:
-        crc = zlib.crc32(part, crc)
-        size += len(part)
-        content.write(compressor.compress(part))
-    content.write(compressor.flush())
-    packed = content.tell()
-    content.seek(0)
-    return zipfile.Record(name, mode, zipfile.DEFLATED, crc, packed, size), content
+        mode = stat.S_IFLNK | 0o777
+    spool = tempfile.SpooledTemporaryFile(CHUNK, dir=job.directory)  # noqa: SIM115  # the caller closes it
+    with _closed_on_failure(spool) as content:
+        crc = size = 0
+        compressor = zlib.compressobj(job.options.effective_level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        for part in _content(job, member):
+            crc = zlib.crc32(part, crc)
+            size += len(part)
+            content.write(compressor.compress(part))
+        content.write(compressor.flush())
+        packed = content.tell()
+        content.seek(0)
+        return zipfile.Record(name, mode, zipfile.DEFLATED, crc, packed, size), content
 
 
 def _content(job: _Job, member: Member) -> Iterator[bytes | memoryview]:
-    if member.data is not None:
+    if member.kind == "link" or member.data is not None:
         job.meter.advance(member.size)
-        yield member.data
+        yield _zip_name(member.target) if member.data is None else member.data
         return
     buffer = memoryview(bytearray(min(member.size, CHUNK)))
     for part in _object_parts(job.source, member, lambda: buffer):

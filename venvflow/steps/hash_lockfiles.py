@@ -81,7 +81,7 @@ class _Gathering:
         self.warnings: list[str] = []
 
     def gather(self, companions: tuple[str, ...]) -> None:
-        """Read locks, what they refer to inside the project, companions and further files."""
+        """Read the locks, what they refer to in the project, and the other files of the key."""
         for path in self._job.spec.locks:
             self._add_lock(path, "lock")
         for path in companions:

@@ -22,7 +22,7 @@ def _silent(_: str) -> None:
     """Say nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """What a step works on.
 
@@ -84,7 +84,7 @@ class Job:
         store.register(
             Registration(
                 path=self.place.path, project=self.root, name=self.spec.name, key=key, place=place, link=link,
-                trees=trees, inode=self.place.inode(), seen=self.now(),
+                trees=trees, inode=self.place.inode(), seen=self.now(), pin=self.spec.pin,
             )
         )  # fmt: skip
 

@@ -1,0 +1,155 @@
+"""One project's flow: its config, a job per venv, and for every step the question whether it must run.
+
+The questions are asked on every run, of every venv, so they only read small files and ask for stats. What
+was read is kept for as long as its file does not change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from venvflow import config as configs
+from venvflow.manifest import snapshot_id
+from venvflow.model import Config
+from venvflow.places import RECEIPT, Receipt, read_receipt
+from venvflow.steps.job import Job
+
+
+class Flow:
+    """A loaded config with the world around it. *command* goes into the provenance of snapshots."""
+
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        *,
+        now: Callable[[], float] = time.time,
+        say: Callable[[str], None] = lambda _: None,
+        command: str = "",
+    ) -> None:
+        self.config = config
+        self.environ = environ
+        self.now = now
+        self.say = say
+        self.command = command
+        self._jobs: dict[tuple[str, bool], Job] = {}
+
+    def job(self, venv: str, *, force: bool = False) -> Job:
+        """Return the job for one venv of the config."""
+        job = self._jobs.get((venv, force))
+        if job is None:
+            spec = self.config.venvs[venv]
+            job = Job(self.config, spec, self.environ, self.now, self.say, force=force, command=self.command)
+            self._jobs[venv, force] = job
+        return job
+
+    # ----------------------------------------------------------------------- must a step run?
+
+    def is_hashed(self, venv: str) -> bool:
+        """Return whether the key is that of the lock files as they are now."""
+        from venvflow.steps.hash_lockfiles import key_is_current  # noqa: PLC0415 - see steps_of
+
+        return key_is_current(self.job(venv))
+
+    def is_in_place(self, venv: str) -> bool:
+        """Return whether the venv is there, for its key, and untouched as far as a glance can tell."""
+        job = self.job(venv)
+        receipt = self._receipt_for_key(job)
+        return receipt is not None and job.place.untouched(receipt)
+
+    def is_built(self, venv: str) -> bool:
+        """Return whether there is a venv for the key; ``restore``, which runs before, has looked closer."""
+        return self._receipt_for_key(self.job(venv)) is not None
+
+    def is_squished(self, venv: str) -> bool:
+        """Return whether the venv's files are the store's and its manifest is written down."""
+        job = self.job(venv)
+        receipt = self._receipt_for_key(job)
+        manifest = _read(job.file("manifest.json"))
+        if receipt is None or manifest is None:
+            return False
+        written = manifest.get("key") == receipt.key and tuple(manifest.get("trees", ())) == receipt.trees
+        return receipt.state == "shared" and written
+
+    def is_stored(self, venv: str) -> bool:
+        """Return whether the store has the snapshot of the manifest."""
+        job = self.job(venv)
+        key, manifest = self._key(job), _read(job.file("manifest.json"))
+        if manifest is None or manifest.get("key") != key:
+            return False
+        identifier = snapshot_id(key, job.position if manifest["bound"] else None)
+        return os.path.lexists(os.path.join(self.config.store.path, "snapshots", f"{identifier}.json"))
+
+    def is_packed(self, venv: str) -> bool:
+        """Return whether the archive is there, or none is asked for."""
+        job = self.job(venv)
+        if job.spec.pack is None:
+            return True
+        from venvflow.steps.pack import pack_is_current  # noqa: PLC0415 - see steps_of
+
+        return pack_is_current(job)
+
+    def is_trimmed(self) -> bool:
+        """Return whether the policy has been applied to the store as it is."""
+        from venvflow.steps.trim import trim_is_current  # noqa: PLC0415 - see steps_of
+
+        return trim_is_current(self.config, self.now())
+
+    def _key(self, job: Job) -> str:
+        record = _read(job.file("key.json"))
+        return str(record.get("digest", "")) if record is not None else ""
+
+    def _receipt_for_key(self, job: Job) -> Receipt | None:
+        receipt = _receipt(job.place.path, _stamp(f"{job.place.path}/{RECEIPT}"))
+        matches = receipt is not None and receipt.key == self._key(job) and receipt.path == job.place.path
+        return receipt if matches else None
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    try:
+        st = os.stat(path)
+    except OSError:
+        return ()
+    return st.st_ino, st.st_size, st.st_mtime_ns
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    """Return a small JSON file's content, read once for as long as the file stays the same."""
+    return _parse(path, _stamp(path))
+
+
+@cache
+def _parse(path: str, stamp: tuple[int, ...]) -> dict[str, Any] | None:
+    if not stamp:
+        return None
+    try:
+        with open(path, encoding="ascii") as file:
+            document = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+@cache
+def _receipt(venv: str, stamp: tuple[int, ...]) -> Receipt | None:
+    return read_receipt(venv) if stamp else None
+
+
+def load(directory: str, environ: Mapping[str, str], *, explicit: str | None = None) -> Flow:
+    """Return the flow of the project that *directory* lies in.
+
+    *explicit* (or VENVFLOW_CONFIG) names the config file. Raises ConfigError, Refused or UsageError.
+    """
+    file, root = configs.find_config(directory, explicit or environ.get("VENVFLOW_CONFIG") or None)
+    return Flow(configs.load(file, root, environ), environ, command=command_line())
+
+
+def command_line() -> str:
+    """Return what was typed, for the provenance of snapshots: the program's name and its words."""
+    return " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
