@@ -15,10 +15,15 @@ from functools import cache
 from typing import Any
 
 from venvflow import config as configs
+from venvflow.inputs import key_is_current
+from venvflow.job import Job
 from venvflow.manifest import snapshot_id
 from venvflow.model import Config
 from venvflow.places import RECEIPT, Receipt, read_receipt
-from venvflow.steps.job import Job
+from venvflow.records import TRIM_NOTE, pack_is_current
+
+TRIM_INTERVAL = 86_400
+"""Seconds after which the trim policy is applied again although the store did not change."""
 
 
 class Flow:
@@ -53,8 +58,6 @@ class Flow:
 
     def is_hashed(self, venv: str) -> bool:
         """Return whether the key is that of the lock files as they are now."""
-        from venvflow.steps.hash_lockfiles import key_is_current  # noqa: PLC0415 - see steps_of
-
         return key_is_current(self.job(venv))
 
     def is_in_place(self, venv: str) -> bool:
@@ -88,18 +91,16 @@ class Flow:
 
     def is_packed(self, venv: str) -> bool:
         """Return whether the archive is there, or none is asked for."""
-        job = self.job(venv)
-        if job.spec.pack is None:
-            return True
-        from venvflow.steps.pack import pack_is_current  # noqa: PLC0415 - see steps_of
-
-        return pack_is_current(job)
+        return pack_is_current(self.job(venv))
 
     def is_trimmed(self) -> bool:
-        """Return whether the policy has been applied to the store as it is."""
-        from venvflow.steps.trim import trim_is_current  # noqa: PLC0415 - see steps_of
-
-        return trim_is_current(self.config, self.now())
+        """Return whether there is nothing to trim: no snapshot came or went since, no interval passed."""
+        noted = _read(os.path.join(self.config.store.path, TRIM_NOTE))
+        generation = _stamp(os.path.join(self.config.store.path, "snapshots"))
+        if not generation:
+            return True  # there is no store yet
+        recent = noted is not None and 0 <= self.now() - noted["at"] < TRIM_INTERVAL
+        return recent and noted is not None and noted["generation"] == generation[-1]
 
     def _key(self, job: Job) -> str:
         record = _read(job.file("key.json"))

@@ -1,17 +1,16 @@
-"""The verbs: one step of the flow each, for one venv. Values in, values out, nothing printed.
+"""The verbs: one module and one function each, for one venv. Values in, values out, nothing printed.
 
-Every step takes a :class:`~venvflow.steps.job.Job`, holds the locks that it needs, looks again inside
-them whether there is anything to do, and answers with an :class:`~venvflow.model.Outcome`. All of them can
-be run again at any time.
+==================  ===============================================================
+``hash_lockfiles``  from lock files, interpreter and config to the key
+``restore``         a hit brings the venv, a miss says why
+``build_venv``      the builder makes it beside its place; swapped in by rename
+``squish``          its files become the store's, its names links
+``pack``            the archive
+``store``           publishes the snapshot
+``trim``            applies the policy to the store
+==================  ===============================================================
+
+Every step takes a :class:`~venvflow.job.Job`, holds the locks that it needs, looks again inside them
+whether there is anything to do, and answers with an :class:`~venvflow.model.Outcome`. All of them can be
+run again at any time. Nothing is imported here: a run with nothing to do needs none of them.
 """
-
-from venvflow.steps.build_venv import build_venv
-from venvflow.steps.hash_lockfiles import hash_lockfiles
-from venvflow.steps.job import Job
-from venvflow.steps.pack import pack
-from venvflow.steps.restore import restore
-from venvflow.steps.squish import squish
-from venvflow.steps.store import store
-from venvflow.steps.trim import trim
-
-__all__ = ["Job", "build_venv", "hash_lockfiles", "pack", "restore", "squish", "store", "trim"]

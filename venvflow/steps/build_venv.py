@@ -7,13 +7,14 @@ import time
 
 from venvflow import builders, locks
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
+from venvflow.job import Job
 from venvflow.links import write_private
 from venvflow.model import Entry, Outcome, Snapshot
 from venvflow.places import Receipt
+from venvflow.records import KeyRecord, need_key
 from venvflow.relocate import Places, digest_of, fill, fill_link, is_record
 from venvflow.scan import directories_of, directory, look
 from venvflow.steps import claims
-from venvflow.steps.job import Job, KeyRecord, need_key
 from venvflow.steps.replace import Present, check, finish, look_at, matcher_of, refuse_to_lose
 from venvflow.steps.restore import restore_locked
 from venvflow.steps.squish import squish_locked

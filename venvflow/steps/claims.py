@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from venvflow import locks
 from venvflow.errors import LockTimeout
+from venvflow.job import Job
 from venvflow.model import Snapshot
-from venvflow.steps.job import Job
 from venvflow.store import Store
 
 PATIENCE = 3600.0

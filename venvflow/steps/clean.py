@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 
 from venvflow.errors import Refused
-from venvflow.steps.job import Job
-from venvflow.steps.pack import archive_path
+from venvflow.job import Job
+from venvflow.records import archive_path
 from venvflow.steps.replace import look_at, refuse_to_lose
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
 from venvflow import archive
 from venvflow.errors import EnvironmentFailure, shown
+from venvflow.job import Job
 from venvflow.manifest import Corrupt
 from venvflow.model import Manifest, Outcome, PackOptions
 from venvflow.objects import Name, Objects
-from venvflow.steps.job import Job, KeyRecord, need_key, read_json, write_json
+from venvflow.records import KeyRecord, archive_path, need_key, pack_is_current, read_json, write_pack
 from venvflow.store import Store
 
 
@@ -30,35 +30,6 @@ def pack(job: Job) -> Outcome:
         if pack_is_current(job):
             return Outcome("kept", archive_path(job, options))
         return _pack(job, store, record, options)
-
-
-def archive_path(job: Job, options: PackOptions) -> str:
-    """Return where the venv's archive belongs."""
-    return os.path.join(options.output, f"{job.spec.name}.{options.format}")
-
-
-def pack_is_current(job: Job) -> bool:
-    """Return whether the archive is for the present manifest and options, and untouched by its stat."""
-    options = job.spec.pack
-    if options is None:
-        return True
-    packed = read_json(job.file("pack.json"))
-    manifest = read_json(job.file("manifest.json"))
-    if packed is None or manifest is None or packed["inputs"] != _inputs(manifest, options):
-        return False
-    return all(_stamp(path) == stamp for path, stamp in packed["outputs"].items())
-
-
-def _inputs(manifest: dict[str, Any], options: PackOptions) -> list[Any]:
-    return [manifest["trees"], options.format, options.level, options.output]
-
-
-def _stamp(path: str) -> list[int]:
-    try:
-        st = os.stat(path)
-    except OSError:
-        return []
-    return [st.st_size, st.st_mtime_ns, st.st_ino]
 
 
 def _pack(job: Job, store: Store, record: KeyRecord, options: PackOptions) -> Outcome:
@@ -81,8 +52,7 @@ def _pack(job: Job, store: Store, record: KeyRecord, options: PackOptions) -> Ou
         if store.read_only
         else archive.FrameDirectory(f"{store.path}/frames", durability=job.config.store.durability),
     )
-    outputs = {name: _stamp(name) for name in (path, f"{path}.sha256", f"{path}.json")}
-    write_json(job.file("pack.json"), {"inputs": _inputs(document, options), "outputs": outputs})
+    write_pack(job, document, options)
     figures: dict[str, int | float | str] = {
         "bytes": written.size,
         "frames": written.frames,

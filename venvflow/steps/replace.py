@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from venvflow import processes
 from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.job import Job
 from venvflow.links import sync_file_system
 from venvflow.patterns import Matcher, compile_patterns
 from venvflow.places import Receipt, State, watched, write_receipt
 from venvflow.scan import directory
 from venvflow.steps.drift import Drift, drift_of
-from venvflow.steps.job import Job
 from venvflow.store import Store
 
 CHECK_SECONDS = 300

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from venvflow.bytecode import Source, compile_sources, pyc_path
 from venvflow.errors import EnvironmentFailure, shown
+from venvflow.job import Job
 from venvflow.links import Linker
 from venvflow.manifest import Corrupt
 from venvflow.materialise import Damaged, Materialised, Materialiser
 from venvflow.model import Interpreter, Manifest, Outcome, Snapshot
 from venvflow.places import Receipt, watched, write_receipt
-from venvflow.steps.job import Job, KeyRecord, need_key, write_json
+from venvflow.records import KeyRecord, need_key, write_json
 from venvflow.steps.replace import Present, check, finish, look_at, refuse_to_lose
 from venvflow.store import Store
 
@@ -78,9 +79,15 @@ def _bring(job: Job, store: Store, record: KeyRecord, present: Present, snapshot
             made = _make(job, store, record.interpreter, manifest, venv)
             _refuse_unfit(check(job, venv))
             receipt = Receipt(
-                key=record.key.digest, path=job.place.path, state="shared", made="restored",
-                python=record.interpreter.executable, trees=snapshot.trees, bound=manifest.bound, link=made.link,
-            )  # fmt: skip
+                key=record.key.digest,
+                path=job.place.path,
+                state="shared",
+                made="restored",
+                python=record.interpreter.executable,
+                trees=snapshot.trees,
+                bound=manifest.bound,
+                link=made.link,
+            )
             kept_as = finish(job, venv, receipt, made.made.directories, present)
     except (Damaged, Corrupt, _Unfit) as error:
         if isinstance(error, Damaged):

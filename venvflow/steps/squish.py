@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.intake import Intake, Taken
+from venvflow.job import Job
 from venvflow.links import Linker
 from venvflow.model import LinkMode, Outcome
 from venvflow.objects import out_of_space
 from venvflow.places import Receipt, watched, write_receipt
+from venvflow.records import KeyRecord, need_key, write_json
 from venvflow.relink import Relinked, Relinker
 from venvflow.scan import Changing, directories_of
-from venvflow.steps.job import Job, KeyRecord, need_key, write_json
 from venvflow.steps.replace import matcher_of
 from venvflow.store import Store, bytecode_id
 from venvflow.survey import Survey, survey, unusual_modes

@@ -7,11 +7,12 @@ import socket
 from dataclasses import replace
 
 from venvflow.errors import EnvironmentFailure
+from venvflow.job import Job
 from venvflow.manifest import Corrupt, first_difference, snapshot_id
 from venvflow.model import Manifest, Outcome, Snapshot
 from venvflow.places import Receipt, write_receipt
+from venvflow.records import KeyRecord, need_key, read_json
 from venvflow.steps import claims
-from venvflow.steps.job import Job, KeyRecord, need_key, read_json
 from venvflow.store import Store, object_names
 
 

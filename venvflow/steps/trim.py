@@ -13,12 +13,9 @@ from venvflow.index import Usage
 from venvflow.manifest import Corrupt
 from venvflow.model import Config, Snapshot
 from venvflow.objects import Name
+from venvflow.records import TRIM_NOTE, read_json, write_json
 from venvflow.retention import Candidate, Contents, Plan, plan
-from venvflow.steps.job import read_json, write_json
 from venvflow.store import Registration, Store, Swept, object_names
-
-INTERVAL = 86_400
-"""Seconds after which the policy is applied again although the store did not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +58,10 @@ def trim(
         return Trimmed(decided, swept, forgotten, snapshots)
 
 
-def trim_is_current(config: Config, now: float) -> bool:
-    """Return whether there is nothing to trim: no snapshot came since, and the interval has not passed."""
-    noted = read_json(os.path.join(config.store.path, "trim.json"))
-    try:
-        generation = os.stat(os.path.join(config.store.path, "snapshots")).st_mtime_ns
-    except OSError:
-        return True  # there is no store yet
-    return noted is not None and noted["generation"] == generation and 0 <= now - noted["at"] < INTERVAL
-
-
 def _note(store: Store, now: float) -> None:
     """Remember that the policy was applied; on a full disk that has to wait."""
     with suppress(EnvironmentFailure):
-        write_json(f"{store.path}/trim.json", {"at": now, "generation": store.generation()})
+        write_json(f"{store.path}/{TRIM_NOTE}", {"at": now, "generation": store.generation()})
 
 
 def _decide(

@@ -1,0 +1,261 @@
+"""The seven tasks through the real doit: their names, choosing some of them, doing them at once, undoing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from world import STEPS, Machine, Project, finished, wait_until
+
+PER_VENV = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store")
+
+
+@pytest.fixture
+def project(machine: Machine) -> Project:
+    """Give a project with two venvs, nothing built."""
+    project = machine.project("p", {"api": {}, "web": {}})
+    project.lock("api", machine.wheel("alpha"), machine.wheel("beta"))
+    project.lock("web", machine.wheel("alpha"))
+    return project
+
+
+def _finish_tasks_without_yaml(project: Project) -> None:
+    (project.root / "dodo.py").unlink()
+    (project.root / "pyproject.toml").write_text('[tool.doit]\nloader = "venvflow"\n')
+
+
+def test_list_names_seven_tasks_and_one_sub_task_for_each_venv(project: Project) -> None:
+    """The names are the public face: ``verb`` and ``verb:venv``, with trim for all venvs together."""
+    listed = project.doit("list", "--all", "-s", "-q").out.split()
+    names = {word for word in listed if word not in "RUI"}
+    assert names == {*PER_VENV, *(f"{verb}:{venv}" for verb in PER_VENV for venv in ("api", "web")), "trim"}
+    assert not os.path.lexists(project.venv("api"))
+
+
+def test_list_tells_what_would_run(project: Project) -> None:
+    """``doit list -s`` says R before the first run and U after it, without doing anything."""
+    before = project.doit("list", "--all", "-s").out.splitlines()
+    assert all(line.startswith("R ") for line in before)
+    project.doit()
+    after = project.doit("list", "--all", "-s").out.splitlines()
+    assert {line.split()[1] for line in after if line.startswith("U ")} >= {
+        "trim",
+        *(f"{verb}:{venv}" for verb in PER_VENV for venv in ("api", "web")),
+    }
+
+
+def test_the_first_run_builds_and_the_second_has_nothing_to_do(project: Project) -> None:
+    """One run makes every venv; the next one says so and writes nothing into them."""
+    first = project.doit()
+    assert set(first.did) == {*(f"{step}:{venv}" for step in STEPS for venv in ("api", "web")), "trim"}
+    assert project.output("api", "alpha") == "1.0"
+    assert project.output("web", "python", "-c", "import alpha; print(alpha.VERSION)") == "1.0"
+    assert project.doit().nothing_to_do
+
+
+def test_without_a_dodo_file_the_loader_gives_the_same_tasks(project: Project) -> None:
+    """``loader = "venvflow"`` under ``[tool.doit]`` is enough."""
+    with_dodo = project.doit("list", "--all").out
+    _finish_tasks_without_yaml(project)
+    assert project.doit("list", "--all").out == with_dodo
+    assert "build-venv:api" in project.doit().did
+    assert project.doit().nothing_to_do
+
+
+def test_settings_of_tool_doit_win_over_ours(project: Project) -> None:
+    """What the user says under ``[tool.doit]`` is heard: here, another reporter."""
+    _finish_tasks_without_yaml(project)
+    with open(project.root / "pyproject.toml", "a") as file:
+        file.write('reporter = "zero"\n')
+    assert project.doit().out == ""
+    assert (project.venv("api") / "bin" / "alpha").exists()
+
+
+def test_a_pattern_runs_all_steps_of_one_venv(project: Project) -> None:
+    """``doit '*:api'`` makes that venv and leaves the other alone."""
+    run = project.doit("*:api")
+    assert set(run.did) == {f"{step}:api" for step in STEPS}
+    assert not os.path.lexists(project.venv("web"))
+
+
+def test_one_step_of_one_venv_runs_what_it_needs(project: Project) -> None:
+    """``doit restore:api`` hashes and looks into the store; a miss builds nothing."""
+    run = project.doit("restore:api")
+    assert set(run.did) == {"hash-lockfiles:api", "restore:api"}
+    assert "no snapshot" in run.did["restore:api"]
+    assert not os.path.lexists(project.venv("api"))
+    project.doit()
+    (project.venv("api") / "bin" / "alpha").unlink()
+    assert project.doit("restore:api").did["restore:api"].startswith("hit")
+    assert project.output("api", "alpha") == "1.0"
+
+
+@pytest.mark.parametrize("words", [["-n", "4"], ["-n", "4", "-P", "process"], ["-n", "2", "-P", "thread"]])
+def test_several_venvs_at_once(machine: Machine, words: list[str]) -> None:
+    """Threads and processes make the same venvs as one after the other, and remember them."""
+    names = [f"v{number}" for number in range(5)]
+    project = machine.project("p", {name: {} for name in names})
+    for number, name in enumerate(names):
+        project.lock(name, machine.wheel("alpha"), machine.wheel("beta", f"1.{number}"))
+    run = project.doit(*words)
+    assert {f"{step}:{name}" for step in STEPS for name in names} <= set(run.did)
+    for number, name in enumerate(names):
+        assert project.output(name, "beta") == f"1.{number}"
+    assert project.doit(*words).nothing_to_do
+    assert project.doit().nothing_to_do
+    assert len(machine.snapshots()) == 5
+
+
+def test_forgetting_everything_builds_nothing_again(project: Project) -> None:
+    """After ``doit forget --all`` every step looks, and finds that all is well."""
+    project.doit()
+    built = project.built_at("api")
+    project.doit("forget", "--all")
+    run = project.doit()
+    assert not {task for task in run.did if task != "trim"}
+    assert project.built_at("api") == built
+    assert project.doit().nothing_to_do
+
+
+def test_forget_without_a_name_forgets_all_tasks(project: Project) -> None:
+    """Plain ``doit forget`` works, as the tasks are all default tasks."""
+    project.doit()
+    run = project.doit("forget")
+    assert "Traceback" not in run.text
+    assert "forgetting restore:api" in run.out
+    project.doit()
+    assert project.doit().nothing_to_do
+
+
+def test_forget_ignore_and_info_know_one_task(project: Project) -> None:
+    """The other commands of doit work on our tasks and our state."""
+    project.doit()
+    assert "forgetting restore:api" in project.doit("forget", "restore:api").out
+    assert "restore:api" in project.doit("info", "restore:api", code=None).out
+    project.doit("ignore", "restore:api")
+    (project.venv("api") / "bin" / "alpha").unlink()
+    project.doit()
+    assert not (project.venv("api") / "bin" / "alpha").exists()
+    project.doit("forget", "restore:api")
+    project.doit()
+    assert (project.venv("api") / "bin" / "alpha").exists()
+
+
+def test_clean_removes_only_what_venvflow_made(project: Project) -> None:
+    """Venvs, archives and notes go; lock files, the store, strangers beside them and the user's files stay."""
+    project.configure({"api": {"pack": {"output": "dist/"}}, "web": {}})
+    project.doit()
+    (project.root / "api" / "notes.txt").write_text("mine")
+    (project.root / "dist" / "other.tar").write_text("mine")
+    before = machine_files(project.machine.store)
+    project.doit("clean")
+    assert not os.path.lexists(project.venv("api"))
+    assert not os.path.lexists(project.venv("web"))
+    assert os.listdir(project.root / "dist") == ["other.tar"]
+    assert sorted(os.listdir(project.root / "api")) == ["notes.txt", "requirements.txt"]
+    assert machine_files(project.machine.store) == before
+    again = project.doit("-n", "2")
+    assert "build-venv:api" not in again.did
+    assert again.did["restore:api"].startswith("hit")
+    assert (project.root / "dist" / "api.tar.zst").exists()
+
+
+def test_clean_as_a_dry_run_removes_nothing(project: Project) -> None:
+    """``doit clean -n`` names what it would remove."""
+    project.doit()
+    run = project.doit("clean", "-n")
+    assert str(project.venv("api")) in run.text
+    assert project.output("api", "alpha") == "1.0"
+    assert project.doit().nothing_to_do
+
+
+def test_clean_leaves_a_venv_that_was_changed_by_hand(project: Project) -> None:
+    """Somebody's edit survives; the other venv goes."""
+    project.doit()
+    module = project.site("api") / "alpha.py"
+    module.unlink()
+    module.write_text("mine\n")
+    run = project.doit("clean", code=None)
+    assert module.read_text() == "mine\n"
+    assert "changed by hand" in run.text
+    assert "Traceback" not in run.text
+    assert not os.path.lexists(project.venv("web"))
+
+
+def test_clean_leaves_a_venv_that_venvflow_did_not_make(project: Project) -> None:
+    """A venv made by hand before the first run is none of ours."""
+    venv = project.venv("api")
+    (venv / "bin").mkdir(parents=True)
+    (venv / "pyvenv.cfg").write_text("home = /nowhere\n")
+    (venv / "mine").write_text("mine")
+    project.doit("clean", code=None)
+    assert (venv / "mine").read_text() == "mine"
+
+
+def test_one_failing_venv_leaves_the_others_alone(project: Project) -> None:
+    """With ``--continue`` what can be made is made, and the exit code is that of the failure."""
+    project.configure({"api": {"build": [["false"]]}, "web": {}})
+    run = project.doit("--continue", code=4)
+    assert run.did["build-venv:api"] == "failed"
+    assert "store:web" in run.did
+    assert not os.path.lexists(project.venv("api"))
+    assert "Traceback" not in run.text
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+SLEEPER = """\
+import os, sys, time
+with open(sys.argv[1] + ".tmp", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(sys.argv[1] + ".tmp", sys.argv[1])
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["-n", "2"], ["-n", "2", "-P", "process"]])
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_keeps_what_is_finished_and_leaves_no_orphans(
+    machine: Machine, words: list[str], end: signal.Signals
+) -> None:
+    """A run that is told to end in the middle of a build remembers the venv it had finished before."""
+    pid_file = machine.root / "pid"
+    script = machine.root / "sleeper.py"
+    script.write_text(SLEEPER)
+    slow = {"build": [["{python}", str(script), str(pid_file)]]}
+    project = machine.project("p", {"api": {}, "slow": slow})
+    project.lock("api", machine.wheel("alpha"))
+    project.lock("slow", machine.wheel("alpha"))
+    process = project.start(*words)
+    wait_until(pid_file.exists)
+    wait_until(lambda: len(machine.snapshots()) == 1)
+    time.sleep(0.3)  # doit notes that the task is done after the task is done
+    builder = int(pid_file.read_text())
+    process.send_signal(end)
+    run = finished(process, timeout=20)
+    assert run.code in (130, -signal.SIGINT), run.text  # a shell says 130 for both
+    assert "Traceback" not in run.text
+    assert not os.path.lexists(project.venv("slow"))
+    wait_until(lambda: not _is_alive(builder), timeout=5)
+    assert os.listdir(project.root / "slow") == ["requirements.txt"]
+    assert project.doit("*:api").nothing_to_do
+    project.configure({"api": {}, "slow": {}})
+    assert "build-venv:slow" in project.doit().did
+
+
+def machine_files(directory: Path) -> set[str]:
+    """Return the files of a store that a clean must not touch."""
+    return {
+        str(path.relative_to(directory))
+        for kind in ("objects", "trees", "snapshots")
+        for path in (directory / kind).rglob("*")
+    }

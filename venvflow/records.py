@@ -1,0 +1,154 @@
+"""The small files by which a venv's steps speak to each other, in ``.venvflow/<venv>/`` of the project.
+
+=================  ====================  ==============================================================
+``key.json``       ``hash-lockfiles``    the key, the interpreter, and how to see that they still hold
+``restore.json``   ``restore``           hit or miss, and why
+``manifest.json``  ``squish``            the trees of the venv
+``pack.json``      ``pack``              what the archive was made from, and its stat
+=================  ====================  ==============================================================
+
+All of them may be deleted at any time: a step that misses one runs again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from venvflow.errors import EnvironmentFailure, shown
+from venvflow.job import Job
+from venvflow.model import Interpreter, Key, PackOptions
+
+TRIM_NOTE = "trim.json"
+"""File in the store that says when the trim policy was applied, and to which generation of snapshots."""
+
+
+class KeyRecord(NamedTuple):
+    """What ``hash-lockfiles`` found out: the key and the interpreter, and how to see that they still hold.
+
+    *inputs* are the files whose bytes are in the key; *fingerprint* covers them and everything else that
+    can be looked at without running a program.
+    """
+
+    key: Key
+    interpreter: Interpreter
+    inputs: tuple[str, ...]
+    fingerprint: str
+    warnings: tuple[str, ...]
+
+
+def write_json(path: str, document: Mapping[str, Any]) -> None:
+    """Write a small file that is replaced as a whole."""
+    temporary = f"{path}.{os.getpid()}-{os.urandom(3).hex()}"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(temporary, "w", encoding="ascii") as file:
+            json.dump(document, file)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise EnvironmentFailure(
+            f"cannot write the project's state: {error.strerror}",
+            where=shown(path),
+            state="No venv was changed.",
+            hint="Check the permissions and the free space of the project directory.",
+        ) from error
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """Return what was written to *path*, or None if it is not there or makes no sense."""
+    try:
+        with open(path, encoding="ascii") as file:
+            document = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def write_key(job: Job, record: KeyRecord) -> None:
+    """Leave the key for the steps that follow."""
+    interpreter = {name: getattr(record.interpreter, name) for name in Interpreter.__slots__}
+    write_json(
+        job.file("key.json"),
+        {
+            "digest": record.key.digest,
+            "parts": record.key.parts,
+            "interpreter": interpreter,
+            "inputs": record.inputs,
+            "fingerprint": record.fingerprint,
+            "warnings": record.warnings,
+        },
+    )
+
+
+def read_key(job: Job) -> KeyRecord | None:
+    """Return the key that ``hash-lockfiles`` left, or None."""
+    document = read_json(job.file("key.json"))
+    try:
+        if document is None:
+            return None
+        return KeyRecord(
+            Key(document["digest"], document["parts"]),
+            Interpreter(**document["interpreter"]),
+            tuple(document["inputs"]),
+            document["fingerprint"],
+            tuple(document["warnings"]),
+        )
+    except (KeyError, TypeError):
+        return None
+
+
+def need_key(job: Job) -> KeyRecord:
+    """Return the key; raises EnvironmentFailure when ``hash-lockfiles`` has not been run."""
+    record = read_key(job)
+    if record is None:
+        raise EnvironmentFailure(
+            "its key is not known",
+            where=job.spec.name,
+            state="Nothing was changed.",
+            hint=f'Run "doit hash-lockfiles:{job.spec.name}" first.',
+        )
+    return record
+
+
+# --------------------------------------------------------------------------- archives
+
+
+def archive_path(job: Job, options: PackOptions) -> str:
+    """Return where the venv's archive belongs."""
+    return os.path.join(options.output, f"{job.spec.name}.{options.format}")
+
+
+def pack_is_current(job: Job) -> bool:
+    """Return whether the archive is for the present manifest and options, and untouched by its stat."""
+    options = job.spec.pack
+    if options is None:
+        return True
+    packed = read_json(job.file("pack.json"))
+    manifest = read_json(job.file("manifest.json"))
+    if packed is None or manifest is None or packed.get("inputs") != _pack_inputs(manifest, options):
+        return False
+    return all(_stat_of(path) == stat for path, stat in packed["outputs"].items())
+
+
+def write_pack(job: Job, manifest: Mapping[str, Any], options: PackOptions) -> None:
+    """Note what the archive was made from, and how it and the files beside it look."""
+    path = archive_path(job, options)
+    outputs = {name: _stat_of(name) for name in (path, f"{path}.sha256", f"{path}.json")}
+    write_json(job.file("pack.json"), {"inputs": _pack_inputs(manifest, options), "outputs": outputs})
+
+
+def _pack_inputs(manifest: Mapping[str, Any], options: PackOptions) -> list[Any]:
+    return [manifest.get("trees"), options.format, options.level, options.output]
+
+
+def _stat_of(path: str) -> list[int]:
+    try:
+        st = os.stat(path)
+    except OSError:
+        return []
+    return [st.st_size, st.st_mtime_ns, st.st_ino]
