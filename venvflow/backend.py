@@ -41,21 +41,25 @@ class Codec(Protocol):
 
 
 def install_signal_handlers() -> None:
-    """Make SIGTERM and SIGHUP end a run as Ctrl-C does.
+    """Make SIGTERM and SIGHUP end a run as Ctrl-C does, and let all three end builds in threads too.
 
     doit knows KeyboardInterrupt only: on it, it ends its worker processes, saves state, and returns 130.
-    Killed by the default action of a signal, it would leave its workers running without a parent. A
-    signal that is ignored (nohup) or handled already is left alone. Works in the main thread only, where
-    Python runs handlers; elsewhere nothing is done. Nothing is restored: it is for the whole process.
+    Killed by the default action of a signal, it would leave its workers running without a parent. Python
+    raises KeyboardInterrupt in the main thread alone, so children of other threads are ended from here.
+    A signal that is ignored (nohup) or handled by somebody else is left alone. Works in the main thread
+    only, where Python runs handlers. Nothing is restored: it is for the whole process.
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _interrupt)
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
+    processes = sys.modules.get("venvflow.processes")  # nothing to end if it was never imported
+    if processes is not None:
+        processes.stop_all()
     raise KeyboardInterrupt
 
 

@@ -1,13 +1,17 @@
 """Exclude patterns: gitignore rules for a walk that does not enter what is excluded.
 
-The rules are git's own, compared with ``git check-ignore`` in the tests: a pattern decides about the very
-path that it matches, and what lies below an excluded directory is excluded with it. They are translated
-here, because a library that answers for whole paths at once cannot tell these two apart (``*`` with
-``!keep/`` would bring back everything below ``keep``), and because its regular expressions take
-exponential time on patterns with many stars. Ours never go back to an earlier star, so no pattern hangs.
+The pathspec library reads the patterns. What git does besides is done here: a pattern decides about the
+very path that it matches, and what lies below an excluded directory stays excluded. The library answers
+for whole paths, and lets a pattern that matches a directory decide about everything below it (``!keep/``
+would bring all of it back). It gives git's answers if every directory on the way is asked about as well,
+and each *by its bare name*: a pattern that matches the path itself then goes before those that match a
+directory above. So there are two sets of rules, and in the one for directories a pattern has no slash at
+its end.
 
-Where they differ from git: ``?`` and sets match one character, not one byte, and named character classes
-(``[[:digit:]]``) are refused.
+The tests compare this with ``git check-ignore``. What would be decided in another way than git does is
+refused by :func:`problems`: named classes, escapes and signs inside ``[]``, ``[!…]`` in the middle of a
+name (the library lets it match a slash), white space at the end of a name, three stars in a row. One
+difference is left: ``?`` and ``[…]`` match one character here, and one byte in git.
 
 Whatever the patterns say, a venv keeps its skeleton: without ``pyvenv.cfg``, its interpreter and the RECORD
 files, it would be no venv any more, and nobody could tell what is installed in it.
@@ -16,12 +20,15 @@ files, it would be no venv any more, and nobody could tell what is installed in 
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from venvflow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
+
+    from pathspec import GitIgnoreSpec
 
 _SKELETON = re.compile(
     r"pyvenv\.cfg"
@@ -30,20 +37,23 @@ _SKELETON = re.compile(
 )
 _WAY_TO_SKELETON = re.compile(r"bin|lib(?:64)?(?:/[^/]+(?:/site-packages(?:/[^/]+\.dist-info)?)?)?")
 
-# What a part of a pattern is made of: an escaped character, stars, a question mark, a set, any other.
-_TOKEN = re.compile(
-    r"\\(?P<escaped>.)|(?P<stars>\*+)|(?P<one>\?)|\[(?P<set>[!^]?\]?(?:\\.|[^]\\])*)\]|(?P<other>[^\\*?[])",
-    re.DOTALL,
-)
-_SET_MEMBER = re.compile(r"\\?(.)(?:-\\?(.))?", re.DOTALL)
+_STARS = re.compile(r"(\\.)|\*+", re.DOTALL)
+_STARS_PER_SEGMENT = 4
+_STARS_PER_PATTERN = 6
+
+# Ranges are of word characters: all of these come after the slash, so that none of them can match it.
+_SET = r"\[[!^]?(?:\w-\w|[\w.+*?@ ])+-?\]"
+_NEGATED_SET = re.compile(r"\[[!^][^]]*\]")
+_TOKEN = re.compile(rf"\\.|{_SET}|[^\\[]", re.DOTALL)
+_RANGE = re.compile(r"(\w)-(\w)")
 
 
-class _Rule(NamedTuple):
-    line: str
-    brings_back: bool
-    dirs_only: bool
-    by_name: bool
-    matches: Callable[[str], object]
+class _Decision(NamedTuple):
+    excluded: bool
+    line: str | None
+
+
+_UNDECIDED = _Decision(excluded=False, line=None)
 
 
 def is_skeleton(rel: str) -> bool:
@@ -51,9 +61,29 @@ def is_skeleton(rel: str) -> bool:
     return _SKELETON.fullmatch(rel) is not None
 
 
-def problems(lines: Sequence[str]) -> list[str]:
-    """Return what is wrong with patterns, one sentence each; none for patterns that can be compiled."""
-    return [f"pattern {line!r} {problem}" for line in lines if (problem := _problem(line))]
+def problems(lines: Iterable[str]) -> list[str]:
+    """Return what is wrong with patterns, one sentence each; none for patterns that can be compiled.
+
+    Does not need the library, whose import costs more than loading a config.
+    """
+    return [f"pattern {line[:60]!r} {problem}" for line in lines if (problem := _problem(line))]
+
+
+def star_problem(pattern: str) -> str:
+    """Return why matching the gitignore pattern or glob *pattern* could take for ever, or an empty text.
+
+    A matcher that backtracks tries every way to share a name out among the stars before it gives up: with
+    k stars and n characters about n^k/k! ways, and the ways of all segments of a path multiply. So stars are
+    limited per segment (four: ``*-*.dist-info``, ``*.*.*``) and in all (six, ``**`` counted too), which
+    keeps it a polynomial of low degree. A run of stars counts once, an escaped one not at all.
+    """
+    counts = [sum(not found[1] for found in _STARS.finditer(segment)) for segment in pattern.split("/")]
+    if max(counts) <= _STARS_PER_SEGMENT and sum(counts) <= _STARS_PER_PATTERN:
+        return ""
+    return (
+        f"has too many stars: at most {_STARS_PER_SEGMENT} between two slashes and {_STARS_PER_PATTERN} "
+        "in all, or matching could take for ever"
+    )
 
 
 def compile_patterns(lines: Sequence[str]) -> Matcher:
@@ -71,150 +101,100 @@ class Matcher:
     """
 
     def __init__(self, lines: Sequence[str]) -> None:
-        self._rules = tuple(_rule(line) for line in reversed(lines) if not _is_blank(line))
-        self._decided: dict[str, _Rule | None] = {}  # for directories: each of their files asks again
+        self._lines = [line for line in lines if not _is_blank(line)]
+        self._files = _compiled(map(_for_files, self._lines))
+        self._directories = _compiled(map(_for_directories, self._lines))
+        self._decided = {"": _UNDECIDED}  # for directories: each of their files asks again
 
     def __bool__(self) -> bool:
-        return bool(self._rules)
+        return bool(self._lines)
 
     def excludes_dir(self, rel: str) -> bool:
         """Return whether the directory *rel* need not be entered."""
-        return _excludes(self._for_dir(rel)) and not _WAY_TO_SKELETON.fullmatch(rel)
+        return self._directory(rel).excluded and not _WAY_TO_SKELETON.fullmatch(rel)
 
     def excludes_file(self, rel: str) -> bool:
         """Return whether *rel*, which is not a directory (links never are), is excluded."""
-        return _excludes(self._for_path(rel, is_dir=False)) and not is_skeleton(rel)
+        return self._file(rel).excluded and not is_skeleton(rel)
 
     def deciding(self, rel: str) -> str | None:
         """Return the pattern that decides about *rel*, which ends in a slash if it is a directory.
 
-        A pattern with ``!`` is one that brought *rel* back. ``None``: no pattern matches, or the skeleton
-        stays in spite of them.
+        A pattern with ``!`` is one that brought *rel* back, or a directory above it. ``None``: no pattern
+        matches, or the skeleton stays in spite of them.
         """
         name = rel.rstrip("/")
-        is_dir = name != rel
-        if _WAY_TO_SKELETON.fullmatch(name) if is_dir else is_skeleton(rel):
-            return None
-        rule = self._for_path(name, is_dir=is_dir)
-        return None if rule is None else rule.line
+        if name == rel:
+            return None if is_skeleton(rel) else self._file(rel).line
+        return None if _WAY_TO_SKELETON.fullmatch(name) else self._directory(name).line
 
-    def _for_dir(self, rel: str) -> _Rule | None:
-        if rel not in self._decided:
-            self._decided[rel] = self._for_path(rel, is_dir=True)
-        return self._decided[rel]
+    def _file(self, rel: str) -> _Decision:
+        above = self._directory(rel.rpartition("/")[0])
+        return above if above.excluded else self._ask(self._files, rel)
 
-    def _for_path(self, rel: str, *, is_dir: bool) -> _Rule | None:
-        parent, _, name = rel.rpartition("/")
-        if parent and _excludes(above := self._for_dir(parent)):
-            return above
-        for rule in self._rules:
-            if (is_dir or not rule.dirs_only) and rule.matches(name if rule.by_name else rel):
-                return rule
-        return None
+    def _directory(self, rel: str) -> _Decision:
+        """Decide about the directories above *rel* first, outermost before all."""
+        known, above = self._decided, _UNDECIDED
+        if rel not in known:
+            for path in accumulate(rel.split("/"), "{}/{}".format):
+                if path not in known:
+                    known[path] = above if above.excluded else self._ask(self._directories, path)
+                above = known[path]
+        return known[rel]
+
+    def _ask(self, spec: GitIgnoreSpec, rel: str) -> _Decision:
+        # To the library's expressions, a line break ends a text. No pattern holds one, so any sign will do.
+        found = spec.check_file(rel.replace("\n", "\0"))
+        line = None if found.index is None else self._lines[found.index]
+        return _Decision(excluded=bool(found.include), line=line)
 
 
-def _excludes(rule: _Rule | None) -> bool:
-    return rule is not None and not rule.brings_back
+def _compiled(lines: Iterable[str]) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - 24 ms that only patterns cost
+
+    # Left to itself, the library takes the fastest engine for regular expressions that happens to be
+    # installed. One of them misses matches, and what is excluded must not depend on the machine at all.
+    try:
+        return GitIgnoreSpec.from_lines(lines, backend="simple")
+    except (ValueError, re.error) as error:
+        raise ConfigError([f"the exclude patterns cannot be compiled: {error}"]) from error
 
 
 def _is_blank(line: str) -> bool:
     return not line.strip(" ") or line.startswith("#")
 
 
-# --------------------------------------------------------------------------- from pattern to rule
+# --------------------------------------------------------------------------- as the library is told
 
 
-def _rule(line: str) -> _Rule:
-    negated, pattern = _parts(line)
-    body = pattern.removesuffix("/")
-    by_name = "/" not in body
-    segments = body.removeprefix("/").split("/")
-    matches = re.compile(_path_expression(segments), re.DOTALL).fullmatch
-    return _Rule(line, negated, body != pattern, by_name, matches)
+def _for_files(line: str) -> str:
+    """Return *line* as it decides about files; a slash at its end makes it one for directories above them.
+
+    To git, ``a/**/`` means the directories below ``a``; the library would count ``a`` itself.
+    """
+    sign, body = _parts(line)
+    body = _with_single_stars(body)
+    return sign + (body + "*/" if body.endswith("/**/") else body)
 
 
-def _parts(line: str) -> tuple[bool, str]:
-    """Return whether *line* starts with ``!``, and the rest without spaces at its end, if not escaped."""
+def _for_directories(line: str) -> str:
+    sign, body = _parts(line)
+    return sign + _with_single_stars(body).removesuffix("/")
+
+
+def _parts(line: str) -> tuple[str, str]:
+    """Return the ``!`` at the start of *line*, and the rest without spaces at its end, if not escaped."""
     pattern = line.rstrip(" ")
     backslashes = len(pattern) - len(pattern.rstrip("\\"))
     if backslashes % 2 and pattern != line:
         pattern += " "
-    return pattern.startswith("!"), pattern.removeprefix("!")
+    return ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
 
 
-def _path_expression(segments: Iterable[str]) -> str:
-    """Return a regular expression for a path, given the parts of a pattern between its slashes.
-
-    ``**`` stands for any number of directories, at the end for all that is below. What lies between two of
-    them is looked for once, from left to right: a later match of it could not succeed where the first
-    fails.
-    """
-    groups: list[list[str]] = [[]]
-    names = _Names()
-    for segment in segments:
-        if segment == "**":
-            groups.append([])
-        else:
-            groups[-1].append(_part_expression(segment, names))
-    first, *middle = groups
-    if not middle:
-        return "/".join(first)
-    last = middle.pop()
-    found = "".join(names.once("(?:[^/]+/)*?" + _as_directories(group)) for group in middle if group)
-    return _as_directories(first) + found + ("(?:.*/)?" + "/".join(last) if last else ".+")
-
-
-def _as_directories(expressions: Iterable[str]) -> str:
-    return "".join(expression + "/" for expression in expressions)
-
-
-def _part_expression(segment: str, names: _Names) -> str:
-    """Return a regular expression for one part: stars stop at slashes and never give back what they took."""
-    pieces = [""]
-    for token in _TOKEN.finditer(segment):
-        if token["stars"]:
-            pieces.append("")
-        else:
-            pieces[-1] += _one_character(token)
-    first, *middle = pieces
-    if not middle:
-        return first
-    last = middle.pop()
-    return first + "".join(names.once("[^/]*?" + piece) for piece in middle if piece) + "[^/]*" + last
-
-
-def _one_character(token: re.Match[str]) -> str:
-    if token["one"]:
-        return "[^/]"
-    if token["set"] is not None:
-        return _set_expression(token["set"])
-    return re.escape(token["escaped"] or token["other"])
-
-
-def _set_expression(inside: str) -> str:
-    """Return a set that matches one character, and never the slash, whatever its ranges span."""
-    negated = inside[:1] in {"!", "^"}
-    members = ""
-    for low, high in _SET_MEMBER.findall(inside[negated:]):
-        if not high:
-            members += re.escape(low)
-        elif low <= high:  # git lets a range that is empty match nothing
-            members += f"{re.escape(low)}-{re.escape(high)}"
-    if negated:
-        return f"[^/{members}]"
-    return f"(?!/)[{members}]" if members else "(?!)"
-
-
-class _Names:
-    """Hands out group names, for parts of an expression that are matched once and not tried again."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def once(self, expression: str) -> str:
-        # An atomic group, spelled for Python 3.10, which does not have them.
-        self._count += 1
-        return f"(?=(?P<g{self._count}>{expression}))(?P=g{self._count})"
+def _with_single_stars(body: str) -> str:
+    """Return *body* with one star for two wherever that means the same, and is matched much sooner."""
+    segments = body.split("/")
+    return "/".join(part if part == "**" else _STARS.sub(lambda f: f[1] or "*", part) for part in segments)
 
 
 # --------------------------------------------------------------------------- what is wrong with a pattern
@@ -225,20 +205,33 @@ def _problem(line: str) -> str:
         return ""
     if "\n" in line or "\0" in line:
         return "contains a line break or a NUL"
-    _, pattern = _parts(line)
-    if "" in pattern.removeprefix("/").removesuffix("/").split("/"):
+    _, body = _parts(line)
+    segments = body.removeprefix("/").removesuffix("/").split("/")
+    if "" in segments:
         return "matches nothing: there is nothing between two slashes, or nothing else"
-    return next((found for part in pattern.split("/") if (found := _problem_of_part(part))), "")
+    return star_problem(body) or next(filter(None, map(_problem_of_part, segments)), "")
 
 
 def _problem_of_part(part: str) -> str:
     rest = _TOKEN.sub("", part)
     if rest.startswith("["):
-        return "has a [ without its ]; write \\[ for the character itself"
+        return (
+            "has a [ that does not start a list of letters, digits and ranges of them, as in [a-z_]; write "
+            "\\[ for the character itself"
+        )
     if rest:
         return "ends a part in a backslash; write \\\\ for the character itself"
     if "***" in part:
         return "has three stars in a row; * stops at slashes, and ** between slashes does not"
-    if any("[:" in token["set"] for token in _TOKEN.finditer(part) if token["set"]):
-        return "names a character class; list the characters, as in [0-9]"
+    if part != part.rstrip() and not part.endswith("\\ "):
+        return "has white space at the end of a name; write '\\ ' for a space that counts"
+    return _problem_of_sets(_TOKEN.findall(part))
+
+
+def _problem_of_sets(tokens: Sequence[str]) -> str:
+    if any(_NEGATED_SET.fullmatch(token) for token in tokens[1:-1]):
+        return "has a [!…] in the middle of a name; it can only stand at the start or the end of one"
+    ranges = (found for token in tokens if len(token) > 1 for found in _RANGE.finditer(token))
+    if any(low > high for low, high in (found.groups() for found in ranges)):
+        return "has a range that ends before it starts"
     return ""

@@ -23,12 +23,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 from doit.cmd_base import TaskLoader2
 from doit.exceptions import TaskFailed
 from doit.task import Task, dict_to_task
 
+from venvflow.backend import install_signal_handlers
 from venvflow.errors import VenvflowError
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
@@ -79,14 +81,25 @@ def current_flow() -> Flow:
         _flow.say = lambda text: print(f"venvflow: {text}", file=sys.stderr, flush=True)  # noqa: T201
         for warning in _flow.config.warnings:
             _flow.say(warning)
-        _end_children_with_us()
+        _end_quietly()
     return _flow
 
 
-def _end_children_with_us() -> None:
-    from venvflow.backend import install_signal_handlers  # noqa: PLC0415 - not for who only lists tasks
+def _end_quietly() -> None:
+    """See to it that a signal ends our children too, and that the user reads a line, no traceback.
 
+    Python's own way to end after Ctrl-C stays: the shell sees the signal (130), and finished tasks are kept.
+    """
     install_signal_handlers()
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("venvflow: interrupted. Finished tasks stay finished; run doit again to go on.\n")
+        else:
+            usual(kind, value, trace)
+
+    sys.excepthook = hook
 
 
 def doit_config(flow: Flow) -> dict[str, Any]:
@@ -250,10 +263,13 @@ def clean_step(verb: str, venv: str, dryrun: bool) -> None:
     from venvflow.steps.clean import removable  # noqa: PLC0415 - see _step
 
     job = current_flow().job(venv)
-    for path in removable(job, verb, _LEFT_BEHIND[verb]):
-        print(f"{verb}:{venv} - removing {path}")  # noqa: T201 - this is the face
-        if not dryrun:
-            _remove(job, path)
+    try:
+        for path in removable(job, verb, _LEFT_BEHIND[verb]):
+            print(f"{verb}:{venv} - removing {path}")  # noqa: T201 - this is the face
+            if not dryrun:
+                _remove(job, path)
+    except VenvflowError as error:
+        sys.stderr.write(f"venvflow: {error}\n")
 
 
 def _remove(job: Any, path: str) -> None:

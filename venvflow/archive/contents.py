@@ -406,9 +406,12 @@ def damaged(entry_path: str, digest: str, why: str) -> DamagedObject:
 
 
 def read_object(source: ObjectSource, entry: Entry) -> bytes:
-    """Return the bytes of the object of a template, after comparing them with its name."""
+    """Return the bytes of the object of a template, after comparing them with its name.
+
+    A template is data, never executable itself, whatever the file is that it becomes.
+    """
     try:
-        with open(source.path(entry.digest, entry.executable), "rb") as file:
+        with open(source.path(entry.digest, executable=False), "rb") as file:
             data = file.read()
     except OSError as error:
         raise damaged(entry.path, entry.digest, f"cannot be read: {error.strerror}") from error
