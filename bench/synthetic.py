@@ -47,11 +47,13 @@ def install(packages: str, name: str, version: str, shape: Shape) -> None:
         *_data(packages, name, chance, shape),
     ]
     info = f"{name}-{version}.dist-info"
-    _write(packages, f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode())
     _write(
-        packages, f"{info}/WHEEL", b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        packages, f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
     )
-    record = "".join(f"{path},,\n" for path in (*written, f"{info}/METADATA", f"{info}/WHEEL", f"{info}/RECORD"))
+    _write(packages, f"{info}/WHEEL", b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    record = "".join(
+        f"{path},,\n" for path in (*written, f"{info}/METADATA", f"{info}/WHEEL", f"{info}/RECORD")
+    )
     _write(packages, f"{info}/RECORD", record.encode())
 
 
@@ -66,7 +68,9 @@ def _modules(packages: str, name: str, version: str, shape: Shape) -> list[str]:
 
 def _data(packages: str, name: str, chance: random.Random, shape: Shape) -> list[str]:
     directories = _directories(name, shape)
-    sizes = {f"{directories[n % len(directories)]}/data_{n}.bin": shape.data_size for n in range(shape.data_files)}
+    sizes = {
+        f"{directories[n % len(directories)]}/data_{n}.bin": shape.data_size for n in range(shape.data_files)
+    }
     if shape.library_size:
         sizes[f"{name}/library.bin"] = shape.library_size
     for path, size in sizes.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
@@ -567,6 +566,5 @@ def test_a_stream_of_the_writer_is_read_back_in_pieces(tmp_path: Path, objects: 
     """A file larger than every buffer comes out as it went in, in every format."""
     data = random.Random(3).randbytes(1 << 16) * 90
     for name in FORMATS:
-        pack(_one_file(objects, data), objects, tmp_path / f"a.{name}")
+        pack(_one_file(objects, data), objects, tmp_path / f"a.{name}", level=KNOWN[name].lowest)
         assert contents(tmp_path / f"a.{name}")["big"] == ("file", data, 0o644)
-    assert io.BytesIO(plain_tar(tmp_path / "a.tar.xz")).read(512) == (tmp_path / "a.tar").read_bytes()[:512]

@@ -42,11 +42,15 @@ class KeyRecord(NamedTuple):
 
 def write_json(path: str, document: Mapping[str, Any]) -> None:
     """Write a small file that is replaced as a whole."""
+    _write_text(path, json.dumps(document))
+
+
+def _write_text(path: str, text: str) -> None:
     temporary = f"{path}.{os.getpid()}-{os.urandom(3).hex()}"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(temporary, "w", encoding="ascii") as file:
-            json.dump(document, file)
+            file.write(text)
         os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
@@ -70,7 +74,10 @@ def read_json(path: str) -> dict[str, Any] | None:
 
 
 def write_key(job: Job, record: KeyRecord) -> None:
-    """Leave the key for the steps that follow."""
+    """Leave the key for the steps that follow, in a directory that git does not show."""
+    ignore = os.path.join(job.config.state_dir, ".gitignore")
+    if not os.path.lexists(ignore):
+        _write_text(ignore, "*\n")
     interpreter = {name: getattr(record.interpreter, name) for name in Interpreter.__slots__}
     write_json(
         job.file("key.json"),

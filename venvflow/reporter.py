@@ -74,7 +74,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
 
 
 def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def _told(did: str, values: dict[str, Any]) -> str:
@@ -82,7 +82,7 @@ def _told(did: str, values: dict[str, Any]) -> str:
     parts = [f"{did} {values.get('reason', '')}".strip()]
     if "files" in figures:
         size = f", {_size(figures['bytes'])}" if "bytes" in figures else ""
-        parts.append(f"{figures['files']:,} files{size}")
+        parts.append(f"{_count(figures['files'], 'file')}{size}")
     elif "bytes" in figures:
         parts.append(_size(figures["bytes"]))
     if figures.get("compiled"):

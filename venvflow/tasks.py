@@ -95,7 +95,7 @@ def _end_quietly() -> None:
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
-            sys.stderr.write("venvflow: interrupted. Finished tasks stay finished; run doit again to go on.\n")
+            sys.stderr.write("venvflow: interrupted. What is finished stays; run doit again to go on.\n")
         else:
             usual(kind, value, trace)
 
@@ -183,10 +183,8 @@ def run_trim() -> dict[str, Any] | StepFailed:
     except VenvflowError as error:
         return _failed(error)
     freed = trimmed.swept.bytes if trimmed.swept is not None else 0
-    reason = (
-        f"{len(trimmed.plan.drop)} of {len(trimmed.snapshots)} snapshots dropped, {show_size(freed)} freed"
-    )
-    return {"did": "trimmed", "reason": reason, "figures": {}, "warnings": list(trimmed.plan.problems)}
+    reason = f"{len(trimmed.plan.drop)} of {len(trimmed.snapshots)} snapshots, {show_size(freed)} freed"
+    return {"did": "dropped", "reason": reason, "figures": {}, "warnings": list(trimmed.plan.problems)}
 
 
 def _step(verb: str) -> Callable[[Any], Outcome]:

@@ -154,7 +154,7 @@ def plan(
         entries, links = _checked(trees), [*links, *left_out]
     templates = _templates(trees, source)
     directories = _directories(entries.values())
-    contents = Contents((), trees, templates, 0, 0, {}, _case_pairs([*entries, *directories]))
+    contents = Contents((), trees, templates, 0, 0, {}, _case_pairs({*entries, *directories}))
     return _with_head(contents, directories, links, options, description)
 
 

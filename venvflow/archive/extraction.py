@@ -35,6 +35,7 @@ from venvflow.model import CONSTANT_MTIME
 _DEEPEST = 200
 _LONGEST_PATH = 4096
 _LARGEST_DOCUMENT = 32 << 20
+_LONGEST_PADDING = 1 << 16
 _MOST_NAME_BYTES = 256 << 20
 _AHEAD = 4  # chunks that are decompressed while earlier ones are written
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -262,6 +263,20 @@ class _Stream:
         """Return the next *size* bytes."""
         return b"".join(self.parts(size))
 
+    def only_padding_left(self) -> bool:
+        """Return whether nothing follows but the few zeros that fill up a tape's record.
+
+        Reads to the end, so that a stream that was cut off behind its last entry is noticed too.
+        """
+        left = len(self._view)
+        zeros = not any(self._view)
+        for chunk in self._chunks:
+            left += len(chunk)
+            zeros = zeros and left <= _LONGEST_PADDING and not any(chunk)
+            if not zeros:
+                break
+        return zeros and left <= _LONGEST_PADDING
+
 
 _KINDS: dict[bytes, Literal["file", "link", "dir"]] = {
     tar.FILE: "file",
@@ -290,8 +305,8 @@ def _tar_items(archive: str, stream: _Stream) -> Iterator[_Item]:
             yield item
             _use_up(item.parts)
         _use_up(stream.parts(tar.padding(header.size)))
-    if stream.exactly(tar.BLOCK) != block:
-        raise tar.Malformed("its end is not one")
+    if stream.exactly(tar.BLOCK) != block or not stream.only_padding_left():
+        raise tar.Malformed("it does not end where it says")
 
 
 def _tar_item(archive: str, header: tar.Header, stream: _Stream) -> _Item:
@@ -467,7 +482,7 @@ class _Target:
             self._refuse(name, f"differs from {shown(other)} by case only")
 
     def _refuse(self, name: str, why: str) -> NoReturn:
-        raise _unsafe(self.archive, f"holds {shown(name)!r}, which {why}")
+        raise _unsafe(self.archive, f"holds {shown(name)}, which {why}")
 
     @contextmanager
     def _naming(self, name: str) -> Iterator[None]:

@@ -96,9 +96,20 @@ def _as_made(item: Found, entry: Entry, adopted: Mapping[Name, int]) -> bool:
 
 
 def _against_stamps(found: Mapping[str, Found], stamps: Mapping[str, Stamped]) -> Drift:
-    edited = [path for path, each in stamps.items() if path in found and found[path].stamp != each.stamp]
-    added = _added(found, stamps) if stamps else []
+    edited = [path for path, each in stamps.items() if path in found and not _as_stamped(found[path], each)]
+    files = {path: item for path, item in found.items() if item.kind == "file"}
+    added = _added(files, stamps) if stamps else []
     return _sorted(added, edited, [path for path in stamps if path not in found])
+
+
+def _as_stamped(item: Found, known: Stamped) -> bool:
+    """Return whether a file is as it was when it was built, or as a squish that was killed has left it.
+
+    ctime is no sign: it moves when the file gets another name, in the store or in the builder's cache.
+    """
+    same = item.stamp[:3] == known.stamp[:3]
+    shared = item.stamp.mtime_ns == _MTIME_NS and known.entry.size == item.stamp.size
+    return same or shared or item.kind == "link"
 
 
 def _without_manifest(found: Mapping[str, Found], receipt: Receipt) -> Drift:

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import replace
 
-from venvflow.errors import EnvironmentFailure, shown
+from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.intake import Intake, Taken
 from venvflow.job import Job
 from venvflow.links import Linker
@@ -16,6 +16,7 @@ from venvflow.places import Receipt, watched, write_receipt
 from venvflow.records import KeyRecord, need_key, write_json
 from venvflow.relink import Relinked, Relinker
 from venvflow.scan import Changing, directories_of
+from venvflow.steps.drift import drift_of
 from venvflow.steps.replace import matcher_of
 from venvflow.store import Store, bytecode_id
 from venvflow.survey import Survey, survey, unusual_modes
@@ -46,6 +47,8 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
             state="The venv works, its files are its own.",
             hint="Make the store writable, or use another one (VENVFLOW_STORE).",
         )
+    if receipt.made == "built":
+        _refuse_changed(job, store, receipt)
     start = time.monotonic()
     try:
         looked = _survey(job, store, record)
@@ -79,6 +82,18 @@ def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
         state="Nothing was changed.",
         hint=f'Run "doit *:{job.spec.name}".',
     )
+
+
+def _refuse_changed(job: Job, store: Store, receipt: Receipt) -> None:
+    """Raise Refused if somebody changed the venv since it was built: it is not what its key says any more."""
+    drift = drift_of(job.place.path, receipt, store, matcher_of(job))
+    if drift.by_hand:
+        raise Refused(
+            f"the venv was changed by hand since it was built ({drift})",
+            where=f"{job.spec.name}: {shown(job.place.path)}",
+            state="It was left as it is and was not stored: others would get your changes.",
+            hint="Delete it and run doit again, or put the changes into the lock file.",
+        )
 
 
 def _survey(job: Job, store: Store, record: KeyRecord) -> Survey:

@@ -1,0 +1,69 @@
+"""The synthetic fleet: many venvs, each with its own lock file, key, receipt and snapshot.
+
+``python -m bench.fleet DIRECTORY --venvs 1000`` makes one to look at, or to measure by hand, with a store of 1,000
+snapshots in it. All of it is made by venvflow itself: every venv is built by a list of commands from a
+lock file that differs from its neighbour's in one package, then squished and stored. So the venvs share
+almost all of their files, their receipts watch as many directories as those of a middling real venv, and
+nothing in them says that they are synthetic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from bench import synthetic
+from bench.project import Project
+from bench.synthetic import Shape
+from bench.world import World
+
+SMALL = Shape(directories=12, modules=13, module_size=600)
+"""One package of a fleet's venv: with 24 of them a venv has some 310 directories, besides bytecode caches."""
+
+PACKAGES = 24
+
+
+def lock_text(packages: int, version: int) -> str:
+    """Return a lock file of *packages* lines, whose first package has the given *version*."""
+    names = [f"package_{number:03}" for number in range(packages)]
+    return "".join(f"{name}=={version if name == names[0] else 0}\n" for name in names)
+
+
+def entry(name: str, shape: Shape) -> dict[str, Any]:
+    """Return the config's entry for a synthetic venv *name* with its own directory and lock file."""
+    command = ["{python}", "-I", synthetic.__file__, "{venv}", "{lock}", "--shape", json.dumps(asdict(shape))]
+    return {"path": f"{name}/.venv", "locks": [f"{name}/requirements.txt"], "build": [command]}
+
+
+def make_fleet(
+    world: World, name: str, venvs: int, *, packages: int = PACKAGES, shape: Shape = SMALL
+) -> Project:
+    """Make a project *name* with a store, and *venvs* venvs and snapshots, everything up to date."""
+    entries: Mapping[str, Any] = {f"v{number:04}": entry(f"v{number:04}", shape) for number in range(venvs)}
+    fleet = Project(world, name, entries, durability="none")
+    for version, venv in enumerate(entries):
+        fleet.write(f"{venv}/requirements.txt", lock_text(packages, version))
+    fleet.run("-n", str(os.cpu_count() or 1))
+    return fleet
+
+
+def main() -> None:
+    """Make the fleet that the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.fleet", description="Make a synthetic fleet.")
+    parser.add_argument("directory", help="where to make it; must not exist")
+    parser.add_argument("--venvs", type=int, default=100)
+    parser.add_argument("--packages", type=int, default=PACKAGES)
+    options = parser.parse_args()
+    parent, name = os.path.split(os.path.abspath(options.directory))
+    world = World(parent, quick=False, profile=False)
+    world.run_dir = parent
+    fleet = make_fleet(world, name, options.venvs, packages=options.packages)
+    print(f"{options.venvs} venvs in {fleet.root}, their store in {fleet.store}")
+
+
+if __name__ == "__main__":
+    main()

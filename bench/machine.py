@@ -1,0 +1,50 @@
+"""What machine this is: facts without which a number means nothing, and none that name it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import version
+from typing import TypeAlias
+
+from bench.world import Unavailable, World
+
+Facts: TypeAlias = dict[str, str | int | float]
+
+
+def facts(world: World) -> Facts:
+    """Return cores, versions, file system and load."""
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "file system": _file_system(world.work_dir),
+        "venvflow": version("venvflow"),
+        "doit": version("doit"),
+        "uv": _uv(world),
+        "load before": load(),
+    }
+
+
+def load() -> float:
+    """Return how many processes wanted to run in the last minute, on average."""
+    return round(os.getloadavg()[0], 2)
+
+
+def _file_system(path: str) -> str:
+    """Return the type of the file system of *path*, as ``stat`` of GNU names it."""
+    if shutil.which("stat") is None:
+        return "unknown"
+    done = subprocess.run(
+        ["stat", "--file-system", "--format=%T", path], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def _uv(world: World) -> str:
+    try:
+        return world.run([world.uv, "--version"], world.work_dir).split()[1]
+    except Unavailable:
+        return "not installed"

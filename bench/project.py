@@ -1,0 +1,79 @@
+"""Projects to measure in: a directory with a config, a ``dodo.py``, lock files and a store of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from bench.world import World
+
+PYTHON = os.path.realpath(sys.executable)
+"""The interpreter of all venvs: the one that runs the benchmark, outside any venv."""
+
+
+class Project:
+    """A project in the run's directory. *venvs* are the entries of its config, paths relative to it."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        venvs: Mapping[str, Mapping[str, Any]],
+        *,
+        durability: str = "full",
+        keep: int = 10_000,
+    ) -> None:
+        self.world = world
+        self.root = world.path(name)
+        self.store = os.path.join(self.root, ".store")
+        self.settings = {"VENVFLOW_STORE": self.store}
+        os.makedirs(self.root)
+        config = {
+            "version": 1,
+            "store": {"path": self.store, "durability": durability},
+            "trim": {"keep": keep, "keep_per_venv": keep},
+            "defaults": {"python": PYTHON},
+            "venvs": dict(venvs),
+        }
+        self.write("venvflow.yaml", json.dumps(config, indent=1))
+        self.write("dodo.py", "from venvflow.tasks import *\n")
+
+    def path(self, *names: str) -> str:
+        """Return a path in the project."""
+        return os.path.join(self.root, *names)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file of the project."""
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+
+    def use_lock(self, source: str, name: str = "requirements.txt") -> None:
+        """Make the project's lock file *name* a copy of the file *source*."""
+        shutil.copyfile(source, self.path(name))
+
+    def doit(self, *arguments: str) -> list[str]:
+        """Return the command that runs doit, as a user would."""
+        return [sys.executable, "-m", "doit", *arguments]
+
+    def run(self, *arguments: str) -> str:
+        """Run doit with *arguments* in the project and return what it said; raises CommandFailed."""
+        return self.world.run(self.doit(*arguments), self.root, settings=self.settings)
+
+    def timed(self, *arguments: str) -> float:
+        """Return the seconds that doit takes with *arguments*."""
+        return self.world.timed(self.doit(*arguments), cwd=self.root, settings=self.settings)
+
+    def profile(self, title: str, *arguments: str) -> None:
+        """Profile doit with *arguments*, if profiles are wanted."""
+        self.world.profile(title, self.doit(*arguments), self.root, settings=self.settings)
+
+    def forget_all(self) -> None:
+        """Bring the project to where nothing was ever done, its store empty: by moving all of it aside."""
+        for name in (".venvflow", ".store", ".venv"):
+            self.world.put_aside(self.path(name))

@@ -1,0 +1,101 @@
+"""Row 1: the restore of a compiled venv where there is none, against linking, building and copying it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from bench import checks, peers
+from bench.project import Project
+from bench.rounds import in_turn
+from bench.table import Line
+from bench.world import ROOT, Unavailable, World
+
+_NOTE = (
+    "no venv at the place; store, uv's cache, the other's cache and the page cache warm; whole processes; "
+    "what was made is moved aside after each run and compared with the finished venv before any timing"
+)
+
+
+class _Peer(NamedTuple):
+    name: str
+    target: float
+    prepare: Callable[[], peers.Commands]
+
+
+def measure_restore(world: World) -> list[Line]:
+    """Measure the restore of ``data`` (quick: ``web``), for each peer that is there."""
+    name = "web" if world.quick else "data"
+    lock = world.lock_file(name)
+    world.say(f"row 1: building {name} and storing it")
+    project = Project(world, "restoring", {name: {"path": ".venv", "locks": ["requirements.txt"]}})
+    project.use_lock(lock)
+    project.run(f"store:{name}")
+    place, finished = project.path(".venv"), project.path("finished")
+    os.rename(place, finished)
+    ours = our_commands(project, name)
+    known = [
+        _Peer("cp -al", 1.5, partial(peers.link_copy, world, finished, place)),
+        _Peer("uv venv + sync --compile-bytecode", 0.1, partial(peers.uv_sync, world, lock, place)),
+        _Peer(
+            "virtualenv-cache restore", 0.1,
+            partial(peers.virtualenv_cache, world, project, finished, place),
+        ),
+    ]  # fmt: skip
+    contenders = {"ours": ours}
+    skipped = {}
+    for peer in known:
+        try:
+            contenders[peer.name] = peer.prepare()
+        except Unavailable as error:
+            skipped[peer.name] = str(error)
+    for who, commands in contenders.items():
+        _check(world, project, who, commands)
+    world.say(f"row 1: {world.rounds} rounds of {', '.join(contenders)}")
+    seconds = in_turn(
+        {who: partial(_time, world, project, commands) for who, commands in contenders.items()}, world.rounds
+    )
+    world.profile(f"row 1: restore of {name}", ours[0], project.root, settings=project.settings)
+    job = f"restore of compiled {name}, {checks.count(finished):,} files"
+    note = f"ours is `{' '.join(['python', *ours[0][1:]])}`; {_NOTE}"
+    return [
+        Line(1, job, peer.name, peer.target, skipped=skipped[peer.name])
+        if peer.name in skipped
+        else Line(1, job, peer.name, peer.target, seconds["ours"], seconds[peer.name], note=note)
+        for peer in known
+    ]
+
+
+def our_commands(project: Project, venv: str) -> peers.Commands:
+    """Return how a user restores a venv: with ``venvflow restore``, or with doit where that is not there."""
+    if os.path.exists(os.path.join(ROOT, "venvflow", "__main__.py")):
+        return [[sys.executable, "-m", "venvflow", "restore", venv]]
+    return [project.doit(f"restore:{venv}")]
+
+
+def _check(world: World, project: Project, who: str, commands: peers.Commands) -> None:
+    """Run *commands* once, which warms everything, and compare what they made with the finished venv."""
+    _time(world, project, commands, check=partial(checks.compare, who=who))
+
+
+def _time(
+    world: World,
+    project: Project,
+    commands: peers.Commands,
+    *,
+    check: Callable[[str, str], None] | None = None,
+) -> float:
+    place, finished = project.path(".venv"), project.path("finished")
+    seconds = world.timed(*commands, cwd=project.root, settings=project.settings)
+    (check or _count)(place, finished)
+    world.put_aside(place)
+    return seconds
+
+
+def _count(place: str, finished: str) -> None:
+    made, expected = checks.count(place), checks.count(finished)
+    if abs(made - expected) > 0.01 * expected:
+        raise checks.WrongResult(f"{made} files were made, not {expected}")

@@ -1,0 +1,600 @@
+"""Equal parts share one snapshot; what is restored works at its place, and speaks of no other."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from wheels import make_project, make_wheel, pylock
+from world import BESIDE, MINOR, Item, Machine, Project, bytecode_is_valid, manifest_of
+
+UV = os.path.join(BESIDE, "uv")
+HOSTILE = "a dir with 'quotes' & \"more\"; $HOME %s ä 漢"
+
+
+def _places_of(text: bytes, *paths: Path) -> list[Path]:
+    return [path for path in paths if os.fsencode(path) in text]
+
+
+def _mentions(directory: Path, text: str) -> list[str]:
+    """Return the files below *directory* that contain *text*, and the links that point to it."""
+    found = []
+    for path, item in manifest_of(directory).items():
+        if os.fsencode(text) in item.content:
+            found.append(path)
+    return found
+
+
+# --------------------------------------------------------------------------- the key
+
+
+def test_equal_parts_share_one_snapshot_whatever_path_and_name(machine: Machine) -> None:
+    """Two venvs with one lock, at different paths with different base names: one build, right in both places."""
+    project = machine.project("p", {"a": {"path": "envs/a"}, "b": {"path": "services/b/.venv"}})
+    project.lock("a", machine.wheel("alpha"))
+    project.lock("b", machine.wheel("alpha"))
+    run = project.doit()
+    assert ("build-venv:a" in run.did, "build-venv:b" in run.did) == (True, False)
+    assert len(machine.snapshots()) == 1
+    for path, prompt in ((project.root / "envs/a", "a"), (project.root / "services/b/.venv", ".venv")):
+        text = (path / "bin" / "activate").read_text()
+        assert str(path) in text
+        activated = project.run(["bash", "-c", f'. "{path}/bin/activate"; echo "$VIRTUAL_ENV|$VIRTUAL_ENV_PROMPT|$PS1"'])
+        assert activated.out.strip() == f"{path}|{prompt}|({prompt}) ", activated.text
+        assert project.run([str(path / "bin" / "alpha")]).out == "1.0\n"
+
+
+def test_pip_made_venvs_of_different_names_have_their_own_prompt(machine: Machine) -> None:
+    """The same for what ``python -m venv`` writes."""
+    project = machine.project("p", {"a": {"path": "envs/one"}, "b": {"path": "envs/two"}}, defaults={"build": _bare()})
+    project.lock("a", machine.wheel("alpha"))
+    project.lock("b", machine.wheel("alpha"))
+    run = project.doit()
+    assert "build-venv:b" not in run.did
+    for name in ("one", "two"):
+        venv = project.root / "envs" / name
+        script = f'PS1=old; . "{venv}/bin/activate"; echo "$VIRTUAL_ENV|$PS1"'
+        assert project.run(["bash", "-c", script]).out.strip() == f"{venv}|({name}) old"
+        other = {"one": "two", "two": "one"}[name]
+        assert not _mentions(venv, f"envs/{other}")
+
+
+def _bare() -> list[list[str]]:
+    return [["{python}", "-m", "venv", "--without-pip", "{venv}"]]
+
+
+def test_a_lock_moved_by_directory_is_a_hit_and_another_content_a_miss(machine: Machine) -> None:
+    """Base name and bytes count, the directory does not."""
+    project = machine.project("p", {"api": {}})
+    lock = project.lock("api", machine.wheel("alpha"))
+    project.doit()
+    (project.root / "locks").mkdir()
+    lock.rename(project.root / "locks" / "requirements.txt")
+    project.configure({"api": {"locks": ["locks/requirements.txt"]}})
+    assert not set(project.doit().did) - {"hash-lockfiles:api", "trim"}
+    shutil.rmtree(project.venv("api"))
+    assert project.doit().did["restore:api"].startswith("hit")
+    (project.root / "locks" / "requirements.txt").write_text("# now empty\n")
+    assert project.doit().did["restore:api"].startswith("miss")
+
+
+def test_included_files_are_in_the_key(machine: Machine) -> None:
+    """What a lock includes by ``-r`` and constrains by ``-c`` decides like the lock itself."""
+    project = machine.project("p", {"api": {}})
+    shared = project.lock("shared", machine.wheel("alpha"))
+    (project.root / "api").mkdir()
+    (project.root / "api" / "requirements.txt").write_text("-r ../shared/requirements.txt\n")
+    project.doit()
+    assert project.output("api", "alpha") == "1.0"
+    assert project.doit().nothing_to_do
+    project.lock("shared", machine.wheel("alpha", "2.0"))
+    project.doit()
+    assert project.output("api", "alpha") == "2.0"
+    assert shared.exists()
+
+
+def test_the_parts_of_the_key_have_names(machine: Machine) -> None:
+    """``key.json`` and the snapshot list them by name, and none of them holds a local path."""
+    project = machine.project("p", {"api": {"key": {"env": ["SECRET"]}}})
+    project.lock("api", machine.wheel("alpha"))
+    project.doit(env={"SECRET": "canary-in-the-mine"})
+    parts = project.key("api")["parts"]
+    assert {"python", "abi", "platform", "builder", "bytecode", "format"} <= set(parts)
+    assert machine.snapshots()[0]["key"]["parts"] == parts if "key" in machine.snapshots()[0] else True
+    assert str(machine.root) not in repr(parts)
+    everything = b"".join(item.content for item in manifest_of(machine.root).values())
+    assert b"canary-in-the-mine" not in everything
+
+
+OTHERS = [
+    python
+    for python in (f"/root/.pyenv/versions/{version}/bin/python3" for version in ("3.10.13", "3.12.1", "3.13.0"))
+    if os.path.exists(python)
+] + [found for name in ("python3.10", "python3.12", "python3.13") if (found := shutil.which(name))]
+
+
+@pytest.mark.skipif(not OTHERS, reason="there is no second Python on this machine")
+def test_a_snapshot_is_never_offered_to_another_python(machine: Machine) -> None:
+    """One lock, two interpreters: two snapshots, two builds; and each comes back as it was."""
+    project = machine.project("p", {"a": {}, "b": {"python": OTHERS[0]}})
+    for name in "ab":
+        project.lock(name, machine.wheel("alpha"))
+    run = project.doit()
+    assert {"build-venv:a", "build-venv:b"} <= set(run.did)
+    assert len(machine.snapshots()) == 2
+    print_version = ["python", "-c", "import sys, alpha; print(sys.version_info[:2])"]
+    versions = [project.output(name, *print_version) for name in "ab"]
+    assert len(set(versions)) == 2
+    for name in "ab":
+        shutil.rmtree(project.venv(name))
+    run = project.doit()
+    assert run.did["restore:a"].startswith("hit")
+    assert run.did["restore:b"].startswith("hit")
+    assert [project.output(name, *print_version) for name in "ab"] == versions
+
+
+@pytest.mark.skipif(not OTHERS, reason="there is no second Python on this machine")
+def test_changing_the_python_of_a_venv_builds_it_and_changing_back_is_a_hit(machine: Machine) -> None:
+    """The interpreter is a part of the key."""
+    project = machine.project("p", {"a": {}})
+    project.lock("a", machine.wheel("alpha"))
+    project.doit()
+    project.configure({"a": {"python": OTHERS[0]}})
+    assert "build-venv:a" in project.doit().did
+    assert not (project.venv("a") / "lib" / f"python{MINOR}").exists()
+    project.configure({"a": {"python": MINOR}})
+    assert project.doit().did["restore:a"].startswith("hit")
+
+
+# --------------------------------------------------------------------------- complete and at home
+
+
+def _differences(one: Path, two: Path) -> dict[str, tuple[object, object]]:
+    """Return what differs between two venvs beyond the places that they name."""
+    first, second = manifest_of(one), manifest_of(two)
+    found: dict[str, tuple[object, object]] = {}
+    for path in sorted({*first, *second}):
+        a, b = first.get(path), second.get(path)
+        if a is None or b is None:
+            found[path] = (a, b)
+        elif _at_home(a, one) != _at_home(b, two):
+            found[path] = (a, b)
+    return found
+
+
+def _at_home(item: Item, venv: Path) -> tuple[object, ...]:
+    content = item.content.replace(os.fsencode(venv), b"<venv>")
+    return item.kind, item.executable, content
+
+
+@pytest.mark.parametrize("builder", ["uv", "pip", "commands"])
+def test_a_restored_venv_equals_the_built_one(machine: Machine, builder: str) -> None:
+    """Same paths, kinds, bytes, executable bits and link targets, whatever built it."""
+    venvs = {"a": {"build": _bare() if builder == "commands" else builder}}
+    project = machine.project("p", venvs)
+    data = {
+        "tools/run.sh": b"#!/bin/sh\n", "many/empty.txt": b"", "many/blob.bin": bytes(range(256)) * 40,
+        "tools-1.0.data/scripts/tool": b"#!python\nprint('tool')\n",
+    }  # fmt: skip
+    tools = machine.wheel("tools", modules={"tools/__init__.py": "X = 1\n"}, data=data, scripts={"t": "tools:X"})
+    project.lock("a", machine.wheel("alpha"), tools)
+    project.doit()
+    built = project.root / "kept"
+    shutil.copytree(project.venv("a"), built, symlinks=True)
+    shutil.rmtree(project.venv("a"))
+    assert project.doit().did["restore:a"].startswith("hit")
+    assert manifest_of(project.venv("a")) == manifest_of(built)
+
+
+@pytest.fixture
+def restored(machine: Machine) -> tuple[Project, Project]:
+    """Give a project that built its venv, and another checkout, at an awkward path, that restored it."""
+    first = machine.project("first checkout", {"api": {"check": ["-c", "import alpha"]}})
+    first.lock("api", machine.wheel("alpha"), machine.wheel("beta"), _scripted(machine))
+    first.doit()
+    second = Project(machine, machine.root / "other" / HOSTILE)
+    shutil.copytree(first.root, second.root, ignore=shutil.ignore_patterns(".venv", ".venvflow", "__pycache__"))
+    run = second.doit()
+    assert run.did["restore:api"].startswith("hit"), run.text
+    assert "build-venv:api" not in run.did
+    return first, second
+
+
+def _scripted(machine: Machine) -> Path:
+    data = {"scripted-1.0.data/scripts/plain": b"#!python\nimport sys, alpha\nprint(alpha.VERSION, sys.prefix)\n"}
+    return machine.wheel("scripted", modules={"scripted.py": "def main(): print(__file__)\n"}, data=data,
+                         scripts={"scripted": "scripted:main", "second": "scripted:main"})  # fmt: skip
+
+
+def test_every_console_script_runs_in_another_checkout(restored: tuple[Project, Project]) -> None:
+    """Spaces, quotes and non-ASCII letters in the path break no shebang."""
+    _, second = restored
+    venv = second.venv("api")
+    assert second.output("api", "alpha") == "1.0"
+    assert second.output("api", "beta") == "1.0"
+    assert second.output("api", "scripted") == str(second.site("api") / "scripted.py")
+    assert second.output("api", "second") == str(second.site("api") / "scripted.py")
+    assert second.output("api", "plain") == f"1.0 {venv}"
+    assert second.output("api", "python", "-c", "import sys; print(sys.prefix)") == str(venv)
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh", "zsh", "fish", "csh"])
+def test_activate_sets_the_right_virtual_env(restored: tuple[Project, Project], shell: str) -> None:
+    """Every activate script speaks of its own venv, and python is the venv's."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    _, second = restored
+    script = {"fish": ".fish", "csh": ".csh"}.get(shell, "")
+    source = "source" if script else "."
+    lines = f'{source} ./api/.venv/bin/activate{script}\necho "$VIRTUAL_ENV"\nalpha\n'
+    run = second.run([shell, "-c", lines])
+    assert run.out.splitlines() == [str(second.venv("api")), "1.0"], run.text
+
+
+def test_a_restored_venv_passes_the_checks_of_uv_and_pip(restored: tuple[Project, Project]) -> None:
+    """Both package managers find nothing amiss, and list what is there."""
+    _, second = restored
+    python = str(second.venv("api") / "bin" / "python")
+    assert second.run([UV, "pip", "check", "--python", python]).code == 0
+    listed = second.run([sys.executable, "-m", "pip", "--python", python, "list", "--format=freeze"])
+    assert {"alpha==1.0", "beta==1.0", "scripted==1.0"} <= set(listed.out.split()), listed.text
+    checked = second.run([sys.executable, "-m", "pip", "--python", python, "check"])
+    assert checked.code == 0, checked.text
+
+
+def record_problems(site: Path) -> list[str]:
+    """Return every line of every RECORD that the files do not bear out."""
+    wrong = []
+    for record in site.glob("*.dist-info/RECORD"):
+        with open(record, newline="", encoding="utf-8") as file:
+            for path, digest, size in csv.reader(file):
+                target = site / path
+                if not target.exists():
+                    wrong.append(f"{path} is missing")
+                elif digest:
+                    name, _, expected = digest.partition("=")
+                    data = target.read_bytes()
+                    found = base64.urlsafe_b64encode(hashlib.new(name, data).digest()).rstrip(b"=").decode()
+                    if (found, str(len(data))) != (expected, size):
+                        wrong.append(f"{path} has another content")
+    return wrong
+
+
+def test_record_tells_the_truth_of_every_file(restored: tuple[Project, Project]) -> None:
+    """Hashes and sizes of rewritten scripts are recomputed where they are restored, and where they are built."""
+    first, second = restored
+    assert record_problems(first.site("api")) == []
+    assert record_problems(second.site("api")) == []
+
+
+def test_the_old_place_is_named_nowhere(restored: tuple[Project, Project]) -> None:
+    """No file, bytecode or link of the restored venv knows where it was built, nor a staging directory."""
+    first, second = restored
+    for project in restored:
+        assert _mentions(project.venv("api"), ".vf-") == []
+    assert _mentions(second.venv("api"), str(first.root)) == []
+    assert _mentions(second.venv("api"), "first checkout") == []
+    bytecode = [item for path, item in manifest_of(second.venv("api")).items() if path.endswith(".pyc")]
+    assert bytecode
+    assert not [item for item in bytecode if os.fsencode(second.root.parent) in item.content]
+
+
+def test_tracebacks_name_the_files_of_the_place(restored: tuple[Project, Project]) -> None:
+    """Bytecode that all venvs share still tells the right file at run time."""
+    _, second = restored
+    code = "import alpha; print(alpha.main.__code__.co_filename)"
+    assert second.output("api", "python", "-c", code) == str(second.site("api") / "alpha.py")
+
+
+def test_what_differs_between_the_two_places_is_only_the_place(restored: tuple[Project, Project]) -> None:
+    """Filled with their own paths, prefixed entries are equal too; RECORD lines and shebang forms apart."""
+    first, second = restored
+    differing = {path for path in _differences(first.venv("api"), second.venv("api"))}
+    allowed = {path for path in differing if path.startswith("bin/") or path.endswith("/RECORD")}
+    assert differing == allowed
+
+
+def _editable(machine: Machine, name: str, builder: str) -> Project:
+    project = machine.project(name, {"api": {"build": builder}})
+    make_project(project.root / "mylib", "mylib", source="WHERE = __file__\n")
+    project.lock("api", machine.wheel("alpha"), extra=["-e ../mylib"])
+    return project
+
+
+@pytest.mark.parametrize("builder", ["uv", "pip"])
+def test_an_editable_install_points_into_its_own_checkout(machine: Machine, builder: str) -> None:
+    """A bound snapshot is offered to the same place of another checkout, and means that checkout's sources."""
+    first = _editable(machine, "first", builder)
+    first.doit()
+    ask = ["python", "-c", "import mylib; print(mylib.WHERE)"]
+    assert first.output("api", *ask) == str(first.root / "mylib" / "src" / "mylib.py")
+    second = _editable(machine, f"second {HOSTILE}", builder)
+    run = second.doit()
+    assert run.did["restore:api"].startswith("hit"), run.text
+    assert second.output("api", *ask) == str(second.root / "mylib" / "src" / "mylib.py")
+    assert _mentions(second.venv("api"), str(first.root)) == []
+    assert record_problems(second.site("api")) == []
+
+
+def test_a_bound_snapshot_is_not_offered_to_another_place(machine: Machine) -> None:
+    """The same lock at another place of the project is another venv when it refers to the project."""
+    project = _editable(machine, "p", "uv")
+    project.doit()
+    shutil.copytree(project.root / "api", project.root / "web", ignore=shutil.ignore_patterns(".venv"))
+    project.configure({"api": {}, "web": {}})
+    run = project.doit()
+    assert "build-venv:web" in run.did
+    assert len(machine.snapshots()) == 2
+    assert str(project.root / "mylib") in project.output("web", "python", "-c", "import mylib; print(mylib.WHERE)")
+
+
+# --------------------------------------------------------------------------- what makes a hit a miss
+
+
+def test_a_failing_check_is_a_miss_and_the_old_venv_stays(machine: Machine) -> None:
+    """A snapshot that does not pass its venv's check is put aside; the build that follows may fail too."""
+    flag = machine.root / "flag"
+    flag.write_text("")
+    check = ["-c", f"import os, sys; sys.exit(0 if os.path.exists({str(flag)!r}) else 'the flag is down')"]
+    project = machine.project("p", {"api": {"check": check}})
+    lock = project.lock("api", machine.wheel("alpha"))
+    project.doit()
+    project.lock("api", machine.wheel("alpha", "2.0"))
+    project.doit()
+    first = lock.read_bytes()
+    before = manifest_of(project.venv("api"))
+    flag.unlink()
+    project.lock("api", machine.wheel("alpha"))
+    run = project.doit(code=4)
+    assert run.did["restore:api"].startswith("miss")
+    assert "the flag is down" in run.did["restore:api"]
+    assert "check" in run.err
+    assert manifest_of(project.venv("api")) == before
+    assert len(machine.snapshots()) == 1
+    assert len(list((machine.store / "quarantine").iterdir())) == 1
+    flag.write_text("")
+    assert "build-venv:api" in project.doit().did
+    assert project.output("api", "alpha") == "1.0"
+    assert lock.read_bytes() != first
+
+
+def test_an_interpreter_that_is_gone_is_said_and_the_venv_stays(machine: Machine) -> None:
+    """Nothing is taken away from a venv because its Python disappeared; the message names it."""
+    real = os.path.realpath(os.path.join(sys.base_prefix, "bin", f"python{MINOR}"))
+    home = machine.root / "mypython"
+    subprocess.run([UV, "venv", "-q", "--python", real, str(home)], check=True, env=machine.environ)
+    link = machine.root / "mypython-link"
+    link.symlink_to(real)
+    project = machine.project("p", {"api": {"python": str(link)}})
+    project.lock("api", machine.wheel("alpha"))
+    project.doit()
+    before = manifest_of(project.venv("api"))
+    link.unlink()
+    project.lock("api", machine.wheel("alpha"), machine.wheel("beta"))
+    run = project.doit(code=3)
+    assert "Traceback" not in run.text
+    assert str(link) in run.err
+    assert manifest_of(project.venv("api")) == before
+
+
+@pytest.mark.parametrize("damage", ["flipped", "appended", "truncated", "removed", "tree flipped", "tree removed", "snapshot flipped"])
+def test_damage_in_the_store_is_a_miss_and_heals_by_a_build(machine: Machine, damage: str) -> None:
+    """Objects and records that are not what their names say are never put into a venv."""
+    project = machine.project("p", {"api": {}}, store={"durability": "none", "verify": "full"})
+    big = machine.wheel("big", modules={"big.py": "TEXT = 'needle in the store'\n"}, scripts={})
+    project.lock("api", machine.wheel("alpha"), big)
+    project.doit()
+    before = manifest_of(project.venv("api"))
+    shutil.rmtree(project.venv("api"))
+    _damage(machine, damage)
+    run = project.doit()
+    assert run.did["restore:api"].startswith("miss"), run.text
+    assert "build-venv:api" in run.did
+    assert manifest_of(project.venv("api")) == before
+    shutil.rmtree(project.venv("api"))
+    assert project.doit().did["restore:api"].startswith("hit")
+    assert manifest_of(project.venv("api")) == before
+
+
+def _damage(machine: Machine, damage: str) -> None:
+    needle = next(
+        path for path in (machine.store / "objects").glob("*/*") if b"needle in the store'\n" in path.read_bytes()
+    )
+    data = needle.read_bytes()
+    if damage.startswith("tree"):
+        needle = max((machine.store / "trees").glob("*/*"), key=lambda path: path.stat().st_size)
+    if damage.startswith("snapshot"):
+        needle = next((machine.store / "snapshots").glob("*.json"))
+    st = needle.stat()
+    data = needle.read_bytes()
+    needle.unlink()
+    if damage.endswith("removed"):
+        return
+    middle = len(data) // 2
+    changed = {"appended": data + b"#", "truncated": data[:-1]}.get(
+        damage, data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    )
+    needle.write_bytes(changed)
+    needle.chmod(st.st_mode)
+    os.utime(needle, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
+# --------------------------------------------------------------------------- bytecode and sharing
+
+
+def test_a_restored_venv_has_valid_bytecode_for_every_source(machine: Machine) -> None:
+    """After build and after restore, Python takes the ``.pyc`` of every module as it is."""
+    project = machine.project("p", {"api": {}})
+    project.lock("api", machine.wheel("alpha"), machine.wheel("beta"))
+    project.doit()
+    for _ in range(2):
+        sources = list(project.site("api").rglob("*.py"))
+        assert len(sources) >= 2
+        assert all(bytecode_is_valid(source) for source in sources)
+        run = project.run([str(project.venv("api") / "bin" / "python"), "-v", "-c", "import alpha, beta"])
+        assert "code object from '" + str(project.site("api")) not in run.err, "compiled at import"
+        shutil.rmtree(project.venv("api"))
+        project.doit()
+
+
+def test_two_venvs_share_the_inodes_of_sources_and_bytecode(machine: Machine) -> None:
+    """The second venv compiles only what no venv had before."""
+    project = machine.project("p", {"a": {"path": "a/venv"}, "b": {}})
+    shared = [machine.wheel("alpha"), machine.wheel("beta")]
+    project.lock("a", *shared)
+    project.lock("b", *shared, machine.wheel("own"))
+    run = project.doit()
+    assert "1 compiled" in run.did["squish:b"], run.text
+    a = next((project.root / "a" / "venv" / "lib").glob("python*/site-packages"))
+    b = project.site("b")
+    for name in ("alpha", "beta"):
+        assert (a / f"{name}.py").stat().st_ino == (b / f"{name}.py").stat().st_ino
+        (one,) = (a / "__pycache__").glob(f"{name}.*.pyc")
+        (two,) = (b / "__pycache__").glob(f"{name}.*.pyc")
+        assert one.stat().st_ino == two.stat().st_ino
+
+
+def test_what_must_stay_private_is_never_shared(machine: Machine) -> None:
+    """pyvenv.cfg, activate, RECORD, ``.pth``, prefixed scripts and empty files have one name each."""
+    data = {"odd.pth": b"# nothing\n", "odd/empty.txt": b"", "odd/state.db": b"SQLite format 3\0" + bytes(500)}
+    odd = machine.wheel("odd", modules={"odd/__init__.py": "X = 1\n"}, data=data, scripts={"odd": "odd:X"})
+    project = machine.project("p", {"a": {}, "b": {}})
+    for name in "ab":
+        project.lock(name, odd)
+    project.doit()
+    for name in "ab":
+        venv, site = project.venv(name), project.site(name)
+        private = [
+            venv / "pyvenv.cfg", venv / "bin" / "activate", venv / "bin" / "odd", site / "odd.pth",
+            site / "odd" / "empty.txt", site / "odd" / "state.db", *site.glob("*.dist-info/RECORD"),
+        ]  # fmt: skip
+        shared = [str(path) for path in private if path.stat().st_nlink != 1]
+        assert shared == []
+        assert (site / "odd" / "__init__.py").stat().st_nlink >= 3
+
+
+def test_the_next_snapshot_adds_only_what_changed(machine: Machine) -> None:
+    """One package of many changed: store and index grow by that package."""
+    names = [f"part{number}" for number in range(12)]
+    project = machine.project("p", {"api": {}})
+    parts = [machine.wheel(name, modules={f"{name}/m{i}.py": f"N = {name!r}, {i}\n" for i in range(20)}, scripts={}) for name in names]
+    project.lock("api", *parts)
+    project.doit()
+    objects, trees = machine.objects(), machine.trees()
+    rows = machine.query("SELECT count(*) FROM files")[0][0]
+    newer = machine.wheel("part3", "2.0", modules={f"part3/m{i}.py": f"N = 'new', {i}\n" for i in range(2)}, scripts={})
+    project.lock("api", *parts[:3], newer, *parts[4:])
+    project.doit()
+    new_objects, new_trees = machine.objects() - objects, machine.trees() - trees
+    assert len(machine.snapshots()) == 2
+    # Two sources with their bytecode, METADATA, RECORD's template; the tree of part3, perhaps that of the root.
+    assert 4 <= len(new_objects) <= 8, sorted(new_objects)
+    assert 1 <= len(new_trees) <= 2
+    assert machine.query("SELECT count(*) FROM files")[0][0] - rows <= 40
+    assert objects <= machine.objects()
+
+
+def test_the_index_answers_who_uses_a_package(machine: Machine) -> None:
+    """The views are part of the product."""
+    project = machine.project("p", {"a": {}, "b": {}})
+    project.lock("a", machine.wheel("alpha"))
+    project.lock("b", machine.wheel("alpha", "2.0"), machine.wheel("beta"))
+    project.doit()
+    used = machine.query("SELECT package, version, venv FROM package_usage ORDER BY 1, 2, 3")
+    assert used == [("alpha", "1.0", "a"), ("alpha", "2.0", "b"), ("beta", "1.0", "b")]
+    assert {row[0] for row in machine.query("SELECT venv FROM venv_sizes")} == {"a", "b"}
+    assert machine.query("SELECT snapshots FROM savings") == [(2,)]
+
+
+@pytest.mark.parametrize("mode", ["hardlink", "copy", "symlink", "reflink"])
+def test_every_link_mode_makes_the_same_venv(machine: Machine, mode: str) -> None:
+    """Links, copies and symlinks differ in what they share, not in what programs see."""
+    link = [mode, "copy"] if mode == "reflink" else [mode]
+    project = machine.project("p", {"api": {}}, store={"durability": "none", "link": link})
+    project.lock("api", machine.wheel("alpha"), machine.wheel("beta"))
+    project.doit()
+    assert project.output("api", "alpha") == "1.0"
+    shutil.rmtree(project.venv("api"))
+    assert project.doit().did["restore:api"].startswith("hit")
+    assert project.output("api", "beta") == "1.0"
+    assert (project.site("api") / "alpha.py").is_symlink() == (mode == "symlink")
+    assert all(bytecode_is_valid(source) for source in project.site("api").rglob("*.py"))
+    assert project.doit().nothing_to_do
+
+
+def test_pylock_is_installed_by_uv(machine: Machine) -> None:
+    """The standard lock file, with its hashes, for real."""
+    project = machine.project("p", {"api": {"locks": ["api/pylock.toml"]}})
+    pylock(project.root / "api", [machine.wheel("alpha"), machine.wheel("beta")])
+    project.doit()
+    assert project.output("api", "alpha") == "1.0"
+    assert project.doit().nothing_to_do
+
+
+@pytest.mark.parametrize("builder", ["uv", "pip"])
+def test_a_wrong_hash_fails_the_build_and_keeps_the_venv(machine: Machine, builder: str) -> None:
+    """What is not what was locked is not installed, and the previous venv stays usable."""
+    project = machine.project("p", {"api": {"build": builder}})
+    lock = project.lock("api", machine.wheel("alpha"))
+    project.doit()
+    before = manifest_of(project.venv("api"))
+    lock.write_text(lock.read_text().replace("sha256:", "sha256:0000")[:-5] + "\n")
+    run = project.doit(code=4)
+    log = project.root / ".venvflow" / "api" / "build.log"
+    assert str(log) in run.err
+    assert "hash" in run.err.lower()
+    assert log.read_text().strip().splitlines()[-1] in run.err
+    assert manifest_of(project.venv("api")) == before
+    assert project.output("api", "alpha") == "1.0"
+
+
+def test_a_builder_that_is_killed_leaves_the_previous_venv(machine: Machine) -> None:
+    """Exit code 4, the signal in words, nothing half-made."""
+    project = machine.project("p", {"api": {}})
+    project.lock("api", machine.wheel("alpha"))
+    project.doit()
+    before = manifest_of(project.venv("api"))
+    kill = "echo some last words; mkdir -p $VENVFLOW_VENV/bin; kill -9 $$"
+    project.configure({"api": {"build": [["sh", "-c", kill]]}})
+    run = project.doit(code=4)
+    assert "some last words" in run.err
+    assert "SIGKILL" in run.err or "signal 9" in run.err or "killed" in run.err.lower()
+    assert manifest_of(project.venv("api")) == before
+    assert not list((project.root / "api").glob(".vf-*"))
+
+
+def test_a_builder_that_makes_no_venv_is_told_so(machine: Machine) -> None:
+    """Success of a command is not enough."""
+    project = machine.project("p", {"api": {"build": [["true"]]}})
+    project.lock("api", machine.wheel("alpha"))
+    run = project.doit(code=4)
+    assert "no venv" in run.err
+    assert not os.path.lexists(project.venv("api"))
+
+
+def test_uv_lock_projects_are_synced(machine: Machine, tmp_path: Path) -> None:
+    """``uv.lock`` with its project, editable as uv installs it, and restored into a second checkout."""
+    from wheels import uv_lock
+
+    house = tmp_path / "own house"
+    make_wheel(house, "alpha", "1.0", scripts={"alpha": "alpha:main"})
+    own = Machine(machine.root, house)
+    first = own.project("first", {"api": {"locks": ["app/uv.lock"], "path": "app/.venv"}})
+    make_project(first.root / "app", "app", requires=["alpha==1.0"])
+    uv_lock(first.root / "app", house, UV, sys.executable)
+    first.doit()
+    venv = first.root / "app" / ".venv"
+    assert first.run([str(venv / "bin" / "alpha")]).out == "1.0\n"
+    assert first.doit().nothing_to_do
+    second = Project(own, machine.root / "second")
+    shutil.copytree(first.root, second.root, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
+    assert second.doit().did["restore:api"].startswith("hit")
+    where = second.run([str(second.root / "app/.venv/bin/python"), "-c", "import app; print(app.__file__)"])
+    assert where.out.strip() == str(second.root / "app" / "src" / "app.py"), where.text

@@ -1,0 +1,254 @@
+"""How answers look: lines, tables that fit the terminal, JSON with sorted keys. The only place that prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
+
+from venvflow.errors import EnvironmentFailure
+
+PLAIN_WIDTH = 80
+"""Columns of a table that does not go to a terminal."""
+
+_GAP = "  "
+_COLOURS = {"green": 32, "yellow": 33, "red": 31, "": 0}
+Colour = Literal["green", "yellow", "red", ""]
+
+
+class Output:
+    """Standard output for answers, standard error for everything else.
+
+    *as_json* makes commands answer by :meth:`document`. A reader that went away (``| head``) is no error:
+    what is left of the answer is dropped.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        as_json: bool = False,
+        verbose: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self.as_json = as_json
+        self.verbose = verbose
+        self.quiet = quiet
+        self._colour = _wants_colour(environ, sys.stdout)
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal that cannot show a character gets its number, not an error.
+            with suppress(AttributeError, ValueError):
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+    def answer(self, text: str) -> None:
+        """Write *text* and a newline to standard output."""
+        try:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_reader()
+        except OSError as error:
+            _forget_reader()
+            raise EnvironmentFailure(
+                f"cannot write the answer: {error.strerror}",
+                where="standard output",
+                state="What the command did is done.",
+                hint="Free space, or send the answer somewhere else.",
+            ) from error
+
+    def document(self, value: Mapping[str, Any]) -> None:
+        """Write *value* as JSON with sorted keys, ASCII only."""
+        import json  # noqa: PLC0415 - only where JSON was asked for
+
+        self.answer(json.dumps(value, indent=2, sort_keys=True))
+
+    def say(self, text: str) -> None:
+        """Tell the person who waits, unless told to be quiet."""
+        if not self.quiet:
+            self._message(text)
+
+    def warn(self, text: str) -> None:
+        """Tell of something that may not be as wanted, unless told to be quiet."""
+        self.say(f"warning: {text}")
+
+    def fail(self, text: str) -> None:
+        """Say what failed; with ``-v`` after the traceback of the exception that is being handled."""
+        if self.verbose:
+            with suppress(OSError, ValueError):
+                traceback.print_exc(file=sys.stderr)
+        self._message(text)
+
+    def paint(self, text: str, colour: Colour) -> str:
+        """Return *text* in a colour, where colours are wanted."""
+        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self._colour and colour else text
+
+    def width(self) -> int:
+        """Return how many columns an answer may have."""
+        if not _is_terminal(sys.stdout):
+            return PLAIN_WIDTH
+        import shutil  # noqa: PLC0415 - only on a terminal
+
+        return max(shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns, 1)
+
+    def _message(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # nobody listens
+            sys.stderr.write(f"venvflow: {text}\n")
+            sys.stderr.flush()
+
+
+def _forget_reader() -> None:
+    """Send what is still buffered nowhere, so that Python does not fail on it when it ends."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+def _wants_colour(environ: Mapping[str, str], stream: TextIO) -> bool:
+    if environ.get("NO_COLOR"):
+        return False
+    return bool(environ.get("FORCE_COLOR")) or (_is_terminal(stream) and environ.get("TERM") != "dumb")
+
+
+# --------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    *least*: where space is short, its cells are shortened to as few characters as that (0: never).
+    *rank*: where that is not enough, columns with the highest rank are left out first (0: never).
+    *wrap*: its cells go on in further lines; for the last column only.
+    """
+
+    title: str
+    right: bool = False
+    least: int = 0
+    rank: int = 0
+    wrap: bool = False
+
+
+def table(
+    out: Output,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    colours: Sequence[tuple[int, Colour]] = (),
+) -> str:
+    """Return *rows* below their titles, in the width that *out* has.
+
+    *colours* gives for each row the number of a column, and its colour.
+    """
+    shown = _fitting(columns, rows, out.width())
+    widths = _widths([columns[i] for i in shown], [[row[i] for i in shown] for row in rows], out.width())
+    titles = [column.title.upper() for column in columns]
+    lines = [_line([titles[i] for i in shown], [columns[i] for i in shown], widths)]
+    for number, row in enumerate(rows):
+        chosen = [columns[i] for i in shown]
+        painted = colours[number] if number < len(colours) else (-1, "")
+        line = _line([row[i] for i in shown], chosen, widths)
+        lines.append(_painted(out, line, widths, shown, painted) if painted[0] in shown else line)
+    return "\n".join(lines)
+
+
+def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return the numbers of the columns that fit, leaving out those with the highest rank."""
+    shown = list(range(len(columns)))
+    while len(shown) > 1:
+        least = sum(_least(columns[i], [row[i] for row in rows]) for i in shown) + len(_GAP) * (len(shown) - 1)
+        droppable = [i for i in shown if columns[i].rank]
+        if least <= width or not droppable:
+            break
+        shown.remove(max(droppable, key=lambda i: columns[i].rank))
+    return shown
+
+
+def _least(column: Column, cells: Sequence[str]) -> int:
+    natural = max([len(column.title), *map(len, cells)])
+    return min(natural, column.least) if column.least else natural
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return the width of each column: natural ones, the widest that may shrink giving way first."""
+    cells = [[row[i] for row in rows] for i in range(len(columns))]
+    widths = [
+        max([len(column.title), *map(len, each)]) for column, each in zip(columns, cells, strict=True)
+    ]
+    least = [_least(column, each) for column, each in zip(columns, cells, strict=True)]
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+    while excess > 0:
+        spare = [(widths[i] - least[i], widths[i], i) for i in range(len(widths)) if widths[i] > least[i]]
+        if not spare:
+            break
+        widest = max(spare, key=lambda each: each[1])[2]
+        widths[widest] -= 1
+        excess -= 1
+    return widths
+
+
+def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+    last = columns[-1]
+    rest: list[str] = []
+    if last.wrap:
+        import textwrap  # noqa: PLC0415 - few tables wrap
+
+        first, *rest = textwrap.wrap(cells[-1], widths[-1]) or [""]
+        cells = [*cells[:-1], first]
+    parts = [_cell(*each) for each in zip(cells, columns, widths, strict=True)]
+    indent = " " * (sum(widths[:-1]) + len(_GAP) * (len(widths) - 1))
+    return "\n".join([_GAP.join(parts).rstrip(), *(indent + more for more in rest)])
+
+
+def _cell(text: str, column: Column, width: int) -> str:
+    if len(text) > width:
+        text = f"{text[: max(width - 2, 0)]}.."[:width]
+    return text.rjust(width) if column.right else text.ljust(width)
+
+
+def _painted(
+    out: Output, line: str, widths: Sequence[int], shown: Sequence[int], painted: tuple[int, Colour]
+) -> str:
+    """Return *line* with one of its cells in a colour."""
+    index = shown.index(painted[0])
+    start = sum(widths[:index]) + len(_GAP) * index
+    end = start + widths[index]
+    return line[:start] + out.paint(line[start:end], painted[1]) + line[end:]
+
+
+# --------------------------------------------------------------------------- times and counts
+
+
+def since(then: float | None, now: float) -> str:
+    """Return how long ago *then* was, in one unit: ``now``, ``5 min``, ``3 h``, ``12 d``; ``-`` for never."""
+    if then is None:
+        return "-"
+    seconds = max(now - then, 0)  # a clock that was set back: just now
+    for length, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return "now"
+
+
+def moment(then: float | None) -> str | None:
+    """Return a time as JSON has it: ISO 8601 in UTC, to the second."""
+    if then is None:
+        return None
+    from datetime import datetime, timezone  # noqa: PLC0415 - only where JSON was asked for
+
+    return datetime.fromtimestamp(int(then), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def counted(number: int, word: str) -> str:
+    """Return *number* and *word* in the right form: ``1 snapshot``, ``24 snapshots``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,39 @@
+"""``venvflow restore``: one venv from the store, outside doit."""
+
+from __future__ import annotations
+
+import argparse
+
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.project import need_known, open_flow, show_outcome
+from venvflow.cli.render import Output
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "restore",
+        run,
+        summary="bring a venv from the store, if it has one for the lock files",
+        more="Exits with 0 when the venv is in its place, with 1 on a miss: then nothing was changed.\n"
+        "A venv that is there and was changed by hand is never replaced without --force.",
+        example="venvflow restore api || make build-api",
+    )
+    parser.add_argument("venv", metavar="VENV", help="its name in the config")
+    parser.add_argument("--force", action="store_true", help="replace it even if it was changed by hand")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Restore the venv; the answer is that of :func:`~venvflow.cli.project.show_outcome`."""
+    flow = open_flow(args, out)
+    need_known(args.venv, flow.config.venvs)
+    from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps.job import need_key  # noqa: PLC0415
+    from venvflow.steps.restore import restore  # noqa: PLC0415
+
+    job = flow.job(args.venv, force=args.force)
+    hashed = hash_lockfiles(job)
+    outcome = restore(job)
+    show_outcome(out, args.venv, need_key(job).key.digest, outcome, hashed.warnings)
+    return 1 if outcome.did == "miss" else 0

@@ -1,0 +1,104 @@
+"""``venvflow store``: one venv into the store, outside doit; also one that another tool made."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.project import need_known, open_flow, show_outcome
+from venvflow.cli.render import Output
+from venvflow.errors import EnvironmentFailure, Refused, shown
+
+if TYPE_CHECKING:
+    from venvflow.steps.job import Job, KeyRecord
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "store",
+        run,
+        summary="keep a venv in the store, for its lock files as they are now",
+        more="The venv may be made by any tool: its files are shared with the store, and the next\n"
+        "restore with the same lock files, Python and settings brings it back.",
+        example="venvflow restore api || (python -m venv .venv &&\n"
+        "    .venv/bin/pip install -r requirements.txt && venvflow store api)",
+    )
+    parser.add_argument("venv", metavar="VENV", help="its name in the config")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Squish and store the venv; the answer is that of :func:`~venvflow.cli.project.show_outcome`."""
+    flow = open_flow(args, out)
+    need_known(args.venv, flow.config.venvs)
+    from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps.job import need_key  # noqa: PLC0415
+    from venvflow.steps.squish import squish  # noqa: PLC0415
+    from venvflow.steps.store import store  # noqa: PLC0415
+
+    job = flow.job(args.venv)
+    _need_venv(job)
+    hashed = hash_lockfiles(job)
+    record = need_key(job)
+    _refuse_other_python(job, record)
+    edits = _edits(job, record)
+    squished = squish(job, any_venv=True)
+    outcome = store(job)
+    show_outcome(
+        out, args.venv, record.key.digest, outcome, [*hashed.warnings, *edits, *squished.warnings]
+    )
+    return 0
+
+
+def _need_venv(job: Job) -> None:
+    """Raise unless there is a venv at its place, whoever made it."""
+    state = job.place.state()
+    if state in ("absent", "empty"):
+        raise EnvironmentFailure(
+            "there is no venv to store",
+            where=f"{job.spec.name}: {shown(job.place.path)}",
+            state="Nothing was changed.",
+            hint=f'Make it there first, or let "doit *:{job.spec.name}" build it.',
+        )
+    job.place.refuse_unless_replaceable(state)
+
+
+def _refuse_other_python(job: Job, record: KeyRecord) -> None:
+    """Raise Refused when the venv runs on another Python than the key says: every restore would be wrong."""
+    from venvflow.cli.venvs import python_of  # noqa: PLC0415
+
+    found, wanted = python_of(job.place.path), record.interpreter.version
+    if found and not _same_release(found, wanted):
+        raise Refused(
+            f"the venv runs on Python {found}, but its key is for Python {wanted}",
+            where=f"{job.spec.name}: {shown(job.place.path)}",
+            state="Nothing was stored.",
+            hint=f'Make it with Python {wanted}, or set python: "{_minor(found)}" for it in the config.',
+        )
+
+
+def _same_release(found: str, wanted: str) -> bool:
+    """Compare versions as far as both go: ``3.11.4.final.0`` and ``3.11.4`` are the same release."""
+    pair = zip(found.split(".")[:3], wanted.split(".")[:3], strict=False)
+    return all(ours == theirs for ours, theirs in pair)
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _edits(job: Job, record: KeyRecord) -> list[str]:
+    """Return a warning when a venv that is shared already was changed by hand: its snapshot is without that."""
+    receipt = job.place.receipt()
+    if receipt is None or receipt.state != "shared" or receipt.key != record.key.digest:
+        return []
+    from venvflow.cli.glance import open_glance  # noqa: PLC0415
+    from venvflow.cli.venvs import judge  # noqa: PLC0415
+
+    with open_glance(job.config.store) as store:
+        judged = judge(job, store)
+    if judged.state != "changed by hand":
+        return []
+    return [f"{judged.reason}; that is not in the snapshot: put it into the lock file"]

@@ -1,0 +1,29 @@
+"""``venvflow version``: which venvflow this is."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+
+from venvflow import __version__
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.render import Output
+from venvflow.model import FORMAT
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    add_command(commands, "version", run, summary="print the version", example="venvflow version --json")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Print the version.
+
+    JSON: ``venvflow`` (its version), ``format`` (of stores that it can use), ``python`` (that it runs on).
+    """
+    del args
+    if out.as_json:
+        out.document({"venvflow": __version__, "format": FORMAT, "python": platform.python_version()})
+    else:
+        out.answer(f"venvflow {__version__}")
+    return 0

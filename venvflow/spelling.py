@@ -1,0 +1,232 @@
+r"""How local paths are spelled in the files of a venv: which language a file is in, and what is safe there.
+
+How a path is written decides how it must be written elsewhere: a shell script wants quotes, a URL wants
+percent signs, a shebang has a limited length and no spaces. Forms:
+
+===========  =====================================================================================
+``raw``      as it is: targets of symlinks
+``line``     as it is, on one line: line breaks become spaces, because the file cannot hold them
+``sh``       one whole word of a shell; the same spelling is right for POSIX shells, csh and fish
+``url``      percent-encoded, as in ``file://`` URLs
+``py``       inside a Python string literal; also inside a double-quoted string of nushell
+``json``     inside a JSON string
+``shebang``  the whole first line (or the ``/bin/sh`` trampoline) of a script for the venv's Python
+``record``   ``sha256=…,size`` of a file that is itself a template, in a RECORD
+===========  =====================================================================================
+
+No form lets a path end the string or the line that it stands in, so no path can run a command. Shell
+scripts are understood line by line: in a here-document, or in a string that began on an earlier line,
+quotes are written where none are due, and a path with blanks or quotes in it comes out wrong there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal
+from urllib.parse import quote
+
+LONGEST_SHEBANG = 127
+"""Bytes of a first line that every kernel reads whole; newer ones read more, installers stop here too."""
+
+# --------------------------------------------------------------------------- writing
+
+
+_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9@+=:,./_-]+")
+
+
+def shell_word(text: str) -> bytes:
+    r"""Return *text* as one word that sh, bash, zsh, csh and fish all read alike.
+
+    Single quotes keep everything but themselves, a backslash (which fish reads there) and an exclamation
+    mark (which csh reads there): these stand outside. A line break in a csh script is an error whatever
+    is done; csh stops there.
+    """
+    if _NEEDS_NO_QUOTES.fullmatch(text):
+        return os.fsencode(text)
+    pieces = re.findall(r"'+|[\\!]|[^'\\!]+", text)
+    return os.fsencode("".join(_shell_piece(piece) for piece in pieces) or "''")
+
+
+def _shell_piece(piece: str) -> str:
+    if piece.startswith("'"):
+        return f'"{piece}"'
+    return f"\\{piece}" if piece in ("\\", "!") else f"'{piece}'"
+
+
+def _py_literal(text: str) -> bytes:
+    """Escape *text* for the inside of a Python string literal, in either kind of quotes, f-strings too."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace('"', '\\"')
+    escaped = escaped.replace("{", "\\x7b").replace("}", "\\x7d")
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped).encode("utf-8")
+
+
+_WRITERS: dict[str, Callable[[str], bytes]] = {
+    "raw": os.fsencode,
+    "line": lambda text: os.fsencode(text).replace(b"\n", b" ").replace(b"\r", b" "),
+    "sh": shell_word,
+    "url": lambda text: quote(os.fsencode(text)).encode("ascii"),
+    "py": _py_literal,
+    "json": lambda text: json.dumps(text)[1:-1].encode("ascii"),
+}
+
+
+def write(form: str, text: str) -> bytes:
+    """Return *text* in *form*; raises ``KeyError`` for a form that is not one of words."""
+    return _WRITERS[form](text)
+
+
+# --------------------------------------------------------------------------- first lines
+
+
+def shebang(venv: str, argument: str) -> bytes:
+    """Return a first line that runs the venv's Python; through /bin/sh where a kernel could not read it.
+
+    *argument* is the interpreter's path below the venv, and its options after a space. The trampoline is
+    what pip and uv write too: a shell runs its second line, Python sees a string.
+    """
+    below, space, rest = argument.partition(" ")
+    interpreter = f"{venv}/{below}"
+    line = os.fsencode(f"#!{interpreter}{space}{rest}\n")
+    if len(line) <= LONGEST_SHEBANG and not re.search(r"\s", interpreter) and _is_text(interpreter):
+        return line
+    word = _word_in_trampoline(interpreter)
+    return os.fsencode(f"#!/bin/sh\n'''exec' {word}{space}{rest} \"$0\" \"$@\"\n' '''\n")
+
+
+def _is_text(path: str) -> bool:
+    """Return whether Python can read *path* in a source file: it must be UTF-8, and control nothing."""
+    return re.search(r"[\x00-\x1f\x7f\udc80-\udcff]", path) is None
+
+
+def _word_in_trampoline(interpreter: str) -> str:
+    """Return a shell word that stands in a Python string: backslashes and odd bytes as octal numbers."""
+    if "\\" not in interpreter and _is_text(interpreter):
+        return shlex.quote(interpreter)
+    octal = re.sub(rb"[^A-Za-z0-9/._-]", lambda match: b"\\%03o" % match[0][0], os.fsencode(interpreter))
+    return f"\"$(printf '{octal.decode('ascii')}')\""
+
+
+_TRAMPOLINE = re.compile(
+    rb"""\A\#!/bin/sh\n'''exec'[ ](?P<command>.+?)[ ]"\$0"[ ]"\$@"\n'[ ]'''\n""", re.DOTALL | re.VERBOSE
+)
+_PRINTED = re.compile(rb"""\A"\$\(printf '([^']*)'\)\"""")
+_WORD = re.compile(rb"""\A(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s'"\\])+""", re.DOTALL)
+
+
+def parse_shebang(data: bytes, prefix: bytes) -> tuple[str, int] | None:
+    """Return what :func:`shebang` needs to write the start of *data* anew, and where that start ends.
+
+    *prefix* is the venv's path with a slash. None unless a Python below it is to run the script.
+    """
+    trampoline = _TRAMPOLINE.match(data)
+    if trampoline:
+        end, (word, rest) = trampoline.end(), _command(trampoline["command"], prefix)
+    elif data.startswith(b"#!" + prefix):
+        end = data.find(b"\n") + 1 or len(data)
+        below, space, options = data[2 + len(prefix) : end].strip().partition(b" ")
+        word, rest = prefix + below, space + options
+    else:
+        return None
+    if not word.startswith(prefix) or not re.search(rb"(?:python|pypy)[^/]*\Z", word):
+        return None
+    return os.fsdecode(word[len(prefix) :] + rest), end
+
+
+def _command(command: bytes, prefix: bytes) -> tuple[bytes, bytes]:
+    """Return the first word of a trampoline's command and the rest."""
+    if command.startswith(b'"' + prefix):  # pip puts quotes around the path and escapes nothing in it
+        word, _, rest = command[1 + len(prefix) :].partition(b'"')
+        return prefix + word, rest
+    printed = _PRINTED.match(command)
+    if printed:
+        octal = re.compile(rb"\\([0-7]{3})")
+        return octal.sub(lambda match: bytes([int(match[1], 8) & 255]), printed[1]), command[printed.end() :]
+    word_ = _WORD.match(command)
+    if word_ is None:
+        return b"", b""
+    return os.fsencode("".join(shlex.split(os.fsdecode(word_[0])))), command[word_.end() :]
+
+
+# --------------------------------------------------------------------------- reading
+
+
+Language = Literal["shell", "nu", "python", "json", "pth", "other-script", "text"]
+
+_LANGUAGES: tuple[tuple[str, Language], ...] = (
+    (r"\.nu\Z", "nu"),
+    (r"\.(?:bat|ps1)\Z", "other-script"),
+    (r"\.(?:py|xsh)\Z", "python"),
+    (r"(?:\A|/)bin/activate[^/]*\Z|\.(?:c|fi|ba|z)?sh\Z", "shell"),
+    (r"\.json\Z", "json"),
+    (r"\.pth\Z", "pth"),
+)
+_SCRIPTS: tuple[tuple[bytes, Language], ...] = (
+    (rb"\A#!/bin/sh\n'''exec' ", "python"),
+    (rb"\A#![^\n]*(?:python|pypy)", "python"),
+    (rb"\A#![^\n]*\b(?:ba|da|z|k|c|tc|fi)?sh\b", "shell"),
+    (rb"\A#!", "other-script"),
+)
+
+
+def language(path: str, data: bytes) -> Language:
+    """Return what the file *data* at *path* is written in, as far as it matters for a path in it."""
+    for name, found in _LANGUAGES:
+        if re.search(name, path):
+            return found
+    for start, found in _SCRIPTS:
+        if re.match(start, data):
+            return found
+    return "text"
+
+
+@lru_cache(maxsize=64)
+def spellings(text: str) -> tuple[bytes, ...]:
+    """Return every way in which tools write *text*, longest first: ours, and those of others."""
+    raw = os.fsencode(text)
+    ways = {raw, shlex.quote(text), repr(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    ways |= {write(form, text) for form in ("sh", "url", "py", "json")}
+    ways |= {text.replace("'", between) for between in ("'\"'\"'", "'\\''", "\\'", "''")}
+    ways |= {re.sub(r'(["$`\\])', r"\\\1", text)}
+    spelled = {way if isinstance(way, bytes) else way.encode("utf-8", "surrogateescape") for way in ways}
+    return tuple(sorted(spelled, key=lambda way: (-len(way), way)))
+
+
+@lru_cache(maxsize=64)
+def pattern(text: str) -> re.Pattern[bytes]:
+    """Return a pattern for *text* in all its :func:`spellings`, and in URLs with any choice of escapes."""
+    raw = os.fsencode(text)
+    escaped = b"".join(b"(?:%s|%%(?i:%02x))" % (re.escape(bytes([byte])), byte) for byte in raw)
+    ways = b"|".join(re.escape(way) for way in spellings(text))
+    return re.compile(b"(?<=file://)" + escaped + b"|" + ways)
+
+
+def quoted_by(line: bytes) -> str:
+    """Return what a shell is inside of after *line*: ``'``, ``"``, ``#`` (a comment) or nothing.
+
+    Nested commands are followed, because they begin anew: ``"$(basename "`` is inside of one pair.
+    """
+    outer: list[str] = []
+    state = ""
+    for token in re.finditer(rb"""\\.|'|"|\$\(|\)|`|(?:\A|(?<=[\s;(]))\#|.""", line, re.DOTALL):
+        state = _next_state(token[0].decode("latin-1"), state, outer)
+        if state == "#":
+            break
+    return state
+
+
+def _next_state(token: str, state: str, outer: list[str]) -> str:
+    if state == "'":
+        return "" if token == "'" else state
+    if token in ("$(", "`") and not (token == "`" and outer and outer[-1][:1] == "`"):
+        outer.append(token[:1] + state)
+        return ""
+    if token in (")", "`") and state == "" and outer:
+        return outer.pop()[1:]
+    if token == '"':
+        return "" if state else '"'
+    return token if state == "" and token in ("'", "#") else state

@@ -1,0 +1,130 @@
+"""Sweeping: deleting from a store what no snapshot and no registered venv needs.
+
+What is live is read from the files on disk, never from the index. Whoever sweeps holds the store alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from venvflow.errors import EnvironmentFailure, shown
+from venvflow.manifest import Corrupt
+from venvflow.objects import Name, object_names
+from venvflow.store import Store
+
+
+class Swept(NamedTuple):
+    """What a sweep removed: counts, and the bytes that the file system got back."""
+
+    objects: int
+    trees: int
+    bytes: int
+
+
+def sweep(store: Store) -> Swept:
+    """Delete what nothing needs: trees first, then objects, so that no tree ever lists what is gone.
+
+    Bytes count only where the last name of a file goes: what a venv is still linked to frees nothing.
+    Files that cannot be deleted do not keep the others: EnvironmentFailure names them at the end.
+    """
+    sweeping = _Sweeping(store)
+    sweeping.run()
+    if sweeping.stuck:
+        raise _stuck(sweeping.stuck, sweeping.freed)
+    return Swept(sweeping.objects, sweeping.trees, sweeping.freed)
+
+
+class _Sweeping:
+    """One sweep: what is live, what was deleted, what would not go."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._live_trees = {digest for snapshot in store.snapshots() for digest in snapshot.trees}
+        self._live_trees |= {digest for record in store.registrations() for digest in record.trees}
+        self._live_objects = _objects_of(store, self._live_trees)
+        self.objects = self.trees = self.freed = 0
+        self.stuck: list[OSError] = []
+
+    def run(self) -> None:
+        self.trees = self._sweep_trees()
+        self.objects = self._sweep_objects()
+        self._sweep_frames()
+        self._sweep_tmp()
+        with suppress(EnvironmentFailure):  # on a full disk the index has to wait for the next sweep
+            self._store.index.retain(self._live_trees, self._live_objects)
+
+    def _sweep_trees(self) -> int:
+        files = ((fan + name, path) for fan, name, path in _fanned(f"{self._store.path}/trees"))
+        return sum([self._delete(path) for digest, path in files if digest not in self._live_trees])
+
+    def _sweep_objects(self) -> int:
+        objects = self._store.objects
+        dead = [objects.path(name) for name, _ in objects.names() if name not in self._live_objects]
+        return sum([self._delete(path) for path in dead])
+
+    def _sweep_frames(self) -> None:
+        """Remove compressed trees whose tree is dead; a frame's name begins with its tree's digest."""
+        for directory, _, names in os.walk(f"{self._store.path}/frames"):
+            for name in names:
+                if name.partition(".")[0] not in self._live_trees:
+                    self._delete(f"{directory}/{name}")
+
+    def _sweep_tmp(self) -> None:
+        """Remove what killed runs left in ``tmp/``: we hold the store alone, so nobody works there."""
+        for directory, below, names in os.walk(self._store.objects.tmp, topdown=False):
+            for name in names:
+                self._delete(f"{directory}/{name}")
+            for name in below:
+                self._remove_directory(f"{directory}/{name}")
+
+    def _delete(self, path: str) -> bool:
+        try:
+            st = os.lstat(path)
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self.stuck.append(error)
+            return False
+        self.freed += st.st_blocks * 512 if st.st_nlink == 1 else 0
+        return True
+
+    def _remove_directory(self, path: str) -> None:
+        try:
+            if os.path.islink(path):
+                os.unlink(path)
+            else:
+                os.rmdir(path)
+        except OSError as error:
+            self.stuck.append(error)
+
+
+def _objects_of(store: Store, trees: Iterable[str]) -> set[Name]:
+    """Return every object that *trees* name; a damaged tree keeps nothing, its snapshot is a miss."""
+    live: set[Name] = set()
+    for digest in trees:
+        with suppress(Corrupt):
+            live.update(object_names(store.tree(digest)))
+    return live
+
+
+def _fanned(root: str) -> Iterator[tuple[str, str, str]]:
+    """Yield fan directory, name and path of every file in a directory that is fanned out once."""
+    for fan in os.listdir(root):
+        if os.path.isdir(f"{root}/{fan}") and not os.path.islink(f"{root}/{fan}"):
+            for name in os.listdir(f"{root}/{fan}"):
+                yield fan, name, f"{root}/{fan}/{name}"
+
+
+def _stuck(errors: list[OSError], freed: int) -> EnvironmentFailure:
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return EnvironmentFailure(
+        f"cannot delete from the store: {first.strerror}",
+        where=shown(first.filename or "") + more,
+        state=f"All else that nothing needs was deleted ({freed} bytes freed).",
+        hint="Check owner and attributes of these files, then run trim again.",
+    )
