@@ -52,7 +52,7 @@ def count(venv: str) -> int:
 
 
 def stale_bytecode(venv: str, paths: set[str]) -> Iterator[str]:
-    """Yield the ``.pyc`` among *paths* that Python would compile anew; those without a source are left out."""
+    """Yield the ``.pyc`` among *paths* that Python would compile anew; one without a source is no such."""
     for path in paths:
         directory, name = os.path.split(path)
         if not name.endswith(".pyc") or os.path.basename(directory) != "__pycache__":

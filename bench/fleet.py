@@ -1,10 +1,10 @@
 """The synthetic fleet: many venvs, each with its own lock file, key, receipt and snapshot.
 
-``python -m bench.fleet DIRECTORY --venvs 1000`` makes one to look at, or to measure by hand, with a store of 1,000
-snapshots in it. All of it is made by venvflow itself: every venv is built by a list of commands from a
-lock file that differs from its neighbour's in one package, then squished and stored. So the venvs share
-almost all of their files, their receipts watch as many directories as those of a middling real venv, and
-nothing in them says that they are synthetic.
+``python -m bench.fleet DIRECTORY --venvs 1000`` makes one to look at, or to measure by hand: its
+store holds as many snapshots. All of it is made by venvflow itself: every venv is built by a list of commands
+from a lock file that differs from its neighbour's in one package, then squished and stored. So the venvs
+share almost all of their files, and their receipts watch as many directories as those of a middling real
+venv.
 """
 
 from __future__ import annotations

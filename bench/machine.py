@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 from importlib.metadata import version
 from typing import TypeAlias
 
@@ -34,13 +32,15 @@ def load() -> float:
 
 
 def _file_system(path: str) -> str:
-    """Return the type of the file system of *path*, as ``stat`` of GNU names it."""
-    if shutil.which("stat") is None:
-        return "unknown"
-    done = subprocess.run(
-        ["stat", "--file-system", "--format=%T", path], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
+    """Return the type of the file system of *path*, as the kernel's list of mounts names it."""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
+            mounts = [line.split()[1:3] for line in file]
+    except OSError:
+        return "unknown"  # not Linux
+    path = os.path.realpath(path)
+    above = [(len(point), kind) for point, kind in mounts if os.path.commonpath([point, path]) == point]
+    return max(above)[1] if above else "unknown"
 
 
 def _uv(world: World) -> str:

@@ -12,7 +12,7 @@ def in_turn(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[
     """
     answers: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
-        order = list(contenders) if number % 2 == 0 else list(reversed(contenders))
+        order = list(contenders)[:: 1 if number % 2 == 0 else -1]
         for name in order:
             answers[name].append(contenders[name]())
     return {name: tuple(values) for name, values in answers.items()}

@@ -1,7 +1,8 @@
 """Builds a synthetic venv from a lock file of ``name==version`` lines: the build command of the fleets.
 
-``python synthetic.py VENV LOCK --shape '{"directories": 12, …}'``. Equal lines give equal bytes, so that venvs
-with most lines in common share most of their files, as real ones do. Only the standard library is used.
+``python synthetic.py VENV LOCK --shape '{"directories": 12, …}'``. Equal lines give equal bytes, so that
+venvs with most lines in common share most of their files, as real ones do. Only the standard library is
+met here, and nothing of the benchmark: it runs isolated, in the interpreter of the venv to be.
 """
 
 from __future__ import annotations
@@ -92,12 +93,8 @@ def _source(path: str, version: str, size: int) -> bytes:
 
 def _write(packages: str, path: str, data: bytes) -> None:
     full = os.path.join(packages, path)
-    try:
-        file = open(full, "wb")
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(full), exist_ok=True)
-        file = open(full, "wb")
-    with file:
+    os.makedirs(os.path.dirname(full), exist_ok=True)
+    with open(full, "wb") as file:
         file.write(data)
 
 

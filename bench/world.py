@@ -95,7 +95,8 @@ class World:
         """Run a command to its end and return what it said; raises CommandFailed."""
         done = subprocess.run(
             argv, cwd=cwd or self.run_dir, env=self.environ | dict(settings or {}), check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
         if done.returncode not in accept:
             raise CommandFailed(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout[-2000:]}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import random
 import stat
 import struct
+import subprocess
 import sys
 import tarfile
 import unicodedata
@@ -32,7 +34,7 @@ from archives import (
     read_venv,
 )
 
-from venvflow import archive
+from venvflow import archive, relocate
 from venvflow.archive import METADATA, Limits, Options, extract, unpack, write_archive
 from venvflow.archive import tar as headers
 from venvflow.archive import zipfile as records
@@ -137,6 +139,7 @@ def test_archives_of_other_tools_can_be_extracted(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- the hostile corpus
 
 
+_PAX = tarfile.PAX_FORMAT
 _ZIP_MODES = {tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK, tarfile.FIFOTYPE: stat.S_IFIFO}
 
 
@@ -604,8 +607,6 @@ def test_files_of_eight_gigabytes_have_their_size_in_a_pax_header() -> None:
 @pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
 def test_names_are_refused_on_every_python(version: str, tmp_path: Path) -> None:
     """The rules are our own: they hold on Pythons whose own filters let links escape."""
-    import subprocess
-
     pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python3"))
     if not pyenv:
         pytest.skip(f"there is no Python {version}")
@@ -636,8 +637,6 @@ def test_names_are_refused_on_every_python(version: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_is_unpacked_runs(name: str, tmp_path: Path, objects: Objects) -> None:
     """After unpack the scripts run at that place, also below directories with spaces, and RECORD is right."""
-    import subprocess
-
     pack(read_venv(make_venv(tmp_path / "venv"), objects), objects, tmp_path / f"a.{name}", arcroot="api")
     target = tmp_path / "a place with spaces"
     found, report = unpack(str(tmp_path / f"a.{name}"), str(target))
@@ -646,8 +645,6 @@ def test_what_is_unpacked_runs(name: str, tmp_path: Path, objects: Objects) -> N
     assert answer.stdout == "pkg2 runs\n"
     record = (target / "api" / SITE / "pkg2-1.0.dist-info/RECORD").read_text()
     script = (target / "api/bin/pkg2").read_bytes()
-    from venvflow import relocate
-
     assert f"bin/pkg2,{relocate.record_fields(*relocate.digest_of(script)).decode()}\n" in record
 
 
@@ -680,7 +677,7 @@ def test_metadata_that_leads_out_is_refused_by_unpack(tmp_path: Path) -> None:
             "announced": {"entries": 3, "bytes": 8},
             "description": {},
             "templates": [row],
-            "templates_sha256": __import__("hashlib").sha256(b"evil").hexdigest(),
+            "templates_sha256": hashlib.sha256(b"evil").hexdigest(),
             "links": [],
         }
         raw.file(f"{METADATA}/pack.json", json.dumps(document).encode())

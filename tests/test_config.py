@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow import config as config_module
-from venvflow.config import TOP, Named, Table, find_config, limit_stars, load, schema
+from venvflow.config import find_config, load, schema
 from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError
 from venvflow.model import Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
 

@@ -113,10 +113,18 @@ def test_the_last_of_each_venv_stay_when_others_need_room() -> None:
     )
 
 
-def test_age_drops_even_the_last_of_a_venv_but_only_when_it_is_passed() -> None:
+def test_age_drops_what_is_older_but_not_the_last_of_a_venv() -> None:
+    """A venv that nobody restored for months still comes back; the rest goes by age."""
+    result = planned(
+        [snapshot(940), snapshot(939), snapshot(1)], TrimPolicy(max_age=30 * DAY, keep_per_venv=1)
+    )
+    assert dropped(result) == ["s1", "s939"]
+
+
+def test_age_drops_even_the_last_of_a_venv_that_is_gone() -> None:
     """The snapshots of a venv that is gone do not stay for ever."""
     result = planned(
-        [snapshot(940), snapshot(939), snapshot(1, pinned=True)],
+        [snapshot(940, orphaned=True), snapshot(939, orphaned=True), snapshot(1, pinned=True)],
         TrimPolicy(max_age=60 * DAY, keep_per_venv=9),
     )
     assert dropped(result) == ["s939"]
@@ -190,6 +198,7 @@ def situations(draw: st.DrawFn) -> tuple[list[Candidate], TrimPolicy, dict[str, 
             draw(st.booleans()) and draw(st.booleans()),
             draw(st.sampled_from([(), (), (), ("api",)])),
             tuple(draw(st.lists(st.integers(0, 7), max_size=4))),
+            draw(st.booleans()),
         )
         for number in order
     ]
@@ -255,7 +264,8 @@ def test_limits_hold_or_a_problem_says_why_not(
     for item in result.keep:
         found = by_id[item.id]
         old = policy.max_age is not None and facts["now"] - found.used_at > policy.max_age
-        assert not old or found.pinned or found.current_for
+        recent = any("recently used" in reason for reason in item.reasons) and not found.orphaned
+        assert not old or found.pinned or found.current_for or recent
         assert "the rest is" not in problems or "within" not in " ".join(item.reasons)
 
 
@@ -269,7 +279,9 @@ def test_the_last_of_each_venv_go_by_age_only(
     for venv in {item.venv for item in snapshots}:
         ordered = sorted((item for item in snapshots if item.venv == venv), key=lambda item: -item.used_seq)
         recent = {item.id for item in ordered[: policy.keep_per_venv]}
+        gone = {item.id for item in ordered if item.orphaned}
         assert all("max_age" in item.reason for item in result.drop if item.id in recent)
+        assert all(item.id in gone for item in result.drop if item.id in recent)
 
 
 @given(situations(), st.randoms(use_true_random=False))

@@ -142,13 +142,22 @@ def _receipt(venv: str, stamp: tuple[int, ...]) -> Receipt | None:
     return read_receipt(venv) if stamp else None
 
 
-def load(directory: str, environ: Mapping[str, str], *, explicit: str | None = None) -> Flow:
+def load(
+    directory: str,
+    environ: Mapping[str, str],
+    *,
+    explicit: str | None = None,
+    require_locks: bool = True,
+) -> Flow:
     """Return the flow of the project that *directory* lies in.
 
-    *explicit* (or VENVFLOW_CONFIG) names the config file. Raises ConfigError, Refused or UsageError.
+    *explicit* (or VENVFLOW_CONFIG) names the config file. Without *require_locks*, missing lock files are
+    no problem yet. Raises ConfigError, Refused or UsageError.
     """
     file, root = configs.find_config(directory, explicit or environ.get("VENVFLOW_CONFIG") or None)
-    return Flow(configs.load(file, root, environ), environ, command=command_line())
+    return Flow(
+        configs.load(file, root, environ, require_locks=require_locks), environ, command=command_line()
+    )
 
 
 def command_line() -> str:

@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
 from venvflow.model import Entry, Slot, Snapshot, Tree
@@ -51,52 +52,35 @@ class Index:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.fresh = False
         self._db = self._open()
+
+    @property
+    def fresh(self) -> bool:
+        """Return whether it was never filled from disk, or a kill cut that short."""
+        return not self.rows("SELECT 1 FROM counters WHERE name = 'filled'")
+
+    def mark_filled(self) -> None:
+        """Note, in the transaction that fills it, that the index holds all that lies on disk."""
+        with self.writing() as db:
+            db.execute("INSERT OR REPLACE INTO counters(name, value) VALUES ('filled', 1)")
 
     def close(self) -> None:
         """Close the database."""
         self._db.close()
 
     def _open(self) -> sqlite3.Connection:
+        if os.path.isfile(self.path) and not os.access(self.path, os.W_OK):
+            return _open_to_read(self.path)
         for _ in range(2):
-            db = None
             try:
-                db = _connect(self.path)
-                self._migrate(db)
-            except sqlite3.DatabaseError as error:
-                if db is not None:
-                    db.close()
+                return _open_to_write(self.path)
+            except sqlite3.Error as error:
                 if _is_locked(error):
                     raise _locked(self.path) from error
-                if isinstance(error, sqlite3.OperationalError) and not os.path.isdir(self.path):
+                if not _is_damage(error) and not os.path.isdir(self.path):
                     raise _unusable(self.path, error) from error
                 self._move_aside()
-            else:
-                return db
         raise _unusable(self.path, None)
-
-    def _migrate(self, db: sqlite3.Connection) -> None:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise EnvironmentFailure(
-                f"the index is of version {version}, this venvflow knows {VERSION}",
-                where=shown(self.path),
-                state="Nothing was touched.",
-                hint="Upgrade venvflow, or use another store (VENVFLOW_STORE).",
-            )
-        if version < VERSION:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
-                    _apply_schema(db)
-                    db.execute(f"PRAGMA user_version = {VERSION}")
-                    self.fresh = version == 0
-                db.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    db.execute("ROLLBACK")
-                raise
 
     def _move_aside(self) -> None:
         """Keep a damaged database under another name: it may hold history that somebody wants."""
@@ -109,29 +93,39 @@ class Index:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Hold a write transaction; nested blocks join the outer one."""
+        """Hold a write transaction; nested blocks join the outer one.
+
+        Raises LockTimeout while another program writes for too long, EnvironmentFailure when the
+        database cannot be written. A damaged one is moved aside first: the next run makes it again.
+        """
         if self._db.in_transaction:
             yield self._db
             return
-        try:
+        with self._explained():
             self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if _is_locked(error):
-                raise _locked(self.path) from error
-            raise _unusable(self.path, error) from error
-        try:
-            yield self._db
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
-                raise _unusable(self.path, error) from error
-            raise
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
-        """Return all rows of a query."""
-        return self._db.execute(sql, parameters).fetchall()
+        """Return all rows of a query; raises as :meth:`writing` does."""
+        with self._explained():
+            return self._db.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if _is_locked(error):
+                raise _locked(self.path) from error
+            if _is_damage(error):
+                self._move_aside()
+            raise _unusable(self.path, error) from error
 
     # ----------------------------------------------------------------------- objects and trees
 
@@ -153,10 +147,28 @@ class Index:
         )
         return {Name(digest, bool(executable)): mtime for digest, executable, mtime in rows}
 
+    def retain(self, trees: Iterable[str], objects: Iterable[Name]) -> None:
+        """Forget all trees and objects but these, and the bytecode of what is forgotten."""
+        trees, objects = set(trees), set(objects)
+        known = [digest for (digest,) in self.rows("SELECT digest FROM trees")]
+        names = [
+            Name(digest, bool(executable))
+            for digest, executable in self.rows("SELECT digest, executable FROM objects")
+        ]
+        with self.writing():
+            self.forget_trees(digest for digest in known if digest not in trees)
+            self.forget_objects(name for name in names if name not in objects)
+
     def forget_objects(self, names: Iterable[Name]) -> None:
-        """Drop the rows of objects; their bytecode goes with them."""
+        """Drop the rows of objects; their bytecode, and trees that list them, go with them."""
+        names = list(names)
+        which = "(SELECT id FROM objects WHERE digest = ? AND executable = ?)"
         with self.writing() as db:
-            db.executemany("DELETE FROM objects WHERE digest = ? AND executable = ?", list(names))
+            db.executemany(
+                f"DELETE FROM trees WHERE id IN (SELECT tree FROM files WHERE object = {which})",  # noqa: S608
+                names,
+            )
+            db.executemany("DELETE FROM objects WHERE digest = ? AND executable = ?", names)
 
     def add_trees(self, trees: Iterable[Tree]) -> None:
         """Remember trees with their files; those that are known already cost one look-up."""
@@ -187,14 +199,17 @@ class Index:
     def add_bytecode(self, interpreter: str, compiled: Compiled) -> None:
         """Remember what sources compiled to; sources and bytecode must be objects already."""
         rows = [
-            (interpreter, _text(path), made[0].digest if made else None, source)
+            (interpreter, _text(path), source, made[0].digest if made else None)
             for (source, path), made in compiled.items()
         ]
         with self.writing() as db:
+            # Bytecode that is no object must not end up as NULL: that says that a source does not compile.
             db.executemany(
-                "INSERT OR REPLACE INTO bytecode(interpreter, path, object, source)"
-                " SELECT ?, ?, (SELECT id FROM objects WHERE digest = ? AND executable = 0), id"
-                " FROM objects WHERE digest = ? AND executable = 0",
+                "INSERT OR REPLACE INTO bytecode(interpreter, path, source, object)"
+                " SELECT ?1, ?2, source.id, object.id FROM objects source"
+                " LEFT JOIN objects object ON object.digest = ?4 AND object.executable = 0"
+                " WHERE source.digest = ?3 AND source.executable = 0"
+                " AND (?4 IS NULL OR object.id IS NOT NULL)",
                 rows,
             )
 
@@ -207,9 +222,10 @@ class Index:
                 "INSERT OR REPLACE INTO snapshots(id, key, parts, venv, place, python, host, command,"
                 " created, used_at, used_seq, files, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    snapshot.id, snapshot.key.digest, json.dumps(snapshot.key.parts), snapshot.venv,
-                    snapshot.place, snapshot.python, snapshot.host, snapshot.command, snapshot.created,
-                    now, _next_seq(db), snapshot.files, snapshot.size,
+                    snapshot.id, snapshot.key.digest, json.dumps(snapshot.key.parts), shown(snapshot.venv),
+                    None if snapshot.place is None else _text(snapshot.place), snapshot.python, snapshot.host,
+                    shown(snapshot.command), snapshot.created, now, _next_seq(db), snapshot.files,
+                    snapshot.size,
                 ),
             )  # fmt: skip
             db.execute("DELETE FROM snapshot_trees WHERE snapshot = ?", (snapshot.id,))
@@ -288,7 +304,7 @@ def _add_tree(db: sqlite3.Connection, tree: Tree) -> None:
     files = [entry for entry in tree.entries if entry.kind in ("file", "template")]
     cursor = db.execute(
         "INSERT OR IGNORE INTO trees(digest, name, version, files, size) VALUES (?, ?, ?, ?, ?)",
-        (tree.digest, tree.name, tree.version, len(files), sum(entry.size for entry in files)),
+        (tree.digest, shown(tree.name), shown(tree.version), len(files), sum(entry.size for entry in files)),
     )
     if cursor.rowcount == 0:
         return
@@ -326,12 +342,64 @@ def _name(value: str | bytes) -> str:
 # --------------------------------------------------------------------------- opening
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _open_to_write(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA foreign_keys = ON")
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA foreign_keys = ON")
+        _migrate(db, path)
+    except BaseException:
+        db.close()
+        raise
     return db
+
+
+def _open_to_read(path: str) -> sqlite3.Connection:
+    """Open a database that we may not write, as it is: even a look at one in WAL mode would make files."""
+    uri = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
+    db = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        db.close()
+        raise _unusable(path, error) from error
+    if version != VERSION:
+        db.close()
+        raise _other_version(path, version)
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: str) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise _other_version(path, version)
+    if version == VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+            _apply_schema(db)
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Return whether the file is no sound database: neither locked, nor full, nor out of reach."""
+    return type(error) is sqlite3.DatabaseError or "no such table" in str(error)
+
+
+def _other_version(path: str, version: int) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"the index is of version {version}, this venvflow knows {VERSION}",
+        where=shown(path),
+        state="Nothing was touched.",
+        hint="Upgrade venvflow, or use another store (VENVFLOW_STORE).",
+    )
 
 
 def _is_locked(error: sqlite3.Error) -> bool:

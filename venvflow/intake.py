@@ -13,7 +13,7 @@ from venvflow.bytecode import Source, compile_sources, pyc_path
 from venvflow.index import Compiled
 from venvflow.manifest import group
 from venvflow.model import Entry, Interpreter, LinkMode, Manifest
-from venvflow.objects import Batch, Name
+from venvflow.objects import Batch, Name, object_name
 from venvflow.scan import Found, in_threads, read
 from venvflow.sharing import intake_of, stays_private
 from venvflow.store import Store
@@ -177,8 +177,3 @@ class Intake:
                 path = pyc_path(source, self._interpreter.cache_tag)
                 entries[path] = Entry(path, "file", made[0].digest, executable=False, size=made[1])
         return entries
-
-
-def object_name(entry: Entry) -> Name:
-    """Return the object of a file or template; templates are data, never executable themselves."""
-    return Name(entry.digest, entry.executable and entry.kind == "file")

@@ -90,7 +90,7 @@ class Job:
         self, store: Store, key: str, *, link: str, trees: tuple[str, ...] = (), bound: bool = False
     ) -> None:
         """Tell the store of this venv; *trees* are what it keeps alive."""
-        from venvflow.store import Registration  # noqa: PLC0415 - see the top of this module
+        from venvflow.registry import Registration  # noqa: PLC0415 - see the top of this module
 
         place = self.position if bound else ""
         store.register(

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.links import clone, copy_bytes, sync_file_system, write_all
-from venvflow.model import CONSTANT_MTIME, Durability
+from venvflow.model import CONSTANT_MTIME, Durability, Entry, Tree
 from venvflow.scan import Changing, Found, Stamp, look, read
 
 _MTIME_NS = CONSTANT_MTIME * 1_000_000_000
@@ -32,6 +32,16 @@ class Name(NamedTuple):
 
     digest: str
     executable: bool
+
+
+def object_name(entry: Entry) -> Name:
+    """Return the object of a file or template; templates are data, never executable themselves."""
+    return Name(entry.digest, entry.executable and entry.kind == "file")
+
+
+def object_names(tree: Tree) -> Iterator[Name]:
+    """Yield the object of every file and template of *tree*."""
+    return (object_name(entry) for entry in tree.entries if entry.digest)
 
 
 class Objects:

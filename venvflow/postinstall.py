@@ -10,8 +10,8 @@ beside it in .venvflow-pack. It needs nothing but Python 3.8 or newer and asks n
 Exit codes: 0 done, 2 wrong words, 3 no fitting interpreter or a file that cannot be written, 4 damaged.
 """
 
-# This file is put into archives as it is, so it imports nothing of venvflow; the half of
-# venvflow/relocate.py that fills templates in is here again, and a test holds the two together.
+# This file is put into archives as it is, so it imports nothing of venvflow; the halves of relocate.py and
+# spelling.py that write are here again, and a test holds them together.
 
 from __future__ import annotations
 
@@ -104,26 +104,56 @@ def fill(data: bytes, slots: Iterable[Any], places: Places, digest_of: Callable[
 def shebang(venv: str, argument: str) -> bytes:
     """Return a first line that runs the environment's Python, through /bin/sh where a kernel could not."""
     below, space, rest = argument.partition(" ")
-    interpreter = venv + "/" + below
-    line = os.fsencode("#!" + interpreter + space + rest + "\n")
-    if len(line) <= LONGEST_SHEBANG and not re.search(r"\s", interpreter):
+    interpreter = f"{venv}/{below}"
+    line = os.fsencode(f"#!{interpreter}{space}{rest}\n")
+    if len(line) <= LONGEST_SHEBANG and not re.search(r"\s", interpreter) and is_text(interpreter):
         return line
-    return os.fsencode(f"#!/bin/sh\n'''exec' {shlex.quote(interpreter)}{space}{rest} \"$0\" \"$@\"\n' '''\n")
+    word = word_in_trampoline(interpreter)
+    return os.fsencode(f"#!/bin/sh\n'''exec' {word}{space}{rest} \"$0\" \"$@\"\n' '''\n")
+
+
+def is_text(path: str) -> bool:
+    """Return whether Python can read *path* in a source file: it must be UTF-8, and control nothing."""
+    return re.search(r"[\x00-\x1f\x7f\udc80-\udcff]", path) is None
+
+
+def word_in_trampoline(interpreter: str) -> str:
+    """Return a shell word that stands in a Python string: backslashes and odd bytes as octal numbers."""
+    if "\\" not in interpreter and is_text(interpreter):
+        return shlex.quote(interpreter)
+    octal = re.sub(rb"[^A-Za-z0-9/._-]", lambda match: b"\\%03o" % match[0][0], os.fsencode(interpreter))
+    return "\"$(printf '{}')\"".format(octal.decode("ascii"))
+
+
+def shell_word(text: str) -> bytes:
+    """Return *text* as one word that sh, bash, zsh, csh and fish all read alike."""
+    if re.fullmatch(r"[A-Za-z0-9@+=:,./_-]+", text):
+        return os.fsencode(text)
+    pieces = re.findall(r"'+|[\\!]|[^'\\!]+", text)
+    return os.fsencode("".join(shell_piece(piece) for piece in pieces) or "''")
+
+
+def shell_piece(piece: str) -> str:
+    """Return a run of single quotes, one backslash or exclamation mark, or anything else, quoted."""
+    if piece.startswith("'"):
+        return f'"{piece}"'
+    return f"\\{piece}" if piece in ("\\", "!") else f"'{piece}'"
 
 
 def python_literal(text: str) -> bytes:
-    """Escape *text* for the inside of a Python string literal, in either kind of quotes."""
+    """Escape *text* for the inside of a Python string literal, in either kind of quotes, f-strings too."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace('"', '\\"')
+    escaped = escaped.replace("{", "\\x7b").replace("}", "\\x7d")
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped).encode("utf-8")
 
 
 WRITERS: dict[str, Callable[[str], bytes]] = {
     "raw": os.fsencode,
-    "sh": lambda text: os.fsencode(shlex.quote(text)),
+    "line": lambda text: os.fsencode(text).replace(b"\n", b" ").replace(b"\r", b" "),
+    "sh": shell_word,
     "url": lambda text: quote(os.fsencode(text)).encode("ascii"),
     "py": python_literal,
     "json": lambda text: json.dumps(text)[1:-1].encode("ascii"),
-    "line": lambda text: os.fsencode(text).replace(b"\n", b" ").replace(b"\r", b" "),
 }
 
 

@@ -4,19 +4,7 @@
 they were, and how they were written). :func:`fill` puts it together for another place. Positions are
 kept beside the template, so no mark inside a file can ever be mistaken for one of ours.
 
-How a path is written decides how it must be written elsewhere: a shell script wants quotes, a URL wants
-percent signs, a shebang has a limited length and no spaces. Forms:
-
-===========  =====================================================================================
-``raw``      as it is
-``sh``       one word of a POSIX, C or fish shell; the quotes around it belong to the slot
-``url``      percent-encoded, as in ``file://`` URLs
-``py``       inside a Python string literal
-``json``     inside a JSON string
-``line``     on one line of pyvenv.cfg: line breaks become spaces, because the file cannot hold them
-``shebang``  the whole first line (or the ``/bin/sh`` trampoline) of a script for the venv's Python
-``record``   ``sha256=…,size`` of a file that is itself a template, in a RECORD
-===========  =====================================================================================
+How a local path is written in which file is the business of :mod:`venvflow.spelling`.
 """
 
 from __future__ import annotations
@@ -25,18 +13,13 @@ import base64
 import csv
 import hashlib
 import io
-import json
 import os
 import re
-import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
-from urllib.parse import quote
 
+from venvflow import spelling
 from venvflow.model import Entry, Slot
-
-_LONGEST_SHEBANG = 127
-"""Bytes of a first line that every kernel reads whole; newer ones read more, installers stop here too."""
 
 _LARGEST_TEXT = 4 << 20
 """Files larger than this, in bytes, are not taken apart: generated scripts are never so large."""
@@ -114,6 +97,8 @@ class _Hit(NamedTuple):
     start: int
     end: int
     slot: Slot  # with offset 0, filled in when the template is assembled
+    before: bytes = b""  # what the template gets on both sides of the slot:
+    after: bytes = b""  # quotes that end before it, and begin anew behind it
 
 
 def find(path: str, data: bytes, places: Places, *, fresh: bool = False) -> Template | None:
@@ -133,7 +118,7 @@ def find(path: str, data: bytes, places: Places, *, fresh: bool = False) -> Temp
         if b"\0" not in data:
             hits += _in_text(path, data, "venv", places.venv, taken=hits, fresh=fresh)
     if hits and _ACTIVATE.match(path):
-        hits += _prompts(data, os.path.basename(places.venv), taken=hits)
+        hits += _prompts(path, data, places.text("name"), taken=hits)
     if names_project(path) and b"\0" not in data:
         hits += _in_text(path, data, "project", places.project, taken=hits, fresh=False)
     return _assemble(data, hits) if hits else None
@@ -149,9 +134,10 @@ def _assemble(data: bytes, hits: Iterable[_Hit]) -> Template:
     slots: list[Slot] = []
     position = length = 0
     for hit in sorted(hits):
-        pieces.append(data[position : hit.start])
-        length += len(pieces[-1])
+        pieces += (data[position : hit.start], hit.before, hit.after)
+        length += hit.start - position + len(hit.before)
         slots.append(hit.slot._replace(offset=length))
+        length += len(hit.after)
         position = hit.end
     pieces.append(data[position:])
     return Template(b"".join(pieces), tuple(slots))
@@ -161,73 +147,41 @@ def _overlaps(start: int, end: int, taken: Iterable[_Hit]) -> bool:
     return any(start < hit.end and hit.start < end for hit in taken)
 
 
-_TRAMPOLINE = re.compile(
-    rb"""\A#!/bin/sh\n'''exec' (?P<word>.+?)(?P<args>(?: [^"\n]*)?) "\$0" "\$@"\n' '''\n""", re.DOTALL
-)
-
-
 def _in_shebang(data: bytes, venv: str) -> list[_Hit]:
     """Find the first line (or the trampoline) of a script that the venv's own Python is to run."""
-    if not data.startswith(b"#!"):
+    found = spelling.parse_shebang(data, os.fsencode(venv) + b"/") if data.startswith(b"#!") else None
+    if found is None:
         return []
-    prefix = os.fsencode(venv) + b"/"
-    trampoline = _TRAMPOLINE.match(data)
-    if trampoline:
-        word, args, end = _unquoted(trampoline["word"]), trampoline["args"], trampoline.end()
-    else:
-        end = data.find(b"\n") + 1 or len(data)
-        line = data[2:end].strip()
-        if not line.startswith(prefix):
-            return []
-        below, space, rest = line[len(prefix) :].partition(b" ")
-        word, args = prefix + below, space + rest
-    if not word.startswith(prefix) or b"python" not in os.path.basename(word):
-        return []
-    argument = os.fsdecode(word[len(prefix) :] + args)
+    argument, end = found
     return [_Hit(0, end, Slot(0, "venv", "shebang", argument))]
-
-
-def _unquoted(word: bytes) -> bytes:
-    try:
-        return os.fsencode("".join(shlex.split(os.fsdecode(word))[:1]))
-    except ValueError:
-        return word
 
 
 def _in_text(path: str, data: bytes, kind: str, text: str, *, taken: list[_Hit], fresh: bool) -> list[_Hit]:
     """Find *text* in a text file however it is spelled; *taken* places are not looked at again."""
+    language = spelling.language(path, data)
+    script = language in ("shell", "nu")
+    ways = spelling.spellings(text, script=script)
+    if text == "/" or not (b"file://" in data or any(way in data for way in ways)):
+        return []
     hits: list[_Hit] = []
-    for form, spelled in _spellings(path, text).items():
-        start = data.find(spelled)
-        while start >= 0:
-            end = start + len(spelled)
-            if (fresh or _stands_alone(data, start, end)) and not _overlaps(start, end, [*taken, *hits]):
-                hits.append(_as_written(path, data, start, end, Slot(0, kind, form)))
-            start = data.find(spelled, end)
+    for match in spelling.pattern(text, script=script).finditer(data):
+        if fresh or _stands_alone(data, *match.span()):
+            hit = _WAYS[language](data, *match.span(), Slot(0, kind, ""))
+            if not _overlaps(hit.start, hit.end, taken):
+                hits.append(hit)
     return hits
-
-
-def _spellings(path: str, text: str) -> dict[str, bytes]:
-    """Return the distinct ways in which *text* may stand in the file at *path*, ``raw`` first."""
-    spelled = {"raw": os.fsencode(text)}
-    for form in ("url", "json", "py"):
-        candidate = _WRITERS[form](text)
-        if candidate not in spelled.values():
-            spelled[form] = candidate
-    quoted = os.fsencode(text).replace(b"'", b"'\"'\"'")
-    if _ACTIVATE.match(path) and quoted not in spelled.values():
-        spelled["sh"] = quoted
-    return spelled
 
 
 _PATH_BYTES = frozenset(
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-+~@%" + bytes(range(0x80, 0x100))
 )
+_GOES_ON = re.compile(rb"\\[uUxN0-7\\]")
+"""An escape after a path that spells one more character of its last name."""
 
 
 def _stands_alone(data: bytes, start: int, end: int) -> bool:
     """Return whether a path at this position is not a part of a longer one (``/app`` in ``/application``)."""
-    if end < len(data) and data[end] in _PATH_BYTES:
+    if end < len(data) and (data[end] in _PATH_BYTES or _GOES_ON.match(data, end)):
         return False
     before = data[max(0, start - 7) : start]
     return (
@@ -235,57 +189,118 @@ def _stands_alone(data: bytes, start: int, end: int) -> bool:
     )
 
 
-def _as_written(path: str, data: bytes, start: int, end: int, slot: Slot) -> _Hit:
-    """Decide the form of an occurrence by the file that it is in and by what stands around it."""
+# --------------------------------------------------------------------------- in which form
+
+
+def _in_shell(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
+    """Make the path a shell word of its own, outside of the quotes that it may stand in."""
     before, after = data[start - 1 : start], data[end : end + 1]
-    if _ACTIVATE.match(path) and not path.endswith((".bat", ".ps1", ".nu", ".py", ".xsh")):
-        if before in (b"'", b'"') and before == after:
-            return _Hit(start - 1, end + 1, slot._replace(form="sh"))
-        if before in (b"=", b" ") and after in (b"", b"\n", b" ", b")", b";"):
-            return _Hit(start, end, slot._replace(form="sh"))
-    if data[max(0, start - 7) : start] == b"file://":
+    line = data[data.rfind(b"\n", 0, start) + 1 : start]
+    within = spelling.quoted_by(line)
+    if within == "#":
+        return _Hit(start, end, slot._replace(form="line"))
+    word = slot._replace(form="sh")
+    quotes = within.encode("ascii")
+    if quotes and before == quotes == after and not spelling.quoted_by(line[:-1]):
+        return _Hit(start - 1, end + 1, word)
+    return _Hit(start, end, word, quotes, quotes)
+
+
+_NU_OPEN = re.compile(rb"(?:r#+'|'|\")\Z")
+_NU_CLOSE = re.compile(rb"(?:'#+|'|\")")
+
+
+def _in_nu(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
+    """Make a string that is the path and nothing else a double-quoted one; elsewhere, be safe."""
+    if data[start : start + 1] in (b"'", b'"'):  # a word with its quotes
+        start, end = start + 1, end - 1
+    opening, closing = _NU_OPEN.search(data[max(0, start - 8) : start]), _NU_CLOSE.match(data, end)
+    if opening is None or closing is None:
         return _Hit(start, end, slot._replace(form="url"))
-    if slot.form == "raw" and path.endswith(".json"):
-        return _Hit(start, end, slot._replace(form="json"))
-    if slot.form == "raw" and path.endswith(".py"):
-        return _Hit(start, end, slot._replace(form="py"))
-    return _Hit(start, end, slot)
+    return _Hit(start - len(opening[0]), closing.end(), slot._replace(form="py"), b'"', b'"')
 
 
-def _prompts(data: bytes, name: str, *, taken: list[_Hit]) -> list[_Hit]:
+def _in_pth(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
+    """Tell the lines that Python runs from the lines that it takes as directories."""
+    line = data[data.rfind(b"\n", 0, start) + 1 : start]
+    return _Hit(
+        start, end, slot._replace(form="py" if line.startswith((b"import ", b"import\t")) else "line")
+    )
+
+
+def _in_form(form: str) -> Callable[[bytes, int, int, Slot], _Hit]:
+    def hit(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
+        is_url = data[max(0, start - 7) : start] == b"file://"
+        return _Hit(start, end, slot._replace(form="url" if is_url else form))
+
+    return hit
+
+
+_WAYS: Mapping[str, Callable[[bytes, int, int, Slot], _Hit]] = {
+    "shell": _in_shell,
+    "nu": _in_nu,
+    "python": _in_form("py"),
+    "json": _in_form("json"),
+    "pth": _in_pth,
+    "other-script": _in_form("url"),  # wrong for a path with blanks, but nothing that could be run
+    "text": _in_form("line"),
+}
+
+
+_PROMPT_LINE = re.compile(rb"(?im)^.*(?:prompt|PS1|set_color|env_name|!= *(?:x|\"\")).*$")
+_PROMPT_START = rb"(?:(?<=[(\"'=])|(?<=VIRTUAL_ENV_PROMPT )|(?<=4B8BBE\) ))"
+_PROMPT_END = rb"(?=[)\"']|$| \(set_color)"
+
+
+def _prompts(path: str, data: bytes, name: str, *, taken: list[_Hit]) -> list[_Hit]:
     """Find the prompts of activation scripts that repeat the name of the venv's directory."""
-    word = re.escape(os.fsencode(name))
-    lines = re.compile(rb"(?im)^.*(?:prompt|PS1|set_color).*$")
-    spots = re.compile(rb"""(?P<open>[("'])(?P<name>%s)(?=[)"'])""" % word)
+    if spelling.language(path, data) != "shell" or not name:
+        return []
+    ways = b"|".join(re.escape(way) for way in spelling.spellings(name, script=True))
+    spots = re.compile(_PROMPT_START + b"(?:" + ways + b")" + _PROMPT_END, re.MULTILINE)
     hits = []
-    for line in lines.finditer(data):
-        for spot in spots.finditer(data, line.start(), line.end()):
-            start, end = spot.span("name")
-            if not _overlaps(start, end, taken):
-                hits.append(_Hit(start, end, Slot(0, "name", "raw")))
+    for line in _PROMPT_LINE.finditer(data):
+        for spot in spots.finditer(data, *line.span()):
+            hit = _in_shell(data, *spot.span(), Slot(0, "name", ""))
+            if not _overlaps(hit.start, hit.end, taken):
+                hits.append(hit)
     return hits
 
 
 _SETTING = re.compile(rb"^(?P<key>[a-z-]+)[ \t]*=[ \t]*(?P<value>[^\n]*?)[ \t]*$", re.MULTILINE)
+_MODULE = re.compile(rb" -m (?:venv|virtualenv)(?= )")
 
 
 def _in_pyvenv_cfg(data: bytes, places: Places) -> list[_Hit]:
-    """Find the base interpreter in pyvenv.cfg: directory, path, and the command that made the venv."""
+    """Find the base interpreter in pyvenv.cfg: directory, path, prefix, and the command used."""
     hits = []
     for setting in _SETTING.finditer(data):
         start, end = setting.span("value")
-        key = setting["key"]
+        key, value = setting["key"], setting["value"]
         if key == b"home":
             hits.append(_Hit(start, end, Slot(0, "home", "line")))
         elif key in (b"executable", b"base-executable"):
             hits.append(_Hit(start, end, Slot(0, "python", "line")))
-        elif key == b"command" and b" -m venv" in setting["value"]:
-            stop = start + setting["value"].index(b" -m venv")
-            hits.append(_Hit(start, stop, Slot(0, "python", "line")))
-            place = data.rfind(os.fsencode(places.venv), stop, end)
-            if place >= 0:
-                hits.append(_Hit(place, place + len(os.fsencode(places.venv)), Slot(0, "venv", "line")))
+        elif key in (b"base-prefix", b"base-exec-prefix"):
+            hits += _in_prefix(value, start, end, places)
+        elif key == b"command" and (module := _MODULE.search(value)):
+            hits.append(_Hit(start, start + module.start(), Slot(0, "python", "line")))
+            hits += _in_command(data, start + module.end(), end, places.venv)
     return hits
+
+
+def _in_prefix(value: bytes, start: int, end: int, places: Places) -> list[_Hit]:
+    """Find the prefix of the base interpreter in the name of its directory."""
+    prefix = os.path.dirname(places.text("home"))
+    if os.path.normpath(os.fsdecode(value)) != prefix:
+        return []
+    return [_Hit(start, end, Slot(0, "home", "line"), after=b"/..")]
+
+
+def _in_command(data: bytes, start: int, end: int, venv: str) -> list[_Hit]:
+    text = os.fsencode(venv)
+    place = data.rfind(text, start, end)
+    return [_Hit(place, place + len(text), Slot(0, "venv", "line"))] if place >= 0 else []
 
 
 def find_link(target: str, places: Places) -> tuple[str, tuple[Slot, ...]]:
@@ -302,39 +317,50 @@ def find_link(target: str, places: Places) -> tuple[str, tuple[Slot, ...]]:
 # --------------------------------------------------------------------------- RECORD
 
 
-def find_in_record(record_path: str, data: bytes, rewritten: Iterable[str]) -> Template | None:
+def find_in_record(
+    record_path: str, data: bytes, rewritten: Iterable[str], places: Places | None = None
+) -> Template | None:
     """Return the template of a RECORD in which the lines of the *rewritten* files must be recomputed.
 
-    *rewritten* are paths in the venv. Lines are found by their position in the file, quoted paths
-    included; a RECORD that cannot be read as CSV is left as it is (None).
+    *rewritten* are paths in the venv. With *places*, absolute paths in the venv are found as well. Lines
+    are found by their position in the file, quoted paths included; a RECORD that cannot be read as CSV is
+    left as it is (None).
     """
     wanted = set(rewritten)
     base = os.path.dirname(os.path.dirname(record_path))
     hits = []
-    position = 0
-    for line in data.splitlines(keepends=True):
-        row = _csv_row(line)
-        if len(row) == 3 and row[1]:
-            path = os.path.normpath(os.path.join(base, row[0]))
+    for row, start, end in _rows(data):
+        if len(row) == 3 and row[1] and os.path.normpath(os.path.join(base, row[0])) in wanted:
             tail = os.fsencode(f"{row[1]},{row[2]}")
-            start = position + line.rfind(tail)
-            if path in wanted and start >= position:
-                hits.append(_Hit(start, start + len(tail), Slot(0, "file", "record", path)))
-        position += len(line)
+            place = data.rfind(tail, start, end)
+            if place >= 0:
+                path = os.path.normpath(os.path.join(base, row[0]))
+                hits.append(_Hit(place, place + len(tail), Slot(0, "file", "record", path)))
+    if places is not None:
+        hits += _in_text(record_path, data, "venv", places.venv, taken=hits, fresh=False)
     return _assemble(data, hits) if hits else None
 
 
 def record_paths(record_path: str, data: bytes) -> frozenset[str]:
     """Return the paths in the venv that a RECORD lists, without those that lead out of the venv."""
     base = os.path.dirname(os.path.dirname(record_path))
-    rows = (_csv_row(line) for line in data.splitlines())
-    paths = (os.path.normpath(os.path.join(base, row[0])) for row in rows if row and row[0])
-    return frozenset(path for path in paths if not path.startswith(("/", "..")))
+    paths = (os.path.normpath(os.path.join(base, row[0])) for row, _, _ in _rows(data) if row and row[0])
+    return frozenset(path for path in paths if not path.startswith(("/", "../")) and path not in ("..", "."))
+
+
+def _rows(data: bytes) -> Iterator[tuple[list[str], int, int]]:
+    """Yield each row of a RECORD with its start and end; a quoted path may hold line breaks."""
+    start = end = 0
+    for line in data.splitlines(keepends=True):
+        end += len(line)
+        if data.count(b'"', start, end) % 2 == 0:
+            yield _csv_row(data[start:end]), start, end
+            start = end
 
 
 def _csv_row(line: bytes) -> list[str]:
     try:
-        return next(csv.reader(io.StringIO(os.fsdecode(line))), [])
+        return next(csv.reader(io.StringIO(os.fsdecode(line), newline="")), [])
     except csv.Error:
         return []
 
@@ -378,8 +404,8 @@ def _written(slot: Slot, places: Places, digests: Digests) -> bytes:
         digest, size = digests[slot.argument]
         return record_fields(digest, size)
     if slot.form == "shebang":
-        return _shebang(places.venv, slot.argument)
-    return _WRITERS[slot.form](places.text(slot.kind))
+        return spelling.shebang(places.venv, slot.argument)
+    return spelling.write(slot.form, places.text(slot.kind))
 
 
 def record_fields(digest: bytes, size: int) -> bytes:
@@ -390,32 +416,3 @@ def record_fields(digest: bytes, size: int) -> bytes:
 def digest_of(data: bytes) -> tuple[bytes, int]:
     """Return SHA-256 and size of *data*, as :data:`Digests` holds them."""
     return hashlib.sha256(data).digest(), len(data)
-
-
-def _shebang(venv: str, argument: str) -> bytes:
-    """Return a first line that runs the venv's Python; through /bin/sh where a kernel could not read it.
-
-    The trampoline is what pip and uv write too: a shell runs its second line, Python sees a string.
-    """
-    below, space, rest = argument.partition(" ")
-    interpreter = f"{venv}/{below}"
-    line = os.fsencode(f"#!{interpreter}{space}{rest}\n")
-    if len(line) <= _LONGEST_SHEBANG and not re.search(r"\s", interpreter):
-        return line
-    return os.fsencode(f"#!/bin/sh\n'''exec' {shlex.quote(interpreter)}{space}{rest} \"$0\" \"$@\"\n' '''\n")
-
-
-def _py_literal(text: str) -> bytes:
-    """Escape *text* for the inside of a Python string literal, in either kind of quotes."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace('"', '\\"')
-    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped).encode("utf-8")
-
-
-_WRITERS: dict[str, Callable[[str], bytes]] = {
-    "raw": os.fsencode,
-    "sh": lambda text: os.fsencode(shlex.quote(text)),
-    "url": lambda text: quote(os.fsencode(text)).encode("ascii"),
-    "py": _py_literal,
-    "json": lambda text: json.dumps(text)[1:-1].encode("ascii"),
-    "line": lambda text: os.fsencode(text).replace(b"\n", b" ").replace(b"\r", b" "),
-}

@@ -26,9 +26,9 @@ _PROTECTED = "the rest is pinned, current, or most recently used of its venv"
 class Candidate:
     """A snapshot that may be dropped.
 
-    *venv* tells venvs apart for ``keep_per_venv``. *used_seq* grows with every use of any snapshot,
-    *used_at* is in seconds since 1970. *current_for* names the venvs whose key this is now. *trees* are
-    numbers that :class:`Contents` explains.
+    *venv* tells venvs apart for ``keep_per_venv``; *orphaned*: no venv of that name is left. *used_seq*
+    grows with every use of any snapshot, *used_at* is in seconds since 1970. *current_for* names the venvs
+    whose key this is now. *trees* are numbers that :class:`Contents` explains.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Candidate:
     pinned: bool = False
     current_for: tuple[str, ...] = ()
     trees: tuple[int, ...] = ()
+    orphaned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,8 @@ def plan(
     *now* is in seconds since 1970, *store_size* and *free* are bytes: on disk in the store, and free on its
     file system (``None``: not known). The order of *snapshots* does not matter.
 
-    Pinned and current snapshots are never dropped. The ``keep_per_venv`` most recently used of each venv
-    yield to ``max_age`` only: else the snapshots of venvs that are long gone would stay for ever.
+    Pinned and current snapshots are never dropped, nor are the ``keep_per_venv`` most recently used of
+    each venv. Those of a venv that is gone yield to ``max_age``: else they would stay for ever.
     ``keep``, ``max_size`` and ``min_free`` drop the least recently used of the others.
     """
     trimming = _Trimming(snapshots, policy, contents, now)
@@ -130,7 +131,8 @@ class _Trimming:
         limit = self._policy.max_age
         if limit is None:
             return
-        for snapshot in [s for s in self._left.values() if not self._firm[s.id]]:
+        kept = {s.id for s in self._left.values() if self._firm[s.id] or self._is_recent(s)}
+        for snapshot in [s for s in self._left.values() if s.id not in kept]:
             if self._now - snapshot.used_at > limit:
                 self._drop(
                     snapshot, f"last used {self._age(snapshot)} ago, max_age is {show_duration(limit)}"
@@ -176,6 +178,9 @@ class _Trimming:
 
     def _droppable(self) -> list[Candidate]:
         return [s for s in self._left.values() if not self._firm[s.id] and s.id not in self._recent]
+
+    def _is_recent(self, snapshot: Candidate) -> bool:
+        return snapshot.id in self._recent and not snapshot.orphaned
 
     def _drop(self, snapshot: Candidate, reason: str) -> None:
         del self._left[snapshot.id]

@@ -185,23 +185,26 @@ def language(path: str, data: bytes) -> Language:
 
 
 @lru_cache(maxsize=64)
-def spellings(text: str) -> tuple[bytes, ...]:
-    """Return every way in which tools write *text*, longest first: ours, and those of others."""
-    raw = os.fsencode(text)
-    ways = {raw, shlex.quote(text), repr(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
-    ways |= {write(form, text) for form in ("sh", "url", "py", "json")}
-    ways |= {text.replace("'", between) for between in ("'\"'\"'", "'\\''", "\\'", "''")}
-    ways |= {re.sub(r'(["$`\\])', r"\\\1", text)}
-    spelled = {way if isinstance(way, bytes) else way.encode("utf-8", "surrogateescape") for way in ways}
+def spellings(text: str, *, script: bool = False) -> tuple[bytes, ...]:
+    """Return every way in which tools write *text*, longest first: ours, and those of others.
+
+    *script*: in a script for a shell, where the quotes around a word may belong to its spelling.
+    """
+    ways = {text, repr(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    spelled = {way.encode("utf-8", "surrogateescape") for way in ways}
+    spelled |= {write(form, text) for form in ("url", "py", "json")}
+    if script:
+        inner = [text.replace("'", between) for between in ("'\"'\"'", "'\\''", "\\'", "''")]
+        inner.append(re.sub(r'(["$`\\])', r"\\\1", text))
+        spelled |= {os.fsencode(way) for way in (*inner, shlex.quote(text))} | {shell_word(text)}
     return tuple(sorted(spelled, key=lambda way: (-len(way), way)))
 
 
 @lru_cache(maxsize=64)
-def pattern(text: str) -> re.Pattern[bytes]:
+def pattern(text: str, *, script: bool = False) -> re.Pattern[bytes]:
     """Return a pattern for *text* in all its :func:`spellings`, and in URLs with any choice of escapes."""
-    raw = os.fsencode(text)
-    escaped = b"".join(b"(?:%s|%%(?i:%02x))" % (re.escape(bytes([byte])), byte) for byte in raw)
-    ways = b"|".join(re.escape(way) for way in spellings(text))
+    escaped = b"".join(b"(?:%s|%%(?i:%02x))" % (re.escape(bytes([byte])), byte) for byte in os.fsencode(text))
+    ways = b"|".join(re.escape(way) for way in spellings(text, script=script))
     return re.compile(b"(?<=file://)" + escaped + b"|" + ways)
 
 
@@ -212,21 +215,21 @@ def quoted_by(line: bytes) -> str:
     """
     outer: list[str] = []
     state = ""
-    for token in re.finditer(rb"""\\.|'|"|\$\(|\)|`|(?:\A|(?<=[\s;(]))\#|.""", line, re.DOTALL):
-        state = _next_state(token[0].decode("latin-1"), state, outer)
+    for mark in re.finditer(rb"""\\.|'|"|\$\(|\)|`|(?:\A|(?<=[\s;(]))\#|.""", line, re.DOTALL):
+        state = _next_state(mark[0].decode("latin-1"), state, outer)
         if state == "#":
             break
     return state
 
 
-def _next_state(token: str, state: str, outer: list[str]) -> str:
+def _next_state(mark: str, state: str, outer: list[str]) -> str:
     if state == "'":
-        return "" if token == "'" else state
-    if token in ("$(", "`") and not (token == "`" and outer and outer[-1][:1] == "`"):
-        outer.append(token[:1] + state)
+        return "" if mark == "'" else state
+    if mark in ("$(", "`") and not (mark == "`" and outer and outer[-1][:1] == "`"):
+        outer.append(mark[:1] + state)
         return ""
-    if token in (")", "`") and state == "" and outer:
+    if mark in (")", "`") and state == "" and outer:
         return outer.pop()[1:]
-    if token == '"':
+    if mark == '"':
         return "" if state else '"'
-    return token if state == "" and token in ("'", "#") else state
+    return mark if state == "" and mark in ("'", "#") else state

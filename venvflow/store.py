@@ -7,20 +7,17 @@ files that nobody refers to. Deleting goes the other way round. The index is a c
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
 
 from venvflow import locks
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
+from venvflow.files import sync_directory, write_whole
 from venvflow.index import Index, Usage
 from venvflow.keys import make_key
-from venvflow.links import sync_file_system
 from venvflow.manifest import (
     Corrupt,
     decode_snapshot,
@@ -31,7 +28,8 @@ from venvflow.manifest import (
     source_of,
 )
 from venvflow.model import FORMAT, Key, Manifest, Snapshot, StoreConfig, Tree
-from venvflow.objects import Batch, Name, Objects
+from venvflow.objects import Batch, Name, Objects, out_of_space
+from venvflow.registry import Registration, Registry
 
 README = """\
 This is a store of venvflow: files that Python virtual environments share, and what is needed to make
@@ -51,40 +49,6 @@ tmp/ locks/ quarantine/   work in progress, lock files, files that were found da
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A venv of this machine that uses the store.
-
-    *trees* are kept alive for it: those of a venv that is linked by symlinks, or that was squished and not
-    stored yet. *inode* is that of the directory that venvflow made.
-    """
-
-    path: str
-    project: str
-    name: str
-    key: str
-    place: str
-    link: str
-    trees: tuple[str, ...]
-    inode: int | None
-    seen: float
-    pin: bool = False
-
-    @property
-    def gone(self) -> bool:
-        """Return whether the project was deleted; one whose parent is missing too may only be unmounted."""
-        home = self.project or os.path.dirname(self.path)
-        return not os.path.lexists(home) and os.path.isdir(os.path.dirname(home))
-
-
-class Swept(NamedTuple):
-    """What a sweep removed: counts, and the bytes that the file system got back."""
-
-    objects: int
-    trees: int
-    bytes: int
-
-
 class Store:
     """An open store. *path* is absolute and resolved."""
 
@@ -99,6 +63,7 @@ class Store:
         self.read_only = False
         self._open()
         self.objects = Objects(self.path, config.durability)
+        self.registry = Registry(self.path)
 
     def __enter__(self) -> Store:
         return self
@@ -126,12 +91,13 @@ class Store:
                 state="Nothing was changed.",
                 hint="Check store.path (or VENVFLOW_STORE), its permissions and its free space.",
             ) from error
-        self._check_owner()
+        self._refuse_world_writable()
         self.read_only = not os.access(f"{self.path}/objects", os.W_OK)
 
     def _create(self) -> None:
-        os.makedirs(self.path, exist_ok=True)
-        if any(name not in _LAYOUT and name[0] != "." for name in os.listdir(self.path)):
+        os.makedirs(self.path, mode=0o755, exist_ok=True)
+        # Another process may be making the same store, and be done and at work in it by now.
+        if not _may_become_store(self.path) and not os.path.lexists(f"{self.path}/format"):
             raise Refused(
                 "the directory is not empty and not a store",
                 where=shown(self.path),
@@ -139,10 +105,10 @@ class Store:
                 hint="Choose an empty or a new directory as store.path.",
             )
         for name in _DIRECTORIES:
-            os.makedirs(f"{self.path}/{name}", exist_ok=True)
+            os.makedirs(f"{self.path}/{name}", mode=0o755, exist_ok=True)
         for name, text in (("README", README), ("format", f"{FORMAT}\n")):
-            with suppress(FileExistsError):  # another process makes the same store
-                _write_file(f"{self.path}/{name}", text.encode())
+            with suppress(FileExistsError):
+                write_whole(f"{self.path}/{name}", text.encode(), tmp=f"{self.path}/tmp")
 
     def _check_format(self) -> None:
         with open(f"{self.path}/format", "rb") as file:
@@ -155,7 +121,7 @@ class Store:
                 hint="Upgrade venvflow, or use another store (VENVFLOW_STORE).",
             )
 
-    def _check_owner(self) -> None:
+    def _refuse_world_writable(self) -> None:
         st = os.stat(self.path)
         if st.st_mode & stat.S_IWOTH and not st.st_mode & stat.S_ISVTX:
             raise Refused(
@@ -201,32 +167,32 @@ class Store:
 
     def rebuild_index(self) -> None:
         """Fill the index from objects, trees and snapshots; only the history of use cannot be made again."""
+        sizes, adopted = self._objects_on_disk()  # may read a lot, so before others are kept from writing
         index = self.index
         with index.writing():
-            index.add_objects(*self._objects_on_disk())
+            index.add_objects(sizes, adopted)
             for snapshot in self.snapshots():
                 with suppress(Corrupt):
                     manifest = self.load(snapshot)
                     self.learn(manifest.trees, snapshot.key)
                     index.add_snapshot(snapshot, snapshot.created)
-            for record in self.registrations():
-                index.register(
-                    record.path, name=record.name, project=record.project, key=record.key, snapshot=None,
-                    now=record.seen,
-                )  # fmt: skip
+            with suppress(EnvironmentFailure):  # who sweeps will say what is wrong there
+                for record in self.registrations():
+                    self._index_registration(record)
+            index.mark_filled()
 
     def _objects_on_disk(self) -> tuple[dict[Name, int], dict[Name, int]]:
         """Return sizes and adopted mtimes; what has another mtime than ours must prove its content first."""
         sizes: dict[Name, int] = {}
         adopted: dict[Name, int] = {}
         for name, st in self.objects.names():
-            sizes[name] = st.st_size
-            if not self.objects.sound(name, st.st_size):
-                if not self.objects.verified(name):
-                    self.objects.quarantine(name)
-                    del sizes[name]
-                    continue
+            if self.objects.sound(name, st.st_size):
+                sizes[name] = st.st_size
+            elif self.objects.verified(name):
+                sizes[name] = st.st_size
                 adopted[name] = st.st_mtime_ns
+            else:
+                self.objects.quarantine(name)
         return sizes, adopted
 
     def learn(self, trees: Iterable[Tree], key: Key) -> None:
@@ -291,14 +257,15 @@ class Store:
         """Return the snapshot with this id, or None if there is none that can be believed."""
         try:
             with open(self._snapshot_path(identifier), "rb") as file:
-                snapshot = decode_snapshot(file.read())
+                snapshot: Snapshot | None = decode_snapshot(file.read())
         except OSError:
             return None
         except Corrupt:
+            snapshot = None
+        if snapshot is None or not _is_honest(snapshot, identifier):
             self.quarantine_snapshot(identifier)
             return None
-        honest = snapshot.id == identifier and make_key(snapshot.key.parts).digest == snapshot.key.digest
-        return snapshot if honest else None
+        return snapshot
 
     def snapshots(self) -> list[Snapshot]:
         """Return every snapshot in the store, oldest first."""
@@ -316,19 +283,30 @@ class Store:
 
     def publish(self, snapshot: Snapshot, now: float) -> Snapshot:
         """Publish *snapshot* unless there is one of that id, and return the one that is there now."""
-        path = self._snapshot_path(snapshot.id)
         existing = self.snapshot(snapshot.id)
         if existing is None:
-            with suppress(FileExistsError):
-                _write_file(path, encode_snapshot(snapshot), sync=self.config.durability == "full")
+            with self._explained(), suppress(FileExistsError):
+                self._write_snapshot(snapshot)
             existing = self.snapshot(snapshot.id) or snapshot
         self.index.add_snapshot(existing, now)
         return existing
 
+    def _write_snapshot(self, snapshot: Snapshot) -> None:
+        sync = self.config.durability == "full"
+        path = self._snapshot_path(snapshot.id)
+        write_whole(path, encode_snapshot(snapshot), tmp=self.objects.tmp, sync=sync)
+        if sync:
+            sync_directory(f"{self.path}/snapshots")
+
     def quarantine_snapshot(self, identifier: str) -> None:
-        """Take a snapshot out of service: its key is a miss now; the file is kept for whoever asks why."""
-        os.makedirs(f"{self.path}/quarantine", exist_ok=True)
-        with suppress(FileNotFoundError):
+        """Take a snapshot out of service: its key is a miss now; the file is kept for whoever asks why.
+
+        In a store that cannot be written it stays, and is found amiss by everyone.
+        """
+        if self.read_only:
+            return
+        with self._explained(), suppress(FileNotFoundError):
+            os.makedirs(f"{self.path}/quarantine", mode=0o755, exist_ok=True)
             os.rename(self._snapshot_path(identifier), f"{self.path}/quarantine/{identifier}.json")
         with suppress(EnvironmentFailure):
             self.index.forget_snapshots([identifier])
@@ -336,10 +314,12 @@ class Store:
     def drop(self, identifiers: Iterable[str]) -> None:
         """Delete snapshots; their trees and objects go with the next :meth:`sweep`."""
         identifiers = list(identifiers)
-        for identifier in identifiers:
-            with suppress(FileNotFoundError):
-                os.unlink(self._snapshot_path(identifier))
-        self._sync_directory("snapshots")
+        with self._explained():
+            for identifier in identifiers:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._snapshot_path(identifier))
+            if self.config.durability == "full":
+                sync_directory(f"{self.path}/snapshots")
         with suppress(EnvironmentFailure):
             self.index.forget_snapshots(identifiers)
 
@@ -353,114 +333,56 @@ class Store:
     def _snapshot_path(self, identifier: str) -> str:
         return f"{self.path}/snapshots/{identifier}.json"
 
-    def _sync_directory(self, name: str) -> None:
-        if self.config.durability == "full":
-            fd = os.open(f"{self.path}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise out_of_space(error, self.path) from error
 
     # ----------------------------------------------------------------------- registered venvs
 
     def register(self, registration: Registration) -> None:
         """Remember a venv of this machine, in place of what was known of that path."""
-        path = self._registration_path(registration.path)
-        _write_file(path, json.dumps(asdict(registration)).encode("ascii"), replace=True)
-        self.index.register(
-            registration.path, name=registration.name, project=registration.project, key=registration.key,
-            snapshot=snapshot_id(registration.key, None), now=registration.seen,
-        )  # fmt: skip
+        with self._explained():
+            self.registry.add(registration)
+        self._index_registration(registration)
 
     def registration(self, path: str) -> Registration | None:
         """Return what is known of the venv at *path*."""
-        return _read_registration(self._registration_path(path))
+        return self.registry.of(path)
 
     def registrations(self) -> list[Registration]:
-        """Return all venvs that use this store, in order of their paths."""
-        root = f"{self.path}/venvs"
-        found = (_read_registration(f"{root}/{name}") for name in os.listdir(root) if name.endswith(".json"))
-        return sorted((each for each in found if each is not None), key=lambda each: each.path)
+        """Return all venvs that use this store, in order of their paths.
+
+        Raises EnvironmentFailure when it cannot be known what one of them needs.
+        """
+        return self.registry.all()
 
     def unregister(self, path: str) -> None:
         """Forget a venv: what only it needs may be swept."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._registration_path(path))
-        self.index.forget_venv(path)
+        with self._explained():
+            self.registry.remove(path)
+        with suppress(EnvironmentFailure):
+            self.index.forget_venv(path)
 
-    def _registration_path(self, path: str) -> str:
-        return f"{self.path}/venvs/{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    def _index_registration(self, record: Registration) -> None:
+        self.index.register(
+            record.path, name=record.name, project=record.project, key=record.key,
+            snapshot=snapshot_id(record.key, record.place or None), now=record.seen,
+        )  # fmt: skip
 
-    # ----------------------------------------------------------------------- sweeping
-
-    def sweep(self) -> Swept:
-        """Delete objects and trees that no snapshot and no registered venv needs; hold the store alone.
-
-        What is live is read from the files on disk, never from the index. Bytes count only where the
-        last name of a file goes: what a venv is still linked to frees nothing.
-        """
-        live_trees = {digest for snapshot in self.snapshots() for digest in snapshot.trees}
-        live_trees |= {digest for record in self.registrations() for digest in record.trees}
-        live = self._objects_of(live_trees)
-        dead = [(name, st) for name, st in self.objects.names() if name not in live]
-        for name, _ in dead:
-            self.objects.remove(name)
-        trees, tree_bytes = self._sweep_trees(live_trees)
-        litter = self._sweep_tmp()
-        with suppress(EnvironmentFailure):  # on a full disk the index has to wait for the next trim
-            self.index.forget_trees(trees)
-            self.index.forget_objects(name for name, _ in dead)
-        freed = sum(st.st_blocks * 512 for _, st in dead if st.st_nlink == 1)
-        freed += tree_bytes + litter + self._sweep_frames(live_trees)
-        return Swept(len(dead), len(trees), freed)
-
-    def _objects_of(self, trees: Iterable[str]) -> set[Name]:
-        """Return every object that *trees* name; a damaged tree keeps nothing, its snapshot is a miss."""
-        live: set[Name] = set()
-        for digest in trees:
-            with suppress(Corrupt):
-                live.update(object_names(self.tree(digest)))
-        return live
-
-    def _sweep_trees(self, live: set[str]) -> tuple[list[str], int]:
-        dead, freed = [], 0
-        for fan in os.listdir(f"{self.path}/trees"):
-            for name in os.listdir(f"{self.path}/trees/{fan}"):
-                if fan + name not in live:
-                    path = f"{self.path}/trees/{fan}/{name}"
-                    freed += os.lstat(path).st_blocks * 512
-                    os.unlink(path)
-                    dead.append(fan + name)
-        return dead, freed
-
-    def _sweep_frames(self, live: set[str]) -> int:
-        """Remove compressed trees whose tree is dead; a frame's name begins with its tree's digest."""
-        freed = 0
-        for directory, _, names in os.walk(f"{self.path}/frames"):
-            for name in names:
-                if name.partition(".")[0] not in live:
-                    freed += os.lstat(f"{directory}/{name}").st_blocks * 512
-                    os.unlink(f"{directory}/{name}")
-        return freed
-
-    def _sweep_tmp(self) -> int:
-        """Remove what killed runs left in ``tmp/``: we hold the store alone, so nobody works there."""
-        freed = 0
-        for directory, _, names in os.walk(self.objects.tmp, topdown=False):
-            for name in names:
-                st = os.lstat(f"{directory}/{name}")
-                freed += st.st_blocks * 512 if st.st_nlink == 1 else 0
-                os.unlink(f"{directory}/{name}")
-            if directory != self.objects.tmp:
-                os.rmdir(directory)
-        return freed
+    # ----------------------------------------------------------------------- space
 
     def size_on_disk(self) -> int:
         """Return the bytes that the store's files occupy, each inode once."""
-        total = 0
+        blocks: dict[int, int] = {}
         for directory, _, names in os.walk(self.path):
-            total += sum(os.lstat(f"{directory}/{name}").st_blocks for name in names) * 512
-        return total
+            for name in names:
+                with suppress(FileNotFoundError):  # others may be at work
+                    st = os.lstat(f"{directory}/{name}")
+                    blocks[st.st_ino] = st.st_blocks
+        return sum(blocks.values()) * 512
 
     def free_bytes(self) -> int:
         """Return the free bytes of the store's file system."""
@@ -469,46 +391,36 @@ class Store:
 
 
 _DIRECTORIES = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks")
-_LAYOUT = {*_DIRECTORIES, "README", "format", "trim.json", "quarantine", "lost+found"} | {
-    f"index.db{suffix}" for suffix in ("", "-wal", "-shm")
-}
+
+_LITTER = re.compile(r"\d+-[0-9a-f]{8}")
+"""Names of files that a killed :func:`~venvflow.files.write_whole` leaves in ``tmp/``."""
 
 
-def object_names(tree: Tree) -> Iterator[Name]:
-    """Yield the object of every file of *tree*; templates are never executable themselves."""
-    for entry in tree.entries:
-        if entry.digest:
-            yield Name(entry.digest, entry.executable and entry.kind == "file")
+def _may_become_store(path: str) -> bool:
+    """Return whether a directory holds nothing yet, or what a killed :meth:`Store._create` leaves.
+
+    Names alone do not tell: whatever lies in ``tmp/`` of a store is deleted one day.
+    """
+    names = {name for name in os.listdir(path) if name[0] != "." and name != "lost+found"}
+    if "README" in names:
+        with open(f"{path}/README", "rb") as file:
+            return file.read(len(README) + 1) == README.encode()
+    return all(name in _DIRECTORIES and _holds_litter_only(f"{path}/{name}") for name in names)
+
+
+def _holds_litter_only(path: str) -> bool:
+    return os.path.isdir(path) and all(_LITTER.fullmatch(name) for name in os.listdir(path))
+
+
+def _is_honest(snapshot: Snapshot, identifier: str) -> bool:
+    """Return whether a snapshot is the one that its name and its key say."""
+    key = snapshot.key
+    return (
+        snapshot.id == identifier == snapshot_id(key.digest, snapshot.place)
+        and make_key(key.parts).digest == key.digest
+    )
 
 
 def bytecode_id(parts: dict[str, str]) -> str:
     """Return what two venvs must agree on to share bytecode, from the parts of their keys."""
     return f"{parts.get('python', '')} {parts.get('abi', '')}"
-
-
-def _write_file(path: str, data: bytes, *, sync: bool = False, replace: bool = False) -> None:
-    """Write a small file that appears whole or not at all; without *replace* an existing one stays."""
-    temporary = f"{os.path.dirname(path)}/.{os.getpid()}-{os.urandom(4).hex()}"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            if sync:
-                sync_file_system(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            os.link(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _read_registration(path: str) -> Registration | None:
-    try:
-        with open(path, encoding="ascii") as file:
-            document = json.load(file)
-        document["trees"] = tuple(document["trees"])
-        return Registration(**document)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -102,7 +102,7 @@ def survey(
             else:
                 to_read.append(item)
     records = _read_all(venv, places, to_read, result, fresh=fresh)
-    _add_records(result, records)
+    _add_records(result, records, places)
     _add_empty_directories(result)
     return result
 
@@ -170,13 +170,13 @@ def _template_entry(item: Found, template: Template) -> Entry:
     return Entry(item.path, "template", digest, item.executable, len(template.data), "", template.slots)
 
 
-def _add_records(result: Survey, records: Mapping[str, bytes]) -> None:
+def _add_records(result: Survey, records: Mapping[str, bytes], places: Places) -> None:
     """Turn RECORDs that describe templates into templates, and learn from all which files are whose."""
     rewritten = {path for path, entry in result.entries.items() if entry.kind == "template"}
     for path, data in sorted(records.items()):
         name, version = _name_and_version(path)
         result.distributions.append(Distribution(name, version, record_paths(path, data) | {path}))
-        template = find_in_record(path, data, rewritten)
+        template = find_in_record(path, data, rewritten, places)
         if template is not None:
             result.templates[path] = template
             result.entries[path] = _template_entry(result.found[path], template)

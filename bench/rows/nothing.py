@@ -53,7 +53,7 @@ def measure_nothing_to_do(world: World) -> list[Line]:
 
 
 def _empty_tasks(world: World) -> str:
-    """Make a project with as many empty tasks, one input for every seven, as a fleet has locks; run it once."""
+    """Make a project of empty tasks, with one input for every seven, as a fleet has locks; run it."""
     root = world.path("empty-tasks")
     os.makedirs(os.path.join(root, "inputs"))
     with open(os.path.join(root, "dodo.py"), "w", encoding="ascii") as file:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from world import Machine
+from scenario import Machine
 
 
 @pytest.fixture(scope="session")

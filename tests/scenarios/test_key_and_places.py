@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from wheels import make_project, make_wheel, pylock
-from world import BESIDE, MINOR, Item, Machine, Project, bytecode_is_valid, manifest_of
+from scenario import BESIDE, MINOR, Item, Machine, Project, bytecode_is_valid, manifest_of
 
 UV = os.path.join(BESIDE, "uv")
 HOSTILE = "a dir with 'quotes' & \"more\"; $HOME %s ä 漢"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from world import DOIT, STEPS, Machine, Project, manifest_of
+from scenario import DOIT, STEPS, Machine, Project, manifest_of
 
 CHAIN = {f"{step}:api" for step in STEPS}
 HIT = {"hash-lockfiles:api", "restore:api"}

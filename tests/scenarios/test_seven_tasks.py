@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from world import STEPS, Machine, Project, finished, wait_until
+from scenario import STEPS, Machine, Project, finished, wait_until
 
 PER_VENV = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store")
 

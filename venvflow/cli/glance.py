@@ -70,5 +70,8 @@ def open_glance(config: StoreConfig) -> Iterator[Glance | None]:
     if not os.path.lexists(os.path.join(config.path, "format")):
         yield None
         return
-    with Glance(config) as store:
+    store = Glance(config)
+    try:
         yield store
+    finally:
+        store.close()

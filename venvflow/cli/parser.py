@@ -1,4 +1,4 @@
-"""The words of the command line. Each command is a module here with ``add(commands)`` and ``run(args, out)``."""
+"""The words of the command line. A command is a module here with ``add(commands)`` and ``run(args, out)``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from venvflow.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - as below
+"""What ``add_subparsers`` gives; there is no public name for it."""
 
 COMMANDS = ("init", "status", "restore", "store", "list", "erase", "trim", "schema", "version")
 """Every command, in the order of the help; the name is also that of its module."""

@@ -74,7 +74,10 @@ def show_outcome(out: Output, venv: str, key: str, outcome: Outcome, warnings: I
 
 
 def _told(outcome: Outcome) -> str:
-    parts = [f"{outcome.did}: {outcome.reason}" if outcome.reason else outcome.did, *_figures(outcome.figures)]
+    parts = [
+        f"{outcome.did}: {outcome.reason}" if outcome.reason else outcome.did,
+        *_figures(outcome.figures),
+    ]
     took = outcome.figures.get("seconds")
     return ", ".join(parts) + (f" in {show_duration(float(took))}" if took is not None else "")
 

@@ -1,4 +1,4 @@
-"""How answers look: lines, tables that fit the terminal, JSON with sorted keys. The only place that prints."""
+"""How answers look: lines, tables that fit the terminal, JSON with sorted keys. Only this module prints."""
 
 from __future__ import annotations
 
@@ -166,7 +166,8 @@ def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: in
     """Return the numbers of the columns that fit, leaving out those with the highest rank."""
     shown = list(range(len(columns)))
     while len(shown) > 1:
-        least = sum(_least(columns[i], [row[i] for row in rows]) for i in shown) + len(_GAP) * (len(shown) - 1)
+        gaps = len(_GAP) * (len(shown) - 1)
+        least = gaps + sum(_least(columns[i], [row[i] for row in rows]) for i in shown)
         droppable = [i for i in shown if columns[i].rank]
         if least <= width or not droppable:
             break
@@ -182,9 +183,7 @@ def _least(column: Column, cells: Sequence[str]) -> int:
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """Return the width of each column: natural ones, the widest that may shrink giving way first."""
     cells = [[row[i] for row in rows] for i in range(len(columns))]
-    widths = [
-        max([len(column.title), *map(len, each)]) for column, each in zip(columns, cells, strict=True)
-    ]
+    widths = [max([len(column.title), *map(len, each)]) for column, each in zip(columns, cells, strict=True)]
     least = [_least(column, each) for column, each in zip(columns, cells, strict=True)]
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
     while excess > 0:

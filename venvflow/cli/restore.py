@@ -15,8 +15,9 @@ def add(commands: Commands) -> None:
         commands,
         "restore",
         run,
-        summary="bring a venv from the store, if it has one for the lock files",
-        more="Exits with 0 when the venv is in its place, with 1 on a miss: then nothing was changed.\n"
+        summary="bring a venv from the store, if it is there",
+        more="It is there when a venv was stored for the same lock files, Python and settings.\n"
+        "Exits with 0 when the venv is in its place, with 1 on a miss: then nothing was changed.\n"
         "A venv that is there and was changed by hand is never replaced without --force.",
         example="venvflow restore api || make build-api",
     )
@@ -28,8 +29,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Restore the venv; the answer is that of :func:`~venvflow.cli.project.show_outcome`."""
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
+    from venvflow.records import need_key  # noqa: PLC0415
     from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.job import need_key  # noqa: PLC0415
     from venvflow.steps.restore import restore  # noqa: PLC0415
 
     job = flow.job(args.venv, force=args.force)

@@ -11,7 +11,8 @@ from venvflow.cli.render import Output
 from venvflow.errors import EnvironmentFailure, Refused, shown
 
 if TYPE_CHECKING:
-    from venvflow.steps.job import Job, KeyRecord
+    from venvflow.job import Job
+    from venvflow.records import KeyRecord
 
 
 def add(commands: Commands) -> None:
@@ -20,7 +21,7 @@ def add(commands: Commands) -> None:
         commands,
         "store",
         run,
-        summary="keep a venv in the store, for its lock files as they are now",
+        summary="keep a venv in the store for its lock files",
         more="The venv may be made by any tool: its files are shared with the store, and the next\n"
         "restore with the same lock files, Python and settings brings it back.",
         example="venvflow restore api || (python -m venv .venv &&\n"
@@ -33,8 +34,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Squish and store the venv; the answer is that of :func:`~venvflow.cli.project.show_outcome`."""
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
+    from venvflow.records import need_key  # noqa: PLC0415
     from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.job import need_key  # noqa: PLC0415
     from venvflow.steps.squish import squish  # noqa: PLC0415
     from venvflow.steps.store import store  # noqa: PLC0415
 
@@ -46,9 +47,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     edits = _edits(job, record)
     squished = squish(job, any_venv=True)
     outcome = store(job)
-    show_outcome(
-        out, args.venv, record.key.digest, outcome, [*hashed.warnings, *edits, *squished.warnings]
-    )
+    show_outcome(out, args.venv, record.key.digest, outcome, [*hashed.warnings, *edits, *squished.warnings])
     return 0
 
 
@@ -90,7 +89,7 @@ def _minor(version: str) -> str:
 
 
 def _edits(job: Job, record: KeyRecord) -> list[str]:
-    """Return a warning when a venv that is shared already was changed by hand: its snapshot is without that."""
+    """Return a warning when a shared venv was changed by hand since: its snapshot is without that."""
     receipt = job.place.receipt()
     if receipt is None or receipt.state != "shared" or receipt.key != record.key.digest:
         return []

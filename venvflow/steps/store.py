@@ -10,10 +10,11 @@ from venvflow.errors import EnvironmentFailure
 from venvflow.job import Job
 from venvflow.manifest import Corrupt, first_difference, snapshot_id
 from venvflow.model import Manifest, Outcome, Snapshot
+from venvflow.objects import object_names
 from venvflow.places import Receipt, write_receipt
 from venvflow.records import KeyRecord, need_key, read_json
 from venvflow.steps import claims
-from venvflow.store import Store, object_names
+from venvflow.store import Store
 
 
 def store(job: Job) -> Outcome:

@@ -12,10 +12,12 @@ from venvflow.errors import EnvironmentFailure
 from venvflow.index import Usage
 from venvflow.manifest import Corrupt
 from venvflow.model import Config, Snapshot
-from venvflow.objects import Name
+from venvflow.objects import Name, object_names
 from venvflow.records import TRIM_NOTE, read_json, write_json
+from venvflow.registry import Registration
 from venvflow.retention import Candidate, Contents, Plan, plan
-from venvflow.store import Registration, Store, Swept, object_names
+from venvflow.store import Store
+from venvflow.sweeping import Swept, sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def trim(
         for path in forgotten:
             store.unregister(path)
         store.drop(dropped.id for dropped in decided.drop)
-        swept = store.sweep()
+        swept = sweep(store)
         _note(store, now)
         return Trimmed(decided, swept, forgotten, snapshots)
 
@@ -71,10 +73,19 @@ def _decide(
     pinned = {each.name for each in venvs if each.pin} | {
         spec.name for spec in config.venvs.values() if spec.pin
     }
+    names = {each.name for each in venvs} | config.venvs.keys()
     usage = _usage(store)
     numbers = _Numbers(store)
     candidates = [
-        _candidate(snapshot, usage, numbers, _current_for(config, venvs, snapshot), snapshot.venv in pinned)
+        Candidate(
+            snapshot.id,
+            snapshot.venv,
+            *usage.get(snapshot.id, Usage(0, snapshot.created)),
+            pinned=snapshot.venv in pinned,
+            current_for=_current_for(config, venvs, snapshot),
+            trees=tuple(numbers.tree(digest) for digest in snapshot.trees),
+            orphaned=snapshot.venv not in names,
+        )
         for snapshot in snapshots
     ]
     held = tuple(numbers.tree(digest) for each in venvs for digest in each.trees)
@@ -87,14 +98,6 @@ def _decide(
         store_size=store.size_on_disk(),
         free=store.free_bytes(),
     )
-
-
-def _candidate(
-    snapshot: Snapshot, usage: Mapping[str, Usage], numbers: _Numbers, current: tuple[str, ...], pinned: bool
-) -> Candidate:
-    used = usage.get(snapshot.id, Usage(0, snapshot.created))
-    trees = tuple(numbers.tree(digest) for digest in snapshot.trees)
-    return Candidate(snapshot.id, snapshot.venv, used.seq, used.at, pinned, current, trees)
 
 
 def _usage(store: Store) -> Mapping[str, Usage]:

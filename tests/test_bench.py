@@ -1,0 +1,259 @@
+"""The benchmark's own logic: ratios and verdicts, who runs when, the checks, and the synthetic venvs."""
+
+from __future__ import annotations
+
+import json
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import checks, peak, synthetic
+from bench.fleet import PACKAGES, SMALL, entry, lock_text
+from bench.rounds import in_turn
+from bench.synthetic import Shape
+from bench.table import Line, document, render, spread, verdict
+from bench.world import CommandFailed, Unavailable, World, child_environment
+
+TINY = Shape(directories=2, modules=3, module_size=200, data_files=2, data_size=1000, library_size=3000)
+
+
+def a_line(**changes: object) -> Line:
+    values: dict[str, object] = {
+        "row": 1, "job": "restore", "against": "cp", "target": 1.5,
+        "ours": (2.0, 3.0, 8.0), "theirs": (1.0, 2.0, 2.0),
+    }  # fmt: skip
+    return Line(**(values | changes))  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------- the table
+
+
+def test_ratios_are_made_pair_by_pair() -> None:
+    """The ratio of the medians (1.5) is not the median of the ratios (2)."""
+    assert a_line().ratios() == (2.0, 1.5, 4.0)
+    assert spread(a_line().ratios()) == (1.5, 2.0, 4.0)
+
+
+def test_a_limit_stands_against_every_run() -> None:
+    """One value on the other side is compared with each of ours."""
+    assert a_line(ours=(50.0, 100.0), theirs=(200.0,)).ratios() == (0.25, 0.5)
+
+
+def test_runs_without_their_pair_are_an_error() -> None:
+    """A run too few on one side is never dropped in silence."""
+    with pytest.raises(ValueError, match="zip"):
+        a_line(theirs=(1.0, 2.0)).ratios()
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [(2.0, "met"), (1.6, "missed by 25 %"), (0.5, "missed by 300 %")]
+)
+def test_the_verdict_says_by_how_much_the_median_misses(target: float, said: str) -> None:
+    """The median ratio of the example is exactly 2."""
+    assert verdict(a_line(target=target)) == said
+
+
+def test_what_was_not_measured_is_in_the_table_with_its_reason() -> None:
+    """A peer that is missing leaves its line and its name."""
+    line = a_line(ours=(), theirs=(), skipped="cp is not installed")
+    assert line.met is None
+    assert "cp  " in render([line])
+    assert "skipped: cp is not installed" in render([line])
+
+
+def test_the_table_is_aligned_and_tells_each_note_once() -> None:
+    """All lines of the table begin their columns at the same place."""
+    lines = [a_line(note="all warm"), a_line(job="a much longer job", note="all warm")]
+    head, rule, first, second, *notes = render(lines).splitlines()
+    place = head.index("against")
+    assert rule[place - 1 : place + 1] == " -"
+    assert first[place:].startswith("cp") and second[place:].startswith("cp")
+    assert notes == ["", "row 1: all warm"]
+    assert "1.5 / 2 / 4" in first
+
+
+def test_the_json_holds_every_single_value() -> None:
+    """Whoever doubts a median can look at what it was made of."""
+    record = json.loads(json.dumps(document([a_line()])))[0]
+    assert record["ours"] == [2.0, 3.0, 8.0]
+    assert record["ratio"] == {"least": 1.5, "median": 2.0, "most": 4.0}
+    assert record["met"] is False
+
+
+# --------------------------------------------------------------------------- runs
+
+
+def test_contenders_run_in_turn_and_backwards_every_second_round() -> None:
+    """Within each round everybody runs once, and nobody always follows the same neighbour."""
+    order: list[str] = []
+
+    def runner(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    answers = in_turn({name: lambda name=name: runner(name) for name in "abc"}, 3)
+    assert "".join(order) == "abccbaabc"
+    assert answers == {"a": (1.0, 6.0, 7.0), "b": (2.0, 5.0, 8.0), "c": (3.0, 4.0, 9.0)}
+
+
+def test_children_get_nothing_that_bends_the_measurement() -> None:
+    """The user's store and uv cache stay out, and so does what would keep Python from compiling."""
+    given = {
+        "HOME": "/home/me", "PATH": "/bin", "UV_DEFAULT_INDEX": "https://index.example",
+        "VENVFLOW_STORE": "/home/me/store", "UV_CACHE_DIR": "/home/me/cache",
+        "PYTHONDONTWRITEBYTECODE": "1", "VIRTUAL_ENV": "/home/me/venv",
+    }  # fmt: skip
+    environ = child_environment(given, "/work/cache")
+    assert set(environ) == {"HOME", "PATH", "UV_DEFAULT_INDEX", "UV_CACHE_DIR", "UV_NO_PROGRESS"}
+    assert environ["UV_CACHE_DIR"] == "/work/cache"
+    assert environ["PATH"].split(os.pathsep) == [os.path.dirname(sys.executable), "/bin"]
+
+
+def test_a_failing_command_tells_its_last_words(tmp_path: Path) -> None:
+    """A command that fails is never timed as if it had done its work."""
+    world = World(str(tmp_path), quick=True, profile=False)
+    with world.opened(), pytest.raises(CommandFailed, match="no such luck"):
+        world.timed([sys.executable, "-c", "raise SystemExit('no such luck')"], cwd=str(tmp_path))
+
+
+def test_a_run_leaves_nothing_but_what_was_there(tmp_path: Path) -> None:
+    """What was moved aside during a run is gone when the run is over; the rest of the work directory stays."""
+    world = World(str(tmp_path), quick=True, profile=False)
+    (tmp_path / "uv-cache").mkdir()
+    with world.opened():
+        for _ in range(2):
+            Path(world.path("made")).mkdir()
+            world.put_aside(world.path("made"))
+        world.put_aside(world.path("never made"))
+        assert sorted(os.listdir(world.path("aside"))) == ["1", "2"]
+    assert os.listdir(tmp_path) == ["uv-cache"]
+
+
+def test_a_missing_tool_is_named(tmp_path: Path) -> None:
+    """The reason for skipping a line holds the name of what is missing."""
+    with pytest.raises(Unavailable, match="no-such-peer is not installed"):
+        World(str(tmp_path), quick=True, profile=False).tool("no-such-peer")
+
+
+def test_the_peak_of_a_process_is_its_own(tmp_path: Path) -> None:
+    """A child that uses 80 MB more than its parent does not count as the parent's memory."""
+    (tmp_path / "parent.py").write_text(
+        "import subprocess, sys\n"
+        "subprocess.run([sys.executable, '-c', 'x = b\"x\" * 80_000_000'], check=True)\n"
+        "x = b'x' * int(sys.argv[1])\n"
+    )
+    peaks = []
+    for used in ("0", "40_000_000"):
+        command = [sys.executable, peak.__file__, "peak", "parent", used]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        peaks.append(int((tmp_path / "peak").read_text()))
+    assert peaks[0] < 60_000_000
+    assert 35_000_000 < peaks[1] - peaks[0] < 45_000_000
+
+
+# --------------------------------------------------------------------------- synthetic venvs
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic venv of three tiny packages."""
+    return _build(tmp_path_factory.mktemp("made"), lock_text(3, 7))
+
+
+def _build(directory: Path, lock: str) -> Path:
+    (directory / "lock.txt").write_text(lock)
+    synthetic.build(str(directory / "venv"), str(directory / "lock.txt"), TINY)
+    return directory / "venv"
+
+
+def _packages(venv: Path) -> dict[str, bytes]:
+    root = next((venv / "lib").glob("python*/site-packages"))
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_synthetic_package_has_the_shape_that_was_asked_for(made: Path) -> None:
+    """The numbers of a shape are numbers of files, and its sizes are sizes."""
+    package = {path: data for path, data in _packages(made).items() if path.startswith("package_001/")}
+    assert sum(path.endswith(".py") for path in package) == 3
+    assert {os.path.dirname(path) for path in package} == {"package_001", "package_001/part_1"}
+    assert len(package["package_001/data_0.bin"]) == pytest.approx(1000, abs=64)
+    assert len(package["package_001/library.bin"]) == pytest.approx(3000, abs=64)
+    for path, data in package.items():
+        if path.endswith(".py"):
+            compile(data, path, "exec")
+
+
+def test_equal_lines_of_a_lock_give_equal_bytes(made: Path, tmp_path: Path) -> None:
+    """Two venvs whose locks differ in one package differ in that package alone."""
+    other = _packages(_build(tmp_path, lock_text(3, 8)))
+    changed = {path.partition("/")[0] for path, data in _packages(made).items() if other.get(path) != data}
+    assert changed == {"package_000", "package_000-7.dist-info"}
+
+
+def test_a_fleets_venvs_differ_in_their_locks_and_share_their_builder() -> None:
+    """Each venv has a key of its own, and the builder is the same words for all."""
+    assert lock_text(2, 0) != lock_text(2, 1)
+    assert lock_text(2, 1).splitlines() == ["package_000==1", "package_001==0"]
+    first, second = entry("a", SMALL), entry("b", SMALL)
+    assert first["build"] == second["build"]
+    assert first["path"] != second["path"]
+    assert PACKAGES * SMALL.directories > 250
+
+
+# --------------------------------------------------------------------------- checks
+
+
+@pytest.fixture
+def pair(made: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A finished, compiled venv and a copy of it."""
+    finished = tmp_path / "finished"
+    shutil.copytree(made, finished, symlinks=True)
+    for source in finished.rglob("package_*/**/*.py"):
+        py_compile.compile(str(source), doraise=True)
+    shutil.copytree(finished, tmp_path / "copy", symlinks=True)
+    return tmp_path / "copy", finished
+
+
+def _first(venv: Path, pattern: str) -> Path:
+    return min(venv.glob(f"lib/python*/site-packages/{pattern}"))
+
+
+def test_a_faithful_copy_passes_the_check(pair: tuple[Path, Path]) -> None:
+    """What is the same in all that counts is let through."""
+    checks.compare(str(pair[0]), str(pair[1]), who="me")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "change", "said"),
+    [
+        ("package_001/data_0.bin", None, "too many or too few"),
+        ("package_001/data_0.bin", b"other", "data_0.bin differ"),
+        ("package_001/__pycache__/*.pyc", None, "pyc are missing"),
+        ("package_001/__pycache__/*.pyc", b"old", "not valid for its source"),
+    ],
+)
+def test_a_venv_that_lacks_something_is_not_timed(
+    pair: tuple[Path, Path], pattern: str, change: bytes | None, said: str
+) -> None:
+    """A file gone, a byte changed, bytecode gone or stale: each is found and named."""
+    copy, finished = pair
+    victim = _first(copy, pattern)
+    if change is None:
+        victim.unlink()
+    else:
+        victim.write_bytes(change)
+    with pytest.raises(checks.WrongResult, match=f"me: .*{said}"):
+        checks.compare(str(copy), str(finished), who="me")
+
+
+def test_bytecode_of_another_moment_is_stale(pair: tuple[Path, Path]) -> None:
+    """A source that was touched makes its bytecode worthless, as Python sees it."""
+    source = _first(pair[0], "package_002/__init__.py")
+    os.utime(source, (1, 1))
+    stale = list(checks.stale_bytecode(str(pair[0]), set(checks.files(str(pair[0])))))
+    assert [os.path.basename(path).partition(".")[0] for path in stale] == ["__init__"]

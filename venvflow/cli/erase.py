@@ -1,0 +1,138 @@
+"""``venvflow erase``: drops snapshots; venvs stay whole."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.project import need_known, open_flow
+from venvflow.cli.render import Column, Output, counted, moment, table
+from venvflow.errors import Refused, shown
+from venvflow.units import show_size
+
+if TYPE_CHECKING:
+    from venvflow.flow import Flow
+    from venvflow.model import Snapshot
+    from venvflow.registry import Registration
+    from venvflow.sweeping import Swept
+
+_COLUMNS = (
+    Column("id"),
+    Column("venv", least=8),
+    Column("size", right=True),
+    Column("key of", wrap=True, least=20),
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "erase",
+        run,
+        summary="drop the snapshots of one venv, or all",
+        more="Without --yes it shows what it would drop, drops nothing, and exits with 6. It never asks.\n"
+        "Snapshots are chosen by the name of their venv, whichever project on this store made them.\n"
+        "Venvs stay whole.",
+        example="venvflow erase api --yes",
+    )
+    parser.add_argument("venv", metavar="VENV", nargs="?", help="only snapshots of venvs of this name")
+    parser.add_argument("--yes", action="store_true", help="do it")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Drop snapshots; 0, also when there are none; Refused without ``--yes`` when there are some.
+
+    JSON: ``store`` (its path), ``erased`` (whether it was done), ``snapshots`` (``id``, ``venv``, ``size``,
+    ``created``, ``key_of``: paths of venvs that have its key now) and ``freed`` (bytes that the file system
+    got back; null when nothing was done).
+    """
+    flow = open_flow(args, out, require_locks=False)
+    chosen, users = _choose(flow, args.venv)
+    swept = _erase(flow, chosen) if chosen and args.yes else None
+    if out.as_json:
+        out.document(_as_document(flow, chosen, users, swept, yes=args.yes))
+    elif not chosen:
+        out.say("there is nothing to erase")
+    elif swept is None:
+        out.answer(_as_table(out, chosen, users))
+    else:
+        out.answer(f"erased {counted(len(chosen), 'snapshot')}, freed {show_size(swept.bytes)}")
+    if chosen and swept is None:
+        raise Refused(
+            f"{counted(len(chosen), 'snapshot')} would be erased",
+            where=shown(flow.config.store.path),
+            state="Nothing was erased.",
+            hint="To do it, say --yes.",
+        )
+    return 0
+
+
+Users = dict[str, list[str]]
+"""The paths of the venvs that have a key now, by its digest."""
+
+
+def _choose(flow: Flow, venv: str | None) -> tuple[list[Snapshot], Users]:
+    """Return the snapshots to drop, and who has their keys."""
+    from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
+
+    with open_glance(flow.config.store) as store:
+        snapshots = store.snapshots() if store is not None else []
+        registrations = store.registrations() if store is not None else []
+    if venv is not None:
+        need_known(venv, [*flow.config.venvs, *(snapshot.venv for snapshot in snapshots)])
+        snapshots = [snapshot for snapshot in snapshots if snapshot.venv == venv]
+    return snapshots, _users(registrations)
+
+
+def _users(registrations: list[Registration]) -> Users:
+    users: Users = {}
+    for each in registrations:
+        users.setdefault(each.key, []).append(each.path)
+    return users
+
+
+def _erase(flow: Flow, chosen: list[Snapshot]) -> Swept:
+    """Drop the chosen snapshots, whatever became of the others meanwhile, and sweep."""
+    from venvflow import locks  # noqa: PLC0415 - not for wrong words
+    from venvflow.store import Store  # noqa: PLC0415
+    from venvflow.sweeping import sweep  # noqa: PLC0415
+
+    timeout = locks.lock_timeout(flow.environ)
+    with Store(flow.config.store, timeout=timeout, on_wait=flow.say) as store, store.alone():
+        store.drop(snapshot.id for snapshot in chosen)
+        return sweep(store)
+
+
+def _as_table(out: Output, chosen: list[Snapshot], users: Users) -> str:
+    rows = [
+        (
+            snapshot.id[:12],
+            shown(snapshot.venv),
+            show_size(snapshot.size),
+            ", ".join(map(shown, users.get(snapshot.key.digest, ["-"]))),
+        )
+        for snapshot in chosen
+    ]
+    return table(out, _COLUMNS, rows)
+
+
+def _as_document(
+    flow: Flow, chosen: list[Snapshot], users: Users, swept: Swept | None, *, yes: bool
+) -> dict[str, object]:
+    return {
+        "store": flow.config.store.path,
+        "erased": yes,
+        "freed": swept.bytes if swept is not None else (0 if yes else None),
+        "snapshots": [
+            {
+                "id": snapshot.id,
+                "venv": snapshot.venv,
+                "size": snapshot.size,
+                "created": moment(snapshot.created),
+                "key_of": users.get(snapshot.key.digest, []),
+            }
+            for snapshot in chosen
+        ],
+    }

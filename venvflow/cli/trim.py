@@ -1,0 +1,102 @@
+"""``venvflow trim``: the policy of the config, applied or shown."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.project import open_flow
+from venvflow.cli.render import Colour, Column, Output, counted, table
+from venvflow.errors import shown
+from venvflow.units import show_size
+
+if TYPE_CHECKING:
+    from venvflow.steps.trim import Trimmed
+
+_COLUMNS = (
+    Column("", least=4),
+    Column("id"),
+    Column("venv", least=8),
+    Column("frees", right=True),
+    Column("why", least=20, wrap=True),
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "trim",
+        run,
+        summary="drop snapshots by the policy of the config",
+        more="What nothing needs any more is deleted.\n"
+        "Says of every snapshot why it is kept or dropped. It waits until nobody uses the store.",
+        example="venvflow trim --dry-run",
+    )
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only show what would be done")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Apply the policy, or show what it would do; 0.
+
+    JSON: ``store`` (its path), ``dry_run``, ``keep`` (``id``, ``venv``, ``reasons``), ``drop`` (``id``,
+    ``venv``, ``reason``, ``freed``), ``freed`` (bytes in all that the file system got back, or would),
+    ``objects`` (files deleted, null for a dry run), ``forgotten`` (paths of venvs that are gone) and
+    ``problems`` (limits that cannot be met).
+    """
+    flow = open_flow(args, out, require_locks=False)
+    path = flow.config.store.path
+    trimmed = None
+    if os.path.lexists(os.path.join(path, "format")):
+        from venvflow.steps.trim import trim  # noqa: PLC0415 - not for wrong words
+
+        trimmed = trim(flow.config, flow.environ, now=flow.now(), say=flow.say, dry_run=args.dry_run)
+    if out.as_json:
+        out.document({"store": path, "dry_run": args.dry_run, **_as_document(trimmed)})
+    elif trimmed is None:
+        out.say(f"there is no store at {shown(path)} yet")
+    else:
+        _show(out, trimmed)
+    for problem in trimmed.plan.problems if trimmed is not None else ():
+        out.warn(problem)
+    return 0
+
+
+def _show(out: Output, trimmed: Trimmed) -> None:
+    plan, snapshots = trimmed.plan, trimmed.snapshots
+    rows = [("keep", each.id, "-", "; ".join(each.reasons)) for each in plan.keep]
+    rows += [("drop", each.id, show_size(each.freed_bytes), each.reason) for each in plan.drop]
+    colours: list[tuple[int, Colour]] = [(0, "yellow" if row[0] == "drop" else "") for row in rows]
+    cells = [(did, name[:12], shown(snapshots[name].venv), frees, why) for did, name, frees, why in rows]
+    if cells:
+        out.answer(table(out, _COLUMNS, cells, colours))
+    out.answer(_summary(trimmed))
+    for path in trimmed.forgotten:
+        out.say(f"{'would forget' if trimmed.swept is None else 'forgot'} {shown(path)}: its project is gone")
+
+
+def _summary(trimmed: Trimmed) -> str:
+    plan, swept = trimmed.plan, trimmed.swept
+    number = f"{len(plan.drop)} of {counted(len(trimmed.snapshots), 'snapshot')}"
+    if swept is None:
+        return f"would drop {number} and free {show_size(plan.freed_bytes)}"
+    return f"dropped {number}, freed {show_size(swept.bytes)}"
+
+
+def _as_document(trimmed: Trimmed | None) -> dict[str, Any]:
+    if trimmed is None:
+        return {"keep": [], "drop": [], "freed": 0, "objects": None, "forgotten": [], "problems": []}
+    plan, swept, names = trimmed.plan, trimmed.swept, trimmed.snapshots
+    return {
+        "keep": [{"id": k.id, "venv": names[k.id].venv, "reasons": list(k.reasons)} for k in plan.keep],
+        "drop": [
+            {"id": d.id, "venv": names[d.id].venv, "reason": d.reason, "freed": d.freed_bytes}
+            for d in plan.drop
+        ],
+        "freed": plan.freed_bytes if swept is None else swept.bytes,
+        "objects": swept.objects if swept is not None else None,
+        "forgotten": list(trimmed.forgotten),
+        "problems": list(plan.problems),
+    }

@@ -1,0 +1,135 @@
+"""The config file: found, read with care, checked in full, and turned into records.
+
+One module per stage, each importing only those before it: ``nodes`` (values as they are written),
+``paths``, ``report`` (what is wrong), ``source`` (a file becomes text), ``documents`` (YAML becomes nodes),
+``checks`` (nodes become values), ``vocabulary`` (all keys, each with its check), ``records`` (values become
+the model's records), ``dangers`` (where no venv may be).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from venvflow.config.dangers import refuse_dangers
+from venvflow.config.documents import parse, quoted
+from venvflow.config.paths import Places, ancestors, home_of
+from venvflow.config.records import assemble
+from venvflow.config.report import WRONG, Report
+from venvflow.config.source import decode, read, unreadable
+from venvflow.config.vocabulary import TOP, is_version
+from venvflow.errors import ConfigError, EnvironmentFailure, UsageError, shown
+from venvflow.model import Config, VenvSpec
+
+__all__ = ["CONFIG_NAMES", "find_config", "is_version", "load", "quoted", "schema"]
+
+CONFIG_NAMES = ("venvflow.yaml", "config/venvflow.yaml")
+"""Where a project's config is looked for, in this order, in a directory and its parents."""
+
+# --------------------------------------------------------------------------- finding
+
+
+def find_config(start: str, explicit: str | None = None) -> tuple[str, str]:
+    """Return the config file and the project root for work in the directory *start*, both absolute.
+
+    Looks for :data:`CONFIG_NAMES` in *start* and each of its parents; the root is the directory in which
+    they were found. With *explicit* (relative to *start*), the root is that file's directory, or its parent
+    if that directory is called ``config``. Raises ``UsageError`` if there is no config, and
+    ``EnvironmentFailure`` if a directory cannot be looked into.
+    """
+    start = _absolute(start)
+    if explicit is not None:
+        return _named_config(os.path.normpath(os.path.join(start, explicit)))
+    for directory in (start, *ancestors(start)):
+        for relative in CONFIG_NAMES:
+            file = os.path.join(directory, relative)
+            if _is_there(file):
+                return file, directory
+    raise UsageError(
+        "there is no venvflow.yaml here or in any parent directory",
+        where=shown(start),
+        hint=_misspelled(start) or 'Run "venvflow init" to write one, or name one with --config',
+    )
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"the working directory cannot be found: {error.strerror}",
+            where=shown(path),
+            hint="Change to a directory that exists",
+        ) from error
+
+
+def _named_config(file: str) -> tuple[str, str]:
+    if not _is_there(file):
+        raise UsageError(
+            "the config file is not there", where=shown(file), hint='Run "venvflow init" to write a config'
+        )
+    directory = os.path.dirname(file)
+    return file, os.path.dirname(directory) if os.path.basename(directory) == "config" else directory
+
+
+def _is_there(file: str) -> bool:
+    """Return whether *file* exists in any form: what is wrong with it is found when it is read."""
+    try:
+        os.lstat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(file, error) from error
+    return True
+
+
+def _misspelled(start: str) -> str:
+    if os.path.lexists(os.path.join(start, "venvflow.yml")):
+        return "There is a venvflow.yml: rename it to venvflow.yaml"
+    return ""
+
+
+# --------------------------------------------------------------------------- loading
+
+
+def load(file: str, root: str, environ: Mapping[str, str], *, require_locks: bool = True) -> Config:
+    """Return the config in *file* for the project at *root*; nothing is written.
+
+    ``VENVFLOW_STORE`` in *environ* overrides ``store.path``. Without *require_locks*, lock files and key
+    files that are missing are no problem: for commands that only ask questions.
+
+    Raises ``ConfigError`` with all problems of the file; then ``Refused`` if some venv's path could make
+    venvflow delete what is not its own; ``EnvironmentFailure`` if the file cannot be read.
+    """
+    root = os.path.normpath(root)
+    places = Places(root, home_of(environ), environ, require_locks)
+    report = Report(file, places)
+    data, mode = read(file)
+    document = parse(decode(data, report), report)
+    values = TOP(document, "", report)
+    config = assemble(values, document, report) if values is not WRONG else None
+    if report.problems or config is None:
+        raise ConfigError(report.lines())
+    refuse_dangers(config, places.home)
+    return replace(config, warnings=tuple(_warnings(config.venvs, mode)))
+
+
+def _warnings(venvs: Mapping[str, VenvSpec], mode: int) -> Iterator[str]:
+    if not venvs:
+        yield "the config names no venvs: there is nothing to do"
+    if mode & stat.S_IWOTH:
+        yield "every user of this machine can change the config, and so run commands as you: chmod o-w it"
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of the config file."""
+    import json  # noqa: PLC0415 - only the schema needs it
+
+    with open(
+        os.path.join(os.path.dirname(__file__), os.pardir, "venvflow.schema.json"), encoding="utf-8"
+    ) as file:
+        found: dict[str, Any] = json.load(file)
+    return found
