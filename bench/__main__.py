@@ -68,7 +68,7 @@ def _introduce(world: World) -> None:
 
 def warm(world: World, rows: Sequence[int]) -> bool:
     """Fill uv's cache with what the *rows* need; return whether that worked. Nothing is downloaded later."""
-    inputs = ("web", "web-next") if world.quick else ("data", "data-next")
+    inputs = ("small", "small-next") if world.quick else ("data", "data-next")
     for name in inputs[: 2 if 4 in rows else 1] if {1, 4} & set(rows) else ():
         try:
             _fill_cache(world, world.lock_file(name))

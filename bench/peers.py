@@ -49,7 +49,7 @@ def virtualenv_cache(world: World, project: Project, finished: str, place: str) 
     try:
         world.run([program, "store", "-c", "virtualenv-cache.toml"], project.root)
     except CommandFailed as error:
-        raise Unavailable(f"virtualenv-cache cannot store the venv: {error}") from error
+        raise Unavailable(f"virtualenv-cache cannot store the venv: {_last_line(error)}") from error
     finally:
         os.rename(place, finished)
     return [[program, "restore", "-c", "virtualenv-cache.toml"]]
@@ -64,7 +64,11 @@ def _installed(world: World, program: str, requirement: str) -> str:
             world.run([world.uv, "venv", "--quiet", "--clear", "--python", PYTHON, home])
             target = os.path.join(home, "bin", "python")
             command = ["pip", "install", "--quiet", "--compile-bytecode", "--python", target, requirement]
-            world.run([world.uv, *command])
+            world.run([world.uv, *command], settings={"UV_OFFLINE": "false"})
         except CommandFailed as error:
-            raise Unavailable(f"{requirement} cannot be installed: {str(error).splitlines()[-1]}") from error
+            raise Unavailable(f"{requirement} cannot be installed: {_last_line(error)}") from error
     return path
+
+
+def _last_line(error: CommandFailed) -> str:
+    return str(error).strip().splitlines()[-1]

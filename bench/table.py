@@ -54,9 +54,9 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def verdict(line: Line) -> str:
-    """Return ``met``, or by how much the median ratio misses its target, or why it was not measured."""
+    """Return ``met``, or by how much the median ratio misses its target, or that it was not measured."""
     if line.skipped:
-        return f"skipped: {line.skipped}"
+        return "skipped"
     median = spread(line.ratios()).median
     return "met" if line.met else f"missed by {100 * (median / line.target - 1):.0f} %"
 
@@ -67,13 +67,17 @@ def render(lines: Sequence[Line]) -> str:
     widths = [max(len(row[column]) for row in cells) for column in range(len(_HEAD))]
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
     rows.insert(1, "  ".join("-" * width for width in widths))
-    notes = dict.fromkeys(f"row {line.row}: {line.note}" for line in lines if line.note)
+    notes = dict.fromkeys(f"row {line.row}: {_note(line)}" for line in lines if _note(line))
     return "\n".join(row.rstrip() for row in [*rows, "", *notes])
 
 
 def document(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """Return the lines for JSON, with every single value that was measured."""
     return [_record(line) for line in lines]
+
+
+def _note(line: Line) -> str:
+    return f"{line.against} is skipped: {line.skipped}" if line.skipped else line.note
 
 
 def _cells(line: Line) -> tuple[str, ...]:

@@ -476,6 +476,9 @@ def test_the_checksum_beside_an_archive_is_compared(
     (tmp_path / f"a.{name}").write_bytes(data)
     with pytest.raises(Refused):
         extract(written.path, str(tmp_path / "target"))
+    (tmp_path / f"a.{name}.sha256").write_text("nothing of use")
+    with pytest.raises(Refused):
+        extract(written.path, str(tmp_path / "target"))
     assert not (tmp_path / "target").exists()
 
 

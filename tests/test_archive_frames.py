@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pytest
 from archives import DESCRIPTION, SITE, Objects, contents, make_venv, pack, read_venv
 
-from venvflow.archive import FrameDirectory, Options, Written, write_archive
+from venvflow.archive import DamagedObject, FrameDirectory, Options, Written, write_archive
 from venvflow.archive.frames import frame_name
 from venvflow.model import Manifest
 
@@ -107,6 +107,19 @@ def test_a_frame_is_whole_or_not_there(tmp_path: Path, frames: FrameDirectory) -
         frames.put(name, failing)
     assert frames.get(name) is None
     assert _all_frames(frames) == []
+
+
+def test_a_damaged_object_leaves_no_frame(tmp_path: Path, objects: Objects, frames: FrameDirectory) -> None:
+    """A frame of wrong bytes is never kept, and the ones that are kept are right."""
+    manifest = read_venv(make_venv(tmp_path / "venv"), objects)
+    victim = next(e for t in manifest.trees for e in t.entries if e.path == f"{SITE}/pkg2/data.bin")
+    (objects.root / victim.digest).unlink()
+    (objects.root / victim.digest).write_bytes(b"x" * victim.size)
+    with pytest.raises(DamagedObject):
+        _pack(manifest, objects, tmp_path / "a.tar.zst", frames)
+    tree = next(tree for tree in manifest.trees if tree.name == "pkg2")
+    assert frames.get(frame_name(tree, Options())) is None
+    assert not [path for path in _all_frames(frames) if path.name.startswith(".")]
 
 
 def test_a_frame_that_is_put_can_be_got(frames: FrameDirectory) -> None:

@@ -230,7 +230,7 @@ def test_a_wrong_interpreter_is_refused_in_words(packed: Callable[..., Path], tm
 
 
 def test_the_first_fitting_interpreter_is_found(packed: Callable[..., Path], tmp_path: Path) -> None:
-    """Candidates that do not run or do not fit are passed over; if none fits, each is told with its reason."""
+    """Candidates that do not fit are passed over; if none fits, each is told with its reason."""
     root = packed(tmp_path / "venv", abi="")
     bin_directory = tmp_path / "bin"
     bin_directory.mkdir()
@@ -303,6 +303,8 @@ _HOSTILE: dict[str, dict[str, Any]] = {
     "link up": {"links": [["bin/out", "../../x", []]]},
     "link back": {"links": [["bin/out", "a/../../../x", []]]},
     "link up from the venv": {"links": [["out", "/../../etc", [[0, "venv", "raw", ""]]]]},
+    "slot in the middle": {"links": [["out", "/etc", [[4, "venv", "raw", ""]]]]},
+    "record of a device": {"templates": [["a", 0, 0, 0, [[0, "file", "record", "../../../../dev/zero"]]]]},
     "link to nothing": {"links": [["out", "", []]]},
     "no rows": {"templates": [[]]},
     "no list": {"templates": 7},

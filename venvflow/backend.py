@@ -63,6 +63,13 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def wait_for_children() -> None:
+    """Wait for the children of all threads, which a signal has told to end, before the process ends."""
+    processes = sys.modules.get("venvflow.processes")
+    if processes is not None:
+        processes.wait_for_all()
+
+
 class StateBackend:
     """doit's state of all tasks: read once, when it is first asked for, and written task by task.
 

@@ -88,7 +88,7 @@ class Index:
         while os.path.lexists(f"{self.path}.damaged-{number}"):
             number += 1
         for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # gone, or out of reach: who asked for it gets an error then
                 os.rename(self.path + suffix, f"{self.path}{suffix}.damaged-{number}")
 
     @contextmanager

@@ -14,7 +14,8 @@ from venvflow.index import Compiled
 from venvflow.manifest import group
 from venvflow.model import Entry, Interpreter, LinkMode, Manifest
 from venvflow.objects import Batch, Name, object_name
-from venvflow.scan import Found, in_threads, read
+from venvflow.relink import is_temporary
+from venvflow.scan import Found, in_threads, look, read
 from venvflow.sharing import intake_of, stays_private
 from venvflow.store import Store
 from venvflow.survey import Survey
@@ -64,17 +65,23 @@ class Intake:
         self._min_size = min_size
         self._built_here = built_here
         self._adopted = store.adopted()
+        self._touched: dict[Name, int] = {}
 
     def take(self, survey: Survey, *, canonical: bool) -> Taken:
         """Take *survey* into the store and return what came of it.
 
+        *survey* loses what a killed run left in the venv, and the old bytecode of what is compiled anew.
         *canonical*: every source gets its canonical bytecode. Raises ``OSError`` when the store cannot be
         written, :class:`venvflow.scan.Changing` when a file is not the one that was surveyed any more.
         """
         with self._objects.batch() as batch:
+            _drop_litter(survey)
             self._take_files(batch, survey)
             compiled, fresh = self._compile(batch, survey) if canonical else ({}, 0)
-            entries = {**survey.entries, **self._bytecode_entries(compiled)}
+            bytecode = self._bytecode_entries(compiled)
+            for path in bytecode:
+                survey.found.pop(path, None)
+            entries = {**survey.entries, **bytecode}
             manifest = Manifest(group(entries, survey.distributions), survey.bound)
             self._store.stage_trees(batch, manifest.trees)
             batch.publish()
@@ -93,10 +100,11 @@ class Intake:
     def _record(self, batch: Batch, entries: Iterable[Entry], manifest: Manifest, compiled: Compiled) -> None:
         """Tell the index; of objects too that the store has and the index lost."""
         sizes = {object_name(entry): entry.size for entry in entries if entry.digest} | batch.added
-        kept = {name: size for name, size in sizes.items() if name in batch or name not in self._adopted}
+        known = self._adopted.keys() - self._touched.keys()
+        kept = {name: size for name, size in sizes.items() if name in batch or name not in known}
         index = self._store.index
         with index.writing():
-            index.add_objects(kept, batch.adopted)
+            index.add_objects(kept, {**self._touched, **batch.adopted})
             index.add_bytecode(self._bytecode_key, compiled)
             index.add_trees(manifest.trees)
 
@@ -130,6 +138,9 @@ class Intake:
         if not os.path.lexists(self._objects.path(name)):
             return False
         if self._objects.verified(name):
+            # Adopted by another run meanwhile, or touched: the index must know, or each venv that is
+            # linked to it would look edited.
+            self._touched[name] = look(self._objects.path(name)).stamp.mtime_ns
             return True
         self._objects.quarantine(name)
         return False
@@ -177,3 +188,9 @@ class Intake:
                 path = pyc_path(source, self._interpreter.cache_tag)
                 entries[path] = Entry(path, "file", made[0].digest, executable=False, size=made[1])
         return entries
+
+
+def _drop_litter(survey: Survey) -> None:
+    """Leave out what a killed run left in the venv; relinking deletes it."""
+    for path in [path for path in survey.entries if is_temporary(path)]:
+        del survey.entries[path]

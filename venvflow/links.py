@@ -111,6 +111,9 @@ def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool) -> N
     try:
         write_all(fd, data)
         os.utime(fd, ns=_TIMES)
+    except OSError:
+        os.unlink(name, dir_fd=dir_fd)
+        raise
     finally:
         os.close(fd)
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from venvflow.links import Linker, write_private
-from venvflow.manifest import entries_of
+from venvflow.manifest import Corrupt, entries_of
 from venvflow.model import Entry, LinkMode, Manifest
-from venvflow.objects import Name, Objects
+from venvflow.objects import Name, Objects, object_name
 from venvflow.relocate import Digests, Places, digest_of, fill, fill_link, is_record
 from venvflow.scan import directories_of, directory
 from venvflow.sharing import stays_private
@@ -63,13 +63,19 @@ class Materialiser:
         """Make *manifest* at *destination*, a directory that does not exist yet.
 
         Raises :class:`Damaged` for an object that cannot be used, ``OSError`` for the file system's own
-        reasons, and :class:`venvflow.manifest.Corrupt` if two trees claim one path.
+        reasons, and :class:`venvflow.manifest.Corrupt` if two trees claim one path, or one wants a file or
+        link where another needs a directory.
         """
         entries = entries_of(manifest)
-        result = Materialised(directories=directories_of(entries))
+        directories = directories_of(entries)
+        clash = next((name for name in directories if name in entries), None)
+        if clash is not None:
+            raise Corrupt(f"{clash!r} is a directory and something else")
+        empty = [entry.path for entry in entries.values() if entry.kind == "dir"]
+        result = Materialised(directories=[*directories, *empty])
         os.mkdir(destination, 0o755)
-        for name in result.directories:
-            os.mkdir(f"{destination}/{name}")
+        for name in directories:
+            os.mkdir(f"{destination}/{name}", 0o755)
         digests: dict[str, tuple[bytes, int]] = {}
         # One descriptor and long relative names: nobody but us writes here, and directories come first, so
         # no link of the manifest can stand where a file's path leads through.
@@ -93,13 +99,13 @@ class Materialiser:
         elif entry.kind == "link":
             os.symlink(fill_link(entry, self._places), entry.path, dir_fd=root)
         else:
-            os.mkdir(entry.path, dir_fd=root)
+            os.mkdir(entry.path, 0o755, dir_fd=root)
 
     def _make_file(self, entry: Entry, root: int) -> None:
         if entry.size == 0:
             write_private(entry.path, root, b"", executable=entry.executable)
             return
-        name = Name(entry.digest, entry.executable)
+        name = object_name(entry)
         sound = self._objects.sound(name, entry.size, self._adopted.get(name)) and not self._verify_all
         if not sound and not self._objects.verified(name):
             raise Damaged(name, entry.path)
@@ -107,7 +113,7 @@ class Materialiser:
         linker.place(self._objects.path(name), entry.path, root, executable=entry.executable)
 
     def _make_template(self, entry: Entry, root: int, digests: Digests) -> tuple[bytes, int]:
-        name = Name(entry.digest, executable=False)
+        name = object_name(entry)
         template = self._objects.read(name)
         if template is None:
             raise Damaged(name, entry.path)

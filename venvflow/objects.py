@@ -12,7 +12,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -20,11 +22,15 @@ from typing import NamedTuple
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.links import clone, copy_bytes, sync_file_system, write_all
 from venvflow.model import CONSTANT_MTIME, Durability, Entry, Tree
-from venvflow.scan import Changing, Found, Stamp, look, read
+from venvflow.scan import Changing, Found, Stamp, directory, look, read
 
 _MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 _TIMES = (_MTIME_NS, _MTIME_NS)
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+_FAN = re.compile(r"[0-9a-f]{2}")
+_REST = re.compile(r"[0-9a-f]{62}x?")
+_OUT_OF_REACH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class Name(NamedTuple):
@@ -68,30 +74,37 @@ class Objects:
         except OSError:
             return False
         expected = _MTIME_NS if adopted is None else adopted
-        return stat.S_ISREG(st.st_mode) and st.st_size == size and st.st_mtime_ns == expected
+        same = st.st_size == size and st.st_mtime_ns == expected
+        return same and stat.S_ISREG(st.st_mode) and bool(st.st_mode & 0o100) == name.executable
 
     def verified(self, name: Name) -> bool:
-        """Return whether the object's bytes hash to its name; reads all of them."""
+        """Return whether the object is what its name says, bytes and executable bit; reads all of it."""
+        path = self.path(name)
         try:
-            return read(self.path(name)).digest == name.digest
+            return read(path).digest == name.digest and look(path).executable == name.executable
         except (OSError, Changing):
             return False
 
     def read(self, name: Name) -> bytes | None:
         """Return the bytes of a small object, or None when they are gone or do not hash to its name."""
         try:
-            with open(self.path(name), "rb") as file:
-                data = file.read()
-        except OSError:
+            content = read(self.path(name), keep=sys.maxsize)
+        except (OSError, Changing):
             return None
-        return data if hashlib.sha256(data).hexdigest() == name.digest else None
+        return content.data if content.digest == name.digest else None
 
     def quarantine(self, name: Name) -> None:
-        """Take a damaged object out of service, keeping its bytes for whoever wants to look."""
-        os.makedirs(self.quarantined, exist_ok=True)
-        with suppress(FileNotFoundError):
-            path = self.path(name)
+        """Take a damaged object out of service, keeping its bytes for whoever wants to look.
+
+        In a store that cannot be written it stays where it is, and is found damaged by everyone.
+        """
+        path = self.path(name)
+        try:
+            os.makedirs(self.quarantined, mode=0o755, exist_ok=True)
             os.rename(path, f"{self.quarantined}/{name.digest}.{look(path).stamp.inode}")
+        except OSError as error:
+            if error.errno not in _OUT_OF_REACH:
+                raise
 
     def remove(self, name: Name) -> None:
         """Delete an object that nothing refers to any more."""
@@ -99,13 +112,14 @@ class Objects:
             os.unlink(self.path(name))
 
     def names(self) -> Iterator[tuple[Name, os.stat_result]]:
-        """Yield every object on disk with its stat; files that are not called like one are left out."""
+        """Yield every object on disk with its stat; what is not called like one is left out."""
         for fan in sorted(os.listdir(self.root)):
-            with os.scandir(f"{self.root}/{fan}") as entries:
-                for entry in entries:
-                    digest = fan + entry.name.removesuffix("x")
-                    if len(digest) == 64 and set(digest) <= set("0123456789abcdef"):
-                        yield Name(digest, entry.name.endswith("x")), entry.stat(follow_symlinks=False)
+            if _FAN.fullmatch(fan) and not os.path.islink(f"{self.root}/{fan}"):
+                with directory(f"{self.root}/{fan}") as fd, os.scandir(fd) as entries:
+                    for entry in entries:
+                        if _REST.fullmatch(entry.name):
+                            name = Name(fan + entry.name[:62], entry.name.endswith("x"))
+                            yield name, entry.stat(follow_symlinks=False)
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -171,7 +185,8 @@ class Batch:
     def add_copy(self, source: str, name: Name, stamp: Stamp) -> None:
         """Stage a copy (a reflink where possible) of the file *source*, which hashed to *name* with *stamp*.
 
-        Raises :class:`venvflow.scan.Changing` when the file is not the one that was hashed any more.
+        Raises :class:`venvflow.scan.Changing` when the file is not the one that was hashed any more. One
+        whose stamp moved is hashed again: another program that links to it moves its ctime, too.
         """
         path = self._new_path()
         reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -179,7 +194,7 @@ class Batch:
             writing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 _transfer(reading, writing)
-                if look(source).stamp != stamp:
+                if look(source).stamp != stamp and read(path).digest != name.digest:
                     raise Changing(source)
                 _seal(writing, executable=name.executable)
             finally:
@@ -201,29 +216,35 @@ class Batch:
         Only for files that have no other name and that nobody can have open: those of a venv that our
         builder has just made. Where it cannot be linked, a copy becomes the object and it stays as it is.
         """
-        if self._add_link(source, name, found):
-            os.chmod(source, 0o555 if name.executable else 0o444)
-            os.utime(source, ns=_TIMES, follow_symlinks=False)
+        staged = self._add_link(source, name, found, most_links=2)
+        if staged is not None:  # by the name that only we know: nobody can have put a link there
+            os.chmod(staged, 0o555 if name.executable else 0o444)
+            os.utime(staged, ns=_TIMES)
 
     def adopt(self, source: str, name: Name, found: Found) -> None:
         """Make *source* an object by hard link although others share its inode: nothing of it is changed."""
-        if self._add_link(source, name, found):
+        if self._add_link(source, name, found) is not None:
             self.adopted[name] = found.stamp.mtime_ns
 
-    def _add_link(self, source: str, name: Name, found: Found) -> bool:
+    def _add_link(self, source: str, name: Name, found: Found, most_links: int | None = None) -> str | None:
+        """Stage *source* by hard link and return the link; None where a copy had to be made instead."""
         path = self._new_path()
         try:
             os.link(source, path, follow_symlinks=False)
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            self.add_copy(source, name, look(source).stamp)
-            return False
-        staged = look(path).stamp
-        if staged[:3] != found.stamp[:3]:  # all but the ctime, which linking moves
+            self.add_copy(source, name, found.stamp)
+            return None
+        staged = look(path)
+        if staged.stamp[:3] != found.stamp[:3]:  # all but the ctime, which linking moves
             raise Changing(source)
+        if most_links is not None and staged.links > most_links:  # somebody else has it, too
+            os.unlink(path)
+            self.add_copy(source, name, found.stamp)
+            return None
         self._stage(name, path, found.stamp.size)
-        return True
+        return path
 
     def add_record(self, path: str, data: bytes) -> None:
         """Stage a file that refers to objects; it appears at *path* after all objects have their names."""
@@ -240,16 +261,25 @@ class Batch:
         """
         self._sync()
         for fan in {name.digest[:2] for name in self._staged}:
-            os.makedirs(f"{self._objects.root}/{fan}", exist_ok=True)
+            os.makedirs(f"{self._objects.root}/{fan}", mode=0o755, exist_ok=True)
         for name, path in self._staged.items():
-            _name(path, self._objects, name)
+            if not _name(path, self._objects, name):
+                self._yield_to_twin(name)
             os.unlink(path)
         for final, path in self._records.items():
-            os.makedirs(os.path.dirname(final), exist_ok=True)
+            os.makedirs(os.path.dirname(final), mode=0o755, exist_ok=True)
             os.rename(path, final)
         self._sync()
         self._staged.clear()
         self._records.clear()
+
+    def _yield_to_twin(self, name: Name) -> None:
+        """Note what the object is that was there first: adopted if it has another mtime than ours."""
+        mtime = look(self._objects.path(name)).stamp.mtime_ns
+        self.adopted.pop(name, None)
+        self.origins.pop(name, None)  # equal by hash; who replaces a file by it compares the bytes
+        if mtime != _MTIME_NS:
+            self.adopted[name] = mtime
 
     def _sync(self) -> None:
         if self._objects.durability == "full" and (self._staged or self._records):
@@ -280,16 +310,17 @@ def _transfer(reading: int, writing: int) -> None:
         copy_bytes(reading, writing)
 
 
-def _name(path: str, objects: Objects, name: Name) -> None:
-    """Give the file at *path* the object's name; if the name is taken by a sound twin, that one stays."""
+def _name(path: str, objects: Objects, name: Name) -> bool:
+    """Give the file at *path* the object's name; False if that is taken by a sound twin, which stays."""
     final = objects.path(name)
     try:
         os.link(path, final, follow_symlinks=False)
     except FileExistsError:
         if objects.verified(name):
-            return
+            return False
         objects.quarantine(name)
         os.link(path, final, follow_symlinks=False)
+    return True
 
 
 def out_of_space(error: OSError, store: str) -> EnvironmentFailure:

@@ -2,14 +2,16 @@
 
 A venv is made in a staging directory beside its place, under the same base name, and swapped in by
 rename, so that at every moment the old venv or the new one is there, whole. Staging directories are
-called ``.vf-<id>`` and hold ``new/<name>`` and ``old/<name>``; what a kill leaves in them is settled by
-the next run, under the venv's lock (:meth:`Place.settle`).
+called ``.vf-<id>`` and hold ``new/<name>``, ``old/<name>`` (a venv that may have to go back) and
+``gone/<name>`` (one that need not); what a kill leaves in them is settled by the next run, under the
+venv's lock (:meth:`Place.settle`).
 
 Nothing here follows a symlink, and nothing is deleted that is not a venv or a staging directory of ours.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -31,7 +33,13 @@ KEPT_SUFFIX = ".before-venvflow"
 """What is appended to the name of a venv that was there before and that venvflow did not make."""
 
 _MARK = ".gitignore"
-_MARK_TEXT = "# A staging directory of venvflow: it goes away when the run is over.\n*\n"
+_MARK_TEXT = b"# A staging directory of venvflow: it goes away when the run is over.\n*\n"
+
+_KEEPING = "keeping"
+"""File in the staging directory that says: the venv that belongs here is just being moved beside."""
+
+_VENV_NAMES = {"bin", "include", "lib", "lib64", "share", "etc", "man", "CACHEDIR.TAG", ".gitignore", ".lock"}
+"""What the top of a venv that lost its pyvenv.cfg may still hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,8 @@ class Receipt:
 
     *path* is where it was made for, *state* how far it is: ``built`` (not shared yet) or ``shared``
     (its files are the store's, *trees* its manifest). *directories* are directories of the venv with
-    their mtimes in nanoseconds: a file added or removed moves one of them.
+    their mtimes in nanoseconds: a file added or removed moves one of them. *top* is the same of the
+    venv's own directory; :func:`write_receipt` fills it in.
     """
 
     key: str
@@ -52,6 +61,7 @@ class Receipt:
     bound: bool = False
     link: str = ""
     directories: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+    top: int = field(default=0, repr=False, compare=False)
 
 
 State = Literal["absent", "venv", "ours", "empty", "symlink", "file", "mount", "stranger", "other-owner"]
@@ -68,6 +78,8 @@ class Place:
         self.staging = os.path.join(self.parent, f".vf-{tag}")
         self.new = os.path.join(self.staging, "new", self.name)
         self._old = os.path.join(self.staging, "old", self.name)
+        self._gone = os.path.join(self.staging, "gone", self.name)
+        self._kept = self.path + KEPT_SUFFIX
 
     # ----------------------------------------------------------------------- looking
 
@@ -75,20 +87,35 @@ class Place:
         """Return what is at the place, without following a link there.
 
         *made_inode* is the inode of the directory that we made here last: with it, a venv that lost even
-        its pyvenv.cfg is still known to be ours.
+        its pyvenv.cfg is still known to be ours. Raises EnvironmentFailure when one may not even look.
         """
         try:
             st = os.lstat(self.path)
-        except FileNotFoundError:
+            return _obstacle(self.path, st) or self._kind(st.st_ino == made_inode)
+        except (FileNotFoundError, NotADirectoryError):
             return "absent"
-        obstacle = _obstacle(self.path, st)
-        if obstacle is not None:
-            return obstacle
-        if os.path.lexists(f"{self.path}/{RECEIPT}") or st.st_ino == made_inode:
+        except OSError as error:
+            raise EnvironmentFailure(
+                f"cannot look at the venv's place: {error.strerror}",
+                where=shown(error.filename or self.path),
+                state="Nothing was changed.",
+                hint="Check permissions and owner of this directory and those above it.",
+            ) from error
+
+    def _kind(self, made_here: bool) -> State:
+        """Return what the directory at the place is.
+
+        Without a receipt that makes sense it may be somebody's: tools that clear a venv keep the
+        directory, and file systems soon use an inode again.
+        """
+        names = set(os.listdir(self.path))
+        if RECEIPT in names and self.receipt() is not None:
             return "ours"
-        if os.path.lexists(f"{self.path}/pyvenv.cfg"):
+        if {RECEIPT, "pyvenv.cfg"} & names:
             return "venv"
-        return "stranger" if os.listdir(self.path) else "empty"
+        if not names:
+            return "empty"
+        return "ours" if made_here and names <= _VENV_NAMES else "stranger"
 
     def receipt(self) -> Receipt | None:
         """Return the receipt in the venv, or None if there is none that makes sense."""
@@ -109,7 +136,7 @@ class Place:
             return False
         try:
             os.stat(f"{self.path}/bin/python")
-            return all(
+            return os.lstat(self.path).st_mtime_ns == receipt.top and all(
                 os.lstat(f"{self.path}/{name}").st_mtime_ns == mtime for name, mtime in receipt.directories
             )
         except OSError:
@@ -127,12 +154,24 @@ class Place:
     # ----------------------------------------------------------------------- making
 
     def settle(self) -> None:
-        """Undo or complete what a killed run left beside the place."""
+        """Undo or complete what a killed or failed run left beside the place.
+
+        Raises Refused when something that is not ours has the name of the staging directory.
+        """
         if not os.path.lexists(self.staging):
             return
-        if not os.path.lexists(self.path) and os.path.lexists(self._old):
+        self._refuse_foreign_staging()
+        with _explained(self.staging, "What is at the venv's place is whole; this is left over beside it."):
+            if not os.path.lexists(self.path):
+                self._put_back()
+            self._remove_staging()
+
+    def _put_back(self) -> None:
+        """Give the place its venv again, if the swap was cut short after it had been moved away."""
+        if os.path.lexists(self._old):
             os.rename(self._old, self.path)
-        self._remove_staging()
+        elif os.path.lexists(f"{self.staging}/{_KEEPING}") and os.path.lexists(self._kept):
+            os.rename(self._kept, self.path)
 
     @contextmanager
     def staged(self) -> Iterator[str]:
@@ -141,14 +180,13 @@ class Place:
         with _explained(self.path):
             os.makedirs(self.parent, exist_ok=True)
             os.mkdir(self.staging, 0o755)
-            with open(f"{self.staging}/{_MARK}", "w", encoding="ascii") as file:
-                file.write(_MARK_TEXT)
-            os.mkdir(os.path.dirname(self.new))
-            os.mkdir(os.path.dirname(self._old))
+            _write_new(f"{self.staging}/{_MARK}", _MARK_TEXT)
+            for path in (self.new, self._old, self._gone):
+                os.mkdir(os.path.dirname(path), 0o755)
         try:
             yield self.new
         finally:
-            self._remove_staging()
+            self.settle()
 
     def swap_in(self, *, keep_old: bool) -> str:
         """Put the staged venv at the place, in one step where the kernel can; return where the old one went.
@@ -158,10 +196,7 @@ class Place:
         """
         with _explained(self.path), directory(self.parent) as parent, directory(self.staging) as staging:
             if keep_old:
-                kept = self.name + KEPT_SUFFIX
-                if os.path.lexists(os.path.join(self.parent, kept)):
-                    raise _kept_twice(os.path.join(self.parent, kept))
-                os.rename(self.name, kept, src_dir_fd=parent, dst_dir_fd=parent)
+                self._move_beside(parent)
             new = os.path.join("new", self.name)
             if not os.path.lexists(self.path):
                 os.rename(new, self.name, src_dir_fd=staging, dst_dir_fd=parent)
@@ -169,29 +204,70 @@ class Place:
                 os.rename(self.name, os.path.join("old", self.name), src_dir_fd=parent, dst_dir_fd=staging)
                 os.rename(new, self.name, src_dir_fd=staging, dst_dir_fd=parent)
             os.fsync(parent)
-        return os.path.join(self.parent, kept) if keep_old else ""
+        return self._kept if keep_old else ""
+
+    def _move_beside(self, parent: int) -> None:
+        if os.path.lexists(self._kept):
+            raise _kept_twice(self._kept)
+        _write_new(f"{self.staging}/{_KEEPING}", b"")
+        os.rename(self.name, os.path.basename(self._kept), src_dir_fd=parent, dst_dir_fd=parent)
 
     def remove(self) -> None:
         """Delete the venv: moved aside in one step first, so a kill never leaves half a venv at the place."""
         with self.staged(), _explained(self.path):
-            os.rename(self.path, self._old)
+            os.rename(self.path, self._gone)
 
-    def _remove_staging(self) -> None:
-        try:
-            st = os.lstat(self.staging)
-        except FileNotFoundError:
-            return
-        if not stat.S_ISDIR(st.st_mode) or not (
-            os.path.lexists(f"{self.staging}/{_MARK}") or not os.listdir(self.staging)
-        ):
+    def _refuse_foreign_staging(self) -> None:
+        if not _is_staging(self.staging):
             raise Refused(
                 "it has the name of a staging directory, but venvflow did not make it",
                 where=shown(self.staging),
                 state="It was left as it is, and so was the venv.",
                 hint="Move it away, then run again.",
             )
-        with _explained(self.staging), directory(self.parent) as parent:
-            remove_tree(os.path.basename(self.staging), parent, st.st_dev)
+
+    def _remove_staging(self) -> None:
+        """Delete the staging directory, its mark last: a kill must not leave what looks like a stranger's."""
+        with directory(self.staging) as fd:
+            if os.path.lexists(self._old):  # from now on it may be incomplete, and must not go back
+                with suppress(FileExistsError):
+                    os.mkdir("gone", 0o755, dir_fd=fd)
+                _discard(os.path.join("gone", self.name), fd)
+                os.rename(self._old, self._gone)
+            for name in os.listdir(fd):
+                if name != _MARK:
+                    _discard(name, fd)
+            with suppress(FileNotFoundError):
+                os.unlink(_MARK, dir_fd=fd)
+        os.rmdir(self.staging)
+
+
+def _is_staging(path: str) -> bool:
+    """Return whether a directory is a staging directory of ours, or the empty beginning of one."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        return False
+    try:
+        with open(f"{path}/{_MARK}", "rb") as file:
+            return _MARK_TEXT.startswith(file.read(len(_MARK_TEXT) + 1))
+    except OSError:
+        return not os.listdir(path)
+
+
+def _write_new(path: str, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+
+
+def _discard(name: str, parent: int) -> None:
+    """Delete whatever *name* in *parent* is, without following a link."""
+    try:
+        st = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(st.st_mode):
+        remove_tree(name, parent, os.fstat(parent).st_dev)
+    else:
+        os.unlink(name, dir_fd=parent)
 
 
 _REFUSALS: dict[State, tuple[str, str]] = {
@@ -201,7 +277,7 @@ _REFUSALS: dict[State, tuple[str, str]] = {
     ),
     "file": ("there is a file where the venv should be", "Move it away, or change the venv's path."),
     "mount": (
-        "the venv's path is a mount point, which cannot be replaced by rename",
+        "the venv's path is a mount point or has one inside, so it cannot be replaced",
         "Mount its parent directory instead, or choose a path inside the mount.",
     ),
     "stranger": (
@@ -235,15 +311,18 @@ def _kept_twice(path: str) -> Refused:
 
 
 def _is_mount(path: str, st: os.stat_result) -> bool:
-    """Return whether *path* is a mount point; bind mounts within one file system show in mountinfo only."""
-    if st.st_dev != os.lstat(os.path.dirname(path)).st_dev:
-        return True
+    """Return whether *path* is a mount point or has one inside."""
+    return st.st_dev != os.lstat(os.path.dirname(path)).st_dev or bool(_mounts_at(path))
+
+
+def _mounts_at(path: str) -> list[str]:
+    """Return the mount points at and below *path*; bind mounts within one file system are seen only here."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
-            points = {_unescaped(line.split(b" ")[4]) for line in file}
+            points = [os.fsdecode(_unescaped(line.split(b" ")[4])) for line in file]
     except (OSError, IndexError):
-        return False
-    return os.fsencode(path) in points
+        return []
+    return [point for point in points if point == path or point.startswith(path + "/")]
 
 
 def _unescaped(field_: bytes) -> bytes:
@@ -251,14 +330,14 @@ def _unescaped(field_: bytes) -> bytes:
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _explained(path: str, state: str = "The venv that was there is still there.") -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise EnvironmentFailure(
             f"cannot change the venv's place: {error.strerror}",
             where=shown(error.filename or path),
-            state="The venv that was there is still there.",
+            state=state,
             hint="Check permissions, owner and free space of its parent directory.",
         ) from error
 
@@ -267,12 +346,20 @@ def _explained(path: str) -> Iterator[None]:
 
 
 def write_receipt(venv: str, receipt: Receipt) -> None:
-    """Write the receipt of the venv at path *venv*, replacing an older one in one step."""
-    document = {name: getattr(receipt, name) for name in Receipt.__slots__}
+    """Write the receipt of the venv at path *venv*, replacing an older one in one step.
+
+    The directory gets back the mtime that it had, so that only what others do there shows. Raises
+    EnvironmentFailure.
+    """
     temporary = f"{venv}/{RECEIPT}.vf-{os.getpid()}"
-    with open(temporary, "w", encoding="ascii") as file:
-        json.dump(document, file)
-    os.replace(temporary, f"{venv}/{RECEIPT}")
+    with _explained(venv):
+        top = os.lstat(venv).st_mtime_ns
+        document = {name: getattr(receipt, name) for name in Receipt.__slots__}
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        _write_new(temporary, json.dumps({**document, "top": top}).encode("ascii"))
+        os.replace(temporary, f"{venv}/{RECEIPT}")
+        os.utime(venv, ns=(top, top))
 
 
 def read_receipt(venv: str) -> Receipt | None:
@@ -296,22 +383,31 @@ def watched(venv: str, directories: Iterable[str]) -> tuple[tuple[str, int], ...
     )
 
 
-def remove_tree(name: str, parent: int, device: int, depth: int = 0) -> None:
+def remove_tree(name: str, parent: int, device: int) -> None:
     """Delete the directory *name* in *parent*, by descriptors, never leaving the file system *device*.
 
-    Raises ``OSError`` for a mount inside, or for a tree deeper than we can hold descriptors for.
+    Raises ``OSError`` for a mount inside, before anything is deleted where the kernel lists mounts, or for
+    a tree deeper than we can hold descriptors for.
     """
+    with suppress(FileNotFoundError):  # no /proc: what is mounted shows by its device then
+        mounts = _mounts_at(os.path.join(os.readlink(f"/proc/self/fd/{parent}"), name))
+        if mounts:
+            raise OSError(errno.EBUSY, "a file system is mounted inside", mounts[0])
+    _remove(name, parent, device, 0)
+
+
+def _remove(name: str, parent: int, device: int, depth: int) -> None:
     if depth > DEEPEST:
-        raise OSError(0, f"directories are nested deeper than {DEEPEST}", name)
+        raise OSError(errno.ENAMETOOLONG, f"directories are nested deeper than {DEEPEST}", name)
     fd = _writable_directory(name, parent)
     try:
         if os.fstat(fd).st_dev != device:
-            raise OSError(0, "another file system is mounted inside", name)
+            raise OSError(errno.EBUSY, "a file system is mounted inside", name)
         with os.scandir(fd) as entries:
             children = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for child, is_directory in children:
             if is_directory:
-                remove_tree(child, fd, device, depth + 1)
+                _remove(child, fd, device, depth + 1)
             else:
                 os.unlink(child, dir_fd=fd)
     finally:
@@ -326,7 +422,7 @@ def _writable_directory(name: str, parent: int) -> int:
     except PermissionError:
         os.chmod(name, 0o700, dir_fd=parent)
         fd = open_directory(name, dir_fd=parent)
-    mode = os.fstat(fd).st_mode
-    if not mode & stat.S_IWUSR:
-        os.fchmod(fd, stat.S_IMODE(mode) | stat.S_IRWXU)
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.fchmod(fd, mode | stat.S_IRWXU)
     return fd

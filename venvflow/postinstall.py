@@ -206,18 +206,32 @@ def check(root: str, pack: Pack) -> str:
     """Return what is unsafe about *pack*, or nothing: it may have been made to write somewhere else."""
     real = os.path.realpath(root)
     for row in pack.templates + pack.links:
-        parts = row[0].split("/")
-        if not all(parts) or "." in parts or ".." in parts or "\0" in row[0]:
+        if unsafe_name(row[0]):
             return f"an unsafe path {row[0]!r}"
-        parent = os.path.join(real, *parts[:-1])
+        parent = os.path.join(real, *row[0].split("/")[:-1])
         if os.path.realpath(parent) != parent:
             return f"a path through a link, {row[0]!r}"
     for path, target, slots in pack.links:
-        climbs = [part for part in target.split("/") if part == ".."]
-        outside = target.startswith("/") or len(climbs) > path.count("/") or ".." in target.lstrip("./")
-        if not target + str(slots or "") or (climbs if slots else outside):
+        if leads_out(path, target, slots):
             return f"a link that leads out, {path!r}"
     return ""
+
+
+def unsafe_name(path: str) -> bool:
+    """Return whether *path* may lie outside of the environment."""
+    parts = path.split("/")
+    return not all(parts) or "." in parts or ".." in parts or "\0" in path
+
+
+def leads_out(path: str, target: str, slots: list[Any]) -> bool:
+    """Return whether a link leads elsewhere than into the environment, or to a local path that is meant."""
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    if slots:
+        return len(slots) > 1 or slots[0][0] != 0 or ".." in parts
+    climbs = 0
+    while climbs < len(parts) and parts[climbs] == "..":
+        climbs += 1
+    return not target or target.startswith("/") or ".." in parts[climbs:] or climbs > path.count("/")
 
 
 # --------------------------------------------------------------------------- the interpreter
@@ -355,6 +369,8 @@ def filled(root: str, pack: Pack, places: Places) -> Iterator[tuple[str, bytes, 
 
     def digest_of(path: str) -> bytes:
         if path not in done:
+            if unsafe_name(path) or not os.path.isfile(os.path.join(root, path)):
+                raise ValueError("a RECORD that describes " + path)
             with open(os.path.join(root, path), "rb") as file:
                 done[path] = record_fields(file.read())
         return done[path]

@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 GRACE = 5.0
 """Seconds between asking a process group to end and killing it."""
@@ -28,6 +28,8 @@ _CHUNK = 1 << 16
 _LONGEST_LINE = 1 << 20
 
 _stopping = threading.Event()
+_running: set[int] = set()
+"""Threads that are running a child now."""
 
 
 def stop_all() -> None:
@@ -37,6 +39,16 @@ def stop_all() -> None:
     others. The threads that wait for children raise it too, as soon as these have ended.
     """
     _stopping.set()
+
+
+def wait_for_all(seconds: float = 2 * GRACE) -> None:
+    """Wait until every child of every thread has ended, after :func:`stop_all`; at most so many *seconds*.
+
+    The main thread must not end the process earlier: threads that are ending their children die with it.
+    """
+    deadline = time.monotonic() + seconds
+    while _running and time.monotonic() < deadline:
+        time.sleep(_TICK / 4)
 
 
 def run(
@@ -59,20 +71,31 @@ def run(
     """
     if _stopping.is_set():
         raise KeyboardInterrupt
-    deadline = None if timeout is None else time.monotonic() + timeout
-    reading, writing = os.pipe()
+    with _counted():
+        deadline = None if timeout is None else time.monotonic() + timeout
+        reading, writing = os.pipe()
+        try:
+            try:
+                child = _start(argv, environ, cwd, writing, inherit_fds)
+            finally:
+                os.close(writing)
+            try:
+                _pump(child, reading, on_output, deadline)
+                return child.wait()
+            finally:
+                _end_group(child)
+        finally:
+            os.close(reading)
+
+
+@contextlib.contextmanager
+def _counted() -> Iterator[None]:
+    me = threading.get_ident()
+    _running.add(me)
     try:
-        try:
-            child = _start(argv, environ, cwd, writing, inherit_fds)
-        finally:
-            os.close(writing)
-        try:
-            _pump(child, reading, on_output, deadline)
-            return child.wait()
-        finally:
-            _end_group(child)
+        yield
     finally:
-        os.close(reading)
+        _running.discard(me)
 
 
 def in_words(status: int) -> str:

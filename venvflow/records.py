@@ -137,20 +137,24 @@ def pack_is_current(job: Job) -> bool:
         return True
     packed = read_json(job.file("pack.json"))
     manifest = read_json(job.file("manifest.json"))
-    if packed is None or manifest is None or packed.get("inputs") != _pack_inputs(manifest, options):
+    if (
+        packed is None
+        or manifest is None
+        or packed.get("inputs") != _pack_inputs(manifest.get("trees"), options)
+    ):
         return False
     return all(_stat_of(path) == stat for path, stat in packed["outputs"].items())
 
 
-def write_pack(job: Job, manifest: Mapping[str, Any], options: PackOptions) -> None:
+def write_pack(job: Job, trees: list[str], options: PackOptions) -> None:
     """Note what the archive was made from, and how it and the files beside it look."""
     path = archive_path(job, options)
     outputs = {name: _stat_of(name) for name in (path, f"{path}.sha256", f"{path}.json")}
-    write_json(job.file("pack.json"), {"inputs": _pack_inputs(manifest, options), "outputs": outputs})
+    write_json(job.file("pack.json"), {"inputs": _pack_inputs(trees, options), "outputs": outputs})
 
 
-def _pack_inputs(manifest: Mapping[str, Any], options: PackOptions) -> list[Any]:
-    return [manifest.get("trees"), options.format, options.level, options.output]
+def _pack_inputs(trees: list[str] | None, options: PackOptions) -> list[Any]:
+    return [trees, options.format, options.level, options.output]
 
 
 def _stat_of(path: str) -> list[int]:

@@ -48,7 +48,7 @@ class Registry:
 
     def __init__(self, store: str) -> None:
         self._root = f"{store}/venvs"
-        self._tmp = f"{store}/tmp"
+        self._tmp = os.path.join(store, "tmp")
 
     def add(self, registration: Registration) -> None:
         """Remember a venv, in place of what was known of its path; raises ``OSError``."""

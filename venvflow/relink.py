@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from venvflow.links import Linker, write_private
 from venvflow.model import CONSTANT_MTIME, Entry, LinkMode
-from venvflow.objects import Name, Objects
-from venvflow.scan import Found, directory, look
+from venvflow.objects import Name, Objects, object_name
+from venvflow.scan import Found, directory
 from venvflow.sharing import stays_private
 
 _TIMES = (CONSTANT_MTIME * 1_000_000_000,) * 2
@@ -25,6 +26,13 @@ _counter = itertools.count()
 
 TEMPORARY = ".vf-"
 """How temporary names begin; ``.vf-<pid>-<n>`` is short enough beside any name."""
+
+_LITTER = re.compile(r"\.vf-\d+-(?:\d+|probe)")
+
+
+def is_temporary(path: str) -> bool:
+    """Return whether a file of a venv is what a killed run of ours left: nobody else calls one like that."""
+    return _LITTER.fullmatch(os.path.basename(path)) is not None
 
 
 @dataclass(slots=True)
@@ -52,16 +60,19 @@ class Relinker:
     def relink(self, entries: Mapping[str, Entry], found: Mapping[str, Found]) -> Relinked:
         """Make every file of *entries* what it should be; *found* are those that were surveyed.
 
-        Entries that were not found (bytecode) are added. Raises ``OSError`` as the file system does.
+        Entries that were not found (bytecode) are put there, whatever has their name. What a killed run
+        left is deleted. Raises ``OSError`` as the file system does.
         """
+        self._drop_litter(found.values())
         by_directory: dict[str, list[Entry]] = {}
         for entry in entries.values():
             if entry.kind in ("file", "template"):
                 by_directory.setdefault(os.path.dirname(entry.path), []).append(entry)
         for name, group in by_directory.items():
-            path = f"{self._venv}/{name}"
-            if not os.path.lexists(path):
-                os.mkdir(path)
+            path = f"{self._venv}/{name}" if name else self._venv
+            if not os.path.lexists(path) and not self._make_cache(path):
+                self._kept += [entry.path for entry in group if entry.path in found]
+                continue
             with directory(path) as fd:
                 for entry in group:
                     self._relink_one(entry, found.get(entry.path), fd)
@@ -70,51 +81,73 @@ class Relinker:
     def _relink_one(self, entry: Entry, item: Found | None, fd: int) -> None:
         name = os.path.basename(entry.path)
         private = stays_private(entry, self._min_size)
+        copies = private or self._linker.mode == "copy"
         if item is None:
             self._put(entry, name, fd, self._private if private else self._linker)
-        elif private or self._linker.mode == "copy":
-            self._normalise(entry, item, name, fd)
-        elif not self._is_shared(entry, item):
-            self._replace(entry, item, name, fd, self._linker)
+        elif not copies and self._is_shared(entry, item):
+            return
+        elif not _is_unchanged(item, name, fd):
+            self._kept.append(entry.path)
+        elif copies:
+            self._normalise(item, name, fd)
+        else:
+            self._replace(entry, item, name, fd)
+
+    def _make_cache(self, path: str) -> bool:
+        """Make a directory for bytecode, if that is what is missing and its source is still there."""
+        parent, name = os.path.split(path)
+        if name != "__pycache__" or not os.path.isdir(parent):
+            return False
+        os.mkdir(path, 0o755)
+        return True
+
+    def _drop_litter(self, found: Iterable[Found]) -> None:
+        for item in found:
+            if is_temporary(item.path) and item.kind in ("file", "link"):
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self._venv}/{item.path}")
 
     def _is_shared(self, entry: Entry, item: Found) -> bool:
         """Return whether the name is a link to the object already: renaming over it would do nothing."""
         st = os.lstat(self._object(entry))
         return (st.st_ino, st.st_dev) == (item.stamp.inode, item.device)
 
-    def _normalise(self, entry: Entry, item: Found, name: str, fd: int) -> None:
+    def _normalise(self, item: Found, name: str, fd: int) -> None:
         """Give a private file the constant mtime; one that has other names gets an inode of its own first."""
         if item.links > 1:
             temporary = self._new_name(fd)
-            self._private.place(f"{self._venv}/{entry.path}", temporary, fd, executable=item.executable)
+            self._private.place(f"{self._venv}/{item.path}", temporary, fd, executable=item.executable)
             self._rename_if_unchanged(temporary, item, name, fd)
             return
         file = os.open(name, _READ, dir_fd=fd)
         try:
-            if os.fstat(file).st_ino == item.stamp.inode:
+            if _same_version(os.fstat(file), item):
                 os.utime(file, ns=_TIMES)
+            else:
+                self._kept.append(item.path)
         finally:
             os.close(file)
 
-    def _replace(self, entry: Entry, item: Found, name: str, fd: int, linker: Linker) -> None:
+    def _replace(self, entry: Entry, item: Found, name: str, fd: int) -> None:
         """Replace a file by its object, if they are equal and the file is still the one surveyed."""
-        copied_from = self._origins.get(Name(entry.digest, entry.executable))
+        copied_from = self._origins.get(object_name(entry))
         if copied_from != f"{self._venv}/{entry.path}" and not _same_bytes(name, fd, self._object(entry)):
             self._kept.append(entry.path)
             return
-        self._rename_if_unchanged(self._temporary(entry, fd, linker), item, name, fd)
+        self._rename_if_unchanged(self._temporary(entry, fd, self._linker), item, name, fd)
 
     def _rename_if_unchanged(self, temporary: str, item: Found, name: str, fd: int) -> None:
-        # What changed since the survey is the user's: the newer content wins. ctime is left out, it moves
-        # when the file gets another name as an object.
-        if look(name, dir_fd=fd).stamp[:3] != item.stamp[:3]:
+        if _is_unchanged(item, name, fd):
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        else:
             os.unlink(temporary, dir_fd=fd)
             self._kept.append(item.path)
-        else:
-            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
 
     def _put(self, entry: Entry, name: str, fd: int, linker: Linker) -> None:
-        os.rename(self._temporary(entry, fd, linker), name, src_dir_fd=fd, dst_dir_fd=fd)
+        temporary = self._temporary(entry, fd, linker)
+        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        with suppress(FileNotFoundError):  # renaming one name of a file over another does nothing at all
+            os.unlink(temporary, dir_fd=fd)
 
     def _temporary(self, entry: Entry, fd: int, linker: Linker) -> str:
         temporary = self._new_name(fd)
@@ -131,7 +164,20 @@ class Relinker:
         return name
 
     def _object(self, entry: Entry) -> str:
-        return self._objects.path(Name(entry.digest, entry.executable))
+        return self._objects.path(object_name(entry))
+
+
+def _is_unchanged(item: Found, name: str, fd: int) -> bool:
+    """Return whether *name* is still the file that was surveyed; what is newer is the user's, and wins."""
+    try:
+        return _same_version(os.stat(name, dir_fd=fd, follow_symlinks=False), item)
+    except FileNotFoundError:
+        return False
+
+
+def _same_version(st: os.stat_result, item: Found) -> bool:
+    # The ctime is left out: it moves when the file gets another name as an object.
+    return (st.st_ino, st.st_size, st.st_mtime_ns) == item.stamp[:3]
 
 
 def _same_bytes(name: str, fd: int, other: str) -> bool:

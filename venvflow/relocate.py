@@ -197,8 +197,8 @@ def _in_shell(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
     before, after = data[start - 1 : start], data[end : end + 1]
     line = data[data.rfind(b"\n", 0, start) + 1 : start]
     within = spelling.quoted_by(line)
-    if within == "#":
-        return _Hit(start, end, slot._replace(form="line"))
+    if within in ("#", "`"):
+        return _Hit(start, end, slot._replace(form="line" if within == "#" else "url"))
     word = slot._replace(form="sh")
     quotes = within.encode("ascii")
     if quotes and before == quotes == after and not spelling.quoted_by(line[:-1]):

@@ -203,15 +203,16 @@ def spellings(text: str, *, script: bool = False) -> tuple[bytes, ...]:
 @lru_cache(maxsize=64)
 def pattern(text: str, *, script: bool = False) -> re.Pattern[bytes]:
     """Return a pattern for *text* in all its :func:`spellings`, and in URLs with any choice of escapes."""
-    escaped = b"".join(b"(?:%s|%%(?i:%02x))" % (re.escape(bytes([byte])), byte) for byte in os.fsencode(text))
+    escaped = b"".join(b"(?:%%(?i:%02x)|%s)" % (byte, re.escape(bytes([byte]))) for byte in os.fsencode(text))
     ways = b"|".join(re.escape(way) for way in spellings(text, script=script))
     return re.compile(b"(?<=file://)" + escaped + b"|" + ways)
 
 
 def quoted_by(line: bytes) -> str:
-    """Return what a shell is inside of after *line*: ``'``, ``"``, ``#`` (a comment) or nothing.
+    """Return what a shell is inside of after *line*: ``'``, ``"``, ``#`` (a comment), a backtick or nothing.
 
-    Nested commands are followed, because they begin anew: ``"$(basename "`` is inside of one pair.
+    Nested commands are followed, because they begin anew: ``"$(basename "`` is inside of one pair. Between
+    backticks no quotes are safe, so the answer is the backtick then, whatever else there is.
     """
     outer: list[str] = []
     state = ""
@@ -219,7 +220,7 @@ def quoted_by(line: bytes) -> str:
         state = _next_state(mark[0].decode("latin-1"), state, outer)
         if state == "#":
             break
-    return state
+    return "`" if any(frame.startswith("`") for frame in outer) else state
 
 
 def _next_state(mark: str, state: str, outer: list[str]) -> str:

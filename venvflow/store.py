@@ -108,7 +108,7 @@ class Store:
             os.makedirs(f"{self.path}/{name}", mode=0o755, exist_ok=True)
         for name, text in (("README", README), ("format", f"{FORMAT}\n")):
             with suppress(FileExistsError):
-                write_whole(f"{self.path}/{name}", text.encode(), tmp=f"{self.path}/tmp")
+                write_whole(f"{self.path}/{name}", text.encode(), tmp=os.path.join(self.path, "tmp"))
 
     def _check_format(self) -> None:
         with open(f"{self.path}/format", "rb") as file:

@@ -123,7 +123,7 @@ def _stuck(errors: list[OSError], freed: int) -> EnvironmentFailure:
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return EnvironmentFailure(
-        f"cannot delete from the store: {first.strerror}",
+        f"the store has files that cannot be deleted: {first.strerror}",
         where=shown(first.filename or "") + more,
         state=f"All else that nothing needs was deleted ({freed} bytes freed).",
         hint="Check owner and attributes of these files, then run trim again.",

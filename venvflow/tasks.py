@@ -30,7 +30,7 @@ from doit.cmd_base import TaskLoader2
 from doit.exceptions import TaskFailed
 from doit.task import Task, dict_to_task
 
-from venvflow.backend import install_signal_handlers
+from venvflow.backend import install_signal_handlers, wait_for_children
 from venvflow.errors import VenvflowError
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
@@ -95,6 +95,7 @@ def _end_quietly() -> None:
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
+            wait_for_children()
             sys.stderr.write("venvflow: interrupted. What is finished stays; run doit again to go on.\n")
         else:
             usual(kind, value, trace)

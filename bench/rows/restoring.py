@@ -27,8 +27,8 @@ class _Peer(NamedTuple):
 
 
 def measure_restore(world: World) -> list[Line]:
-    """Measure the restore of ``data`` (quick: ``web``), for each peer that is there."""
-    name = "web" if world.quick else "data"
+    """Measure the restore of ``data`` (quick: ``small``), for each peer that is there."""
+    name = "small" if world.quick else "data"
     lock = world.lock_file(name)
     world.say(f"row 1: building {name} and storing it")
     project = Project(world, "restoring", {name: {"path": ".venv", "locks": ["requirements.txt"]}})

@@ -20,7 +20,7 @@ _NOTE = (
 
 def measure_second_squish(world: World) -> list[Line]:
     """Measure both squishes of each pair, and how much the index grows by the second."""
-    name = "web" if world.quick else "data"
+    name = "small" if world.quick else "data"
     project = Project(world, "second", {name: {"path": ".venv", "locks": ["requirements.txt"]}})
     first, second, before, after = [], [], [], []
     for number in range(world.rounds):

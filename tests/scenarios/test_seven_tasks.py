@@ -120,11 +120,12 @@ def test_forgetting_everything_builds_nothing_again(project: Project) -> None:
     assert project.doit().nothing_to_do
 
 
-def test_forget_without_a_name_forgets_all_tasks(project: Project) -> None:
-    """Plain ``doit forget`` works, as the tasks are all default tasks."""
+def test_forget_without_a_name_asks_for_one(project: Project) -> None:
+    """Plain ``doit forget`` says what to add, as it does elsewhere; with that it forgets all tasks."""
     project.doit()
-    run = project.doit("forget")
-    assert "Traceback" not in run.text
+    assert "--enable-default" in project.doit("forget").out
+    assert project.doit().nothing_to_do
+    run = project.doit("forget", "--enable-default")
     assert "forgetting restore:api" in run.out
     project.doit()
     assert project.doit().nothing_to_do
@@ -249,6 +250,7 @@ def test_a_signal_keeps_what_is_finished_and_leaves_no_orphans(
     assert os.listdir(project.root / "slow") == ["requirements.txt"]
     assert project.doit("*:api").nothing_to_do
     project.configure({"api": {}, "slow": {}})
+    project.lock("slow", machine.wheel("beta"))
     assert "build-venv:slow" in project.doit().did
 
 

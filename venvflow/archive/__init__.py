@@ -10,17 +10,21 @@ stream and which every venv that has the tree shares.
 :mod:`.tar`            tar headers, written and read
 :mod:`.zipfile`        zip records, written and read
 :mod:`.contents`       what goes into an archive, decided before anything is written
-:mod:`.writing`        writing one: :func:`write_archive`, :func:`is_current`
+:mod:`.writing`        writing one: :func:`write_archive`
 :mod:`.frames`         compressed trees that are kept: :class:`FrameDirectory`
-:mod:`.extraction`     reading one that nobody vouches for: :func:`extract`, :func:`unpack`
+:mod:`.beside`         description and checksum beside it: :func:`is_current`
+:mod:`.staging`        files and directories that appear only when they are complete
+:mod:`.reading`        the entries of one that nobody vouches for
+:mod:`.extraction`     writing them where they can do no harm: :func:`extract`, :func:`unpack`
 =====================  ==================================================================
 """
 
-from venvflow.archive.contents import METADATA, NEUTRAL, ObjectSource, Options, needs_of
+from venvflow.archive.beside import is_current
+from venvflow.archive.contents import METADATA, NEUTRAL, DamagedObject, ObjectSource, Options, needs_of
 from venvflow.archive.extraction import Extracted, Limits, extract, unpack
 from venvflow.archive.formats import FORMATS, format_of
 from venvflow.archive.frames import FrameDirectory, FrameStore
-from venvflow.archive.writing import DamagedObject, Written, is_current, write_archive
+from venvflow.archive.writing import Written, write_archive
 
 __all__ = [
     "FORMATS",

@@ -1,4 +1,4 @@
-"""Reading an archive that nobody vouches for.
+"""Extracting an archive that nobody vouches for.
 
 No name in an archive is believed. Every component of a path is opened from its parent's descriptor and
 never through a link, files are only ever created, links come last and may not lead out, and what is written
@@ -13,31 +13,29 @@ import errno
 import hashlib
 import json
 import os
-import stat
 import unicodedata
-import zlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from venvflow import postinstall
 from venvflow.archive import tar, zipfile
+from venvflow.archive.beside import recorded_digest
 from venvflow.archive.contents import METADATA, leads_out, unsafe_name
-from venvflow.archive.formats import CHUNK, Undecodable, decompressed, recognise
+from venvflow.archive.formats import CHUNK, Undecodable
+from venvflow.archive.reading import LONGEST_PATH, Item, items, unsafe
 from venvflow.archive.staging import new_directory
-from venvflow.archive.writing import recorded_digest
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import CONSTANT_MTIME
 
+if TYPE_CHECKING:
+    from venvflow import postinstall
+
 _DEEPEST = 200
-_LONGEST_PATH = 4096
 _LARGEST_DOCUMENT = 32 << 20
-_LONGEST_PADDING = 1 << 16
 _MOST_NAME_BYTES = 256 << 20
-_AHEAD = 4  # chunks that are decompressed while earlier ones are written
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TIMES = (CONSTANT_MTIME * 10**9, CONSTANT_MTIME * 10**9)
@@ -69,17 +67,6 @@ class Extracted:
     size: int
     verified: bool
     document: dict[str, Any] | None
-
-
-class _Item(NamedTuple):
-    """One entry as it is read; *parts* must be used up before the next one."""
-
-    name: str
-    kind: Literal["file", "link", "dir"]
-    size: int
-    executable: bool
-    target: str
-    parts: Iterator[bytes | memoryview]
 
 
 def extract(
@@ -118,10 +105,12 @@ def unpack(
     with _into(archive, destination) as staging:
         found = _extract_into(archive, staging, limits or Limits(), expected)
         if found.document is None:
-            raise _unsafe(archive, "was not written by venvflow", hint="Use extract, or tar.")
+            raise unsafe(archive, "was not written by venvflow", hint="Use extract, or tar.")
         moved = _moved(found, staging, destination)
         report = _completed(found.root, moved.root, project, python, force)
     if compile_library:
+        from venvflow import postinstall  # noqa: PLC0415  # see _completed
+
         left = postinstall.compile_library(moved.root)
         report.notes.extend([f"not everything could be compiled:\n{left}"] if left else [])
     return moved, report
@@ -134,6 +123,9 @@ def _moved(found: Extracted, staging: str, destination: str) -> Extracted:
 def _completed(
     root: str, place: str, project: str | None, python: str | None, force: bool
 ) -> postinstall.Report:
+    # It brings argparse and subprocess, which writing an archive does not need.
+    from venvflow import postinstall  # noqa: PLC0415
+
     try:
         return postinstall.complete(
             root, place=place, project=project or "", python=python or "", force=force
@@ -155,7 +147,7 @@ def _into(archive: str, destination: str) -> Iterator[str]:
         with new_directory(destination) as staging:
             yield staging
     except (tar.Malformed, zipfile.Malformed, Undecodable) as error:
-        raise _unsafe(archive, f"is damaged: {error}") from error
+        raise unsafe(archive, f"is damaged: {error}") from error
     except OSError as error:
         raise EnvironmentFailure(
             f"cannot unpack {shown(archive)} to {shown(destination)}: {error.strerror or error}",
@@ -178,12 +170,6 @@ def _check_free(destination: str) -> None:
         )
 
 
-def _unsafe(
-    archive: str, why: str, hint: str = "Do not trust it; get it again from where it was made."
-) -> Refused:
-    return Refused(f"{shown(archive)} {why}", state="Nothing was unpacked.", hint=hint)
-
-
 def _extract_into(archive: str, staging: str, limits: Limits, expected: str | None) -> Extracted:
     """Extract into the empty directory *staging*, and compare the archive's SHA-256 at the same time."""
     expected = expected or recorded_digest(archive)
@@ -191,13 +177,14 @@ def _extract_into(archive: str, staging: str, limits: Limits, expected: str | No
         actual = pool.submit(_digest_of, raw.fileno()) if expected else None
         target = _Target(archive, staging, limits)
         try:
-            for item in _items(archive, raw, limits):
-                target.add(item)
+            with closing(items(archive, raw, limits.entries + 1)) as entries:
+                for item in entries:
+                    target.add(item)
             target.finish()
         finally:
             target.close()
         if actual is not None and actual.result() != expected:
-            raise _unsafe(archive, "is not the one that its SHA-256 was written for")
+            raise unsafe(archive, "is not the one that its SHA-256 was written for")
     return Extracted(
         staging,
         os.path.join(staging, target.root).rstrip("/"),
@@ -217,185 +204,6 @@ def _digest_of(fd: int) -> str:
     return hasher.hexdigest()
 
 
-def _items(archive: str, raw: BinaryIO, limits: Limits) -> Iterator[_Item]:
-    name = recognise(raw.read(8))
-    raw.seek(0)
-    if name == "zip":
-        return _zip_items(archive, raw, limits)
-    return _tar_items(archive, _Stream(_ahead(decompressed(name, raw))))
-
-
-# --------------------------------------------------------------------------- tar
-
-
-def _ahead(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield *chunks*, computed a few ahead by one other thread."""
-    single = ThreadPoolExecutor(1)
-    pending: deque[Future[bytes | None]] = deque()
-    try:
-        pending.extend(single.submit(next, chunks, None) for _ in range(_AHEAD))
-        while (chunk := pending.popleft().result()) is not None:
-            pending.append(single.submit(next, chunks, None))
-            yield chunk
-    finally:
-        single.shutdown(wait=True, cancel_futures=True)
-
-
-class _Stream:
-    """A byte stream that is taken in pieces of known length; raises Malformed when it ends too early."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._view = memoryview(b"")
-
-    def parts(self, size: int) -> Iterator[memoryview]:
-        """Yield the next *size* bytes without copying them."""
-        while size:
-            if not self._view:
-                self._view = memoryview(next(self._chunks, b""))
-                if not self._view:
-                    raise tar.Malformed("it was cut off")
-            part, self._view = self._view[:size], self._view[size:]
-            size -= len(part)
-            yield part
-
-    def exactly(self, size: int) -> bytes:
-        """Return the next *size* bytes."""
-        return b"".join(self.parts(size))
-
-    def only_padding_left(self) -> bool:
-        """Return whether nothing follows but the few zeros that fill up a tape's record.
-
-        Reads to the end, so that a stream that was cut off behind its last entry is noticed too.
-        """
-        left = len(self._view)
-        zeros = not any(self._view)
-        for chunk in self._chunks:
-            left += len(chunk)
-            zeros = zeros and left <= _LONGEST_PADDING and not any(chunk)
-            if not zeros:
-                break
-        return zeros and left <= _LONGEST_PADDING
-
-
-_KINDS: dict[bytes, Literal["file", "link", "dir"]] = {
-    tar.FILE: "file",
-    tar.LINK: "link",
-    tar.DIRECTORY: "dir",
-}
-_REFUSED_KINDS = {
-    b"1": "is a hard link",
-    b"3": "is a device",
-    b"4": "is a device",
-    b"6": "is a FIFO",
-    b"g": "is a global header, which would change all others",
-}
-
-
-def _tar_items(archive: str, stream: _Stream) -> Iterator[_Item]:
-    records: dict[bytes, bytes] = {}
-    while (block := stream.exactly(tar.BLOCK)) != tar.END[: tar.BLOCK]:
-        header = tar.parse_header(block)
-        if header.kind == tar.PAX:
-            tar.check_pax_size(header.size)
-            records = tar.parse_pax(stream.exactly(header.size))
-        else:
-            item = _tar_item(archive, tar.with_pax(header, records), stream)
-            records = {}
-            yield item
-            _use_up(item.parts)
-        _use_up(stream.parts(tar.padding(header.size)))
-    if stream.exactly(tar.BLOCK) != block or not stream.only_padding_left():
-        raise tar.Malformed("it does not end where it says")
-
-
-def _tar_item(archive: str, header: tar.Header, stream: _Stream) -> _Item:
-    name = _text(header.name)
-    kind = _KINDS.get(header.kind)
-    if kind is None:
-        reason = _REFUSED_KINDS.get(header.kind, f"is of unknown kind {header.kind!r}")
-        raise _unsafe(archive, f"holds {shown(name)}, which {reason}")
-    if kind != "file" and header.size:
-        raise _unsafe(archive, f"holds {shown(name)}, which has content but is no file")
-    if kind == "dir":
-        name = name.rstrip("/") if name != "/" else name
-    parts = stream.parts(header.size)
-    return _Item(name, kind, header.size, bool(header.mode & 0o100), _text(header.target), parts)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def _use_up(parts: Iterable[object]) -> None:
-    deque(parts, maxlen=0)
-
-
-# --------------------------------------------------------------------------- zip
-
-
-def _zip_items(archive: str, raw: BinaryIO, limits: Limits) -> Iterator[_Item]:
-    for record in zipfile.read_directory(raw, limits.entries + 16):
-        name = _text(record.name)
-        parts = _zip_parts(raw, record)
-        kind: Literal["file", "link", "dir"] = "file"
-        target = ""
-        if stat.S_ISDIR(record.mode) or name.endswith("/"):
-            kind, name = "dir", name.rstrip("/") if name != "/" else name
-        elif stat.S_ISLNK(record.mode):
-            kind, target = "link", _zip_target(archive, name, record, parts)
-        elif stat.S_IFMT(record.mode) not in (0, stat.S_IFREG):
-            raise _unsafe(archive, f"holds {shown(name)}, which is a device or FIFO")
-        if kind == "dir" and record.size:
-            raise _unsafe(archive, f"holds {shown(name)}, which has content but is no file")
-        yield _Item(name, kind, record.size, bool(record.mode & 0o100), target, parts)
-
-
-def _zip_target(archive: str, name: str, record: zipfile.Record, parts: Iterator[bytes]) -> str:
-    if record.size > _LONGEST_PATH:
-        raise _unsafe(archive, f"holds {shown(name)}, a link with a target of {record.size} bytes")
-    return _text(b"".join(parts))
-
-
-def _zip_parts(raw: BinaryIO, record: zipfile.Record) -> Iterator[bytes]:
-    """Yield the content of *record*: never more than it says, and at the end exactly that."""
-    zipfile.seek_content(raw, record)
-    crc = size = 0
-    for part in _inflated(raw, record):
-        size += len(part)
-        if size > record.size:
-            break
-        crc = zlib.crc32(part, crc)
-        yield part
-    if size != record.size or crc != record.crc:
-        raise zipfile.Malformed(f"the content of {record.name!r} is not what was packed")
-
-
-def _inflated(raw: BinaryIO, record: zipfile.Record) -> Iterator[bytes]:
-    left = record.packed
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    waiting = b""
-    while left or waiting:
-        if not waiting:
-            waiting = raw.read(min(left, CHUNK))
-            left -= len(waiting)
-            if not waiting:
-                raise zipfile.Malformed("it was cut off")
-        if record.method == zipfile.STORED:
-            yield waiting
-            waiting = b""
-            continue
-        try:
-            piece = stream.decompress(waiting, CHUNK)
-        except zlib.error as error:
-            raise zipfile.Malformed(f"{record.name!r}: {error}") from error
-        waiting = stream.unconsumed_tail
-        if piece:
-            yield piece
-        elif stream.eof or not waiting:
-            break
-
-
 # --------------------------------------------------------------------------- writing what was read
 
 
@@ -412,7 +220,7 @@ class _Target:
         self._announced: tuple[int, int] | None = None  # entries and bytes in all, from pack.json
         self._files = 0
         self._name_bytes = 0
-        self._links: list[_Item] = []
+        self._links: list[Item] = []
         self._explicit: set[str] = set()
         self._spelled: dict[str, str] = {}
         self._directories = _Directories(path, self._claim)
@@ -421,7 +229,7 @@ class _Target:
         """Close all descriptors."""
         self._directories.close()
 
-    def add(self, item: _Item) -> None:
+    def add(self, item: Item) -> None:
         """Write one entry, or remember it if it is a link."""
         self._check(item)
         with self._naming(item.name):
@@ -439,19 +247,19 @@ class _Target:
                 parent, name = self._parent(item.name)
                 os.symlink(item.target, name, dir_fd=parent)
         if self._announced not in (None, (self.entries, self.size)):
-            raise _unsafe(
+            raise unsafe(
                 self.archive, f"holds less than it announces: {self.entries} entries, {self.size} bytes"
             )
 
-    def _check(self, item: _Item) -> None:
+    def _check(self, item: Item) -> None:
         """Refuse what must not be written; count the rest."""
         why = unsafe_name(item.name)
-        if not why and (item.name.count("/") >= _DEEPEST or len(item.name) > _LONGEST_PATH):
+        if not why and (item.name.count("/") >= _DEEPEST or len(item.name) > LONGEST_PATH):
             why = "lies too deep"
         if (
             not why
             and item.kind == "link"
-            and (leads_out(item.name, item.target) or len(item.target) > _LONGEST_PATH)
+            and (leads_out(item.name, item.target) or len(item.target) > LONGEST_PATH)
         ):
             why = f"is a link that may lead out (to {shown(item.target)})"
         if why:
@@ -462,7 +270,7 @@ class _Target:
         self._explicit.add(item.name)
         self._count(item)
 
-    def _count(self, item: _Item) -> None:
+    def _count(self, item: Item) -> None:
         self.entries += 1
         self.size += item.size if item.kind == "file" else 0
         self._name_bytes += len(item.name) + len(item.target)
@@ -482,7 +290,7 @@ class _Target:
             self._refuse(name, f"differs from {shown(other)} by case only")
 
     def _refuse(self, name: str, why: str) -> NoReturn:
-        raise _unsafe(self.archive, f"holds {shown(name)}, which {why}")
+        raise unsafe(self.archive, f"holds {shown(name)}, which {why}")
 
     @contextmanager
     def _naming(self, name: str) -> Iterator[None]:
@@ -502,7 +310,7 @@ class _Target:
         directory, _, base = name.rpartition("/")
         return self._directories.open(directory), base
 
-    def _add_file(self, item: _Item) -> None:
+    def _add_file(self, item: Item) -> None:
         self._files += 1
         parts: Iterable[bytes | memoryview] = item.parts
         if self._files == 1 and (item.name == _DOCUMENT or item.name.endswith("/" + _DOCUMENT)):
@@ -516,7 +324,7 @@ class _Target:
         finally:
             os.close(fd)
 
-    def _read_document(self, item: _Item) -> bytes:
+    def _read_document(self, item: Item) -> bytes:
         """Return the bytes of ``pack.json``, after taking from it how much is to follow."""
         if item.size > _LARGEST_DOCUMENT:
             self._refuse(item.name, f"has {item.size} bytes")

@@ -8,7 +8,6 @@ Neither memory nor bytes depend on how large the venv is or on how many threads 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 import tempfile
@@ -23,9 +22,9 @@ from io import BytesIO
 from typing import IO, Any, BinaryIO, TypeVar
 
 from venvflow.archive import tar, zipfile
+from venvflow.archive.beside import write_beside
 from venvflow.archive.contents import (
     Contents,
-    DamagedObject,
     Member,
     ObjectSource,
     Options,
@@ -37,8 +36,6 @@ from venvflow.archive.frames import FrameStore, frame_name
 from venvflow.archive.staging import new_file
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Manifest, Tree
-
-__all__ = ["DamagedObject", "Written", "is_current", "write_archive"]
 
 Progress = Callable[[int, int], None]
 
@@ -94,7 +91,7 @@ def write_archive(
         path = os.path.abspath(destination)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         written = _write(contents, source, path, options, frames=frames, progress=progress)
-        _write_beside(written, contents, options)
+        write_beside(path, _described(written, contents, options))
     except OSError as error:
         raise EnvironmentFailure(
             f"cannot write {shown(destination)}: {error.strerror or error}",
@@ -131,6 +128,23 @@ def _write(
         job.reused,
         contents.warnings,
     )
+
+
+def _described(written: Written, contents: Contents, options: Options) -> dict[str, Any]:
+    """Return what the JSON beside an archive says."""
+    return {
+        "archive": os.path.basename(written.path),
+        "format": options.format,
+        "level": options.effective_level,
+        "arcroot": options.arcroot,
+        "sha256": written.sha256,
+        "size": written.size,
+        "entries": written.entries,
+        "content_size": written.content_size,
+        "description": contents.document["description"],
+        "distributions": contents.document["distributions"],
+        "warnings": list(contents.warnings),
+    }
 
 
 # --------------------------------------------------------------------------- a job and its parts
@@ -473,69 +487,3 @@ def _zip_name(name: str) -> bytes:
 
 
 _WRITERS: dict[str, Callable[[_Job], None]] = {"tar.zst": _write_frames, "zip": _write_zip}
-
-
-# --------------------------------------------------------------------------- beside the archive
-
-
-def _write_beside(written: Written, contents: Contents, options: Options) -> None:
-    """Write what stands beside an archive, the checksum last: until then it is not current."""
-    name = os.path.basename(written.path)
-    document = {
-        "archive": name,
-        "format": options.format,
-        "level": options.effective_level,
-        "arcroot": options.arcroot,
-        "sha256": written.sha256,
-        "size": written.size,
-        "entries": written.entries,
-        "content_size": written.content_size,
-        "description": contents.document["description"],
-        "distributions": contents.document["distributions"],
-        "warnings": list(contents.warnings),
-    }
-    with new_file(written.path + ".json") as file:
-        file.write((json.dumps(document, sort_keys=True, indent=1) + "\n").encode("ascii"))
-    with new_file(written.path + ".sha256") as file:
-        file.write(_checksum_line(written.sha256, name))
-
-
-def _checksum_line(digest: str, name: str) -> bytes:
-    """Return a line that ``sha256sum -c`` understands, whatever the name."""
-    raw = os.fsencode(name)
-    escaped = raw.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-    mark = b"\\" if escaped != raw else b""
-    return b"%b%b  %b\n" % (mark, digest.encode("ascii"), escaped)
-
-
-def recorded_digest(archive: str) -> str | None:
-    """Return the SHA-256 that the file beside *archive* says it has, or None if there is none."""
-    try:
-        with open(archive + ".sha256", "rb") as file:
-            digest = file.read(1024).lstrip(b"\\")[:64]
-    except OSError:
-        return None
-    return digest.decode("ascii") if len(digest) == 64 and digest.isalnum() else None
-
-
-def is_current(path: str) -> bool:
-    """Return whether the archive at *path* is whole: its bytes have the SHA-256 that stands beside it.
-
-    Reads the whole archive; raises nothing for one that cannot be read.
-    """
-    expected = recorded_digest(path)
-    try:
-        with open(path + ".json", "rb") as file:
-            described = json.load(file)["sha256"]
-        return expected is not None and described == expected == digest_of_file(path)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def digest_of_file(path: str) -> str:
-    """Return the SHA-256 of a file; raises ``OSError``."""
-    hasher = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        for chunk in iter(lambda: file.read(CHUNK), b""):
-            hasher.update(chunk)
-    return hasher.hexdigest()

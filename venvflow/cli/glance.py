@@ -56,7 +56,7 @@ class _Untouched(Index):
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         """Return all rows of a query, none if the index cannot answer it."""
         try:
-            return super().rows(sql, parameters)
+            return self._db.execute(sql, parameters).fetchall()
         except sqlite3.Error:
             return []
 

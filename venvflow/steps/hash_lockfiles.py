@@ -24,6 +24,15 @@ def hash_lockfiles(job: Job) -> Outcome:
     Raises EnvironmentFailure for a file that cannot be read or an interpreter that cannot be found.
     """
     before = read_key(job)
+    record = compute_key(job)
+    write_key(job, record)
+    unchanged = before is not None and before.key.digest == record.key.digest
+    figures: dict[str, int | float | str] = {"files": len(record.inputs)}
+    return Outcome("same" if unchanged else "new", record.key.digest[:12], figures, record.warnings)
+
+
+def compute_key(job: Job) -> KeyRecord:
+    """Return the key of the job's venv as things are now; writes nothing. Raises as the step does."""
     plan = builders.choose(job.spec, job.environ)
     interpreter = interpreters.resolve(job.spec.python, root=job.root, environ=job.environ)
     gathered = _Gathering(job)
@@ -40,10 +49,7 @@ def hash_lockfiles(job: Job) -> Outcome:
     )
     paths = tuple(gathered.paths)
     seen = fingerprint(job, plan, paths, interpreters.identity(interpreter))
-    record = KeyRecord(key, interpreter, paths, seen, tuple(gathered.warnings))
-    write_key(job, record)
-    unchanged = before is not None and before.key.digest == key.digest
-    return Outcome("same" if unchanged else "new", key.digest[:12], {"files": len(paths)}, record.warnings)
+    return KeyRecord(key, interpreter, paths, seen, tuple(gathered.warnings))
 
 
 class _Gathering:

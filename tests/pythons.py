@@ -1,0 +1,51 @@
+"""The interpreters of this machine that tests may run, and venvs made by hand in no time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+BASE = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+
+
+@lru_cache(maxsize=1)
+def interpreters() -> dict[str, str]:
+    """Return real paths of released CPythons by minor version, from PATH or beside the running one."""
+    minors = [f"3.{minor}" for minor in range(8, 16)]
+    candidates = [shutil.which(f"python{minor}") or "" for minor in minors]
+    beside = Path(BASE).parent.parent.parent
+    candidates += [str(path) for minor in minors for path in sorted(beside.glob(f"{minor}.*/bin/python3"))]
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": BASE}
+    for candidate in candidates:
+        answer = _ask(candidate)
+        if answer:
+            found.setdefault(answer[0], answer[1])
+    return found
+
+
+def _ask(python: str) -> list[str]:
+    code = (
+        "import sys, os; print('%d.%d' % sys.version_info[:2], os.path.realpath(sys.executable), sep='\\n')"
+    )
+    try:
+        answer = subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return answer.stdout.splitlines()
+
+
+def bare_venv(place: Path | str, python: str = BASE) -> str:
+    """Make a venv without packages at *place* and return its path."""
+    root = os.fspath(place)
+    minor = next(minor for minor, path in interpreters().items() if path == python)
+    os.makedirs(f"{root}/lib/python{minor}/site-packages")
+    os.mkdir(f"{root}/bin")
+    with open(f"{root}/pyvenv.cfg", "w", encoding="utf-8") as file:
+        file.write(f"home = {os.path.dirname(python)}\ninclude-system-site-packages = false\n")
+    os.symlink(python, f"{root}/bin/python")
+    os.symlink("python", f"{root}/bin/python3")
+    return root

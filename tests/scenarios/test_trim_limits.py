@@ -1,0 +1,199 @@
+"""Trim by each limit, in a real store: what goes, what stays, and what the file system gets back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import Any
+
+import pytest
+from scenario import Machine, Project, manifest_of
+
+
+def _history(machine: Machine, trim: dict[str, Any], versions: int = 4, size: int = 60_000) -> Project:
+    """Return a project whose one venv went through *versions* locks, the last being the current one.
+
+    Nothing was trimmed meanwhile. Each version has a file of its own of *size* bytes.
+    """
+    project = machine.project("p", {"api": {}}, trim={"keep": 100})
+    for number in range(versions):
+        blob = os.urandom(size)
+        wheel = machine.wheel(
+            f"bulk{machine.root.name[-8:]}{os.getpid()}", f"{number}.0", modules={"bulk.py": f"N = {number}\n"},
+            data={"bulk.bin": blob}, scripts={},
+        )  # fmt: skip
+        project.lock("api", wheel)
+        project.doit()
+    project.configure({"api": {}}, trim=trim)
+    return project
+
+
+def _versions(machine: Machine) -> list[str]:
+    rows = machine.query("SELECT version FROM package_usage WHERE package LIKE 'bulk%' ORDER BY version")
+    return [row[0].split(".")[0] for row in rows]
+
+
+def _trim(project: Project) -> str:
+    project.doit("forget", "trim")
+    return project.doit().did["trim"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [
+        ({"keep": 2, "keep_per_venv": 1}, ["2", "3"]),
+        ({"keep": 1, "keep_per_venv": 1}, ["3"]),
+        ({"keep": 1, "keep_per_venv": 3}, ["1", "2", "3"]),
+        ({"keep_per_venv": 1, "max_size": "200KiB"}, ["3"]),
+        ({"keep_per_venv": 1, "max_size": "1GiB"}, ["0", "1", "2", "3"]),
+        ({"keep_per_venv": 1, "min_free": "900TiB"}, ["3"]),
+        ({"keep_per_venv": 2, "min_free": "900TiB"}, ["2", "3"]),
+        ({"keep_per_venv": 1, "max_age": "30d"}, ["0", "1", "2", "3"]),
+        ({"keep_per_venv": 1}, ["0", "1", "2", "3"]),
+    ],
+    ids=str,
+)
+def test_every_limit_drops_the_oldest_that_it_may(machine: Machine, policy: dict[str, Any], kept: list[str]) -> None:
+    """The current key's snapshot always stays; the rest goes by the order of last use."""
+    project = _history(machine, policy)
+    _trim(project)
+    assert _versions(machine) == kept
+    assert len(machine.snapshots()) == len(kept)
+    before = manifest_of(project.venv("api"))
+    shutil.rmtree(project.venv("api"))
+    assert project.doit().did["restore:api"].startswith("hit")
+    assert manifest_of(project.venv("api")) == before
+    assert project.doit().nothing_to_do
+
+
+def test_what_was_used_last_stays(machine: Machine) -> None:
+    """A restore counts as use: the least recently used snapshot goes, not the oldest."""
+    project = _history(machine, {"keep": 100}, versions=3)
+    lock = project.root / "api" / "requirements.txt"
+    newest = lock.read_bytes()
+    name, _, _ = newest.decode().partition("==")
+    old = machine.wheelhouse / f"{name}-0.0-py3-none-any.whl"
+    project.lock("api", old)
+    assert project.doit().did["restore:api"].startswith("hit")
+    lock.write_bytes(newest)
+    assert project.doit().did["restore:api"].startswith("hit")
+    project.configure({"api": {}}, trim={"keep": 2, "keep_per_venv": 1})
+    _trim(project)
+    assert _versions(machine) == ["0", "2"]
+
+
+def test_max_age_counts_from_the_last_use(machine: Machine) -> None:
+    """Snapshots that nobody used for so long go."""
+    project = _history(machine, {"keep_per_venv": 1, "max_age": "2s"}, versions=3)
+    time.sleep(2.2)
+    _trim(project)
+    assert _versions(machine) == ["2"]
+
+
+def test_pinned_venvs_keep_all_their_snapshots(machine: Machine) -> None:
+    """``pin: true`` beats every limit."""
+    project = _history(machine, {}, versions=3)
+    project.configure({"api": {"pin": True}}, trim={"keep": 1, "keep_per_venv": 1, "max_size": "1KiB"})
+    _trim(project)
+    assert _versions(machine) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("link", ["hardlink", "copy", "symlink"])
+def test_the_bytes_reported_are_the_bytes_that_du_misses(machine: Machine, link: str) -> None:
+    """What trim says it freed is what the file system has more, in the store and in all."""
+    project = _history(machine, {"keep": 1, "keep_per_venv": 1}, versions=3)
+    settings = {"durability": "none", "link": [link]}
+    project.configure({"api": {}}, trim={"keep": 1, "keep_per_venv": 1}, store=settings)
+    before = machine.occupied()
+    project.doit("forget", "trim")
+    line = project.doit("trim").did["trim"]
+    after = machine.occupied()
+    assert "2 of 3" in line
+    freed = _bytes_in(line)
+    assert freed >= 2 * 60_000
+    # du counts directories and notes too, and the message is rounded to three digits or so.
+    assert abs((before - after) - freed) <= 16_384 + 0.02 * freed, (line, before - after)
+
+
+def _bytes_in(line: str) -> float:
+    number, unit = line.split(", ")[-1].split()[:2]
+    return float(number.replace(",", "")) * {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[unit]
+
+
+def test_a_venv_that_is_linked_by_symlinks_keeps_what_it_needs(machine: Machine) -> None:
+    """Even when its snapshot was dropped by another project's policy, its files stay in the store."""
+    settings = {"durability": "none", "link": ["symlink"]}
+    one = machine.project("one", {"api": {}}, store=settings)
+    one.lock("api", machine.wheel("alpha"))
+    one.doit()
+    for snapshot in (machine.store / "snapshots").iterdir():
+        snapshot.unlink()
+    two = machine.project("two", {"web": {}}, trim={"keep": 1, "keep_per_venv": 1})
+    two.lock("web", machine.wheel("beta"))
+    two.doit()
+    assert one.output("api", "alpha") == "1.0"
+
+
+def test_the_current_snapshot_of_another_project_is_never_dropped(machine: Machine) -> None:
+    """A policy of one project does not make another one's venvs a miss."""
+    one = machine.project("one", {"api": {}})
+    one.lock("api", machine.wheel("alpha"))
+    one.doit()
+    two = machine.project("two", {"web": {}}, trim={"keep": 1, "keep_per_venv": 1, "max_size": "1KiB"})
+    for version in ("1.0", "2.0", "3.0"):
+        two.lock("web", machine.wheel("beta", version))
+        two.doit()
+    assert len(machine.snapshots()) == 2
+    shutil.rmtree(one.venv("api"))
+    assert one.doit().did["restore:api"].startswith("hit")
+
+
+def test_trim_keeps_the_snapshot_it_would_need_after_a_lock_change_by_hand(machine: Machine) -> None:
+    """``doit trim`` after a lock changed, before it is hashed: what the venvs are made of stays."""
+    project = _history(machine, {"keep": 1, "keep_per_venv": 1}, versions=2)
+    lock = project.root / "api" / "requirements.txt"
+    current = lock.read_bytes()
+    lock.write_text("# something else\n")
+    project.doit("forget", "trim")
+    project.doit("trim", code=None)
+    lock.write_bytes(current)
+    shutil.rmtree(project.venv("api"))
+    assert project.doit().did["restore:api"].startswith("hit")
+
+
+def test_trim_says_nothing_when_nothing_happened(machine: Machine) -> None:
+    """After a trim the task is up to date until the store grows or a day passes."""
+    project = _history(machine, {"keep": 1, "keep_per_venv": 1}, versions=2)
+    assert "1 of 2" in _trim(project)
+    assert project.doit().nothing_to_do
+    noted = machine.store / "trim.json"
+    noted.unlink()
+    assert set(project.doit().did) == {"trim"}
+    assert project.doit().nothing_to_do
+
+
+def test_litter_of_killed_runs_is_swept(machine: Machine) -> None:
+    """Staging files in the store's ``tmp/`` go with the next trim."""
+    project = _history(machine, {}, versions=1)
+    litter = machine.store / "tmp" / "left-over"
+    litter.mkdir()
+    (litter / "file").write_bytes(bytes(10_000))
+    _trim(project)
+    assert os.listdir(machine.store / "tmp") == []
+
+
+def test_deleting_a_project_lets_its_snapshots_go(machine: Machine) -> None:
+    """Venvs whose project is gone hold nothing."""
+    one = machine.project("one", {"api": {}})
+    one.lock("api", machine.wheel("alpha"))
+    one.doit()
+    two = machine.project("two", {"web": {}}, trim={"keep": 1, "keep_per_venv": 1})
+    two.lock("web", machine.wheel("beta"))
+    two.doit()
+    assert len(machine.snapshots()) == 2
+    shutil.rmtree(one.root)
+    two.configure({"web": {}}, trim={"keep": 1, "keep_per_venv": 0})
+    _trim(two)
+    assert len(machine.snapshots()) == 1
+    assert two.output("web", "beta") == "1.0"

@@ -1,0 +1,97 @@
+"""Values of a config: each rule has its own words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from configs import one_venv, problems, project, read
+
+from venvflow.model import TrimPolicy
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with a lock file at its top, and a home beside it."""
+    return project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["3.10", "3", "on", "no", "010", "1:30", "2024-01-01", "true", "null", "~", "0x1f", ".5"],
+)
+def test_values_that_yaml_mangles_must_be_quoted(root: Path, written: str) -> None:
+    """The message shows what was written, not what YAML makes of it."""
+    if isinstance(yaml.safe_load(written), str):
+        pytest.skip("YAML takes this for text")
+    found = problems(root, one_venv(f"check: [{written}]"))
+    assert len(found) == 1
+    assert "expected text, found nothing" in found[0] or f'in quotes, "{written}"' in found[0]
+    assert read(root, one_venv(f'check: ["{written}"]')).venvs["api"].check == (written,)
+
+
+@pytest.mark.parametrize("written", ["010", "1_000", "0x10", "1:30", "1.5", "'5'", "+5", "-1", "true", "[5]"])
+def test_whole_numbers_are_plain_digits(root: Path, written: str) -> None:
+    """Spellings that YAML reads in its own way are no numbers here."""
+    assert problems(root, f"trim: {{keep: {written}}}\nvenvs: {{}}")[0].startswith(
+        "1: trim.keep: expected a whole"
+    )
+
+
+@pytest.mark.parametrize("written", ["null", "~"])
+def test_no_limit_is_written_out(root: Path, written: str) -> None:
+    """A written null means no limit; a key with nothing behind it is a mistake."""
+    text = "trim: {keep: %s, max_size: %s}\nvenvs: {}"
+    assert read(root, text % (written, written)).trim == TrimPolicy(keep=None, max_size=None)
+    assert [problem.split(", ")[-1] for problem in problems(root, text % ("", ""))] == ["found nothing"] * 2
+    assert "5: venvs.api.pack: expected a mapping" in problems(root, one_venv("pack:"))[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["-a", ".a", "a b", "a/b", "ä", "a" * 101, "a=b", "a:b", "a*", "", "state.db", "State.db-wal", "a\n"],
+)
+def test_names_that_cannot_be_tasks_or_directories_are_refused(root: Path, name: str) -> None:
+    """Names become names of tasks and of directories in the state."""
+    text = json.dumps({"venvs": {name: {"path": "x", "locks": ["lock.txt"]}}})
+    assert "cannot be the name of a venv" in problems(root, text)[0]
+
+
+def test_names_that_differ_only_in_case_are_refused(root: Path) -> None:
+    """Their state would be one directory on some disks."""
+    text = "venvs:\n  a: {path: x, locks: [lock.txt]}\n  A: {path: y, locks: [lock.txt]}\n"
+    assert problems(root, text) == [
+        "3: venvs: 'A' and 'a' differ only in case: some disks cannot tell them apart"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("pack: {format: tar.zst, level: 0}", "5: venvs.api.pack: tar.zst has levels from 1 to 22, not 0"),
+        ("pack: {format: tar.gz, level: 10}", "5: venvs.api.pack: tar.gz has levels from 0 to 9, not 10"),
+        ("pack: {level: 99}", "5: venvs.api.pack.level: expected a whole number from 0 to 22"),
+        ("build: []", "5: venvs.api.build: the list must not be empty"),
+        ("build: [[]]", "5: venvs.api.build[0]: the list must not be empty"),
+        ("build: [['', a]]", "5: venvs.api.build[0]: the first word"),
+        (
+            "build: [make venv]",
+            "5: venvs.api.build[0]: expected a list, such as [a, b], found the text make venv",
+        ),
+        ("build: make", "5: venvs.api.build: the text make is not possible here"),
+        ("squish: {link: [copy, copy]}", "5: venvs.api.squish.link: the list says something twice"),
+        ("squish: {link: []}", "5: venvs.api.squish.link: the list must not be empty"),
+        ("key: {env: [A=B]}", "5: venvs.api.key.env[0]: expected the name of an environment variable"),
+        ("python: pyhton3", "5: venvs.api.python: expected a version such as 3.12, or a path"),
+        ("exclude: '*.pyi'", "5: venvs.api.exclude: expected a list"),
+        ("exclude: ['']", "5: venvs.api.exclude[0]: expected text, found empty text"),
+        ("exclude: [a, 'a[b']", "5: venvs.api.exclude[1]: pattern 'a[b' has a ["),
+        ("exclude: ['*a*a*a*a*b']", "5: venvs.api.exclude[0]: pattern '*a*a*a*a*b' has too many stars"),
+    ],
+)
+def test_what_makes_no_sense_is_told_with_line_and_key(root: Path, line: str, problem: str) -> None:
+    """Each rule of a value has its own words."""
+    found = problems(root, one_venv(line))
+    assert [text for text in found if text.startswith(problem)], found

@@ -1,0 +1,179 @@
+"""The schema for editors and the loader say the same."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from configs import project, read
+from hypothesis import given
+from hypothesis import strategies as st
+
+from venvflow.config import schema
+from venvflow.config.checks import Named, Table
+from venvflow.config.vocabulary import TOP, _allowed_name
+from venvflow.errors import ConfigError, Refused
+
+GOOD: dict[str, Any] = {
+    "version": 1,
+    "store": {
+        "path": "~/s",
+        "link": ["copy"],
+        "min_size": 1,
+        "verify": "full",
+        "adopt": True,
+        "durability": "full",
+    },
+    "trim": {"keep": 1, "keep_per_venv": 0, "max_age": "1d", "max_size": "1GiB", "min_free": 0},
+    "exclude": ["a"],
+    "defaults": {"python": "3.12"},
+    "venvs": {
+        "api": {
+            "path": "v",
+            "locks": ["text"],
+            "python": "3.12",
+            "build": "auto",
+            "key": {"files": ["text"], "env": ["A"]},
+            "bytecode": "keep",
+            "exclude": ["a"],
+            "restore": True,
+            "squish": {"link": ["copy"], "min_size": "1KiB"},
+            "pack": {"format": "tar.zst", "level": 3, "output": "dist"},
+            "check": ["-c"],
+            "pin": False,
+        }
+    },
+}
+VALUES: list[Any] = [
+    None, True, 0, 1, 3, -1, 2.5, 10**7, "", "text", "3.12", "3.13t", "./x", "~", "true", "auto",
+    "none", "copy",
+    "5GiB", "5 MB", "0", "0B", "10G", "14d", "0d", "2 w", "tar.gz", "full", "pypy3.11", "2.7", "3.12.4rc1t",
+    [], ["text"], [""], ["copy"], ["copy", "copy"],
+    [1], [None], [[]], [["text"]], [["text", ""]], [[""]], [[1]], {}, {"nope": 1}, {"a": {}},
+]  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with a lock file at its top, and a home beside it."""
+    return project(tmp_path)
+
+
+def keys_of(check: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the key path of everything that the loader knows; the name of a venv is ``api``."""
+    if closure := getattr(check, "__closure__", None):
+        for cell in closure:
+            if isinstance(cell.cell_contents, Table):  # a table that may be null
+                yield from keys_of(cell.cell_contents, at)
+    if isinstance(check, Named):
+        yield from keys_of(check.check, (*at, "api"))
+    if isinstance(check, Table):
+        for key, below in check.fields.items():
+            yield (*at, key)
+            yield from keys_of(below, (*at, key))
+
+
+def keys_in_schema(
+    part: dict[str, Any], whole: dict[str, Any], at: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Yield the key path of everything that the schema knows; each must have a description."""
+    if ref := part.get("$ref"):
+        part = whole["$defs"][ref.rpartition("/")[2]]
+    if at and at[-1] != "api":
+        assert part.get("description"), at
+    if isinstance(part.get("additionalProperties"), dict):
+        yield from keys_in_schema(part["additionalProperties"], whole, (*at, "api"))
+    for key, below in part.get("properties", {}).items():
+        assert part["additionalProperties"] is False
+        yield (*at, key)
+        yield from keys_in_schema(below, whole, (*at, key))
+
+
+def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Return a good config with *value* at *path*, and of the rest only what is needed: it is read often."""
+    venv = {"path": "v", "locks": ["text"], "pack": {"format": "tar.zst", "level": 3}}
+    document: dict[str, Any] = {"venvs": {"api": venv}}
+    place, good = document, GOOD
+    for key in path[:-1]:
+        good = good.get(key, {})
+        place = place.setdefault(key, good.copy())
+    place[path[-1]] = value
+    return document
+
+
+def accepts(root: Path, document: Any) -> bool:
+    """Return whether the loader has no problem with *document*."""
+    try:
+        read(root, json.dumps(document))
+    except ConfigError:
+        return False
+    except Refused:
+        pass
+    return True
+
+
+PATHS = sorted(set(keys_of(TOP)))
+
+
+def test_schema_and_loader_know_the_same_keys() -> None:
+    """No key is known to only one of them, and the schema describes each."""
+    described = schema()
+    jsonschema.Draft202012Validator.check_schema(described)
+    assert sorted(set(keys_in_schema(described, described))) == PATHS
+    assert len(PATHS) > 45
+
+
+@pytest.mark.parametrize("path", PATHS, ids=".".join)
+def test_schema_and_loader_agree_on_every_value(root: Path, path: tuple[str, ...]) -> None:
+    """Each key with values of every type: an editor flags exactly what loading refuses."""
+    for name in ("text", "copy"):
+        (root / name).touch()
+    validator = jsonschema.Draft202012Validator(schema())
+    verdicts = []
+    for value in VALUES:
+        document = changed(path, value)
+        expected = validator.is_valid(document)
+        assert accepts(root, document) == expected, (
+            value,
+            [e.message for e in validator.iter_errors(document)],
+        )
+        verdicts.append(expected)
+    assert not all(verdicts)
+
+
+@pytest.mark.parametrize("path", [(), *PATHS], ids=lambda path: ".".join(path) or "top")
+def test_schema_and_loader_agree_on_missing_and_unknown_keys(root: Path, path: tuple[str, ...]) -> None:
+    """Each key taken away, and each mapping with a key too many."""
+    (root / "text").touch()
+    validator = jsonschema.Draft202012Validator(schema())
+    document = copy.deepcopy(GOOD)
+    assert accepts(root, document)
+    assert validator.is_valid(document)
+    place = document
+    for key in path[:-1]:
+        place = place.setdefault(key, {})
+    if path:
+        place.pop(path[-1], None)
+        assert accepts(root, document) == validator.is_valid(document)
+    if path[:-1] in {(), *PATHS} and path[:-1] != ("venvs",):
+        place["nope"] = 1
+        assert not accepts(root, document)
+        assert not validator.is_valid(document)
+
+
+@given(st.text(alphabet="ab0-_.+ :/é", max_size=6))
+def test_schema_and_loader_agree_on_names(name: str) -> None:
+    """A name that an editor accepts is one that loads."""
+    pattern = schema()["properties"]["venvs"]["propertyNames"]["pattern"]
+    allowed = jsonschema.Draft202012Validator({"type": "object", "propertyNames": {"pattern": pattern}})
+    try:
+        _allowed_name(name, [])
+    except ValueError:
+        assert not allowed.is_valid({name: 1})
+    else:
+        assert allowed.is_valid({name: 1})

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contents import MTIME_NS, elsewhere, in_child, mounted, needs_root
+
+from venvflow import links
+from venvflow.links import Linker, copy_bytes, exchange, sync_file_system, write_private
+from venvflow.model import LinkMode
+
+DATA = b"shared\n" * 1000
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Give an object as it lies in a store: read-only, with the constant mtime."""
+    path = tmp_path / "object"
+    path.write_bytes(DATA)
+    path.chmod(0o444)
+    os.utime(path, ns=(MTIME_NS, MTIME_NS))
+    return path
+
+
+@pytest.fixture
+def venv(tmp_path: Path) -> Iterator[int]:
+    """Give a descriptor of an empty directory called ``venv``."""
+    (tmp_path / "venv").mkdir()
+    fd = os.open(tmp_path / "venv", os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def refuse(function: str, code: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let an ``os`` function fail with *code*; return a list that grows with each call."""
+    calls: list[int] = []
+
+    def failing(*args: Any, **kwargs: Any) -> None:
+        calls.append(1)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, function, failing)
+    return calls
+
+
+def test_a_hard_link_is_the_object_itself(source: Path, venv: int, tmp_path: Path) -> None:
+    """The first mode that works is used, and counted."""
+    linker = Linker(("hardlink", "copy"))
+    assert linker.place(str(source), "a.py", venv, executable=False) == "hardlink"
+    assert (tmp_path / "venv/a.py").stat().st_ino == source.stat().st_ino
+    assert linker.used == {"hardlink": 1}
+
+
+def test_a_symlink_points_at_the_object(source: Path, venv: int, tmp_path: Path) -> None:
+    """The link is absolute, so the venv's place does not matter."""
+    assert Linker(("symlink",)).place(str(source), "a.py", venv, executable=False) == "symlink"
+    assert os.readlink(tmp_path / "venv/a.py") == str(source)
+
+
+@pytest.mark.parametrize("executable", [False, True])
+def test_a_copy_is_private_and_writable_and_has_the_constant_mtime(
+    source: Path, venv: int, tmp_path: Path, executable: bool
+) -> None:
+    """It is the user's to edit, and looks like the object by its time."""
+    assert Linker(("copy",)).place(str(source), "a.py", venv, executable=executable) == "copy"
+    st = (tmp_path / "venv/a.py").stat()
+    assert (tmp_path / "venv/a.py").read_bytes() == DATA
+    assert (st.st_nlink, st.st_mtime_ns) == (1, MTIME_NS)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert st.st_mode & 0o777 == (0o755 if executable else 0o644) & ~umask
+
+
+def test_reflink_falls_back_to_hardlink_and_is_not_tried_again(
+    source: Path, venv: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file system that cannot clone says so once per venv, not once per file."""
+    calls: list[int] = []
+
+    def clone(reading: int, writing: int) -> None:
+        calls.append(writing)
+        raise OSError(errno.EOPNOTSUPP, "no")
+
+    monkeypatch.setattr(links, "clone", clone)
+    linker = Linker(("reflink", "hardlink", "copy"))
+    for name in ("a", "b"):
+        assert linker.place(str(source), name, venv, executable=False) == "hardlink"
+    assert len(calls) == 1
+    assert linker.mode == "hardlink"
+    assert sorted(os.listdir(tmp_path / "venv")) == ["a", "b"]
+
+
+def test_reflink_works_or_falls_back_on_this_file_system(source: Path, venv: int, tmp_path: Path) -> None:
+    """Whatever the real ioctl answers here, the file has its bytes and is private."""
+    assert Linker(("reflink",)).place(str(source), "a", venv, executable=False) in ("reflink", "copy")
+    assert (tmp_path / "venv/a").read_bytes() == DATA
+    assert (tmp_path / "venv/a").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_a_mode_that_cannot_work_here_is_given_up(
+    source: Path, venv: int, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Another file system, or a kernel that protects hard links, costs one failed call."""
+    calls = refuse("link", code, monkeypatch)
+    linker = Linker(("hardlink",))
+    assert [linker.place(str(source), name, venv, executable=False) for name in "ab"] == ["copy", "copy"]
+    assert len(calls) == 1
+    assert linker.mode == "copy"
+
+
+def test_an_object_with_too_many_links_is_copied_and_others_are_linked(
+    source: Path, venv: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EMLINK is about one object, so hard links are tried again for the next."""
+    linker = Linker(("hardlink", "copy"))
+    with monkeypatch.context() as patch:
+        refuse("link", errno.EMLINK, patch)
+        assert linker.place(str(source), "a", venv, executable=False) == "copy"
+    assert linker.mode == "hardlink"
+    assert linker.place(str(source), "b", venv, executable=False) == "hardlink"
+
+
+@pytest.mark.slow
+def test_the_65001st_link_is_a_copy(source: Path, venv: int, tmp_path: Path) -> None:
+    """The limit of the real file system does not stop anything."""
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(65_100):
+        try:
+            os.link(source, many / str(number))
+        except OSError as error:
+            assert error.errno == errno.EMLINK  # noqa: PT017 - the loop finds out which one it is
+            break
+    else:
+        pytest.skip("this file system allows more than 65,100 links")
+    assert Linker(("hardlink", "copy")).place(str(source), "a", venv, executable=False) == "copy"
+    assert (tmp_path / "venv/a").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_a_real_failure_is_raised_and_nothing_else_is_tried(
+    source: Path, venv: int, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A full disk is not a reason to copy."""
+    refuse("link", code, monkeypatch)
+    with pytest.raises(OSError, match=".") as caught:
+        Linker(("hardlink", "copy")).place(str(source), "a", venv, executable=False)
+    assert caught.value.errno == code
+
+
+@pytest.mark.parametrize("mode", ["hardlink", "copy", "symlink", "reflink"])
+def test_nothing_is_ever_replaced(source: Path, venv: int, tmp_path: Path, mode: LinkMode) -> None:
+    """A taken name is an error, and what has it stays."""
+    (tmp_path / "venv/a").write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        Linker((mode,)).place(str(source), "a", venv, executable=False)
+    assert (tmp_path / "venv/a").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("mode", ["hardlink", "copy", "symlink", "reflink"])
+def test_a_missing_object_is_an_error_in_every_mode(venv: int, tmp_path: Path, mode: LinkMode) -> None:
+    """A dangling symlink would only be found out by a failing import."""
+    with pytest.raises(FileNotFoundError):
+        Linker((mode,)).place(str(tmp_path / "none"), "a", venv, executable=False)
+    assert os.listdir(tmp_path / "venv") == []
+
+
+@pytest.mark.parametrize("mode", ["copy", "reflink"])
+def test_an_object_that_is_a_symlink_is_not_followed(venv: int, tmp_path: Path, mode: LinkMode) -> None:
+    """What somebody planted in the store does not bring in other files."""
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "planted").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match=".") as caught:
+        Linker((mode,)).place(str(tmp_path / "planted"), "a", venv, executable=False)
+    assert caught.value.errno == errno.ELOOP
+
+
+def test_a_copy_that_fails_leaves_nothing(
+    source: Path, venv: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a file never stands under the name."""
+
+    def full(reading: int, writing: int) -> None:
+        os.write(writing, b"half")
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setitem(
+        links._PLACERS, "copy", lambda s, n, d, *, executable: links._private(s, n, d, full, executable=executable)
+    )
+    with pytest.raises(OSError, match="full"):
+        Linker(("copy",)).place(str(source), "a", venv, executable=False)
+    assert os.listdir(tmp_path / "venv") == []
+
+
+@needs_root
+@pytest.mark.root
+def test_a_private_file_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
+    """On a real full disk no torn file stays behind."""
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=16k", "none") as small:
+        fd = os.open(small, os.O_RDONLY)
+        try:
+            with pytest.raises(OSError, match="No space"):
+                write_private("a", fd, bytes(100_000), executable=False)
+        finally:
+            os.close(fd)
+        assert os.listdir(small) == []
+
+
+def test_across_file_systems_files_are_copied(source: Path, tmp_path: Path) -> None:
+    """A store elsewhere makes a venv of copies, silently."""
+    with elsewhere(tmp_path) as other:
+        fd = os.open(other, os.O_RDONLY)
+        try:
+            linker = Linker(("reflink", "hardlink", "copy"))
+            assert linker.place(str(source), "a", fd, executable=False) == "copy"
+        finally:
+            os.close(fd)
+        assert (other / "a").read_bytes() == DATA
+        assert linker.used == {"copy": 1}
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1])
+@pytest.mark.parametrize("sender", ["kernel", "none", "fails", "says 0"])
+def test_all_bytes_are_copied_whatever_the_kernel_offers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, sender: str
+) -> None:
+    """Kernels without copy_file_range, or file systems on which it does nothing, cost no byte."""
+    if sender == "none":
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    elif sender == "fails":
+        refuse("copy_file_range", errno.EXDEV, monkeypatch)
+    elif sender == "says 0":
+        monkeypatch.setattr(os, "copy_file_range", lambda *_: 0)
+    data = os.urandom(size)
+    (tmp_path / "a").write_bytes(data)
+    with open(tmp_path / "a", "rb") as reading, open(tmp_path / "b", "wb") as writing:
+        copy_bytes(reading.fileno(), writing.fileno())
+    assert (tmp_path / "b").read_bytes() == data
+
+
+def test_a_copy_under_a_wide_open_umask_is_not_writable_by_all(source: Path, venv: int, tmp_path: Path) -> None:
+    """The mode is ours, less the umask, never more."""
+
+    def work() -> None:
+        os.umask(0)
+        Linker(("copy",)).place(str(source), "a", venv, executable=False)
+
+    assert in_child(work) == 0
+    assert (tmp_path / "venv/a").stat().st_mode & 0o777 == 0o644
+
+
+def test_exchange_swaps_two_names_or_says_that_it_cannot(tmp_path: Path, venv: int) -> None:
+    """Either both have changed places in one step, or nothing has happened."""
+    for name in ("a", "b"):
+        (tmp_path / "venv" / name).mkdir()
+        (tmp_path / "venv" / name / name).touch()
+    done = exchange("a", "b", first_fd=venv, second_fd=venv)
+    assert os.listdir(tmp_path / "venv/a") == (["b"] if done else ["a"])
+    assert os.listdir(tmp_path / "venv/b") == (["a"] if done else ["b"])
+
+
+def test_exchange_raises_for_a_name_that_is_not_there(tmp_path: Path, venv: int) -> None:
+    """That is no missing feature of the kernel."""
+    (tmp_path / "venv/a").mkdir()
+    if not hasattr(links._libc(), "renameat2"):
+        pytest.skip("no renameat2 here")
+    with pytest.raises(FileNotFoundError):
+        exchange("a", "none", first_fd=venv, second_fd=venv)
+
+
+def test_exchange_is_false_where_the_library_has_no_such_call(
+    venv: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On other systems the caller renames twice."""
+    monkeypatch.setattr(links, "_libc", object)
+    assert exchange("a", "b", first_fd=venv, second_fd=venv) is False
+
+
+def test_syncing_works_with_and_without_syncfs(venv: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no call for one file system, all are synced."""
+    sync_file_system(venv)
+    called: list[bool] = []
+    monkeypatch.setattr(links, "_libc", object)
+    monkeypatch.setattr(os, "sync", lambda: called.append(True))
+    sync_file_system(venv)
+    assert called == [True]
+
+
+def test_a_failed_sync_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be written to disk must not be published."""
+    if not hasattr(links._libc(), "syncfs"):
+        pytest.skip("no syncfs here")
+    with pytest.raises(OSError, match=".") as caught:
+        sync_file_system(-1)
+    assert caught.value.errno == errno.EBADF

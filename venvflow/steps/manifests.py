@@ -1,0 +1,58 @@
+"""The manifest of a venv, whole: what ``pack`` and ``store`` work from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from venvflow.errors import EnvironmentFailure
+from venvflow.job import Job
+from venvflow.manifest import Corrupt
+from venvflow.model import Manifest
+from venvflow.objects import object_names
+from venvflow.places import write_receipt
+from venvflow.records import KeyRecord, read_json
+from venvflow.steps.squish import squish_locked
+from venvflow.store import Store
+
+
+def manifest_of(job: Job, store: Store, record: KeyRecord) -> Manifest:
+    """Return the manifest that squish left, after seeing that the store still has all of it.
+
+    If it has not (snapshots were erased, the store was deleted), the venv is squished once more: it is
+    whole, and so the store can be filled again from it. Raises EnvironmentFailure when there is no venv for
+    the key. Venv and store are held by the caller.
+    """
+    try:
+        return _whole(job, store, record)
+    except Corrupt:
+        receipt = job.place.receipt()
+        if receipt is None or receipt.key != record.key.digest:
+            raise _no_manifest(job) from None
+        write_receipt(job.place.path, replace(receipt, state="built", made="shared"))
+        squish_locked(job, store, record)
+        try:
+            return _whole(job, store, record)
+        except Corrupt as error:  # the disk loses what was just written
+            raise _no_manifest(job, str(error)) from error
+
+
+def _whole(job: Job, store: Store, record: KeyRecord) -> Manifest:
+    document = read_json(job.file("manifest.json"))
+    if document is None or document.get("key") != record.key.digest:
+        raise Corrupt("there is no manifest for this key")
+    manifest = Manifest(tuple(store.tree(digest) for digest in document["trees"]), document["bound"])
+    for tree in manifest.trees:
+        for name in object_names(tree):
+            if not os.path.lexists(store.objects.path(name)):
+                raise Corrupt(f"object {name.digest[:12]} is gone from the store")
+    return manifest
+
+
+def _no_manifest(job: Job, why: str = "there is no venv for this key") -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"its manifest cannot be had: {why}",
+        where=job.spec.name,
+        state="Nothing was written or published.",
+        hint=f'Run "doit *:{job.spec.name}".',
+    )
