@@ -37,7 +37,7 @@ from venvflow.model import Outcome, VenvSpec
 
 __all__ = ["DOIT_CONFIG", "task_venvflow"]  # noqa: F822 - DOIT_CONFIG is made when it is asked for
 
-_DOCS = {
+TASK_DOCS = {
     "hash-lockfiles": "compute the key from lock files, interpreter and config",
     "restore": "bring the venv from the store, if it has a snapshot for the key",
     "build-venv": "build the venv, if restore missed",
@@ -130,7 +130,7 @@ def task_venvflow() -> Iterator[Task]:
     flow = current_flow()
     for spec in flow.config.venvs.values():
         yield from _tasks_of(spec)
-    for verb, doc in _DOCS.items():
+    for verb, doc in TASK_DOCS.items():
         group = Task(verb, None, doc=doc, has_subtask=True)
         group.task_dep.extend(f"{verb}:{name}" for name in flow.config.venvs)
         yield group
@@ -152,7 +152,7 @@ def _tasks_of(spec: VenvSpec) -> Iterator[Task]:
         task = dict_to_task(
             {
                 "name": f"{verb}:{spec.name}",
-                "doc": _DOCS[verb],
+                "doc": TASK_DOCS[verb],
                 "actions": [(run_step, [verb, spec.name])],
                 "task_dep": [f"{needs}:{spec.name}"] if needs else [],
                 "file_dep": locks if verb == "hash-lockfiles" else [],

@@ -1,0 +1,124 @@
+"""The documents are true: their examples run, their tables list what there is."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from wheels import make_wheel, offline_environment, requirements
+
+from venvflow import cli, config, errors, tasks
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DESIGN = (ROOT / "DESIGN.md").read_text(encoding="utf-8")
+BIN = os.path.dirname(sys.executable)
+
+
+def block(text: str, language: str, word: str) -> str:
+    """Return the fenced block of *language* that contains *word*."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return next(found for found in blocks if word in found)
+
+
+def first_column(text: str, heading: str) -> list[str]:
+    """Return the first cells of the table whose header row begins with *heading*."""
+    table = text[text.index(f"| {heading} |") :].split("\n\n", 1)[0]
+    return [row.split("|")[1].strip() for row in table.splitlines()[2:]]
+
+
+def test_the_config_of_the_readme_loads(tmp_path: Path) -> None:
+    """Somebody who copies the whole example has a config that works."""
+    for name in ("services/api/requirements.txt", "constraints/a.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    file = tmp_path / "venvflow.yaml"
+    file.write_text(block(README, "yaml", "keep_per_venv"), encoding="utf-8")
+
+    loaded = config.load(str(file), str(tmp_path), {"HOME": str(tmp_path)})
+
+    assert list(loaded.venvs) == ["api"]
+    assert loaded.store.path == str(tmp_path / ".local/share/venvflow")
+
+
+def test_the_config_of_the_readme_shows_every_key(tmp_path: Path) -> None:
+    """A key that is not in the example is a key that nobody finds."""
+    example = block(README, "yaml", "keep_per_venv")
+    properties = config.schema()["properties"]
+
+    for key in [*properties, *properties["store"]["properties"], *properties["trim"]["properties"]]:
+        assert re.search(rf"\b{key}:", example), key
+
+
+def test_the_readme_lists_every_task() -> None:
+    """The table of tasks is that of the task loader."""
+    listed = [name.strip("`") for name in first_column(README, "task")]
+
+    assert listed == [*tasks.TASK_DOCS, "trim"]
+
+
+def test_the_readme_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table of commands is that of the command line."""
+    cli.main(["--help"])
+    known = re.findall(r"^    ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE)
+    listed = {word for cell in first_column(README, "command") for word in re.findall(r"[a-z]+", cell)}
+
+    assert "restore" in known
+    assert set(known) <= listed
+
+
+def test_the_readme_lists_every_exit_code() -> None:
+    """Each error class ends with a code that the table explains."""
+    codes = {
+        kind.exit_code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and hasattr(kind, "exit_code")
+    }
+
+    assert {str(code) for code in codes} <= set(first_column(README, "exit code"))
+
+
+def test_the_design_names_every_module() -> None:
+    """Whoever looks for the room of a module finds it in the map."""
+    map_of_rooms = block(DESIGN, "", "faces ")
+    rooms = [path.stem for path in (ROOT / "venvflow").glob("*.py") if not path.stem.startswith("__")]
+    rooms += [f"{path.parent.name}/" for path in (ROOT / "venvflow").glob("*/__init__.py")]
+
+    assert [room for room in rooms if not re.search(rf"\b{re.escape(room)}", map_of_rooms)] == []
+
+
+@pytest.mark.slow
+def test_a_first_project_in_five_lines(tmp_path: Path) -> None:
+    """The README's commands, run in a small monorepo, do what it says."""
+    wheel = make_wheel(tmp_path / "house", "demo", "1.0", scripts={"demo": "demo:main"})
+    project = tmp_path / "my-monorepo"
+    requirements(project / "services/api", [wheel])
+    environ = {
+        **os.environ,
+        **offline_environment(tmp_path / "house"),
+        "HOME": str(tmp_path),
+        "VENVFLOW_STORE": str(tmp_path / "store"),
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    }
+    commands = [
+        line.split("#")[0].split()
+        for line in block(README, "", "venvflow init").splitlines()
+        if line.startswith(("venvflow", "doit"))
+    ]
+    assert [words[0] for words in commands] == ["venvflow", "doit", "doit"]
+
+    said = [
+        subprocess.run(words, cwd=project, env=environ, check=True, capture_output=True, text=True).stdout
+        for words in commands
+    ]
+
+    assert "build-venv:api  built" in said[1]
+    assert said[2].startswith("nothing to do")
+    demo = subprocess.run(
+        [project / "services/api/.venv/bin/demo"], check=True, capture_output=True, text=True
+    )
+    assert demo.stdout.strip() == "1.0"
