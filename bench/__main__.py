@@ -22,7 +22,7 @@ RESULTS = os.path.join(ROOT, "bench", "results")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the command line asks for. Return 0, or 1 when a row could not be measured."""
     options = _options(arguments)
-    world = World(options.work_dir, quick=options.quick, profile=options.profile)
+    world = World(options.work_dir, quick=options.quick, profile=options.profile, pairs=options.pairs)
     os.makedirs(world.work_dir, exist_ok=True)
     _introduce(world)
     facts = machine.facts(world)
@@ -45,6 +45,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--row", type=int, action="append", choices=list(ROWS), help="measure this row; may be given again"
     )
     parser.add_argument("--profile", action="store_true", help="print where the time of our side goes")
+    parser.add_argument("--pairs", type=int, help="how many pairs to measure (5, with --quick 3)")
     parser.add_argument(
         "--work-dir",
         default=WORK_DIR,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -33,19 +32,25 @@ def lock_text(packages: int, version: int) -> str:
     return "".join(f"{name}=={version if name == names[0] else 0}\n" for name in names)
 
 
-def entry(name: str, shape: Shape) -> dict[str, Any]:
+def entry(name: str, shape: Shape, *, bytecode: str = "canonical") -> dict[str, Any]:
     """Return the config's entry for a synthetic venv *name* with its own directory and lock file."""
     command = ["{python}", "-I", synthetic.__file__, "{venv}", "{lock}", "--shape", json.dumps(asdict(shape))]
-    return {"path": f"{name}/.venv", "locks": [f"{name}/requirements.txt"], "build": [command]}
+    return {
+        "path": f"{name}/.venv",
+        "locks": [f"{name}/requirements.txt"],
+        "build": [command],
+        "bytecode": bytecode,
+    }
 
 
 def make_fleet(
-    world: World, name: str, venvs: int, *, packages: int = PACKAGES, shape: Shape = SMALL
+    world: World, name: str, venvs: int, *, packages: int = PACKAGES, bytecode: str = "canonical"
 ) -> Project:
-    """Make a project *name* with a store, and *venvs* venvs and snapshots, everything up to date."""
-    entries: Mapping[str, Any] = {f"v{number:04}": entry(f"v{number:04}", shape) for number in range(venvs)}
+    """Make a project *name*, or at an absolute path, whose *venvs* venvs are all built, stored and up to date."""
+    names = [f"v{number:04}" for number in range(venvs)]
+    entries = {venv: entry(venv, SMALL, bytecode=bytecode) for venv in names}
     fleet = Project(world, name, entries, durability="none")
-    for version, venv in enumerate(entries):
+    for version, venv in enumerate(names):
         fleet.write(f"{venv}/requirements.txt", lock_text(packages, version))
     fleet.run("-n", str(os.cpu_count() or 1))
     return fleet
@@ -58,10 +63,9 @@ def main() -> None:
     parser.add_argument("--venvs", type=int, default=100)
     parser.add_argument("--packages", type=int, default=PACKAGES)
     options = parser.parse_args()
-    parent, name = os.path.split(os.path.abspath(options.directory))
-    world = World(parent, quick=False, profile=False)
-    world.run_dir = parent
-    fleet = make_fleet(world, name, options.venvs, packages=options.packages)
+    directory = os.path.abspath(options.directory)
+    world = World(os.path.dirname(directory), quick=False, profile=False)
+    fleet = make_fleet(world, directory, options.venvs, packages=options.packages)
     print(f"{options.venvs} venvs in {fleet.root}, their store in {fleet.store}")
 
 

@@ -38,21 +38,20 @@ class Unavailable(Exception):
 
 
 class World:
-    """One run of the benchmark in *work_dir*; *quick* asks for small inputs, *profile* for profiles."""
+    """One run of the benchmark in *work_dir*; *quick* asks for small inputs, *profile* for profiles.
 
-    def __init__(self, work_dir: str, *, quick: bool, profile: bool) -> None:
+    *pairs* is how many times each pair is measured, when the usual number does not do.
+    """
+
+    def __init__(self, work_dir: str, *, quick: bool, profile: bool, pairs: int | None = None) -> None:
         self.work_dir = os.path.realpath(work_dir)
         self.quick = quick
-        self._profile = profile
+        self.rounds = pairs or (3 if quick else 5)
+        self.profiling = profile
         self.profiles: dict[str, str] = {}
         self.run_dir = os.path.join(self.work_dir, f"run-{os.getpid()}")
         self.environ = child_environment(os.environ, os.path.join(self.work_dir, "uv-cache"))
         self._aside = 0
-
-    @property
-    def rounds(self) -> int:
-        """Return how many pairs are measured."""
-        return 3 if self.quick else 5
 
     @cached_property
     def uv(self) -> str:
@@ -132,7 +131,7 @@ class World:
         self, title: str, argv: Sequence[str], cwd: str, *, settings: Mapping[str, str] | None = None
     ) -> None:
         """Run ``python -m …`` once more under cProfile, if profiles are wanted, and keep the top of it."""
-        if not self._profile:
+        if not self.profiling:
             return
         output = self.path("profile")
         python, option, *rest = argv

@@ -149,19 +149,29 @@ def dies_at(function: str, call: int) -> Callable[..., Any]:
     return dying
 
 
-def killed_at_each(work: Callable[[], object], functions: tuple[str, ...]) -> Iterator[str]:
-    """Run *work* in children that die at the 1st, 2nd … call of each of *functions*; yield after each death."""
+def killed_at_each(
+    work: Callable[[], object], functions: tuple[str, ...], prepare: Callable[[], object]
+) -> Iterator[str]:
+    """Run *work* in children that die at the 1st, 2nd … call of each of *functions*; yield after each death.
+
+    Before each run *prepare* makes things what they are to be. Fails if nothing ever died.
+    """
+    deaths = 0
     for function in functions:
         for call in range(200):
+
             def run(function: str = function, call: int = call) -> None:
                 setattr(os, function, dies_at(function, call))
                 work()
 
+            prepare()
             status = in_child(run)
             if status == 0:
                 break
             assert status == KILLED, f"{function} {call} ended with {status}"
+            deaths += 1
             yield f"{function} {call}"
+    assert deaths
 
 
 # --------------------------------------------------------------------------- file systems

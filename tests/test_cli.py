@@ -186,7 +186,7 @@ def test_config_errors_are_2_and_all_listed(words: str, project: Project) -> Non
 @pytest.mark.parametrize("path", ["/", "~", ".", "..", "../store/x", "web/.venv/x"])
 def test_dangerous_paths_are_6_before_anything_runs(words: str, path: str, project: Project) -> None:
     """A venv at a place that is not its own is refused by every command."""
-    text = project.config.read_text(encoding="utf-8").replace("api/.venv", path)
+    text = project.config.read_text(encoding="utf-8").replace("api/.venv", f'"{path}"')
     project.config.write_text(text, encoding="utf-8")
     before = project.hashes()
     answer = project.run(*words.split())
@@ -325,43 +325,27 @@ def test_main_works_outside_the_main_thread(project: Project) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_a_waiting_command_with_130(number: signal.Signals, project: Project) -> None:
-    """Ctrl-C and SIGTERM end a command that waits, with one line."""
+def test_a_signal_ends_a_command_with_130(number: signal.Signals, project: Project) -> None:
+    """Ctrl-C and SIGTERM end a command at work with one line, and what it was at is as before."""
     from cli_project import command
 
-    with locks.exclusive(f"{project.store}/locks/store", timeout=0, what="the store"):
-        process = subprocess.Popen(
-            [*command(), "trim"], cwd=project.root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        try:
-            _wait_until_at_work(process.pid, str(project.store))
-            process.send_signal(number)
-            out, err = process.communicate(timeout=20)
-        finally:
-            process.kill()
-            process.wait()
-    assert process.returncode == 130
-    assert out == ""
-    assert [line for line in err.splitlines() if "waiting" not in line] == [
-        "venvflow: interrupted. Every venv is the old one or the new one, whole; run again to finish."
-    ]
-
-
-def _wait_until_at_work(pid: int, store: str) -> None:
-    """Wait until a process has a file of the store open: then its handlers are installed."""
-    if not os.path.isdir("/proc/self/fd"):
-        time.sleep(2)
-        return
-    while True:
-        names = []
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            try:
-                names.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
-            except FileNotFoundError:
-                continue
-        if any(name.startswith(store) for name in names):
-            return
-        time.sleep(0.02)
+    check = "import os, time; os.close(os.open('started', os.O_CREAT)); time.sleep(60)"
+    text = project.config.read_text(encoding="utf-8")
+    text = text.replace("api: {", f'api: {{check: ["-c", "{check}"], ')
+    project.config.write_text(text, encoding="utf-8")
+    with subprocess.Popen(
+        [*command(), "restore", "api"],
+        cwd=project.root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        while process.poll() is None and not (project.root / "started").exists():
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=50)
+    assert (process.returncode, out) == (130, "")
+    assert err == (
+        "venvflow: interrupted. Every venv is the old one or the new one, whole; run again to finish.\n"
+    )
+    assert not (project.root / "api" / ".venv").exists()
 
 
 def test_a_reader_that_goes_away_is_no_error(project: Project) -> None:

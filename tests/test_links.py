@@ -190,7 +190,9 @@ def test_a_copy_that_fails_leaves_nothing(
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setitem(
-        links._PLACERS, "copy", lambda s, n, d, *, executable: links._private(s, n, d, full, executable=executable)
+        links._PLACERS,
+        "copy",
+        lambda s, n, d, *, executable: links._private(s, n, d, full, executable=executable),
     )
     with pytest.raises(OSError, match="full"):
         Linker(("copy",)).place(str(source), "a", venv, executable=False)
@@ -243,7 +245,9 @@ def test_all_bytes_are_copied_whatever_the_kernel_offers(
     assert (tmp_path / "b").read_bytes() == data
 
 
-def test_a_copy_under_a_wide_open_umask_is_not_writable_by_all(source: Path, venv: int, tmp_path: Path) -> None:
+def test_a_copy_under_a_wide_open_umask_is_not_writable_by_all(
+    source: Path, venv: int, tmp_path: Path
+) -> None:
     """The mode is ours, less the umask, never more."""
 
     def work() -> None:

@@ -588,7 +588,8 @@ def test_links_into_venv_project_and_interpreter_have_slots(tmp_path: Path) -> N
     new = Places("/n/v'", "/n/p\n", "/usr/bin/py")
     cases = {
         "/srv/v/lib": "/n/v'/lib", "/srv/v": "/n/v'", "/srv/p/x": "/n/p\n/x", "/srv/v2": "/srv/v2",
-        "lib": "lib",        "../srv/v": "../srv/v", str(python): "/usr/bin/py", str(tmp_path / "python3"): "/usr/bin/py",
+        "lib": "lib", "../srv/v": "../srv/v", str(python): "/usr/bin/py",
+        str(tmp_path / "python3"): "/usr/bin/py",
         "/srv": "/srv", "/dangling": "/dangling",
     }  # fmt: skip
     for target, expected in cases.items():

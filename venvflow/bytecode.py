@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -16,6 +17,11 @@ from typing import IO, NamedTuple, cast
 
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import CONSTANT_MTIME, Interpreter
+
+DONE, FAULTY = 0, 1
+"""Answers of the worker: compiled, and does not compile; anything else is an errno plus one."""
+_DEAD = -1
+_CRASHES = [-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL)]
 
 _WORKER = os.path.join(os.path.dirname(__file__), "compile_worker.py")
 
@@ -39,9 +45,11 @@ def compile_sources(
 ) -> dict[Source, str | None]:
     """Compile *sources* into *directory*; return the file of each, None if it does not compile.
 
-    The sources are shared out among *workers* processes. A source that kills its process (the compiler
-    can overflow the stack) counts as one that does not compile, and the rest go on in a new process.
-    Raises EnvironmentFailure when the interpreter cannot be run at all.
+    The sources are shared out among *workers* processes. The bytes depend on the interpreter, the source
+    and its path below the venv alone. A source that crashes its process (the compiler can overflow the
+    stack) counts as one that does not compile, and the rest go on in a new process. Raises
+    EnvironmentFailure when the interpreter cannot be run or is killed, and ``OSError`` when a source
+    cannot be read or its bytecode cannot be written.
     """
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(len(sources)):
@@ -51,48 +59,60 @@ def compile_sources(
 
     def serve() -> None:
         try:
-            while not todo.empty() and not failures:
-                _serve_one_process(interpreter, sources, directory, todo, results)
+            _serve(interpreter, sources, directory, todo, results)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failures.append(error)
+            _drain(todo)
 
-    threads = [threading.Thread(target=serve) for _ in range(max(1, min(workers, len(sources) // 20 + 1)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    threads = [threading.Thread(target=serve) for _ in range(min(workers, len(sources) // 20 + 1))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        _drain(todo)  # after Ctrl-C the threads end with what they are at
     if failures:
         raise failures[0]
-    return results
+    return {source: results[source] for source in sources}
 
 
-def _serve_one_process(
+def _serve(
     interpreter: Interpreter,
     sources: Sequence[Source],
     directory: str,
     todo: queue.SimpleQueue[int],
     results: dict[Source, str | None],
 ) -> None:
-    """Feed one worker process until there is nothing to do, or until it dies."""
-    with _start(interpreter, directory) as process:
-        stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
-        answered = 0
-        while (number := _next(todo)) is not None:
-            source = sources[number]
-            line = json.dumps([number, source.file, source.path]) + "\n"
-            try:
-                stdin.write(line.encode("ascii"))
-                answer = stdout.readline()
-            except BrokenPipeError:
-                answer = b""
-            if not answer and not answered:
+    """Feed worker processes, one after the other, until there is nothing to do."""
+    while not todo.empty():
+        with _start(interpreter, directory) as process:
+            if cast("IO[bytes]", process.stdout).readline() != b"ready\n":
                 raise _cannot_run(interpreter, process)
-            answered += 1
-            compiled = bool(answer) and json.loads(answer)[1]
-            results[source] = os.path.join(directory, f"{number}.pyc") if compiled else None
-            if not answer:
-                return
-        stdin.close()
+            code = DONE
+            while code != _DEAD and (number := _next(todo)) is not None:
+                source = sources[number]
+                code = _ask(process, json.dumps([number, source.file, source.path]) + "\n")
+                if code == _DEAD and process.wait() not in _CRASHES:
+                    raise _cannot_run(interpreter, process)
+                if code not in (DONE, FAULTY, _DEAD):
+                    raise OSError(code - 1, os.strerror(code - 1), source.file)
+                results[source] = os.path.join(directory, f"{number}.pyc") if code == DONE else None
+
+
+def _ask(process: subprocess.Popen[bytes], line: str) -> int:
+    stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+    try:
+        stdin.write(line.encode("ascii"))
+        answer = stdout.readline()
+    except BrokenPipeError:
+        return _DEAD
+    return int(answer) if answer.endswith(b"\n") else _DEAD
+
+
+def _drain(todo: queue.SimpleQueue[int]) -> None:
+    while _next(todo) is not None:
+        pass
 
 
 def _next(todo: queue.SimpleQueue[int]) -> int | None:
@@ -103,20 +123,19 @@ def _next(todo: queue.SimpleQueue[int]) -> int | None:
 
 
 def _start(interpreter: Interpreter, directory: str) -> subprocess.Popen[bytes]:
-    command = [
-        interpreter.executable,
-        "-I",
-        "-S",
-        "-B",
-        "-W",
-        "ignore",
-        _WORKER,
-        directory,
-        str(CONSTANT_MTIME),
-    ]
+    # Like -I, which cannot be used: it would ignore the hash seed, which decides the order of sets.
+    flags = ["-s", "-S", "-B", "-X", "utf8", "-W", "ignore"]
+    command = [interpreter.executable, *flags, _WORKER, directory, str(CONSTANT_MTIME)]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environ["PYTHONHASHSEED"] = "0"
     try:
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=environ,
         )
     except OSError as error:
         raise EnvironmentFailure(

@@ -62,13 +62,13 @@ def file_parts(inputs: Iterable[Input]) -> dict[str, str]:
 
     The order in which files are listed and the directories they lie in make no difference.
     """
-    by_name: dict[str, list[str]] = {}
+    by_name: dict[tuple[str, str], list[str]] = {}
     for item in inputs:
-        name = f"{item.role}:{item.name}"
-        by_name.setdefault(name, []).append(hashlib.sha256(item.data).hexdigest())
+        by_name.setdefault((item.role, item.name), []).append(hashlib.sha256(item.data).hexdigest())
+    # The number stands before the colon, where no file's name can imitate it.
     return {
-        name if number == 1 else f"{name}#{number}": digest
-        for name, digests in by_name.items()
+        f"{role}:{name}" if number == 1 else f"{role}#{number}:{name}": digest
+        for (role, name), digests in by_name.items()
         for number, digest in enumerate(sorted(digests), start=1)
     }
 

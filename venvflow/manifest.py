@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -57,8 +58,8 @@ def decode_tree(digest: str, data: bytes) -> Tree:
         if document["format"] != FORMAT:
             raise Corrupt(f"its format is {document['format']!r}, this venvflow reads {FORMAT}")
         entries = tuple(_decode_rows(document["entries"]))
-        return Tree(digest, document["name"], document["version"], entries)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        return Tree(digest, _text(document["name"]), _text(document["version"]), entries)
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise Corrupt(str(error)) from error
 
 
@@ -105,38 +106,62 @@ def _decode_rows(groups: list[Any]) -> Iterator[Entry]:
 
 
 def _decode_row(path: str, row: list[Any]) -> Entry:
-    kind = row[1]
+    kind, rest = row[1], row[2:]
     if kind == "file":
-        _check_digest(row[2])
-        return Entry(path, "file", row[2], bool(row[3]), row[4])
+        digest, executable, size = rest
+        return Entry(path, "file", _digest(digest), _flag(executable), _count(size))
     if kind == "template":
-        _check_digest(row[2])
-        return Entry(path, "template", row[2], bool(row[3]), row[4], "", _decode_slots(row[5]))
+        digest, executable, size, slots = rest
+        fields = _digest(digest), _flag(executable), _count(size)
+        return Entry(path, "template", *fields, "", _decode_slots(slots))
     if kind == "link":
-        return Entry(path, "link", target=row[2], slots=_decode_slots(row[3]))
-    if kind == "dir":
+        target, slots = rest
+        return Entry(path, "link", target=_text(target), slots=_decode_slots(slots))
+    if kind == "dir" and not rest:
         return Entry(path, "dir")
     raise Corrupt(f"unknown kind {kind!r} of {path!r}")
 
 
 def _decode_slots(rows: list[Any]) -> tuple[Slot, ...]:
-    return tuple(Slot(*row) for row in rows)
+    return tuple(
+        Slot(_count(offset), _text(kind), _text(form), _text(argument))
+        for offset, kind, form, argument in rows
+    )
+
+
+def _text(value: object) -> str:
+    """Return *value* if it is text that a file system can hold."""
+    if not isinstance(value, str) or "\0" in value:
+        raise Corrupt(f"{value!r} is not a text")
+    value.encode("utf-8", "surrogateescape")
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise Corrupt(f"{value!r} is not a number of bytes")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if value not in (0, 1):
+        raise Corrupt(f"{value!r} is neither 0 nor 1")
+    return bool(value)
 
 
 def _is_plain_name(name: object) -> bool:
-    return isinstance(name, str) and name not in {"", ".", ".."} and "/" not in name and "\0" not in name
+    return _text(name) not in {"", ".", ".."} and "/" not in _text(name)
 
 
 def _check_directory(directory: object) -> None:
-    if not isinstance(directory, str) or not (
-        directory == "" or all(_is_plain_name(part) for part in directory.split("/"))
-    ):
+    if directory != "" and not all(_is_plain_name(part) for part in _text(directory).split("/")):
         raise Corrupt(f"unsafe directory {directory!r}")
 
 
-def _check_digest(digest: object) -> None:
+def _digest(digest: object) -> str:
     if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise Corrupt(f"{digest!r} is not a SHA-256")
+    return digest
 
 
 # --------------------------------------------------------------------------- from entries to trees
@@ -163,9 +188,13 @@ def group(entries: Mapping[str, Entry], distributions: Iterable[Distribution]) -
             owner.setdefault(path, (distribution.name, distribution.version))
     parts: dict[tuple[str, str], list[Entry]] = {}
     for path, entry in entries.items():
-        home = owner.get(path) or owner.get(source_of(path) or "") or _unowned(path)
+        home = owner.get(source_of(path) or "") or owner.get(path) or _unowned(path)
         parts.setdefault(home, []).append(entry)
     return tuple(make_tree(name, version, parts[name, version]) for name, version in sorted(parts))
+
+
+_REWRITTEN = re.compile(r"-pytest-[\w.]+\Z")
+"""What pytest appends to the tag of bytecode in which it changed the assertions."""
 
 
 def source_of(path: str) -> str | None:
@@ -174,7 +203,7 @@ def source_of(path: str) -> str | None:
     parent, cache = _split(directory)
     if cache != "__pycache__" or not name.endswith(".pyc"):
         return None
-    stem, _, tag = name[: -len(".pyc")].rpartition(".")
+    stem, _, tag = _REWRITTEN.sub("", name[: -len(".pyc")]).rpartition(".")
     if tag.startswith("opt-"):
         stem = stem.rpartition(".")[0]
     if not stem:
@@ -191,13 +220,24 @@ def _unowned(path: str) -> tuple[str, str]:
 
 
 def entries_of(manifest: Manifest) -> dict[str, Entry]:
-    """Return all entries of *manifest* by path; raises :class:`Corrupt` if two trees claim one path."""
+    """Return all entries of *manifest* by path.
+
+    Raises :class:`Corrupt` if two trees claim one path, or if one has a file or link where another has a
+    directory: what lies below a link would be written somewhere else.
+    """
     entries: dict[str, Entry] = {}
+    directories: set[str] = set()
     for tree in manifest.trees:
         for entry in tree.entries:
             if entry.path in entries:
                 raise Corrupt(f"{entry.path!r} is in two trees")
             entries[entry.path] = entry
+            directory = _split(entry.path)[0]
+            while directory and directory not in directories:
+                directories.add(directory)
+                directory = _split(directory)[0]
+    for path in directories & entries.keys():
+        raise Corrupt(f"{path!r} is an entry and a directory of others")
     return entries
 
 
@@ -241,18 +281,27 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 
 def decode_snapshot(data: bytes) -> Snapshot:
     """Return the snapshot that *data* spells; raises :class:`Corrupt` if a byte of it is not as written."""
-    body, _, check = data.rstrip(b"\n").rpartition(b"\n")
-    if hashlib.sha256(body).hexdigest().encode("ascii") != check:
+    body, _, check = data.removesuffix(b"\n").rpartition(b"\n")
+    if not data.endswith(b"\n") or hashlib.sha256(body).hexdigest().encode("ascii") != check:
         raise Corrupt("its checksum is wrong")
     try:
         document = json.loads(body)
         if document["format"] != FORMAT:
             raise Corrupt(f"its format is {document['format']!r}, this venvflow reads {FORMAT}")
-        key = Key(document["key"]["digest"], document["key"]["parts"])
-        trees = tuple(document["trees"])
-        for digest in trees:
-            _check_digest(digest)
-        words = ("id", "place", "venv", "created", "host", "command", "python", "files", "size")
-        return Snapshot(key=key, trees=trees, **{word: document[word] for word in words})
-    except (ValueError, KeyError, TypeError) as error:
+        return _snapshot_of(document)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Corrupt(str(error)) from error
+
+
+def _snapshot_of(document: dict[str, Any]) -> Snapshot:
+    parts = {_text(name): _text(value) for name, value in document["key"]["parts"].items()}
+    return Snapshot(
+        id=_text(document["id"]),
+        key=Key(_text(document["key"]["digest"]), parts),
+        trees=tuple(_digest(digest) for digest in document["trees"]),
+        place=None if document["place"] is None else _text(document["place"]),
+        created=float(document["created"]),
+        files=_count(document["files"]),
+        size=_count(document["size"]),
+        **{word: _text(document[word]) for word in ("venv", "host", "command", "python")},
+    )

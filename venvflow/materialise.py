@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from venvflow.links import Linker, write_private
-from venvflow.manifest import Corrupt, entries_of
+from venvflow.manifest import entries_of
 from venvflow.model import Entry, LinkMode, Manifest
 from venvflow.objects import Name, Objects, object_name
 from venvflow.relocate import Digests, Places, digest_of, fill, fill_link, is_record
@@ -68,9 +68,6 @@ class Materialiser:
         """
         entries = entries_of(manifest)
         directories = directories_of(entries)
-        clash = next((name for name in directories if name in entries), None)
-        if clash is not None:
-            raise Corrupt(f"{clash!r} is a directory and something else")
         empty = [entry.path for entry in entries.values() if entry.kind == "dir"]
         result = Materialised(directories=[*directories, *empty])
         os.mkdir(destination, 0o755)

@@ -70,7 +70,7 @@ def directory(path: str, *, dir_fd: int | None = None) -> Iterator[int]:
 
 
 def walk(root: str, *, enter: Callable[[str], bool] = lambda _: True) -> list[Found]:
-    """Return everything below the directory *root*, directories before what is in them, sorted by name.
+    """Return everything below the directory *root*: what is in a directory by name, then what is below it.
 
     Directories for which *enter* is false are listed but not entered. Raises EnvironmentFailure for a
     directory that cannot be read or lies deeper than :data:`DEEPEST`.
@@ -84,16 +84,29 @@ def walk(root: str, *, enter: Callable[[str], bool] = lambda _: True) -> list[Fo
 def _walk_into(fd: int, prefix: str, found: list[Found], enter: Callable[[str], bool], depth: int) -> None:
     if depth > DEEPEST:
         raise OSError(errno.ENAMETOOLONG, f"directories are nested deeper than {DEEPEST}", prefix)
-    below: list[str] = []
     with os.scandir(fd) as entries:
-        for entry in entries:
-            item = _look(prefix + entry.name, entry.stat(follow_symlinks=False))
-            found.append(item)
-            if item.kind == "dir" and enter(item.path):
-                below.append(entry.name)
-    for name in sorted(below):
-        with directory(name, dir_fd=fd) as child:
+        names = sorted(entry.name for entry in entries)
+    below: list[str] = []
+    for name in names:
+        item = _look(prefix + name, os.stat(name, dir_fd=fd, follow_symlinks=False))
+        found.append(item)
+        if item.kind == "dir" and enter(item.path):
+            below.append(name)
+    for name in below:
+        with _located(prefix + name), directory(name, dir_fd=fd) as child:
             _walk_into(child, f"{prefix}{name}/", found, enter, depth + 1)
+
+
+class _Unreadable(Exception):
+    """Carries where an ``OSError`` happened, relative to the root, out of the recursion."""
+
+
+@contextmanager
+def _located(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _Unreadable(path, error.strerror or str(error)) from error
 
 
 def look(path: str, *, dir_fd: int | None = None) -> Found:
@@ -119,12 +132,18 @@ def _readable(root: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = os.path.join(root, os.fsdecode(error.filename)) if error.filename else root
-        raise EnvironmentFailure(
-            f"cannot read {shown(where)}: {error.strerror}",
-            state="Nothing was changed.",
-            hint="Mend its permissions, or delete the venv and run doit again.",
-        ) from error
+        raise _cannot_read(root, error.strerror or str(error)) from error
+    except _Unreadable as error:
+        path, why = error.args
+        raise _cannot_read(os.path.join(root, path), why) from error
+
+
+def _cannot_read(where: str, why: str) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"cannot read {shown(where)}: {why}",
+        state="Nothing was changed.",
+        hint="Mend its permissions, or delete the venv and run doit again.",
+    )
 
 
 # --------------------------------------------------------------------------- reading

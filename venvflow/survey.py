@@ -86,25 +86,34 @@ def survey(
     result.found = found
     to_read: list[Found] = []
     for path, item in found.items():
-        if _is_ours(path) or (item.kind != "dir" and _is_derived(path, found, bytecode)):
+        if item.kind == "dir" or _is_ours(path) or _is_derived(path, found, bytecode):
             continue
-        if item.kind != "dir" and skip_file(path):
+        if skip_file(path):
             result.excluded += 1
         elif item.kind == "special":
             result.special.append(path)
         elif item.kind == "link":
-            target, slots = find_link(os.readlink(f"{venv}/{path}"), places)
-            result.entries[path] = Entry(path, "link", target=target, slots=slots)
-        elif item.kind == "file":
-            earlier = known.get(path)
-            if earlier is not None and earlier.stamp == item.stamp and not _is_record(path):
-                result.entries[path] = earlier.entry
-            else:
-                to_read.append(item)
+            result.entries[path] = _link_entry(venv, path, places)
+        elif not _is_known(item, known.get(path)):
+            to_read.append(item)
+        else:
+            result.entries[path] = known[path].entry
     records = _read_all(venv, places, to_read, result, fresh=fresh)
     _add_records(result, records, places)
-    _add_empty_directories(result)
+    _add_empty_directories(result, skip)
     return result
+
+
+def _is_known(item: Found, earlier: Stamped | None) -> bool:
+    return earlier is not None and earlier.stamp == item.stamp and not _is_record(item.path)
+
+
+def _link_entry(venv: str, path: str, places: Places) -> Entry:
+    try:
+        target, slots = find_link(os.readlink(f"{venv}/{path}"), places)
+    except OSError as error:
+        raise _unreadable(venv, path, error.strerror or str(error)) from error
+    return Entry(path, "link", target=target, slots=slots)
 
 
 def _nothing(_: str) -> bool:
@@ -189,10 +198,10 @@ def _name_and_version(record: str) -> tuple[str, str]:
     return name.lower().replace("_", "-").replace(".", "-"), version
 
 
-def _add_empty_directories(result: Survey) -> None:
+def _add_empty_directories(result: Survey, skip: Callable[[str], bool]) -> None:
     parents = {os.path.dirname(path) for path in result.found}
     for path, item in result.found.items():
-        if item.kind == "dir" and path not in parents:
+        if item.kind == "dir" and path not in parents and not skip(path):
             result.entries[path] = Entry(path, "dir")
 
 

@@ -12,7 +12,7 @@ from bench import checks, peers
 from bench.project import Project
 from bench.rounds import in_turn
 from bench.table import Line
-from bench.world import ROOT, Unavailable, World
+from bench.world import Unavailable, World
 
 _NOTE = (
     "no venv at the place; store, uv's cache, the other's cache and the page cache warm; whole processes; "
@@ -36,7 +36,7 @@ def measure_restore(world: World) -> list[Line]:
     project.run(f"store:{name}")
     place, finished = project.path(".venv"), project.path("finished")
     os.rename(place, finished)
-    ours = our_commands(project, name)
+    ours = [[sys.executable, "-m", "venvflow", "restore", name]]
     known = [
         _Peer("cp -al", 1.5, partial(peers.link_copy, world, finished, place)),
         _Peer("uv venv + sync --compile-bytecode", 0.1, partial(peers.uv_sync, world, lock, place)),
@@ -60,20 +60,13 @@ def measure_restore(world: World) -> list[Line]:
     )
     world.profile(f"row 1: restore of {name}", ours[0], project.root, settings=project.settings)
     job = f"restore of compiled {name}, {checks.count(finished):,} files"
-    note = f"ours is `{' '.join(['python', *ours[0][1:]])}`; {_NOTE}"
+    note = f"ours is `python -m venvflow restore {name}`; {_NOTE}"
     return [
         Line(1, job, peer.name, peer.target, skipped=skipped[peer.name])
         if peer.name in skipped
         else Line(1, job, peer.name, peer.target, seconds["ours"], seconds[peer.name], note=note)
         for peer in known
     ]
-
-
-def our_commands(project: Project, venv: str) -> peers.Commands:
-    """Return how a user restores a venv: with ``venvflow restore``, or with doit where that is not there."""
-    if os.path.exists(os.path.join(ROOT, "venvflow", "__main__.py")):
-        return [[sys.executable, "-m", "venvflow", "restore", venv]]
-    return [project.doit(f"restore:{venv}")]
 
 
 def _check(world: World, project: Project, who: str, commands: peers.Commands) -> None:

@@ -25,29 +25,60 @@ def measure_second_squish(world: World) -> list[Line]:
     first, second, before, after = [], [], [], []
     for number in range(world.rounds):
         world.say(f"row 4: {name} and then {name}', round {number + 1} of {world.rounds}")
-        project.forget_all()
-        first.append(_squish(world, project, name, name))
+        first.append(_first(world, project, name))
         before.append(_index_size(project))
-        second.append(_squish(world, project, name, f"{name}-next", profiled=number + 1 == world.rounds))
+        second.append(project.timed(*_built(world, project, name, f"{name}-next")))
         after.append(_index_size(project))
         _check(project)
+    _profile(world, project, name)
     what = f"squish + store of {name}' when {name} is stored"
-    line = partial(Line, 4, note=_NOTE)
+    share = _changed_share(project, world.lock_file(name), world.lock_file(f"{name}-next"))
+    line = partial(Line, 4, note=f"{share}; {_NOTE}")
     return [
         line(what, f"first squish + store of {name}", 0.3, tuple(second), tuple(first)),
         line("index.db after it", "index.db before", 1.03, tuple(after), tuple(before), unit="MB"),
     ]
 
 
-def _squish(world: World, project: Project, name: str, lock: str, *, profiled: bool = False) -> float:
-    """Build the venv for *lock*, and return the seconds that squish and store take."""
+def _first(world: World, project: Project, name: str) -> float:
+    """Return the seconds that the first squish and store take, with a store that does not exist yet."""
+    project.forget_all()
+    return project.timed(*_built(world, project, name, name))
+
+
+def _built(world: World, project: Project, name: str, lock: str) -> tuple[str, ...]:
+    """Build the venv for *lock*, and return the tasks that squish and store it."""
     project.use_lock(world.lock_file(lock))
     project.run(f"build-venv:{name}")
-    tasks = (f"squish:{name}", f"store:{name}")
-    seconds = project.timed(*tasks)
-    if profiled:
-        project.profile("row 4: squish + store, all of it known", *tasks)
-    return seconds
+    return f"squish:{name}", f"store:{name}"
+
+
+def _profile(world: World, project: Project, name: str) -> None:
+    """Profile both sides of one more pair, if profiles are wanted."""
+    if not world.profiling:
+        return
+    project.forget_all()
+    project.profile(f"row 4: first squish + store of {name}", *_built(world, project, name, name))
+    next_ = _built(world, project, name, f"{name}-next")
+    project.profile(f"row 4: squish + store of {name}'", *next_)
+
+
+def _changed_share(project: Project, before: str, after: str) -> str:
+    """Return in words which package two lock files differ in, and how many of the venv's files are its."""
+    changed = {name.partition("==")[0] for name in _pins(before) ^ _pins(after)}
+    paths = list(checks.files(project.path(".venv")))
+    theirs = sum(_unit(path) in changed for path in paths)
+    return f"{', '.join(sorted(changed))} at another version, {theirs:,} of {len(paths):,} files"
+
+
+def _pins(lock: str) -> set[str]:
+    with open(lock, encoding="utf-8") as file:
+        return {line.split()[0] for line in file if "==" in line and not line.startswith(("#", " "))}
+
+
+def _unit(path: str) -> str:
+    """Return the top name below site-packages that a file lies in, without a version."""
+    return path.partition("/site-packages/")[2].partition("/")[0].partition("-")[0]
 
 
 def _index_size(project: Project) -> float:

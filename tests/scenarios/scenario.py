@@ -34,7 +34,9 @@ import os, subprocess, sys, time
 python, venv, counter, seconds = sys.argv[1:5]
 with open(counter, "a") as file:
     file.write(venv + "\\n")
-time.sleep(float(seconds))
+end = time.monotonic() + float(seconds)
+while time.monotonic() < end and not os.path.exists(counter + ".go"):
+    time.sleep(0.02)
 subprocess.run([python, "-I", "-m", "venv", "--without-pip", venv], check=True)
 site = os.path.join(venv, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
 for path in sys.argv[5:]:
@@ -87,7 +89,10 @@ class Machine:
         for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+            process.wait()
 
     @property
     def environ(self) -> dict[str, str]:
@@ -175,7 +180,10 @@ class Project:
         return requirements(self.root / venv, wheels, hashes=not extra, extra=extra)
 
     def counting_builder(self, counter: Path, seconds: float = 0) -> list[list[str]]:
-        """Return the ``build:`` of a venv that takes *seconds* and writes a line to *counter*."""
+        """Return the ``build:`` of a venv that writes a line to *counter*, and waits.
+
+        It waits for *seconds*, or for a file with the counter's name and ``.go`` behind it.
+        """
         script = self.machine.root / "counting_builder.py"
         script.write_text(COUNTING_BUILDER)
         return [["{python}", str(script), "{python}", "{venv}", str(counter), str(seconds), "{locks}"]]

@@ -46,14 +46,18 @@ def test_equal_parts_share_one_snapshot_whatever_path_and_name(machine: Machine)
     for path, prompt in ((project.root / "envs/a", "a"), (project.root / "services/b/.venv", ".venv")):
         text = (path / "bin" / "activate").read_text()
         assert str(path) in text
-        activated = project.run(["bash", "-c", f'. "{path}/bin/activate"; echo "$VIRTUAL_ENV|$VIRTUAL_ENV_PROMPT|$PS1"'])
+        activated = project.run(
+            ["bash", "-c", f'. "{path}/bin/activate"; echo "$VIRTUAL_ENV|$VIRTUAL_ENV_PROMPT|$PS1"']
+        )
         assert activated.out == f"{path}|{prompt}|({prompt}) \n", activated.text
         assert project.run([str(path / "bin" / "alpha")]).out == "1.0\n"
 
 
 def test_pip_made_venvs_of_different_names_have_their_own_prompt(machine: Machine) -> None:
     """The same for what ``python -m venv`` writes."""
-    project = machine.project("p", {"a": {"path": "envs/one"}, "b": {"path": "envs/two"}}, defaults={"build": _bare()})
+    project = machine.project(
+        "p", {"a": {"path": "envs/one"}, "b": {"path": "envs/two"}}, defaults={"build": _bare()}
+    )
     project.lock("a", machine.wheel("alpha"))
     project.lock("b", machine.wheel("alpha"))
     run = project.doit()
@@ -115,7 +119,9 @@ def test_the_parts_of_the_key_have_names(machine: Machine) -> None:
 
 OTHERS = [
     python
-    for python in (f"/root/.pyenv/versions/{version}/bin/python3" for version in ("3.10.13", "3.12.1", "3.13.0"))
+    for python in (
+        f"/root/.pyenv/versions/{version}/bin/python3" for version in ("3.10.13", "3.12.1", "3.13.0")
+    )
     if os.path.exists(python)
 ] + [found for name in ("python3.10", "python3.12", "python3.13") if (found := shutil.which(name))]
 
@@ -183,7 +189,9 @@ def test_a_restored_venv_equals_the_built_one(machine: Machine, builder: str) ->
         "tools/run.sh": b"#!/bin/sh\n", "many/empty.txt": b"", "many/blob.bin": bytes(range(256)) * 40,
         "tools-1.0.data/scripts/tool": b"#!python\nprint('tool')\n",
     }  # fmt: skip
-    tools = machine.wheel("tools", modules={"tools/__init__.py": "X = 1\n"}, data=data, scripts={"t": "tools:X"})
+    tools = machine.wheel(
+        "tools", modules={"tools/__init__.py": "X = 1\n"}, data=data, scripts={"t": "tools:X"}
+    )
     project.lock("a", machine.wheel("alpha"), tools)
     project.doit()
     built = project.root / "kept"
@@ -200,7 +208,9 @@ def restored(machine: Machine) -> tuple[Project, Project]:
     first.lock("api", machine.wheel("alpha"), machine.wheel("beta"), _scripted(machine))
     first.doit()
     second = Project(machine, machine.root / "other" / HOSTILE)
-    shutil.copytree(first.root, second.root, ignore=shutil.ignore_patterns(".venv", ".venvflow", "__pycache__"))
+    shutil.copytree(
+        first.root, second.root, ignore=shutil.ignore_patterns(".venv", ".venvflow", "__pycache__")
+    )
     run = second.doit()
     assert run.did["restore:api"].startswith("hit"), run.text
     assert "build-venv:api" not in run.did
@@ -208,7 +218,9 @@ def restored(machine: Machine) -> tuple[Project, Project]:
 
 
 def _scripted(machine: Machine) -> Path:
-    data = {"scripted-1.0.data/scripts/plain": b"#!python\nimport sys, alpha\nprint(alpha.VERSION, sys.prefix)\n"}
+    data = {
+        "scripted-1.0.data/scripts/plain": b"#!python\nimport sys, alpha\nprint(alpha.VERSION, sys.prefix)\n"
+    }
     return machine.wheel("scripted", modules={"scripted.py": "def main(): print(__file__)\n"}, data=data,
                          scripts={"scripted": "scripted:main", "second": "scripted:main"})  # fmt: skip
 
@@ -332,7 +344,9 @@ def test_a_bound_snapshot_is_not_offered_to_another_place(machine: Machine) -> N
     run = project.doit()
     assert "build-venv:web" in run.did
     assert len(machine.snapshots()) == 2
-    assert str(project.root / "mylib") in project.output("web", "python", "-c", "import mylib; print(mylib.WHERE)")
+    assert str(project.root / "mylib") in project.output(
+        "web", "python", "-c", "import mylib; print(mylib.WHERE)"
+    )
 
 
 # --------------------------------------------------------------------------- what makes a hit a miss
@@ -384,7 +398,10 @@ def test_an_interpreter_that_is_gone_is_said_and_the_venv_stays(machine: Machine
     assert manifest_of(project.venv("api")) == before
 
 
-@pytest.mark.parametrize("damage", ["flipped", "appended", "truncated", "removed", "tree flipped", "tree removed", "snapshot flipped"])
+@pytest.mark.parametrize(
+    "damage",
+    ["flipped", "appended", "truncated", "removed", "tree flipped", "tree removed", "snapshot flipped"],
+)
 def test_damage_in_the_store_is_a_miss_and_heals_by_a_build(machine: Machine, damage: str) -> None:
     """Objects and records that are not what their names say are never put into a venv."""
     project = machine.project("p", {"api": {}}, store={"durability": "none", "verify": "full"})
@@ -405,7 +422,9 @@ def test_damage_in_the_store_is_a_miss_and_heals_by_a_build(machine: Machine, da
 
 def _damage(machine: Machine, damage: str) -> None:
     needle = next(
-        path for path in (machine.store / "objects").glob("*/*") if b"needle in the store'\n" in path.read_bytes()
+        path
+        for path in (machine.store / "objects").glob("*/*")
+        if b"needle in the store'\n" in path.read_bytes()
     )
     data = needle.read_bytes()
     if damage.startswith("tree"):
@@ -465,7 +484,11 @@ def test_two_venvs_share_the_inodes_of_sources_and_bytecode(machine: Machine) ->
 
 def test_what_must_stay_private_is_never_shared(machine: Machine) -> None:
     """pyvenv.cfg, activate, RECORD, ``.pth``, prefixed scripts and empty files have one name each."""
-    data = {"odd.pth": b"# nothing\n", "odd/empty.txt": b"", "odd/state.db": b"SQLite format 3\0" + bytes(500)}
+    data = {
+        "odd.pth": b"# nothing\n",
+        "odd/empty.txt": b"",
+        "odd/state.db": b"SQLite format 3\0" + bytes(500),
+    }
     odd = machine.wheel("odd", modules={"odd/__init__.py": "X = 1\n"}, data=data, scripts={"odd": "odd:X"})
     project = machine.project("p", {"a": {}, "b": {}})
     for name in "ab":
@@ -486,12 +509,19 @@ def test_the_next_snapshot_adds_only_what_changed(machine: Machine) -> None:
     """One package of many changed: store and index grow by that package."""
     names = [f"part{number}" for number in range(12)]
     project = machine.project("p", {"api": {}})
-    parts = [machine.wheel(name, modules={f"{name}/m{i}.py": f"N = {name!r}, {i}\n" for i in range(20)}, scripts={}) for name in names]
+    parts = [
+        machine.wheel(
+            name, modules={f"{name}/m{i}.py": f"N = {name!r}, {i}\n" for i in range(20)}, scripts={}
+        )
+        for name in names
+    ]
     project.lock("api", *parts)
     project.doit()
     objects, trees = machine.objects(), machine.trees()
     rows = machine.query("SELECT count(*) FROM files")[0][0]
-    newer = machine.wheel("part3", "2.0", modules={f"part3/m{i}.py": f"N = 'new', {i}\n" for i in range(2)}, scripts={})
+    newer = machine.wheel(
+        "part3", "2.0", modules={f"part3/m{i}.py": f"N = 'new', {i}\n" for i in range(2)}, scripts={}
+    )
     project.lock("api", *parts[:3], newer, *parts[4:])
     project.doit()
     new_objects, new_trees = machine.objects() - objects, machine.trees() - trees

@@ -17,7 +17,10 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # n
 """What ``add_subparsers`` gives; there is no public name for it."""
 
 COMMANDS = ("init", "status", "restore", "store", "list", "erase", "trim", "schema", "version")
-"""Every command, in the order of the help; the name is also that of its module."""
+"""Every command, in the order of the help."""
+
+# A module called "list" would hide the built-in one in this package.
+_MODULES = {command: command for command in COMMANDS} | {"list": "listing"}
 
 FORMATS = ("text", "json")
 
@@ -97,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for name in COMMANDS:
-        import_module(f"venvflow.cli.{name}").add(commands)
+        import_module(f"venvflow.cli.{_MODULES[name]}").add(commands)
     return parser
 
 

@@ -1,0 +1,644 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contents import (
+    KILLED,
+    NOBODY,
+    dies_at,
+    for_everybody,
+    in_child,
+    killed_at_each,
+    mounted,
+    needs_root,
+    picture,
+    write,
+)
+
+from venvflow import places as module
+from venvflow.errors import EnvironmentFailure, Refused
+from venvflow.places import (
+    KEPT_SUFFIX,
+    RECEIPT,
+    Place,
+    Receipt,
+    State,
+    read_receipt,
+    remove_tree,
+    watched,
+    write_receipt,
+)
+from venvflow.scan import directory
+
+NEW = {"pyvenv.cfg": b"new", "lib/a.py": b"new"}
+OLD = {"pyvenv.cfg": b"old", "lib/a.py": b"old"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Give the place of a venv that does not exist yet."""
+    return Place(str(tmp_path / "p" / ".venv"))
+
+
+@pytest.fixture(params=["exchange", "two renames"])
+def exchanging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test with a kernel that exchanges names, and with one that does not."""
+    if request.param == "two renames":
+        monkeypatch.setattr(module, "exchange", lambda *_, **__: False)
+    return str(request.param)
+
+
+def receipt_for(place: Place, **more: Any) -> Receipt:
+    """Return a receipt of the venv at *place*."""
+    return Receipt("k", place.path, "shared", "built", **more)
+
+
+def make_venv(place: Place, files: dict[str, bytes] | None = None, *, ours: bool = True) -> None:
+    """Make a venv in place, with a receipt if it is *ours*."""
+    write(place.path, files or OLD)
+    if ours:
+        write_receipt(place.path, receipt_for(place))
+
+
+def make_whole(place: Place) -> Receipt:
+    """Make a venv with an interpreter and a receipt that watches its directories."""
+    write(place.path, {"bin/python": b"", "lib/pkg/a.py": b"", "pyvenv.cfg": b""})
+    receipt = receipt_for(place, directories=watched(place.path, ["bin", "lib", "lib/pkg"]))
+    write_receipt(place.path, receipt)
+    made = place.receipt()
+    assert made is not None
+    return made
+
+
+def versions(place: Place) -> list[str]:
+    """Return which whole venvs lie at the place and under the name that keeps strangers', in this order."""
+    found = []
+    for path in (place.path, place.path + KEPT_SUFFIX):
+        files = {name: data for name, (kind, data, _) in picture(path).items() if kind == "file"}
+        files.pop(RECEIPT, None)
+        found.append("new" if files == NEW else "old" if files == OLD else "none" if not files else "torn")
+    return found
+
+
+# --------------------------------------------------------------------------- what is there
+
+
+def make_dangling(place: Place) -> None:
+    """Put a dangling symlink in the place."""
+    Path(place.path).symlink_to("nowhere")
+
+
+def make_symlink(place: Place) -> None:
+    """Put a symlink to a venv in the place."""
+    write(Path(place.parent) / "target", OLD)
+    Path(place.path).symlink_to("target")
+
+
+def make_receipt_only(place: Place, data: bytes) -> None:
+    """Put a venv with something that is called like a receipt in the place."""
+    make_venv(place, ours=False)
+    (Path(place.path) / RECEIPT).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("make", "state"),
+    [
+        (lambda _: None, "absent"),
+        (lambda place: os.mkdir(place.path), "empty"),
+        (lambda place: make_venv(place, ours=False), "venv"),
+        (make_venv, "ours"),
+        (make_symlink, "symlink"),
+        (make_dangling, "symlink"),
+        (lambda place: Path(place.path).touch(), "file"),
+        (lambda place: os.mkfifo(place.path), "file"),
+        (lambda place: write(place.path, {"thesis.tex": b"x"}), "stranger"),
+        (lambda place: make_receipt_only(place, b"garbage"), "venv"),
+        (lambda place: make_receipt_only(place, b'{"key": 1}'), "venv"),
+    ],
+)
+@pytest.mark.parametrize("spelling", ["p/.venv", "p/.venv/", "p//x/.././.venv"])
+def test_state_says_what_is_in_the_place(
+    tmp_path: Path, make: Callable[[Place], object], state: State, spelling: str
+) -> None:
+    """However the config spells the path: what is there itself counts, not what a link points at."""
+    place = Place(f"{tmp_path}/{spelling}")
+    os.mkdir(place.parent)
+    make(place)
+    assert place.state() == state
+
+
+def test_a_parent_that_is_a_file_means_that_nothing_is_there(tmp_path: Path) -> None:
+    """Making a venv there fails with a clear error, not with a traceback."""
+    (tmp_path / "file").touch()
+    place = Place(str(tmp_path / "file" / ".venv"))
+    assert place.state() == "absent"
+    with pytest.raises(EnvironmentFailure, match="cannot change the venv's place"), place.staged():
+        pass
+
+
+def test_a_symlinked_parent_is_resolved_once(tmp_path: Path) -> None:
+    """The real directory is what is worked in."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert Place(str(tmp_path / "link" / ".venv")).path == str(tmp_path / "real" / ".venv")
+
+
+def test_a_venv_that_lost_all_marks_is_known_by_its_inode(place: Place) -> None:
+    """A half-deleted venv of ours can be made anew, without anybody's help."""
+    write(place.path, {"lib/a.py": b""})
+    assert place.state() == "stranger"
+    assert place.state(place.inode()) == "ours"
+
+
+@pytest.mark.parametrize(
+    ("files", "state"), [({"thesis.tex": b"", "lib/a": b""}, "stranger"), (OLD, "venv"), ({}, "empty")]
+)
+def test_an_inode_alone_makes_nothing_ours(place: Place, files: dict[str, bytes], state: State) -> None:
+    """File systems use inodes again, and tools that clear a venv keep its directory."""
+    os.makedirs(place.path)
+    write(place.path, files)
+    assert place.state(place.inode()) == state
+
+
+@pytest.mark.parametrize("state", ["symlink", "file", "mount", "stranger", "other-owner"])
+def test_what_is_no_venv_is_never_replaced(place: Place, state: State) -> None:
+    """The refusal says what is there, and what to do."""
+    os.makedirs(place.parent)
+    make_dangling(place)
+    with pytest.raises(Refused) as caught:
+        place.refuse_unless_replaceable(state)
+    assert caught.value.exit_code == 6
+    assert caught.value.hint
+    assert ("nowhere" in str(caught.value)) == (state == "symlink")
+
+
+@pytest.mark.parametrize("state", ["absent", "empty", "venv", "ours"])
+def test_a_venv_or_nothing_may_be_replaced(place: Place, state: State) -> None:
+    """These are what the flow is for."""
+    place.refuse_unless_replaceable(state)
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_a_mount_is_found_in_and_below_the_place(
+    place: Place, tmp_path: Path, inside: bool, kind: str
+) -> None:
+    """A bind mount within one file system has no other device, and is found all the same."""
+    make_venv(place)
+    (tmp_path / "volume").mkdir()
+    target = Path(place.path) / "lib" / "a b" if inside else Path(place.path)
+    target.mkdir(parents=True, exist_ok=True)
+    options = ["-t", "tmpfs", "none"] if kind == "tmpfs" else ["--bind", str(tmp_path / "volume")]
+    with mounted(target, *options):
+        assert place.state() == "mount"
+    assert place.state() == "ours"
+
+
+@needs_root
+@pytest.mark.root
+def test_another_users_venv_is_not_ours() -> None:
+    """It is left alone, even where the directory modes would allow more."""
+    with for_everybody() as directory:
+        place = Place(f"{directory}/.venv")
+        make_venv(place)
+        for path in (place.path, f"{place.path}/lib"):
+            os.chmod(path, 0o777)
+
+        def work() -> None:
+            assert place.state() == "other-owner"
+
+        assert in_child(work, user=NOBODY) == 0
+        os.chown(place.path, NOBODY, NOBODY)
+        assert in_child(lambda: expect(place.state(), "ours"), user=NOBODY) == 0
+        assert place.state() == "ours"
+
+
+def expect(found: object, expected: object) -> None:
+    """Fail unless both are equal."""
+    assert found == expected, found
+
+
+@needs_root
+@pytest.mark.root
+def test_a_place_that_one_may_not_look_at_is_an_error() -> None:
+    """The message names the path and says what to check."""
+    with for_everybody() as directory:
+        place = Place(f"{directory}/closed/.venv")
+        os.mkdir(place.parent, 0o700)
+
+        def work() -> None:
+            with pytest.raises(EnvironmentFailure, match=r"closed.*Check permissions"):
+                place.state()
+
+        assert in_child(work, user=NOBODY) == 0
+
+
+# --------------------------------------------------------------------------- receipts
+
+
+def test_a_receipt_comes_back_as_it_was_written(place: Place) -> None:
+    """With all its fields, and with names that are no UTF-8."""
+    os.makedirs(place.path)
+    receipt = receipt_for(
+        place, python="/usr/bin/python3", trees=("a", "b"), bound=True, link="hardlink",
+        directories=(("lib/\udcff", 12), ("bin", 10**18)),
+    )  # fmt: skip
+    write_receipt(place.path, receipt)
+    assert place.receipt() == receipt
+    assert os.listdir(place.path) == [RECEIPT]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"null", b"{}", b'{"key": "k", "trees": 3}', b"\xff", b'{"x":1}']
+)
+def test_a_damaged_receipt_is_none(place: Place, data: bytes) -> None:
+    """A venv without one that makes sense was not finished."""
+    write(place.path, {RECEIPT: data})
+    assert place.receipt() is None
+
+
+def test_a_receipt_is_never_written_through_a_link(place: Place, tmp_path: Path) -> None:
+    """Neither one that stands under its name, nor one under the name it is first written to."""
+    (tmp_path / "canary").write_bytes(b"canary")
+    os.makedirs(place.path)
+    for name in (RECEIPT, f"{RECEIPT}.vf-{os.getpid()}"):
+        (Path(place.path) / name).symlink_to(tmp_path / "canary")
+    write_receipt(place.path, receipt_for(place))
+    assert (tmp_path / "canary").read_bytes() == b"canary"
+    assert place.receipt() == receipt_for(place)
+
+
+def test_a_receipt_that_cannot_be_written_is_an_error_in_four_parts(place: Place) -> None:
+    """Here the venv is gone."""
+    with pytest.raises(EnvironmentFailure) as caught:
+        write_receipt(place.path, receipt_for(place))
+    assert all((caught.value.what, caught.value.where, caught.value.state, caught.value.hint))
+
+
+def test_an_untouched_venv_is_untouched(place: Place) -> None:
+    """Also after Python has filled its bytecode caches, and after a file was edited in place."""
+    os.makedirs(Path(place.path) / "lib/pkg/__pycache__")
+    receipt = make_whole(place)
+    assert place.untouched(receipt)
+    assert [name for name, _ in watched(place.path, ["lib/pkg/__pycache__", "bin"])] == ["bin"]
+    (Path(place.path) / "lib/pkg/__pycache__/a.pyc").touch()
+    (Path(place.path) / "lib/pkg/a.py").write_bytes(b"edited")
+    assert place.untouched(receipt)
+
+
+@pytest.mark.parametrize("parent", ["", "bin", "lib", "lib/pkg"])
+@pytest.mark.parametrize("change", ["added", "removed", "directory"])
+def test_a_change_in_any_directory_is_seen(place: Place, parent: str, change: str) -> None:
+    """The venv's own directory counts, too, although the receipt is written into it."""
+    write(place.path, {os.path.join(parent, "extra"): b""})
+    receipt = make_whole(place)
+    extra = Path(place.path) / parent / "extra"
+    if change == "removed":
+        extra.unlink()
+    elif change == "added":
+        extra.with_name("more").touch()
+    else:
+        extra.with_name("more").mkdir()
+    assert not place.untouched(receipt)
+
+
+def test_writing_the_receipt_again_does_not_touch_the_venv(place: Place) -> None:
+    """Nor does it hide what was done since to the directories that it watches."""
+    receipt = make_whole(place)
+    write_receipt(place.path, receipt)
+    assert place.untouched(receipt)
+    (Path(place.path) / "lib/new").touch()
+    write_receipt(place.path, receipt)
+    again = place.receipt()
+    assert again is not None
+    assert not place.untouched(again)
+
+
+@pytest.mark.parametrize("how", ["dangling", "gone"])
+def test_a_venv_without_interpreter_is_not_untouched(place: Place, how: str) -> None:
+    """An interpreter that was uninstalled moves no directory of the venv."""
+    os.makedirs(Path(place.path) / "bin")
+    (Path(place.path).parent / "python3").touch()
+    write(place.path, {"pyvenv.cfg": b""})
+    (Path(place.path) / "bin/python").symlink_to("../../python3")
+    write_receipt(place.path, receipt_for(place))
+    receipt = place.receipt()
+    assert receipt is not None
+    assert place.untouched(receipt)
+    if how == "dangling":
+        os.unlink(Path(place.path).parent / "python3")
+    else:
+        shutil.rmtree(place.path)
+    assert not place.untouched(receipt)
+
+
+def test_a_moved_venv_is_not_untouched(place: Place) -> None:
+    """Its scripts name the old path."""
+    make_whole(place)
+    moved = Place(place.path + "-moved")
+    os.rename(place.path, moved.path)
+    receipt = moved.receipt()
+    assert receipt is not None
+    assert not moved.untouched(receipt)
+
+
+# --------------------------------------------------------------------------- swapping
+
+
+def swap(place: Place, *, keep_old: bool = False, files: dict[str, bytes] | None = None) -> str:
+    """Make a new venv and swap it in."""
+    with place.staged() as venv:
+        write(venv, files or NEW)
+        return place.swap_in(keep_old=keep_old)
+
+
+def test_a_new_venv_is_swapped_in_and_nothing_is_left_beside(place: Place, exchanging: str) -> None:
+    """Whether there was none, an empty directory, or an old venv."""
+    swap(place, files=OLD)
+    assert versions(place) == ["old", "none"]
+    swap(place)
+    assert versions(place) == ["new", "none"]
+    shutil.rmtree(place.path)
+    os.mkdir(place.path)
+    swap(place)
+    assert versions(place) == ["new", "none"]
+    assert os.listdir(place.parent) == [".venv"]
+
+
+def test_a_strangers_venv_is_kept_beside(place: Place, exchanging: str) -> None:
+    """It is moved, whole, and the answer says where to."""
+    make_venv(place, ours=False)
+    assert swap(place, keep_old=True) == place.path + KEPT_SUFFIX
+    assert versions(place) == ["new", "old"]
+
+
+def test_two_venvs_are_never_kept_under_one_name(place: Place) -> None:
+    """The second is refused, and all three stay as they are."""
+    make_venv(place, ours=False)
+    write(place.path + KEPT_SUFFIX, {"mine": b"older"})
+    before = picture(place.parent)
+    with pytest.raises(Refused, match="the name to keep it under is taken"):
+        swap(place, keep_old=True)
+    assert picture(place.parent) == before
+
+
+@pytest.mark.parametrize("keep_old", [False, True])
+@pytest.mark.parametrize("call", range(3))
+def test_a_swap_that_fails_gives_the_place_its_venv_back(
+    place: Place, exchanging: str, keep_old: bool, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error is not a kill, but it may come at the same moments."""
+    make_venv(place, ours=not keep_old)
+    real, left = os.rename, [call]
+
+    def failing(*args: Any, **kwargs: Any) -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise PermissionError(13, "no")
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(os, "rename", failing)
+    try:
+        swap(place, keep_old=keep_old)
+    except EnvironmentFailure:
+        assert versions(place) == ["old", "none"] or (call == 2 and versions(place)[0] == "new")
+    else:
+        assert versions(place) == ["new", "old" if keep_old else "none"]
+    monkeypatch.undo()
+    place.settle()
+    assert versions(place)[0] in ("old", "new")
+    assert not os.path.lexists(place.staging)
+
+
+@pytest.mark.parametrize("keep_old", [False, True])
+def test_whenever_a_swap_is_killed_there_is_a_whole_venv(
+    place: Place, exchanging: str, keep_old: bool
+) -> None:
+    """After settling, the old one or the new one is in place, nothing is left over, and a second run completes."""
+    functions = ("rename", "mkdir", "unlink", "rmdir", "fsync")
+
+    def prepare() -> None:
+        shutil.rmtree(place.parent, ignore_errors=True)
+        make_venv(place, ours=not keep_old)
+
+    for when in killed_at_each(lambda: swap(place, keep_old=keep_old), functions, prepare):
+        place.settle()
+        found = versions(place)
+        assert found in (["old", "none"], ["new", "old"] if keep_old else ["new", "none"]), when
+        assert not os.path.lexists(place.staging), when
+    assert versions(place) == ["new", "old" if keep_old else "none"]
+
+
+def test_whenever_settling_is_killed_the_next_one_completes_it(place: Place) -> None:
+    """Deleting what is left over takes longest, so that is when kills come."""
+
+    def cut_short() -> None:
+        module.exchange = lambda *_, **__: False
+        os.rename = dies_at("rename", 1)  # type: ignore[assignment]  # the old one has been moved away, the new one is not there yet
+        swap(place)
+
+    def prepare() -> None:
+        shutil.rmtree(place.parent, ignore_errors=True)
+        make_venv(place)
+        assert in_child(cut_short) == KILLED
+        assert not os.path.lexists(place.path)
+
+    for when in killed_at_each(place.settle, ("rename", "unlink", "rmdir"), prepare):
+        place.settle()
+        assert versions(place) == ["old", "none"], when
+        assert os.listdir(place.parent) == [".venv"], when
+
+
+def test_half_a_deleted_venv_never_comes_back(place: Place) -> None:
+    """A removal that is killed leaves nothing at the place, then and after settling."""
+    for when in killed_at_each(place.remove, ("rename", "unlink", "rmdir"), lambda: make_venv(place)):
+        place.settle()
+        assert versions(place)[0] in ("none", "old"), when
+        assert not os.path.lexists(place.staging), when
+
+
+def test_an_old_venv_that_is_half_deleted_does_not_come_back_either(place: Place) -> None:
+    """Even if somebody deletes the new one before the next run."""
+    make_venv(place)
+
+    def work() -> None:
+        module.exchange = lambda *_, **__: False
+        os.unlink = dies_at("unlink", 1)
+        swap(place)
+
+    in_child(work)
+    assert versions(place) == ["new", "none"]
+    assert os.path.lexists(place.staging)
+    shutil.rmtree(place.path)
+    place.settle()
+    assert os.listdir(place.parent) == []
+
+
+def test_a_failed_build_leaves_the_old_venv_and_nothing_else(place: Place) -> None:
+    """What was staged goes."""
+    make_venv(place)
+    with pytest.raises(RuntimeError), place.staged() as venv:
+        write(venv, NEW)
+        raise RuntimeError
+    assert versions(place) == ["old", "none"]
+    assert os.listdir(place.parent) == [".venv"]
+
+
+def test_the_staged_venv_has_the_same_base_name_and_is_ignored_by_git(place: Place) -> None:
+    """Builders derive the prompt from it, and half-made files do not show up in anybody's commit."""
+    with place.staged() as venv:
+        assert os.path.basename(venv) == ".venv"
+        assert not os.path.lexists(venv)
+        assert (Path(place.staging) / ".gitignore").read_text().endswith("\n*\n")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: write(path, {"thesis.tex": b"x"}),
+        lambda path: write(path, {".gitignore": b"*.pyc\n", "thesis.tex": b"x"}),
+        lambda path: path.write_bytes(b"x"),
+        lambda path: (path.with_name("real").mkdir(), path.symlink_to("real")),
+    ],
+    ids=["directory", "with a gitignore", "file", "symlink"],
+)
+def test_what_only_has_the_name_of_our_staging_is_refused(
+    place: Place, make: Callable[[Path], object]
+) -> None:
+    """It is named, and neither it nor the venv is touched."""
+    make_venv(place)
+    make(Path(place.staging))
+    before = picture(place.parent)
+    with pytest.raises(Refused, match="venvflow did not make it"):
+        swap(place)
+    assert picture(place.parent) == before
+
+
+def test_removing_deletes_the_venv_and_nothing_else(place: Place) -> None:
+    """The neighbours stay."""
+    make_venv(place)
+    write(place.parent, {"main.py": b"x"})
+    place.remove()
+    assert os.listdir(place.parent) == ["main.py"]
+
+
+# --------------------------------------------------------------------------- removing trees
+
+
+def remove(path: Path) -> None:
+    """Remove the directory *path*."""
+    with directory(str(path.parent)) as parent:
+        remove_tree(path.name, parent, path.stat().st_dev)
+
+
+def test_removing_never_follows_links(tmp_path: Path) -> None:
+    """Links to files and directories go, what they point at stays."""
+    write(tmp_path, {"out/canary": b"x", "tree/a/b": b"y"})
+    for name, target in (("file", "../out/canary"), ("directory", "../out"), ("dangling", "nowhere")):
+        (tmp_path / "tree" / name).symlink_to(target)
+    os.mkfifo(tmp_path / "tree/fifo")
+    remove(tmp_path / "tree")
+    assert picture(tmp_path) == {"out": ("dir", "", False), "out/canary": ("file", b"x", False)}
+
+
+def test_removing_a_link_itself_is_refused(tmp_path: Path) -> None:
+    """A directory that was swapped for a link is not entered."""
+    write(tmp_path, {"out/canary": b"x"})
+    (tmp_path / "tree").symlink_to("out")
+    with pytest.raises(OSError, match="tree"), directory(str(tmp_path)) as parent:
+        remove_tree("tree", parent, tmp_path.stat().st_dev)
+    assert (tmp_path / "out/canary").exists()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o500, 0o600])
+def test_directories_that_are_closed_are_removed(mode: int) -> None:
+    """Packages ship read-only directories; their owner may delete them."""
+    with for_everybody() as open_directory:
+        tree = open_directory / "tree"
+        write(tree, {"closed/a": b"", "closed/below/b": b""})
+        for path in (tree, tree / "closed", tree / "closed/below"):
+            if os.geteuid() == 0:
+                os.chown(path, NOBODY, NOBODY)
+        os.chmod(open_directory, 0o777)
+        (tree / "closed/below").chmod(mode)
+        (tree / "closed").chmod(mode)
+
+        assert in_child(lambda: remove(tree), user=NOBODY if os.geteuid() == 0 else None) == 0
+        assert not tree.exists()
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.parametrize("options", [["-t", "tmpfs", "none"], ["--bind", "{volume}"]], ids=["tmpfs", "bind"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_removing_never_crosses_a_mount(
+    tmp_path: Path, options: list[str], listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is mounted keeps its files; where the kernel lists mounts, nothing is deleted at all."""
+    if not listed and options[0] == "--bind":
+        pytest.skip("without the kernel's list, a bind mount within one file system cannot be seen")
+    write(tmp_path, {"volume/canary": b"x", "tree/a": b"", "tree/data/.keep": b""})
+    if not listed:
+        monkeypatch.setattr(module, "_mounts_at", lambda _: [])
+    with mounted(
+        tmp_path / "tree/data", *[word.format(volume=tmp_path / "volume") for word in options]
+    ) as data:
+        (data / "canary").write_bytes(b"x")
+        with pytest.raises(OSError, match="mounted inside"):
+            remove(tmp_path / "tree")
+        assert (data / "canary").exists()
+        assert (tmp_path / "tree/a").exists() or not listed
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """Give a directory with 1,000 more, one in the other."""
+    top = tmp_path / "deep"
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(1000):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    yield top
+    subprocess.run(["rm", "-rf", str(top)], check=True)
+
+
+def test_a_tree_that_is_too_deep_is_a_clear_error(deep: Path) -> None:
+    """Not a crash of the interpreter, and not silence."""
+    with pytest.raises(OSError, match="nested deeper than 200"):
+        remove(deep)
+
+
+def test_a_deep_tree_in_a_staging_directory_is_an_error_in_four_parts(place: Place, deep: Path) -> None:
+    """The venv in its place is whole meanwhile."""
+    make_venv(place)
+
+    def leave() -> None:
+        with place.staged() as venv:
+            os.rename(deep, venv)
+            os._exit(0)
+
+    assert in_child(leave) == 0
+    with pytest.raises(EnvironmentFailure, match="nested deeper than 200") as caught:
+        place.settle()
+    assert "whole" in caught.value.state
+    assert versions(place)[0] == "old"
+    os.rename(place.new, deep)
+    place.settle()
+    assert not os.path.lexists(place.staging)
+
+
+def test_read_receipt_of_nothing_is_none(tmp_path: Path) -> None:
+    """There may be no venv at all."""
+    assert read_receipt(str(tmp_path / "none")) is None
