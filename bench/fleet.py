@@ -46,7 +46,7 @@ def entry(name: str, shape: Shape, *, bytecode: str = "canonical") -> dict[str, 
 def make_fleet(
     world: World, name: str, venvs: int, *, packages: int = PACKAGES, bytecode: str = "canonical"
 ) -> Project:
-    """Make a project *name*, or at an absolute path, whose *venvs* venvs are all built, stored and up to date."""
+    """Make a project *name*, or at an absolute path, with *venvs* venvs that are stored and up to date."""
     names = [f"v{number:04}" for number in range(venvs)]
     entries = {venv: entry(venv, SMALL, bytecode=bytecode) for venv in names}
     fleet = Project(world, name, entries, durability="none")

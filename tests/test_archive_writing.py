@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from archives import (
     read_venv,
 )
 
+from venvflow import relocate
 from venvflow.archive import (
     METADATA,
     DamagedObject,
@@ -43,7 +45,7 @@ from venvflow.archive import (
     write_archive,
 )
 from venvflow.archive.formats import FORMATS as KNOWN
-from venvflow.archive.formats import zstd_version
+from venvflow.archive.formats import zstd, zstd_compressor, zstd_version
 from venvflow.errors import EnvironmentFailure, Refused, UsageError
 from venvflow.manifest import make_tree
 from venvflow.model import CONSTANT_MTIME, Entry, Interpreter, Manifest, Slot, Tree
@@ -85,6 +87,9 @@ def test_an_archive_holds_the_venv_with_neutral_places(
     assert found["share/nothing"] == ("file", b"", 0o644)
     assert "bin/python" not in found
     assert f"odd/{ODD_NAMES[0]}" in found
+    record = found[f"{SITE}/pkg1-1.0.dist-info/RECORD"][1]
+    assert isinstance(record, bytes)
+    assert b"bin/pkg1," + relocate.record_fields(*relocate.digest_of(script)) + b"\n" in record
     assert written.entries == len(found)
     assert written.content_size == sum(len(m[1]) for m in found.values() if isinstance(m[1], bytes))
 
@@ -133,6 +138,7 @@ def test_names_that_are_not_utf8_are_kept_exactly(tmp_path: Path, objects: Objec
     manifest = _one_file(objects, b"x", f"dir/{NOT_UTF8}")
     pack(manifest, objects, tmp_path / "a.tar")
     assert contents(tmp_path / "a.tar")[f"dir/{NOT_UTF8}"] == ("file", b"x", 0o644)
+    assert b"21 hdrcharset=BINARY\n" in (tmp_path / "a.tar").read_bytes()
     with pytest.raises(Refused, match=r"latin-\\xe9 is not UTF-8"):
         pack(manifest, objects, tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists()
@@ -207,6 +213,19 @@ def _shuffled(tree: Tree, rng: random.Random) -> Tree:
     entries = list(tree.entries)
     rng.shuffle(entries)
     return make_tree(tree.name, tree.version, entries)
+
+
+def test_a_frame_is_what_any_number_of_workers_would_write() -> None:
+    """However often zstd is fed, and by how many workers, a frame is the same, and tells its size."""
+    data = random.Random(4).randbytes(50_000) * 60 + bytes(9 << 20)
+    compressor = zstd_compressor(3, len(data))
+    pieces = [compressor.compress(data[start : start + 70_000]) for start in range(0, len(data), 70_000)]
+    frame = b"".join(pieces) + compressor.flush()
+    parameter = zstd().CompressionParameter
+    for workers in (1, 2, 4):
+        options = {parameter.compression_level: 3, parameter.nb_workers: workers, parameter.checksum_flag: 1}
+        assert zstd().compress(data, options=options) == frame
+    assert zstd().get_frame_info(frame).decompressed_size == len(data)
 
 
 def test_bytes_do_not_depend_on_where_the_venv_was_built(tmp_path: Path, objects: Objects) -> None:
@@ -296,6 +315,8 @@ def test_unzip_reads_it_in_any_time_zone(tmp_path: Path, objects: Objects, manif
     assert (tmp_path / "out/bin/pkg1").stat().st_mtime == CONSTANT_MTIME
     assert (tmp_path / "out/bin/pkg1").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "out/lib64").is_symlink()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert {member.extra[:5] for member in archive.infolist()} == {b"UT\x05\x00\x01"}
 
 
 def test_sha256sum_checks_it(tmp_path: Path, objects: Objects, manifest: Manifest) -> None:
@@ -464,7 +485,7 @@ def test_what_could_not_be_unpacked_is_not_packed(
 def test_a_file_below_a_link_is_not_packed(tmp_path: Path, objects: Objects) -> None:
     """Nothing can lie below something that is not a directory."""
     entries = [Entry("a", "link", target="b"), Entry("a/c", "dir")]
-    with pytest.raises(Refused, match="not a directory"):
+    with pytest.raises(EnvironmentFailure, match="'a' is an entry and a directory"):
         pack(Manifest((make_tree("x", "", entries),)), objects, tmp_path / "a.tar")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,13 +174,10 @@ JSON = st.recursive(
 def test_nonsense_under_its_right_name_is_corrupt_or_a_tree(groups: Any, other: Any) -> None:
     """Nothing that JSON can spell leads to another exception, and what is read can be written again."""
     for digest, data in (tree_of(groups), tree_of(other), signed(other), tree_of([], name=other)):
-        try:
+        with suppress(Corrupt):
             tree = decode_tree(digest, data)
-        except Corrupt:
-            continue
-        assert decode_tree(
-            *reversed((encode_tree(tree), make_tree(tree.name, tree.version, tree.entries).digest))
-        )
+            again = make_tree(tree.name, tree.version, tree.entries)
+            assert decode_tree(again.digest, encode_tree(again)) == again
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "a\0b", "\ud800", None, 7, ["x"]])
@@ -201,14 +199,31 @@ def test_unsafe_directories_are_refused(where: object) -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        ["x", "file", A, 0], ["x", "file", A, 0, 1, []], ["x", "file", A, 2, 1], ["x", "file", A, "0", 1],
-        ["x", "file", A, 0, -1], ["x", "file", A, 0, 1.5], ["x", "file", A, 0, True], ["x", "file", A[:-1], 0, 1],
-        ["x", "file", A.upper(), 0, 1], ["x", "file", "../" + A[3:], 0, 1], ["x", "file", None, 0, 1],
-        ["x", "template", A, 0, 1], ["x", "template", A, 0, 1, [[0, "venv"]]], ["x", "dir", 1],
-        ["x", "template", A, 0, 1, [["0", "venv", "raw", ""]]], ["x", "template", A, 0, 1, [[-1, "v", "r", ""]]],
-        ["x", "link", 7, []], ["x", "link", "a\0b", []], ["x", "link", "a"], ["x", "fifo"], ["x"], [], None,
+        ["x", "file", A, 0],
+        ["x", "file", A, 0, 1, []],
+        ["x", "file", A, 2, 1],
+        ["x", "file", A, "0", 1],
+        ["x", "file", A, 0, -1],
+        ["x", "file", A, 0, 1.5],
+        ["x", "file", A, 0, True],
+        ["x", "file", A[:-1], 0, 1],
+        ["x", "file", A.upper(), 0, 1],
+        ["x", "file", "../" + A[3:], 0, 1],
+        ["x", "file", None, 0, 1],
+        ["x", "template", A, 0, 1],
+        ["x", "template", A, 0, 1, [[0, "venv"]]],
+        ["x", "dir", 1],
+        ["x", "template", A, 0, 1, [["0", "venv", "raw", ""]]],
+        ["x", "template", A, 0, 1, [[-1, "v", "r", ""]]],
+        ["x", "link", 7, []],
+        ["x", "link", "a\0b", []],
+        ["x", "link", "a"],
+        ["x", "fifo"],
+        ["x"],
+        [],
+        None,
     ],
-)  # fmt: skip
+)
 def test_rows_of_another_shape_are_refused(row: object) -> None:
     """Every field has its type; nothing is left for later code to stumble over."""
     with pytest.raises(Corrupt):
@@ -255,10 +270,17 @@ def test_every_entry_is_in_exactly_one_tree(found: list[str], data: st.DataObjec
 def test_paths_belong_to_their_distribution_their_package_or_the_scaffold() -> None:
     """Bytecode goes with its source; what nobody claims is grouped by its first name."""
     found = plain(
-        "pyvenv.cfg", "bin/activate", "bin/six", f"{SITE}/six.py", f"{SITE}/__pycache__/six.cpython-312.pyc",
-        f"{SITE}/__pycache__/six.cpython-312.opt-2.pyc", f"{SITE}/loose/a.py",
-        f"{SITE}/loose/__pycache__/a.cpython-312.pyc", f"{SITE}/__pycache__/top.cpython-312.pyc", f"{SITE}/top.py",
-    )  # fmt: skip
+        "pyvenv.cfg",
+        "bin/activate",
+        "bin/six",
+        f"{SITE}/six.py",
+        f"{SITE}/__pycache__/six.cpython-312.pyc",
+        f"{SITE}/__pycache__/six.cpython-312.opt-2.pyc",
+        f"{SITE}/loose/a.py",
+        f"{SITE}/loose/__pycache__/a.cpython-312.pyc",
+        f"{SITE}/__pycache__/top.cpython-312.pyc",
+        f"{SITE}/top.py",
+    )
     six = Distribution("six", "1.17.0", frozenset({"bin/six", f"{SITE}/six.py", "gone"}))
     shape = {
         (tree.name, tree.version): {e.path.rpartition("/")[2] for e in tree.entries}
@@ -321,7 +343,7 @@ def test_the_first_difference_is_the_first_path_that_differs() -> None:
     assert first_difference(one, one) == ""
     for changed, path in (
         ({**base, "b": replace_size(base["b"])}, "b"),
-        ({**base, "aa": base["a"]}, "aa"),
+        ({**base, **plain("aa")}, "aa"),
         ({"b": base["b"]}, "a"),
     ):
         assert first_difference(one, Manifest((make_tree("n", "1", changed.values()),))) == path
@@ -337,9 +359,18 @@ def replace_size(entry: Entry) -> Entry:
 
 
 SNAPSHOT = Snapshot(
-    id=A, key=Key(B, {"python": "cpython 3.12.4", "lock:☃\udcff": A}), trees=(A, B), place=None, venv="api",
-    created=1_700_000_000.25, host="h\udcff", command="doit", python="3.12.4", files=3, size=99,
-)  # fmt: skip
+    id=A,
+    key=Key(B, {"python": "cpython 3.12.4", "lock:☃\udcff": A}),
+    trees=(A, B),
+    place=None,
+    venv="api",
+    created=1_700_000_000.25,
+    host="h\udcff",
+    command="doit",
+    python="3.12.4",
+    files=3,
+    size=99,
+)
 
 
 def test_a_snapshot_is_read_as_it_was_written() -> None:
@@ -364,11 +395,20 @@ def test_any_flipped_bit_of_a_snapshot_is_noticed() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2}, {"trees": ["../x"]}, {"trees": 7}, {"key": None}, {"key": {"digest": A, "parts": [1]}},
-        {"key": {"digest": A, "parts": {"a": 1}}}, {"place": 7}, {"files": -1}, {"size": "9"}, {"created": "x"},
-        {"host": None}, {"venv": "a\0"},
+        {"format": 2},
+        {"trees": ["../x"]},
+        {"trees": 7},
+        {"key": None},
+        {"key": {"digest": A, "parts": [1]}},
+        {"key": {"digest": A, "parts": {"a": 1}}},
+        {"place": 7},
+        {"files": -1},
+        {"size": "9"},
+        {"created": "x"},
+        {"host": None},
+        {"venv": "a\0"},
     ],
-)  # fmt: skip
+)
 def test_snapshots_of_another_shape_are_refused(change: dict[str, object]) -> None:
     """A right checksum is no reason to believe the wrong types."""
     body = json.dumps({**json.loads(encode_snapshot(SNAPSHOT).rpartition(b"}")[0] + b"}"), **change}).encode()

@@ -328,6 +328,16 @@ def test_damaged_metadata_is_refused(case: str, packed: Callable[..., Path], tmp
     assert _files(tmp_path) == before
 
 
+def test_records_are_filled_in_after_what_they_describe(packed: Callable[..., Path], tmp_path: Path) -> None:
+    """Whatever the order of the templates, a RECORD describes the script as it is now."""
+    root = packed(tmp_path / "venv")
+    document = json.loads((root / METADATA / "pack.json").read_text())
+    _change(root, templates=document["templates"][::-1])
+    assert _run(root).returncode == 0
+    fields = postinstall.record_fields((root / "bin/pkg3").read_bytes())
+    assert b"bin/pkg3," + fields in (root / SITE / "pkg3-1.0.dist-info/RECORD").read_bytes()
+
+
 def test_missing_metadata_is_an_error(packed: Callable[..., Path], tmp_path: Path) -> None:
     """Without what lies in .venvflow-pack nothing can be done, and that is said."""
     root = packed(tmp_path / "venv")

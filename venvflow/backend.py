@@ -120,6 +120,7 @@ class StateBackend:
         with self._lock:
             known = self._row(task_id) is not None
             self._rows.pop(task_id, None)
+            self._texts.pop(_column(task_id), None)
             self._mark(task_id)
             if known:
                 self._flush()
@@ -152,12 +153,12 @@ class StateBackend:
             if not self._loaded:
                 self._texts = self._read()
                 self._loaded = True
-            text = self._texts.pop(_column(task_id), None)
-            if text is not None:
+            row = self._rows.get(task_id)  # doit asks several times for each task
+            if row is None and (text := self._texts.pop(_column(task_id), None)) is not None:
                 row = self._decoded(text)
                 if row is not None:
                     self._rows[task_id] = row
-            return self._rows.get(task_id)
+            return row
 
     def _decoded(self, text: str) -> dict[str, Any] | None:
         try:

@@ -7,7 +7,6 @@ temporary names that the caller renames.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -162,27 +161,33 @@ def sync_file_system(fd: int) -> None:
 
     Where the C library has no ``syncfs`` (macOS), all file systems are synced.
     """
-    syncfs = getattr(_libc(), "syncfs", None)
-    if syncfs is None:
+    code = _call("syncfs", fd)
+    if code is None:
         os.sync()
-    elif syncfs(fd) != 0:
-        code = ctypes.get_errno()
+    elif code:
         raise OSError(code, os.strerror(code))
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
 
 
 def exchange(first: str, second: str, *, first_fd: int, second_fd: int) -> bool:
     """Swap two names in one step (Linux ``RENAME_EXCHANGE``); return False where that cannot be done."""
-    renameat2 = getattr(_libc(), "renameat2", None)
-    if renameat2 is None:
+    code = _call("renameat2", first_fd, os.fsencode(first), second_fd, os.fsencode(second), _EXCHANGE)
+    if code is None or code in _UNSUPPORTED:
         return False
-    result = renameat2(first_fd, os.fsencode(first), second_fd, os.fsencode(second), 2)
-    if result == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in {*_UNSUPPORTED}:
-        return False
-    raise OSError(code, os.strerror(code), first)
+    if code:
+        raise OSError(code, os.strerror(code), first)
+    return True
+
+
+_EXCHANGE = 2
+"""Linux's flag ``RENAME_EXCHANGE``."""
+
+
+def _call(function: str, *arguments: int | bytes) -> int | None:
+    """Call a function of the C library; return 0 or its errno, None where the library does not have it."""
+    import ctypes  # noqa: PLC0415 - a run with nothing to do calls none
+
+    library = ctypes.CDLL(None, use_errno=True)
+    called = getattr(library, function, None)
+    if called is None:
+        return None
+    return ctypes.get_errno() if called(*arguments) != 0 else 0

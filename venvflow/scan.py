@@ -12,7 +12,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, TypeVar
 
@@ -208,6 +207,8 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], *, chunk: int = 400, 
     """
     if len(items) <= chunk:
         return [work(item) for item in items]
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a run with nothing to do reads little
+
     parts = [items[start : start + chunk] for start in range(0, len(items), chunk)]
     with ThreadPoolExecutor(threads) as pool:
         return [result for part in pool.map(lambda part: [work(x) for x in part], parts) for result in part]

@@ -42,7 +42,7 @@ def measure_nothing_to_do(world: World) -> list[Line]:
     fleet.profile("row 2: doit with nothing to do")
     note = (
         f"{_directories(fleet)} directories in each venv, bytecode caches (which are not watched) left out; "
-        "page cache warm, same interpreter and doit, doit's default backend on the other side; whole processes"
+        "page cache warm; same interpreter and doit, which uses its default backend; whole processes"
     )
     return [
         Line(

@@ -36,7 +36,7 @@ def measure_restore(world: World) -> list[Line]:
     project.run(f"store:{name}")
     place, finished = project.path(".venv"), project.path("finished")
     os.rename(place, finished)
-    ours = [[sys.executable, "-m", "venvflow", "restore", name]]
+    ours = [sys.executable, "-m", "venvflow", "restore", name]
     known = [
         _Peer("cp -al", 1.5, partial(peers.link_copy, world, finished, place)),
         _Peer("uv venv + sync --compile-bytecode", 0.1, partial(peers.uv_sync, world, lock, place)),
@@ -45,7 +45,7 @@ def measure_restore(world: World) -> list[Line]:
             partial(peers.virtualenv_cache, world, project, finished, place),
         ),
     ]  # fmt: skip
-    contenders = {"ours": ours}
+    contenders: dict[str, peers.Commands] = {"ours": [ours]}
     skipped = {}
     for peer in known:
         try:
@@ -58,7 +58,7 @@ def measure_restore(world: World) -> list[Line]:
     seconds = in_turn(
         {who: partial(_time, world, project, commands) for who, commands in contenders.items()}, world.rounds
     )
-    world.profile(f"row 1: restore of {name}", ours[0], project.root, settings=project.settings)
+    world.profile(f"row 1: restore of {name}", ours, project.root, settings=project.settings)
     job = f"restore of compiled {name}, {checks.count(finished):,} files"
     note = f"ours is `python -m venvflow restore {name}`; {_NOTE}"
     return [

@@ -16,6 +16,7 @@ from wheels import make_project, make_wheel, pylock
 from scenario import BESIDE, MINOR, TAG, Item, Machine, Project, bytecode_is_valid, manifest_of
 
 UV = os.path.join(BESIDE, "uv")
+PIP = pytest.param("pip", marks=pytest.mark.slow)
 HOSTILE = "a dir with 'quotes' & \"more\"; $HOME %s ä 漢"
 
 
@@ -180,7 +181,7 @@ def _at_home(item: Item, venv: Path) -> tuple[object, ...]:
     return item.kind, item.executable, content
 
 
-@pytest.mark.parametrize("builder", ["uv", "pip", "commands"])
+@pytest.mark.parametrize("builder", ["uv", PIP, "commands"])
 def test_a_restored_venv_equals_the_built_one(machine: Machine, builder: str) -> None:
     """Same paths, kinds, bytes, executable bits and link targets, whatever built it."""
     venvs = {"a": {"build": _bare() if builder == "commands" else builder}}
@@ -320,7 +321,7 @@ def _editable(machine: Machine, name: str, builder: str) -> Project:
     return project
 
 
-@pytest.mark.parametrize("builder", ["uv", "pip"])
+@pytest.mark.parametrize("builder", ["uv", PIP])
 def test_an_editable_install_points_into_its_own_checkout(machine: Machine, builder: str) -> None:
     """A bound snapshot is offered to the same place of another checkout, and means that checkout's sources."""
     first = _editable(machine, "first", builder)
@@ -570,7 +571,7 @@ def test_pylock_is_installed_by_uv(machine: Machine) -> None:
     assert project.doit().nothing_to_do
 
 
-@pytest.mark.parametrize("builder", ["uv", "pip"])
+@pytest.mark.parametrize("builder", ["uv", PIP])
 def test_a_wrong_hash_fails_the_build_and_keeps_the_venv(machine: Machine, builder: str) -> None:
     """What is not what was locked is not installed, and the previous venv stays usable."""
     project = machine.project("p", {"api": {"build": builder}})

@@ -92,12 +92,13 @@ def test_two_venvs_of_one_key_in_one_run_build_once(machine: Machine) -> None:
         shutil.rmtree(project.root / ".venvflow")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same_project", [True, False], ids=["one project", "two projects"])
 def test_a_killed_builder_run_does_not_stop_the_other(machine: Machine, same_project: bool) -> None:
     """``kill -9`` of the run that builds: the one that waits finishes, and no lock needs to be removed."""
     counter = machine.root / "counter"
-    first = _counted(machine, "one", counter, seconds=30)
-    second = first if same_project else _counted(machine, "two", counter, seconds=30)
+    first = _counted(machine, "one", counter, seconds=5)
+    second = first if same_project else _counted(machine, "two", counter, seconds=5)
     killed = first.start()
     wait_until(lambda: _lines(counter) == 1)
     other = second.start()

@@ -284,9 +284,6 @@ def _checked(trees: tuple[Tree, ...]) -> dict[str, Entry]:
             raise _refused(path, unsafe_name(path))
         if entry.kind == "link" and not entry.slots and leads_out(path, entry.target):
             raise _refused(path, f"is a link that leads out of the venv (to {shown(entry.target)})")
-    for directory in directories_of(entries):
-        if directory in entries and entries[directory].kind != "dir":
-            raise _refused(directory, "is not a directory, but something lies below it")
     return entries
 
 

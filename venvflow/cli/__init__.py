@@ -46,6 +46,7 @@ def _run(words: list[str]) -> int:
         out = Output(os.environ, as_json=args.format == "json", verbose=args.verbose, quiet=args.quiet)
         code: int = args.run(args, out)
     except SystemExit as ended:  # argparse has shown the help, or what is wrong with the words
+        out.flush()
         return ended.code if isinstance(ended.code, int) else 2
     except VenvflowError as error:
         out.fail(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from venvflow.cli.parser import Commands, add_command
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     elif not chosen:
         out.say("there is nothing to erase")
     elif swept is None:
-        out.answer(_as_table(out, chosen, users))
+        out.answer(_as_table(out, flow.config.root, chosen, users))
     else:
         out.answer(f"erased {counted(len(chosen), 'snapshot')}, freed {show_size(swept.bytes)}")
     if chosen and swept is None:
@@ -105,17 +106,23 @@ def _erase(flow: Flow, chosen: list[Snapshot]) -> Swept:
         return sweep(store)
 
 
-def _as_table(out: Output, chosen: list[Snapshot], users: Users) -> str:
+def _as_table(out: Output, root: str, chosen: list[Snapshot], users: Users) -> str:
     rows = [
         (
             snapshot.id[:12],
             shown(snapshot.venv),
             show_size(snapshot.size),
-            ", ".join(map(shown, users.get(snapshot.key.digest, ["-"]))),
+            ", ".join(_short(path, root) for path in users.get(snapshot.key.digest, ())) or "-",
         )
         for snapshot in chosen
     ]
     return table(out, _COLUMNS, rows)
+
+
+def _short(path: str, root: str) -> str:
+    """Return *path* as seen from the project, if it lies in there."""
+    real = os.path.realpath(root)
+    return shown(os.path.relpath(path, real) if path.startswith(f"{real}/") else path)
 
 
 def _as_document(

@@ -60,6 +60,13 @@ class Output:
                 hint="Free space, or send the answer somewhere else.",
             ) from error
 
+    def flush(self) -> None:
+        """Send on what others, like the parser of the words, wrote to standard output."""
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _forget_reader()
+
     def document(self, value: Mapping[str, Any]) -> None:
         """Write *value* as JSON with sorted keys, ASCII only."""
         import json  # noqa: PLC0415 - only where JSON was asked for
@@ -202,7 +209,9 @@ def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
     if last.wrap:
         import textwrap  # noqa: PLC0415 - few tables wrap
 
-        first, *rest = textwrap.wrap(cells[-1], widths[-1]) or [""]
+        # A path that is too long stays whole: half of it is no use to anyone.
+        lines = textwrap.wrap(cells[-1], widths[-1], break_long_words=False, break_on_hyphens=False)
+        first, *rest = lines or [""]
         cells = [*cells[:-1], first]
     parts = [_cell(*each) for each in zip(cells, columns, widths, strict=True)]
     indent = " " * (sum(widths[:-1]) + len(_GAP) * (len(widths) - 1))

@@ -73,7 +73,10 @@ def judge(job: Job, store: Glance | None) -> Judged:
     """
     place = job.place
     registration = store.registration(place.path) if store is not None else None
-    state = place.state(registration.inode if registration is not None else None)
+    try:
+        state = place.state(registration.inode if registration is not None else None)
+    except EnvironmentFailure as error:
+        return Judged("in the way", error.what)
     if state in ("absent", "empty"):
         return _absent(place)
     if state in _OBSTACLES:

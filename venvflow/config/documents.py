@@ -20,7 +20,7 @@ from venvflow.errors import ConfigError
 _DEEPEST = 50  # lists and mappings inside each other; a sensible config has five
 _MOST_COPIES = 10_000  # nodes that aliases may add
 
-_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # 3 ms to compile
 _SAFE = re.compile(r"\.?[A-Za-z_][A-Za-z0-9_./+-]*")
 
 _TAGS: dict[str, Kind] = {
@@ -51,7 +51,7 @@ def parse(text: str, report: Report) -> Node:
         report.wrong(*_syntax_problem(error, text))
     except yaml.reader.ReaderError as error:
         # The C parser counts in bytes, the other one in characters; both stop at the first such character.
-        bad = _FORBIDDEN.search(text)
+        bad = re.search(_FORBIDDEN, text)
         line = text.count("\n", 0, bad.start() if bad else 0) + 1
         report.wrong(line, "", f"YAML does not allow this character: {error.character:#04x}")
     raise ConfigError(report.lines())

@@ -1,0 +1,252 @@
+"""Canonical bytecode: the same bytes wherever and whenever it is made, and used where it lies."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pythons import BASE, bare_venv, interpreters
+
+from venvflow import bytecode
+from venvflow.bytecode import Source, compile_sources, pyc_path
+from venvflow.errors import EnvironmentFailure
+from venvflow.manifest import source_of
+from venvflow.model import CONSTANT_MTIME, Interpreter
+
+TEXT = """'''A module.'''
+import os
+NUMBERS = {1, 2.5, "three", b"four"}
+def where():
+    '''Return the path that this was loaded from.'''
+    def inner(x, *, key="value"):
+        return x in {"alpha", "beta", "gamma", "delta"}, key, NUMBERS, -1
+    return inner.__code__.co_filename
+class Thing:
+    name: str = "-"
+    def fail(self):
+        raise RuntimeError(self.name)
+"""
+
+
+def interpreter(python: str = BASE) -> Interpreter:
+    """Return what the compiler needs to know of an interpreter."""
+    return Interpreter(python, os.path.dirname(python), "cpython", "3", "abi", "linux", "tag", "magic")
+
+
+def compiled(directory: Path, texts: dict[str, bytes], python: str = BASE) -> dict[str, bytes | None]:
+    """Compile sources, by their path below a venv at *directory*; return the bytecode of each."""
+    sources = []
+    for path, text in texts.items():
+        file = directory / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text)
+        sources.append(Source("", path, str(file)))
+    target = directory / "made"
+    target.mkdir()
+    made = compile_sources(interpreter(python), sources, str(target))
+    assert list(made) == sources
+    return {source.path: Path(file).read_bytes() if file else None for source, file in made.items()}
+
+
+@pytest.mark.parametrize("minor", sorted(interpreters()))
+def test_bytecode_does_not_depend_on_the_place_or_on_what_was_compiled_before(
+    minor: str, tmp_path: Path
+) -> None:
+    """Two venvs, the sources in another order and company, one or two processes: the same bytes."""
+    texts = {f"lib/m{number}.py": TEXT.replace("-", chr(97 + number)).encode() for number in range(24)}
+    python = interpreters()[minor]
+    one = compiled(tmp_path / "one", texts, python)
+    other = compiled(tmp_path / "a much longer place/é", dict(reversed(texts.items())), python)
+    alone = compiled(tmp_path / "alone", {"lib/m3.py": texts["lib/m3.py"]}, python)
+    assert one == other
+    assert alone["lib/m3.py"] == one["lib/m3.py"]
+    assert None not in one.values()
+    assert not any(str(tmp_path).encode() in (data or b"") for data in one.values())
+
+
+@pytest.mark.parametrize("minor", sorted(interpreters()))
+def test_bytecode_is_used_and_speaks_of_the_real_path(minor: str, tmp_path: Path) -> None:
+    """Import accepts it for a source of the constant mtime, and tracebacks name the real file."""
+    python = interpreters()[minor]
+    venv = bare_venv(tmp_path / "my venv", python)
+    path = f"lib/python{minor}/site-packages/module.py"
+    Path(venv, path).write_text(TEXT)
+    os.utime(f"{venv}/{path}", (CONSTANT_MTIME, CONSTANT_MTIME))
+    data = compiled(tmp_path / "elsewhere", {path: TEXT.encode()}, python)[path]
+    tag = "cpython-" + minor.replace(".", "")
+    pyc = Path(venv, pyc_path(path, tag))
+    pyc.parent.mkdir()
+    pyc.write_bytes(data or b"")
+    code = "import module; print(module.where()); print(module.__cached__); module.Thing().fail()"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [f"{venv}/bin/python", "-v", "-c", code], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == [f"{venv}/{path}", str(pyc)]
+    assert f"{pyc} matches {venv}/{path}" in done.stderr
+    assert f'File "{venv}/{path}", line 12, in fail' in done.stderr
+    assert pyc.read_bytes() == data
+
+
+def test_the_header_is_that_of_a_timestamp_with_the_constant_mtime(tmp_path: Path) -> None:
+    """Magic number, no flags, 1980-01-01, size of the source."""
+    data = compiled(tmp_path, {"m.py": b"x = 1\n"})["m.py"] or b""
+    mtime = CONSTANT_MTIME.to_bytes(4, "little")
+    assert data[:16] == importlib.util.MAGIC_NUMBER + bytes(4) + mtime + (6).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("minor", sorted(interpreters()))
+def test_sources_that_do_not_compile_do_no_harm(minor: str, tmp_path: Path) -> None:
+    """Wrong syntax, wrong encodings, NULs and nesting that overflows the stack; the rest is compiled."""
+    faulty = {
+        "syntax.py": b"def f(:\n",
+        "latin.py": b"x = '\xe9'\n",
+        "cookie.py": b"# coding: no-such-codec\nx = 1\n",
+        "nul.py": b"x = 1\0\n",
+        "python2.py": b"print 'x'\n",
+        "parens.py": b"(" * 5000 + b")" * 5000 + b"\n",
+        "indent.py": b"if 1:\nx\n",
+    }
+    sound = {
+        "empty.py": b"",
+        "latin-cookie.py": b"# -*- coding: latin-1 -*-\nx = '\xe9'\n",
+        "bom.py": b"\xef\xbb\xbfx = '\xc3\xa9'\n",
+        "dos.py": b"x = 1\r\ny = 2\r\n",
+        "warns.py": b"x = '\\d' is 'a'\n",
+        "odd \udcff\n'\".py": b"x = 1\n",
+    }
+    deep = {"minus.py": b"-" * 200_000 + b"1\n", "attributes.py": b"x" + b".x" * 200_000 + b"\n"}
+    texts = {**deep, **faulty, **sound, **{f"more{n}.py": b"x = %d\n" % n for n in range(20)}}
+    made = compiled(tmp_path, texts, interpreters()[minor])
+    assert {path for path, data in made.items() if data is None} - set(deep) == set(faulty)
+
+
+CRASHING = """#!{python}
+import os, signal, sys
+marker = sys.argv[0]
+print("ready", flush=True)
+for line in sys.stdin:
+    if "crash" in line:
+        os.kill(os.getpid(), signal.{signal})
+    print({answer}, flush=True)
+"""
+
+
+def fake(tmp_path: Path, text: str, **words: object) -> Interpreter:
+    """Return an interpreter that does what a script says instead of running the worker."""
+    script = tmp_path / "python"
+    script.write_text(text.format(python=sys.executable, **words))
+    script.chmod(0o700)
+    return interpreter(str(script))
+
+
+def sources(*names: str) -> list[Source]:
+    """Return sources that a fake interpreter does not look at."""
+    return [Source("", name, name) for name in names]
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL"])
+def test_a_source_that_crashes_the_compiler_counts_as_faulty(name: str, tmp_path: Path) -> None:
+    """Also if it is the first one, and if several follow each other; the others are still done."""
+    python = fake(tmp_path, CRASHING, signal=name, answer=0)
+    asked = sources("crash1", "crash2", "a", "crash3", "b")
+    made = compile_sources(python, asked, "/made")
+    assert {source.path: file for source, file in made.items()} == {
+        "crash1": None,
+        "crash2": None,
+        "a": "/made/2.pyc",
+        "crash3": None,
+        "b": "/made/4.pyc",
+    }
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_a_worker_that_is_killed_is_an_error(name: str, tmp_path: Path) -> None:
+    """It says nothing about the source, which must not be remembered as one that does not compile."""
+    python = fake(tmp_path, CRASHING, signal=name, answer=0)
+    number = getattr(signal, name).value
+    with pytest.raises(EnvironmentFailure, match=f"cannot compile: it ended with status -{number}") as caught:
+        compile_sources(python, sources("a", "crash", *map(str, range(50))), "/made")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["#!/bin/sh\nexit 3\n", "#!/bin/sh\necho hello\n", "#!/no/such/interpreter\n"]
+)
+def test_an_interpreter_that_cannot_run_is_an_error(text: str, tmp_path: Path) -> None:
+    """No source is called faulty for it."""
+    with pytest.raises(EnvironmentFailure, match=r"cannot (?:compile|run)"):
+        compile_sources(fake(tmp_path, text), sources("a"), "/made")
+
+
+def test_an_interpreter_that_is_gone_is_an_error() -> None:
+    """The message names it."""
+    with pytest.raises(EnvironmentFailure, match="cannot run /no/where/python: No such file"):
+        compile_sources(interpreter("/no/where/python"), sources("a"), "/made")
+
+
+def test_bytecode_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """A full disk or a vanished source is no reason to call a source faulty."""
+    (tmp_path / "a.py").write_text("x = 1\n")
+    source = Source("", "a.py", str(tmp_path / "a.py"))
+    with pytest.raises(FileNotFoundError):
+        compile_sources(interpreter(), [source], str(tmp_path / "no/such/directory"))
+    with pytest.raises(FileNotFoundError, match="gone"):
+        compile_sources(interpreter(), [source._replace(file=str(tmp_path / "gone.py"))], str(tmp_path))
+    full = fake(tmp_path, CRASHING, signal="SIGKILL", answer=errno.ENOSPC + 1)
+    with pytest.raises(OSError, match="No space left") as caught:
+        compile_sources(full, sources("a"), "/made")
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_nothing_to_compile_starts_nothing() -> None:
+    """Not even an interpreter that is not there."""
+    assert compile_sources(interpreter("/no/where"), [], "/made") == {}
+
+
+def test_the_environment_of_the_user_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables for Python, and modules that shadow the standard library, are not seen."""
+    plain = compiled(tmp_path / "plain", {"m.py": TEXT.encode()})
+    (tmp_path / "trap").mkdir()
+    (tmp_path / "trap/json.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.chdir(tmp_path / "trap")
+    for name, value in {
+        "PYTHONPATH": str(tmp_path / "trap"),
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONHASHSEED": "7",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert compiled(tmp_path / "odd", {"m.py": TEXT.encode()}) == plain
+
+
+@pytest.mark.parametrize("path", ["lib/a.py", "a.py", "lib/x.y.py", "lib/__init__.py"])
+def test_bytecode_lies_where_import_looks_for_it(path: str) -> None:
+    """As the standard library says, and so that its source can be told again."""
+    assert pyc_path(path, "cpython-312") == importlib.util.cache_from_source(path).replace(
+        sys.implementation.cache_tag or "", "cpython-312"
+    )
+    assert source_of(pyc_path(path, "cpython-312")) == path
+
+
+def test_the_number_of_processes_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for a few sources, never more than asked for."""
+    started: list[str] = []
+    real = bytecode._start
+
+    def start(interpreter_: Interpreter, directory: str) -> subprocess.Popen[bytes]:
+        started.append(directory)
+        return real(interpreter_, directory)
+
+    monkeypatch.setattr(bytecode, "_start", start)
+    python = fake(tmp_path, CRASHING, signal="SIGKILL", answer=1)
+    for count, workers, most in ((1, 2, 1), (19, 2, 1), (200, 2, 2), (200, 1, 1)):
+        started.clear()
+        made = compile_sources(python, sources(*map(str, range(count))), "/made", workers=workers)
+        assert len(made) == count
+        assert 1 <= len(started) <= most

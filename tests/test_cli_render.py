@@ -1,0 +1,126 @@
+"""Tables that fit, times in words, colours only where they are wanted."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from venvflow.cli.render import Column, Output, counted, moment, since, table
+
+COLUMNS = (Column("name", least=8), Column("state"), Column("size", right=True, rank=1), Column("x", rank=2))
+
+
+def made(width: int, rows: Sequence[tuple[str, ...]], columns: tuple[Column, ...] = COLUMNS) -> list[str]:
+    """Return the lines of a table on a terminal of *width* columns."""
+    out = Output({})
+    out.width = lambda: width  # type: ignore[method-assign]
+    return table(out, columns, rows).splitlines()
+
+
+def test_columns_are_as_wide_as_what_is_in_them() -> None:
+    """Text goes left, numbers go right, and nothing is padded at the end."""
+    assert made(80, [("api", "up to date", "5 B", ""), ("longer-name", "-", "1 KiB", "y")]) == [
+        "NAME         STATE        SIZE  X",
+        "api          up to date    5 B",
+        "longer-name  -           1 KiB  y",
+    ]
+
+
+def test_long_names_are_shortened_before_columns_go() -> None:
+    """Where space is short, names give way first, then the least important columns."""
+    rows = [("a-very-long-name-indeed", "up to date", "5 B", "y")]
+    assert made(33, rows) == ["NAME         STATE       SIZE  X", "a-very-lo..  up to date   5 B  y"]
+    assert made(26, rows) == ["NAME      STATE       SIZE", "a-very..  up to date   5 B"]
+    assert made(20, rows) == ["NAME      STATE", "a-very..  up to date"]
+
+
+def test_the_last_column_can_go_on_below() -> None:
+    """A long reason is wrapped under its own column."""
+    columns = (Column("id"), Column("why", least=10, wrap=True))
+    assert made(20, [("abc", "one two three four five")], columns) == [
+        "ID   WHY",
+        "abc  one two three",
+        "     four five",
+    ]
+
+
+@given(
+    st.integers(min_value=40, max_value=200),
+    st.lists(
+        st.tuples(
+            st.text("ab-", max_size=90), st.text("s ", max_size=15), st.text("9", max_size=8), st.just("y")
+        )
+    ),
+)
+def test_no_line_is_wider_than_the_terminal(width: int, rows: list[tuple[str, ...]]) -> None:
+    """Whatever the names, from 40 columns on a table fits."""
+    assert max(map(len, made(width, rows))) <= width
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "now"),
+        (59, "now"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (86_400, "1 d"),
+        (9e7, "1041 d"),
+    ],
+)
+def test_ages_have_one_unit(seconds: float, words: str) -> None:
+    """How long ago something was is said in the largest unit that fits; the future is now."""
+    assert since(1e9 - seconds, 1e9) == words
+
+
+def test_never_is_a_dash_and_null() -> None:
+    """What never happened has no age and no time."""
+    assert (since(None, 0), moment(None), moment(0.9)) == ("-", None, "1970-01-01T00:00:00Z")
+
+
+def test_one_is_singular() -> None:
+    """Numbers and words agree."""
+    assert [counted(number, "snapshot") for number in (0, 1, 2400)] == [
+        "0 snapshots", "1 snapshot", "2,400 snapshots",
+    ]  # fmt: skip
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environ", "terminal", "coloured"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"TERM": "dumb"}, True, False),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_colours_are_for_terminals_and_can_be_refused(
+    environ: dict[str, str], terminal: bool, coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Colour is used on a terminal only, NO_COLOR forbids it, FORCE_COLOR asks for it."""
+    monkeypatch.setattr(sys, "stdout", _Terminal() if terminal else io.StringIO())
+    text = table(Output(environ), (Column("state"),), [("damaged",)], [(0, "red")])
+    assert ("\x1b[31mdamaged\x1b[0m" in text) == coloured
+
+
+def test_the_terminal_says_how_wide_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table uses the terminal's width, and 80 columns elsewhere."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    assert Output({}).width() == 40
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert Output({}).width() == 80

@@ -1,0 +1,235 @@
+"""``list``, ``erase`` and ``trim``: the snapshots of a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from cli_project import Project
+
+pytest_plugins = ("cli_project",)
+
+
+@pytest.fixture
+def two(project: Project) -> Project:
+    """Return a project with two snapshots in its store: the stocked one, and one of a bare venv."""
+    project.make_foreign_venv("web")
+    assert project.run("store", "web").code == 0
+    return project
+
+
+def names(project: Project) -> list[str]:
+    """Return the names of the venvs that have snapshots."""
+    return [each["venv"] for each in project.run("list", "--json").document["snapshots"]]
+
+
+# --------------------------------------------------------------------------- list
+
+
+def test_list_has_one_line_for_each_snapshot(two: Project) -> None:
+    """Oldest first, in at most 80 columns."""
+    answer = two.run("list")
+    header, api, web = answer.out.splitlines()
+    assert header.split() == ["ID", "VENV", "PYTHON", "CREATED", "LAST", "USED", "HOST", "SIZE", "UNIQUE"]
+    assert api.split()[1] == "api"
+    assert web.split()[1] == "web"
+    assert max(map(len, answer.out.splitlines())) <= 80
+
+
+def test_list_as_json(two: Project) -> None:
+    """The document has these keys."""
+    from cli_project import blurred
+
+    document = two.run("list", "--json").document
+    assert blurred(document, two.root.parent) == {
+        "store": "<base>/store",
+        "snapshots": [
+            {
+                "id": "<digest>",
+                "key": "<digest>",
+                "venv": venv,
+                "place": None,
+                "python": "str",
+                "created": "str",
+                "last_used": "str",
+                "host": "str",
+                "command": document["snapshots"][number]["command"],
+                "files": "int",
+                "size": "int",
+                "unique_size": "int",
+            }
+            for number, venv in enumerate(("api", "web"))
+        ],
+    }
+
+
+def test_unique_is_what_nobody_else_has(project: Project) -> None:
+    """Alone, a snapshot owns all its bytes; a twin under another key leaves it none; a third is itself."""
+    from venvflow.model import StoreConfig
+    from venvflow.objects import object_names
+    from venvflow.store import Store
+
+    (alone,) = project.run("list", "--json").document["snapshots"]
+    with Store(StoreConfig(str(project.store))) as store:
+        snapshot = store.snapshot(alone["id"])
+        assert snapshot is not None
+        objects = {name for tree in store.load(snapshot).trees for name in object_names(tree)}
+        total = sum(project.store.joinpath(store.objects.path(name)).stat().st_size for name in objects)
+    assert alone["unique_size"] == total
+    project.run("restore", "api")
+    lock = project.root / "api" / "requirements.txt"
+    lock.write_text(f"{lock.read_text(encoding='utf-8')}# another key\n", encoding="utf-8")
+    assert project.run("store", "api").out.startswith("api: stored")
+    assert [each["unique_size"] for each in project.run("list", "--json").document["snapshots"]] == [0, 0]
+
+
+def test_list_of_one_venv(two: Project) -> None:
+    """A name chooses the snapshots of venvs of that name; one without snapshots has none."""
+    assert [each["venv"] for each in two.run("list", "web", "--json").document["snapshots"]] == ["web"]
+    two.run("erase", "web", "--yes")
+    answer = two.run("list", "web")
+    assert (answer.code, answer.out, "no snapshots" in answer.err) == (0, "", True)
+
+
+def test_list_knows_venvs_of_other_projects(two: Project) -> None:
+    """A name that is in the store but not in this config is no mistake."""
+    text = two.config.read_text(encoding="utf-8")
+    two.config.write_text(
+        "".join(line for line in text.splitlines(True) if "web" not in line), encoding="utf-8"
+    )
+    assert [each["venv"] for each in two.run("list", "web", "--json").document["snapshots"]] == ["web"]
+    assert two.run("list", "ghost").code == 2
+
+
+def test_list_changes_nothing(two: Project) -> None:
+    """Looking at snapshots, a damaged one among them, leaves the store as it is."""
+    (first, *_) = sorted((two.store / "snapshots").iterdir())
+    first.chmod(0o644)
+    first.write_bytes(b"garbage")
+    before = two.hashes()
+    assert len(names(two)) == 1
+    assert two.hashes() == before
+
+
+# --------------------------------------------------------------------------- erase
+
+
+def test_erase_without_yes_shows_and_refuses(two: Project) -> None:
+    """What would go is shown with who has its key, the exit code is 6, and nothing is gone."""
+    before = two.hashes()
+    answer = two.run("erase")
+    assert answer.code == 6
+    assert [line.split()[1] for line in answer.out.splitlines()] == ["VENV", "api", "web"]
+    assert "say --yes" in answer.err
+    assert two.hashes() == before
+
+
+def test_erase_one_venv(two: Project) -> None:
+    """The snapshots of one venv go, the other's stays, and both venvs stay whole."""
+    two.run("restore", "api")
+    venvs = {line for line in two.hashes() if "/.venv" in line}
+    answer = two.run("erase", "web", "--yes")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith("erased 1 snapshot, freed ")
+    assert names(two) == ["api"]
+    assert {line for line in two.hashes() if "/.venv" in line} == venvs
+    assert two.run("restore", "api", "--force").code == 0
+
+
+def test_erase_all(two: Project) -> None:
+    """Every snapshot goes, and with them every object; a restore is a miss then."""
+    assert two.run("erase", "--yes").code == 0
+    assert names(two) == []
+    assert [path for path in (two.store / "objects").rglob("*") if path.is_file()] == []
+    assert two.run("restore", "api").code == 1
+    again = two.run("erase", "--yes")
+    assert (again.code, again.out, "nothing to erase" in again.err) == (0, "", True)
+    assert two.run("erase").code == 0
+
+
+def test_erase_as_json(two: Project) -> None:
+    """The document says what would go, or went, and whose key it has."""
+    from cli_project import blurred
+
+    def expected(freed: str | None, *, erased: bool) -> object:
+        venv = {"id": "<digest>", "venv": "web", "size": "int", "created": "str"}
+        return {
+            "store": "<base>/store",
+            "erased": erased,
+            "freed": freed,
+            "snapshots": [{**venv, "key_of": ["<base>/project/web/.venv"]}],
+        }
+
+    asked = two.run("erase", "web", "--json")
+    assert asked.code == 6
+    assert blurred(asked.document, two.root.parent) == expected(None, erased=False)
+    done = two.run("erase", "web", "--yes", "--json")
+    assert done.code == 0
+    assert blurred(done.document, two.root.parent) == expected("int", erased=True)
+    assert done.document["freed"] > 0
+
+
+# --------------------------------------------------------------------------- trim
+
+
+def test_trim_gives_a_reason_for_each_snapshot(two: Project) -> None:
+    """A dry run says what would be kept and dropped, and why, and does nothing."""
+    text = two.config.read_text(encoding="utf-8")
+    two.config.write_text(f"{text}trim: {{keep: 1, keep_per_venv: 0}}\n", encoding="utf-8")
+    before = {line for line in two.hashes() if "/objects/" in line or "/snapshots" in line}
+    answer = two.run("trim", "--dry-run")
+    assert answer.code == 0
+    rows = [line.split()[:3:2] for line in answer.out.splitlines()[1:] if line.startswith(("keep", "drop"))]
+    assert rows == [["keep", "web"], ["drop", "api"]]
+    assert "current for web" in answer.out
+    assert "keep is 1" in answer.out
+    assert answer.out.splitlines()[-1].startswith("would drop 1 of 2 snapshots and free ")
+    assert max(map(len, answer.out.splitlines())) <= 80
+    assert {line for line in two.hashes() if "/objects/" in line or "/snapshots" in line} == before
+
+
+def test_trim_drops_and_sweeps(two: Project) -> None:
+    """What the policy does not keep is gone, with the objects that only it needed."""
+    text = two.config.read_text(encoding="utf-8")
+    two.config.write_text(f"{text}trim: {{keep: 1, keep_per_venv: 0}}\n", encoding="utf-8")
+    planned = two.run("trim", "--dry-run", "--json").document
+    done = two.run("trim", "--json").document
+    assert [each["venv"] for each in done["drop"]] == ["api"]
+    assert done["drop"][0]["reason"] == planned["drop"][0]["reason"]
+    assert done["objects"] > 0
+    assert 0 < planned["freed"] <= done["freed"]  # trees and other records come on top of objects
+    assert names(two) == ["web"]
+    assert "dropped 0 of 1 snapshot, freed" in two.run("trim").out
+
+
+def test_trim_as_json(two: Project) -> None:
+    """The document has these keys, in a dry run and in earnest."""
+    from cli_project import blurred
+
+    for dry_run in (True, False):
+        words = ("trim", "--json", *(["--dry-run"] if dry_run else []))
+        document = two.run(*words).document
+        for kept in document["keep"]:
+            assert kept.pop("reasons")
+        assert blurred(document, two.root.parent) == {
+            "store": "<base>/store",
+            "dry_run": dry_run,
+            "keep": [{"id": "<digest>", "venv": "web"}, {"id": "<digest>", "venv": "api"}],
+            "drop": [],
+            "freed": "int",
+            "objects": None if dry_run else "int",
+            "forgotten": [],
+            "problems": [],
+        }
+
+
+def test_limits_that_cannot_be_met_are_told(two: Project) -> None:
+    """A limit that pinned and current snapshots stand against is a warning."""
+    text = two.config.read_text(encoding="utf-8")
+    two.config.write_text(f"{text}trim: {{max_size: 1B}}\n", encoding="utf-8")
+    answer = two.run("trim", "--dry-run")
+    assert answer.code == 0
+    assert "max_size" in answer.err
+    assert two.run("trim", "--dry-run", "--json").document["problems"] != []

@@ -1,0 +1,442 @@
+"""``status``, ``restore`` and ``store``: the venvs of a project, looked at and acted on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from cli_project import Project
+
+pytest_plugins = ("cli_project",)
+
+
+def state_of(project: Project, name: str = "api") -> tuple[str, str]:
+    """Return state and reason of a venv, after seeing that nothing moved by asking."""
+    before = project.hashes()
+    document = project.run("status", name, "--json").document
+    assert project.hashes() == before
+    (venv,) = document["venvs"]
+    return venv["state"], venv["reason"]
+
+
+# --------------------------------------------------------------------------- status
+
+
+def test_status_is_one_line_for_each_venv(project: Project) -> None:
+    """State, Python, packages, size and last use, in at most 80 columns."""
+    project.run("restore", "api")
+    answer = project.run("status")
+    header, api, web = answer.out.splitlines()
+    assert header.split() == ["VENV", "STATE", "PYTHON", "PACKAGES", "SIZE", "LAST", "USED"]
+    version = ".".join(map(str, sys.version_info[:3]))
+    assert api.split()[:6] == ["api", "up", "to", "date", version, "1"]
+    assert api.endswith("now")
+    assert web.split() == ["web", "not", "built", "-", "-", "-", "-"]
+    assert max(map(len, answer.out.splitlines())) <= 80
+    assert answer.err == ""
+
+
+def test_status_as_json(project: Project) -> None:
+    """The document has these keys, and nothing that depends on the terminal."""
+    from cli_project import blurred
+
+    project.run("restore", "api")
+    assert blurred(project.run("status", "--json").document, project.root.parent) == {
+        "config": "<base>/project/venvflow.yaml",
+        "root": "<base>/project",
+        "store": "<base>/store",
+        "venvs": [
+            {
+                "name": "api",
+                "path": "<base>/project/api/.venv",
+                "state": "up to date",
+                "reason": "",
+                "python": "str",
+                "packages": "int",
+                "size": "int",
+                "last_used": "str",
+                "key": "<digest>",
+                "made": "restored",
+                "shared": True,
+                "link": project.run("status", "--json").document["venvs"][0]["link"],
+            },
+            {
+                "name": "web",
+                "path": "<base>/project/web/.venv",
+                "state": "not built",
+                "reason": "",
+                "python": None,
+                "packages": None,
+                "size": None,
+                "last_used": None,
+                "key": None,
+                "made": None,
+                "shared": False,
+                "link": None,
+            },
+        ],
+    }
+
+
+def test_status_of_some_venvs_only(project: Project) -> None:
+    """Named venvs are shown, in the order of the config, each once."""
+    document = project.run("status", "web", "api", "web", "--json").document
+    assert [each["name"] for each in document["venvs"]] == ["api", "web"]
+    assert [each["name"] for each in project.run("status", "web", "--json").document["venvs"]] == ["web"]
+
+
+def test_a_restored_venv_is_up_to_date(project: Project) -> None:
+    """What restore brings is as its lock says."""
+    assert state_of(project) == ("not built", "")
+    project.run("restore", "api")
+    assert state_of(project) == ("up to date", "")
+
+
+def test_a_changed_lock_shows(project: Project) -> None:
+    """An edited lock file makes the venv outdated, the edit undone makes it current again."""
+    project.run("restore", "api")
+    lock = project.root / "api" / "requirements.txt"
+    text = lock.read_text(encoding="utf-8")
+    lock.write_text(f"{text}# more\n", encoding="utf-8")
+    assert state_of(project)[0] == "lock changed"
+    lock.write_text(text, encoding="utf-8")
+    assert state_of(project)[0] == "up to date"
+    lock.unlink()
+    state, reason = state_of(project)
+    assert (state, str(lock) in reason) == ("lock missing", True)
+
+
+def test_work_by_hand_shows(project: Project) -> None:
+    """Files that somebody added or edited are named, also when the lock changed as well."""
+    project.run("restore", "api")
+    (project.site / "mine.py").write_text("x = 1\n", encoding="utf-8")
+    state, reason = state_of(project)
+    assert (state, "mine.py" in reason) == ("changed by hand", True)
+    (project.root / "api" / "requirements.txt").write_text("demo==1.0\n", encoding="utf-8")
+    assert state_of(project)[0] == "changed by hand"
+
+
+def test_damage_shows(project: Project) -> None:
+    """Files that are gone, a venv that was moved, and one without its receipt are damaged."""
+    project.run("restore", "api")
+    (project.site / "demo.py").unlink()
+    state, reason = state_of(project)
+    assert (state, "demo.py" in reason) == ("damaged", True)
+    os.rename(project.root / "api" / ".venv", project.root / "web" / ".venv")
+    assert state_of(project)[0] == "not built"
+    state, reason = state_of(project, "web")
+    assert (state, "moved here" in reason) == ("damaged", True)
+    project.run("restore", "api")
+    for name in (".venvflow.json", "pyvenv.cfg"):
+        (project.root / "api" / ".venv" / name).unlink()
+    assert state_of(project) == ("damaged", "its receipt is gone")
+
+
+def test_what_is_not_ours_shows(project: Project) -> None:
+    """A venv of another tool is told from something that is no venv at all."""
+    venv = project.make_foreign_venv()
+    assert state_of(project)[0] == "not ours"
+    document = project.run("status", "api", "--json").document["venvs"][0]
+    assert document["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert (document["packages"], document["key"]) == (0, None)
+    (venv / "pyvenv.cfg").unlink()
+    assert state_of(project) == ("in the way", "the directory at its path is no venv")
+    shutil.rmtree(venv)
+    venv.write_text("", encoding="utf-8")
+    assert state_of(project) == ("in the way", "there is a file at its path")
+    venv.unlink()
+    venv.symlink_to(project.root / "web")
+    assert state_of(project) == ("in the way", "there is a symlink at its path")
+
+
+def test_a_lost_state_directory_shows(project: Project) -> None:
+    """Without what the last run wrote down, a venv is neither current nor outdated."""
+    project.run("restore", "api")
+    shutil.rmtree(project.root / ".venvflow")
+    state, reason = state_of(project)
+    assert (state, "hash-lockfiles:api" in reason) == ("not checked", True)
+
+
+def test_what_a_killed_run_left_is_not_settled_by_looking(project: Project) -> None:
+    """Status sees the venv that a killed run had moved aside, and leaves it for the next run."""
+    from venvflow import places
+
+    project.run("restore", "api")
+    place = places.Place(str(project.root / "api" / ".venv"))
+    os.makedirs(f"{place.staging}/old")
+    (Path(place.staging) / ".gitignore").write_bytes(places._MARK_TEXT)
+    os.rename(place.path, f"{place.staging}/old/.venv")
+    state, reason = state_of(project)
+    assert (state, "killed" in reason) == ("not built", True)
+    assert project.run("restore", "api").out.startswith("api: kept")
+
+
+@pytest.mark.parametrize("damage", ["gone", "garbage", "empty"])
+def test_status_needs_no_index(damage: str, project: Project) -> None:
+    """Without a readable index, status works, and neither makes one nor moves it aside."""
+    project.run("restore", "api")
+    index = project.store / "index.db"
+    for suffix in ("-wal", "-shm"):
+        Path(f"{index}{suffix}").unlink(missing_ok=True)
+    index.unlink()
+    if damage != "gone":
+        index.write_bytes(b"garbage" * 1000 if damage == "garbage" else b"")
+    assert state_of(project)[0] == "up to date"
+    (project.site / "mine.py").write_text("x = 1\n", encoding="utf-8")
+    assert state_of(project)[0] == "changed by hand"
+
+
+def test_status_moves_nothing_that_is_damaged_in_the_store(project: Project) -> None:
+    """A damaged tree and a damaged snapshot stay where they are for the next run to deal with."""
+    project.run("restore", "api")
+    for path in [*(project.store / "trees").glob("*/*"), *(project.store / "snapshots").iterdir()]:
+        path.chmod(0o644)
+        path.write_bytes(b"garbage")
+    (project.site / "mine.py").write_text("x = 1\n", encoding="utf-8")
+    state, reason = state_of(project)
+    assert (state, "mine.py" in reason) == ("changed by hand", True)
+
+
+def test_a_place_out_of_reach_is_one_line_not_the_end(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A venv that one may not even look at is said in its line; the others are shown all the same."""
+    from venvflow.errors import EnvironmentFailure
+    from venvflow.places import Place
+
+    state = Place.state
+
+    def refuse(self: Place, made_inode: int | None = None) -> str:
+        if "/api/" in self.path:
+            raise EnvironmentFailure("cannot look at the venv's place: Permission denied", where=self.path)
+        return state(self, made_inode)
+
+    monkeypatch.setattr(Place, "state", refuse)
+    assert state_of(project) == ("in the way", "cannot look at the venv's place: Permission denied")
+    assert len(project.run("status").out.splitlines()) == 3
+
+
+# --------------------------------------------------------------------------- restore
+
+
+def test_restore_answers_with_hit_kept_or_miss(project: Project) -> None:
+    """A hit and a venv that is there already are 0, a miss is 1 and makes nothing."""
+    hit = project.run("restore", "api")
+    assert (hit.code, hit.err) == (0, "")
+    assert hit.out.startswith("api: hit: ")
+    kept = project.run("restore", "api")
+    assert (kept.code, kept.out) == (0, "api: kept: it is what its key says\n")
+    miss = project.run("restore", "web")
+    assert (miss.code, miss.out) == (1, "web: miss: no snapshot for this key\n")
+    assert not (project.root / "web" / ".venv").exists()
+
+
+def test_restored_scripts_run(project: Project) -> None:
+    """The venv that a hit brings works at its place."""
+    project.run("restore", "api")
+    script = project.root / "api" / ".venv" / "bin" / "demo"
+    assert subprocess.run([script], capture_output=True, check=True, text=True).stdout == "1.0\n"
+
+
+def test_restore_as_json(project: Project) -> None:
+    """The document says what was done, for hit and miss alike."""
+    from cli_project import blurred
+
+    hit = project.run("restore", "api", "--json").document
+    assert hit["figures"]["files"] > 10
+    hit["figures"].pop("link")
+    assert blurred(hit, project.root) == {
+        "venv": "api",
+        "key": "<digest>",
+        "did": "hit",
+        "reason": "<id>",
+        "figures": {"bytes": "int", "files": "int", "seconds": "float"},
+        "warnings": [],
+    }
+    miss = project.run("restore", "web", "--json")
+    assert miss.code == 1
+    assert blurred(miss.document, project.root) == {
+        "venv": "web",
+        "key": "<digest>",
+        "did": "miss",
+        "reason": "no snapshot for this key",
+        "figures": {},
+        "warnings": [],
+    }
+
+
+def test_work_by_hand_is_lost_by_force_only(project: Project) -> None:
+    """A changed venv is left alone with a warning, refused for another lock, replaced with --force."""
+    project.run("restore", "api")
+    mine = project.site / "mine.py"
+    mine.write_text("x = 1\n", encoding="utf-8")
+    kept = project.run("restore", "api")
+    assert (kept.code, "mine.py" in kept.err, mine.exists()) == (0, True, True)
+    forced = project.run("restore", "api", "--force")
+    assert (forced.code, mine.exists()) == (0, False)
+
+
+def test_a_changed_venv_of_another_key_is_6(project: Project) -> None:
+    """Where a hit would replace somebody's work, it is refused, and --force is named."""
+    project.run("restore", "api")
+    shutil.copytree(project.root / "api", project.root / "web", symlinks=True, dirs_exist_ok=True)
+    project.config.write_text(
+        project.config.read_text(encoding="utf-8").replace("web: {", "web: {pin: true, "), encoding="utf-8"
+    )
+    receipt = project.root / "web" / ".venv" / ".venvflow.json"
+    receipt.write_text(
+        receipt.read_text(encoding="utf-8")
+        .replace("/api/.venv", "/web/.venv")
+        .replace('"key": "', '"key": "0'),
+        encoding="utf-8",
+    )
+    (project.root / "web" / ".venv" / "mine.py").write_text("x = 1\n", encoding="utf-8")
+    answer = project.run("restore", "web")
+    assert (answer.code, answer.out) == (6, "")
+    assert "restore web --force" in answer.err
+    assert (project.root / "web" / ".venv" / "mine.py").exists()
+
+
+@pytest.mark.parametrize("obstacle", ["symlink", "file", "stranger"])
+def test_what_is_no_venv_is_never_replaced(obstacle: str, project: Project) -> None:
+    """Neither restore, nor restore by force, nor store touches something that is no venv."""
+    place = project.root / "api" / ".venv"
+
+    def kept() -> set[str]:
+        return {line for line in project.hashes() if line.startswith((f"{place} ", f"{place}/"))}
+
+    if obstacle == "symlink":
+        place.symlink_to(project.root / "web", target_is_directory=True)
+    elif obstacle == "file":
+        place.write_text("mine", encoding="utf-8")
+    else:
+        place.mkdir()
+        (place / "mine").write_text("mine", encoding="utf-8")
+    before = kept()
+    for words in ("restore api", "restore api --force", "store api"):
+        answer = project.run(*words.split())
+        assert (answer.code, answer.out) == (6, "")
+    assert kept() == before
+
+
+def test_an_unknown_interpreter_is_3(project: Project) -> None:
+    """A Python that this machine does not have is the environment's failure, not a miss."""
+    text = project.config.read_text(encoding="utf-8").replace("api: {", 'api: {python: "3.99", ')
+    project.config.write_text(text, encoding="utf-8")
+    answer = project.run("restore", "api")
+    assert (answer.code, "3.99" in answer.err) == (3, True)
+
+
+# --------------------------------------------------------------------------- store
+
+
+def test_a_venv_of_another_tool_can_be_stored(project: Project) -> None:
+    """What somebody made by hand is shared, comes back after it was deleted, and is ours then."""
+    venv = project.make_foreign_venv("web")
+    stored = project.run("store", "web")
+    assert (stored.code, stored.err) == (0, "")
+    assert stored.out.startswith("web: stored: ")
+    assert state_of(project, "web") == ("up to date", "")
+    before = sorted(path.relative_to(venv) for path in venv.rglob("*") if "__pycache__" not in path.parts)
+    shutil.rmtree(venv)
+    assert project.run("restore", "web").code == 0
+    after = sorted(path.relative_to(venv) for path in venv.rglob("*") if "__pycache__" not in path.parts)
+    assert after == before
+    snapshots = project.run("list", "web", "--json").document["snapshots"]
+    assert [each["command"] for each in snapshots] == ["venvflow store web"]
+
+
+def test_storing_twice_is_no_more_than_once(project: Project) -> None:
+    """A venv that is stored already is kept, and so is one that was restored."""
+    project.make_foreign_venv("web")
+    project.run("store", "web")
+    again = project.run("store", "web")
+    assert (again.code, again.out.startswith("web: kept: ")) == (0, True)
+    project.run("restore", "api")
+    assert project.run("store", "api").out.startswith("api: kept: ")
+    assert len(project.run("list", "--json").document["snapshots"]) == 2
+
+
+def test_store_without_a_venv_is_3(project: Project) -> None:
+    """With nothing there, and with an empty directory, there is nothing to store."""
+    for _ in range(2):
+        answer = project.run("store", "web")
+        assert (answer.code, answer.out) == (3, "")
+        assert "there is no venv to store" in answer.err
+        (project.root / "web" / ".venv").mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    "line", ["version = 3.1.0", "version_info = 3.1.0.final.0", "version = 20.26.0\nversion_info = 3.1.0"]
+)
+def test_a_venv_on_another_python_is_refused(line: str, project: Project) -> None:
+    """A snapshot that lies about its Python would be restored everywhere: it is not made."""
+    venv = project.make_foreign_venv("web")
+    config = venv / "pyvenv.cfg"
+    lines = [each for each in config.read_text(encoding="utf-8").splitlines() if "version" not in each]
+    config.write_text("\n".join([*lines, line, ""]), encoding="utf-8")
+    answer = project.run("store", "web")
+    assert (answer.code, answer.out) == (6, "")
+    assert 'python: "3.1"' in answer.err
+    assert project.run("list", "web", "--json").document["snapshots"] == []
+
+
+def test_other_tools_spell_versions_their_own_way(project: Project) -> None:
+    """A tool that writes its own version, and Python's with the release level, is understood."""
+    venv = project.make_foreign_venv("web")
+    config = venv / "pyvenv.cfg"
+    lines = [each for each in config.read_text(encoding="utf-8").splitlines() if "version" not in each]
+    version = ".".join(map(str, sys.version_info[:3]))
+    config.write_text(
+        "\n".join([*lines, "version = 20.26.0", f"version_info = {version}.final.0", ""]), encoding="utf-8"
+    )
+    assert project.run("store", "web").code == 0
+
+
+def test_work_by_hand_does_not_slip_into_a_snapshot(project: Project) -> None:
+    """Storing a shared venv that was changed since says that the change is not in the snapshot."""
+    project.run("restore", "api")
+    (project.site / "mine.py").write_text("x = 1\n", encoding="utf-8")
+    answer = project.run("store", "api")
+    assert answer.code == 0
+    assert "mine.py" in answer.err
+    project.run("restore", "api", "--force")
+    assert not (project.site / "mine.py").exists()
+
+
+@pytest.mark.slow
+def test_the_cache_recipe(project: Project, tmp_path: Path) -> None:
+    """``restore || (make it && store)`` makes a venv once; the second time and elsewhere it is a hit."""
+    bin_directory = str(Path(sys.executable).parent)
+    environ = {**os.environ, "PATH": f"{bin_directory}:{os.environ['PATH']}"}
+    recipe = (
+        "venvflow restore web || (echo MAKING && "
+        f"uv venv --quiet --python {sys.executable} web/.venv && "
+        "uv pip install --quiet --python web/.venv -r web/requirements.txt && venvflow store web)"
+    )
+
+    def follow(root: Path) -> str:
+        result = subprocess.run(
+            ["sh", "-c", recipe], cwd=root, env=environ, text=True, capture_output=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        scripts = subprocess.run(
+            [root / "web" / ".venv" / "bin" / "demo"], capture_output=True, check=True, text=True
+        )
+        assert scripts.stdout == "1.0\n"
+        return result.stdout
+
+    assert "MAKING" in follow(project.root)
+    shutil.rmtree(project.root / "web" / ".venv")
+    assert "MAKING" not in follow(project.root)
+    other = tmp_path / "another checkout"
+    shutil.copytree(project.root, other, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
+    assert "MAKING" not in follow(other)
+    assert str(project.root) not in (other / "web" / ".venv" / "bin" / "demo").read_text(encoding="utf-8")

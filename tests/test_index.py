@@ -1,0 +1,431 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from contents import NOBODY, file_entry, for_everybody, in_child, name_of, needs_root, snapshot_of, tree_of
+
+from venvflow import index as module
+from venvflow import schema
+from venvflow.errors import EnvironmentFailure, LockTimeout
+from venvflow.index import VERSION, Index, Stamped, Usage
+from venvflow.model import Entry, Manifest, Slot
+from venvflow.objects import Name
+from venvflow.scan import Stamp
+
+NASTY = ["a b", "it's", '"quoted"', "a; DROP TABLE objects; --", "line\nbreak", "\udcff\udcfe", "%s", "Ä", "?1"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Give a path for a database."""
+    return str(tmp_path / "index.db")
+
+
+@pytest.fixture
+def index(path: str) -> Iterator[Index]:
+    """Give an open, empty index."""
+    with closing(Index(path)) as opened:
+        yield opened
+
+
+def fill(index: Index, *contents: dict[str, bytes]) -> Manifest:
+    """Add trees of *contents* with their objects, and return their manifest."""
+    index.add_objects({name_of(d): len(d) for files in contents for d in files.values()}, {})
+    trees = tuple(tree_of(files, f"demo{number}") for number, files in enumerate(contents))
+    index.add_trees(trees)
+    return Manifest(trees)
+
+
+def view(index: Index, name: str) -> list[dict[str, object]]:
+    """Return the rows of a view, as a user would see them."""
+    with closing(sqlite3.connect(index.path)) as db:
+        db.row_factory = sqlite3.Row
+        return [dict(row) for row in db.execute(f"SELECT * FROM {name}")]  # noqa: S608 - a name of our own
+
+
+# --------------------------------------------------------------------------- opening
+
+
+def test_a_new_index_is_fresh_until_it_was_filled(path: str) -> None:
+    """A kill between making and filling it must not leave an empty one that is believed."""
+    for _ in range(2):
+        with closing(Index(path)) as index:
+            assert index.fresh
+    with closing(Index(path)) as index:
+        index.mark_filled()
+        assert not index.fresh
+    with closing(Index(path)) as index:
+        assert not index.fresh
+
+
+def test_the_database_is_in_wal_mode_and_has_its_version(index: Index) -> None:
+    """Readers never wait for a writer."""
+    assert index.rows("PRAGMA journal_mode") == [("wal",)]
+    assert index.rows("PRAGMA user_version") == [(VERSION,)]
+    assert index.rows("PRAGMA foreign_keys") == [(1,)]
+    assert {name for (name,) in index.rows("SELECT name FROM sqlite_master WHERE type = 'view'")} == {*schema.VIEWS}
+
+
+def test_six_processes_open_a_fresh_file_at_once(path: str) -> None:
+    """Each finds the whole schema and can write, whoever made it."""
+    code = (
+        "import sys\nfrom venvflow.index import Index\nfrom venvflow.objects import Name\n"
+        "sys.stdin.readline()\nindex = Index(sys.argv[1])\n"
+        "index.add_objects({Name(sys.argv[2] * 64, False): 1}, {})\nindex.close()\n"
+    )
+    command = [sys.executable, "-c", code, path]
+    processes = [
+        subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        for number in range(6)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+    with closing(Index(path)) as index:
+        assert index.rows("SELECT count(*) FROM objects") == [(6,)]
+
+
+def damage_header(path: Path) -> None:
+    """Overwrite the first bytes."""
+    with path.open("r+b") as file:
+        file.write(b"garbage!" * 4)
+
+
+def damage_pages(path: Path) -> None:
+    """Overwrite everything but the header."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xa5" * (size - 100))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"this is no database, but a text about something else " * 40),
+        lambda path: path.write_bytes(path.read_bytes()[:50]),
+        lambda path: os.truncate(path, path.stat().st_size // 2),
+        damage_header,
+        damage_pages,
+        lambda path: (path.unlink(), path.mkdir(), (path / "x").touch()),
+    ],
+    ids=["garbage", "50 bytes", "half", "header", "pages", "directory"],
+)
+def test_a_damaged_database_is_kept_aside_and_made_anew(path: str, damage: Callable[[Path], object]) -> None:
+    """At once, or by the next run after the one that met the damage; never is it worked with."""
+    with closing(Index(path)) as index:
+        index.mark_filled()
+        fill(index, {"a": b"a"})
+    damage(Path(path))
+    try:
+        with closing(Index(path)) as index:
+            if not index.fresh:
+                index.rows("SELECT * FROM objects, trees, files, venvs, snapshots, bytecode, stamps")
+                index.rows("PRAGMA integrity_check")
+    except EnvironmentFailure as error:
+        assert error.exit_code == 3  # noqa: PT017 - both are right
+    with closing(Index(path)) as index:
+        assert index.fresh
+        fill(index, {"a": b"a"})
+    assert Path(f"{path}.damaged-1").exists()
+
+
+@pytest.mark.parametrize("offset", [*range(0, 100, 7), 18, 19, 100, 105])
+def test_a_flipped_byte_of_the_header_stops_nobody_for_ever(path: str, offset: int) -> None:
+    """The second run at the latest works: with the index as it is, or with a new one."""
+    with closing(Index(path)) as index:
+        index.mark_filled()
+    data = bytearray(Path(path).read_bytes())
+    data[offset] ^= 0xFF
+    Path(path).write_bytes(data)
+    try:
+        with closing(Index(path)) as index:
+            fill(index, {"a": b"a"})
+    except EnvironmentFailure as error:
+        if "of version" in error.what:  # noqa: PT017 - a version of the future is respected
+            return
+    with closing(Index(path)) as index:
+        fill(index, {"a": b"a"})
+
+
+def test_an_empty_file_is_a_new_index(path: str) -> None:
+    """That is what a kill in the first moment leaves."""
+    Path(path).touch()
+    with closing(Index(path)) as index:
+        assert index.fresh
+    assert not Path(f"{path}.damaged-1").exists()
+
+
+def test_a_database_without_our_tables_is_kept_aside(path: str) -> None:
+    """Whoever put it there finds it again."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute("CREATE TABLE mine (x)")
+    with pytest.raises(EnvironmentFailure), closing(Index(path)) as index:
+        index.usage()
+    with closing(Index(path)) as index:
+        assert index.fresh
+
+
+def test_a_newer_version_is_not_touched(path: str) -> None:
+    """The error names both versions; the file has the same bytes afterwards."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+        db.execute("PRAGMA journal_mode = WAL")
+    before = Path(path).read_bytes()
+    with pytest.raises(EnvironmentFailure, match=rf"version {VERSION + 1}.*knows {VERSION}"):
+        Index(path)
+    assert Path(path).read_bytes() == before
+
+
+def test_a_failed_migration_leaves_nothing(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either all tables are there, or none."""
+
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("CREATE TABLE half (x)")
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "apply", fail)
+        with pytest.raises(RuntimeError):
+            Index(path)
+    with closing(Index(path)) as index:
+        assert index.rows("SELECT name FROM sqlite_master WHERE name = 'half'") == []
+
+
+def test_deletion_while_open_costs_history_only(path: str) -> None:
+    """Who has it open works on, who comes later makes a new one; stale logs are not taken for its own."""
+    with closing(Index(path)) as index:
+        fill(index, {"a": b"a"})
+        os.unlink(path)
+        fill(index, {"b": b"b"})
+        with closing(Index(path)) as later:
+            assert later.fresh
+            assert later.rows("SELECT count(*) FROM objects") == [(0,)]
+            fill(later, {"c": b"c"})
+    with closing(Index(path)) as last:
+        assert last.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_busy_holder_is_a_lock_timeout(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening waits no longer than it may, and so does writing; reading does not wait at all."""
+    monkeypatch.setattr(module, "_WAIT_SECONDS", 0.05)
+    with closing(Index(path)) as index, closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        fill(index, {"a": b"a"})
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LockTimeout) as caught:
+            index.add_objects({name_of(b"x"): 1}, {})
+        assert caught.value.exit_code == 5
+        assert len(index.rows("SELECT * FROM objects")) == 1
+        holder.execute("ROLLBACK")
+        index.add_objects({name_of(b"x"): 1}, {})
+
+
+def test_a_holder_of_a_fresh_file_is_a_lock_timeout_too(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not mistaken for damage and moved aside."""
+    monkeypatch.setattr(module, "_WAIT_SECONDS", 0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LockTimeout):
+            Index(path)
+    assert os.listdir(os.path.dirname(path)) in (["index.db"], [])
+
+
+def test_a_directory_that_is_not_there_is_an_error_in_four_parts(tmp_path: Path) -> None:
+    """Nothing is made but where a store is."""
+    with pytest.raises(EnvironmentFailure) as caught:
+        Index(str(tmp_path / "none" / "index.db"))
+    assert all((caught.value.what, caught.value.where, caught.value.state, caught.value.hint))
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["index.db", "in de#x?%41.db"])
+def test_who_may_not_write_can_read(name: str) -> None:
+    """A store that somebody else keeps is good enough to restore from; writing is an error."""
+    with for_everybody() as directory:
+        path = f"{directory}/{name}"
+        with closing(Index(path)) as index:
+            fill(index, {"a": b"a"})
+            index.add_objects({name_of(b"b"): 1}, {name_of(b"b"): 77})
+
+        def work() -> None:
+            with closing(Index(path)) as index:
+                assert index.adopted() == {name_of(b"b"): 77}
+                with pytest.raises(EnvironmentFailure):
+                    index.add_objects({name_of(b"c"): 1}, {})
+
+        assert in_child(work, user=NOBODY) == 0
+        assert os.listdir(directory) == [name]
+        os.chmod(path, 0)
+        assert in_child(lambda: pytest.raises(EnvironmentFailure, Index, path), user=NOBODY) == 0
+        assert quote(name) in (name, "in%20de%23x%3F%2541.db")
+
+
+# --------------------------------------------------------------------------- transactions
+
+
+def test_nested_writes_are_one_transaction(index: Index) -> None:
+    """An error takes back all of it."""
+    with pytest.raises(RuntimeError), index.writing():
+        fill(index, {"a": b"a"})
+        raise RuntimeError
+    assert index.rows("SELECT count(*) FROM objects") == [(0,)]
+    fill(index, {"a": b"a"})
+    assert index.rows("SELECT count(*) FROM objects") == [(1,)]
+
+
+# --------------------------------------------------------------------------- rows
+
+
+def test_objects_are_remembered_with_what_is_known_of_them_last(index: Index) -> None:
+    """An object that was adopted once and is our own now has no mtime of its own any more."""
+    plain, script = name_of(b"x"), Name(name_of(b"x").digest, executable=True)
+    index.add_objects({plain: 1, script: 1}, {plain: 5, script: 6})
+    assert index.adopted() == {plain: 5, script: 6}
+    index.add_objects({plain: 1}, {})
+    assert index.adopted() == {script: 6}
+
+
+def test_tens_of_thousands_of_rows_go_in_and_out(index: Index) -> None:
+    """A large venv is one transaction."""
+    files = {f"lib/{number}.py": b"%d" % number for number in range(20_000)}
+    manifest = fill(index, files)
+    fill(index, files)
+    assert index.rows("SELECT count(*) FROM files") == [(20_000,)]
+    stamped = {path: Stamped(Stamp(1, 2, 3, 4), file_entry(path, data)) for path, data in files.items()}
+    index.set_stamps("/v", stamped)
+    assert index.stamps("/v") == stamped
+    index.retain([], [])
+    assert index.rows("SELECT count(*) FROM files") == [(0,)]
+    assert manifest.trees
+
+
+def test_names_of_any_bytes_come_back(index: Index) -> None:
+    """Quotes, semicolons and non-UTF-8 are only names, wherever they stand."""
+    files = {f"lib/{name}": name.encode("utf-8", "surrogateescape") for name in NASTY}
+    (tree,) = fill(index, files).trees
+    paths = {os.fsdecode(path) for (path,) in index.rows("SELECT path FROM files")}
+    assert paths == {*files}
+    for name in NASTY:
+        stamped = {
+            name: Stamped(Stamp(1, 2, -3, 4), Entry(name, "template", "d", True, 5, name, (Slot(1, "venv", "sh", name),)))
+        }
+        index.set_stamps(f"/{name}", stamped)
+        assert index.stamps(f"/{name}") == stamped
+        index.register(f"/{name}", name="n", project=f"/p/{name}", key="k", snapshot=None, now=1.0)
+        made = {("source", name): None}
+        index.add_objects({Name("source", executable=False): 1}, {})
+        index.add_bytecode(f"i{name}".encode("utf-8", "replace").decode(), made)
+        assert index.bytecode(f"i{name}".encode("utf-8", "replace").decode()) == made
+    snapshot = snapshot_of(Manifest((tree_of({}, NASTY[5], NASTY[5]), tree)), place=NASTY[5])
+    index.add_trees([tree_of({}, NASTY[5], NASTY[5])])
+    index.add_snapshot(replace(snapshot, command=NASTY[5], venv=NASTY[3]), 1.0)
+    assert len(index.rows("SELECT * FROM snapshot_trees")) == 2
+    for name in NASTY:
+        index.forget_venv(f"/{name}")
+    assert index.rows("SELECT count(*) FROM venvs") == [(0,)]
+    assert index.rows("SELECT count(*) FROM stamps") == [(0,)]
+
+
+def test_stamps_are_replaced_as_a_whole_and_by_venv(index: Index) -> None:
+    """What is not there any more is forgotten; another venv's are left alone."""
+    one, two = (Stamped(Stamp(1, 2, 3, 4), file_entry(path, b"x")) for path in "ab")
+    index.set_stamps("/v", {"a": one})
+    index.set_stamps("/w", {"a": one})
+    index.set_stamps("/v", {"b": two})
+    assert index.stamps("/v") == {"b": two}
+    assert index.stamps("/w") == {"a": one}
+    assert index.stamps("/none") == {}
+
+
+def test_bytecode_is_remembered_by_source_path_and_interpreter(index: Index) -> None:
+    """A source that does not compile is known as such; what compiled to something lost is unknown."""
+    source, pyc, lost = (name_of(data) for data in (b"s", b"p", b"lost"))
+    index.add_objects({source: 1, pyc: 1}, {})
+    index.add_bytecode(
+        "i", {(source.digest, "a.py"): (pyc, 1), (source.digest, "b.py"): None, (source.digest, "c.py"): (lost, 4)}
+    )
+    index.add_bytecode("i", {("unknown source", "d.py"): (pyc, 1)})
+    assert index.bytecode("i") == {(source.digest, "a.py"): (pyc, 1), (source.digest, "b.py"): None}
+    assert index.bytecode("other") == {}
+    index.forget_objects([pyc])
+    assert index.bytecode("i") == {(source.digest, "b.py"): None}
+
+
+def test_forgetting_an_object_forgets_the_trees_that_list_it(index: Index) -> None:
+    """Whatever order things were lost in, forgetting never fails."""
+    fill(index, {"a": b"a", "b": b"b"}, {"b": b"b"}, {"c": b"c"})
+    index.forget_objects([name_of(b"a")])
+    assert [name for (name,) in index.rows("SELECT name FROM trees ORDER BY name")] == ["demo1", "demo2"]
+
+
+def test_retain_keeps_what_is_named_and_nothing_else(index: Index) -> None:
+    """What vanished from disk unnoticed goes, too."""
+    manifest = fill(index, {"a": b"a", "s": b"s"}, {"b": b"b", "s": b"s"})
+    kept = manifest.trees[0]
+    index.retain([kept.digest, "unknown"], [name_of(b"a"), name_of(b"s"), name_of(b"unknown")])
+    assert index.rows("SELECT digest FROM trees") == [(kept.digest,)]
+    assert {digest for (digest,) in index.rows("SELECT digest FROM objects")} == {
+        name_of(b"a").digest, name_of(b"s").digest,
+    }  # fmt: skip
+
+
+def test_uses_are_counted_in_order_whatever_the_clock_says(index: Index) -> None:
+    """The counter decides what was used last."""
+    manifest = fill(index, {"a": b"a"})
+    one, two = snapshot_of(manifest, 1), snapshot_of(manifest, 2)
+    index.add_snapshot(one, 200.0)
+    index.add_snapshot(two, 100.0)
+    assert index.usage() == {one.id: Usage(1, 200.0), two.id: Usage(2, 100.0)}
+    index.touch_snapshot(one.id, 50.0)
+    assert index.usage()[one.id] == Usage(3, 50.0)
+    index.forget_snapshots([one.id])
+    assert index.usage().keys() == {two.id}
+
+
+# --------------------------------------------------------------------------- views
+
+
+def test_package_usage_says_which_venvs_have_what(index: Index) -> None:
+    """One row per distribution and snapshot."""
+    manifest = fill(index, {"a": b"aaa", "b": b"b"}, {"c": b"c"})
+    index.add_snapshot(snapshot_of(manifest, 1), 1.0)
+    index.add_snapshot(snapshot_of(Manifest(manifest.trees[:1]), 2), 1.0)
+    rows = {(row["package"], row["venv"]): (row["version"], row["files"], row["bytes"]) for row in view(index, "package_usage")}
+    assert rows == {
+        ("demo0", "venv1"): ("1.0", 2, 4), ("demo0", "venv2"): ("1.0", 2, 4), ("demo1", "venv1"): ("1.0", 1, 1),
+    }  # fmt: skip
+
+
+def test_venv_sizes_tell_own_bytes_from_shared_ones(index: Index) -> None:
+    """A file twice in one venv is still its own; one in two venvs is neither's."""
+    manifest = fill(index, {"a": b"own!", "again": b"own!", "s": b"shared"}, {"t": b"shared"}, {})
+    for number, trees in enumerate([manifest.trees[:1], manifest.trees[1:2], manifest.trees[2:]]):
+        index.add_snapshot(snapshot_of(Manifest(trees), number), 1.0)
+    rows = {row["venv"]: (row["files"], row["bytes"], row["own_bytes"]) for row in view(index, "venv_sizes")}
+    assert rows == {"venv0": (3, 14, 4), "venv1": (1, 6, 0), "venv2": (0, 0, 0)}
+
+
+def test_savings_add_up(index: Index) -> None:
+    """What all snapshots hold, less what is stored for it."""
+    assert view(index, "savings")[0]["saved_bytes"] == 0
+    manifest = fill(index, {"a": b"12345"})
+    for number in range(3):
+        index.add_snapshot(snapshot_of(manifest, number), 1.0)
+    assert view(index, "savings") == [
+        {"snapshots": 3, "bytes": 15, "objects": 1, "stored_bytes": 5, "saved_bytes": 10}
+    ]

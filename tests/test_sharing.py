@@ -1,0 +1,92 @@
+"""Which files are shared, and how a file becomes an object."""
+
+from __future__ import annotations
+
+import pytest
+
+from venvflow.model import Entry, LinkMode
+from venvflow.scan import Found, Stamp
+from venvflow.sharing import Intake, intake_of, stays_private
+
+SITE = "lib/python3.12/site-packages"
+
+
+def file(path: str, size: int = 5000) -> Entry:
+    """Return a file's entry."""
+    return Entry(path, "file", "a" * 64, False, size)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "pyvenv.cfg",
+        "bin/activate",
+        "bin/activate.fish",
+        "bin/activate_this.py",
+        f"{SITE}/x-1.dist-info/RECORD",
+        f"{SITE}/x.pth",
+        f"{SITE}/x.egg-link",
+        "share/cache.db",
+        "share/a.sqlite",
+        "share/a.sqlite3",
+        "a.db-wal",
+        "a.db-shm",
+        "a.db-journal",
+    ],
+)
+def test_files_that_are_changed_in_place_stay_private(path: str) -> None:
+    """Writing through a link would change every venv that shares the file."""
+    assert stays_private(file(path), 1)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{SITE}/six.py",
+        f"{SITE}/pyvenv.cfg",
+        "bin/ruff",
+        f"{SITE}/bin/activate",
+        f"{SITE}/RECORD",
+        f"{SITE}/x.dbx",
+        f"{SITE}/x-1.dist-info/RECORDS",
+        f"{SITE}/xpth",
+        f"{SITE}/x-1.dist-info/METADATA",
+        "bin/deactivate",
+    ],
+)
+def test_all_other_files_are_shared(path: str) -> None:
+    """A name that only looks like one of them makes no difference."""
+    assert not stays_private(file(path), 1)
+
+
+def test_small_empty_and_local_files_stay_private() -> None:
+    """The limit itself is shared; an empty file never is, and a template is another file in every venv."""
+    assert stays_private(file("a", 4095), 4096)
+    assert not stays_private(file("a", 4096), 4096)
+    assert stays_private(file("a", 0), 0)
+    assert not stays_private(file("a", 1), 0)
+    assert stays_private(file("a")._replace(kind="template"), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "links", "built_here", "adopt", "mode", "expected"),
+    [
+        ("a.so", 1, True, True, "hardlink", "own"),
+        ("a.py", 1, True, False, "hardlink", "own"),
+        ("a.so", 1, True, True, "symlink", "own"),
+        ("a.so", 1, False, True, "hardlink", "copy"),
+        ("a.so", 2, True, True, "hardlink", "adopt"),
+        ("a.so", 2, False, True, "hardlink", "adopt"),
+        ("a.so", 2, True, False, "hardlink", "copy"),
+        ("a.so", 2, True, True, "symlink", "copy"),
+        ("a.py", 2, True, True, "hardlink", "copy"),
+        ("a.so", 1, True, True, "reflink", "copy"),
+        ("a.so", 2, True, True, "copy", "copy"),
+    ],
+)
+def test_a_file_is_taken_over_only_if_nobody_minds(  # noqa: PLR0917 - a table's row
+    name: str, links: int, built_here: bool, adopt: bool, mode: LinkMode, expected: Intake
+) -> None:
+    """Somebody else's file is never re-labelled, and a source always gets our mtime."""
+    found = Found(name, "file", Stamp(1, 5000, 0, 0), 0o644, links, 1)
+    assert intake_of(found, file(name), built_here=built_here, adopt=adopt, mode=mode) == expected
