@@ -624,8 +624,9 @@ _MISSING = re.compile(
 )
 _INTRODUCE = (
     "import os, sys; print(); print('venvflow-venv', sys.implementation.cache_tag,"
-    " '%d.%d.%d' % sys.version_info[:3], os.path.realpath(sys.prefix), sep='|')"
+    " '%d.%d.%d' % sys.version_info[:3], os.fsencode(os.path.realpath(sys.prefix)).hex(), sep='|')"
 )
+"""What the venv's Python says of itself, in one line: the path in hex, for it may have line ends in it."""
 
 
 def _check_venv(request: Request, job: _Job) -> None:
@@ -646,7 +647,8 @@ def _check_venv(request: Request, job: _Job) -> None:
     if answer is None:
         first = next((line for line in said.splitlines() if line.strip()), "nothing")
         raise job.failure(f"the builder reported success, but the venv's python does not run: {shown(first)}")
-    _, tag, version, prefix = answer
+    _, tag, version, prefix_in_hex = answer
+    prefix = os.fsdecode(bytes.fromhex(prefix_in_hex))
     wanted = ".".join(str(number) for number in _numbers(request.interpreter.version))
     if (tag, version) != (request.interpreter.cache_tag, wanted):
         raise job.failure(

@@ -50,7 +50,8 @@ def read_input(path: str, venv: str) -> bytes:
     Raises EnvironmentFailure that names *venv*, the file and the reason.
     """
     try:
-        content = read(path, keep=LARGEST)
+        # A lock file may be a link to the one that several projects share: nothing is written through it.
+        content = read(os.path.realpath(path), keep=LARGEST)
     except Changing as error:
         raise _unreadable(path, venv, "it keeps changing while it is read") from error
     except OSError as error:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from venvflow import builders, interpreters
-from venvflow.errors import shown
+from venvflow.errors import VenvflowError, shown
 from venvflow.inputs import fingerprint, read_input
 from venvflow.job import Job
 from venvflow.keys import Input, make_key, parts_of
@@ -33,8 +33,12 @@ def hash_lockfiles(job: Job) -> Outcome:
 
 def compute_key(job: Job) -> KeyRecord:
     """Return the key of the job's venv as things are now; writes nothing. Raises as the step does."""
-    plan = builders.choose(job.spec, job.environ)
-    interpreter = interpreters.resolve(job.spec.python, root=job.root, environ=job.environ)
+    try:
+        plan = builders.choose(job.spec, job.environ)
+        interpreter = interpreters.resolve(job.spec.python, root=job.root, environ=job.environ)
+    except VenvflowError as error:
+        error.where = error.where or job.spec.name
+        raise
     gathered = _Gathering(job)
     gathered.gather(plan.inputs)
     key = make_key(
