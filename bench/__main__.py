@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 
 from bench import machine
 from bench.checks import WrongResult
 from bench.project import PYTHON
 from bench.rows import ROWS
-from bench.table import Line, document, render
+from bench.table import Line, document, render, verdict
 from bench.world import ROOT, WORK_DIR, CommandFailed, Unavailable, World
 
 RESULTS = os.path.join(ROOT, "bench", "results")
@@ -22,6 +24,7 @@ RESULTS = os.path.join(ROOT, "bench", "results")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the command line asks for. Return 0, or 1 when a row could not be measured."""
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, _stop)
     world = World(options.work_dir, quick=options.quick, profile=options.profile, pairs=options.pairs)
     os.makedirs(world.work_dir, exist_ok=True)
     _introduce(world)
@@ -54,6 +57,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.row = options.row or list(ROWS)
     return options
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    """End as for an error: what the run made is deleted on the way out."""
+    sys.exit(128 + number)
 
 
 def _introduce(world: World) -> None:
@@ -100,7 +108,9 @@ def _measure(world: World, rows: Sequence[int]) -> tuple[list[Line], bool]:
     failed = False
     for row in rows:
         try:
-            lines += ROWS[row](world)
+            for line in ROWS[row](world):
+                lines.append(line)
+                world.say(f"{line.job} against {line.against}: {verdict(line)}")
         except (CommandFailed, WrongResult, Unavailable) as error:
             failed = True
             print(f"row {row} could not be measured: {error}", file=sys.stderr)

@@ -33,9 +33,11 @@ def compare(made: str, finished: str, *, who: str) -> None:
     if len(missing) > _MISSING_BYTECODE * bytecode:
         raise WrongResult(f"{who}: {len(missing)} of {bytecode} .pyc are missing, the first is {missing[0]}")
     _compare_bytes(made, finished, sorted(expected), who)
-    stale = next(stale_bytecode(made, here), None)
-    if stale is not None:
-        raise WrongResult(f"{who}: {stale} is not valid for its source")
+    stale = sorted(stale_bytecode(made, here))
+    if stale:
+        raise WrongResult(
+            f"{who}: {len(stale)} .pyc are not valid for their sources, the first is {stale[0]}"
+        )
 
 
 def files(venv: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Small stores, manifests and directories for tests, and ways to run something that dies or is somebody else."""
+"""Small stores, manifests and directories for tests; running what dies, or is somebody else."""
 
 from __future__ import annotations
 
@@ -204,5 +204,5 @@ def elsewhere(beside: Path) -> Iterator[Path]:
 def for_everybody() -> Iterator[Path]:
     """Give a directory that other users can reach; pytest's own are closed to them."""
     with tempfile.TemporaryDirectory() as directory:
-        os.chmod(directory, 0o755)
+        os.chmod(directory, 0o755)  # noqa: S103 - that is what it is for
         yield Path(directory)

@@ -237,7 +237,7 @@ def test_a_faithful_copy_passes_the_check(pair: tuple[Path, Path]) -> None:
         ("package_001/data_0.bin", None, "too many or too few"),
         ("package_001/data_0.bin", b"other", "data_0.bin differ"),
         ("package_001/__pycache__/*.pyc", None, "pyc are missing"),
-        ("package_001/__pycache__/*.pyc", b"old", "not valid for its source"),
+        ("package_001/__pycache__/*.pyc", b"old", "not valid for their sources"),
     ],
 )
 def test_a_venv_that_lacks_something_is_not_timed(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import marshal
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import CodeType
 
 import pytest
 from pythons import BASE, bare_venv, interpreters
@@ -68,6 +72,27 @@ def test_bytecode_does_not_depend_on_the_place_or_on_what_was_compiled_before(
     assert alone["lib/m3.py"] == one["lib/m3.py"]
     assert None not in one.values()
     assert not any(str(tmp_path).encode() in (data or b"") for data in one.values())
+
+
+def test_objects_that_somebody_else_knows_are_written_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marshal alone would mark them; what a process has compiled before must leave no trace."""
+    monkeypatch.setattr(sys, "path", ["dropped", *sys.path])
+    dumped = runpy.run_path(bytecode._WORKER)["dumped"]
+
+    def code() -> CodeType:
+        return compile(
+            "a_rare_name = 'no name', (b'1', 2.5), f'{a:>7}'\ndef f(x): y = x; return y\n", "m", "exec"
+        )
+
+    alone, known = code(), code()
+    constants = [*known.co_consts, *known.co_names, known.co_filename]
+    inner = [
+        item for constant in constants if isinstance(constant, CodeType) for item in constant.co_varnames
+    ]
+    assert marshal.dumps(alone) != marshal.dumps(known)
+    assert dumped(alone) == dumped(known)
+    assert marshal.loads(dumped(alone)) == alone  # noqa: S302 - our own bytes
+    assert inner == ["x", "y"]
 
 
 @pytest.mark.parametrize("minor", sorted(interpreters()))
@@ -223,6 +248,14 @@ def test_the_environment_of_the_user_does_not_matter(tmp_path: Path, monkeypatch
     }.items():
         monkeypatch.setenv(name, value)
     assert compiled(tmp_path / "odd", {"m.py": TEXT.encode()}) == plain
+
+
+def test_modules_beside_the_worker_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own modules may be called like one of the standard library."""
+    shutil.copy(bytecode._WORKER, tmp_path / "worker.py")
+    (tmp_path / "json.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.setattr(bytecode, "_WORKER", str(tmp_path / "worker.py"))
+    assert compiled(tmp_path / "v", {"m.py": b"x = 1\n"})["m.py"]
 
 
 @pytest.mark.parametrize("path", ["lib/a.py", "a.py", "lib/x.y.py", "lib/__init__.py"])

@@ -422,6 +422,9 @@ def test_a_bare_environment_will_do(project: Project, tmp_path: Path) -> None:
     assert "no snapshots in" in result.stderr
     result = project.spawn("list", "--json", env=bare)
     assert (result.returncode, "st\\u" in result.stdout) == (0, True)
+    (project.root / "störe").mkdir()
+    result = project.spawn("init", "störe", env=bare)
+    assert (result.returncode, "st\\xf6re" in result.stdout) == (0, True)
 
 
 def test_the_module_is_the_command(project: Project) -> None:

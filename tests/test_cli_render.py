@@ -34,7 +34,7 @@ def test_columns_are_as_wide_as_what_is_in_them() -> None:
 def test_long_names_are_shortened_before_columns_go() -> None:
     """Where space is short, names give way first, then the least important columns."""
     rows = [("a-very-long-name-indeed", "up to date", "5 B", "y")]
-    assert made(33, rows) == ["NAME         STATE       SIZE  X", "a-very-lo..  up to date   5 B  y"]
+    assert made(33, rows) == ["NAME          STATE       SIZE  X", "a-very-lon..  up to date   5 B  y"]
     assert made(26, rows) == ["NAME      STATE       SIZE", "a-very..  up to date   5 B"]
     assert made(20, rows) == ["NAME      STATE", "a-very..  up to date"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,23 +68,46 @@ def test_list_as_json(two: Project) -> None:
 
 
 def test_unique_is_what_nobody_else_has(project: Project) -> None:
-    """Alone, a snapshot owns all its bytes; a twin under another key leaves it none; a third is itself."""
+    """The bytes of a snapshot's own objects, counted here the slow way; a twin leaves it none."""
+    project.run("restore", "api")
+    web = project.make_foreign_venv("web")
+    # The same bytes in another tree: they belong to nobody alone.
+    shutil.copy(project.site / "demo.py", web / "demo.py")
+    assert project.run("store", "web").code == 0
+    assert unique_sizes(project) == slowly_counted(project)
+    assert min(unique_sizes(project).values()) > 0
+    lock = project.root / "api" / "requirements.txt"
+    lock.write_text(f"{lock.read_text(encoding='utf-8')}# another key\n", encoding="utf-8")
+    assert project.run("store", "api").out.startswith("api: stored")
+    assert unique_sizes(project) == slowly_counted(project)
+    assert sorted(unique_sizes(project).values())[:2] == [0, 0]
+
+
+def unique_sizes(project: Project) -> dict[str, int]:
+    """Return what ``list`` says of each snapshot."""
+    listed = project.run("list", "--json").document["snapshots"]
+    return {each["id"]: each["unique_size"] for each in listed}
+
+
+def slowly_counted(project: Project) -> dict[str, int]:
+    """Return the same from the sets of objects that the snapshots need."""
     from venvflow.model import StoreConfig
     from venvflow.objects import object_names
     from venvflow.store import Store
 
-    (alone,) = project.run("list", "--json").document["snapshots"]
     with Store(StoreConfig(str(project.store))) as store:
-        snapshot = store.snapshot(alone["id"])
-        assert snapshot is not None
-        objects = {name for tree in store.load(snapshot).trees for name in object_names(tree)}
-        total = sum(project.store.joinpath(store.objects.path(name)).stat().st_size for name in objects)
-    assert alone["unique_size"] == total
-    project.run("restore", "api")
-    lock = project.root / "api" / "requirements.txt"
-    lock.write_text(f"{lock.read_text(encoding='utf-8')}# another key\n", encoding="utf-8")
-    assert project.run("store", "api").out.startswith("api: stored")
-    assert [each["unique_size"] for each in project.run("list", "--json").document["snapshots"]] == [0, 0]
+        needs = {
+            snapshot.id: {name for tree in store.load(snapshot).trees for name in object_names(tree)}
+            for snapshot in store.snapshots()
+        }
+        own = {
+            each: names.difference(*(other for key, other in needs.items() if key != each))
+            for each, names in needs.items()
+        }
+        return {
+            each: sum(os.stat(store.objects.path(name)).st_size for name in names)
+            for each, names in own.items()
+        }
 
 
 def test_list_of_one_venv(two: Project) -> None:

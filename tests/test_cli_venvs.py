@@ -85,6 +85,22 @@ def test_status_as_json(project: Project) -> None:
     }
 
 
+def test_sizes_are_those_of_the_snapshot_or_of_the_files(project: Project) -> None:
+    """Status and list agree on what a stored venv takes; without its snapshot the files are counted."""
+
+    def size() -> int:
+        found: int = project.run("status", "api", "--json").document["venvs"][0]["size"]
+        return found
+
+    project.run("restore", "api")
+    (snapshot,) = project.run("list", "--json").document["snapshots"]
+    assert size() == snapshot["size"]
+    project.run("erase", "--yes")
+    files = (project.root / "api" / ".venv").rglob("*")
+    assert size() == sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink())
+    assert size() > snapshot["size"]
+
+
 def test_status_of_some_venvs_only(project: Project) -> None:
     """Named venvs are shown, in the order of the config, each once."""
     document = project.run("status", "web", "api", "web", "--json").document

@@ -1,3 +1,5 @@
+"""The index: answers, damage, other processes, and names of any bytes."""
+
 from __future__ import annotations
 
 import os
@@ -8,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from contents import NOBODY, file_entry, for_everybody, in_child, name_of, needs_root, snapshot_of, tree_of
@@ -21,7 +22,17 @@ from venvflow.model import Entry, Manifest, Slot
 from venvflow.objects import Name
 from venvflow.scan import Stamp
 
-NASTY = ["a b", "it's", '"quoted"', "a; DROP TABLE objects; --", "line\nbreak", "\udcff\udcfe", "%s", "Ä", "?1"]
+NASTY = [
+    "a b",
+    "it's",
+    '"quoted"',
+    "a; DROP TABLE objects; --",
+    "line\nbreak",
+    "\udcff\udcfe",
+    "%s",
+    "Ä",
+    "?1",
+]
 
 
 @pytest.fixture
@@ -72,7 +83,9 @@ def test_the_database_is_in_wal_mode_and_has_its_version(index: Index) -> None:
     assert index.rows("PRAGMA journal_mode") == [("wal",)]
     assert index.rows("PRAGMA user_version") == [(VERSION,)]
     assert index.rows("PRAGMA foreign_keys") == [(1,)]
-    assert {name for (name,) in index.rows("SELECT name FROM sqlite_master WHERE type = 'view'")} == {*schema.VIEWS}
+    assert {name for (name,) in index.rows("SELECT name FROM sqlite_master WHERE type = 'view'")} == {
+        *schema.VIEWS
+    }
 
 
 def test_six_processes_open_a_fresh_file_at_once(path: str) -> None:
@@ -155,7 +168,7 @@ def test_a_flipped_byte_of_the_header_stops_nobody_for_ever(path: str, offset: i
         with closing(Index(path)) as index:
             fill(index, {"a": b"a"})
     except EnvironmentFailure as error:
-        if "of version" in error.what:  # noqa: PT017 - a version of the future is respected
+        if "of version" in error.what:
             return
     with closing(Index(path)) as index:
         fill(index, {"a": b"a"})
@@ -271,8 +284,12 @@ def test_who_may_not_write_can_read(name: str) -> None:
         assert in_child(work, user=NOBODY) == 0
         assert os.listdir(directory) == [name]
         os.chmod(path, 0)
-        assert in_child(lambda: pytest.raises(EnvironmentFailure, Index, path), user=NOBODY) == 0
-        assert quote(name) in (name, "in%20de%23x%3F%2541.db")
+
+        def cannot() -> None:
+            with pytest.raises(EnvironmentFailure):
+                Index(path)
+
+        assert in_child(cannot, user=NOBODY) == 0
 
 
 # --------------------------------------------------------------------------- transactions
@@ -280,7 +297,7 @@ def test_who_may_not_write_can_read(name: str) -> None:
 
 def test_nested_writes_are_one_transaction(index: Index) -> None:
     """An error takes back all of it."""
-    with pytest.raises(RuntimeError), index.writing():
+    with pytest.raises(RuntimeError), index.writing():  # noqa: PT012 - the work before counts
         fill(index, {"a": b"a"})
         raise RuntimeError
     assert index.rows("SELECT count(*) FROM objects") == [(0,)]
@@ -322,7 +339,10 @@ def test_names_of_any_bytes_come_back(index: Index) -> None:
     assert paths == {*files}
     for name in NASTY:
         stamped = {
-            name: Stamped(Stamp(1, 2, -3, 4), Entry(name, "template", "d", True, 5, name, (Slot(1, "venv", "sh", name),)))
+            name: Stamped(
+                Stamp(1, 2, -3, 4),
+                Entry(name, "template", "d", True, 5, name, (Slot(1, "venv", "sh", name),)),
+            )
         }
         index.set_stamps(f"/{name}", stamped)
         assert index.stamps(f"/{name}") == stamped
@@ -357,7 +377,12 @@ def test_bytecode_is_remembered_by_source_path_and_interpreter(index: Index) -> 
     source, pyc, lost = (name_of(data) for data in (b"s", b"p", b"lost"))
     index.add_objects({source: 1, pyc: 1}, {})
     index.add_bytecode(
-        "i", {(source.digest, "a.py"): (pyc, 1), (source.digest, "b.py"): None, (source.digest, "c.py"): (lost, 4)}
+        "i",
+        {
+            (source.digest, "a.py"): (pyc, 1),
+            (source.digest, "b.py"): None,
+            (source.digest, "c.py"): (lost, 4),
+        },
     )
     index.add_bytecode("i", {("unknown source", "d.py"): (pyc, 1)})
     assert index.bytecode("i") == {(source.digest, "a.py"): (pyc, 1), (source.digest, "b.py"): None}
@@ -405,10 +430,15 @@ def test_package_usage_says_which_venvs_have_what(index: Index) -> None:
     manifest = fill(index, {"a": b"aaa", "b": b"b"}, {"c": b"c"})
     index.add_snapshot(snapshot_of(manifest, 1), 1.0)
     index.add_snapshot(snapshot_of(Manifest(manifest.trees[:1]), 2), 1.0)
-    rows = {(row["package"], row["venv"]): (row["version"], row["files"], row["bytes"]) for row in view(index, "package_usage")}
+    rows = {
+        (row["package"], row["venv"]): (row["version"], row["files"], row["bytes"])
+        for row in view(index, "package_usage")
+    }
     assert rows == {
-        ("demo0", "venv1"): ("1.0", 2, 4), ("demo0", "venv2"): ("1.0", 2, 4), ("demo1", "venv1"): ("1.0", 1, 1),
-    }  # fmt: skip
+        ("demo0", "venv1"): ("1.0", 2, 4),
+        ("demo0", "venv2"): ("1.0", 2, 4),
+        ("demo1", "venv1"): ("1.0", 1, 1),
+    }
 
 
 def test_venv_sizes_tell_own_bytes_from_shared_ones(index: Index) -> None:

@@ -69,6 +69,13 @@ def test_files_are_the_same_parts_only_with_the_same_roles_names_and_bytes(
     assert len(file_parts(one)) == len(one)
 
 
+@QUICK
+@given(inputs)
+def test_the_order_of_files_does_not_matter(one: list[Input]) -> None:
+    """Nor does their directory, which is not even asked for."""
+    assert file_parts(one[::-1]) == file_parts(one)
+
+
 def test_parts_are_named_by_role_and_base_name() -> None:
     """Files of one name are told apart by number."""
     sha = hashlib.sha256(b"x").hexdigest()

@@ -165,11 +165,11 @@ JSON = st.recursive(
     | st.text(max_size=5)
     | st.sampled_from([A, "file", "dir", "link"]),
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
-    max_leaves=20,
+    max_leaves=8,
 )
 
 
-@QUICK
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "a/b"]), st.lists(st.lists(JSON, max_size=6)))), JSON)
 def test_nonsense_under_its_right_name_is_corrupt_or_a_tree(groups: Any, other: Any) -> None:
     """Nothing that JSON can spell leads to another exception, and what is read can be written again."""

@@ -1,3 +1,5 @@
+"""From manifest to directory: all of it, from sound objects only, and nothing outside."""
+
 from __future__ import annotations
 
 import os
@@ -31,9 +33,7 @@ def objects(tmp_path: Path) -> Objects:
 
 def plain(objects: Objects) -> Manifest:
     """Return a manifest of every kind of entry but templates, its objects in the store."""
-    entries = [
-        file_entry(path, data, executable=path == SCRIPT) for path, data in DATA.items()
-    ]
+    entries = [file_entry(path, data, executable=path == SCRIPT) for path, data in DATA.items()]
     for entry, data in zip(entries, DATA.values(), strict=True):
         put(objects, data, executable=entry.executable)
     entries += [
@@ -56,7 +56,9 @@ def object_path(objects: Objects, path: str) -> Path:
 
 
 @pytest.mark.parametrize("modes", [("hardlink",), ("copy",), ("symlink",), ("reflink", "hardlink")])
-def test_the_directory_is_what_the_manifest_says(objects: Objects, tmp_path: Path, modes: tuple[Any, ...]) -> None:
+def test_the_directory_is_what_the_manifest_says(
+    objects: Objects, tmp_path: Path, modes: tuple[Any, ...]
+) -> None:
     """Kinds, bytes, executable bits, targets and empty directories, and nothing else."""
     done = make(objects, plain(objects), tmp_path / "venv", *modes)
     found = picture(tmp_path / "venv")
@@ -141,7 +143,9 @@ def test_an_object_that_was_only_touched_is_used(objects: Objects, tmp_path: Pat
     assert (tmp_path / "venv" / MODULE).read_bytes() == DATA[MODULE]
 
 
-def test_an_edit_that_restores_the_time_is_found_when_all_are_verified(objects: Objects, tmp_path: Path) -> None:
+def test_an_edit_that_restores_the_time_is_found_when_all_are_verified(
+    objects: Objects, tmp_path: Path
+) -> None:
     """That is what ``verify: full`` is for."""
     manifest = plain(objects)
     path = object_path(objects, MODULE)
@@ -161,7 +165,12 @@ def test_adopted_objects_are_sound_with_the_time_that_they_came_with(
     name = name_of(DATA[MODULE])
     os.utime(objects.path(name), ns=(77, 77))
     verified: list[Name] = []
-    monkeypatch.setattr(Objects, "verified", lambda _, name: verified.append(name) or True)
+
+    def verify(_: Objects, name: Name) -> bool:
+        verified.append(name)
+        return True
+
+    monkeypatch.setattr(Objects, "verified", verify)
     make(objects, manifest, tmp_path / "one", adopted={name: 77})
     assert verified == []
     make(objects, manifest, tmp_path / "two", adopted={name: 78})
@@ -174,15 +183,22 @@ def test_adopted_objects_are_sound_with_the_time_that_they_came_with(
 def with_templates(objects: Objects) -> Manifest:
     """Return a manifest with a script that names the venv, a link to Python and the RECORD of both."""
     script = f"#!{HERE.venv}/bin/python\nimport demo\n".encode()
-    record = b"../../../bin/demo,sha256=AAAA,12\ndemo/__init__.py,sha256=BBBB,6\ndemo-1.0.dist-info/RECORD,,\n"
+    record = (
+        b"../../../bin/demo,sha256=AAAA,12\ndemo/__init__.py,sha256=BBBB,6\ndemo-1.0.dist-info/RECORD,,\n"
+    )
     made = find("bin/demo", script, HERE)
     assert made is not None
     lines = find_in_record(RECORD, record, ["bin/demo"])
     assert lines is not None
-    entries = [file_entry(MODULE, DATA[MODULE]), Entry("bin/python", "link", target="", slots=(Slot(0, "python", "raw"),))]
+    entries = [
+        file_entry(MODULE, DATA[MODULE]),
+        Entry("bin/python", "link", target="", slots=(Slot(0, "python", "raw"),)),
+    ]
     for path, template, executable in (("bin/demo", made, True), (RECORD, lines, False)):
         (name,) = put(objects, template.data)
-        entries.append(Entry(path, "template", name.digest, executable, len(template.data), "", template.slots))
+        entries.append(
+            Entry(path, "template", name.digest, executable, len(template.data), "", template.slots)
+        )
     put(objects, DATA[MODULE])
     return Manifest((make_tree("demo", "1.0", entries),))
 
@@ -232,7 +248,9 @@ def test_nothing_is_written_through_what_stands_where_a_directory_must_be(
     """A link that leads out of the venv cannot take files with it."""
     (tmp_path / "out").mkdir()
     put(objects, b"evil")
-    evil = Entry("lib", there, digest=name_of(b"evil").digest if there == "file" else "", target=str(tmp_path / "out"))
+    evil = Entry(
+        "lib", there, digest=name_of(b"evil").digest if there == "file" else "", target=str(tmp_path / "out")
+    )
     below = file_entry("lib/x/evil", b"evil")
     manifest = hostile([evil], [below]) if apart else hostile([evil, below])
     with pytest.raises(Corrupt, match="'lib' is an entry and a directory"):

@@ -1,3 +1,5 @@
+"""Relinking: every name keeps its bytes, whatever happens meanwhile."""
+
 from __future__ import annotations
 
 import errno
@@ -40,6 +42,7 @@ class World:
         write(self.venv, FILES)
         (self.venv / "bin/demo").chmod(0o755)
         self.objects: Objects = objects_in(root / "store")
+        os.utime(self.venv / SHARED[0], ns=(1, 1))
         self.survey()
 
     def survey(self) -> None:
@@ -137,7 +140,7 @@ def test_the_file_that_an_object_was_made_from_needs_no_comparison(world: World)
     "change",
     [
         lambda path: path.write_bytes(b"edited"),
-        lambda path: (path.write_bytes(b"A = 3\n"), os.utime(path, ns=(1, 1))),
+        lambda path: path.write_bytes(b"A = 3\n"),
         lambda path: (path.with_name("new").write_bytes(b"A = 4\n"), path.with_name("new").rename(path)),
         lambda path: path.unlink(),
         lambda path: (path.unlink(), path.symlink_to("data.bin")),
@@ -184,6 +187,25 @@ def test_an_edit_in_the_last_moment_wins(
     assert not [name for name in os.listdir(path.parent) if is_temporary(name)]
 
 
+def test_a_private_file_that_is_swapped_in_the_last_moment_keeps_its_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that was opened is looked at, not the name."""
+    cfg = world.venv / "pyvenv.cfg"
+    real = module._is_unchanged
+
+    def looking(item: Found, name: str, fd: int) -> bool:
+        unchanged = real(item, name, fd)
+        if name == "pyvenv.cfg":
+            cfg.write_bytes(b"home = /opt/bin")
+            os.utime(cfg, ns=(5, 5))
+        return unchanged
+
+    monkeypatch.setattr(module, "_is_unchanged", looking)
+    assert world.relink().kept == ["pyvenv.cfg"]
+    assert cfg.stat().st_mtime_ns == 5
+
+
 def test_an_edit_of_a_private_file_keeps_its_time(world: World) -> None:
     """Else drift would never see it."""
     cfg = world.venv / "pyvenv.cfg"
@@ -218,7 +240,11 @@ def test_a_stranger_who_has_the_file_too_sees_nothing(
     before = stranger.stat()
     world.relink(mode)
     after = stranger.stat()
-    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
+    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (
+        before.st_ino,
+        before.st_mode,
+        before.st_mtime_ns,
+    )
     assert stranger.read_bytes() == FILES[path] == (world.venv / path).read_bytes()
     assert not os.path.samefile(stranger, world.venv / path)
 

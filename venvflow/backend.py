@@ -106,8 +106,9 @@ class StateBackend:
             row = self._row(task_id)
             if row is None:
                 row = self._rows[task_id] = {}
-            row[dependency] = value
-            self._mark(task_id)
+            if dependency not in row or row[dependency] != value:  # groups are saved anew on every run
+                row[dependency] = value
+                self._mark(task_id)
             if dependency == _LAST_KEY:
                 self._flush()
 

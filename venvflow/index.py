@@ -69,7 +69,7 @@ class Index:
         self._db.close()
 
     def _open(self) -> sqlite3.Connection:
-        if os.path.isfile(self.path) and not os.access(self.path, os.W_OK):
+        if os.path.isfile(self.path) and not _is_writable(self.path):
             return _open_to_read(self.path)
         for _ in range(2):
             try:
@@ -77,7 +77,7 @@ class Index:
             except sqlite3.Error as error:
                 if _is_locked(error):
                     raise _locked(self.path) from error
-                if not _is_damage(error) and not os.path.isdir(self.path):
+                if not (_is_damage(error, self.path) or os.path.isdir(self.path)):
                     raise _unusable(self.path, error) from error
                 self._move_aside()
         raise _unusable(self.path, None)
@@ -123,7 +123,7 @@ class Index:
         except sqlite3.Error as error:
             if _is_locked(error):
                 raise _locked(self.path) from error
-            if _is_damage(error):
+            if _is_damage(error, self.path):
                 self._move_aside()
             raise _unusable(self.path, error) from error
 
@@ -358,15 +358,17 @@ def _open_to_write(path: str) -> sqlite3.Connection:
 def _open_to_read(path: str) -> sqlite3.Connection:
     """Open a database that we may not write, as it is: even a look at one in WAL mode would make files."""
     uri = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
-    db = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
+        db = sqlite3.connect(uri, uri=True, isolation_level=None)
+        try:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version != VERSION:
+                raise _other_version(path, version)  # noqa: TRY301 - the database has to be closed
+        except BaseException:
+            db.close()
+            raise
     except sqlite3.Error as error:
-        db.close()
         raise _unusable(path, error) from error
-    if version != VERSION:
-        db.close()
-        raise _other_version(path, version)
     return db
 
 
@@ -388,9 +390,16 @@ def _migrate(db: sqlite3.Connection, path: str) -> None:
         raise
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
+def _is_damage(error: sqlite3.Error, path: str) -> bool:
     """Return whether the file is no sound database: neither locked, nor full, nor out of reach."""
-    return type(error) is sqlite3.DatabaseError or "no such table" in str(error)
+    if type(error) is sqlite3.DatabaseError or "no such table" in str(error):
+        return True
+    # A byte of the header tells SQLite not to write a file; nobody but damage writes that byte.
+    return "readonly" in str(error) and _is_writable(path)
+
+
+def _is_writable(path: str) -> bool:
+    return os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK)
 
 
 def _other_version(path: str, version: int) -> EnvironmentFailure:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from venvflow.bytecode import Source, compile_sources, pyc_path
+from venvflow.errors import EnvironmentFailure, shown
 from venvflow.index import Compiled
 from venvflow.manifest import group
 from venvflow.model import Entry, Interpreter, LinkMode, Manifest
@@ -76,6 +77,7 @@ class Intake:
         """
         with self._objects.batch() as batch:
             _drop_litter(survey)
+            self._resolve_links(survey)
             self._take_files(batch, survey)
             compiled, fresh = self._compile(batch, survey) if canonical else ({}, 0)
             bytecode = self._bytecode_entries(compiled)
@@ -109,6 +111,19 @@ class Intake:
             index.add_trees(manifest.trees)
 
     # ----------------------------------------------------------------------- files
+
+    def _resolve_links(self, survey: Survey) -> None:
+        """Take links into the store for the files that they stand for: the venv was shared by symlinks."""
+        for path, entry in survey.entries.items():
+            target = os.readlink(f"{self._venv}/{path}") if entry.kind == "link" else ""
+            name = self._objects.name_at(target)
+            if name is None:
+                continue
+            if not self._objects.verified(name):
+                raise _dangling(f"{self._venv}/{path}")
+            size = look(target).stamp.size
+            survey.entries[path] = Entry(path, "file", name.digest, name.executable, size)
+            survey.found.pop(path)  # so that it is put there anew, in whatever mode is chosen now
 
     def _take_files(self, batch: Batch, survey: Survey) -> None:
         for template in survey.templates.values():
@@ -188,6 +203,15 @@ class Intake:
                 path = pyc_path(source, self._interpreter.cache_tag)
                 entries[path] = Entry(path, "file", made[0].digest, executable=False, size=made[1])
         return entries
+
+
+def _dangling(path: str) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        "the object that it links to is missing or damaged",
+        where=shown(path),
+        state="The venv is unchanged, and nothing was stored.",
+        hint="Delete the venv and run doit again: it is built anew.",
+    )
 
 
 def _drop_litter(survey: Survey) -> None:

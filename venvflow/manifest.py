@@ -241,6 +241,17 @@ def entries_of(manifest: Manifest) -> dict[str, Entry]:
     return entries
 
 
+def directories(entries: Mapping[str, Entry]) -> list[str]:
+    """Return every directory that *entries* need or are, parents before children, without the root."""
+    found = {path for path, entry in entries.items() if entry.kind == "dir"}
+    for path in entries:
+        parent = _split(path)[0]
+        while parent and parent not in found:
+            found.add(parent)
+            parent = _split(parent)[0]
+    return sorted(found)
+
+
 def first_difference(one: Manifest, other: Manifest) -> str:
     """Return the first path, in order, at which two manifests differ, or an empty string."""
     if [tree.digest for tree in one.trees] == [tree.digest for tree in other.trees]:

@@ -63,6 +63,14 @@ class Objects:
         """Return where the object lies; made of hex digits only, whatever a manifest says."""
         return f"{self.root}/{name.digest[:2]}/{name.digest[2:]}{'x' if name.executable else ''}"
 
+    def name_at(self, path: str) -> Name | None:
+        """Return the name of the object that lies at *path*, or None if no object can lie there."""
+        parent, _, rest = path.rpartition("/")
+        root, _, fan = parent.rpartition("/")
+        if root != self.root or not _FAN.fullmatch(fan) or not _REST.fullmatch(rest):
+            return None
+        return Name(fan + rest[:62], rest.endswith("x"))
+
     def sound(self, name: Name, size: int, adopted: int | None = None) -> bool:
         """Return whether the object is there and its stat says that nobody touched it.
 

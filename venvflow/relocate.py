@@ -254,8 +254,8 @@ _PROMPT_END = rb"(?=[)\"']|$| \(set_color)"
 
 def _prompts(path: str, data: bytes, name: str, *, taken: list[_Hit]) -> list[_Hit]:
     """Find the prompts of activation scripts that repeat the name of the venv's directory."""
-    if spelling.language(path, data) != "shell" or not name:
-        return []
+    if spelling.language(path, data) != "shell" or not re.search(r"\w", name):
+        return []  # a name that is punctuation alone cannot be told from the script's own
     ways = b"|".join(re.escape(way) for way in spelling.spellings(name, script=True))
     spots = re.compile(_PROMPT_START + b"(?:" + ways + b")" + _PROMPT_END, re.MULTILINE)
     hits = []

@@ -131,7 +131,7 @@ def task_venvflow() -> Iterator[Task]:
     for spec in flow.config.venvs.values():
         yield from _tasks_of(spec)
     for verb, doc in TASK_DOCS.items():
-        group = Task(verb, None, doc=doc, has_subtask=True, uptodate=[True])  # else its state is saved anew
+        group = Task(verb, None, doc=doc, has_subtask=True)
         group.task_dep.extend(f"{verb}:{name}" for name in flow.config.venvs)
         yield group
     yield dict_to_task(

@@ -96,9 +96,13 @@ def _check(project: Project) -> None:
         raise checks.WrongResult(f"{len(snapshots)} snapshots are stored, not 2")
     venv = project.path(".venv")
     paths = set(checks.files(venv))
-    private = [
-        path for path in paths if path.endswith(".pyc") and os.lstat(os.path.join(venv, path)).st_nlink < 2
-    ]
-    stale = list(checks.stale_bytecode(venv, paths))
-    if len(private) > 0.01 * len(paths) or stale:
-        raise checks.WrongResult(f"{len(private)} .pyc are not shared, {len(stale)} are not valid")
+    private = [path for path in paths if path.endswith(".pyc") and _links(venv, path) < 2]
+    if len(private) > 0.01 * len(paths):
+        raise checks.WrongResult(f"{len(private)} .pyc are not shared, the first is {min(private)}")
+    stale = sorted(checks.stale_bytecode(venv, paths))
+    if stale:
+        raise checks.WrongResult(f"{len(stale)} .pyc are not valid, the first is {stale[0]}")
+
+
+def _links(venv: str, path: str) -> int:
+    return os.lstat(os.path.join(venv, path)).st_nlink

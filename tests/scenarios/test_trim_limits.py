@@ -43,7 +43,7 @@ def _trim(project: Project) -> str:
 
 
 def test_every_limit_drops_the_oldest_that_it_may(machine: Machine) -> None:
-    """The current key's snapshot always stays; the rest goes by the order of last use, as far as asked for."""
+    """The current key's snapshot always stays; the rest goes by last use, as far as asked for."""
     project = _history(machine, {}, versions=5)
     stages: list[tuple[dict[str, Any], str]] = [
         ({"keep_per_venv": 1, "max_age": "30d", "max_size": "1GiB"}, "01234"),
@@ -79,7 +79,7 @@ def test_what_was_used_last_stays(machine: Machine) -> None:
     project = _history(machine, {"keep": 100}, versions=3)
     lock = project.root / "api" / "requirements.txt"
     newest = lock.read_bytes()
-    (oldest,) = machine.wheelhouse.glob(f"{newest.decode().partition('==')[0]}-0.0-*.whl")
+    (oldest,) = machine.wheelhouse.glob(f"{newest.decode().split('==', 1)[0]}-0.0-*.whl")
     project.lock("api", oldest)
     assert project.doit().did["restore:api"].startswith("hit")
     lock.write_bytes(newest)
@@ -123,7 +123,7 @@ def test_the_bytes_reported_are_the_bytes_that_du_misses(machine: Machine, link:
 
 
 def _bytes_in(line: str) -> float:
-    number, unit = line.split(", ")[-1].split()[:2]
+    number, unit = line.rsplit(", ", 1)[-1].split()[:2]
     return float(number.replace(",", "")) * {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[unit]
 
 

@@ -24,7 +24,7 @@ from venvflow.archive.contents import METADATA, NEUTRAL, DamagedObject, ObjectSo
 from venvflow.archive.extraction import Extracted, Limits, extract, unpack
 from venvflow.archive.formats import FORMATS, format_of
 from venvflow.archive.frames import FrameDirectory, FrameStore
-from venvflow.archive.writing import Written, write_archive
+from venvflow.archive.writing import Progress, Written, write_archive
 
 __all__ = [
     "FORMATS",
@@ -37,6 +37,7 @@ __all__ = [
     "Limits",
     "ObjectSource",
     "Options",
+    "Progress",
     "Written",
     "extract",
     "format_of",

@@ -50,6 +50,8 @@ class Options:
     *level* ``None`` means the format's own default; *threads* never changes a byte. *arcroot* is the name
     of a directory that everything lies in. With *symlinks* ``copy``, links become copies of the files that
     they lead to (for targets that hold no links), and links to directories are left to ``postinstall.py``.
+    With *external* ``keep``, links that may lead out of the venv are written as they are: ``tar`` makes them,
+    :func:`~venvflow.archive.extract` refuses them.
     """
 
     format: str = "tar.zst"
@@ -57,6 +59,7 @@ class Options:
     threads: int = 2
     arcroot: str = ""
     symlinks: Literal["keep", "copy"] = "keep"
+    external: Literal["refuse", "keep"] = "refuse"
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -147,11 +150,11 @@ def plan(
     contradicts itself or a template cannot be read.
     """
     trees = _own_only(manifest)
-    entries = _checked(trees)
+    entries = _checked(trees, external=options.external)
     links = [entry for entry in entries.values() if entry.kind == "link" and entry.slots]
     if options.symlinks == "copy":
         trees, left_out = _without_links(trees, entries)
-        entries, links = _checked(trees), [*links, *left_out]
+        entries, links = _checked(trees, external=options.external), [*links, *left_out]
     templates = _templates(trees, source)
     directories = _directories(entries.values())
     contents = Contents((), trees, templates, 0, 0, {}, _case_pairs({*entries, *directories}))
@@ -273,7 +276,7 @@ def _is_ours(path: str) -> bool:
     return path in {POSTINSTALL, METADATA} or path.startswith(METADATA + "/")
 
 
-def _checked(trees: tuple[Tree, ...]) -> dict[str, Entry]:
+def _checked(trees: tuple[Tree, ...], *, external: Literal["refuse", "keep"]) -> dict[str, Entry]:
     """Return all entries by path, each of which can be unpacked by the rules of extraction."""
     try:
         entries = entries_of(Manifest(trees))
@@ -282,7 +285,8 @@ def _checked(trees: tuple[Tree, ...]) -> dict[str, Entry]:
     for path, entry in entries.items():
         if unsafe_name(path):
             raise _refused(path, unsafe_name(path))
-        if entry.kind == "link" and not entry.slots and leads_out(path, entry.target):
+        plain = entry.kind == "link" and not entry.slots and external == "refuse"
+        if plain and leads_out(path, entry.target):
             raise _refused(path, f"is a link that leads out of the venv (to {shown(entry.target)})")
     return entries
 

@@ -26,7 +26,7 @@ from venvflow.archive.beside import recorded_digest
 from venvflow.archive.contents import METADATA, leads_out, unsafe_name
 from venvflow.archive.formats import CHUNK, Undecodable
 from venvflow.archive.reading import LONGEST_PATH, Item, items, unsafe
-from venvflow.archive.staging import new_directory
+from venvflow.archive.staging import need_free, new_directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import CONSTANT_MTIME
 
@@ -141,7 +141,7 @@ def _completed(
 @contextmanager
 def _into(archive: str, destination: str) -> Iterator[str]:
     """Give a directory that becomes *destination*; every failure is one of ours, and leaves nothing."""
-    _check_free(destination)
+    need_free(destination, "Nothing was unpacked.")
     try:
         os.makedirs(os.path.dirname(destination), exist_ok=True)
         with new_directory(destination) as staging:
@@ -153,21 +153,6 @@ def _into(archive: str, destination: str) -> Iterator[str]:
             f"cannot unpack {shown(archive)} to {shown(destination)}: {error.strerror or error}",
             state="Nothing was unpacked.",
         ) from error
-
-
-def _check_free(destination: str) -> None:
-    try:
-        taken = os.path.islink(destination) or bool(os.listdir(destination))
-    except FileNotFoundError:
-        return
-    except OSError:
-        taken = True
-    if taken:
-        raise Refused(
-            f"{shown(destination)} is there already and not an empty directory",
-            state="Nothing was unpacked.",
-            hint="Choose another destination, or move it away.",
-        )
 
 
 def _extract_into(archive: str, staging: str, limits: Limits, expected: str | None) -> Extracted:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
+from venvflow.errors import Refused, shown
+
 _numbers = itertools.count()
 
 
@@ -24,6 +26,22 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def need_free(destination: str, state: str) -> None:
+    """Raise Refused, which says that *state*, unless *destination* is an empty directory or not there."""
+    try:
+        taken = os.path.islink(destination) or bool(os.listdir(destination))
+    except FileNotFoundError:
+        return
+    except OSError:
+        taken = True
+    if taken:
+        raise Refused(
+            f"{shown(destination)} is there already and not an empty directory",
+            state=state,
+            hint="Choose another destination, or move it away.",
+        )
 
 
 @contextmanager

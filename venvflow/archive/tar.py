@@ -34,19 +34,19 @@ class Malformed(ValueError):
 # --------------------------------------------------------------------------- writing
 
 
-def file_header(name: str, size: int, *, executable: bool) -> bytes:
-    """Return what stands before the *size* bytes of a file."""
-    return _member(name, FILE, _MODES[executable], size)
+def file_header(name: str, size: int, *, executable: bool, mtime: int = CONSTANT_MTIME) -> bytes:
+    """Return what stands before the *size* bytes of a file; *mtime* in seconds since 1970."""
+    return _member(name, FILE, _MODES[executable], size, mtime=mtime)
 
 
-def directory_header(name: str) -> bytes:
+def directory_header(name: str, *, mtime: int = CONSTANT_MTIME) -> bytes:
     """Return the entry of a directory."""
-    return _member(name + "/", DIRECTORY, _MODES[True])
+    return _member(name + "/", DIRECTORY, _MODES[True], mtime=mtime)
 
 
-def link_header(name: str, target: str) -> bytes:
+def link_header(name: str, target: str, *, mtime: int = CONSTANT_MTIME) -> bytes:
     """Return the entry of a symlink."""
-    return _member(name, LINK, _LINK_MODE, target=target)
+    return _member(name, LINK, _LINK_MODE, target=target, mtime=mtime)
 
 
 def padding(size: int) -> int:
@@ -54,16 +54,19 @@ def padding(size: int) -> int:
     return -size % BLOCK
 
 
-def _member(name: str, kind: bytes, mode: bytes, size: int = 0, target: str = "") -> bytes:
+def _member(
+    name: str, kind: bytes, mode: bytes, size: int = 0, target: str = "", *, mtime: int = CONSTANT_MTIME
+) -> bytes:
     raw, link = _encode(name), _encode(target)
     if raw.isascii() and link.isascii() and len(link) <= _LINK and size < _LARGEST:
         if len(raw) <= _NAME:
-            return _block(raw, kind, mode, size, link=link)
+            return _block(raw, kind, mode, size, link=link, mtime=mtime)
         cut = raw.find(b"/", len(raw) - _NAME - 1, -1)
         if 0 < cut <= _PREFIX:
-            return _block(raw[cut + 1 :], kind, mode, size, prefix=raw[:cut], link=link)
+            return _block(raw[cut + 1 :], kind, mode, size, prefix=raw[:cut], link=link, mtime=mtime)
     shown_size = size if size < _LARGEST else 0
-    return _pax(raw, link, size) + _block(_plain(raw), kind, mode, shown_size, link=_plain(link))
+    block = _block(_plain(raw), kind, mode, shown_size, link=_plain(link), mtime=mtime)
+    return _pax(raw, link, size) + block
 
 
 def _encode(name: str) -> bytes:
@@ -76,9 +79,17 @@ def _plain(raw: bytes) -> bytes:
 
 
 def _block(
-    name: bytes, kind: bytes, mode: bytes, size: int, *, prefix: bytes = b"", link: bytes = b""
+    name: bytes,
+    kind: bytes,
+    mode: bytes,
+    size: int,
+    *,
+    prefix: bytes = b"",
+    link: bytes = b"",
+    mtime: int = CONSTANT_MTIME,
 ) -> bytes:
-    head = b"%b%b%b%b%011o\0%b" % (name.ljust(_NAME, b"\0"), mode, _NOBODY, _NOBODY, size, _MTIME)
+    time = _MTIME if mtime == CONSTANT_MTIME else b"%011o\0" % min(max(mtime, 0), _LARGEST - 1)
+    head = b"%b%b%b%b%011o\0%b" % (name.ljust(_NAME, b"\0"), mode, _NOBODY, _NOBODY, size, time)
     tail = b"%b%b%b%b" % (kind, link.ljust(_LINK, b"\0"), _OWNER, prefix.ljust(_PREFIX + 12, b"\0"))
     checksum = sum(head) + sum(tail) + 8 * 0x20
     return b"%b%06o\0 %b" % (head, checksum, tail)

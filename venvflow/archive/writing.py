@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO, Any, BinaryIO, TypeVar
 
@@ -35,9 +35,10 @@ from venvflow.archive.formats import CHUNK, FORMATS, block_compressor, zstd_comp
 from venvflow.archive.frames import FrameStore, frame_name
 from venvflow.archive.staging import new_file
 from venvflow.errors import EnvironmentFailure, Refused, shown
-from venvflow.model import Manifest, Tree
+from venvflow.model import CONSTANT_MTIME, Manifest, Tree
 
 Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all."""
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -73,12 +74,19 @@ def write_archive(
     description: Mapping[str, Any],
     frames: FrameStore | None = None,
     progress: Progress | None = None,
+    mtime_of: Callable[[str], int] | None = None,
+    scratch: str = "",
+    beside: bool = True,
 ) -> Written:
     """Write the archive of *manifest* to *destination*, with ``.json`` and ``.sha256`` files beside it.
 
     *description* is kept in the archive and beside it; its ``python`` (see :func:`.needs_of`) is what
     ``postinstall.py`` will ask of an interpreter. For archives that depend on content alone it may hold no
     time and no path. *progress* is called with bytes done and bytes in all, by one thread at a time.
+
+    *mtime_of* gives the time of each member, in seconds since 1970, by its name without arcroot; without it
+    all have the constant one. What has to be kept for a moment lies in the directory *scratch*, or beside the
+    archive. Without *beside*, nothing is written but the archive.
 
     Until all three files are there, :func:`is_current` is false. Raises DamagedObject when an object is not
     what its name says, Refused for entries that could not be unpacked safely, EnvironmentFailure when the
@@ -90,8 +98,18 @@ def write_archive(
     try:
         path = os.path.abspath(destination)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        written = _write(contents, source, path, options, frames=frames, progress=progress)
-        write_beside(path, _described(written, contents, options))
+        job = _Job(
+            contents,
+            source,
+            options,
+            None if mtime_of else frames,  # a frame's name says nothing about times
+            _Meter(contents.size, progress),
+            scratch or os.path.dirname(path),
+            mtime_of or _constant,
+        )
+        written = _write(job, path)
+        if beside:
+            write_beside(path, _described(written, contents, options))
     except OSError as error:
         raise EnvironmentFailure(
             f"cannot write {shown(destination)}: {error.strerror or error}",
@@ -101,32 +119,27 @@ def write_archive(
     return written
 
 
-def _write(
-    contents: Contents,
-    source: ObjectSource,
-    destination: str,
-    options: Options,
-    *,
-    frames: FrameStore | None,
-    progress: Progress | None,
-) -> Written:
+def _constant(_: str) -> int:
+    return CONSTANT_MTIME
+
+
+def _write(job: _Job, destination: str) -> Written:
     with new_file(destination) as file:
-        meter = _Meter(contents.size, progress)
-        job = _Job(contents, source, options, frames, _Sink(file), meter, os.path.dirname(destination))
+        job.sink = _Sink(file)
         try:
-            _WRITERS.get(options.format, _write_blocks)(job)
+            _WRITERS.get(job.options.format, _write_blocks)(job)
         except BaseException:
-            meter.stop()
+            job.meter.stop()
             raise
     return Written(
         destination,
         job.sink.hasher.hexdigest(),
         job.sink.size,
-        contents.entries,
-        contents.size,
-        len(contents.trees) if options.format == "tar.zst" else 0,
+        job.contents.entries,
+        job.contents.size,
+        len(job.contents.trees) if job.options.format == "tar.zst" else 0,
         job.reused,
-        contents.warnings,
+        job.contents.warnings,
     )
 
 
@@ -200,9 +213,10 @@ class _Job:
     source: ObjectSource
     options: Options
     frames: FrameStore | None
-    sink: _Sink
     meter: _Meter
     directory: str
+    mtime_of: Callable[[str], int]
+    sink: _Sink = field(init=False)
     reused: int = 0
 
     def name(self, member: Member) -> str:
@@ -330,11 +344,12 @@ def _object_parts(
 
 def _header(job: _Job, member: Member) -> bytes:
     name = job.name(member)
+    mtime = job.mtime_of(member.name)
     if member.kind == "dir":
-        return tar.directory_header(name)
+        return tar.directory_header(name, mtime=mtime)
     if member.kind == "link":
-        return tar.link_header(name, member.target)
-    return tar.file_header(name, member.size, executable=member.executable)
+        return tar.link_header(name, member.target, mtime=mtime)
+    return tar.file_header(name, member.size, executable=member.executable, mtime=mtime)
 
 
 # --------------------------------------------------------------------------- tar.zst: frames
@@ -445,8 +460,10 @@ def _write_zip(job: _Job) -> None:
 def _zipped(job: _Job, member: Member) -> tuple[zipfile.Record, IO[bytes]]:
     """Return the record of *member* and its content as it will be in the zip."""
     name = _zip_name(job.name(member))
+    mtime = job.mtime_of(member.name)
     if member.kind == "dir":
-        return zipfile.Record(name + b"/", stat.S_IFDIR | 0o755, zipfile.STORED, 0, 0, 0), BytesIO()
+        mode = stat.S_IFDIR | 0o755
+        return zipfile.Record(name + b"/", mode, zipfile.STORED, 0, 0, 0, mtime=mtime), BytesIO()
     mode = stat.S_IFREG | (0o755 if member.executable else 0o644)
     if member.kind == "link":
         mode = stat.S_IFLNK | 0o777
@@ -461,7 +478,7 @@ def _zipped(job: _Job, member: Member) -> tuple[zipfile.Record, IO[bytes]]:
         content.write(compressor.flush())
         packed = content.tell()
         content.seek(0)
-        return zipfile.Record(name, mode, zipfile.DEFLATED, crc, packed, size), content
+        return zipfile.Record(name, mode, zipfile.DEFLATED, crc, packed, size, mtime=mtime), content
 
 
 def _content(job: _Job, member: Member) -> Iterator[bytes | memoryview]:

@@ -1,7 +1,7 @@
 """Zip records, written and read by hand: the same bytes from every Python, and nothing believed when read.
 
-Names are UTF-8 and marked so. Times are the earliest that a zip can hold, with an extra field that gives
-the moment in UTC, so no time zone has a say. Sizes stand before the content, never behind it. Records grow
+Names are UTF-8 and marked so. Times are in UTC and given once more, as seconds since 1970, in an extra
+field, so no time zone has a say. Sizes stand before the content, never behind it. Records grow
 to zip64 where, and only where, a number needs it.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -25,10 +26,9 @@ _END64 = struct.Struct("<4sQHHLLQQQQ")
 _LOCATOR = struct.Struct("<4sLQL")
 _UTF8 = 0x800
 _ENCRYPTED = 0x1 | 0x40
-_TIME, _DATE = 0, 1 << 5 | 1  # 1980-01-01 00:00:00
 _UNIX = 3 << 8
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
-_TIMESTAMP = struct.pack("<HHBl", 0x5455, 5, 1, CONSTANT_MTIME)
+_LATEST = (1 << 31) - 1  # in seconds since 1970: what the extra field can hold, in the year 2038
 _LARGEST_COMMENT = 0xFFFF
 
 
@@ -46,6 +46,7 @@ class Record(NamedTuple):
     packed: int
     size: int
     offset: int = 0
+    mtime: int = CONSTANT_MTIME
 
 
 # --------------------------------------------------------------------------- writing
@@ -55,7 +56,7 @@ def local_header(record: Record) -> bytes:
     """Return what stands before the content of *record*."""
     large = record.packed >= _MAX32 or record.size >= _MAX32
     extra = struct.pack("<HHQQ", 1, 16, record.size, record.packed) if large else b""
-    extra += _TIMESTAMP
+    extra += _timestamp(record.mtime)
     sizes = (_MAX32, _MAX32) if large else (record.packed, record.size)
     version = 45 if large else 20
     head = _LOCAL.pack(
@@ -63,8 +64,7 @@ def local_header(record: Record) -> bytes:
         version,
         _UTF8,
         record.method,
-        _TIME,
-        _DATE,
+        *_dos_time(record.mtime),
         record.crc,
         *sizes,
         len(record.name),
@@ -78,7 +78,7 @@ def directory_record(record: Record) -> bytes:
     numbers = (record.size, record.packed, record.offset)
     beyond = [number for number in numbers if number >= _MAX32]
     extra = struct.pack(f"<HH{len(beyond)}Q", 1, 8 * len(beyond), *beyond) if beyond else b""
-    extra += _TIMESTAMP
+    extra += _timestamp(record.mtime)
     size, packed, offset = (min(number, _MAX32) for number in numbers)
     version = 45 if beyond else 20
     attributes = record.mode << 16 | (0x10 if stat.S_ISDIR(record.mode) else 0)
@@ -88,8 +88,7 @@ def directory_record(record: Record) -> bytes:
         version,
         _UTF8,
         record.method,
-        _TIME,
-        _DATE,
+        *_dos_time(record.mtime),
         record.crc,
         packed,
         size,
@@ -98,6 +97,21 @@ def directory_record(record: Record) -> bytes:
         *(0, 0, 0, attributes, offset),
     )
     return head + record.name + extra
+
+
+def _moment(mtime: int) -> int:
+    """Return *mtime*, or the nearest moment that a zip can hold."""
+    return min(max(mtime, CONSTANT_MTIME), _LATEST)
+
+
+def _timestamp(mtime: int) -> bytes:
+    return struct.pack("<HHBl", 0x5455, 5, 1, _moment(mtime))
+
+
+def _dos_time(mtime: int) -> tuple[int, int]:
+    """Return time of day and date in UTC, to two seconds."""
+    year, month, day, hour, minute, second = time.gmtime(_moment(mtime))[:6]
+    return hour << 11 | minute << 5 | second >> 1, (year - 1980) << 9 | month << 5 | day
 
 
 def end_records(count: int, size: int, offset: int) -> bytes:

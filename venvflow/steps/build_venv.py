@@ -9,11 +9,12 @@ from venvflow import builders, locks
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
 from venvflow.job import Job
 from venvflow.links import write_private
+from venvflow.manifest import directories
 from venvflow.model import Entry, Outcome, Snapshot
 from venvflow.places import Receipt
 from venvflow.records import KeyRecord, need_key
 from venvflow.relocate import Places, digest_of, fill, fill_link, is_record
-from venvflow.scan import directories_of, directory, look
+from venvflow.scan import directory, look
 from venvflow.steps import claims
 from venvflow.steps.replace import Present, check, finish, look_at, matcher_of, refuse_to_lose
 from venvflow.steps.restore import restore_locked
@@ -102,8 +103,7 @@ def _build(
             record.interpreter.executable,
             bound=looked.bound,
         )
-        directories = directories_of(looked.entries)
-        kept_as = finish(job, venv, receipt, directories, present)
+        kept_as = finish(job, venv, receipt, directories(looked.entries), present)
     warnings = list(built.warnings)
     if kept_as:
         warnings.append(f"the venv that was there is kept as {shown(kept_as)}")
@@ -142,13 +142,13 @@ def _drop_excluded(job: Job, venv: str) -> None:
     matcher = matcher_of(job)
     if matcher is None:
         return
-    for parent, directories, names in os.walk(venv, topdown=False):
+    for parent, below, names in os.walk(venv, topdown=False):
         base = os.path.relpath(parent, venv)
         prefix = "" if base == "." else f"{base}/"
         for name in names:
             if matcher.excludes_file(prefix + name):
                 os.unlink(os.path.join(parent, name))
-        for name in directories:
+        for name in below:
             path = os.path.join(parent, name)
             if matcher.excludes_dir(prefix + name) and not os.path.islink(path) and not os.listdir(path):
                 os.rmdir(path)

@@ -65,7 +65,8 @@ def drift_of(venv: str, receipt: Receipt, store: Store, matcher: Matcher | None 
         if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path)
     }
     if receipt.state == "built":
-        return _against_stamps(found, store.index.stamps(venv))
+        stamps = store.index.stamps(venv)
+        return _against_stamps(found, stamps) if stamps else _without_manifest(found, receipt)
     try:
         manifest = Manifest(tuple(store.tree(digest) for digest in receipt.trees))
         entries = entries_of(manifest)
@@ -98,8 +99,7 @@ def _as_made(item: Found, entry: Entry, adopted: Mapping[Name, int]) -> bool:
 def _against_stamps(found: Mapping[str, Found], stamps: Mapping[str, Stamped]) -> Drift:
     edited = [path for path, each in stamps.items() if path in found and not _as_stamped(found[path], each)]
     files = {path: item for path, item in found.items() if item.kind == "file"}
-    added = _added(files, stamps) if stamps else []
-    return _sorted(added, edited, [path for path in stamps if path not in found])
+    return _sorted(_added(files, stamps), edited, [path for path in stamps if path not in found])
 
 
 def _as_stamped(item: Found, known: Stamped) -> bool:
@@ -113,18 +113,30 @@ def _as_stamped(item: Found, known: Stamped) -> bool:
 
 
 def _without_manifest(found: Mapping[str, Found], receipt: Receipt) -> Drift:
-    """Judge by times alone: a file whose manifest is gone from the store is as made if its mtime is ours.
+    """Judge by times alone, when the store has lost what the receipt speaks of.
 
-    Adopted files keep their own mtime, but have other names (in uv's cache); somebody's own have not.
+    A file is as made if its mtime is ours. Adopted files keep their own, but have other names (in uv's
+    cache); somebody's own files have not. A directory that moved may have got or lost anything: it counts
+    as somebody's change, because what is not known must not be called ours.
     """
-    known = {name for name, _ in receipt.directories}
     edited = [
         path
         for path, item in found.items()
         if item.kind == "file" and item.stamp.mtime_ns != _MTIME_NS and item.links == 1 and not _ignored(path)
     ]
-    missing = [name for name in known if name not in found]
-    return _sorted([], edited, missing)
+    return _sorted(_moved(found, receipt), edited if receipt.state == "shared" else [], _lost(found, receipt))
+
+
+def _moved(found: Mapping[str, Found], receipt: Receipt) -> list[str]:
+    return [
+        f"{name}/"
+        for name, mtime in receipt.directories
+        if name in found and name not in ("", ".") and found[name].stamp.mtime_ns != mtime
+    ]
+
+
+def _lost(found: Mapping[str, Found], receipt: Receipt) -> list[str]:
+    return [name for name, _ in receipt.directories if name not in found and name not in ("", ".")]
 
 
 def _added(found: Mapping[str, Found], known: Mapping[str, object]) -> list[str]:
@@ -136,9 +148,10 @@ def _added(found: Mapping[str, Found], known: Mapping[str, object]) -> list[str]
 
 
 def _ignored(path: str) -> bool:
-    """Return whether a file may come and go without being a change: receipts, bytecode, our litter."""
+    """Return whether a file may come and go without being a change: receipts, bytecode, locks, our litter."""
     name = os.path.basename(path)
-    return path.startswith(RECEIPT) or name.startswith(TEMPORARY) or path.endswith(".pyc")
+    ours = path.startswith(RECEIPT) or name.startswith(TEMPORARY)
+    return ours or path.endswith(".pyc") or path == ".lock"  # uv's
 
 
 def _sorted(added: list[str], edited: list[str], missing: list[str]) -> Drift:

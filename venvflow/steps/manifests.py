@@ -12,7 +12,7 @@ from venvflow.model import Manifest
 from venvflow.objects import object_names
 from venvflow.places import write_receipt
 from venvflow.records import KeyRecord, read_json
-from venvflow.steps.squish import squish_locked
+from venvflow.steps.squish import refuse_changed, squish_locked
 from venvflow.store import Store
 
 
@@ -21,7 +21,7 @@ def manifest_of(job: Job, store: Store, record: KeyRecord) -> Manifest:
 
     If it has not (snapshots were erased, the store was deleted), the venv is squished once more: it is
     whole, and so the store can be filled again from it. Raises EnvironmentFailure when there is no venv for
-    the key. Venv and store are held by the caller.
+    the key, Refused when it was changed by hand. Venv and store are held by the caller.
     """
     try:
         return _whole(job, store, record)
@@ -29,6 +29,7 @@ def manifest_of(job: Job, store: Store, record: KeyRecord) -> Manifest:
         receipt = job.place.receipt()
         if receipt is None or receipt.key != record.key.digest:
             raise _no_manifest(job) from None
+        refuse_changed(job, store, receipt)
         write_receipt(job.place.path, replace(receipt, state="built", made="shared"))
         squish_locked(job, store, record)
         try:

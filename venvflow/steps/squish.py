@@ -10,12 +10,13 @@ from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.intake import Intake, Taken
 from venvflow.job import Job
 from venvflow.links import Linker
+from venvflow.manifest import directories
 from venvflow.model import LinkMode, Outcome
 from venvflow.objects import out_of_space
 from venvflow.places import Receipt, watched, write_receipt
 from venvflow.records import KeyRecord, need_key, write_json
 from venvflow.relink import Relinked, Relinker
-from venvflow.scan import Changing, directories_of
+from venvflow.scan import Changing
 from venvflow.steps.drift import drift_of
 from venvflow.steps.replace import matcher_of
 from venvflow.store import Store, bytecode_id
@@ -48,7 +49,7 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
             hint="Make the store writable, or use another one (VENVFLOW_STORE).",
         )
     if receipt.made == "built":
-        _refuse_changed(job, store, receipt)
+        refuse_changed(job, store, receipt)
     start = time.monotonic()
     try:
         looked = _survey(job, store, record)
@@ -84,12 +85,12 @@ def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
     )
 
 
-def _refuse_changed(job: Job, store: Store, receipt: Receipt) -> None:
-    """Raise Refused if somebody changed the venv since it was built: it is not what its key says any more."""
+def refuse_changed(job: Job, store: Store, receipt: Receipt) -> None:
+    """Raise Refused if somebody changed the venv since it was made: it is not what its key says any more."""
     drift = drift_of(job.place.path, receipt, store, matcher_of(job))
     if drift.by_hand:
         raise Refused(
-            f"the venv was changed by hand since it was built ({drift})",
+            f"the venv was changed by hand since it was made ({drift})",
             where=f"{job.spec.name}: {shown(job.place.path)}",
             state="It was left as it is and was not stored: others would get your changes.",
             hint="Delete it and run doit again, or put the changes into the lock file.",
@@ -149,7 +150,7 @@ def _shared_receipt(
         trees=tuple(tree.digest for tree in taken.manifest.trees),
         bound=taken.manifest.bound,
         link=_most_used(relinked),
-        directories=watched(job.place.path, directories_of(taken.entries)),
+        directories=watched(job.place.path, directories(taken.entries)),
     )
 
 

@@ -1,0 +1,228 @@
+"""The shape of the code: who may import whom, who meets which library, who prints, what import costs."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import venvflow
+
+ROOT = Path(venvflow.__file__).parent
+
+LAYERS = [
+    # words, and scripts for other Pythons, which import nothing of ours
+    "model errors __init__ compile_worker postinstall",
+    # pure decisions
+    "config keys manifest relocate spelling patterns retention lockfiles units",
+    # disk and processes
+    "scan links files locks places objects sharing bytecode builders processes interpreters archive discover",
+    # state
+    "schema index registry store sweeping survey materialise intake relink",
+    # what steps work on and tell each other
+    "job records inputs",
+    # steps
+    "steps",
+    # flow
+    "flow",
+    # faces
+    "tasks reporter backend cli __main__",
+]
+"""Lowest first: a module imports from its own layer and those above it here, not from below."""
+
+RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer.split()}
+SCRIPTS = {"compile_worker", "postinstall"}
+
+LIBRARIES = {
+    "doit": {"tasks", "reporter", "backend"},
+    "sqlite_utils": {"schema"},
+    "yaml": {"config"},
+    "pathspec": {"patterns"},
+    "backports": {"archive"},
+    "compression": {"archive"},
+    "tomli": {"discover", "config"},
+}
+"""The rooms in which each third-party library (or its successor in the standard library) is met."""
+
+PROCESSES = {"processes", "bytecode", "postinstall"}
+HEAVY = {"sqlite3", "sqlite_utils", "pathspec", "backports", "compression", "subprocess", "click"}
+"""What must not be imported at once on the way to every run; the config is YAML, so that is always needed."""
+
+
+class Module(NamedTuple):
+    """A module of ours: its dotted name below the package, and what it imports when and later."""
+
+    name: str
+    tree: ast.Module
+    at_once: frozenset[str]
+    later: frozenset[str]
+
+    @property
+    def room(self) -> str:
+        """Return the name in the table: that of the module, or of the package that it is in."""
+        return self.name.split(".")[0]
+
+
+def imported(node: ast.AST) -> set[str]:
+    """Return what one statement imports, as dotted names."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        return {f"{node.module}.{alias.name}" for alias in node.names}
+    return set()
+
+
+def parse(name: str, text: str) -> Module:
+    """Return a module as far as its shape matters. What only a type checker imports does not count."""
+    tree = ast.parse(text)
+    at_once: set[str] = set()
+    everywhere: set[str] = set()
+    for statement in tree.body:
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+            continue
+        for node in ast.walk(statement):
+            everywhere |= imported(node)
+        if not isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            for node in ast.walk(statement):
+                at_once |= imported(node)
+    return Module(name, tree, frozenset(at_once), frozenset(everywhere - at_once))
+
+
+@lru_cache(maxsize=1)
+def modules() -> dict[str, Module]:
+    """Return all modules of ours by name; a package has its own name."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        name = name.removesuffix(".__init__")
+        found[name] = parse(name, path.read_text(encoding="utf-8"))
+    return found
+
+
+def ours(names: frozenset[str]) -> set[str]:
+    """Return the modules of ours among imported names, as they are called below the package."""
+    known = set(modules())
+    found = set()
+    for name in names:
+        if name.split(".")[0] == "venvflow":
+            below = name.split(".")[1:]
+            while below and ".".join(below) not in known:
+                below.pop()
+            found.add(".".join(below) or "__init__")
+    return found
+
+
+def libraries(names: frozenset[str]) -> set[str]:
+    """Return the libraries among imported names that are neither ours nor part of every Python."""
+    tops = {name.split(".")[0] for name in names} - {"venvflow", "__future__"}
+    return {top for top in tops if top not in sys.stdlib_module_names or top in LIBRARIES}
+
+
+def climbs(module: Module) -> set[str]:
+    """Return what a module imports from a layer above its own."""
+    return {
+        name for name in ours(module.at_once | module.later) if RANK[name.split(".")[0]] > RANK[module.room]
+    }
+
+
+def test_every_module_has_its_place_in_the_table() -> None:
+    """A new one is put there on purpose, and none is left there that is gone."""
+    assert {module.room for module in modules().values()} == set(RANK)
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_point_downwards(name: str) -> None:
+    """Also those inside of functions."""
+    assert climbs(modules()[name]) == set()
+
+
+def test_an_upward_import_would_be_seen() -> None:
+    """However it is written, and wherever."""
+    for text in (
+        "from venvflow.store import Store",
+        "import venvflow.steps.trim",
+        "from venvflow import flow",
+        "def f():\n    from venvflow.cli import main",
+        "class A:\n    from venvflow.job import Job",
+    ):
+        assert climbs(parse("scan", text))
+    assert not climbs(parse("cli.x", "from venvflow import flow, errors"))
+    assert not climbs(
+        parse("scan", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import venvflow.cli")
+    )
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Within a layer too, what is imported at once has an order."""
+    waiting = {name: ours(module.at_once) - {name} for name, module in modules().items()}
+    for package in {name for name in waiting if f"{name}." in " ".join(waiting)}:
+        waiting[package] = set()  # a package collects its modules, and they may ask it for each other
+    while waiting:
+        free = {name for name, needs in waiting.items() if not needs & waiting.keys()}
+        assert free, f"a circle among {sorted(waiting)}"
+        waiting = {name: needs for name, needs in waiting.items() if name not in free}
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_scripts_for_other_pythons_stand_alone(name: str) -> None:
+    """They run where venvflow is not installed."""
+    module = modules()[name]
+    assert ours(module.at_once | module.later) == set()
+    assert libraries(module.at_once | module.later) == set()
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_each_library_is_met_in_its_own_rooms(name: str) -> None:
+    """A library that nobody listed is met nowhere."""
+    module = modules()[name]
+    for library in libraries(module.at_once | module.later):
+        assert module.room in LIBRARIES.get(library, set()), library
+    if "subprocess" in module.at_once | module.later:
+        assert module.room in PROCESSES
+
+
+@pytest.mark.parametrize("name", ["backend", "reporter", "tasks", "flow"])
+def test_what_every_run_of_doit_imports_is_light(name: str) -> None:
+    """Every run of doit imports these modules, also when there is nothing to do."""
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        current = todo.pop()
+        seen.add(current)
+        module = modules()[current]
+        heavy = {top.split(".")[0] for top in module.at_once} & HEAVY
+        assert not heavy, f"{current} imports {heavy} at once"
+        parents = {needed.rpartition(".")[0] for needed in ours(module.at_once)} - {""}
+        todo += (ours(module.at_once) | parents) - seen
+    assert "schema" not in seen
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_only_faces_print(name: str) -> None:
+    """Everybody else returns values, raises errors, or calls what it was given to say something."""
+    module = modules()[name]
+    if RANK[module.room] == len(LAYERS) - 1 or name in SCRIPTS:
+        return
+    for node in ast.walk(module.tree):
+        assert not (isinstance(node, ast.Name) and node.id == "print"), node.lineno
+        if isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "__stdout__", "__stderr__"):
+            assert not (isinstance(node.value, ast.Name) and node.value.id == "sys"), node.lineno
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_every_public_name_says_what_it_is(name: str) -> None:
+    """Modules, classes, functions and methods without an underscore have a docstring."""
+    todo: list[ast.Module | ast.ClassDef | ast.FunctionDef] = [modules()[name].tree]
+    while todo:
+        node = todo.pop()
+        label = getattr(node, "name", name)
+        if label.startswith("_") and not isinstance(node, ast.Module):
+            continue
+        assert ast.get_docstring(node), f"{label} says nothing"
+        if not isinstance(node, ast.FunctionDef):
+            todo += [child for child in node.body if isinstance(child, (ast.ClassDef, ast.FunctionDef))]

@@ -1,0 +1,151 @@
+"""The questions that are asked on every run: what each of them looks at, and that it costs no program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from flows import World
+
+from venvflow.errors import ConfigError, UsageError
+from venvflow.flow import TRIM_INTERVAL, load
+from venvflow.steps.trim import trim
+
+QUESTIONS = ("is_hashed", "is_in_place", "is_built", "is_squished", "is_packed", "is_stored")
+
+
+@pytest.fixture
+def world(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Give a project whose venv is made, packed and stored."""
+    world = World(tmp_path, tmp_path_factory.mktemp("house"))
+    world.configure({"api": {"pack": {"output": "dist/"}}})
+    world.lock("api", world.wheel("alpha"))
+    world.run()
+    trim(world.flow().config, {}, now=world.clock)
+    return world
+
+
+def _answers(world: World) -> set[str]:
+    """Return the questions that are answered with no."""
+    flow = world.flow()
+    return {question for question in QUESTIONS if not getattr(flow, question)("api")}
+
+
+def test_after_a_run_every_answer_is_yes(world: World) -> None:
+    """Nothing changed: nothing to do."""
+    assert _answers(world) == set()
+    assert world.flow().is_trimmed()
+
+
+def test_before_the_first_run_every_answer_is_no(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Except that a store which is not there needs no trim."""
+    world = World(tmp_path, tmp_path_factory.mktemp("house"))
+    world.configure({"api": {"pack": {"output": "dist/"}}})
+    world.lock("api", world.wheel("alpha"))
+    assert _answers(world) == set(QUESTIONS)
+    assert world.flow().is_trimmed()
+
+
+def test_a_changed_lock_is_seen_by_its_bytes(world: World) -> None:
+    """Only the hash is out of date: the rest is asked after it ran."""
+    world.lock("api", world.wheel("beta"))
+    assert _answers(world) == {"is_hashed"}
+
+
+def _lose_venv(world: World) -> None:
+    shutil.rmtree(world.venv())
+
+
+def _lose_module(world: World) -> None:
+    world.module("alpha").unlink()
+
+
+def _lose_key(world: World) -> None:
+    (world.root / ".venvflow" / "api" / "key.json").unlink()
+
+
+def _lose_manifest(world: World) -> None:
+    (world.root / ".venvflow" / "api" / "manifest.json").unlink()
+
+
+def _lose_archive(world: World) -> None:
+    (world.root / "dist" / "api.tar.zst").unlink()
+
+
+def _alter_archive(world: World) -> None:
+    with open(world.root / "dist" / "api.tar.zst", "ab") as file:
+        file.write(b"x")
+
+
+def _lose_snapshot(world: World) -> None:
+    next((world.store / "snapshots").glob("*.json")).unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (_lose_venv, {"is_in_place", "is_built", "is_squished"}),
+        (_lose_module, {"is_in_place"}),
+        (_lose_key, {"is_hashed", "is_in_place", "is_built", "is_squished", "is_stored"}),
+        (_lose_manifest, {"is_squished", "is_packed", "is_stored"}),
+        (_lose_archive, {"is_packed"}),
+        (_alter_archive, {"is_packed"}),
+        (_lose_snapshot, {"is_stored"}),
+    ],
+)  # fmt: skip
+def test_each_loss_is_seen_by_who_has_to_mend_it(world: World, change: Any, expected: set[str]) -> None:
+    """And by nobody else."""
+    change(world)
+    assert _answers(world) == expected
+
+
+def test_trim_is_asked_for_when_the_store_grew_or_a_day_passed(world: World) -> None:
+    """A clock that went back counts as passed."""
+    assert world.flow().is_trimmed()
+    world.clock += TRIM_INTERVAL + 1
+    assert not world.flow().is_trimmed()
+    world.clock -= 2 * TRIM_INTERVAL
+    assert not world.flow().is_trimmed()
+    world.clock = 1_000_000.0
+    _lose_snapshot(world)
+    assert not world.flow().is_trimmed()
+
+
+def test_asking_runs_no_program(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked thousands of times a day, they only read small files and ask for stats."""
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError("a program was run")
+
+    for module, name in ((subprocess, "Popen"), (os, "posix_spawn"), (os, "fork"), (os, "system")):
+        monkeypatch.setattr(module, name, refuse)
+    assert _answers(world) == set()
+
+
+def test_a_job_is_one_per_venv_and_force(world: World) -> None:
+    """So what a job found out about its place is found out once."""
+    flow = world.flow()
+    assert flow.job("api") is flow.job("api")
+    assert flow.job("api", force=True) is not flow.job("api")
+    assert flow.job("api", force=True).force
+
+
+def test_loading_looks_in_parents_and_heeds_the_environment(world: World, tmp_path: Path) -> None:
+    """VENVFLOW_CONFIG names the file, from anywhere; an explicit one wins; without any it is said."""
+    file = str(world.root / "venvflow.yaml")
+    assert load(str(world.root / "api"), {}).config.root == str(world.root)
+    assert load("/", {"VENVFLOW_CONFIG": file}).config.file == file
+    assert load("/", {"VENVFLOW_CONFIG": "/nowhere"}, explicit=file).config.file == file
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UsageError):
+        load(str(empty), {})
+    (world.root / "venvflow.yaml").write_text("{")
+    with pytest.raises(ConfigError):
+        load(str(world.root), {})

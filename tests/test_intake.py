@@ -1,0 +1,351 @@
+"""Intake: what a venv holds becomes objects, bytecode and trees."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib.util import MAGIC_NUMBER
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contents import KILLED, MTIME_NS, dies_at, elsewhere, in_child, name_of, open_store, picture, write
+from pythons import BASE
+
+from venvflow.errors import EnvironmentFailure
+from venvflow.intake import Intake, Taken
+from venvflow.links import Linker
+from venvflow.manifest import entries_of
+from venvflow.materialise import Materialiser
+from venvflow.model import Interpreter, LinkMode
+from venvflow.objects import Objects, object_name
+from venvflow.relink import Relinked, Relinker
+from venvflow.relocate import Places
+from venvflow.scan import Changing
+from venvflow.store import Store
+from venvflow.survey import Survey, survey
+
+PYTHON = Interpreter(
+    BASE, os.path.dirname(BASE), "CPython", platform.python_version(), "test", "test",
+    str(sys.implementation.cache_tag), MAGIC_NUMBER.hex(),
+)  # fmt: skip
+SITE = f"lib/python{PYTHON.minor}/site-packages"
+MODULE, BROKEN, DATA = f"{SITE}/demo/__init__.py", f"{SITE}/demo/broken.py", f"{SITE}/demo/data.bin"
+CACHE = f"{SITE}/demo/__pycache__"
+PYC = f"{CACHE}/__init__.{PYTHON.cache_tag}.pyc"
+RECORD = f"{SITE}/demo-1.0.dist-info/RECORD"
+FILES = {
+    MODULE: b"A = 1\n",
+    BROKEN: b"def (:\n",
+    DATA: bytes(range(256)),
+    f"{SITE}/demo/empty.py": b"",
+    RECORD: b"demo/__init__.py,,\ndemo/broken.py,,\ndemo/data.bin,,\ndemo/empty.py,,\n",
+    "pyvenv.cfg": f"home = {os.path.dirname(BASE)}\n".encode(),
+}
+PRIVATE = (f"{SITE}/demo/empty.py", RECORD, "pyvenv.cfg")
+
+
+class World:
+    """A venv and a store."""
+
+    def __init__(self, root: Path, store: Path | None = None, **settings: Any) -> None:
+        self.venv = root / "p" / "venv"
+        self.places = Places(str(self.venv), str(root / "p"), BASE)
+        write(self.venv, FILES)
+        write(self.venv, {"bin/demo": f"#!{self.venv}/bin/python\nimport demo\n".encode()})
+        (self.venv / "bin/demo").chmod(0o755)
+        (self.venv / "bin/python").symlink_to(BASE)
+        self.store: Store = open_store(store or root / "store", **settings)
+        self.looked = Survey()
+
+    @property
+    def objects(self) -> Objects:
+        """Return the store's objects."""
+        return self.store.objects
+
+    def survey(self) -> Survey:
+        """Look at the venv."""
+        self.looked = survey(str(self.venv), self.places)
+        return self.looked
+
+    def intake(self, mode: LinkMode = "hardlink", *, built_here: bool = False) -> Intake:
+        """Return an intake into the store as it is now."""
+        return Intake(
+            self.store,
+            str(self.venv),
+            PYTHON,
+            bytecode_key="python",
+            mode=mode,
+            min_size=1,
+            built_here=built_here,
+        )
+
+    def take(self, mode: LinkMode = "hardlink", *, built_here: bool = False, canonical: bool = True) -> Taken:
+        """Survey the venv and take it in."""
+        return self.intake(mode, built_here=built_here).take(self.survey(), canonical=canonical)
+
+    def relink(self, taken: Taken, mode: LinkMode = "hardlink") -> Relinked:
+        """Link the venv to what was taken in."""
+        relinker = Relinker(self.objects, str(self.venv), Linker((mode,)), min_size=1, origins=taken.origins)
+        return relinker.relink(taken.entries, self.looked.found)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Give a venv and an empty store."""
+    return World(tmp_path)
+
+
+def attributes(path: Path) -> tuple[bytes, int, int, int]:
+    """Return what taking a file in must not change."""
+    st = path.stat()
+    return path.read_bytes(), st.st_mode, st.st_mtime_ns, st.st_ino
+
+
+@pytest.mark.parametrize("canonical", [True, False])
+def test_everything_in_the_manifest_is_in_the_store(world: World, canonical: bool) -> None:
+    """Objects with the right bytes, trees, and rows of the index for both."""
+    taken = world.take(canonical=canonical)
+    assert {**entries_of(taken.manifest)} == taken.entries
+    for entry in taken.entries.values():
+        if entry.digest:
+            assert world.objects.verified(object_name(entry)), entry.path
+            assert world.objects.sound(object_name(entry), entry.size), entry.path
+    for tree in taken.manifest.trees:
+        assert world.store.tree(tree.digest) == tree
+    assert taken.new_objects == len(world.store.index.rows("SELECT * FROM objects"))
+    assert taken.new_bytes == sum(size for (size,) in world.store.index.rows("SELECT size FROM objects"))
+    assert len(world.store.index.rows("SELECT * FROM trees")) == len(taken.manifest.trees)
+    assert (PYC in taken.entries) == canonical
+    assert os.listdir(world.objects.tmp) == []
+
+
+def test_a_venv_comes_back_from_what_was_taken(world: World, tmp_path: Path) -> None:
+    """The same files, but for the place that they name, and for the bytecode."""
+    taken = world.take(canonical=False)
+    there = Places(str(tmp_path / "q/venv"), str(tmp_path / "q"), BASE)
+    (tmp_path / "q").mkdir()
+    Materialiser(world.objects, there, Linker(("copy",))).make(taken.manifest, there.venv)
+    here = picture(world.venv)
+    here["bin/demo"] = ("file", f"#!{there.venv}/bin/python\nimport demo\n".encode(), True)
+    assert picture(there.venv) == here
+
+
+def test_taking_in_changes_nothing_in_a_venv_that_others_made(world: World) -> None:
+    """Not even a time: that is for relinking, file by file."""
+    before = {path: attributes(world.venv / path) for path in FILES}
+    world.take()
+    assert {path: attributes(world.venv / path) for path in FILES} == before
+
+
+def test_what_our_builder_made_becomes_the_object_itself(world: World) -> None:
+    """Nothing is written twice; files that stay private, and bytecode, are the exception."""
+    taken = world.take(built_here=True)
+    for path in (MODULE, BROKEN, DATA):
+        assert os.path.samefile(world.venv / path, world.objects.path(object_name(taken.entries[path])))
+    assert (world.venv / RECORD).stat().st_nlink == 1
+    assert set(taken.origins.values()) <= {f"{world.venv}/{path}" for path in PRIVATE}
+    assert f"{world.venv}/{RECORD}" in taken.origins.values()
+    assert world.relink(taken).kept == []
+    assert (world.venv / RECORD).stat().st_mtime_ns == MTIME_NS
+
+
+def test_files_of_a_cache_are_adopted_but_sources_are_copied(world: World, tmp_path: Path) -> None:
+    """The cache sees nothing, and sources get the time that their bytecode names."""
+    (tmp_path / "cache").mkdir()
+    for number, path in enumerate((MODULE, DATA)):
+        os.link(world.venv / path, tmp_path / "cache" / str(number))
+    before = [attributes(tmp_path / "cache" / name) for name in "01"]
+    taken = world.take(built_here=True)
+    name = name_of(FILES[DATA])
+    assert (taken.adopted, world.store.adopted()) == (1, {name: before[1][2]})
+    assert os.path.samefile(tmp_path / "cache/1", world.objects.path(name))
+    assert not os.path.samefile(tmp_path / "cache/0", world.objects.path(name_of(FILES[MODULE])))
+    assert world.relink(taken).kept == []
+    assert [attributes(tmp_path / "cache" / name) for name in "01"] == before
+    assert world.take().new_objects == 0
+    assert world.store.adopted() == {name: before[1][2]}
+
+
+def test_without_adoption_everything_is_copied(tmp_path: Path) -> None:
+    """Where the config says so."""
+    world = World(tmp_path, adopt=False)
+    os.link(world.venv / DATA, tmp_path / "cache")
+    taken = world.take(built_here=True)
+    assert (taken.adopted, world.store.adopted()) == (0, {})
+    assert (tmp_path / "cache").stat().st_nlink == 2
+
+
+def test_a_store_elsewhere_gets_copies(tmp_path: Path) -> None:
+    """Own and adopted files, too."""
+    with elsewhere(tmp_path) as other:
+        world = World(tmp_path, other / "store")
+        os.link(world.venv / DATA, tmp_path / "cache")
+        before = {path: attributes(world.venv / path) for path in FILES}
+        taken = world.take(built_here=True)
+        assert {path: attributes(world.venv / path) for path in FILES} == before
+        assert taken.adopted == 0
+        assert all(world.objects.verified(object_name(e)) for e in taken.entries.values() if e.digest)
+        world.store.close()
+
+
+@pytest.mark.parametrize("built_here", [True, False])
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("mode", ["hardlink", "copy"])
+def test_a_file_that_changed_since_the_survey_makes_no_object(
+    world: World, tmp_path: Path, mode: LinkMode, built_here: bool, linked: bool
+) -> None:
+    """The error names it, and the store is as it was."""
+    if linked:
+        os.link(world.venv / DATA, tmp_path / "cache")
+    looked = world.survey()
+    (world.venv / DATA).write_bytes(b"edited")
+    with pytest.raises(Changing, match=r"data\.bin"):
+        world.intake(mode, built_here=built_here).take(looked, canonical=False)
+    assert list(world.objects.names()) == []
+    assert os.listdir(world.objects.tmp) == []
+
+
+def test_a_second_venv_costs_nothing_but_comparisons(world: World, tmp_path: Path) -> None:
+    """The same files are the same objects; bytecode is not compiled again, nor what does not compile."""
+    first = world.take()
+    world.relink(first)
+    assert (first.compiled, first.uncompilable) == (3, 1)
+    other = World(tmp_path / "other", Path(world.store.path))
+    second = other.take()
+    assert (second.compiled, second.uncompilable, second.new_objects) == (0, 1, 0)
+    assert [tree.digest for tree in second.manifest.trees] == [tree.digest for tree in first.manifest.trees]
+    assert other.relink(second).kept == []
+    assert os.path.samefile(world.venv / MODULE, other.venv / MODULE)
+    assert os.path.samefile(world.venv / PYC, other.venv / PYC)
+
+
+def test_bytecode_that_python_wrote_is_replaced_and_not_reported(world: World) -> None:
+    """It is derived; what is ours is valid for the time that the source has now."""
+    write(
+        world.venv, {PYC: b"written by an import", f"{CACHE}/gone.{PYTHON.cache_tag}.pyc": b"source is gone"}
+    )
+    taken = world.take()
+    assert world.relink(taken).kept == []
+    assert (world.venv / PYC).read_bytes()[:4] == MAGIC_NUMBER
+    assert (world.venv / PYC).read_bytes()[8:12] == (MTIME_NS // 10**9).to_bytes(4, "little")
+    assert taken.entries[f"{CACHE}/gone.{PYTHON.cache_tag}.pyc"].digest == name_of(b"source is gone").digest
+
+
+@pytest.mark.parametrize("damage", ["edited", "gone", "truncated"])
+@pytest.mark.parametrize("path", [MODULE, DATA, PYC])
+def test_damaged_objects_are_replaced(world: World, damage: str, path: str) -> None:
+    """The venv has the right bytes, or they are compiled again."""
+    first = world.take()
+    name = object_name(first.entries[path])
+    target = Path(world.objects.path(name))
+    target.chmod(0o644)
+    if damage == "gone":
+        target.unlink()
+    else:
+        target.write_bytes(b"X" if damage == "truncated" else b"X" * first.entries[path].size)
+    second = world.take()
+    assert second.manifest == first.manifest
+    assert world.objects.verified(name)
+    assert second.new_objects == 1
+
+
+def test_a_damaged_adopted_object_is_not_adopted_any_more(world: World, tmp_path: Path) -> None:
+    """The copy that replaces it has the constant time, and the index knows."""
+    os.link(world.venv / DATA, tmp_path / "cache")
+    world.take()
+    (tmp_path / "copy").write_bytes(FILES[DATA])
+    (tmp_path / "cache").write_bytes(b"edited in the cache")
+    os.rename(tmp_path / "copy", world.venv / DATA)
+    world.take()
+    assert world.store.adopted() == {}
+    assert world.objects.sound(name_of(FILES[DATA]), 256)
+
+
+def test_a_touched_object_is_known_with_the_time_that_it_has(world: World) -> None:
+    """Else every venv that is linked to it would look edited."""
+    world.take()
+    name = name_of(FILES[DATA])
+    os.utime(world.objects.path(name), ns=(8, 8))
+    assert world.take().new_objects == 0
+    assert world.store.adopted() == {name: 8}
+
+
+def test_an_index_that_was_lost_is_told_everything_again(world: World) -> None:
+    """Objects that the store has are rows once more."""
+    taken = world.take()
+    with world.store.index.writing() as db:
+        for table in ("bytecode", "trees", "objects"):
+            db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
+    assert world.take().new_objects == 0
+    assert len(world.store.index.rows("SELECT * FROM objects")) == taken.new_objects
+    assert len(world.store.index.rows("SELECT * FROM trees")) == len(taken.manifest.trees)
+
+
+@pytest.mark.parametrize("mode", ["symlink", "hardlink", "copy"])
+def test_a_venv_of_symlinks_into_the_store_is_taken_in_as_the_files_that_it_stands_for(
+    world: World, mode: LinkMode
+) -> None:
+    """A manifest never names the store; and the venv can be shared in another way from now on."""
+    first = world.take("symlink")
+    world.relink(first, "symlink")
+    assert (world.venv / MODULE).is_symlink()
+    second = world.take(mode)
+    assert second.manifest == first.manifest
+    assert (second.new_objects, second.compiled) == (0, 0)
+    assert world.relink(second, mode).kept == []
+    assert (world.venv / MODULE).is_symlink() == (mode == "symlink")
+    assert (world.venv / MODULE).read_bytes() == FILES[MODULE]
+
+
+@pytest.mark.parametrize("damage", ["gone", "edited"])
+def test_a_symlink_to_a_damaged_object_stops_the_intake(world: World, damage: str) -> None:
+    """There is no other copy of that file; the error says what to do."""
+    world.relink(world.take("symlink"), "symlink")
+    target = Path(os.readlink(world.venv / DATA))
+    target.chmod(0o644)
+    if damage == "gone":
+        target.unlink()
+    else:
+        target.write_bytes(b"edited")
+    with pytest.raises(EnvironmentFailure, match=r"data\.bin.*missing or damaged") as caught:
+        world.take("symlink")
+    assert caught.value.hint
+
+
+def test_what_a_killed_relink_left_is_neither_stored_nor_kept(world: World) -> None:
+    """It is no part of the venv."""
+    write(world.venv, {f"{SITE}/demo/.vf-99-3": b"litter", ".vf-99-probe": b"litter"})
+    taken = world.take()
+    assert not [path for path in taken.entries if ".vf-" in path]
+    assert not world.objects.verified(name_of(b"litter"))
+    world.relink(taken)
+    assert not list(world.venv.rglob(".vf-*"))
+
+
+@pytest.mark.parametrize("function", ["link", "rename", "unlink"])
+@pytest.mark.parametrize("call", [0, 1, 5])
+def test_a_killed_intake_leaves_the_venv_whole_and_is_completed(
+    tmp_path: Path, function: str, call: int
+) -> None:
+    """All objects that have a name are whole, and the next run ends with the same manifest."""
+    world = World(tmp_path)
+    before = picture(world.venv)
+    world.store.close()
+
+    def work() -> None:
+        world.store.index  # noqa: B018 - opened before, so that only what follows is cut short
+        setattr(os, function, dies_at(function, call))
+        world.take(built_here=True)
+
+    assert in_child(work) in (0, KILLED)
+    assert {path: kind[:2] for path, kind in picture(world.venv).items()} == {
+        p: k[:2] for p, k in before.items()
+    }
+    assert all(world.objects.verified(name) for name, _ in world.objects.names())
+    taken = world.take(built_here=True)
+    assert all(world.objects.verified(object_name(e)) for e in taken.entries.values() if e.digest)
+    assert world.relink(taken).kept == []
+    shutil.rmtree(world.venv)

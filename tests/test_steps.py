@@ -1,0 +1,398 @@
+"""Each step as a function: what it answers, when it refuses, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flows import World
+
+from venvflow.errors import BuildFailed, EnvironmentFailure, Refused, VenvflowError
+from venvflow.steps.build_venv import build_venv
+from venvflow.steps.clean import removable
+from venvflow.steps.drift import Drift
+from venvflow.steps.hash_lockfiles import hash_lockfiles
+from venvflow.steps.pack import pack
+from venvflow.steps.restore import restore
+from venvflow.steps.squish import squish
+from venvflow.steps.store import store
+from venvflow.steps.trim import trim
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the directory of the wheels of this module."""
+    return tmp_path_factory.mktemp("house")
+
+
+@pytest.fixture
+def world(tmp_path: Path, house: Path) -> World:
+    """Give a project with one venv, nothing done."""
+    world = World(tmp_path, house)
+    world.configure({"api": {}})
+    world.lock("api", world.wheel("alpha"))
+    return world
+
+
+@pytest.fixture
+def done(world: World) -> World:
+    """Give a project whose venv is built, shared and published."""
+    world.run()
+    return world
+
+
+# --------------------------------------------------------------------------- hash-lockfiles
+
+
+def test_hashing_says_whether_the_key_is_new(world: World) -> None:
+    """The first time, and after a change."""
+    assert hash_lockfiles(world.job()).did == "new"
+    assert hash_lockfiles(world.job()).did == "same"
+    world.lock("api", world.wheel("beta"))
+    assert hash_lockfiles(world.job()).did == "new"
+
+
+def _digest(world: World, **environ: str) -> str:
+    job = world.job(**environ)
+    hash_lockfiles(job)
+    document: dict[str, Any] = json.loads(Path(job.file("key.json")).read_text())
+    return str(document["digest"])
+
+
+@pytest.mark.parametrize(
+    "venv",
+    [
+        {"exclude": ["**/x"]}, {"bytecode": "none"}, {"build": "pip"}, {"key": {"files": ["more.txt"]}},
+        {"key": {"env": ["FLAVOUR"]}}, {"locks": ["api/requirements.txt", "more.txt"]},
+        {"build": [["{uv}", "venv", "{venv}"]]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_decides_the_content_is_in_the_key(world: World, venv: dict[str, Any]) -> None:
+    """Every one of these settings makes another key."""
+    (world.root / "more.txt").write_text("# more\n")
+    before = _digest(world)
+    world.configure({"api": venv})
+    assert _digest(world) != before
+
+
+@pytest.mark.parametrize(
+    "venv",
+    [
+        {"path": "elsewhere/venv"}, {"check": ["-c", ""]}, {"pin": True}, {"restore": False},
+        {"squish": {"link": ["copy"], "min_size": 100}}, {"pack": {"output": "dist/"}},
+        {"locks": ["moved/requirements.txt"]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_does_not_decide_the_content_is_not_in_the_key(world: World, venv: dict[str, Any]) -> None:
+    """Places, links, checks and archives leave the key as it is."""
+    shutil.copytree(world.root / "api", world.root / "moved")
+    before = _digest(world)
+    world.configure({"api": venv})
+    assert _digest(world) == before
+
+
+def test_a_value_of_a_listed_variable_is_in_the_key_as_a_hash(world: World) -> None:
+    """Another value is another key, and the value itself is written nowhere."""
+    world.configure({"api": {"key": {"env": ["FLAVOUR"]}}})
+    assert _digest(world, FLAVOUR="sweet-canary") != _digest(world, FLAVOUR="sour")
+    assert _digest(world, OTHER="1") == _digest(world, OTHER="2")
+    _digest(world, FLAVOUR="sweet-canary")
+    assert "canary" not in (world.root / ".venvflow" / "api" / "key.json").read_text()
+
+
+def test_a_lock_that_cannot_be_read_names_venv_file_and_reason(world: World) -> None:
+    """The four parts of a message."""
+    job = world.job()
+    (world.root / "api" / "requirements.txt").unlink()
+    (world.root / "api" / "requirements.txt").mkdir()
+    with pytest.raises(EnvironmentFailure, match="it is a directory") as caught:
+        hash_lockfiles(job)
+    assert caught.value.where == "api"
+    assert caught.value.state
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("step", [restore, build_venv, squish, store])
+def test_no_step_runs_without_a_key(world: World, step: Any) -> None:
+    """Each says which task to run first."""
+    with pytest.raises(EnvironmentFailure, match="hash-lockfiles:api"):
+        step(world.job())
+
+
+# --------------------------------------------------------------------------- restore and build
+
+
+def test_the_chain_answers_miss_built_squished_stored(world: World) -> None:
+    """And the second time, that everything is as it should be."""
+    first = {name: outcome.did for name, outcome in world.run().items()}
+    assert first == {
+        "hash_lockfiles": "new", "restore": "miss", "build_venv": "built", "squish": "squished",
+        "pack": "none", "store": "stored",
+    }  # fmt: skip
+    again = {name: outcome.did for name, outcome in world.run().items()}
+    assert again == {
+        "hash_lockfiles": "same", "restore": "kept", "build_venv": "kept", "squish": "kept",
+        "pack": "none", "store": "kept",
+    }  # fmt: skip
+
+
+def test_a_hit_tells_its_figures(done: World) -> None:
+    """Files, bytes, seconds and how they were linked."""
+    shutil.rmtree(done.venv())
+    outcome = restore(done.job())
+    assert outcome.did == "hit"
+    assert {"files", "bytes", "seconds", "link"} <= set(outcome.figures)
+
+
+def test_restore_reports_and_keeps_what_was_added_by_hand(done: World) -> None:
+    """A warning that names it; the file stays."""
+    mine = done.module("alpha").with_name("mine.py")
+    mine.write_text("X = 1\n")
+    outcome = restore(done.job())
+    assert (outcome.did, outcome.reason) == ("kept", "changed by hand")
+    assert "mine.py" in outcome.warnings[0]
+    assert mine.exists()
+
+
+def test_only_force_replaces_a_venv_that_was_changed_by_hand(done: World) -> None:
+    """Refused with 6 otherwise, also when another key is asked for."""
+    mine = done.module("alpha").with_name("mine.py")
+    mine.write_text("X = 1\n")
+    first = (done.root / "api" / "requirements.txt").read_bytes()
+    done.lock("api", done.wheel("beta"))
+    job = done.job()
+    hash_lockfiles(job)
+    with pytest.raises(Refused, match=r"mine\.py"):
+        build_venv(job)
+    assert mine.exists()
+    (done.root / "api" / "requirements.txt").write_bytes(first)
+    hash_lockfiles(job)
+    assert restore(done.flow().job("api", force=True)).did == "hit"
+    assert not mine.exists()
+
+
+def test_a_failed_build_tells_its_log_and_last_lines(world: World) -> None:
+    """Exit code 4; the venv that was there is as it was."""
+    world.run()
+    before = done_files(world.venv())
+    world.configure({"api": {"build": [["sh", "-c", "echo first; echo last words >&2; exit 7"]]}})
+    job = world.job()
+    hash_lockfiles(job)
+    with pytest.raises(BuildFailed, match="exit status 7") as caught:
+        build_venv(job)
+    assert "last words" in caught.value.tail
+    assert "first" in Path(caught.value.log).read_text()
+    assert caught.value.exit_code == 4
+    assert done_files(world.venv()) == before
+    assert sorted(os.listdir(world.root / "api")) == [".venv", "requirements.txt"]
+
+
+def done_files(venv: Path) -> dict[str, int]:
+    """Return the inode of every file of a venv."""
+    return {str(path): path.lstat().st_ino for path in venv.rglob("*")}
+
+
+def test_a_build_whose_check_fails_is_no_venv(world: World) -> None:
+    """It is not put in its place, and the message says what the check said."""
+    world.configure({"api": {"check": ["-c", "raise SystemExit('not today')"]}})
+    job = world.job()
+    hash_lockfiles(job)
+    with pytest.raises(BuildFailed, match="not today"):
+        build_venv(job)
+    assert not world.venv().exists()
+
+
+def test_who_waits_for_a_build_takes_its_snapshot(world: World) -> None:
+    """Two venvs of one key at once: one is built, the other is a hit, whoever comes first."""
+    world.configure({"api": {}, "web": {}})
+    world.lock("web", world.wheel("alpha"))
+    flow = world.flow()
+    answers: dict[str, str] = {}
+
+    def make(venv: str) -> None:
+        job = flow.job(venv)
+        hash_lockfiles(job)
+        answers[venv] = build_venv(job).did
+        squish(job)
+        store(job)
+
+    threads = [threading.Thread(target=make, args=[venv]) for venv in ("api", "web")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers.values()) == ["built", "hit"]
+
+
+# --------------------------------------------------------------------------- squish and store
+
+
+def test_squish_shares_inodes_and_a_second_venv_adds_nothing(done: World) -> None:
+    """Equal content, one inode; the figures say how much was new."""
+    done.configure({"api": {}, "web": {"exclude": ["**/nothing-like-this"]}})
+    done.lock("web", done.wheel("alpha"))
+    outcome = done.run("web")["squish"]
+    assert outcome.did == "squished"
+    assert outcome.figures.get("compiled", 0) == 0
+    assert done.module("alpha").stat().st_ino == done.module("alpha", "web").stat().st_ino
+
+
+def test_what_changed_between_build_and_squish_is_not_published(world: World) -> None:
+    """Somebody's edit must not reach other venvs through the store."""
+    job = world.job()
+    hash_lockfiles(job)
+    build_venv(job)
+    world.module("alpha").with_name("mine.py").write_text("X = 1\n")
+    with pytest.raises(Refused, match=r"mine\.py"):
+        squish(job)
+    assert world.module("mine").exists()
+    assert not list((world.store / "snapshots").iterdir())
+
+
+def test_squish_without_a_venv_says_what_to_run(world: World) -> None:
+    """There is nothing to share yet."""
+    job = world.job()
+    hash_lockfiles(job)
+    with pytest.raises(EnvironmentFailure, match="no venv for this key"):
+        squish(job)
+
+
+def test_store_fills_a_store_that_lost_objects_before_it_publishes(world: World) -> None:
+    """A snapshot is never there without its objects: what is missing is taken from the venv once more."""
+    job = world.job()
+    for step in (hash_lockfiles, build_venv, squish):
+        step(job)
+    lost = {path.name for path in (world.store / "objects").glob("*/*")}
+    for path in (world.store / "objects").glob("*/*"):
+        path.unlink()
+    assert store(job).did == "stored"
+    assert {path.name for path in (world.store / "objects").glob("*/*")} == lost
+    shutil.rmtree(world.venv())
+    assert restore(job).did == "hit"
+
+
+def test_store_does_not_publish_what_is_no_venv_for_the_key(done: World) -> None:
+    """The lock changed, and nothing was built for it yet."""
+    done.lock("api", done.wheel("beta"))
+    job = done.job()
+    hash_lockfiles(job)
+    with pytest.raises(EnvironmentFailure, match="no venv for this key"):
+        store(job)
+
+
+def test_a_second_snapshot_of_one_key_is_kept_with_a_warning(world: World) -> None:
+    """A builder that is not reproducible is told so, with the first path that differs."""
+    text = (
+        "import os, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-m', 'venv', '--without-pip', sys.argv[1]], check=True)\n"
+        "open(sys.argv[1] + '/lib/odd', 'w').write(os.urandom(8).hex())\n"
+    )
+    world.configure({"api": {"build": [["{python}", "-c", text, "{venv}"]], "restore": False}})
+    assert world.run()["store"].did == "stored"
+    shutil.rmtree(world.venv())
+    outcome = world.run()["store"]
+    assert outcome.did == "kept"
+    assert "not reproducible" in outcome.warnings[0]
+    assert "lib/odd" in outcome.warnings[0]
+
+
+# --------------------------------------------------------------------------- pack
+
+
+@pytest.mark.parametrize("name", ["tar.zst", "tar.gz", "zip"])
+def test_pack_is_repeatable_and_remakes_what_is_gone_or_altered(world: World, name: str) -> None:
+    """The same bytes each time, a checksum beside it, and a look by stat the next time."""
+    world.configure({"api": {"pack": {"output": "dist/", "format": name}}})
+    assert world.run()["pack"].did == "packed"
+    archive = world.root / "dist" / f"api.{name}"
+    first = archive.read_bytes()
+    assert pack(world.job()).did == "kept"
+    archive.unlink()
+    assert pack(world.job()).did == "packed"
+    assert archive.read_bytes() == first
+    archive.write_bytes(b"altered")
+    assert pack(world.job()).did == "packed"
+    assert archive.read_bytes() == first
+    check = subprocess.run(
+        ["sha256sum", "-c", f"{archive.name}.sha256"], cwd=archive.parent, check=False, capture_output=True
+    )
+    assert check.returncode == 0, check.stdout
+
+
+# --------------------------------------------------------------------------- trim
+
+
+def test_a_dry_run_of_trim_decides_the_same_and_does_nothing(world: World) -> None:
+    """Its plan is that of the real run."""
+    for version in ("1.0", "2.0", "3.0"):
+        world.lock("api", world.wheel("alpha", version))
+        world.clock += 10
+        world.run()
+    world.configure({"api": {}}, trim={"keep": 1, "keep_per_venv": 1})
+    config = world.flow().config
+    dry = trim(config, {}, now=world.clock, dry_run=True)
+    assert dry.swept is None
+    assert len(list((world.store / "snapshots").glob("*.json"))) == 3
+    real = trim(config, {}, now=world.clock)
+    assert [each.id for each in real.plan.drop] == [each.id for each in dry.plan.drop]
+    assert len(real.plan.drop) == 2
+    assert real.swept is not None
+    assert len(list((world.store / "snapshots").glob("*.json"))) == 1
+    assert trim(config, {}, now=world.clock).plan.drop == ()
+
+
+# --------------------------------------------------------------------------- clean and drift
+
+
+def test_clean_names_only_what_venvflow_made(done: World) -> None:
+    """The venv for build-venv, notes for the others; nothing when there is nothing."""
+    job = done.job()
+    assert list(removable(job, "build-venv", ("build.log",))) == [str(done.venv()), job.file("build.log")]
+    assert list(removable(job, "store", ())) == []
+    shutil.rmtree(done.venv())
+    os.unlink(job.file("build.log"))
+    assert list(removable(job, "build-venv", ("build.log",))) == []
+
+
+@pytest.mark.parametrize("kind", ["edited", "moved here"])
+def test_clean_refuses_what_is_not_as_it_was_made(done: World, kind: str) -> None:
+    """A changed venv, or one that was made for another place."""
+    if kind == "edited":
+        done.module("alpha").with_name("mine.py").write_text("X = 1\n")
+        job = done.job()
+    else:
+        done.configure({"api": {"path": "other/.venv"}})
+        (done.root / "other").mkdir()
+        shutil.move(done.venv(), done.root / "other" / ".venv")
+        job = done.job()
+    with pytest.raises(VenvflowError):
+        list(removable(job, "build-venv", ()))
+
+
+def test_clean_leaves_a_venv_of_somebody_else(world: World) -> None:
+    """One without a receipt is not named."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", world.venv()], check=True)
+    assert list(removable(world.job(), "build-venv", ())) == []
+
+
+def test_drift_is_told_by_distributions_where_there_are_any() -> None:
+    """Else by the first few files, below site-packages; missing files alone are nobody's work."""
+    lib = "lib/python3.12/site-packages"
+    drift = Drift(
+        added=(f"{lib}/six-1.0.dist-info/METADATA", f"{lib}/six.py"),
+        edited=tuple(f"{lib}/m{number}.py" for number in range(6)),
+    )
+    assert str(drift) == "added: six 1.0 (2 files); edited: m0.py, m1.py, m2.py, m3.py and 2 more"
+    assert drift.by_hand
+    assert not Drift(missing=("a",)).by_hand
+    assert Drift(missing=("a",))
+    assert not Drift()

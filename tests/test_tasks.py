@@ -1,0 +1,187 @@
+"""The doit face inside one process: the tasks, their wiring, and how steps end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doit.task import Task
+from flows import World
+
+from venvflow import tasks
+from venvflow.errors import Refused
+
+
+@pytest.fixture
+def world(tmp_path: Path, house: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Give a project with two venvs whose flow is that of the tasks."""
+    world = World(tmp_path, house)
+    world.configure({"api": {}, "web": {"pack": {"output": "dist/"}}})
+    for name in ("api", "web"):
+        world.lock(name, world.wheel("alpha"))
+    monkeypatch.chdir(world.root)
+    monkeypatch.setattr(tasks, "_flow", world.flow())
+    return world
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the directory of the wheels of this module."""
+    return tmp_path_factory.mktemp("house")
+
+
+def _tasks() -> dict[str, Task]:
+    return {task.name: task for task in tasks.task_venvflow()}
+
+
+@pytest.mark.usefixtures("world")
+def test_there_are_six_tasks_per_venv_six_groups_and_trim() -> None:
+    """In the order in which a run without words does them: venv by venv, trim last."""
+    names = list(_tasks())
+    verbs = ["hash-lockfiles", "restore", "build-venv", "squish", "pack", "store"]
+    assert names == [f"{verb}:{venv}" for venv in ("api", "web") for verb in verbs] + verbs + ["trim"]
+
+
+@pytest.mark.usefixtures("world")
+def test_each_task_needs_the_one_before_of_its_own_venv() -> None:
+    """So ``doit restore:api`` hashes api and touches nothing else."""
+    made = _tasks()
+    assert made["restore:api"].task_dep == ["hash-lockfiles:api"]
+    assert made["build-venv:api"].task_dep == ["restore:api"]
+    assert made["pack:web"].task_dep == ["squish:web"]
+    assert made["store:web"].task_dep == ["squish:web"]
+    assert made["trim"].task_dep == ["store:api", "store:web"]
+    assert made["restore"].task_dep == ["restore:api", "restore:web"]
+    assert all(task.doc for task in made.values())
+
+
+@pytest.mark.usefixtures("world")
+def test_actions_are_functions_of_the_module_with_plain_arguments() -> None:
+    """So they can be sent to doit's processes, whatever way those are started."""
+    for name, task in _tasks().items():
+        for action in task.actions:
+            assert getattr(tasks, action.py_callable.__name__) is action.py_callable, name
+            assert all(isinstance(argument, str) for argument in action.args)
+
+
+def _run(verb: str, venv: str = "api") -> Any:
+    return tasks.run_step(verb, venv)
+
+
+@pytest.mark.usefixtures("world")
+def test_steps_answer_with_values_that_json_can_hold() -> None:
+    """What doit keeps, and the reporter shows."""
+    assert _run("hash-lockfiles")["did"] == "new"
+    assert _run("restore")["did"] == "miss"
+    built = _run("build-venv")
+    assert built["did"] == "built"
+    assert set(built) == {"did", "reason", "figures", "warnings"}
+    assert isinstance(built["warnings"], list)
+
+
+@pytest.mark.usefixtures("world")
+def test_an_expected_error_becomes_a_failure_with_its_exit_code() -> None:
+    """No exception reaches doit, which would show a traceback."""
+    failed = _run("restore")
+    assert isinstance(failed, tasks.StepFailed)
+    assert failed.exit_code == 3
+    assert "hash-lockfiles:api" in str(failed.message)
+
+
+def _is_done(verb: str, values: dict[str, Any], venv: str = "api") -> bool:
+    return tasks.is_done(_tasks()[f"{verb}:{venv}"], values, verb, venv)
+
+
+@pytest.mark.usefixtures("world")
+def test_what_doit_forgot_runs_again_except_a_build_that_never_was() -> None:
+    """After a hit there was no build; its venv is there all the same."""
+    for verb in ("hash-lockfiles", "restore", "build-venv", "squish", "store"):
+        assert not _is_done(verb, {"did": "x"})
+        _run(verb)
+    for verb in ("hash-lockfiles", "restore", "squish", "pack", "store"):
+        assert not _is_done(verb, {})
+        assert _is_done(verb, {"did": "x"})
+    assert _is_done("build-venv", {})
+
+
+def test_an_error_while_asking_means_that_the_step_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step itself says what is wrong."""
+
+    def refuse(_: str) -> bool:
+        raise Refused("no")
+
+    monkeypatch.setattr(tasks.current_flow(), "is_stored", refuse)
+    assert not _is_done("store", {"did": "x"})
+
+
+def test_trim_runs_as_a_task(world: World) -> None:
+    """It answers with what it dropped, and is up to date afterwards."""
+    for verb in ("hash-lockfiles", "build-venv", "squish", "store"):
+        _run(verb)
+    task = _tasks()["trim"]
+    assert not tasks.is_trimmed(task, {"did": "x"})
+    answer = tasks.run_trim()
+    assert isinstance(answer, dict)
+    assert "0 of 1" in answer["reason"]
+    assert tasks.is_trimmed(task, {"did": "x"})
+    assert not tasks.is_trimmed(task, {})
+
+
+def test_cleaning_a_dry_run_names_and_keeps(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then it removes the venv and the notes."""
+    for verb in ("hash-lockfiles", "build-venv"):
+        _run(verb)
+    tasks.clean_step("build-venv", "api", dryrun=True)
+    assert str(world.venv()) in capsys.readouterr().out
+    assert world.venv().exists()
+    tasks.clean_step("build-venv", "api", dryrun=False)
+    assert not world.venv().exists()
+    tasks.clean_step("hash-lockfiles", "api", dryrun=False)
+    assert not (world.root / ".venvflow" / "api" / "key.json").exists()
+
+
+def test_cleaning_a_changed_venv_says_so_and_leaves_it(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stderr, without an exception."""
+    for verb in ("hash-lockfiles", "build-venv"):
+        _run(verb)
+    world.module("alpha").with_name("mine.py").write_text("X = 1\n")
+    tasks.clean_step("build-venv", "api", dryrun=False)
+    assert "mine.py" in capsys.readouterr().err
+    assert world.module("mine").exists()
+
+
+def test_a_broken_config_ends_doit_with_its_own_code(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not with the traceback and the 3 of doit."""
+    (world.root / "venvflow.yaml").write_text("venvs: 1\n")
+    monkeypatch.setattr(tasks, "_flow", None)
+    with pytest.raises(SystemExit) as caught:
+        tasks.current_flow()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("venvflow: ")
+
+
+def test_the_loader_lets_the_user_have_the_last_word(world: World) -> None:
+    """What ``[tool.doit]`` says wins over ours; our state stays in our database."""
+    loader = tasks.VenvflowLoader()
+    loader.config = {"GLOBAL": {"reporter": "json"}}
+    config = loader.load_doit_config()
+    assert config["reporter"] == "json"
+    assert config["backend"] == "venvflow"
+    assert config["dep_file"] == str(world.root / ".venvflow" / "state.db")
+    assert [task.name for task in loader.load_tasks(None, [])] == list(_tasks())
+
+
+@pytest.mark.usefixtures("world")
+def test_a_dodo_file_gets_settings_and_tasks_by_one_import() -> None:
+    """``from venvflow.tasks import *`` brings both names, and no more."""
+    space: dict[str, Any] = {}
+    exec("from venvflow.tasks import *", space)  # noqa: S102 - what a dodo.py says
+    assert set(space) - {"__builtins__"} == {"DOIT_CONFIG", "task_venvflow"}
+    assert space["DOIT_CONFIG"]["backend"] == "venvflow"

@@ -1,0 +1,295 @@
+"""Any environment's directory as a portable archive or copy; needs no config and no store.
+
+Environments that venvflow makes are packed from their manifests (see :mod:`venvflow.archive`); this is for
+directories that other tools made. What is written is the same in both cases: the same writers, the same
+``postinstall.py``, the same refusals, and bytes that depend on content alone. Left out are ``__pycache__``
+directories, the RECORD files of distributions, and ``sitecustomize.py`` files that a post-installation
+script generated; one that belongs to a package stays. Scripts and activation files stay too, and
+``postinstall.py`` makes them work at the target.
+
+The directory that is read is never changed, but by :func:`convert_symlinks`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from typing import TypeAlias
+
+from venvflow import archive, progress
+from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
+from venvflow.export import export, holds_links
+from venvflow.model import CONSTANT_MTIME
+from venvflow.pack_venv.links import NotContaining, convert_symlinks
+from venvflow.pack_venv.listing import Listing, list_directory
+
+__all__ = [
+    "CompressionFormat",
+    "NotContaining",
+    "PackWarning",
+    "as_on_windows",
+    "convert_symlinks",
+    "create_archive",
+    "export_venv",
+    "get_archive_path",
+]
+
+_Path: TypeAlias = "str | os.PathLike[str]"
+
+
+class PackWarning(UserWarning):
+    """Something of the environment is not in the archive or the copy, or may not work at the target."""
+
+
+class CompressionFormat(str, Enum):
+    """How an archive is compressed. All but ``ZIP`` are tar archives."""
+
+    UNCOMPRESSED = ""
+    BZIP2 = "bzip2"
+    GZIP = "gzip"
+    XZ = "xz"
+    ZSTD = "zstd"
+    ZIP = "zip"
+
+    @classmethod
+    def get_format(cls, format: str | None) -> CompressionFormat:  # noqa: A002 - as it is called everywhere else
+        """Return the format of that name, the platform's own for None; raises UsageError for others."""
+        if format is None:
+            return cls.ZIP if _on_windows.get() else cls.XZ
+        try:
+            return cls(format)
+        except ValueError:
+            known = ", ".join(repr(each.value) for each in cls)
+            raise UsageError(f"unknown compression {format!r}", hint=f"Known are: {known}.") from None
+
+    @property
+    def is_tar_format(self) -> bool:
+        """Return whether it is a tar archive."""
+        return self is not CompressionFormat.ZIP
+
+    @property
+    def extension(self) -> str:
+        """Return how names of such archives end, without the dot before it."""
+        return _EXTENSIONS[self]
+
+    def get_archive_path(self, archive_base_name: _Path) -> Path:
+        """Return the name of the archive of this format for *archive_base_name*, which may hold dots."""
+        return Path(f"{os.fspath(archive_base_name)}.{self.extension}")
+
+
+_EXTENSIONS = {
+    CompressionFormat.UNCOMPRESSED: "tar",
+    CompressionFormat.BZIP2: "tar.bz2",
+    CompressionFormat.GZIP: "tar.gz",
+    CompressionFormat.XZ: "tar.xz",
+    CompressionFormat.ZSTD: "tar.zst",
+    CompressionFormat.ZIP: "zip",
+}
+
+_on_windows: ContextVar[bool] = ContextVar("_on_windows", default=sys.platform == "win32")
+
+
+@contextmanager
+def as_on_windows() -> Iterator[None]:
+    """Behave as on Windows in a ``with`` block: zip by default, and copies in place of symlinks."""
+    token = _on_windows.set(True)
+    try:
+        yield
+    finally:
+        _on_windows.reset(token)
+
+
+def get_archive_path(archive_base_name: _Path) -> Path:
+    """Report the name of the archive that :func:`create_archive` makes for the given base name.
+
+    Like the base name it may be relative. For another format than the platform's own, ask that format:
+    ``CompressionFormat.GZIP.get_archive_path(base)``.
+    """
+    return CompressionFormat.get_format(None).get_archive_path(archive_base_name)
+
+
+def create_archive(
+    source_dir: _Path,
+    archive_base_name: _Path,
+    *,
+    install_target: str | None = None,
+    clamp_mtime: datetime | None = None,
+    work_dir: _Path | None = None,
+    show_progress: bool = True,
+    format: CompressionFormat | None = None,  # noqa: A002 - its documented name
+) -> Path:
+    """Archive the environment *source_dir* and return the archive's path, which depends on *format* alone.
+
+    Everything in it lies in a directory called *install_target*, or else like the source directory. Symlinks
+    inside are made relative, those that lead out are kept as they are, the one to the interpreter is made by
+    ``postinstall.py``. On Windows, and in a zip, what they lead to is copied in their place. Owners are
+    nobody, modes 0755 or 0644. Without *clamp_mtime* all times are one constant; with it, files keep their
+    own, but no later than that (a time without zone is UTC). *work_dir* takes what must be kept for a moment.
+
+    The archive appears when it is complete, in place of an older one. Raises UsageError, Refused (an archive
+    inside the source, links that cannot be copied, names that the format cannot hold) and EnvironmentFailure
+    (unreadable, changing or missing files, a full disk); then nothing of it is left.
+    """
+    chosen = CompressionFormat.get_format(format)
+    destination = chosen.get_archive_path(archive_base_name)
+    copies = _on_windows.get() or not chosen.is_tar_format
+    source = _source_directory(source_dir)
+    _refuse_inside(source, destination)
+    with _scratch(work_dir) as scratch, _shown_progress(show_progress, destination) as display:
+        listed = list_directory(source, scratch, copies=copies)
+        options = archive.Options(
+            chosen.extension,
+            arcroot=os.path.basename(os.path.abspath(source_dir))
+            if install_target is None
+            else install_target,
+            symlinks="copy" if copies else "keep",
+            external="keep",
+        )
+        with _changes_told(listed):
+            written = archive.write_archive(
+                listed.manifest,
+                listed,
+                os.fspath(destination),
+                options,
+                description=listed.description,
+                progress=display,
+                mtime_of=_clamped(listed, clamp_mtime),
+                scratch=scratch,
+                beside=False,
+            )
+    _warn([*listed.warnings, *written.warnings])
+    return destination
+
+
+def export_venv(
+    source_dir: _Path,
+    target_dir: _Path,
+    run_postinstall: Callable[[Path, Path], None] | None = None,
+) -> Path:
+    """Copy the environment *source_dir* to *target_dir* by the rules of archives, and return its path.
+
+    The copy shares no file with the source. Symlinks are copied as :func:`create_archive` writes them, but
+    the one to the interpreter is made; on Windows, or where the target cannot hold symlinks, what they lead
+    to is copied. *run_postinstall* is called with the path of the environment's interpreter and that of its
+    ``postinstall.py``, which is not run by itself.
+
+    *target_dir* must not exist, or be an empty directory. Raises UsageError, Refused and EnvironmentFailure
+    as :func:`create_archive` does; then nothing of it is left.
+    """
+    source = _source_directory(source_dir)
+    target = os.path.abspath(target_dir)
+    _refuse_inside(source, target)
+    copies = _on_windows.get() or not holds_links(os.path.dirname(target))
+    with _scratch(None) as scratch:
+        listed = list_directory(source, scratch, copies=copies)
+        with _changes_told(listed):
+            exported = export(
+                listed.manifest,
+                listed,
+                target,
+                description=listed.description,
+                links="copy" if copies else "keep",
+                external="keep",
+                python=listed.python,
+            )
+    _warn([*listed.warnings, *exported.warnings])
+    if run_postinstall is not None:
+        run_postinstall(_interpreter_in(target), Path(target, "postinstall.py"))
+    return Path(target)
+
+
+# --------------------------------------------------------------------------- what both need
+
+
+def _source_directory(source_dir: _Path) -> str:
+    source = os.path.realpath(source_dir)
+    if not os.path.isdir(source):
+        raise UsageError(
+            "there is no such directory", where=shown(os.fspath(source_dir)), state="Nothing was written."
+        )
+    return source
+
+
+def _refuse_inside(source: str, destination: _Path) -> None:
+    """Raise Refused when *destination* lies in *source*, which is not to be changed."""
+    real = os.path.realpath(destination)
+    if real == source or real.startswith(source.rstrip("/") + "/"):
+        raise Refused(
+            f"{shown(os.fspath(destination))} lies inside of what is to be packed",
+            where=shown(source),
+            state="Nothing was written.",
+            hint="Choose a place outside of it.",
+        )
+
+
+@contextmanager
+def _scratch(work_dir: _Path | None) -> Iterator[str]:
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="venvflow-", dir=work_dir)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot work in {shown(error.filename or '')}: {error.strerror}",
+            state="Nothing was written.",
+            hint="Choose another work_dir.",
+        ) from error
+    with directory as path:
+        yield path
+
+
+@contextmanager
+def _changes_told(listed: Listing) -> Iterator[None]:
+    """Say of a file that is no longer what was listed that it changed; there is no store to mend."""
+    try:
+        yield
+    except archive.DamagedObject as error:
+        where = listed.path(error.digest, executable=False)
+        raise EnvironmentFailure(
+            "it changed, or became unreadable, while it was packed",
+            where=shown(where),
+            state="Nothing was written.",
+            hint="Let what writes to the environment finish, then try again.",
+        ) from error
+
+
+@contextmanager
+def _shown_progress(wanted: bool, destination: Path) -> Iterator[archive.Progress | None]:
+    if not wanted:
+        yield None
+        return
+    with progress.on(sys.stderr, shown(destination.name)) as display:
+        yield display
+
+
+def _clamped(listed: Listing, clamp: datetime | None) -> Callable[[str], int] | None:
+    """Return what gives a member its time, or None for the constant one."""
+    if clamp is None:
+        return None
+    zoned = clamp if clamp.tzinfo is not None else clamp.replace(tzinfo=timezone.utc)
+    latest = int(zoned.timestamp())
+    return lambda name: min(listed.mtime(name, CONSTANT_MTIME), latest)
+
+
+def _warn(texts: list[str]) -> None:
+    for text in texts:
+        warnings.warn(text, PackWarning, stacklevel=3)
+
+
+def _interpreter_in(target: str) -> Path:
+    for name in ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe"):
+        path = Path(target, name)
+        if path.exists():
+            return path
+    raise EnvironmentFailure(
+        "the environment has no interpreter that could run its postinstall.py",
+        where=shown(target),
+        state="It was exported.",
+        hint="Run postinstall.py there by any Python that fits.",
+    )

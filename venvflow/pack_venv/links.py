@@ -1,0 +1,114 @@
+"""Where symlinks really lead, and making them portable in place."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from venvflow.archive.staging import temporary_name
+from venvflow.errors import UsageError, shown
+from venvflow.scan import walk
+
+_Path: TypeAlias = "str | os.PathLike[str]"
+_Pairs: TypeAlias = "list[tuple[Path, Path]]"
+
+
+class NotContaining(UsageError, ValueError):
+    """The containing directory is no parent of the environment."""
+
+
+class Way(NamedTuple):
+    """Where a symlink leads: its *text*, the next path (*hop*, in directories that are real), the *end*.
+
+    *inside*: the hop lies within the boundary. It may be a symlink itself, with a way of its own.
+    """
+
+    text: str
+    hop: str
+    end: str
+    inside: bool
+    state: Literal["there", "dangling", "cyclic"]
+
+
+def way_of(link: str, boundary: str) -> Way:
+    """Return where the symlink at *link* leads, as the kernel would go and not as the text looks.
+
+    The directory that *link* lies in and *boundary* are real paths. Raises ``OSError`` if it is no symlink.
+    """
+    text = os.readlink(link)
+    hop = _next_hop(os.path.dirname(link), text)
+    inside = hop == boundary or hop.startswith(boundary.rstrip("/") + "/")
+    return Way(text, hop, os.path.realpath(link), inside, _state(link))
+
+
+def _next_hop(directory: str, text: str) -> str:
+    """Return the path that *text* names, resolved but for its last component: chains of links stay chains."""
+    joined = os.path.join(directory, text).rstrip("/") or "/"
+    head, tail = os.path.split(joined)
+    if tail in ("", ".", ".."):
+        return os.path.realpath(joined)
+    return os.path.join(os.path.realpath(head), tail)
+
+
+def _state(link: str) -> Literal["there", "dangling", "cyclic"]:
+    try:
+        os.stat(link)
+    except OSError as error:
+        return "cyclic" if error.errno == errno.ELOOP else "dangling"
+    return "there"
+
+
+def convert_symlinks(env_dir: _Path, containing_dir: _Path | None = None) -> tuple[_Pairs, _Pairs]:
+    """Make internal symlinks of *env_dir* relative and external ones hard links, in place.
+
+    Internal are those that lead into *containing_dir*, which must be a parent directory of the environment
+    (NotContaining, also a ValueError), or without it into the environment itself: by where they really lead,
+    so ``../../outside`` and a path through another link are external if what they reach is. Of a chain of
+    links, only the one that leaves becomes a hard link.
+
+    Each link is replaced by rename, by one that was made beside it, or left alone: when it leads nowhere, to
+    a directory, to another file system, or cannot be replaced for any other reason. A hard link shares its
+    file with the outside: an edit of one is seen in the other.
+
+    Returns the links that were made relative and those that became hard links, each with its target.
+    """
+    env = os.path.abspath(env_dir)
+    real = os.path.realpath(env)
+    boundary = real if containing_dir is None else os.path.realpath(containing_dir)
+    if not os.path.isdir(real):
+        raise UsageError("there is no such directory", where=shown(env), state="Nothing was changed.")
+    if real != boundary and not real.startswith(boundary.rstrip("/") + "/"):
+        raise NotContaining(f"{shown(env)} is not within {shown(boundary)}", state="Nothing was changed.")
+    relative: _Pairs = []
+    external: _Pairs = []
+    for found in walk(real):
+        if found.kind != "link":
+            continue
+        link = os.path.join(real, found.path)
+        way = way_of(link, boundary)
+        listed = Path(env, found.path)
+        if way.inside:
+            text = os.path.relpath(way.hop, os.path.dirname(link))
+            if text != way.text and _replaced(link, partial(os.symlink, text)):
+                relative.append((listed, Path(text)))
+        elif os.path.isfile(way.end) and _replaced(link, partial(os.link, way.end, follow_symlinks=False)):
+            external.append((listed, Path(way.end)))
+    return relative, external
+
+
+def _replaced(link: str, make: Callable[[str], None]) -> bool:
+    """Replace *link* by what *make* makes under another name; return False if it had to be left alone."""
+    temporary = os.path.join(os.path.dirname(link), temporary_name())
+    try:
+        make(temporary)
+        os.rename(temporary, link)
+    except OSError:  # the caller is told by what is missing in its lists
+        with suppress(OSError):
+            os.unlink(temporary)
+        return False
+    return True
