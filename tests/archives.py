@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from venvflow import relocate
-from venvflow.archive import Options, Written, write_archive
+from venvflow.archive import Options, Written, format_of, write_archive
 from venvflow.archive.formats import zstd
 from venvflow.manifest import Distribution, group
 from venvflow.model import Entry, Manifest
@@ -179,7 +179,7 @@ def plain_tar(path: Path) -> bytes:
         "tar.bz2": lambda: bz2.decompress(data),
         "tar.xz": lambda: lzma.decompress(data),
         "tar.zst": lambda: _decompressed_frames(data),
-    }[path.name.split(".", 1)[1]]()
+    }[format_of(str(path))]()
 
 
 def _decompressed_frames(data: bytes) -> bytes:

@@ -18,11 +18,12 @@ LAYERS = [
     # words, and scripts for other Pythons, which import nothing of ours
     "model errors __init__ compile_worker postinstall",
     # pure decisions
-    "config keys manifest relocate spelling patterns retention lockfiles units",
+    "config keys manifest relocate spelling patterns retention lockfiles units progress slimming",
     # disk and processes
-    "scan links files locks places objects sharing bytecode builders processes interpreters archive discover",
+    "scan links files locks places objects sharing bytecode builders processes interpreters archive discover"
+    " export occupants",
     # state
-    "schema index registry store sweeping survey materialise intake relink",
+    "schema index registry store sweeping survey materialise intake relink witness accounts",
     # what steps work on and tell each other
     "job records inputs",
     # steps
@@ -30,7 +31,7 @@ LAYERS = [
     # flow
     "flow",
     # faces
-    "tasks reporter backend cli __main__",
+    "tasks reporter backend cli pack_venv __main__",
 ]
 """Lowest first: a module imports from its own layer and those above it here, not from below."""
 

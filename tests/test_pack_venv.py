@@ -36,6 +36,7 @@ from venvflow.pack_venv import (
     export_venv,
     get_archive_path,
 )
+from venvflow.pack_venv.listing import list_directory
 
 GENERATED = '''\
 """venvstacks layered environment site customization script
@@ -95,7 +96,8 @@ def test_the_signatures_are_the_documented_ones() -> None:
     )
     parameters = inspect.signature(create_archive).parameters
     assert [*parameters] == [
-        "source_dir", "archive_base_name", "install_target", "clamp_mtime", "work_dir", "show_progress", "format",
+        "source_dir", "archive_base_name",
+        "install_target", "clamp_mtime", "work_dir", "show_progress", "format",
     ]  # fmt: skip
     assert [parameters[name].kind.name for name in ("archive_base_name", "install_target", "format")] == [
         "POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY", "KEYWORD_ONLY",
@@ -442,11 +444,6 @@ def test_internal_links_become_relative_and_external_ones_hard_links(env: Path, 
         (env / "share/chain", Path("up")),
     ]
     assert (env / "share/up", outside) in external
-    assert (
-        (env / "bin/python", Path(os.path.realpath(sys.executable))) in external
-        or not os.path.samefile(env / "bin/python", os.path.realpath(sys.executable))
-        or (env / "bin/python").is_symlink()
-    )
     assert os.path.samefile(env / "share/up", outside)
     assert not (env / "share/up").is_symlink()
     assert os.readlink(env / "share/chain") == "up"
@@ -549,7 +546,7 @@ def test_an_export_shares_no_file_and_runs_at_its_place(env: Path, tmp_path: Pat
     assert made == tmp_path / "ex port"
     assert calls == [(made / "bin/python", made / "postinstall.py")]
     assert not [path for path in made.rglob("*") if path.is_file() and path.lstat().st_nlink > 1]
-    assert not [path for path in made.rglob("*") if path.name == "__pycache__" or path.name == "RECORD"]
+    assert not [path for path in made.rglob("*") if path.name in {"__pycache__", "RECORD"}]
     assert str(env) not in (made / "bin/pkg1").read_text()
 
     subprocess.run([*calls[0]], check=True, capture_output=True)
@@ -590,7 +587,7 @@ def test_an_export_to_a_file_system_without_links(env: Path, tmp_path: Path) -> 
     image = tmp_path / "image"
     image.write_bytes(b"")
     os.truncate(image, 64 << 20)
-    if subprocess.run(["mkfs.vfat", image], capture_output=True, check=False).returncode:
+    if shutil.which("mkfs.vfat") is None or subprocess.run(["mkfs.vfat", image], check=False).returncode:
         pytest.skip("there is no mkfs.vfat")
     with mounted(tmp_path / "vfat", "-o", "loop", str(image)) as there:
         made = export_venv(env, there / "exported")
@@ -637,16 +634,20 @@ def test_a_file_that_changes_while_it_is_packed_fails_with_its_name(
     env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No archive is left, and the name under which it would be is as it was."""
-    real = pack_venv.list_directory
+    times = iter(range(2))
 
     def then_edit(*args: Any, **kwargs: Any) -> Any:
-        listed = real(*args, **kwargs)
-        (env / SITE / "pkg1/data.bin").write_text("changed meanwhile")
+        listed = list_directory(*args, **kwargs)
+        (env / SITE / "pkg1/data.bin").write_text(f"changed meanwhile {next(times)}")
         return listed
 
     monkeypatch.setattr(pack_venv, "list_directory", then_edit)
     (tmp_path / "a.tar.xz").write_text("the one before")
-    for work in (lambda: archive(env, tmp_path / "a"), lambda: export_venv(env, tmp_path / "exported")):
+    actions: list[Callable[[], object]] = [
+        lambda: archive(env, tmp_path / "a"),
+        lambda: export_venv(env, tmp_path / "exported"),
+    ]
+    for work in actions:
         with pytest.raises(EnvironmentFailure, match="changed, or became unreadable") as caught:
             work()
         assert caught.value.where.endswith("pkg1/data.bin")
@@ -721,15 +722,9 @@ def test_what_is_in_the_way_of_an_archive(env: Path, tmp_path: Path) -> None:
         archive(env, tmp_path / "b", work_dir=tmp_path / "nothing")
     with pytest.raises(UsageError, match="climbs"):
         archive(env, tmp_path / "b", install_target="../b")
-    with pytest.raises(EnvironmentFailure, match="cannot write"):
-        archive(
-            env, env.parent / "env/pyvenv.cfg/../../a.tar.xz/../file/x", install_target="b"
-        ) if False else archive(env, Path(_file(tmp_path)) / "below")
-
-
-def _file(tmp_path: Path) -> str:
     (tmp_path / "file").write_text("x")
-    return str(tmp_path / "file")
+    with pytest.raises(EnvironmentFailure, match="cannot write"):
+        archive(env, tmp_path / "file/below")
 
 
 @pytest.fixture
@@ -742,7 +737,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 @needs_root
 @pytest.mark.parametrize("chosen", [CompressionFormat.UNCOMPRESSED, CompressionFormat.ZIP], ids=str)
 def test_a_full_disk_leaves_nothing_half_written(
-    chosen: CompressionFormat, env: Path, tmp_path: Path, full_disk: Path
+    chosen: CompressionFormat, env: Path, full_disk: Path
 ) -> None:
     """Neither archive nor export; the one that was there before stays; the source is untouched."""
     (env / "share/large").write_bytes(os.urandom(200_000))
@@ -756,4 +751,3 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert [path.name for path in full_disk.iterdir()] == [name]
     assert (full_disk / name).read_text() == "the one before"
     assert state(env) == before
-    assert archive(env, tmp_path / "b", work_dir=full_disk) if chosen.is_tar_format else True

@@ -301,8 +301,8 @@ def test_reflink_falls_back_where_there_is_none(world: World) -> None:
     assert {path: (world.venv / path).read_bytes() for path in FILES} == FILES
 
 
-def test_an_object_with_too_many_links_is_copied(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other files are linked."""
+def test_an_object_with_too_many_links_gets_a_twin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is linked to that, and a second run finds it shared."""
     real = os.link
 
     def link(source: str, *args: Any, **kwargs: Any) -> None:
@@ -311,8 +311,11 @@ def test_an_object_with_too_many_links_is_copied(world: World, monkeypatch: pyte
         real(source, *args, **kwargs)
 
     monkeypatch.setattr(os, "link", link)
-    assert world.relink().modes == {"copy": 1, "hardlink": 2}
+    assert world.relink().modes == {"hardlink": 3}
     assert (world.venv / SHARED[0]).read_bytes() == FILES[SHARED[0]]
+    assert os.path.samefile(world.venv / SHARED[0], f"{world.object(SHARED[0])}.1")
+    world.survey()
+    assert world.relink().modes == {}
 
 
 def test_a_store_elsewhere_gives_copies(world: World, tmp_path: Path) -> None:

@@ -128,7 +128,9 @@ class Intake:
     def _take_files(self, batch: Batch, survey: Survey) -> None:
         for template in survey.templates.values():
             batch.add_bytes(template.data)
-        for path, entry in survey.entries.items():
+        # Sources first: where another file has the same bytes, the object gets the mtime that sources need.
+        for path in sorted(survey.entries, key=lambda path: not path.endswith(".py")):
+            entry = survey.entries[path]
             if entry.kind == "file":
                 name = object_name(entry)
                 if name not in batch and not self._has(name, entry.size):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -17,6 +18,14 @@ from venvflow.model import CONSTANT_MTIME, LinkMode
 
 _FICLONE = 0x40049409
 """Linux's ioctl that makes a file share the blocks of another (btrfs, xfs, bcachefs)."""
+
+_FIDEDUPERANGE = 0xC0189436
+"""Linux's ioctl that compares two ranges of bytes and, if they are equal, lets them share their blocks."""
+
+_RANGE, _TARGET = struct.Struct("=QQHHI"), struct.Struct("=qQQiI")
+_DIFFERS = 1
+_AT_ONCE = 16 << 20
+"""Bytes that are compared in one call: some file systems do no more."""
 
 _UNSUPPORTED = {
     errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.ENOSYS,
@@ -32,11 +41,17 @@ class _Place(Protocol):
 
 
 class Linker:
-    """Puts objects into one venv; *modes* is the ladder, *used* counts files by the mode that worked."""
+    """Puts objects into one venv; *modes* is the ladder, *used* counts files by the mode that worked.
+
+    *twin*, if set, gives another file of the same content for one that has all the names that its file
+    system allows, or None.
+    """
 
     def __init__(self, modes: Sequence[LinkMode]) -> None:
         self._ladder: list[LinkMode] = [*modes] if "copy" in modes else [*modes, "copy"]
         self.used: dict[LinkMode, int] = {}
+        self.twin: Callable[[str], str | None] = _no_twin
+        self._twins: dict[str, str] = {}
 
     @property
     def mode(self) -> LinkMode:
@@ -51,20 +66,43 @@ class Linker:
         """
         for mode in (*self._ladder,):
             try:
-                _PLACERS[mode](source, name, dir_fd, executable=executable)
+                if mode == "hardlink":
+                    self._hardlink(source, name, dir_fd)
+                else:
+                    _PLACERS[mode](source, name, dir_fd, executable=executable)
             except OSError as error:
                 if mode == "copy" or error.errno not in {*_UNSUPPORTED, errno.EMLINK}:
                     raise
                 if error.errno != errno.EMLINK:  # too many links is about this object only
                     self._ladder.remove(mode)
             else:
-                self.used[mode] = self.used.get(mode, 0) + 1
+                self.count(mode)
                 return mode
         raise AssertionError("a ladder always ends with copy")
 
+    def count(self, mode: LinkMode) -> None:
+        """Count one more file that is shared in this mode."""
+        self.used[mode] = self.used.get(mode, 0) + 1
 
-def _hardlink(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:  # noqa: ARG001 - a link shares it
-    os.link(source, name, dst_dir_fd=dir_fd, follow_symlinks=False)
+    def _hardlink(self, source: str, name: str, dir_fd: int) -> None:
+        """Link to *source*, or to a twin of it when it can have no more names."""
+        chosen: str | None = self._twins.get(source, source)
+        while chosen is not None:
+            try:
+                os.link(chosen, name, dst_dir_fd=dir_fd, follow_symlinks=False)
+            except OSError as error:
+                if error.errno != errno.EMLINK:
+                    raise
+                full, chosen = error, self.twin(chosen)
+            else:
+                if chosen != source:
+                    self._twins[source] = chosen
+                return
+        raise full
+
+
+def _no_twin(_: str) -> str | None:
+    return None
 
 
 def _symlink(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:  # noqa: ARG001 - a link shares it
@@ -129,6 +167,32 @@ def clone(reading: int, writing: int) -> None:
     fcntl.ioctl(writing, _FICLONE, reading)
 
 
+def share_blocks(source: int, target: int, size: int) -> bool:
+    """Let two open files share their blocks if all their *size* bytes are equal; return whether they are.
+
+    The kernel compares while it keeps writers out of both. Neither file gets another inode, mode or time.
+    Raises ``OSError`` where the file system cannot do that.
+    """
+    done = 0
+    while done < size:
+        length = min(size - done, _AT_ONCE)
+        request = bytearray(_RANGE.pack(done, length, 1, 0, 0) + _TARGET.pack(target, done, 0, 0, 0))
+        fcntl.ioctl(source, _FIDEDUPERANGE, request)
+        _, _, shared, status, _ = _TARGET.unpack_from(request, _RANGE.size)
+        if status == _DIFFERS:
+            return False
+        if status < 0 or not shared:
+            code = -status or errno.EINVAL
+            raise OSError(code, os.strerror(code))
+        done += shared
+    return True
+
+
+def is_unsupported(error: OSError) -> bool:
+    """Return whether a file system says by *error* that it cannot link like that at all."""
+    return error.errno in _UNSUPPORTED
+
+
 def copy_bytes(reading: int, writing: int) -> None:
     """Copy all bytes of one open file to another, in the kernel where it can."""
     sender = getattr(os, "copy_file_range", None)
@@ -147,7 +211,6 @@ def copy_bytes(reading: int, writing: int) -> None:
 
 _PLACERS: dict[LinkMode, _Place] = {
     "reflink": _reflink,
-    "hardlink": _hardlink,
     "copy": _copy,
     "symlink": _symlink,
 }

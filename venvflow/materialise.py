@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 
 from venvflow.links import Linker, write_private
 from venvflow.manifest import entries_of
-from venvflow.model import Entry, LinkMode, Manifest
+from venvflow.model import CONSTANT_MTIME, Entry, LinkMode, Manifest
 from venvflow.objects import Name, Objects, object_name
 from venvflow.relocate import Digests, Places, digest_of, fill, fill_link, is_record
 from venvflow.scan import directories_of, directory
 from venvflow.sharing import stays_private
+from venvflow.witness import file_look, is_ignored, link_look
+
+_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 
 
 class Damaged(Exception):
@@ -26,11 +29,15 @@ class Damaged(Exception):
 
 @dataclass(slots=True)
 class Materialised:
-    """What was made: *files* regular files of *size* bytes in all, by link *modes*, in *directories*."""
+    """What was made: *files* regular files of *size* bytes in all, by link *modes*, in *directories*.
+
+    *looks* are for the receipt's witness.
+    """
 
     files: int = 0
     size: int = 0
     modes: dict[LinkMode, int] = field(default_factory=dict)
+    looks: list[str] = field(default_factory=list, repr=False)
     directories: list[str] = field(default_factory=list)
 
 
@@ -54,10 +61,12 @@ class Materialiser:
         self._objects = objects
         self._places = places
         self._linker = linker
+        self._linker.twin = objects.twin
         self._private = Linker(("reflink", "copy"))
         self._min_size = min_size
         self._adopted = adopted or {}
         self._verify_all = verify_all
+        self._looks: list[str] = []
 
     def make(self, manifest: Manifest, destination: str) -> Materialised:
         """Make *manifest* at *destination*, a directory that does not exist yet.
@@ -86,6 +95,7 @@ class Materialiser:
         files = [entry for entry in entries.values() if entry.digest]
         result.files, result.size = len(files), sum(entry.size for entry in files)
         result.modes = {**self._linker.used}
+        result.looks = self._looks
         return result
 
     def _make_entry(self, entry: Entry, root: int, digests: dict[str, tuple[bytes, int]]) -> None:
@@ -95,19 +105,31 @@ class Materialiser:
             digests[entry.path] = self._make_template(entry, root, digests)
         elif entry.kind == "link":
             os.symlink(fill_link(entry, self._places), entry.path, dir_fd=root)
+            self._looks.append(link_look(entry.path))
         else:
             os.mkdir(entry.path, 0o755, dir_fd=root)
 
     def _make_file(self, entry: Entry, root: int) -> None:
         if entry.size == 0:
             write_private(entry.path, root, b"", executable=entry.executable)
+            self._look(entry.path, 0, None)
             return
         name = object_name(entry)
         sound = self._objects.sound(name, entry.size, self._adopted.get(name)) and not self._verify_all
         if not sound and not self._objects.verified(name):
             raise Damaged(name, entry.path)
-        linker = self._private if stays_private(entry, self._min_size) else self._linker
-        linker.place(self._objects.path(name), entry.path, root, executable=entry.executable)
+        adopted = self._adopted.get(name)
+        private = stays_private(entry, self._min_size, adopted=adopted is not None)
+        linker = self._private if private else self._linker
+        mode = linker.place(self._objects.path(name), entry.path, root, executable=entry.executable)
+        if mode == "symlink":
+            self._looks.append(link_look(entry.path))
+        else:
+            self._look(entry.path, entry.size, adopted if mode == "hardlink" else None)
+
+    def _look(self, path: str, size: int, adopted: int | None) -> None:
+        if not is_ignored(path):
+            self._looks.append(file_look(path, size, _MTIME_NS if adopted is None else adopted))
 
     def _make_template(self, entry: Entry, root: int, digests: Digests) -> tuple[bytes, int]:
         name = object_name(entry)
@@ -116,4 +138,5 @@ class Materialiser:
             raise Damaged(name, entry.path)
         data = fill(template, entry.slots, self._places, digests)
         write_private(entry.path, root, data, executable=entry.executable)
+        self._look(entry.path, len(data), None)
         return digest_of(data)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import re
 import stat
@@ -30,6 +31,7 @@ _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTS
 
 _FAN = re.compile(r"[0-9a-f]{2}")
 _REST = re.compile(r"[0-9a-f]{62}x?")
+_TWIN = re.compile(r"([0-9a-f]{62}x?)\.([1-9][0-9]*)")
 _OUT_OF_REACH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -51,7 +53,11 @@ def object_names(tree: Tree) -> Iterator[Name]:
 
 
 class Objects:
-    """The directory ``objects/`` of a store, and ``tmp/`` beside it."""
+    """The directory ``objects/`` of a store, and ``tmp/`` beside it.
+
+    File systems limit how many names a file may have. An object that has them all gets *twins*: further
+    files of the same content, called like it with ``.1``, ``.2`` … behind, which venvs are linked to.
+    """
 
     def __init__(self, store: str, durability: Durability = "full") -> None:
         self.root = f"{store}/objects"
@@ -71,6 +77,65 @@ class Objects:
             return None
         return Name(fan + rest[:62], rest.endswith("x"))
 
+    def is_at(self, name: Name, inode: int, device: int) -> bool:
+        """Return whether that inode is the object or one of its twins; raises ``OSError`` if it is gone."""
+        path = self.path(name)
+        st = os.lstat(path)
+        for number in itertools.count(1):
+            if (st.st_ino, st.st_dev) == (inode, device):
+                return True
+            try:
+                st = os.lstat(f"{path}.{number}")
+            except FileNotFoundError:
+                break
+        return False
+
+    def twin(self, path: str) -> str | None:
+        """Return a twin of the object (or of the twin) at *path*, made if need be; None if it is damaged.
+
+        Raises ``OSError`` when it cannot be written.
+        """
+        found = _TWIN.fullmatch(os.path.basename(path))
+        base = path if found is None else f"{os.path.dirname(path)}/{found[1]}"
+        number = int(found[2]) + 1 if found else 1
+        name = self.name_at(base)
+        following = f"{base}.{number}"
+        if name is None:
+            return None
+        if os.path.lexists(following):
+            if self._is_sound_twin(name, following):
+                return following
+            self._put_aside(name, following)
+        return following if self._make_twin(name, base, following) else None
+
+    def _is_sound_twin(self, name: Name, path: str) -> bool:
+        """Return whether a twin is what its name says; one whose mtime is ours still is what was made."""
+        return look(path).stamp.mtime_ns == _MTIME_NS or _holds(path, name)
+
+    def _make_twin(self, name: Name, source: str, path: str) -> bool:
+        staged = f"{self.tmp}/{os.getpid()}-{os.urandom(4).hex()}"
+        try:
+            _copy(source, staged)
+            if read(staged).digest != name.digest:
+                return False
+            with open(staged, "rb") as file:
+                _seal(file.fileno(), executable=name.executable)
+            with suppress(FileExistsError):  # another run has made it just now
+                os.link(staged, path, follow_symlinks=False)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(staged)
+        return True
+
+    def twins(self) -> Iterator[tuple[Name, str, os.stat_result]]:
+        """Yield every twin on disk: the object that it is one of, its path, its stat."""
+        for fan, entry in self._each():
+            found = _TWIN.fullmatch(entry.name)
+            if found is not None:
+                rest = found[1]
+                name = Name(fan + rest[:62], rest.endswith("x"))
+                yield name, f"{self.root}/{fan}/{entry.name}", entry.stat(follow_symlinks=False)
+
     def sound(self, name: Name, size: int, adopted: int | None = None) -> bool:
         """Return whether the object is there and its stat says that nobody touched it.
 
@@ -87,11 +152,7 @@ class Objects:
 
     def verified(self, name: Name) -> bool:
         """Return whether the object is what its name says, bytes and executable bit; reads all of it."""
-        path = self.path(name)
-        try:
-            return read(path).digest == name.digest and look(path).executable == name.executable
-        except (OSError, Changing):
-            return False
+        return _holds(self.path(name), name)
 
     def read(self, name: Name) -> bytes | None:
         """Return the bytes of a small object, or None when they are gone or do not hash to its name."""
@@ -106,7 +167,9 @@ class Objects:
 
         In a store that cannot be written it stays where it is, and is found damaged by everyone.
         """
-        path = self.path(name)
+        self._put_aside(name, self.path(name))
+
+    def _put_aside(self, name: Name, path: str) -> None:
         try:
             os.makedirs(self.quarantined, mode=0o755, exist_ok=True)
             os.rename(path, f"{self.quarantined}/{name.digest}.{look(path).stamp.inode}")
@@ -121,13 +184,17 @@ class Objects:
 
     def names(self) -> Iterator[tuple[Name, os.stat_result]]:
         """Yield every object on disk with its stat; what is not called like one is left out."""
+        for fan, entry in self._each():
+            if _REST.fullmatch(entry.name):
+                name = Name(fan + entry.name[:62], entry.name.endswith("x"))
+                yield name, entry.stat(follow_symlinks=False)
+
+    def _each(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
         for fan in sorted(os.listdir(self.root)):
             if _FAN.fullmatch(fan) and not os.path.islink(f"{self.root}/{fan}"):
                 with directory(f"{self.root}/{fan}") as fd, os.scandir(fd) as entries:
                     for entry in entries:
-                        if _REST.fullmatch(entry.name):
-                            name = Name(fan + entry.name[:62], entry.name.endswith("x"))
-                            yield name, entry.stat(follow_symlinks=False)
+                        yield fan, entry
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -137,6 +204,26 @@ class Objects:
             yield Batch(self, staging)
         finally:
             _empty(staging)
+
+
+def _holds(path: str, name: Name) -> bool:
+    """Return whether the file at *path* has the bytes and the executable bit that *name* says."""
+    try:
+        return read(path).digest == name.digest and look(path).executable == name.executable
+    except (OSError, Changing):
+        return False
+
+
+def _copy(source: str, path: str) -> None:
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        writing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _transfer(reading, writing)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
 
 
 def _make_staging(tmp: str) -> str:

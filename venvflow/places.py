@@ -46,9 +46,12 @@ _VENV_NAMES = {"bin", "include", "lib", "lib64", "share", "etc", "man", "CACHEDI
 class Receipt:
     """What venvflow knows of a venv that it made; written last, so a venv without one was not finished.
 
+    A venv that somebody else made, and that was shared all the same, has an empty *key*.
+
     *path* is where it was made for, *state* how far it is: ``built`` (not shared yet) or ``shared``
     (its files are the store's, *trees* its manifest). *directories* are directories of the venv with
-    their mtimes in nanoseconds: a file added or removed moves one of them. *top* is the same of the
+    their mtimes in nanoseconds: a file added or removed moves one of them. *witness* is a hash of how all
+    files looked (:mod:`venvflow.witness`). *top* is the same of the
     venv's own directory; :func:`write_receipt` fills it in.
     """
 
@@ -60,6 +63,7 @@ class Receipt:
     trees: tuple[str, ...] = ()
     bound: bool = False
     link: str = ""
+    witness: str = ""
     directories: tuple[tuple[str, int], ...] = field(default=(), repr=False)
     top: int = field(default=0, repr=False, compare=False)
 
@@ -109,8 +113,9 @@ class Place:
         directory, and file systems soon use an inode again.
         """
         names = set(os.listdir(self.path))
-        if RECEIPT in names and self.receipt() is not None:
-            return "ours"
+        receipt = self.receipt() if RECEIPT in names else None
+        if receipt is not None:
+            return "ours" if receipt.key else "venv"  # without a key it was only shared, not made by us
         if {RECEIPT, "pyvenv.cfg"} & names:
             return "venv"
         if not names:

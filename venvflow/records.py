@@ -3,6 +3,7 @@
 =================  ====================  ==============================================================
 ``key.json``       ``hash-lockfiles``    the key, the interpreter, and how to see that they still hold
 ``restore.json``   ``restore``           hit or miss, and why
+``excluded.json``  ``build-venv``        what the exclude patterns left out
 ``manifest.json``  ``squish``            the trees of the venv
 ``pack.json``      ``pack``              what the archive was made from, and its stat
 =================  ====================  ==============================================================
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -128,6 +129,18 @@ def need_key(job: Job) -> KeyRecord:
 def archive_path(job: Job, options: PackOptions) -> str:
     """Return where the venv's archive belongs."""
     return os.path.join(options.output, f"{job.spec.name}.{options.format}")
+
+
+def write_excluded(job: Job, key: str, saved: Iterable[Sequence[Any]]) -> None:
+    """Note what the exclude patterns left out when the venv for *key* was built: pattern, files, bytes."""
+    write_json(job.file("excluded.json"), {"key": key, "saved": [list(row) for row in saved]})
+
+
+def read_excluded(job: Job, key: str) -> list[list[Any]] | None:
+    """Return what was noted for *key*, or None: a venv that was restored never had those files."""
+    document = read_json(job.file("excluded.json"))
+    rows = document.get("saved") if document is not None and document.get("key") == key else None
+    return rows if isinstance(rows, list) else None
 
 
 def pack_is_current(job: Job) -> bool:

@@ -22,7 +22,8 @@ class Registration:
     """A venv of this machine that uses the store.
 
     *trees* are kept alive for it: those of a venv that is linked by symlinks, or that was squished and not
-    stored yet. *inode* is that of the directory that venvflow made. *seen* is in seconds since 1970.
+    stored (yet). *inode* is that of the directory that venvflow made. *seen* is in seconds since 1970.
+    A venv that is in no config has neither *project*, *name* nor *key*; *settings* says how it was shared.
     """
 
     path: str
@@ -35,12 +36,21 @@ class Registration:
     inode: int | None
     seen: float
     pin: bool = False
+    settings: str = ""
 
     @property
     def gone(self) -> bool:
-        """Return whether the project was deleted; one whose parent is missing too may only be unmounted."""
-        home = self.project or os.path.dirname(self.path)
-        return not os.path.lexists(home) and os.path.isdir(os.path.dirname(home))
+        """Return whether the project was deleted; one whose parent is missing too may only be unmounted.
+
+        A venv without a project is gone when it is not there itself, or the directory that it was in is not.
+        """
+        if self.project:
+            return _is_gone(self.project)
+        return _is_gone(self.path) or _is_gone(os.path.dirname(self.path))
+
+
+def _is_gone(path: str) -> bool:
+    return not os.path.lexists(path) and os.path.isdir(os.path.dirname(path))
 
 
 class Registry:

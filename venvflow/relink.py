@@ -10,11 +10,11 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from venvflow.links import Linker, write_private
+from venvflow.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.model import CONSTANT_MTIME, Entry, LinkMode
 from venvflow.objects import Name, Objects, object_name
 from venvflow.scan import Found, directory
@@ -43,18 +43,38 @@ class Relinked:
     kept: list[str] = field(default_factory=list)
 
 
+def _silent(_path: str, _how: str) -> None:
+    """Say nothing."""
+
+
 class Relinker:
-    """Links one venv to objects. *origins* maps objects to files of this venv that they were copied from."""
+    """Links one venv to objects.
+
+    *origins* maps objects to files of this venv that they were copied from, *adopted* are objects that
+    keep a mtime of somebody else's. *tell* is called with the path of each file and what became of it: a
+    link mode, ``private``, ``shared already`` or ``left alone``.
+    """
 
     def __init__(
-        self, objects: Objects, venv: str, linker: Linker, *, min_size: int, origins: Mapping[Name, str]
+        self,
+        objects: Objects,
+        venv: str,
+        linker: Linker,
+        *,
+        min_size: int,
+        origins: Mapping[Name, str],
+        adopted: Container[Name] = (),
+        tell: Callable[[str, str], None] = _silent,
     ) -> None:
+        self._tell = tell
         self._objects = objects
         self._venv = venv
         self._linker = linker
+        self._linker.twin = objects.twin
         self._private = Linker(("reflink", "copy"))
         self._min_size = min_size
         self._origins = origins
+        self._adopted = adopted
         self._kept: list[str] = []
 
     def relink(self, entries: Mapping[str, Entry], found: Mapping[str, Found]) -> Relinked:
@@ -80,18 +100,21 @@ class Relinker:
 
     def _relink_one(self, entry: Entry, item: Found | None, fd: int) -> None:
         name = os.path.basename(entry.path)
-        private = stays_private(entry, self._min_size)
+        private = stays_private(entry, self._min_size, adopted=object_name(entry) in self._adopted)
         copies = private or self._linker.mode == "copy"
+        left = len(self._kept)
+        how = "private" if copies else ""
         if item is None:
             self._put(entry, name, fd, self._private if private else self._linker)
         elif not copies and self._is_shared(entry, item):
-            return
+            how = "shared already"
         elif not _is_unchanged(item, name, fd):
             self._kept.append(entry.path)
         elif copies:
             self._normalise(item, name, fd)
         else:
             self._replace(entry, item, name, fd)
+        self._tell(entry.path, "left alone" if len(self._kept) > left else how or self._linker.mode)
 
     def _make_cache(self, path: str) -> bool:
         """Make a directory for bytecode, if that is what is missing and its source is still there."""
@@ -109,8 +132,7 @@ class Relinker:
 
     def _is_shared(self, entry: Entry, item: Found) -> bool:
         """Return whether the name is a link to the object already: renaming over it would do nothing."""
-        st = os.lstat(self._object(entry))
-        return (st.st_ino, st.st_dev) == (item.stamp.inode, item.device)
+        return self._objects.is_at(object_name(entry), item.stamp.inode, item.device)
 
     def _normalise(self, item: Found, name: str, fd: int) -> None:
         """Give a private file the constant mtime; one that has other names gets an inode of its own first."""
@@ -130,11 +152,38 @@ class Relinker:
 
     def _replace(self, entry: Entry, item: Found, name: str, fd: int) -> None:
         """Replace a file by its object, if they are equal and the file is still the one surveyed."""
+        if self._linker.mode == "reflink" and item.links == 1 and self._share_blocks(entry, item, name, fd):
+            return
         copied_from = self._origins.get(object_name(entry))
         if copied_from != f"{self._venv}/{entry.path}" and not _same_bytes(name, fd, self._object(entry)):
             self._kept.append(entry.path)
             return
         self._rename_if_unchanged(self._temporary(entry, fd, self._linker), item, name, fd)
+
+    def _share_blocks(self, entry: Entry, item: Found, name: str, fd: int) -> bool:
+        """Let the kernel compare a file with its object and share their blocks: it keeps its own inode.
+
+        Return whether that settled it; False where the file system cannot do that.
+        """
+        file = os.open(name, _READ, dir_fd=fd)
+        try:
+            source = os.open(self._object(entry), _READ)
+            try:
+                equal = share_blocks(source, file, entry.size)
+            finally:
+                os.close(source)
+            if equal and _same_version(os.fstat(file), item):
+                os.utime(file, ns=_TIMES)
+                self._linker.count("reflink")
+            else:
+                self._kept.append(item.path)
+        except OSError as error:
+            if not is_unsupported(error):
+                raise
+            return False
+        finally:
+            os.close(file)
+        return True
 
     def _rename_if_unchanged(self, temporary: str, item: Found, name: str, fd: int) -> None:
         if _is_unchanged(item, name, fd):

@@ -329,7 +329,7 @@ def find_in_record(
     wanted = set(rewritten)
     base = os.path.dirname(os.path.dirname(record_path))
     hits = []
-    for row, start, end in _rows(data):
+    for row, start, end in record_rows(data):
         if len(row) == 3 and row[1] and os.path.normpath(os.path.join(base, row[0])) in wanted:
             tail = os.fsencode(f"{row[1]},{row[2]}")
             place = data.rfind(tail, start, end)
@@ -344,11 +344,12 @@ def find_in_record(
 def record_paths(record_path: str, data: bytes) -> frozenset[str]:
     """Return the paths in the venv that a RECORD lists, without those that lead out of the venv."""
     base = os.path.dirname(os.path.dirname(record_path))
-    paths = (os.path.normpath(os.path.join(base, row[0])) for row, _, _ in _rows(data) if row and row[0])
+    rows = (row for row, _, _ in record_rows(data) if row and row[0])
+    paths = (os.path.normpath(os.path.join(base, row[0])) for row in rows)
     return frozenset(path for path in paths if not path.startswith(("/", "../")) and path not in ("..", "."))
 
 
-def _rows(data: bytes) -> Iterator[tuple[list[str], int, int]]:
+def record_rows(data: bytes) -> Iterator[tuple[list[str], int, int]]:
     """Yield each row of a RECORD with its start and end; a quoted path may hold line breaks."""
     start = end = 0
     for line in data.splitlines(keepends=True):

@@ -19,12 +19,15 @@ _PRIVATE = re.compile(
 """Files that are changed in place: by installers, by ``python -m venv --upgrade``, by what uses databases."""
 
 
-def stays_private(entry: Entry, min_size: int) -> bool:
+def stays_private(entry: Entry, min_size: int, *, adopted: bool = False) -> bool:
     """Return whether a file or template is never shared by link, but copied for each venv.
 
     *min_size* is in bytes. Empty files have nothing to share, and sharing their inode would only make
-    one venv's mistake another's.
+    one venv's mistake another's. *adopted*: its object keeps a mtime of somebody else's, as it may when
+    another file, a ``.pyi`` say, has the same bytes; a source then needs a copy with ours.
     """
+    if adopted and entry.path.endswith(".py"):
+        return True
     too_small = entry.size < max(min_size, 1)
     return too_small or entry.kind == "template" or _PRIVATE.search(entry.path) is not None
 

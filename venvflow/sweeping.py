@@ -6,6 +6,7 @@ What is live is read from the files on disk, never from the index. Whoever sweep
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from venvflow.errors import EnvironmentFailure, shown
 from venvflow.manifest import Corrupt
 from venvflow.objects import Name, object_names
 from venvflow.store import Store
+
+QUARANTINE_SECONDS = 14 * 86_400
+"""How long what was found damaged is kept for whoever wants to look at it, or to mend something with it."""
 
 
 class Swept(NamedTuple):
@@ -53,6 +57,7 @@ class _Sweeping:
         self.objects = self._sweep_objects()
         self._sweep_frames()
         self._sweep_tmp()
+        self._sweep_quarantine()
         with suppress(EnvironmentFailure):  # on a full disk the index has to wait for the next sweep
             self._store.index.retain(self._live_trees, self._live_objects)
 
@@ -63,6 +68,11 @@ class _Sweeping:
     def _sweep_objects(self) -> int:
         objects = self._store.objects
         dead = [objects.path(name) for name, _ in objects.names() if name not in self._live_objects]
+        dead += [
+            path
+            for name, path, st in objects.twins()
+            if name not in self._live_objects or st.st_nlink == 1  # nobody is linked to it any more
+        ]
         return sum([self._delete(path) for path in dead])
 
     def _sweep_frames(self) -> None:
@@ -79,6 +89,16 @@ class _Sweeping:
                 self._delete(f"{directory}/{name}")
             for name in below:
                 self._remove_directory(f"{directory}/{name}")
+
+    def _sweep_quarantine(self) -> None:
+        """Remove what was put aside long ago: by its ctime, which putting it there moved."""
+        too_old = time.time() - QUARANTINE_SECONDS
+        for directory, _, names in os.walk(f"{self._store.path}/quarantine"):
+            for name in names:
+                path = f"{directory}/{name}"
+                with suppress(FileNotFoundError):
+                    if os.lstat(path).st_ctime < too_old:
+                        self._delete(path)
 
     def _delete(self, path: str) -> bool:
         try:

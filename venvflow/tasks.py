@@ -250,7 +250,7 @@ for _function in (is_done, is_trimmed):
 _LEFT_BEHIND = {
     "hash-lockfiles": ("key.json",),
     "restore": ("restore.json",),
-    "build-venv": ("build.log",),
+    "build-venv": ("build.log", "excluded.json"),
     "squish": ("manifest.json",),
     "pack": ("pack.json",),
     "store": (),

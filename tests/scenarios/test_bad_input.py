@@ -457,6 +457,24 @@ def test_a_change_by_hand_is_not_published_by_a_run_that_fills_the_store_again(
     assert not (other.site("api") / "beta.py").exists()
 
 
+def test_an_edit_in_place_of_a_shared_file_is_not_published_when_the_store_is_gone(machine: Machine) -> None:
+    """Two venvs share the inode, so both have the edit; a store that is filled again from them has it not."""
+    project = machine.project("p", {"a": {}, "b": {}})
+    project.lock("a", machine.wheel("alpha"))
+    project.lock("b", machine.wheel("alpha"), machine.wheel("beta"))
+    project.doit()
+    module = project.site("a") / "alpha.py"
+    module.chmod(0o644)
+    module.write_text("def main(): print('mine')\n")
+    shutil.rmtree(machine.store)
+    project.doit("--continue", code=None)
+    assert "mine" in module.read_text()
+    other = machine.project("other", {"a": {}})
+    other.lock("a", machine.wheel("alpha"))
+    other.doit()
+    assert other.output("a", "alpha") == "1.0"
+
+
 def _rewrite(path: Path, text: str) -> None:
     path.with_name(f"{path.name}.new").write_text(text)
     os.replace(path.with_name(f"{path.name}.new"), path)

@@ -238,6 +238,7 @@ def test_activate_sets_the_right_virtual_env(restored: tuple[Project, Project], 
     assert run.out.splitlines() == [str(second.venv("api")), "1.0"], run.text
 
 
+@pytest.mark.slow
 def test_a_restored_venv_passes_the_checks_of_uv_and_pip(restored: tuple[Project, Project]) -> None:
     """Both package managers find nothing amiss, and list what is there."""
     _, second = restored

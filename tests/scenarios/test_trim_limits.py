@@ -42,6 +42,7 @@ def _trim(project: Project) -> str:
     return project.doit().did["trim"]
 
 
+@pytest.mark.slow
 def test_every_limit_drops_the_oldest_that_it_may(machine: Machine) -> None:
     """The current key's snapshot always stays; the rest goes by last use, as far as asked for."""
     project = _history(machine, {}, versions=5)
@@ -89,6 +90,7 @@ def test_what_was_used_last_stays(machine: Machine) -> None:
     assert "".join(_versions(machine)) == "02"
 
 
+@pytest.mark.slow
 def test_max_age_counts_from_the_last_use(machine: Machine) -> None:
     """Snapshots that nobody used for so long go."""
     project = _history(machine, {"keep_per_venv": 1, "max_age": "2s"}, versions=3)

@@ -15,16 +15,18 @@ stream and which every venv that has the tree shares.
 :mod:`.beside`         description and checksum beside it: :func:`is_current`
 :mod:`.staging`        files and directories that appear only when they are complete
 :mod:`.reading`        the entries of one that nobody vouches for
+:mod:`.traces`         local paths that are still in one
 :mod:`.extraction`     writing them where they can do no harm: :func:`extract`, :func:`unpack`
 =====================  ==================================================================
 """
 
-from venvflow.archive.beside import is_current
+from venvflow.archive.beside import digest_of_file, is_current
 from venvflow.archive.contents import METADATA, NEUTRAL, DamagedObject, ObjectSource, Options, needs_of
 from venvflow.archive.extraction import Extracted, Limits, extract, unpack
-from venvflow.archive.formats import FORMATS, format_of
+from venvflow.archive.formats import FORMATS, Progress, format_of
 from venvflow.archive.frames import FrameDirectory, FrameStore
-from venvflow.archive.writing import Progress, Written, write_archive
+from venvflow.archive.traces import Trace, traces
+from venvflow.archive.writing import Written, write_archive
 
 __all__ = [
     "FORMATS",
@@ -38,11 +40,14 @@ __all__ = [
     "ObjectSource",
     "Options",
     "Progress",
+    "Trace",
     "Written",
+    "digest_of_file",
     "extract",
     "format_of",
     "is_current",
     "needs_of",
+    "traces",
     "unpack",
     "write_archive",
 ]

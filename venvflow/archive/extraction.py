@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from venvflow.archive import tar, zipfile
 from venvflow.archive.beside import recorded_digest
 from venvflow.archive.contents import METADATA, leads_out, unsafe_name
-from venvflow.archive.formats import CHUNK, Undecodable
+from venvflow.archive.formats import CHUNK, Progress, Undecodable
 from venvflow.archive.reading import LONGEST_PATH, Item, items, unsafe
 from venvflow.archive.staging import need_free, new_directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
@@ -70,18 +70,24 @@ class Extracted:
 
 
 def extract(
-    archive: str, destination: str, *, limits: Limits | None = None, expected: str | None = None
+    archive: str,
+    destination: str,
+    *,
+    limits: Limits | None = None,
+    expected: str | None = None,
+    progress: Progress | None = None,
 ) -> Extracted:
     """Extract *archive* to *destination*, which must not exist or be an empty directory.
 
     The archive is compared with *expected*, or with the ``.sha256`` beside it where there is one. Modes
-    become 0755 or 0644 (less the umask), times the constant one. Raises Refused, with the entry named, for
+    become 0755 or 0644 (less the umask), times the constant one. *progress* is called with bytes done and in
+    all, if the archive announces them. Raises Refused, with the entry named, for
     anything unsafe, damaged or larger than *limits* or its own announcement, and EnvironmentFailure when it
     cannot be read or written. Then nothing is left behind.
     """
     destination = os.path.abspath(destination)
     with _into(archive, destination) as staging:
-        found = _extract_into(archive, staging, limits or Limits(), expected)
+        found = _extract_into(archive, staging, limits or Limits(), expected, progress)
     return _moved(found, staging, destination)
 
 
@@ -95,6 +101,7 @@ def unpack(
     compile_library: bool = False,
     limits: Limits | None = None,
     expected: str | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Extracted, postinstall.Report]:
     """Extract *archive* and make it work at *destination*, with the interpreter *python*: all or nothing.
 
@@ -103,7 +110,7 @@ def unpack(
     """
     destination = os.path.abspath(destination)
     with _into(archive, destination) as staging:
-        found = _extract_into(archive, staging, limits or Limits(), expected)
+        found = _extract_into(archive, staging, limits or Limits(), expected, progress)
         if found.document is None:
             raise unsafe(archive, "was not written by venvflow", hint="Use extract, or tar.")
         moved = _moved(found, staging, destination)
@@ -155,12 +162,14 @@ def _into(archive: str, destination: str) -> Iterator[str]:
         ) from error
 
 
-def _extract_into(archive: str, staging: str, limits: Limits, expected: str | None) -> Extracted:
+def _extract_into(
+    archive: str, staging: str, limits: Limits, expected: str | None, progress: Progress | None
+) -> Extracted:
     """Extract into the empty directory *staging*, and compare the archive's SHA-256 at the same time."""
     expected = expected or recorded_digest(archive)
     with open(archive, "rb") as raw, ThreadPoolExecutor(1) as pool:
         actual = pool.submit(_digest_of, raw.fileno()) if expected else None
-        target = _Target(archive, staging, limits)
+        target = _Target(archive, staging, limits, progress)
         try:
             with closing(items(archive, raw, limits.entries + 1)) as entries:
                 for item in entries:
@@ -195,9 +204,10 @@ def _digest_of(fd: int) -> str:
 class _Target:
     """The directory that entries are written to, with everything that must be remembered about them."""
 
-    def __init__(self, archive: str, path: str, limits: Limits) -> None:
+    def __init__(self, archive: str, path: str, limits: Limits, progress: Progress | None) -> None:
         self.archive = archive
         self.limits = limits
+        self._progress = progress
         self.entries = 0
         self.size = 0
         self.root = ""
@@ -224,6 +234,8 @@ class _Target:
                 self._links.append(item)
             else:
                 self._add_file(item)
+        if self._progress is not None and self._announced is not None:
+            self._progress(self.size, self._announced[1])
 
     def finish(self) -> None:
         """Make the links, and see whether everything came that was announced."""

@@ -24,6 +24,9 @@ MIB = 1 << 20
 CHUNK = MIB
 """Bytes that are handed on at a time. Fixed: what a compressor writes may depend on how it is fed."""
 
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all, by one thread at a time."""
+
 
 class Format(NamedTuple):
     """A format: its *default* level and the *highest*; *block* bytes are compressed on their own."""

@@ -30,10 +30,10 @@ def sync_directory(path: str) -> None:
 
 def need_free(destination: str, state: str) -> None:
     """Raise Refused, which says that *state*, unless *destination* is an empty directory or not there."""
+    if not os.path.lexists(destination):
+        return
     try:
         taken = os.path.islink(destination) or bool(os.listdir(destination))
-    except FileNotFoundError:
-        return
     except OSError:
         taken = True
     if taken:

@@ -31,14 +31,11 @@ from venvflow.archive.contents import (
     damaged,
     plan,
 )
-from venvflow.archive.formats import CHUNK, FORMATS, block_compressor, zstd_compressor
+from venvflow.archive.formats import CHUNK, FORMATS, Progress, block_compressor, zstd_compressor
 from venvflow.archive.frames import FrameStore, frame_name
 from venvflow.archive.staging import new_file
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import CONSTANT_MTIME, Manifest, Tree
-
-Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes in all."""
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

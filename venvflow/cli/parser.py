@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - as below
 """What ``add_subparsers`` gives; there is no public name for it."""
 
-COMMANDS = ("init", "status", "restore", "store", "list", "erase", "trim", "schema", "version")
+COMMANDS = (
+    "init", "status", "restore", "store", "pack", "unpack", "export", "list", "erase", "trim", "schema",
+    "version",
+)  # fmt: skip
 """Every command, in the order of the help."""
 
 # A module called "list" would hide the built-in one in this package.

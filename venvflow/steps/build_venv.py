@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
+from collections.abc import Mapping
 
 from venvflow import builders, locks
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
@@ -12,9 +14,10 @@ from venvflow.links import write_private
 from venvflow.manifest import directories
 from venvflow.model import Entry, Outcome, Snapshot
 from venvflow.places import Receipt
-from venvflow.records import KeyRecord, need_key
+from venvflow.records import KeyRecord, need_key, write_excluded
 from venvflow.relocate import Places, digest_of, fill, fill_link, is_record
 from venvflow.scan import directory, look
+from venvflow.slimming import Saved, prune_record, saved_by
 from venvflow.steps import claims
 from venvflow.steps.replace import Present, check, finish, look_at, matcher_of, refuse_to_lose
 from venvflow.steps.restore import restore_locked
@@ -22,6 +25,7 @@ from venvflow.steps.squish import squish_locked
 from venvflow.steps.store import store_locked
 from venvflow.store import Store
 from venvflow.survey import Survey, survey
+from venvflow.witness import witness_of
 
 
 def build_venv(job: Job) -> Outcome:
@@ -82,6 +86,7 @@ def _build(
             job.environ, log, tuple(lock.fd for lock in held if lock is not None),
         )  # fmt: skip
         built = builders.build(request, progress=None)
+        saved = _drop_excluded(job, venv)
         looked = _relocate(job, record, venv)
         wrong = check(job, venv)
         if wrong:
@@ -102,7 +107,10 @@ def _build(
             "built",
             record.interpreter.executable,
             bound=looked.bound,
+            witness=witness_of(looked.found.values()),
         )
+        if job.spec.exclude:
+            write_excluded(job, record.key.digest, saved)
         kept_as = finish(job, venv, receipt, directories(looked.entries), present)
     warnings = list(built.warnings)
     if kept_as:
@@ -116,10 +124,9 @@ def _build(
 
 
 def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
-    """Drop what is excluded, and make every file speak of the venv's place instead of the staging path."""
+    """Make every file speak of the venv's place instead of the staging path."""
     staged = Places(venv, job.root, record.interpreter.executable)
     final = job.places(record.interpreter)
-    _drop_excluded(job, venv)
     looked = survey(venv, staged, fresh=True, bytecode=job.spec.bytecode)
     digests: dict[str, tuple[bytes, int]] = {}
     for path, template in sorted(
@@ -137,21 +144,39 @@ def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
     return looked
 
 
-def _drop_excluded(job: Job, venv: str) -> None:
-    """Delete excluded files of the new venv, so that a built venv equals a restored one."""
+def _drop_excluded(job: Job, venv: str) -> list[Saved]:
+    """Delete excluded files of the new venv, so that a built one equals a restored one; return what it saves.
+
+    RECORDs lose the rows of these files.
+    """
     matcher = matcher_of(job)
     if matcher is None:
-        return
+        return []
+    sizes: dict[str, int] = {}
     for parent, below, names in os.walk(venv, topdown=False):
         base = os.path.relpath(parent, venv)
         prefix = "" if base == "." else f"{base}/"
         for name in names:
             if matcher.excludes_file(prefix + name):
+                sizes[prefix + name] = os.lstat(os.path.join(parent, name)).st_size
                 os.unlink(os.path.join(parent, name))
         for name in below:
             path = os.path.join(parent, name)
             if matcher.excludes_dir(prefix + name) and not os.path.islink(path) and not os.listdir(path):
                 os.rmdir(path)
+    _prune_records(venv, sizes)
+    return saved_by(sizes, matcher.deciding)
+
+
+def _prune_records(venv: str, gone: Mapping[str, int]) -> None:
+    """Take the rows of files that are *gone* out of all RECORDs."""
+    for file in glob.iglob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info/RECORD"):
+        path = os.path.relpath(file, venv)
+        with open(file, "rb") as stream:
+            data = stream.read()
+        pruned = prune_record(path, data, gone)
+        if pruned != data:
+            _rewrite(venv, Entry(path, "file"), pruned)
 
 
 def _rewrite(venv: str, entry: Entry, data: bytes) -> None:

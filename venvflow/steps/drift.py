@@ -11,10 +11,10 @@ from venvflow.manifest import Corrupt, entries_of
 from venvflow.model import CONSTANT_MTIME, Entry, Manifest
 from venvflow.objects import Name
 from venvflow.patterns import Matcher
-from venvflow.places import RECEIPT, Receipt
-from venvflow.relink import TEMPORARY
+from venvflow.places import Receipt
 from venvflow.scan import Found, walk
 from venvflow.store import Store
+from venvflow.witness import is_ignored, witness_of
 
 _MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 
@@ -66,12 +66,12 @@ def drift_of(venv: str, receipt: Receipt, store: Store, matcher: Matcher | None 
     }
     if receipt.state == "built":
         stamps = store.index.stamps(venv)
-        return _against_stamps(found, stamps) if stamps else _without_manifest(found, receipt)
+        return _against_stamps(found, stamps) if stamps else _by_witness(found, receipt)
     try:
         manifest = Manifest(tuple(store.tree(digest) for digest in receipt.trees))
         entries = entries_of(manifest)
     except Corrupt:
-        return _without_manifest(found, receipt)
+        return _by_witness(found, receipt)
     return _against_manifest(found, entries, store.adopted())
 
 
@@ -112,46 +112,19 @@ def _as_stamped(item: Found, known: Stamped) -> bool:
     return same or shared or item.kind == "link"
 
 
-def _without_manifest(found: Mapping[str, Found], receipt: Receipt) -> Drift:
-    """Judge by times alone, when the store has lost what the receipt speaks of.
-
-    A file is as made if its mtime is ours. Adopted files keep their own, but have other names (in uv's
-    cache); somebody's own files have not. A directory that moved may have got or lost anything: it counts
-    as somebody's change, because what is not known must not be called ours.
-    """
-    edited = [
-        path
-        for path, item in found.items()
-        if item.kind == "file" and item.stamp.mtime_ns != _MTIME_NS and item.links == 1 and not _ignored(path)
-    ]
-    return _sorted(_moved(found, receipt), edited if receipt.state == "shared" else [], _lost(found, receipt))
-
-
-def _moved(found: Mapping[str, Found], receipt: Receipt) -> list[str]:
-    return [
-        f"{name}/"
-        for name, mtime in receipt.directories
-        if name in found and name not in ("", ".") and found[name].stamp.mtime_ns != mtime
-    ]
-
-
-def _lost(found: Mapping[str, Found], receipt: Receipt) -> list[str]:
-    return [name for name, _ in receipt.directories if name not in found and name not in ("", ".")]
+def _by_witness(found: Mapping[str, Found], receipt: Receipt) -> Drift:
+    """Judge by the receipt alone, when the store has lost what the venv was made of: changed, or not."""
+    if witness_of(found.values()) == receipt.witness:
+        return Drift()
+    return Drift(edited=("files that cannot be named, because the store has lost what they were",))
 
 
 def _added(found: Mapping[str, Found], known: Mapping[str, object]) -> list[str]:
     return [
         path
         for path, item in found.items()
-        if item.kind != "dir" and path not in known and not _ignored(path)
+        if item.kind != "dir" and path not in known and not is_ignored(path)
     ]
-
-
-def _ignored(path: str) -> bool:
-    """Return whether a file may come and go without being a change: receipts, bytecode, locks, our litter."""
-    name = os.path.basename(path)
-    ours = path.startswith(RECEIPT) or name.startswith(TEMPORARY)
-    return ours or path.endswith(".pyc") or path == ".lock"  # uv's
 
 
 def _sorted(added: list[str], edited: list[str], missing: list[str]) -> Drift:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from venvflow import archive
+from venvflow.errors import UsageError
 from venvflow.job import Job
-from venvflow.model import Manifest, Outcome, PackOptions
-from venvflow.objects import Name, Objects
-from venvflow.records import KeyRecord, archive_path, need_key, pack_is_current, write_pack
+from venvflow.model import Manifest, Outcome
+from venvflow.objects import Name
+from venvflow.progress import Lines
+from venvflow.records import (
+    KeyRecord,
+    archive_path,
+    need_key,
+    pack_is_current,
+    read_excluded,
+    write_pack,
+)
+from venvflow.slimming import Saved, saved_from
 from venvflow.steps.manifests import manifest_of
 from venvflow.store import Store
 
 
-def pack(job: Job) -> Outcome:
+def pack(job: Job, progress: archive.Progress | None = None, *, threads: int = 2) -> Outcome:
     """Write the archive that the config asks for, from the manifest that squish left.
 
     Answers ``packed``, ``kept`` (it is there, whole) or ``none`` (no archive is asked for). Raises
@@ -24,30 +39,52 @@ def pack(job: Job) -> Outcome:
     options = job.spec.pack
     if options is None:
         return Outcome("none", "the config asks for no archive")
-    record = need_key(job)
-    with job.locked(), job.open_store() as store, store.use():
-        if pack_is_current(job):
-            return Outcome("kept", archive_path(job, options))
-        return _pack(job, store, record, options)
-
-
-def _pack(job: Job, store: Store, record: KeyRecord, options: PackOptions) -> Outcome:
-    start = time.monotonic()
-    manifest = manifest_of(job, store, record)
     path = archive_path(job, options)
-    written = archive.write_archive(
-        manifest,
-        _Source(store.objects),
-        path,
-        archive.Options(options.format, options.level),
-        description=_description(job, record, manifest),
-        frames=None
-        if store.read_only
-        else archive.FrameDirectory(f"{store.path}/frames", durability=job.config.store.durability),
-    )
-    write_pack(job, [tree.digest for tree in manifest.trees], options)
+    with material(job) as things:
+        if pack_is_current(job) and not job.force:
+            return Outcome("kept", path)
+        manifest = things.manifest()
+        wanted = archive.Options(options.format, options.level, threads)
+        outcome = _pack(things, manifest, path, wanted, progress)
+        write_pack(job, [tree.digest for tree in manifest.trees], options)
+    return outcome
+
+
+def pack_to(
+    job: Job, output: str, options: archive.Options, progress: archive.Progress | None = None
+) -> Outcome:
+    """Write an archive of the job's venv as *options* say, to *output*, whatever the config says.
+
+    *output* is a path in which :func:`filled_name` fills in what stands in braces. Answers ``packed``.
+    Raises what :func:`pack` does, and UsageError for a name that cannot be filled in.
+    """
+    with material(job) as things:
+        manifest = things.manifest()
+        path = os.path.abspath(filled_name(output, job, things.record, manifest))
+        return _pack(things, manifest, path, options, progress)
+
+
+def saved(job: Job) -> list[Saved] | None:
+    """Return what each exclude pattern saved, or None if that is not known: the venv was not built here."""
+    rows = read_excluded(job, need_key(job).key.digest)
+    return None if rows is None else saved_from(rows)
+
+
+def _pack(
+    things: Material,
+    manifest: Manifest,
+    path: str,
+    options: archive.Options,
+    progress: archive.Progress | None,
+) -> Outcome:
+    start = time.monotonic()
+    job = things.job
+    lines = Lines(job.say, f"{job.spec.name}: packing")
+    written = things.write(manifest, path, options, frames=things.frames(), progress=progress or lines)
     figures: dict[str, int | float | str] = {
         "bytes": written.size,
+        "content_bytes": written.content_size,
+        "entries": written.entries,
         "frames": written.frames,
         "frames_reused": written.frames_reused,
         "seconds": time.monotonic() - start,
@@ -56,21 +93,90 @@ def _pack(job: Job, store: Store, record: KeyRecord, options: PackOptions) -> Ou
     return Outcome("packed", path, figures, written.warnings)
 
 
-def _description(job: Job, record: KeyRecord, manifest: Manifest) -> dict[str, Any]:
-    """Return what the archive says of itself: nothing that depends on the place or the time."""
-    return {
-        "venv": job.spec.name,
-        "key": {"digest": record.key.digest, "parts": record.key.parts},
-        "python": archive.needs_of(record.interpreter),
-        "distributions": {tree.name: tree.version for tree in manifest.trees if tree.version},
-    }
+# --------------------------------------------------------------------------- what archives are made of
 
 
-class _Source:
-    """The store's objects, as the archive wants to see them."""
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What an archive or an export of the job's venv is made of, while the venv and the store are held."""
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    job: Job
+    store: Store
+    record: KeyRecord
 
     def path(self, digest: str, executable: bool) -> str:
-        return self._objects.path(Name(digest, executable))
+        """Return the path of one of the store's objects."""
+        return self.store.objects.path(Name(digest, executable))
+
+    def manifest(self) -> Manifest:
+        """Return the venv's manifest; raises EnvironmentFailure when it is not squished or not there."""
+        return manifest_of(self.job, self.store, self.record)
+
+    def description(self, manifest: Manifest) -> dict[str, Any]:
+        """Return what it says of itself: nothing that depends on the place or the time."""
+        return {
+            "venv": self.job.spec.name,
+            "key": {"digest": self.record.key.digest, "parts": self.record.key.parts},
+            "python": archive.needs_of(self.record.interpreter),
+            "distributions": {tree.name: tree.version for tree in manifest.trees if tree.version},
+        }
+
+    def frames(self) -> archive.FrameDirectory | None:
+        """Return where the store keeps compressed trees, or None if it cannot be written."""
+        if self.store.read_only:
+            return None
+        durability = self.job.config.store.durability
+        return archive.FrameDirectory(f"{self.store.path}/frames", durability=durability)
+
+    def write(
+        self,
+        manifest: Manifest,
+        path: str,
+        options: archive.Options,
+        *,
+        frames: archive.FrameDirectory | None,
+        progress: archive.Progress | None,
+    ) -> archive.Written:
+        """Write an archive of *manifest* to *path*."""
+        description = self.description(manifest)
+        return archive.write_archive(
+            manifest, self, path, options, description=description, frames=frames, progress=progress
+        )
+
+
+@contextmanager
+def material(job: Job) -> Iterator[Material]:
+    """Hold venv and store, and give what archives are made of."""
+    record = need_key(job)
+    with job.locked(), job.open_store() as store, store.use():
+        yield Material(job, store, record)
+
+
+# --------------------------------------------------------------------------- names
+
+_FIELD = re.compile(r"\{([^{}]*)\}")
+
+
+def filled_name(template: str, job: Job, record: KeyRecord, manifest: Manifest) -> str:
+    """Return *template* with ``{venv}``, ``{key}``, ``{python}`` and ``{version:NAME}`` filled in.
+
+    That is the venv's name, the first twelve digits of its key, Python's version, and the version of the
+    distribution NAME in the venv. Raises UsageError for anything else in braces.
+    """
+    values = {"venv": job.spec.name, "key": record.key.digest[:12], "python": record.interpreter.version}
+    for tree in manifest.trees:
+        if tree.version:
+            values[f"version:{tree.name}"] = tree.version
+
+    def value(field: re.Match[str]) -> str:
+        name = re.sub(r"[-_.]+", "-", field[1]).lower() if field[1].startswith("version:") else field[1]
+        if name not in values:
+            raise UsageError(
+                f"the name {template!r} asks for {field[0]}, which is not known",
+                where=job.spec.name,
+                state="Nothing was written.",
+                hint="Known are {venv}, {key}, {python}, and {version:NAME} of what is installed.",
+            )
+        return values[name].replace("/", "_")
+
+    return _FIELD.sub(value, template)

@@ -18,6 +18,7 @@ from venvflow.places import Receipt, watched, write_receipt
 from venvflow.records import KeyRecord, need_key, write_json
 from venvflow.steps.replace import Present, check, finish, look_at, refuse_to_lose
 from venvflow.store import Store
+from venvflow.witness import witness
 
 
 def restore(job: Job) -> Outcome:
@@ -87,6 +88,7 @@ def _bring(job: Job, store: Store, record: KeyRecord, present: Present, snapshot
                 trees=snapshot.trees,
                 bound=manifest.bound,
                 link=made.link,
+                witness=witness(made.made.looks),
             )
             kept_as = finish(job, venv, receipt, made.made.directories, present)
     except (Damaged, Corrupt, _Unfit) as error:

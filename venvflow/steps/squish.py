@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.index import Stamped
 from venvflow.intake import Intake, Taken
 from venvflow.job import Job
 from venvflow.links import Linker
 from venvflow.manifest import directories
-from venvflow.model import LinkMode, Outcome
+from venvflow.model import BytecodePolicy, Interpreter, LinkMode, Outcome
 from venvflow.objects import out_of_space
+from venvflow.patterns import Matcher
 from venvflow.places import Receipt, watched, write_receipt
 from venvflow.records import KeyRecord, need_key, write_json
 from venvflow.relink import Relinked, Relinker
-from venvflow.scan import Changing
+from venvflow.relocate import Places
+from venvflow.scan import Changing, Found, walk
 from venvflow.steps.drift import drift_of
 from venvflow.steps.replace import matcher_of
 from venvflow.store import Store, bytecode_id
 from venvflow.survey import Survey, survey, unusual_modes
+from venvflow.witness import witness_of
 
 
 def squish(job: Job, *, any_venv: bool = False) -> Outcome:
@@ -48,27 +53,18 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
             state="The venv works, its files are its own.",
             hint="Make the store writable, or use another one (VENVFLOW_STORE).",
         )
-    if receipt.made == "built":
+    if receipt.made != "shared":
         refuse_changed(job, store, receipt)
     start = time.monotonic()
-    try:
-        looked = _survey(job, store, record)
-        taken = _take(job, store, record, looked, built_here=receipt.made == "built")
-        linker = Linker(job.spec.link)
-        relinked = Relinker(
-            store.objects, job.place.path, linker, min_size=job.spec.min_size, origins=taken.origins
-        ).relink(taken.entries, looked.found)
-    except Changing as error:
-        raise _changing(job, str(error)) from error
-    except OSError as error:
-        raise out_of_space(error, store.path) from error
-    shared = _shared_receipt(job, record, receipt, taken, relinked)
+    known = store.index.stamps(job.place.path)
+    shared = share(subject_of(job, record), store, known, built_here=receipt.made == "built")
+    fresh = shared_receipt(shared, receipt, record.interpreter)
     # Registered first: from here on the store keeps the trees until the snapshot is published.
-    job.register(store, record.key.digest, link=shared.link, trees=shared.trees, bound=shared.bound)
+    job.register(store, record.key.digest, link=fresh.link, trees=fresh.trees, bound=fresh.bound)
     store.index.set_stamps(job.place.path, {})
-    write_receipt(job.place.path, shared)
-    leave_manifest(job, shared)
-    return Outcome("squished", "", _figures(looked, taken, relinked, start), _warnings(looked, relinked))
+    write_receipt(job.place.path, fresh)
+    leave_manifest(job, fresh)
+    return Outcome("squished", "", figures_of(shared, start), warnings_of(shared))
 
 
 def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
@@ -97,38 +93,103 @@ def refuse_changed(job: Job, store: Store, receipt: Receipt) -> None:
         )
 
 
-def _survey(job: Job, store: Store, record: KeyRecord) -> Survey:
-    matcher = matcher_of(job)
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A venv to share, whoever made it, and how: *name* is what messages call it, *path* where it lies.
+
+    *bytecode* says what becomes of its ``.pyc`` files, *matcher* what is left alone, *link* and *min_size*
+    (bytes) what its files become. *tell* is called with the path of each file and what became of it.
+    """
+
+    name: str
+    path: str
+    places: Places
+    interpreter: Interpreter
+    bytecode: BytecodePolicy
+    matcher: Matcher | None
+    link: tuple[LinkMode, ...]
+    min_size: int
+    tell: Callable[[str, str], None] = lambda _path, _how: None
+
+
+def subject_of(job: Job, record: KeyRecord) -> Subject:
+    """Return the venv of a job as something to share."""
+    spec = job.spec
+    return Subject(
+        spec.name, job.place.path, job.places(record.interpreter), record.interpreter, spec.bytecode,
+        matcher_of(job), spec.link, spec.min_size,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What sharing a venv gave: what was read, what the store got, what became of the files."""
+
+    subject: Subject
+    looked: Survey
+    taken: Taken
+    relinked: Relinked
+
+
+def share(subject: Subject, store: Store, known: Mapping[str, Stamped], *, built_here: bool) -> Shared:
+    """Give a venv's files to the store and link their names; *known* need not be read again.
+
+    Venv and store are held by the caller. *built_here*: our builder has just made it. Raises
+    EnvironmentFailure when venv or store cannot be read or written; the venv is whole then.
+    """
+    try:
+        looked = look_through(subject, known)
+        taken = _take(subject, store, looked, built_here=built_here)
+        relinker = Relinker(
+            store.objects, subject.path, Linker(subject.link), min_size=subject.min_size,
+            origins=taken.origins, adopted=store.adopted(), tell=subject.tell,
+        )  # fmt: skip
+        return Shared(subject, looked, taken, relinker.relink(taken.entries, looked.found))
+    except Changing as error:
+        raise _changing(subject.name, str(error)) from error
+    except OSError as error:
+        raise out_of_space(error, store.path) from error
+
+
+def look_through(subject: Subject, known: Mapping[str, Stamped]) -> Survey:
+    """Read the venv, but for what is *known*. Raises EnvironmentFailure."""
+    matcher = subject.matcher
     return survey(
-        job.place.path,
-        job.places(record.interpreter),
-        bytecode=job.spec.bytecode,
-        known=store.index.stamps(job.place.path),
+        subject.path,
+        subject.places,
+        bytecode=subject.bytecode,
+        known=known,
         excludes_file=matcher.excludes_file if matcher else None,
         excludes_directory=matcher.excludes_dir if matcher else None,
     )
 
 
-def _take(job: Job, store: Store, record: KeyRecord, looked: Survey, *, built_here: bool) -> Taken:
+def _take(subject: Subject, store: Store, looked: Survey, *, built_here: bool) -> Taken:
     return Intake(
         store,
-        job.place.path,
-        record.interpreter,
-        bytecode_key=bytecode_id(record.key.parts),
-        mode=_first_mode(job, store),
-        min_size=job.spec.min_size,
+        subject.path,
+        subject.interpreter,
+        bytecode_key=bytecode_of(subject.interpreter),
+        mode=_first_mode(subject, store),
+        min_size=subject.min_size,
         built_here=built_here,
-    ).take(looked, canonical=job.spec.bytecode == "canonical")
+    ).take(looked, canonical=subject.bytecode == "canonical")
 
 
-def _first_mode(job: Job, store: Store) -> LinkMode:
+def bytecode_of(interpreter: Interpreter) -> str:
+    """Return what two venvs must agree on to share bytecode: the same text that a key gives."""
+    python = f"{interpreter.implementation} {interpreter.version}"
+    return bytecode_id({"python": python, "abi": interpreter.abi})
+
+
+def _first_mode(subject: Subject, store: Store) -> LinkMode:
     """Return the link mode that will work between the store and the venv, found out by trying it."""
-    linker = Linker(job.spec.link)
+    linker = Linker(subject.link)
     probe = f"{store.objects.tmp}/probe-{os.getpid()}-{os.urandom(4).hex()}"
     name = f".vf-{os.getpid()}-probe"
     with open(probe, "wb") as file:
         file.write(b"probe")
-    fd = os.open(job.place.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(subject.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         mode = linker.place(probe, name, fd, executable=False)
         os.unlink(name, dir_fd=fd)
@@ -138,24 +199,32 @@ def _first_mode(job: Job, store: Store) -> LinkMode:
     return mode
 
 
-def _shared_receipt(
-    job: Job, record: KeyRecord, receipt: Receipt, taken: Taken, relinked: Relinked
-) -> Receipt:
-    return Receipt(
-        key=record.key.digest,
-        path=job.place.path,
+def shared_receipt(shared: Shared, receipt: Receipt, interpreter: Interpreter) -> Receipt:
+    """Return the receipt of a venv that is shared now, from the one it had."""
+    manifest = shared.taken.manifest
+    return replace(
+        receipt,
+        path=shared.subject.path,
         state="shared",
-        made=receipt.made,
-        python=record.interpreter.executable,
-        trees=tuple(tree.digest for tree in taken.manifest.trees),
-        bound=taken.manifest.bound,
-        link=_most_used(relinked),
-        directories=watched(job.place.path, directories(taken.entries)),
+        python=interpreter.executable,
+        trees=tuple(tree.digest for tree in manifest.trees),
+        bound=manifest.bound,
+        link=_most_used(shared.relinked) or receipt.link or "copy",
+        witness=witness_of(walk_of(shared.subject)),
+        directories=watched(shared.subject.path, directories(shared.taken.entries)),
     )
 
 
+def walk_of(subject: Subject) -> Iterator[Found]:
+    """Walk the venv, but for the files that its patterns exclude."""
+    matcher = subject.matcher
+    for item in walk(subject.path):
+        if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path):
+            yield item
+
+
 def _most_used(relinked: Relinked) -> str:
-    return max(relinked.modes, key=lambda mode: relinked.modes[mode], default="copy")
+    return max(relinked.modes, key=lambda mode: relinked.modes[mode], default="")
 
 
 def leave_manifest(job: Job, receipt: Receipt) -> None:
@@ -165,7 +234,9 @@ def leave_manifest(job: Job, receipt: Receipt) -> None:
     )
 
 
-def _figures(looked: Survey, taken: Taken, relinked: Relinked, start: float) -> dict[str, int | float | str]:
+def figures_of(shared: Shared, start: float) -> dict[str, int | float | str]:
+    """Return counts, bytes and seconds since *start* (by the monotonic clock) for the outcome."""
+    taken = shared.taken
     return {
         "files": sum(1 for entry in taken.entries.values() if entry.digest),
         "bytes": sum(entry.size for entry in taken.entries.values()),
@@ -173,13 +244,16 @@ def _figures(looked: Survey, taken: Taken, relinked: Relinked, start: float) -> 
         "new_bytes": taken.new_bytes,
         "adopted": taken.adopted,
         "compiled": taken.compiled,
-        "excluded": looked.excluded,
-        "link": _most_used(relinked),
+        "uncompilable": taken.uncompilable,
+        "excluded": shared.looked.excluded,
+        "link": _most_used(shared.relinked) or "copy",
         "seconds": time.monotonic() - start,
     }
 
 
-def _warnings(looked: Survey, relinked: Relinked) -> tuple[str, ...]:
+def warnings_of(shared: Shared) -> tuple[str, ...]:
+    """Return what whoever shares a venv should know of it."""
+    looked, relinked = shared.looked, shared.relinked
     notes = [
         (relinked.kept, "changed while it was shared and stays private"),
         (looked.special, "is a device, FIFO or socket and is not stored"),
@@ -194,10 +268,10 @@ def _note(paths: list[str], text: str) -> str:
     return f"{shown(paths[0])}{more} {text}"
 
 
-def _changing(job: Job, path: str) -> EnvironmentFailure:
+def _changing(name: str, path: str) -> EnvironmentFailure:
     return EnvironmentFailure(
         f"{shown(path)} keeps changing",
-        where=job.spec.name,
+        where=name,
         state="The venv is whole, nothing half-written is kept.",
-        hint="Let what writes to the venv finish, then run doit again.",
+        hint="Let what writes to the venv finish, then run again.",
     )

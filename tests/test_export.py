@@ -1,0 +1,142 @@
+"""From manifest to a portable directory: the rules of archives, without an archive."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from archives import DESCRIPTION, Objects, make_venv, pack, read_venv
+from contents import in_child, killed_at_each, picture
+
+from venvflow.archive import DamagedObject, extract
+from venvflow.errors import EnvironmentFailure, Refused
+from venvflow.export import Exported, export, holds_links
+from venvflow.manifest import make_tree
+from venvflow.model import CONSTANT_MTIME, Entry, Manifest
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    """Return an empty store of objects."""
+    return Objects(tmp_path / "objects")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, objects: Objects) -> Manifest:
+    """Return the manifest of a small venv."""
+    return read_venv(make_venv(tmp_path / "built/venv"), objects)
+
+
+def made(manifest: Manifest, objects: Objects, place: Path, **how: object) -> Exported:
+    """Export to *place*."""
+    return export(manifest, objects, str(place), description=DESCRIPTION, **how)  # type: ignore[arg-type]
+
+
+def shared_files(directory: Path) -> set[str]:
+    """Return the names of files that have another name somewhere."""
+    stats = [(path.name, path.lstat()) for path in directory.rglob("*") if not path.is_dir()]
+    return {name for name, st in stats if st.st_nlink > 1}
+
+
+def test_an_export_is_what_unpacking_the_archive_gives(
+    manifest: Manifest, objects: Objects, tmp_path: Path
+) -> None:
+    """Every entry, with its bytes, executable bit and time; and it says how much it was."""
+    exported = made(manifest, objects, tmp_path / "out")
+    extracted = extract(pack(manifest, objects, tmp_path / "a.tar").path, str(tmp_path / "back"))
+    assert picture(tmp_path / "out") == picture(tmp_path / "back")
+    assert (exported.entries, exported.size) == (extracted.entries, extracted.size)
+    times = {path.stat().st_mtime for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert times == {CONSTANT_MTIME}
+
+
+def test_files_are_private_unless_links_are_asked_for(
+    manifest: Manifest, objects: Objects, tmp_path: Path
+) -> None:
+    """Linked ones share the object; what is written to in place stays private even then."""
+    private = made(manifest, objects, tmp_path / "private")
+    linked = made(manifest, objects, tmp_path / "linked", modes=("hardlink", "copy"))
+    assert set(private.modes) <= {"reflink", "copy"}
+    assert linked.modes["hardlink"] > 0
+    shared = shared_files(tmp_path / "linked")
+    assert "data.bin" in shared
+    assert not shared & {"pyvenv.cfg", "activate", "RECORD", "pack.json", "nothing"}
+    assert not shared_files(tmp_path / "private")
+
+
+@pytest.mark.parametrize("damage", [b"other", None])
+def test_a_damaged_object_leaves_nothing(
+    damage: bytes | None, manifest: Manifest, objects: Objects, tmp_path: Path
+) -> None:
+    """Other bytes than its name says, or gone: the export fails, with what it is for."""
+    entries = [entry for tree in manifest.trees for entry in tree.entries]
+    (entry,) = [entry for entry in entries if entry.path.endswith("pkg2/data.bin")]
+    path = Path(objects.path(entry.digest, executable=False))
+    path.chmod(0o644)
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(DamagedObject, match=r"pkg2/data\.bin"):
+        made(manifest, objects, tmp_path / "out")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["built", "objects"]
+
+
+def test_what_is_unsafe_in_an_archive_is_refused_here_too(objects: Objects, tmp_path: Path) -> None:
+    """Links that lead out, and names that climb."""
+    for entry in (Entry("a", "link", target="../out"), Entry("../a", "file", objects.put(b"x"), size=1)):
+        with pytest.raises(Refused):
+            made(Manifest((make_tree("x", "", [entry]),)), objects, tmp_path / "out")
+    assert [each.name for each in tmp_path.iterdir()] == ["objects"]
+
+
+def test_a_failing_end_leaves_nothing(manifest: Manifest, objects: Objects, tmp_path: Path) -> None:
+    """What finishes the directory does so before it has its name."""
+
+    def finish(staging: str) -> None:
+        assert not (tmp_path / "out").exists()
+        raise EnvironmentFailure(os.path.basename(staging))
+
+    with pytest.raises(EnvironmentFailure):
+        made(manifest, objects, tmp_path / "out", finish=finish)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["built", "objects"]
+
+
+def test_progress_goes_up_to_the_whole(manifest: Manifest, objects: Objects, tmp_path: Path) -> None:
+    """In bytes, and never back."""
+    seen: list[tuple[int, int]] = []
+    exported = made(manifest, objects, tmp_path / "out", progress=lambda *state: seen.append(state))
+    assert seen == sorted(seen)
+    assert seen[-1] == (exported.size, exported.size)
+
+
+def test_a_kill_at_any_call_leaves_no_export(manifest: Manifest, objects: Objects, tmp_path: Path) -> None:
+    """Or all of it: there is no directory with something missing under the final name."""
+    import shutil
+
+    whole = made(manifest, objects, tmp_path / "whole").entries
+
+    def prepare() -> None:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+    for death in killed_at_each(
+        lambda: made(manifest, objects, tmp_path / "out"), ("mkdir", "symlink", "rename"), prepare
+    ):
+        there = list((tmp_path / "out").rglob("*"))
+        assert not there or len(there) == whole, death
+    assert in_child(lambda: made(manifest, objects, tmp_path / "again")) == 0
+
+
+def test_whether_a_directory_holds_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By trying it, in the nearest directory that is there; no trace is left."""
+    assert holds_links(str(tmp_path / "not/there/yet"))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    assert not holds_links(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(EnvironmentFailure, match="cannot write there"):
+        holds_links("/proc")

@@ -1,0 +1,65 @@
+"""``venvflow export``: a venv as a directory elsewhere, without an archive."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from venvflow.cli.pack import shown_progress
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.project import need_known, open_flow
+from venvflow.cli.render import Output
+from venvflow.errors import shown
+from venvflow.units import show_duration, show_size
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "export",
+        run,
+        summary="make a copy of a venv that works elsewhere",
+        more="It is what unpacking the venv's archive there would give. Its files are its own (reflinks,\n"
+        "where the file system can), unless --hardlink lets it share them with the store.",
+        example="venvflow export api /srv/api/.venv",
+    )
+    parser.add_argument("venv", metavar="VENV", help="its name in the config")
+    parser.add_argument("destination", metavar="DEST", help="what is not there yet, or an empty directory")
+    parser.add_argument("--hardlink", action="store_true", help="share files with the store")
+    parser.add_argument("--python", metavar="PATH", default="", help="the interpreter to use instead")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Export the venv; 0 or an error.
+
+    JSON: ``venv``, ``path``, ``figures`` (``entries``, ``bytes``, ``link``, ``seconds``) and ``warnings``.
+    """
+    flow = open_flow(args, out)
+    need_known(args.venv, flow.config.venvs)
+    from venvflow.steps.export import export  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415
+
+    job = flow.job(args.venv)
+    hashed = hash_lockfiles(job)
+    with shown_progress(out, f"exporting {shown(args.venv)}") as progress:
+        outcome = export(
+            job,
+            os.path.join(args.work_dir, args.destination),
+            hardlink=args.hardlink,
+            python=args.python,
+            progress=progress,
+        )
+    warnings = [*hashed.warnings, *outcome.warnings]
+    for warning in warnings:
+        out.warn(f"{shown(args.venv)}: {warning}")
+    figures = outcome.figures
+    if out.as_json:
+        out.document({"venv": args.venv, "path": outcome.reason, "figures": figures, "warnings": warnings})
+    else:
+        out.answer(
+            f"{shown(args.venv)}: exported to {shown(outcome.reason)}, {figures['entries']:,} entries, "
+            f"{show_size(int(figures['bytes']))} by {figures['link']} in "
+            f"{show_duration(float(figures['seconds']))}"
+        )
+    return 0

@@ -1,0 +1,261 @@
+"""``venvflow pack``: the archive of one venv, and proofs that it is a good one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.project import need_known, open_flow
+from venvflow.cli.render import Output, counted
+from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.units import show_duration, show_size
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from venvflow.archive import Options, Progress, Trace
+    from venvflow.job import Job
+    from venvflow.model import Outcome
+    from venvflow.slimming import Saved
+    from venvflow.steps.prove import Checked, Smoke
+
+_SHOWN = 20
+"""Members with local paths that are listed; with -v, and as JSON, all are."""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "pack",
+        run,
+        summary="write the portable archive of a venv",
+        more="It is written from the venv's manifest and the store, so only what changed since the last\n"
+        "archive is compressed. Beside it come its SHA-256 and a description as JSON.\n"
+        "Without options it is the archive that pack: of the config asks for, or VENV.tar.zst here.\n"
+        "--output may name a file, or a directory (ending in /); {venv}, {key}, {python} and\n"
+        "{version:NAME} in it are filled in.\n"
+        "Exits with 1 when --check or --smoke fails.",
+        example="venvflow pack api -o 'dist/{venv}-{version:fastapi}-{key}.tar.zst' --smoke 'import api'",
+    )
+    parser.add_argument("venv", metavar="VENV", help="its name in the config")
+    parser.add_argument("-o", "--output", metavar="PATH", help="where to write it")
+    parser.add_argument(
+        "--archive-format",
+        metavar="FORMAT",
+        help="tar.zst, tar.xz, tar.gz, tar.bz2, tar or zip (by the name)",
+    )
+    parser.add_argument("--level", type=int, metavar="N", help="how hard to compress")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads that compress; never changes a byte"
+    )
+    parser.add_argument("--arcroot", metavar="NAME", help="put everything into a directory of this name")
+    parser.add_argument("--force", action="store_true", help="write it even if it is there and whole")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="pack twice more and compare; list local paths that are left in it",
+    )
+    parser.add_argument("--smoke", metavar="CODE", help="unpack it to a temporary place and run CODE there")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Pack the venv; 1 when a proof fails.
+
+    JSON: ``venv``, ``did`` (packed or kept), ``archive`` (its path), ``figures`` (``bytes``, ``sha256`` …),
+    ``warnings``, ``saved`` (a list of ``pattern``, ``files``, ``bytes``; null if not known), ``check``
+    (``reproducible``, ``sha256``, ``again``, and ``traces`` with ``member``, ``path``, ``times``) and
+    ``smoke`` (``status``, ``output``), each null without its option.
+    """
+    flow = open_flow(args, out)
+    need_known(args.venv, flow.config.venvs)
+    from venvflow.steps import pack as steps  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps import prove  # noqa: PLC0415
+    from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415
+
+    job = flow.job(args.venv, force=args.force)
+    hashed = hash_lockfiles(job)
+    options = _options(job, args)
+    with shown_progress(out, f"packing {shown(args.venv)}") as progress:
+        if _is_configured(job, args):
+            outcome = steps.pack(job, progress, threads=options.threads)
+        else:
+            outcome = steps.pack_to(job, _output(job, args, options), options, progress)
+    checked = smoked = None
+    if args.check:
+        with shown_progress(out, f"checking {shown(args.venv)}") as progress:
+            checked = prove.check(job, outcome.reason, options, progress)
+    if args.smoke is not None:
+        with shown_progress(out, f"unpacking {shown(args.venv)}") as progress:
+            smoked = prove.smoke(job, outcome.reason, args.smoke, progress)
+    for warning in (*hashed.warnings, *outcome.warnings):
+        out.warn(f"{shown(args.venv)}: {warning}")
+    answer = _Answer(args.venv, outcome, steps.saved(job) if job.spec.exclude else [], checked, smoked)
+    if out.as_json:
+        out.document(answer.document())
+    else:
+        answer.tell(out)
+    return 0 if answer.good else 1
+
+
+def shown_progress(out: Output, label: str) -> AbstractContextManager[Progress | None]:
+    """Return what shows progress on standard error, or does nothing with ``-q``."""
+    from venvflow import progress  # noqa: PLC0415 - most commands show none
+
+    return nullcontext() if out.quiet else progress.on(sys.stderr, f"venvflow: {label}")
+
+
+# --------------------------------------------------------------------------- what is asked for
+
+
+def _is_configured(job: Job, args: argparse.Namespace) -> bool:
+    """Return whether the archive is the one that the config asks for."""
+    asked = (args.output, args.archive_format, args.level, args.arcroot)
+    return job.spec.pack is not None and asked == (None,) * len(asked)
+
+
+def _options(job: Job, args: argparse.Namespace) -> Options:
+    """Return how to write: as the words say, else as the name of the output, else as the config."""
+    from venvflow.archive import Options  # noqa: PLC0415 - not for wrong words
+
+    name, level = args.archive_format or _format_of(args.output), args.level
+    if name is None and job.spec.pack is not None:
+        name = job.spec.pack.format
+        level = job.spec.pack.level if level is None else level
+    return Options(name or "tar.zst", level, 2 if args.threads is None else args.threads, args.arcroot or "")
+
+
+def _format_of(output: str | None) -> str | None:
+    from venvflow.archive import FORMATS  # noqa: PLC0415 - not for wrong words
+
+    return next((name for name in FORMATS if output is not None and output.endswith(f".{name}")), None)
+
+
+def _output(job: Job, args: argparse.Namespace, options: Options) -> str:
+    """Return the path to write, still with braces; relative ones are below the work directory."""
+    output: str = os.path.join(args.work_dir, args.output or _default_directory(job, args))
+    if output.endswith("/") or os.path.isdir(output):
+        return os.path.join(output, f"{job.spec.name}.{options.format}")
+    if not output.endswith(f".{options.format}"):
+        raise UsageError(
+            f"the name {args.output!r} does not end in .{options.format}",
+            state="Nothing was written.",
+            hint="Name the format at its end, or a directory with a / at its end.",
+        )
+    return output
+
+
+def _default_directory(job: Job, args: argparse.Namespace) -> str:
+    return f"{job.spec.pack.output}/" if job.spec.pack is not None else os.path.abspath(args.work_dir) + "/"
+
+
+# --------------------------------------------------------------------------- the answer
+
+
+class _Answer:
+    """What was packed and proved."""
+
+    def __init__(
+        self,
+        venv: str,
+        outcome: Outcome,
+        saved: list[Saved] | None,
+        checked: Checked | None,
+        smoked: Smoke | None,
+    ) -> None:
+        self.venv = venv
+        self.outcome = outcome
+        self.saved = saved
+        self.checked = checked
+        self.smoked = smoked
+
+    @property
+    def good(self) -> bool:
+        """Return whether all proofs that were asked for hold."""
+        proved = self.checked is None or self.checked.reproducible
+        return proved and (self.smoked is None or self.smoked.status == 0)
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        checked, smoked = self.checked, self.smoked
+        return {
+            "venv": self.venv,
+            "did": self.outcome.did,
+            "archive": self.outcome.reason,
+            "figures": self.outcome.figures,
+            "warnings": list(self.outcome.warnings),
+            "saved": None
+            if self.saved is None
+            else [{"pattern": each.pattern, "files": each.files, "bytes": each.size} for each in self.saved],
+            "check": None
+            if checked is None
+            else {
+                "reproducible": checked.reproducible,
+                "sha256": checked.sha256,
+                "again": list(checked.again),
+                "traces": [
+                    {"member": trace.name, "path": trace.path, "times": trace.times}
+                    for trace in checked.traces
+                ],
+            },
+            "smoke": None if smoked is None else {"status": smoked.status, "output": smoked.output},
+        }
+
+    def tell(self, out: Output) -> None:
+        """Say it to people."""
+        out.answer(f"{shown(self.venv)}: {self._written()}")
+        if self.saved is None:
+            out.answer("  what the exclude patterns saved is not known: the venv was not built here")
+        for each in self.saved or ():
+            out.answer(
+                f"  {shown(each.pattern)} saved {show_size(each.size)} in {counted(each.files, 'file')}"
+            )
+        if self.checked is not None:
+            self._tell_check(out, self.checked)
+        if self.smoked is not None:
+            said = f"\n{self.smoked.output}" if self.smoked.output else ""
+            verdict = "passed" if self.smoked.status == 0 else f"failed with status {self.smoked.status}"
+            out.answer(f"  smoke test {verdict}{said}")
+
+    def _written(self) -> str:
+        figures = self.outcome.figures
+        if self.outcome.did != "packed":
+            return f"{self.outcome.did}: {shown(self.outcome.reason)}"
+        parts = [f"packed: {shown(self.outcome.reason)}", show_size(int(figures["bytes"]))]
+        if figures["frames"]:
+            parts.append(f"{figures['frames_reused']} of {counted(int(figures['frames']), 'frame')} re-used")
+        return (
+            f"{', '.join(parts)} in {show_duration(float(figures['seconds']))}\n  sha256 {figures['sha256']}"
+        )
+
+    def _tell_check(self, out: Output, checked: Checked) -> None:
+        if checked.reproducible:
+            out.answer(f"  reproducible: packed twice more, each {checked.sha256}")
+        else:
+            out.answer(f"  not reproducible: {checked.sha256}, packed again {', '.join(checked.again)}")
+        traces = checked.traces if out.verbose else checked.traces[:_SHOWN]
+        out.answer(f"  local paths: {_counted_members(checked.traces)}")
+        for trace in traces:
+            out.answer(f"    {shown(trace.name)} names {shown(trace.path)}, {trace.times} times")
+        if len(traces) < len(checked.traces):
+            out.answer(f"    and {len(checked.traces) - len(traces)} more (-v lists all)")
+
+
+def _counted_members(traces: tuple[Trace, ...]) -> str:
+    return (
+        f"in {counted(len({trace.name for trace in traces}), 'member')}" if traces else "none is left in it"
+    )
+
+
+def need_archive(path: str) -> None:
+    """Raise EnvironmentFailure unless there is a file at *path*."""
+    if not os.path.isfile(path):
+        raise EnvironmentFailure(
+            "there is no such archive",
+            where=shown(path),
+            state="Nothing was unpacked.",
+        )

@@ -1,0 +1,80 @@
+"""``venvflow unpack``: an archive becomes a venv that works where it lies."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from venvflow.cli.pack import need_archive, shown_progress
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.render import Output
+from venvflow.errors import shown
+from venvflow.units import show_size
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "unpack",
+        run,
+        summary="unpack an archive and make the venv work there",
+        more="The archive is not trusted: a path that leads out, a device, a bomb is refused, and nothing\n"
+        "is left behind. It is compared with the .sha256 beside it, if there is one. All local paths\n"
+        "are filled in; code of the archive is not run. Needs no config.",
+        example="venvflow unpack api.tar.zst /srv/api/.venv --python /usr/bin/python3.12",
+    )
+    parser.add_argument("archive", metavar="ARCHIVE", help="a file that pack wrote")
+    parser.add_argument("destination", metavar="DEST", help="what is not there yet, or an empty directory")
+    parser.add_argument("--python", metavar="PATH", help="the interpreter to use (the first that fits)")
+    parser.add_argument("--project", metavar="DIR", help="the project that editable installs name")
+    parser.add_argument("--compile", action="store_true", help="compile the packages to bytecode")
+    parser.add_argument("--force", action="store_true", help="take --python even if it does not fit")
+    parser.add_argument(
+        "--sha256", metavar="HEX", help="what the archive must be, instead of what stands beside it"
+    )
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Unpack; 0 or an error.
+
+    JSON: ``path`` (the venv), ``python``, ``entries``, ``size`` (bytes), ``verified`` (the whole archive was
+    compared with a SHA-256), ``written`` (files that were filled in), ``linked`` and ``notes``.
+    """
+    archive, destination = (os.path.join(args.work_dir, path) for path in (args.archive, args.destination))
+    need_archive(archive)
+    from venvflow.archive import unpack  # noqa: PLC0415 - not for wrong words
+
+    with shown_progress(out, f"unpacking {shown(os.path.basename(archive))}") as progress:
+        extracted, report = unpack(
+            archive,
+            destination,
+            args.python,
+            project=args.project,
+            force=args.force,
+            compile_library=args.compile,
+            expected=args.sha256,
+            progress=progress,
+        )
+    for note in report.notes:
+        out.warn(note)
+    if out.as_json:
+        out.document(
+            {
+                "path": extracted.root,
+                "python": report.python,
+                "entries": extracted.entries,
+                "size": extracted.size,
+                "verified": extracted.verified,
+                "written": report.written,
+                "linked": report.linked,
+                "notes": report.notes,
+            }
+        )
+    else:
+        checked = "verified" if extracted.verified else "not verified: no .sha256 beside it"
+        out.answer(
+            f"{shown(extracted.root)}: {extracted.entries:,} entries, {show_size(extracted.size)}, {checked}"
+        )
+        out.answer(f"  Python: {shown(report.python)}")
+    return 0

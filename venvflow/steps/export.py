@@ -1,0 +1,77 @@
+"""``export``: the venv as a directory that works elsewhere on this machine, without an archive."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+
+from venvflow import archive, postinstall
+from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.export import PRIVATE
+from venvflow.export import export as write_export
+from venvflow.job import Job
+from venvflow.model import LinkMode, Outcome
+from venvflow.steps.pack import material
+
+LINKED: tuple[LinkMode, ...] = ("hardlink", "reflink", "copy")
+"""How files are given to an export that may share them with the store."""
+
+
+def export(
+    job: Job,
+    destination: str,
+    *,
+    hardlink: bool = False,
+    python: str = "",
+    progress: archive.Progress | None = None,
+) -> Outcome:
+    """Make the job's venv at *destination*, from its manifest, as unpacking its archive would.
+
+    Its files are private copies, or reflinks, unless *hardlink* lets it share them with the store. *python*
+    is the interpreter to use instead of the one that the venv was made for. Answers ``exported``.
+
+    *destination* must not exist, or be an empty directory. All or nothing; raises Refused for a destination
+    that is taken or lies in the venv or the store, and EnvironmentFailure.
+    """
+    place = os.path.abspath(destination)
+    start = time.monotonic()
+    with material(job) as things:
+        _refuse_inside(place, {"the venv": job.place.path, "the store": things.store.path})
+        manifest = things.manifest()
+        exported = write_export(
+            manifest,
+            things,
+            place,
+            description=things.description(manifest),
+            modes=LINKED if hardlink else PRIVATE,
+            finish=partial(_complete, job, place, python or things.record.interpreter.executable),
+            progress=progress,
+        )
+    link = max(exported.modes, key=lambda mode: exported.modes[mode], default="copy")
+    figures: dict[str, int | float | str] = {
+        "entries": exported.entries,
+        "bytes": exported.size,
+        "link": link,
+        "seconds": time.monotonic() - start,
+    }
+    return Outcome("exported", place, figures, exported.warnings)
+
+
+def _refuse_inside(place: str, others: dict[str, str]) -> None:
+    real = os.path.realpath(place)
+    for name, path in others.items():
+        if f"{real}/".startswith(f"{os.path.realpath(path)}/"):
+            raise Refused(
+                f"{shown(place)} lies inside of {name}",
+                state="Nothing was exported.",
+                hint="Choose a place outside of it.",
+            )
+
+
+def _complete(job: Job, place: str, python: str, staging: str) -> None:
+    """Fill in all local paths for *place*, where *staging* is about to go."""
+    try:
+        postinstall.complete(staging, place=place, project=job.root, python=python)
+    except postinstall.Problem as problem:
+        raise EnvironmentFailure(str(problem), where=shown(place), state="Nothing was exported.") from problem

@@ -1,0 +1,116 @@
+"""Proofs that an archive is a good one: it can be made again, names no local path, and runs elsewhere."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from venvflow import archive, processes
+from venvflow.job import Job
+from venvflow.records import KeyRecord, need_key
+from venvflow.steps.pack import material
+from venvflow.store import Store
+
+SMOKE_SECONDS = 300
+"""How long the code of a smoke test may run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What :func:`check` found: the SHA-256 of the archive, of two new ones, and local paths left in it."""
+
+    sha256: str
+    again: tuple[str, ...]
+    traces: tuple[archive.Trace, ...]
+
+    @property
+    def reproducible(self) -> bool:
+        """Return whether all are the same."""
+        return set(self.again) == {self.sha256}
+
+
+def check(job: Job, path: str, options: archive.Options, progress: archive.Progress | None = None) -> Checked:
+    """Pack the venv twice more, in other directories and threads, and compare with the archive *path*.
+
+    No kept frame is used for it. Raises what :func:`pack` does, and Refused for a damaged archive.
+    """
+    with material(job) as things:
+        manifest = things.manifest()
+        local = local_paths(job, things.record, things.store)
+        again = []
+        for threads in (1, 2):
+            with tempfile.TemporaryDirectory(prefix=f"venvflow-{threads}-") as directory:
+                other = os.path.join(directory, f"again.{options.format}")
+                wanted = replace(options, threads=threads)
+                written = things.write(manifest, other, wanted, frames=None, progress=progress)
+                again.append(written.sha256)
+    return Checked(archive.digest_of_file(path), tuple(again), tuple(archive.traces(path, local)))
+
+
+_ANYWHERE = frozenset({"/", "/usr", "/usr/local", "/opt", "/nix", "/opt/homebrew"})
+"""Prefixes of interpreters that say nothing about the machine."""
+
+
+def local_paths(job: Job, record: KeyRecord, store: Store) -> list[str]:
+    """Return the local paths that an archive should not name: of venv, project, store, home, interpreter."""
+    home = job.environ.get("HOME", "")
+    prefix = os.path.dirname(record.interpreter.home)
+    paths = (
+        job.spec.path,
+        job.place.path,
+        job.config.root,
+        job.root,
+        store.path,
+        home,
+        prefix,
+    )
+    resolved = {path.rstrip("/") for one in paths if one for path in (one, os.path.realpath(one))}
+    return sorted(path for path in resolved if path not in _ANYWHERE and os.path.isabs(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Smoke:
+    """How the code of a smoke test ended: exit *status* (or the negative number of a signal) and *output*."""
+
+    status: int
+    output: str
+
+
+def smoke(job: Job, path: str, code: str, progress: archive.Progress | None = None) -> Smoke:
+    """Unpack the archive *path* to a temporary place and run Python *code* by the venv there.
+
+    Raises Refused for an archive that cannot be trusted, EnvironmentFailure for space and time.
+    """
+    record = need_key(job)
+    with tempfile.TemporaryDirectory(prefix="venvflow smoke-") as directory:
+        place, _ = archive.unpack(
+            path,
+            os.path.join(os.path.realpath(directory), job.spec.name),
+            record.interpreter.executable,
+            project=job.root,
+            progress=progress,
+        )
+        return _run(place.root, code, directory, job.environ)
+
+
+def _run(venv: str, code: str, directory: str, environ: Mapping[str, str]) -> Smoke:
+    output: list[bytes] = []
+    child = {
+        **processes.child_environment(environ),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "VIRTUAL_ENV": venv,
+        "PATH": os.pathsep.join([f"{venv}/bin", environ.get("PATH", os.defpath)]),
+    }
+    try:
+        status = processes.run(
+            [f"{venv}/bin/python", "-c", code],
+            environ=child,
+            on_output=output.append,
+            cwd=directory,
+            timeout=SMOKE_SECONDS,
+        )
+    except (OSError, TimeoutError) as error:
+        return Smoke(1, str(error))
+    return Smoke(status, b"".join(output).decode("utf-8", "replace").strip())

@@ -1,0 +1,48 @@
+"""The witness: one hash over how every file of a venv looked when venvflow finished it.
+
+It stands in the receipt, so that a change by hand is noticed even when the store, which knows every file,
+is gone. It tells that something changed, not what. Sizes and mtimes are enough: whoever edits a file and
+puts both back wants not to be noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+
+from venvflow.places import RECEIPT
+from venvflow.relink import TEMPORARY
+from venvflow.scan import Found
+
+
+def witness(looks: Iterable[str]) -> str:
+    """Return the hash of the looks of all files, in whatever order they come."""
+    return hashlib.sha256("\n".join(sorted(looks)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def witness_of(found: Iterable[Found]) -> str:
+    """Return the witness of a venv as a walk found it."""
+    return witness(
+        file_look(item.path, item.stamp.size, item.stamp.mtime_ns)
+        if item.kind == "file"
+        else link_look(item.path)
+        for item in found
+        if item.kind != "dir" and not is_ignored(item.path)
+    )
+
+
+def file_look(path: str, size: int, mtime_ns: int) -> str:
+    """Return the look of a file: *size* in bytes, *mtime_ns* in nanoseconds."""
+    return f"{path}\0{size}\0{mtime_ns}"
+
+
+def link_look(path: str) -> str:
+    """Return the look of a symlink (or of anything that is neither file nor directory)."""
+    return path
+
+
+def is_ignored(path: str) -> bool:
+    """Return whether a file may come and go without being a change: receipts, bytecode, locks, our litter."""
+    ours = path.startswith(RECEIPT) or os.path.basename(path).startswith(TEMPORARY)
+    return ours or path.endswith(".pyc") or path == ".lock"  # uv's
