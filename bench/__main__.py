@@ -75,10 +75,16 @@ def _introduce(world: World) -> None:
         print("PYTHONDONTWRITEBYTECODE is not set")
 
 
+_INPUTS = {1: ("data",), 4: ("data", "data-next"), 5: ("data", "data-next", "web"), 6: ("data",)}
+"""The lock files that rows install from."""
+
+_QUICK = {"data": "small", "data-next": "small-next", "web": "small"}
+
+
 def warm(world: World, rows: Sequence[int]) -> bool:
     """Fill uv's cache with what the *rows* need; return whether that worked. Nothing is downloaded later."""
-    inputs = ("small", "small-next") if world.quick else ("data", "data-next")
-    for name in inputs[: 2 if 4 in rows else 1] if {1, 4} & set(rows) else ():
+    needed = dict.fromkeys(name for row in rows for name in _INPUTS.get(row, ()))
+    for name in dict.fromkeys(_QUICK[name] for name in needed) if world.quick else needed:
         try:
             _fill_cache(world, world.lock_file(name))
         except (CommandFailed, Unavailable) as error:

@@ -10,6 +10,7 @@ from bench.project import PYTHON, Project
 from bench.world import CommandFailed, Unavailable, World
 
 _VIRTUALENV_CACHE = "virtualenv-cache==0.0.2"
+_VENVSTACKS = "venvstacks==0.7.0"
 
 Commands = Sequence[Sequence[str]]
 """Command lines that are run one after the other, and timed together."""
@@ -53,6 +54,25 @@ def virtualenv_cache(world: World, project: Project, finished: str, place: str) 
     finally:
         os.rename(place, finished)
     return [[program, "restore", "-c", "virtualenv-cache.toml"]]
+
+
+_CREATE_ARCHIVE = """\
+import sys
+from venvstacks.pack_venv import create_archive
+create_archive(sys.argv[1], sys.argv[2], show_progress=False)
+"""
+
+
+def venvstacks(world: World, venv: str, base: str) -> Commands:
+    """Return the command that archives *venv* as xz by venvstacks, after one run; raises Unavailable."""
+    program = _installed(world, "venvstacks", _VENVSTACKS)
+    python = os.path.join(os.path.dirname(program), "python")
+    command = [python, "-W", "ignore", "-c", _CREATE_ARCHIVE, venv, base]
+    try:
+        world.run(command)
+    except CommandFailed as error:
+        raise Unavailable(f"venvstacks cannot archive the venv: {_last_line(error)}") from error
+    return [command]
 
 
 def _installed(world: World, program: str, requirement: str) -> str:

@@ -1,11 +1,15 @@
-"""What holds for all tests: the world outside must not change their results."""
+"""What holds for all tests: the world outside must not change their results. And the scenarios' fixtures."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+from scenario import Machine
 
 # Tests run the Python of venvs that they compare file by file afterwards; a shell may or may not forbid it
 # to write bytecode there. Those that are about bytecode unset this for their children.
@@ -15,3 +19,17 @@ sys.dont_write_bytecode = True
 # A machine that is busy is no reason to fail.
 settings.register_profile("venvflow", deadline=None)
 settings.load_profile("venvflow")
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the directory of the wheels that the scenarios install; uv's cache lies in it too."""
+    return tmp_path_factory.mktemp("wheelhouse")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, wheelhouse: Path) -> Iterator[Machine]:
+    """Give a machine with an empty store."""
+    machine = Machine(tmp_path, wheelhouse)
+    yield machine
+    machine.end()

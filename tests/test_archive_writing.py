@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import pickle
@@ -33,11 +35,13 @@ from archives import (
     plain_tar,
     read_venv,
 )
+from contents import NOBODY, for_everybody, in_child, needs_root
 
 from venvflow import relocate
 from venvflow.archive import (
     METADATA,
     DamagedObject,
+    FrameDirectory,
     Options,
     format_of,
     is_current,
@@ -235,6 +239,25 @@ def test_bytes_do_not_depend_on_where_the_venv_was_built(tmp_path: Path, objects
         root = make_venv(tmp_path / place / "venv")
         digests.add(pack(read_venv(root, objects), objects, tmp_path / "out.tar.zst").sha256)
     assert len(digests) == 1
+
+
+@needs_root
+def test_another_user_packs_the_same_bytes(tmp_path: Path, objects: Objects, manifest: Manifest) -> None:
+    """Whoever reads the objects, under whatever umask: nothing of the user is in an archive."""
+    with for_everybody() as place:
+        shutil.copytree(objects.root, place / "objects")
+        (place / "out").mkdir()
+        (place / "out").chmod(0o777)
+
+        def work() -> None:
+            os.umask(0o077)
+            for name in FORMATS:
+                pack(manifest, Objects(place / "objects"), place / f"out/a.{name}")
+
+        assert in_child(work, user=NOBODY) == 0
+        for name in FORMATS:
+            theirs = hashlib.sha256((place / f"out/a.{name}").read_bytes()).hexdigest()
+            assert theirs == pack(manifest, objects, tmp_path / f"a.{name}").sha256, name
 
 
 _OTHER = """
@@ -589,3 +612,61 @@ def test_a_stream_of_the_writer_is_read_back_in_pieces(tmp_path: Path, objects: 
     for name in FORMATS:
         pack(_one_file(objects, data), objects, tmp_path / f"a.{name}", level=KNOWN[name].lowest)
         assert contents(tmp_path / f"a.{name}")["big"] == ("file", data, 0o644)
+
+
+# --------------------------------------------------------------------------- members with times of their own
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_members_can_have_their_own_times(
+    name: str, tmp_path: Path, objects: Objects, manifest: Manifest
+) -> None:
+    """Asked for by name, without arcroot; nothing of it gets into kept frames."""
+    frames = FrameDirectory(str(tmp_path / "frames"), durability="none")
+    path = tmp_path / f"a.{name}"
+    asked: list[str] = []
+
+    def mtime_of(member: str) -> int:
+        asked.append(member)
+        return 1_600_000_000
+
+    write_archive(
+        manifest, objects, str(path), Options(name, arcroot="top"), description=DESCRIPTION,
+        frames=frames, mtime_of=mtime_of, scratch=str(tmp_path), beside=False,
+    )  # fmt: skip
+    assert "" in asked
+    assert not [member for member in asked if member.startswith("top")]
+    assert not (tmp_path / "frames").exists()
+    assert not Path(f"{path}.json").exists()
+    if name == "zip":
+        with zipfile.ZipFile(path) as zipped:
+            assert {info.date_time for info in zipped.infolist()} == {(2020, 9, 13, 12, 26, 40)}
+    else:
+        with tarfile.open(fileobj=io.BytesIO(plain_tar(path))) as archive:
+            assert {member.mtime for member in archive} == {1_600_000_000}
+
+
+@pytest.mark.parametrize(("mtime", "in_tar", "in_zip"), [(-5, 0, 1980), (1 << 40, (1 << 33) - 1, 2038)])
+def test_times_that_a_format_cannot_hold_become_the_nearest(
+    mtime: int, in_tar: int, in_zip: int, tmp_path: Path, objects: Objects
+) -> None:
+    """Before 1970, before 1980, and far ahead."""
+    manifest = _one_file(objects, b"x")
+    for name in ("tar", "zip"):
+        write_archive(
+            manifest, objects, str(tmp_path / f"a.{name}"), Options(name), description={},
+            mtime_of=lambda _: mtime,
+        )  # fmt: skip
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        assert {member.mtime for member in archive} == {in_tar}
+    with zipfile.ZipFile(tmp_path / "a.zip") as zipped:
+        assert {info.date_time[0] for info in zipped.infolist()} == {in_zip}
+
+
+def test_external_links_are_kept_only_when_that_is_asked_for(tmp_path: Path, objects: Objects) -> None:
+    """By default they are refused, with their names."""
+    manifest = Manifest((make_tree("x", "", [Entry("bin/x", "link", target="/usr/bin/env")]),))
+    with pytest.raises(Refused, match="bin/x"):
+        pack(manifest, objects, tmp_path / "a.tar")
+    pack(manifest, objects, tmp_path / "a.tar", external="keep")
+    assert contents(tmp_path / "a.tar")["bin/x"] == ("link", "/usr/bin/env")

@@ -272,8 +272,18 @@ def test_an_export_replaces_nothing(api: Project) -> None:
     for place in (".", "api/.venv/copy", "../store/copy", "api/.venv"):
         answer = api.run("export", "api", place)
         assert answer.code == 6, place
-        assert "Nothing was exported" in answer.err
+        assert "Nothing was" in answer.err
     assert [picture(place) for place in places] == before
+
+
+def test_an_export_needs_the_manifest_and_no_venv(api: Project) -> None:
+    """From the store it is made also when the venv is gone; without both there is nothing to make it of."""
+    api.run("export", "api", "first")
     shutil.rmtree(api.root / "api/.venv")
-    assert api.run("export", "api", "new").code == 3
-    assert not (api.root / "new").exists()
+    assert api.run("export", "api", "new").code == 0
+    assert demo(api.root / "new") == "1.0"
+    (api.root / ".venvflow/api/manifest.json").unlink()
+    answer = api.run("export", "api", "other")
+    assert answer.code == 3
+    assert "there is no venv for this key" in answer.err
+    assert not (api.root / "other").exists()

@@ -450,12 +450,37 @@ def test_venv_sizes_tell_own_bytes_from_shared_ones(index: Index) -> None:
     assert rows == {"venv0": (3, 14, 4), "venv1": (1, 6, 0), "venv2": (0, 0, 0)}
 
 
+def place(index: Index, path: str, manifest: Manifest, snapshot: str | None = None) -> None:
+    """Register a venv: with its snapshot, or with what is in it."""
+    trees = [] if snapshot else [tree.digest for tree in manifest.trees]
+    index.register(path, name="", project="", key="", snapshot=snapshot, now=1.0, trees=trees)
+
+
 def test_savings_add_up(index: Index) -> None:
-    """What all snapshots hold, less what is stored for it."""
+    """What the venvs show, less the bytes behind it, each once."""
     assert view(index, "savings")[0]["saved_bytes"] == 0
-    manifest = fill(index, {"a": b"12345"})
-    for number in range(3):
-        index.add_snapshot(snapshot_of(manifest, number), 1.0)
+    manifest = fill(index, {"a": b"12345"}, {"b": b"123"})
+    first = snapshot_of(Manifest(manifest.trees[:1]), 1)
+    index.add_snapshot(first, 1.0)
+    place(index, "/a", manifest, first.id)
+    place(index, "/b", manifest, first.id)
+    place(index, "/c", Manifest(manifest.trees[:1]))
     assert view(index, "savings") == [
-        {"snapshots": 3, "bytes": 15, "objects": 1, "stored_bytes": 5, "saved_bytes": 10}
-    ]
+        {
+            "venvs": 3, "venv_bytes": 15, "snapshots": 1, "snapshot_bytes": 5, "objects": 2,
+            "stored_bytes": 8, "saved_bytes": 10,
+        }
+    ]  # fmt: skip
+
+
+def test_packages_say_what_each_costs(index: Index) -> None:
+    """In how many venvs, at how many versions, bytes as they show and as they are stored."""
+    manifest = fill(index, {"a": b"12345", "s": b"same"}, {"b": b"1", "s": b"same"})
+    place(index, "/a", manifest)
+    place(index, "/b", Manifest(manifest.trees[:1]))
+    assert {row["package"]: tuple(row.values())[1:] for row in view(index, "packages")} == {
+        "demo0": (1, 2, 18, 9),
+        "demo1": (1, 1, 5, 5),
+    }
+    index.register("/a", name="", project="", key="", snapshot=None, now=2.0)
+    assert [row["package"] for row in view(index, "packages")] == ["demo0"]

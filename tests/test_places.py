@@ -251,7 +251,7 @@ def test_a_receipt_comes_back_as_it_was_written(place: Place) -> None:
     os.makedirs(place.path)
     receipt = receipt_for(
         place, python="/usr/bin/python3", trees=("a", "b"), bound=True, link="hardlink",
-        directories=(("lib/\udcff", 12), ("bin", 10**18)),
+        directories={"lib/\udcff": 12, "bin": 10**18},
     )  # fmt: skip
     write_receipt(place.path, receipt)
     assert place.receipt() == receipt

@@ -1,4 +1,4 @@
-"""Accounts: what directories occupy on disk, as ``du`` counts it: each inode once, in blocks, with directories."""
+"""Accounts: what trees occupy on disk, counted as ``du`` does: blocks, each inode once, with directories."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ def _count(found: Census, st: os.stat_result) -> None:
     key = (st.st_dev, st.st_ino)
     known = found.get(key)
     names = known.names + 1 if known is not None else 1
-    found[key] = Inode(
-        st.st_blocks * _BLOCK, st.st_size, st.st_nlink, names, stat.S_ISDIR(st.st_mode)
-    )
+    found[key] = Inode(st.st_blocks * _BLOCK, st.st_size, st.st_nlink, names, stat.S_ISDIR(st.st_mode))
 
 
 def merged(parts: Iterable[Mapping[InodeId, Inode]]) -> Census:
@@ -90,9 +88,7 @@ def apparent(inodes: Mapping[InodeId, Inode]) -> int:
 
 def freed(inodes: Mapping[InodeId, Inode]) -> int:
     """Return the bytes that the file system gets back when all these names go: no others are left then."""
-    return sum(
-        inode.bytes for inode in inodes.values() if inode.is_directory or inode.names >= inode.links
-    )
+    return sum(inode.bytes for inode in inodes.values() if inode.is_directory or inode.names >= inode.links)
 
 
 class Ledger:

@@ -6,13 +6,11 @@ was read is kept for as long as its file does not change.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
 
 from venvflow import config as configs
 from venvflow.inputs import key_is_current
@@ -20,7 +18,7 @@ from venvflow.job import Job
 from venvflow.manifest import snapshot_id
 from venvflow.model import Config
 from venvflow.places import RECEIPT, Receipt, read_receipt
-from venvflow.records import TRIM_NOTE, pack_is_current
+from venvflow.records import TRIM_NOTE, pack_is_current, read_json, stamp_of
 
 TRIM_INTERVAL = 86_400
 """Seconds after which the trim policy is applied again although the store did not change."""
@@ -64,29 +62,34 @@ class Flow:
         """Return whether the venv is there, for its key, and untouched as far as a glance can tell."""
         job = self.job(venv)
         receipt = self._receipt_for_key(job)
-        return receipt is not None and job.place.untouched(receipt)
+        return receipt is not None and job.place.untouched(receipt) and not self._is_hollow(receipt)
 
     def is_built(self, venv: str) -> bool:
-        """Return whether there is a venv for the key; ``restore``, which runs before, has looked closer."""
-        return self._receipt_for_key(self.job(venv)) is not None
+        """Return whether there is a venv for the key, and ``restore``, which ran before, has kept it."""
+        job = self.job(venv)
+        receipt, answer = self._receipt_for_key(job), read_json(job.file("restore.json"))
+        if receipt is None:
+            return False
+        kept = answer is not None and answer.get("hit") is True and answer.get("key") == receipt.key
+        return kept or job.place.untouched(receipt)
 
     def is_squished(self, venv: str) -> bool:
         """Return whether the venv's files are the store's and its manifest is written down."""
         job = self.job(venv)
         receipt = self._receipt_for_key(job)
-        manifest = _read(job.file("manifest.json"))
+        manifest = read_json(job.file("manifest.json"))
         if receipt is None or manifest is None:
             return False
-        written = manifest.get("key") == receipt.key and tuple(manifest.get("trees", ())) == receipt.trees
+        written = manifest.get("key") == receipt.key and tuple(manifest.get("trees") or ()) == receipt.trees
         return receipt.state == "shared" and written
 
     def is_stored(self, venv: str) -> bool:
         """Return whether the store has the snapshot of the manifest."""
         job = self.job(venv)
-        key, manifest = self._key(job), _read(job.file("manifest.json"))
+        key, manifest = self._key(job), read_json(job.file("manifest.json"))
         if manifest is None or manifest.get("key") != key:
             return False
-        identifier = snapshot_id(key, job.position if manifest["bound"] else None)
+        identifier = snapshot_id(key, job.position if manifest.get("bound") else None)
         return os.path.lexists(os.path.join(self.config.store.path, "snapshots", f"{identifier}.json"))
 
     def is_packed(self, venv: str) -> bool:
@@ -95,46 +98,32 @@ class Flow:
 
     def is_trimmed(self) -> bool:
         """Return whether there is nothing to trim: no snapshot came or went since, no interval passed."""
-        noted = _read(os.path.join(self.config.store.path, TRIM_NOTE))
-        generation = _stamp(os.path.join(self.config.store.path, "snapshots"))
+        noted = read_json(os.path.join(self.config.store.path, TRIM_NOTE))
+        generation = stamp_of(os.path.join(self.config.store.path, "snapshots"))
         if not generation:
             return True  # there is no store yet
-        recent = noted is not None and 0 <= self.now() - noted["at"] < TRIM_INTERVAL
-        return recent and noted is not None and noted["generation"] == generation[-1]
+        if noted is None or noted.get("policy") != repr(self.config.trim):
+            return False
+        at = noted.get("at")
+        recent = isinstance(at, (int, float)) and 0 <= self.now() - at < TRIM_INTERVAL
+        return recent and noted.get("generation") == generation[-1]
+
+    def _is_hollow(self, receipt: Receipt) -> bool:
+        """Return whether the venv's symlinks lead into another store, or into one that was made anew."""
+        if receipt.link != "symlink":
+            return False
+        first = next(iter(receipt.trees), "")
+        here = os.path.realpath(self.config.store.path)
+        return receipt.store != here or not os.path.lexists(f"{here}/trees/{first[:2]}/{first[2:]}")
 
     def _key(self, job: Job) -> str:
-        record = _read(job.file("key.json"))
+        record = read_json(job.file("key.json"))
         return str(record.get("digest", "")) if record is not None else ""
 
     def _receipt_for_key(self, job: Job) -> Receipt | None:
-        receipt = _receipt(job.place.path, _stamp(f"{job.place.path}/{RECEIPT}"))
+        receipt = _receipt(job.place.path, stamp_of(f"{job.place.path}/{RECEIPT}"))
         matches = receipt is not None and receipt.key == self._key(job) and receipt.path == job.place.path
         return receipt if matches else None
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    try:
-        st = os.stat(path)
-    except OSError:
-        return ()
-    return st.st_ino, st.st_size, st.st_mtime_ns
-
-
-def _read(path: str) -> dict[str, Any] | None:
-    """Return a small JSON file's content, read once for as long as the file stays the same."""
-    return _parse(path, _stamp(path))
-
-
-@cache
-def _parse(path: str, stamp: tuple[int, ...]) -> dict[str, Any] | None:
-    if not stamp:
-        return None
-    try:
-        with open(path, encoding="ascii") as file:
-            document = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
 
 
 @cache

@@ -283,15 +283,32 @@ class Index:
     # ----------------------------------------------------------------------- venvs
 
     def register(
-        self, path: str, *, name: str, project: str, key: str, snapshot: str | None, now: float
+        self,
+        path: str,
+        *,
+        name: str,
+        project: str,
+        key: str,
+        snapshot: str | None,
+        now: float,
+        trees: Iterable[str] = (),
     ) -> None:
-        """Remember a venv of this machine, for people's queries; what decides lies in ``venvs/``."""
+        """Remember a venv of this machine, for people's queries; what decides lies in ``venvs/``.
+
+        *trees* are what is in it, if that is not in its snapshot.
+        """
         with self.writing() as db:
             db.execute(
                 "INSERT INTO venvs(path, name, project, key, snapshot, seen_at) VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT(path) DO UPDATE SET name = excluded.name, project = excluded.project,"
                 " key = excluded.key, snapshot = excluded.snapshot, seen_at = excluded.seen_at",
                 (_text(path), name, _text(project), key, snapshot, now),
+            )
+            (number,) = db.execute("SELECT id FROM venvs WHERE path = ?", (_text(path),)).fetchone()
+            db.execute("DELETE FROM venv_trees WHERE venv = ?", (number,))
+            db.executemany(
+                "INSERT OR IGNORE INTO venv_trees(venv, tree) SELECT ?, id FROM trees WHERE digest = ?",
+                [(number, tree) for tree in trees],
             )
 
     def forget_venv(self, path: str) -> None:

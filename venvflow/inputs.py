@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import sys
+from functools import cache
 
 from venvflow import builders, interpreters
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.job import Job
 from venvflow.model import FORMAT
-from venvflow.records import read_key
-from venvflow.scan import Changing, read
+from venvflow.records import KeyRecord, read_key
+from venvflow.scan import Changing, Content, read
+
+_IS_LINK = (errno.ELOOP, errno.EMLINK)
+"""What opening a link without following it answers, on Linux and on BSD."""
 
 LARGEST = 256 << 20
 """Bytes of the largest file that may be in a key."""
@@ -23,14 +29,31 @@ def key_is_current(job: Job) -> bool:
     Files are always read, whatever their mtime says: an edit that keeps it would otherwise go unseen.
     """
     record = read_key(job)
-    if record is None:
-        return False
+    return record is not None and still_holds(job, record)
+
+
+def still_holds(job: Job, record: KeyRecord) -> bool:
+    """Return whether the inputs of *record* are still what its key was made of."""
     try:
         plan = builders.choose(job.spec, job.environ)
-        identity = interpreters.identity(record.interpreter)
+        identity = _identity(record.interpreter.executable)
         return identity != "" and record.fingerprint == fingerprint(job, plan, record.inputs, identity)
     except EnvironmentFailure:
         return False  # a file or a builder is gone: running the step will say which
+
+
+@cache
+def _identity(executable: str) -> str:
+    """Return the interpreter's identity: asked for once in a run, however many venvs use it."""
+    return interpreters.identity(executable)
+
+
+@cache
+def _machine() -> tuple[str, ...]:
+    """Return what a C library or system upgrade changes: one checkout may be used from host and container."""
+    system = os.uname()
+    libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
+    return system.sysname, system.machine, libc or ""
 
 
 def fingerprint(job: Job, plan: builders.Plan, paths: tuple[str, ...], interpreter: str) -> str:
@@ -38,7 +61,8 @@ def fingerprint(job: Job, plan: builders.Plan, paths: tuple[str, ...], interpret
     spec = job.spec
     seen = [
         FORMAT, spec.python, spec.locks, spec.key_files, spec.exclude, spec.bytecode, plan.name,
-        plan.commands, plan.inputs, interpreter, [(name, job.environ.get(name)) for name in spec.key_env],
+        plan.commands, plan.inputs, interpreter, *_machine(), spec.python or sys.version,
+        [(name, job.environ.get(name)) for name in spec.key_env],
         [hashlib.sha256(read_input(path, spec.name)).hexdigest() for path in paths],
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(seen).encode("ascii")).hexdigest()
@@ -50,8 +74,7 @@ def read_input(path: str, venv: str) -> bytes:
     Raises EnvironmentFailure that names *venv*, the file and the reason.
     """
     try:
-        # A lock file may be a link to the one that several projects share: nothing is written through it.
-        content = read(os.path.realpath(path), keep=LARGEST)
+        content = _read_followed(path)
     except Changing as error:
         raise _unreadable(path, venv, "it keeps changing while it is read") from error
     except OSError as error:
@@ -60,6 +83,16 @@ def read_input(path: str, venv: str) -> bytes:
     if content.stamp.size > LARGEST:
         raise _unreadable(path, venv, f"it is larger than {LARGEST >> 20} MiB")
     return content.data
+
+
+def _read_followed(path: str) -> Content:
+    """Read *path*; a lock file may be a link to one that several projects share: nothing is written to it."""
+    try:
+        return read(path, keep=LARGEST)
+    except OSError as error:
+        if error.errno not in _IS_LINK:
+            raise
+    return read(os.path.realpath(path), keep=LARGEST)
 
 
 def _unreadable(path: str, venv: str, why: str) -> EnvironmentFailure:

@@ -6,11 +6,12 @@ Nothing of the venv's names changes here; giving it links to the objects is :mod
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from venvflow.bytecode import Source, compile_sources, pyc_path
-from venvflow.errors import EnvironmentFailure, shown
+from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.index import Compiled
 from venvflow.manifest import group
 from venvflow.model import Entry, Interpreter, LinkMode, Manifest
@@ -35,6 +36,7 @@ class Taken:
     new_objects: int = 0
     new_bytes: int = 0
     adopted: int = 0
+    adopted_bytes: int = 0
     compiled: int = 0
     uncompilable: int = 0
 
@@ -95,6 +97,7 @@ class Intake:
             new_objects=len(batch.added),
             new_bytes=sum(batch.added.values()),
             adopted=len(batch.adopted),
+            adopted_bytes=sum(batch.added[name] for name in batch.adopted if name in batch.added),
             compiled=fresh,
             uncompilable=sum(1 for made in compiled.values() if made is None),
         )
@@ -118,6 +121,8 @@ class Intake:
             target = os.readlink(f"{self._venv}/{path}") if entry.kind == "link" else ""
             name = self._objects.name_at(target)
             if name is None:
+                if is_in_some_store(target):
+                    raise _of_another_store(f"{self._venv}/{path}", target)
                 continue
             if not self._objects.verified(name):
                 raise _dangling(f"{self._venv}/{path}")
@@ -205,6 +210,24 @@ class Intake:
                 path = pyc_path(source, self._interpreter.cache_tag)
                 entries[path] = Entry(path, "file", made[0].digest, executable=False, size=made[1])
         return entries
+
+
+_OBJECT = re.compile(r".*/objects/[0-9a-f]{2}/[0-9a-f]{62}x?(?:\.[0-9]+)?")
+
+
+def is_in_some_store(target: str) -> bool:
+    """Return whether a link's *target* looks like an object of a store, whichever it is."""
+    return _OBJECT.fullmatch(target) is not None
+
+
+def _of_another_store(path: str, target: str) -> Refused:
+    other = shown(target.rpartition("/objects/")[0])
+    return Refused(
+        "the venv is linked into another store by symlinks",
+        where=shown(path),
+        state="The venv is unchanged, and nothing was stored.",
+        hint=f"Delete it and run doit again, or set store.path back to {other}.",
+    )
 
 
 def _dangling(path: str) -> EnvironmentFailure:

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from venvflow.model import CONSTANT_MTIME, LinkMode
@@ -254,3 +254,8 @@ def _call(function: str, *arguments: int | bytes) -> int | None:
     if called is None:
         return None
     return ctypes.get_errno() if called(*arguments) != 0 else 0
+
+
+def prevailing(modes: Mapping[LinkMode, int]) -> str:
+    """Return what a venv needs of the store: symlink if it has any, else the mode that is used most."""
+    return "symlink" if "symlink" in modes else max(modes, key=lambda mode: modes[mode], default="")

@@ -21,22 +21,32 @@ def occupants(venv: str) -> list[int]:
 
 
 def _uses(process: str, inside: bytes) -> bool:
-    return any(
-        _links_into(f"{process}/{link}", inside) for link in ("exe", "cwd")
-    ) or any(_mentions(f"{process}/{file}", inside, mark) for file, mark in (("cmdline", b""), ("maps", b" ")))
+    return (
+        any(_links_into(f"{process}/{link}", inside) for link in ("exe", "cwd"))
+        or any(word.startswith(inside) for word in _read(f"{process}/cmdline").split(b"\0")[:2])
+        or b" " + inside in _read(f"{process}/maps")
+        or _is_activated(process, inside)
+    )
+
+
+def _is_activated(process: str, inside: bytes) -> bool:
+    """Return whether it is a Python that was called by its bare name where the venv is activated."""
+    if b"python" not in _target(f"{process}/exe"):
+        return False
+    return b"VIRTUAL_ENV=" + inside[:-1] in _read(f"{process}/environ").split(b"\0")
 
 
 def _links_into(link: str, inside: bytes) -> bool:
+    return (_target(link) + b"/").startswith(inside)
+
+
+def _target(link: str) -> bytes:
     with suppress(OSError):
-        return (os.readlink(os.fsencode(link)) + b"/").startswith(inside)
-    return False
+        return os.readlink(os.fsencode(link))
+    return b""
 
 
-def _mentions(file: str, inside: bytes, before: bytes) -> bool:
-    """Return whether a word of a command, or a path of the mapped files, begins with the venv's path."""
+def _read(file: str) -> bytes:
     with suppress(OSError), open(file, "rb") as opened:
-        data = opened.read()
-        if before:
-            return before + inside in data
-        return data.startswith(inside) or b"\0" + inside in data
-    return False
+        return opened.read()
+    return b""

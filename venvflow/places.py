@@ -17,7 +17,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -51,8 +51,8 @@ class Receipt:
     *path* is where it was made for, *state* how far it is: ``built`` (not shared yet) or ``shared``
     (its files are the store's, *trees* its manifest). *directories* are directories of the venv with
     their mtimes in nanoseconds: a file added or removed moves one of them. *witness* is a hash of how all
-    files looked (:mod:`venvflow.witness`). *top* is the same of the
-    venv's own directory; :func:`write_receipt` fills it in.
+    files looked (:mod:`venvflow.witness`), *store* the one that its symlinks lead into. *top* is the mtime
+    of the venv's own directory; :func:`write_receipt` fills it in.
     """
 
     key: str
@@ -64,7 +64,8 @@ class Receipt:
     bound: bool = False
     link: str = ""
     witness: str = ""
-    directories: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+    store: str = ""
+    directories: Mapping[str, int] = field(default_factory=dict, repr=False)
     top: int = field(default=0, repr=False, compare=False)
 
 
@@ -141,9 +142,10 @@ class Place:
             return False
         try:
             os.stat(f"{self.path}/bin/python")
-            return os.lstat(self.path).st_mtime_ns == receipt.top and all(
-                os.lstat(f"{self.path}/{name}").st_mtime_ns == mtime for name, mtime in receipt.directories
-            )
+            if os.lstat(self.path).st_mtime_ns != receipt.top:
+                return False
+            base, lstat = self.path + "/", os.lstat  # for every directory of every venv, on every run
+            return all(lstat(base + name).st_mtime_ns == mtime for name, mtime in receipt.directories.items())
         except OSError:
             return False
 
@@ -155,6 +157,11 @@ class Place:
             raise Refused(
                 what.format(target=target), where=shown(self.path), state="It was left as it is.", hint=hint
             )
+
+    def refuse_to_keep_twice(self) -> None:
+        """Raise Refused when the name under which a venv that is not ours is kept is taken."""
+        if os.path.lexists(self._kept):
+            raise _kept_twice(self._kept)
 
     # ----------------------------------------------------------------------- making
 
@@ -373,19 +380,18 @@ def read_receipt(venv: str) -> Receipt | None:
         with open(f"{venv}/{RECEIPT}", encoding="ascii") as file:
             document = json.load(file)
         document["trees"] = tuple(document["trees"])
-        document["directories"] = tuple((name, mtime) for name, mtime in document["directories"])
-        return Receipt(**document)
+        return Receipt(**document) if isinstance(document["directories"], dict) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def watched(venv: str, directories: Iterable[str]) -> tuple[tuple[str, int], ...]:
+def watched(venv: str, directories: Iterable[str]) -> dict[str, int]:
     """Return *directories* of a venv with their mtimes, but for bytecode caches, which Python fills."""
-    return tuple(
-        (name, os.lstat(f"{venv}/{name}").st_mtime_ns)
+    return {
+        name: os.lstat(f"{venv}/{name}").st_mtime_ns
         for name in directories
         if os.path.basename(name) != "__pycache__"
-    )
+    }
 
 
 def remove_tree(name: str, parent: int, device: int) -> None:

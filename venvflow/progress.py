@@ -65,7 +65,7 @@ class Bar:
         self._label = label
         self._now = now
         self._start = now()
-        self._last = self._start - BAR_SECONDS
+        self._last = float("-inf")
         self._width = 0
 
     def __call__(self, done: int, total: int) -> None:

@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any, NamedTuple
 
 from venvflow.errors import EnvironmentFailure, shown
@@ -65,7 +66,26 @@ def _write_text(path: str, text: str) -> None:
 
 
 def read_json(path: str) -> dict[str, Any] | None:
-    """Return what was written to *path*, or None if it is not there or makes no sense."""
+    """Return what was written to *path*, or None if it is not there or makes no sense.
+
+    Parsed once for as long as the file stays the same: a run asks for each of these files several times.
+    """
+    return _parsed(path, stamp_of(path))
+
+
+def stamp_of(path: str) -> tuple[int, ...]:
+    """Return inode, size and mtime of a file, which change with it; nothing if it is not there."""
+    try:
+        st = os.stat(path)
+    except OSError:
+        return ()
+    return st.st_ino, st.st_size, st.st_mtime_ns
+
+
+@cache
+def _parsed(path: str, stamp: tuple[int, ...]) -> dict[str, Any] | None:
+    if not stamp:
+        return None
     try:
         with open(path, encoding="ascii") as file:
             document = json.load(file)
@@ -156,7 +176,19 @@ def pack_is_current(job: Job) -> bool:
         or packed.get("inputs") != _pack_inputs(manifest.get("trees"), options)
     ):
         return False
-    return all(_stat_of(path) == stat for path, stat in packed["outputs"].items())
+    outputs = packed.get("outputs")
+    return isinstance(outputs, dict) and all(_stat_of(path) == stat for path, stat in outputs.items())
+
+
+def written_archives(job: Job) -> list[str]:
+    """Return the archive that was written last and the files beside it, as far as nobody touched them."""
+    packed = read_json(job.file("pack.json")) or {}
+    outputs = packed.get("outputs")
+    return (
+        [path for path, stat in outputs.items() if _stat_of(path) == stat]
+        if isinstance(outputs, dict)
+        else []
+    )
 
 
 def write_pack(job: Job, trees: list[str], options: PackOptions) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from doit.reporter import ConsoleReporter
 
+from venvflow.errors import UsageError
+
 _QUIET = {"kept", "none", "same"}
 """Answers of steps that looked and found nothing to do."""
 
@@ -20,10 +22,20 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         super().__init__(outstream, options)
         self._did = 0
         self._looked = 0
+        self._not_run = 0
         self._exit_code = 0
 
+    def initialize(self, tasks: Any, selected_tasks: Any) -> None:
+        """Notice a pattern that fits nothing: doit itself would call that success."""
+        if not selected_tasks:
+            names = ", ".join(sorted({name.partition(":")[2] for name in tasks if ":" in name})[:10])
+            sys.stderr.write(f"venvflow: no task fits what was asked for. The venvs are: {names}.\n")
+            self._exit_code = UsageError.exit_code
+
     def execute_task(self, task: Any) -> None:
-        """Say nothing yet: what a task did is known when it is done."""
+        """Say on a terminal what takes its time; all else is told when it is done."""
+        if task.name.startswith("build-venv:") and self.outstream.isatty():
+            self.write(f"{task.name}  building …\n")
 
     def skip_uptodate(self, task: Any) -> None:
         """Count it; a line for each would hide what matters."""
@@ -44,33 +56,35 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self.write(f"{task.name}  warning: {warning}\n")
 
     def add_failure(self, task: Any, fail: Any) -> None:
-        """Keep the failure for the end, and say at once that there was one."""
+        """Say what failed; what cannot run because of that is only counted."""
+        if fail.get_name() == "UnmetDependency":
+            self._not_run += bool(task.actions)
+            return
         code = getattr(fail, "exit_code", 0)
-        self._exit_code = self._exit_code or code
-        if code:
-            self.write(f"{task.name}  failed\n")
-            self.failures.append({"task": task, "exception": fail})
-        else:
+        if not code:
             super().add_failure(task, fail)
+            return
+        self._exit_code = self._exit_code or code
+        self.failures.append({"task": task, "exception": fail})
+        self.write(f"{task.name}  failed\n")
+        self.outstream.flush()
+        sys.stderr.write(f"venvflow: {fail.message}\n")
 
     def complete_run(self) -> None:
-        """Show what failed, then the summary; a failed step ends doit with the exit code of its error."""
-        for result in self.failures:
-            fail = result["exception"]
-            if getattr(fail, "exit_code", 0):
-                sys.stderr.write(f"venvflow: {fail.message}\n")
+        """Write the summary; a failed step ends doit with the exit code of its error."""
         for message in self.runtime_errors:
             sys.stderr.write(f"{message}\n")
         self.write(self._summary() + "\n")
         if self._exit_code:
-            sys.stdout.flush()
+            self.outstream.flush()
             raise SystemExit(self._exit_code)
 
     def _summary(self) -> str:
-        failed = f", {len(self.failures)} failed" if self.failures else ""
         if not self._did and not self.failures:
             return f"nothing to do: {_count(self._looked, 'task')} up to date"
-        return f"{_count(self._did, 'task')} done, {self._looked} up to date{failed}"
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        not_run = f", {self._not_run} not run because of that" if self._not_run else ""
+        return f"{_count(self._did, 'task')} done, {self._looked} up to date{failed}{not_run}"
 
 
 def _count(number: int, word: str) -> str:
@@ -79,7 +93,8 @@ def _count(number: int, word: str) -> str:
 
 def _told(did: str, values: dict[str, Any]) -> str:
     figures = values.get("figures", {})
-    parts = [f"{did} {values.get('reason', '')}".strip()]
+    reason = values.get("reason", "")
+    parts = [f"{did}: {reason}" if did == "miss" else f"{did} {reason}".strip()]
     if "files" in figures:
         size = f", {_size(figures['bytes'])}" if "bytes" in figures else ""
         parts.append(f"{_count(figures['files'], 'file')}{size}")

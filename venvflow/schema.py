@@ -103,6 +103,14 @@ _TABLES = (
     ) STRICT
     """,
     """
+    CREATE TABLE venv_trees (
+        venv INTEGER NOT NULL REFERENCES venvs(id) ON DELETE CASCADE,
+        tree INTEGER NOT NULL REFERENCES trees(id) ON DELETE CASCADE,
+        PRIMARY KEY (venv, tree)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX venv_trees_by_tree ON venv_trees(tree)",
+    """
     CREATE TABLE stamps (
         venv INTEGER NOT NULL REFERENCES venvs(id) ON DELETE CASCADE,
         path ANY NOT NULL,
@@ -144,14 +152,44 @@ VIEWS = {
         LEFT JOIN objects ON objects.id = uses.object
         GROUP BY snapshots.id
     """,
-    # One row: what all snapshots hold, and what the store keeps for it.
+    # What is in the venvs of this machine: of those of a project by their snapshots, of the others directly.
+    "venv_content": """
+        SELECT venv_trees.venv, venv_trees.tree FROM venv_trees
+        UNION
+        SELECT venvs.id, snapshot_trees.tree
+        FROM venvs JOIN snapshot_trees ON snapshot_trees.snapshot = venvs.snapshot
+    """,
+    # Which packages cost most? One row per distribution: its bytes in all venvs, and those that are stored.
+    "packages": """
+        WITH used AS (
+            SELECT trees.id, trees.name, trees.version, trees.size, venv_content.venv
+            FROM venv_content JOIN trees ON trees.id = venv_content.tree WHERE trees.version <> ''
+        ), stored AS (
+            SELECT DISTINCT used.name, files.object FROM used JOIN files ON files.tree = used.id
+        )
+        SELECT used.name AS package, count(DISTINCT used.version) AS versions,
+               count(DISTINCT used.venv) AS venvs, sum(used.size) AS bytes,
+               (SELECT coalesce(sum(objects.size), 0) FROM stored JOIN objects ON objects.id = stored.object
+                WHERE stored.name = used.name) AS stored_bytes
+        FROM used GROUP BY used.name
+    """,
+    # One row: what all venvs show, what the store holds, and what the venvs save by sharing.
     "savings": """
-        SELECT (SELECT count(*) FROM snapshots) AS snapshots,
-               (SELECT coalesce(sum(size), 0) FROM snapshots) AS bytes,
+        WITH shown AS (
+            SELECT count(DISTINCT venv_content.venv) AS venvs, coalesce(sum(trees.size), 0) AS bytes
+            FROM venv_content JOIN trees ON trees.id = venv_content.tree
+        ), behind AS (
+            SELECT coalesce(sum(size), 0) AS bytes FROM objects WHERE id IN (
+                SELECT files.object FROM venv_content JOIN files ON files.tree = venv_content.tree
+            )
+        )
+        SELECT shown.venvs, shown.bytes AS venv_bytes,
+               (SELECT count(*) FROM snapshots) AS snapshots,
+               (SELECT coalesce(sum(size), 0) FROM snapshots) AS snapshot_bytes,
                (SELECT count(*) FROM objects) AS objects,
                (SELECT coalesce(sum(size), 0) FROM objects) AS stored_bytes,
-               (SELECT coalesce(sum(size), 0) FROM snapshots)
-                 - (SELECT coalesce(sum(size), 0) FROM objects) AS saved_bytes
+               shown.bytes - behind.bytes AS saved_bytes
+        FROM shown, behind
     """,
 }
 

@@ -241,6 +241,10 @@ class Store:
                 os.unlink(self._tree_path(digest))
             raise Corrupt(f"tree {digest[:12]} is damaged: {error}") from error
 
+    def has_tree(self, digest: str) -> bool:
+        """Return whether there is a tree of this name; whether it is whole, reading it tells."""
+        return os.path.exists(self._tree_path(digest))
+
     def load(self, snapshot: Snapshot) -> Manifest:
         """Return what a snapshot holds; raises :class:`~venvflow.manifest.Corrupt` if a tree is amiss."""
         return Manifest(tuple(self.tree(digest) for digest in snapshot.trees), snapshot.place is not None)
@@ -369,7 +373,8 @@ class Store:
     def _index_registration(self, record: Registration) -> None:
         self.index.register(
             record.path, name=record.name, project=record.project, key=record.key,
-            snapshot=snapshot_id(record.key, record.place or None), now=record.seen,
+            snapshot=snapshot_id(record.key, record.place or None) if record.key else None, now=record.seen,
+            trees=record.trees,
         )  # fmt: skip
 
     # ----------------------------------------------------------------------- space

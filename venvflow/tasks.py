@@ -22,7 +22,6 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -31,7 +30,7 @@ from doit.exceptions import TaskFailed
 from doit.task import Task, dict_to_task
 
 from venvflow.backend import install_signal_handlers, wait_for_children
-from venvflow.errors import VenvflowError
+from venvflow.errors import LockTimeout, VenvflowError
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
 
@@ -181,6 +180,8 @@ def run_trim() -> dict[str, Any] | StepFailed:
     flow = current_flow()
     try:
         trimmed = trim(flow.config, flow.environ, now=flow.now(), say=flow.say)
+    except LockTimeout as error:  # housekeeping: what was asked for is done
+        return {"did": "put off", "reason": f"the store is in use ({error.what})", "figures": {}}
     except VenvflowError as error:
         return _failed(error)
     freed = trimmed.swept.bytes if trimmed.swept is not None else 0
@@ -259,24 +260,13 @@ _LEFT_BEHIND = {
 
 def clean_step(verb: str, venv: str, dryrun: bool) -> None:
     """Remove what a step left: only what venvflow made, and no venv that was changed by hand."""
-    from venvflow.steps.clean import removable  # noqa: PLC0415 - see _step
+    from venvflow.steps.clean import clean  # noqa: PLC0415 - see _step
 
-    job = current_flow().job(venv)
     try:
-        for path in removable(job, verb, _LEFT_BEHIND[verb]):
+        for path in clean(current_flow().job(venv), verb, _LEFT_BEHIND[verb], dry_run=dryrun):
             print(f"{verb}:{venv} - removing {path}")  # noqa: T201 - this is the face
-            if not dryrun:
-                _remove(job, path)
     except VenvflowError as error:
         sys.stderr.write(f"venvflow: {error}\n")
-
-
-def _remove(job: Any, path: str) -> None:
-    if path == job.place.path:
-        job.place.remove()
-    else:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
 
 
 # --------------------------------------------------------------------------- without a dodo.py

@@ -17,8 +17,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # n
 """What ``add_subparsers`` gives; there is no public name for it."""
 
 COMMANDS = (
-    "init", "status", "restore", "store", "pack", "unpack", "export", "list", "erase", "trim", "schema",
-    "version",
+    "init", "status", "restore", "store", "squish", "unsquish", "verify", "stats", "pack", "unpack", "export",
+    "list", "erase", "trim", "schema", "version",
 )  # fmt: skip
 """Every command, in the order of the help."""
 

@@ -17,14 +17,14 @@ from typing import Any
 from venvflow.config.dangers import refuse_dangers
 from venvflow.config.documents import parse, quoted
 from venvflow.config.paths import Places, ancestors, home_of
-from venvflow.config.records import assemble
+from venvflow.config.records import assemble, store_of
 from venvflow.config.report import WRONG, Report
 from venvflow.config.source import decode, read, unreadable
 from venvflow.config.vocabulary import TOP, is_version
 from venvflow.errors import ConfigError, EnvironmentFailure, UsageError, shown
-from venvflow.model import Config, VenvSpec
+from venvflow.model import Config, StoreConfig, VenvSpec
 
-__all__ = ["CONFIG_NAMES", "find_config", "is_version", "load", "quoted", "schema"]
+__all__ = ["CONFIG_NAMES", "find_config", "is_version", "load", "quoted", "schema", "usual_store"]
 
 CONFIG_NAMES = ("venvflow.yaml", "config/venvflow.yaml")
 """Where a project's config is looked for, in this order, in a directory and its parents."""
@@ -115,6 +115,11 @@ def load(file: str, root: str, environ: Mapping[str, str], *, require_locks: boo
         raise ConfigError(report.lines())
     refuse_dangers(config, places.home)
     return replace(config, warnings=tuple(_warnings(config.venvs, mode)))
+
+
+def usual_store(directory: str, environ: Mapping[str, str]) -> StoreConfig:
+    """Return the store for work outside of all projects; relative paths are those below *directory*."""
+    return store_of({}, Places(_absolute(directory), home_of(environ), environ))
 
 
 def _warnings(venvs: Mapping[str, VenvSpec], mode: int) -> Iterator[str]:

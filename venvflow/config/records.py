@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from venvflow.config.nodes import Node
+from venvflow.config.paths import Places
 from venvflow.config.report import WRONG, Report
 from venvflow.config.vocabulary import LEVELS
 from venvflow.model import Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
@@ -16,7 +17,7 @@ _USUAL_LEVELS = {"tar": 0, "tar.gz": 6, "tar.xz": 6, "tar.zst": 3, "zip": 6}
 
 def assemble(values: Mapping[str, Any], document: Node, report: Report) -> Config:
     """Return the config in *values*, defaults filled in; reports what is wrong only in combination."""
-    store = _store(values.get("store", {}), report)
+    store = store_of(values.get("store", {}), report.places)
     shared, excludes = values.get("defaults", {}), values.get("exclude", ())
     venvs = {}
     for name, own in values.get("venvs", {}).items():
@@ -30,8 +31,8 @@ def assemble(values: Mapping[str, Any], document: Node, report: Report) -> Confi
     return Config(report.file, report.places.root, store, TrimPolicy(**values.get("trim", {})), venvs)
 
 
-def _store(values: dict[str, Any], report: Report) -> StoreConfig:
-    places = report.places
+def store_of(values: Mapping[str, Any], places: Places) -> StoreConfig:
+    """Return the store of a config, or of none: where the environment, or else the user's data home, says."""
     override = places.environ.get("VENVFLOW_STORE")
     if override:
         home = override == "~" or override.startswith("~/")

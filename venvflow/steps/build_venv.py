@@ -5,21 +5,23 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
+from dataclasses import replace
 
 from venvflow import builders, locks
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
+from venvflow.inputs import still_holds
 from venvflow.job import Job
 from venvflow.links import write_private
 from venvflow.manifest import directories
 from venvflow.model import Entry, Outcome, Snapshot
-from venvflow.places import Receipt
+from venvflow.places import Receipt, watched
 from venvflow.records import KeyRecord, need_key, write_excluded
 from venvflow.relocate import Places, digest_of, fill, fill_link, is_record
 from venvflow.scan import directory, look
 from venvflow.slimming import Saved, prune_record, saved_by
 from venvflow.steps import claims
-from venvflow.steps.replace import Present, check, finish, look_at, matcher_of, refuse_to_lose
+from venvflow.steps.replace import check, finish, is_whole, look_at, matcher_of, refuse_to_lose, unmade
 from venvflow.steps.restore import restore_locked
 from venvflow.steps.squish import squish_locked
 from venvflow.steps.store import store_locked
@@ -38,11 +40,7 @@ def build_venv(job: Job) -> Outcome:
     with job.locked() as lock, job.open_store() as store:
         with store.use():
             present = look_at(job, store)
-            if (
-                present.is_for(record.key.digest, job.place.path)
-                and not _is_damaged(present)
-                and not job.force
-            ):
+            if present.is_for(record.key.digest, job.place.path) and is_whole(job, present) and not job.force:
                 return Outcome("kept", "it is what its key says")
             refuse_to_lose(job, store, present)
         claim = None if store.read_only else claims.wait_for(job, store, record.key.digest, _finish_other)
@@ -53,7 +51,8 @@ def build_venv(job: Job) -> Outcome:
                 return outcome
             claim = None
         try:
-            outcome = _build(job, store, record, present, (lock, claim))
+            with unmade(job):
+                outcome = _build(job, store, record, (lock, claim))
         except BaseException:
             if claim is not None:
                 claim.release()
@@ -63,8 +62,19 @@ def build_venv(job: Job) -> Outcome:
         return outcome
 
 
-def _is_damaged(present: Present) -> bool:
-    return bool(present.drift.missing) and not present.drift.by_hand
+def _refuse_other_inputs(job: Job, record: KeyRecord) -> None:
+    """Raise EnvironmentFailure unless the lock files are those of the key.
+
+    Asked before and after the build: what is published under a key must be what that key says, and a
+    checkout of another branch takes less time than a build.
+    """
+    if not still_holds(job, record):
+        raise EnvironmentFailure(
+            "its lock files, or something else that its key is made of, changed meanwhile",
+            where=job.spec.name,
+            state="The venv that was there before is unchanged, and nothing was published.",
+            hint="Run doit again: it builds what they say now.",
+        )
 
 
 def _finish_other(job: Job) -> None:
@@ -75,9 +85,7 @@ def _finish_other(job: Job) -> None:
         store_locked(job, store, record)
 
 
-def _build(
-    job: Job, store: Store, record: KeyRecord, present: Present, held: tuple[locks.Lock, locks.Lock | None]
-) -> Outcome:
+def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, locks.Lock | None]) -> Outcome:
     start = time.monotonic()
     log = job.file("build.log")
     with job.place.staged() as venv:
@@ -85,7 +93,10 @@ def _build(
             job.spec, builders.choose(job.spec, job.environ), job.root, venv, record.interpreter,
             job.environ, log, tuple(lock.fd for lock in held if lock is not None),
         )  # fmt: skip
+        _refuse_other_inputs(job, record)
         built = builders.build(request, progress=None)
+        _refuse_other_inputs(job, record)
+        _drop_installer_notes(venv)
         saved = _drop_excluded(job, venv)
         looked = _relocate(job, record, venv)
         wrong = check(job, venv)
@@ -97,9 +108,6 @@ def _build(
                 hint="Mend the lock file or check: in the config, then run doit again.",
                 log=log,
             )
-        if not store.read_only:
-            with store.use():
-                _stamp(job, store, looked)
         receipt = Receipt(
             record.key.digest,
             job.place.path,
@@ -111,8 +119,13 @@ def _build(
         )
         if job.spec.exclude:
             write_excluded(job, record.key.digest, saved)
-        kept_as = finish(job, venv, receipt, directories(looked.entries), present)
-    warnings = list(built.warnings)
+        with store.use():
+            kept_as = finish(
+                job, store, venv, replace(receipt, directories=watched(venv, directories(looked.entries)))
+            )
+            if not store.read_only:  # only now are they the stamps of what is at the place
+                _stamp(job, store, looked)
+    warnings = [*built.warnings, *_embedding(looked)]
     if kept_as:
         warnings.append(f"the venv that was there is kept as {shown(kept_as)}")
     figures: dict[str, int | float | str] = {
@@ -121,6 +134,14 @@ def _build(
         "log": log,
     }
     return Outcome("built", built.builder, figures, tuple(warnings))
+
+
+def _embedding(looked: Survey) -> list[str]:
+    """Warn of binary files that contain the path they were built at: they cannot be relocated."""
+    if not looked.embedding:
+        return []
+    more = f" and {len(looked.embedding) - 1} more" if len(looked.embedding) > 1 else ""
+    return [f"{shown(looked.embedding[0])}{more} contains the path it was built at, which is gone"]
 
 
 def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
@@ -138,7 +159,7 @@ def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
         looked.found[path] = look(f"{venv}/{path}")._replace(path=path)
     for path, entry in looked.entries.items():
         if entry.kind == "link" and entry.slots:
-            temporary = f"{venv}/{path}.vf-link"
+            temporary = os.path.join(venv, os.path.dirname(path), f".vf-{os.getpid()}-link")
             os.symlink(fill_link(entry, final), temporary)
             os.rename(temporary, f"{venv}/{path}")
     return looked
@@ -168,7 +189,16 @@ def _drop_excluded(job: Job, venv: str) -> list[Saved]:
     return saved_by(sizes, matcher.deciding)
 
 
-def _prune_records(venv: str, gone: Mapping[str, int]) -> None:
+def _drop_installer_notes(venv: str) -> None:
+    """Delete what uv notes of wheels that are files: their mtimes, so no two checkouts would be the same."""
+    notes = glob.glob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info/uv_cache.json")
+    for file in notes:
+        os.unlink(file)
+    if notes:
+        _prune_records(venv, {os.path.relpath(file, venv) for file in notes})
+
+
+def _prune_records(venv: str, gone: Collection[str]) -> None:
     """Take the rows of files that are *gone* out of all RECORDs."""
     for file in glob.iglob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info/RECORD"):
         path = os.path.relpath(file, venv)
@@ -183,7 +213,7 @@ def _rewrite(venv: str, entry: Entry, data: bytes) -> None:
     """Replace a file by rename: it may be a hard link to one in the builder's cache."""
     name = os.path.basename(entry.path)
     with directory(os.path.dirname(f"{venv}/{entry.path}")) as fd:
-        temporary = f"{name[:200]}.vf-new"
+        temporary = f".vf-{os.getpid()}-new"
         write_private(temporary, fd, data, executable=entry.executable)
         os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from venvflow import locks
-from venvflow.errors import LockTimeout
+from venvflow.errors import LockTimeout, VenvflowError
 from venvflow.job import Job
 from venvflow.model import Snapshot
 from venvflow.store import Store
@@ -38,6 +39,16 @@ def release(key: str) -> None:
         lock.release()
 
 
+@contextmanager
+def given_back_on_failure(key: str) -> Iterator[None]:
+    """Give back the claim on *key* if what is to lead to its snapshot fails: somebody else may do better."""
+    try:
+        yield
+    except BaseException:
+        release(key)
+        raise
+
+
 def _finish_held(job: Job, finish: Callable[[Job], None]) -> None:
     """Publish what this process holds claims for; one for the very venv that is being built is void."""
     with _mutex:
@@ -46,7 +57,10 @@ def _finish_held(job: Job, finish: Callable[[Job], None]) -> None:
         if other.place.path == job.place.path:
             release(key)
         else:
-            finish(other)
+            try:
+                finish(other)
+            except VenvflowError:  # its own task will meet it again, and say so
+                release(key)
 
 
 def wait_for(job: Job, store: Store, key: str, finish: Callable[[Job], None]) -> locks.Lock | Snapshot:

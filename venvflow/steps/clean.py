@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 
 from venvflow.errors import Refused
 from venvflow.job import Job
-from venvflow.records import archive_path
+from venvflow.records import written_archives
 from venvflow.steps.replace import look_at, refuse_to_lose
 
 
-def removable(job: Job, verb: str, left_behind: Iterable[str]) -> Iterator[str]:
-    """Yield the paths that the step *verb* left, the venv itself for ``build-venv``.
+def clean(job: Job, verb: str, left_behind: Iterable[str], *, dry_run: bool) -> list[str]:
+    """Remove what the step *verb* left, the venv itself for ``build-venv``; return the paths.
 
-    Raises Refused for a venv that was changed by hand. A venv that venvflow did not make is left alone.
+    Raises Refused for a venv that was changed by hand. A venv that venvflow did not make is left alone, and
+    so is an archive that is not the one that it wrote.
     """
-    if verb == "build-venv":
-        yield from _venv(job)
-    if verb == "pack" and job.spec.pack is not None:
-        archive = archive_path(job, job.spec.pack)
-        yield from (
-            path for path in (archive, f"{archive}.sha256", f"{archive}.json") if os.path.lexists(path)
-        )
-    yield from (path for name in left_behind if os.path.lexists(path := job.file(name)))
+    paths = [path for name in left_behind if os.path.lexists(path := job.file(name))]
+    if verb == "pack":
+        paths = written_archives(job) + paths
+    with job.locked():
+        venv = _venv(job) if verb == "build-venv" else []
+        if venv and not dry_run:
+            job.place.remove()
+    if not dry_run:
+        for path in paths:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+    return venv + paths
 
 
-def _venv(job: Job) -> Iterator[str]:
+def _venv(job: Job) -> list[str]:
     if not os.path.lexists(job.place.path):
-        return
-    with job.locked(), job.open_store() as store, store.use():
+        return []
+    with job.open_store() as store, store.use():
         present = look_at(job, store)
         if present.receipt is None:
-            return
+            return []
         refuse_to_lose(job, store, present)
     if present.receipt.path != job.place.path:
         raise Refused("the venv was moved here", where=job.place.path, state="It was left as it is.")
-    yield job.place.path
+    return [job.place.path]

@@ -79,12 +79,15 @@ def _against_manifest(
     found: Mapping[str, Found], entries: Mapping[str, Entry], adopted: Mapping[Name, int]
 ) -> Drift:
     edited = [
-        path for path, entry in entries.items() if path in found and not _as_made(found[path], entry, adopted)
+        path
+        for path, entry in entries.items()
+        if path in found and not is_ignored(path) and not as_made(found[path], entry, adopted)
     ]
     return _sorted(_added(found, entries), edited, [path for path in entries if path not in found])
 
 
-def _as_made(item: Found, entry: Entry, adopted: Mapping[Name, int]) -> bool:
+def as_made(item: Found, entry: Entry, adopted: Mapping[Name, int]) -> bool:
+    """Return whether, by its stat, a file is what *entry* says; *adopted* are mtimes that objects keep."""
     if entry.kind in ("link", "dir"):
         return item.kind == entry.kind
     if item.kind == "link":

@@ -7,12 +7,12 @@ import time
 from functools import partial
 
 from venvflow import archive, postinstall
-from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.errors import EnvironmentFailure, shown
 from venvflow.export import PRIVATE
 from venvflow.export import export as write_export
 from venvflow.job import Job
 from venvflow.model import LinkMode, Outcome
-from venvflow.steps.pack import material
+from venvflow.steps.pack import material, refuse_inside
 
 LINKED: tuple[LinkMode, ...] = ("hardlink", "reflink", "copy")
 """How files are given to an export that may share them with the store."""
@@ -37,7 +37,7 @@ def export(
     place = os.path.abspath(destination)
     start = time.monotonic()
     with material(job) as things:
-        _refuse_inside(place, {"the venv": job.place.path, "the store": things.store.path})
+        refuse_inside(place, {"the venv": job.place.path, "the store": things.store.path})
         manifest = things.manifest()
         exported = write_export(
             manifest,
@@ -56,17 +56,6 @@ def export(
         "seconds": time.monotonic() - start,
     }
     return Outcome("exported", place, figures, exported.warnings)
-
-
-def _refuse_inside(place: str, others: dict[str, str]) -> None:
-    real = os.path.realpath(place)
-    for name, path in others.items():
-        if f"{real}/".startswith(f"{os.path.realpath(path)}/"):
-            raise Refused(
-                f"{shown(place)} lies inside of {name}",
-                state="Nothing was exported.",
-                hint="Choose a place outside of it.",
-            )
 
 
 def _complete(job: Job, place: str, python: str, staging: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 
@@ -41,6 +42,9 @@ def compute_key(job: Job) -> KeyRecord:
         raise
     gathered = _Gathering(job)
     gathered.gather(plan.inputs)
+    first = {}
+    if any("{lock}" in word for words in plan.commands for word in words) and len(job.spec.locks) > 1:
+        first = {"first-lock": hashlib.sha256(read_input(job.spec.locks[0], job.spec.name)).hexdigest()}
     key = make_key(
         parts_of(
             job.spec,
@@ -50,6 +54,7 @@ def compute_key(job: Job) -> KeyRecord:
             inputs=gathered.inputs,
             environ=job.environ,
         )
+        | first
     )
     paths = tuple(gathered.paths)
     seen = fingerprint(job, plan, paths, interpreters.identity(interpreter))

@@ -42,7 +42,10 @@ def _whole(job: Job, store: Store, record: KeyRecord) -> Manifest:
     document = read_json(job.file("manifest.json"))
     if document is None or document.get("key") != record.key.digest:
         raise Corrupt("there is no manifest for this key")
-    manifest = Manifest(tuple(store.tree(digest) for digest in document["trees"]), document["bound"])
+    try:
+        manifest = Manifest(tuple(store.tree(digest) for digest in document["trees"]), document["bound"])
+    except (KeyError, TypeError) as error:
+        raise Corrupt("the note of its manifest makes no sense") from error
     for tree in manifest.trees:
         for name in object_names(tree):
             if not os.path.lexists(store.objects.path(name)):

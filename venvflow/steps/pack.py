@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from venvflow import archive
-from venvflow.errors import UsageError
+from venvflow.errors import Refused, UsageError, shown
 from venvflow.job import Job
 from venvflow.model import Manifest, Outcome
 from venvflow.objects import Name
@@ -61,6 +61,7 @@ def pack_to(
     with material(job) as things:
         manifest = things.manifest()
         path = os.path.abspath(filled_name(output, job, things.record, manifest))
+        refuse_inside(path, {"the venv": job.place.path, "the store": things.store.path})
         return _pack(things, manifest, path, options, progress)
 
 
@@ -150,6 +151,18 @@ def material(job: Job) -> Iterator[Material]:
     record = need_key(job)
     with job.locked(), job.open_store() as store, store.use():
         yield Material(job, store, record)
+
+
+def refuse_inside(path: str, others: Mapping[str, str]) -> None:
+    """Raise Refused when *path* lies in one of *others*, by what they are and where."""
+    real = os.path.realpath(path)
+    for what, other in others.items():
+        if f"{real}/".startswith(f"{os.path.realpath(other)}/"):
+            raise Refused(
+                f"{shown(path)} lies inside of {what}",
+                state="Nothing was written.",
+                hint="Choose a place outside of it.",
+            )
 
 
 # --------------------------------------------------------------------------- names

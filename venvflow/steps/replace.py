@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from venvflow import processes
@@ -12,8 +12,8 @@ from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.job import Job
 from venvflow.links import sync_file_system
 from venvflow.patterns import Matcher, compile_patterns
-from venvflow.places import Receipt, State, watched, write_receipt
-from venvflow.scan import directory
+from venvflow.places import Receipt, State, write_receipt
+from venvflow.scan import directory, walk
 from venvflow.steps.drift import Drift, drift_of
 from venvflow.store import Store
 
@@ -34,22 +34,46 @@ class Present(NamedTuple):
 
 
 def look_at(job: Job, store: Store) -> Present:
-    """Look at the venv's place; a venv whose directories did not change is not looked at file by file."""
+    """Settle what a killed run left at the venv's place, then look at it."""
     job.place.settle()
+    return _look(job, store)
+
+
+def _look(job: Job, store: Store) -> Present:
+    """Look at the venv's place; a venv whose directories did not change is not looked at file by file.
+
+    Raises EnvironmentFailure for a venv that cannot be read: what is not known must not be called damage.
+    """
     registration = store.registration(job.place.path)
     state = job.place.state(registration.inode if registration else None)
     receipt = job.place.receipt() if state == "ours" else None
+    if receipt is not None and _is_hollow(job, store, receipt):
+        return Present(state, receipt, Drift(missing=("what its symlinks lead to",)))
     if receipt is None or job.place.untouched(receipt):
         return Present(state, receipt, Drift())
-    matcher = matcher_of(job)
-    with suppress(EnvironmentFailure):
-        return Present(state, receipt, drift_of(job.place.path, receipt, store, matcher))
-    return Present(state, receipt, Drift(missing=(".",)))
+    return Present(state, receipt, drift_of(job.place.path, receipt, store, matcher_of(job)))
+
+
+def is_whole(job: Job, present: Present) -> bool:
+    """Return whether nothing of the venv is missing; one that was changed by hand counts as whole."""
+    if present.drift.by_hand:
+        return True
+    return not present.drift.missing and os.access(f"{job.place.path}/bin/python", os.X_OK)
+
+
+def _is_hollow(job: Job, store: Store, receipt: Receipt) -> bool:
+    """Return whether the venv's symlinks lead into another store, or into one that has lost their files."""
+    if receipt.link != "symlink":
+        return False
+    links = (f"{job.place.path}/{item.path}" for item in walk(job.place.path) if item.kind == "link")
+    return receipt.store != store.path or not all(os.path.exists(link) for link in links)
 
 
 def refuse_to_lose(job: Job, store: Store, present: Present) -> None:
     """Raise Refused when replacing what is there would lose something that venvflow did not make."""
     job.place.refuse_unless_replaceable(present.state)
+    if present.state == "venv":
+        job.place.refuse_to_keep_twice()
     if job.force or present.receipt is None:
         return
     drift = present.drift or drift_of(job.place.path, present.receipt, store, matcher_of(job))
@@ -77,6 +101,20 @@ def check(job: Job, venv: str) -> str:
         return "its interpreter is gone"
     if not job.spec.check:
         return ""
+    before = {item.path for item in walk(venv)}
+    wrong = _run_check(job, python, venv)
+    _remove_new(venv, before)
+    return wrong
+
+
+def _remove_new(venv: str, before: set[str]) -> None:
+    """Delete what a check left in the staged venv: caches beside packages are not what the lock says."""
+    for item in reversed(walk(venv)):
+        if item.path not in before:
+            (os.rmdir if item.kind == "dir" else os.unlink)(f"{venv}/{item.path}")
+
+
+def _run_check(job: Job, python: str, venv: str) -> str:
     output: list[bytes] = []
     environ = {
         **processes.child_environment(job.environ),
@@ -99,13 +137,30 @@ def check(job: Job, venv: str) -> str:
     return f"its check {processes.in_words(status)}: {lines[-1] if lines else 'no output'}"
 
 
-def finish(job: Job, venv: str, receipt: Receipt, directories: list[str], present: Present) -> str:
+@contextmanager
+def unmade(job: Job) -> Iterator[None]:
+    """Explain an error of the file system that comes while a venv is made beside its place."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot make the venv: {error.strerror}",
+            where=f"{job.spec.name}: {shown(error.filename or job.place.path)}",
+            state="What is at its place is unchanged.",
+            hint="Check free space and permissions, then run doit again.",
+        ) from error
+
+
+def finish(job: Job, store: Store, venv: str, receipt: Receipt) -> str:
     """Write the receipt of the staged *venv*, make everything durable and swap it in.
 
-    Returns where a venv that was not ours went, if there was one.
+    Looks at the place once more: making the venv took time, and what came there meanwhile is somebody's.
+    Returns where a venv that was not ours went, if there was one. Raises Refused.
     """
-    write_receipt(venv, replace(receipt, directories=watched(venv, directories)))
+    write_receipt(venv, receipt)
     if job.config.store.durability == "full":
         with directory(venv) as fd:
             sync_file_system(fd)
+    present = _look(job, store)
+    refuse_to_lose(job, store, present)
     return job.place.swap_in(keep_old=present.state == "venv")

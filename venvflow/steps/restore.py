@@ -8,15 +8,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from venvflow.bytecode import Source, compile_sources, pyc_path
-from venvflow.errors import EnvironmentFailure, shown
+from venvflow.errors import shown
 from venvflow.job import Job
-from venvflow.links import Linker
+from venvflow.links import Linker, prevailing
 from venvflow.manifest import Corrupt
 from venvflow.materialise import Damaged, Materialised, Materialiser
 from venvflow.model import Interpreter, Manifest, Outcome, Snapshot
 from venvflow.places import Receipt, watched, write_receipt
 from venvflow.records import KeyRecord, need_key, write_json
-from venvflow.steps.replace import Present, check, finish, look_at, refuse_to_lose
+from venvflow.steps.drift import Drift
+from venvflow.steps.replace import Present, check, finish, is_whole, look_at, unmade
 from venvflow.store import Store
 from venvflow.witness import witness
 
@@ -49,8 +50,7 @@ def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
     snapshot = store.find(record.key.digest, job.position)
     if snapshot is None:
         return Outcome("miss", "no snapshot for this key")
-    refuse_to_lose(job, store, present)
-    return _bring(job, store, record, present, snapshot)
+    return _bring(job, store, record, snapshot)
 
 
 def _keep(job: Job, present: Present) -> Outcome | None:
@@ -61,22 +61,28 @@ def _keep(job: Job, present: Present) -> Outcome | None:
     assert present.receipt is not None  # noqa: S101 - is_for says so
     drift = present.drift
     if drift.by_hand:
-        return Outcome("kept", "changed by hand", warnings=(f"changed by hand ({drift}); left as it is",))
-    if drift.missing or not os.access(f"{job.place.path}/bin/python", os.X_OK):
+        return Outcome("kept", "changed by hand", warnings=(_left(job, drift),))
+    if not is_whole(job, present):
         return None
     if not job.place.untouched(present.receipt):
-        directories = [name for name, _ in present.receipt.directories]
-        fresh = replace(present.receipt, directories=watched(job.place.path, directories))
+        fresh = replace(present.receipt, directories=watched(job.place.path, present.receipt.directories))
         write_receipt(job.place.path, fresh)
     return Outcome("kept", "it is what its key says")
 
 
-def _bring(job: Job, store: Store, record: KeyRecord, present: Present, snapshot: Snapshot) -> Outcome:
+def _left(job: Job, drift: Drift) -> str:
+    return (
+        f"changed by hand ({drift}); left as it is. To drop the changes, run "
+        f'"venvflow restore {job.spec.name} --force"; to keep them, put them into the lock file.'
+    )
+
+
+def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Outcome:
     """Make *snapshot* beside the place, check it and swap it in; anything amiss is a miss."""
     start = time.monotonic()
     try:
         manifest = store.load(snapshot)
-        with job.place.staged() as venv:
+        with unmade(job), job.place.staged() as venv:
             made = _make(job, store, record.interpreter, manifest, venv)
             _refuse_unfit(check(job, venv))
             receipt = Receipt(
@@ -89,21 +95,21 @@ def _bring(job: Job, store: Store, record: KeyRecord, present: Present, snapshot
                 bound=manifest.bound,
                 link=made.link,
                 witness=witness(made.made.looks),
+                store=store.path if made.link == "symlink" else "",
             )
-            kept_as = finish(job, venv, receipt, made.made.directories, present)
+            receipt = replace(receipt, directories=watched(venv, made.made.directories))
+            _register(
+                job, store, snapshot, made.link
+            )  # first: a venv of symlinks needs its objects from now on
+            kept_as = finish(job, store, venv, receipt)
     except (Damaged, Corrupt, _Unfit) as error:
         if isinstance(error, Damaged):
             store.objects.quarantine(error.name)
         store.quarantine_snapshot(snapshot.id)
         return Outcome("miss", f"snapshot {snapshot.id[:12]} was put aside: {error}")
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot restore: {error.strerror}",
-            where=f"{job.spec.name}: {shown(error.filename or job.place.path)}",
-            state="The venv that was there is unchanged.",
-            hint="Check free space and permissions, then run doit again.",
-        ) from error
-    _remember(job, store, snapshot, manifest, made)
+    _register(job, store, snapshot, made.link)
+    if not store.read_only:
+        store.index.touch_snapshot(snapshot.id, job.now())
     figures = {"files": made.made.files, "bytes": made.made.size, "seconds": time.monotonic() - start}
     warnings = (f"the venv that was there is kept as {shown(kept_as)}",) if kept_as else ()
     return Outcome("hit", snapshot.id[:12], {**figures, "link": made.link}, warnings)
@@ -135,8 +141,7 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
     ).make(manifest, venv)
     if job.spec.bytecode == "canonical":
         _compile_templates(manifest, venv, interpreter)
-    link = max(made.modes, key=lambda mode: made.modes[mode], default="copy")
-    return _Made(made, link)
+    return _Made(made, prevailing(made.modes) or "copy")
 
 
 def _compile_templates(manifest: Manifest, venv: str, interpreter: Interpreter) -> None:
@@ -158,10 +163,8 @@ def _compile_templates(manifest: Manifest, venv: str, interpreter: Interpreter) 
             os.rename(file, target)
 
 
-def _remember(job: Job, store: Store, snapshot: Snapshot, manifest: Manifest, made: _Made) -> None:
-    """Note the use; a store that cannot be written was good enough to restore from."""
-    if store.read_only:
-        return
-    trees = snapshot.trees if made.link == "symlink" else ()
-    job.register(store, snapshot.key.digest, link=made.link, trees=trees, bound=manifest.bound)
-    store.index.touch_snapshot(snapshot.id, job.now())
+def _register(job: Job, store: Store, snapshot: Snapshot, link: str) -> None:
+    """Tell the store of the venv; one that cannot be written was good enough to restore from."""
+    if not store.read_only:
+        trees = snapshot.trees if link == "symlink" else ()
+        job.register(store, snapshot.key.digest, link=link, trees=trees, bound=snapshot.place is not None)

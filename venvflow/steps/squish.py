@@ -11,7 +11,7 @@ from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.index import Stamped
 from venvflow.intake import Intake, Taken
 from venvflow.job import Job
-from venvflow.links import Linker
+from venvflow.links import Linker, prevailing
 from venvflow.manifest import directories
 from venvflow.model import BytecodePolicy, Interpreter, LinkMode, Outcome
 from venvflow.objects import out_of_space
@@ -21,6 +21,7 @@ from venvflow.records import KeyRecord, need_key, write_json
 from venvflow.relink import Relinked, Relinker
 from venvflow.relocate import Places
 from venvflow.scan import Changing, Found, walk
+from venvflow.steps import claims
 from venvflow.steps.drift import drift_of
 from venvflow.steps.replace import matcher_of
 from venvflow.store import Store, bytecode_id
@@ -36,7 +37,12 @@ def squish(job: Job, *, any_venv: bool = False) -> Outcome:
     venv or store cannot be read or written.
     """
     record = need_key(job)
-    with job.locked(), job.open_store() as store, store.use():
+    with (
+        claims.given_back_on_failure(record.key.digest),
+        job.locked(),
+        job.open_store() as store,
+        store.use(),
+    ):
         return squish_locked(job, store, record, any_venv=any_venv)
 
 
@@ -58,7 +64,7 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
     start = time.monotonic()
     known = store.index.stamps(job.place.path)
     shared = share(subject_of(job, record), store, known, built_here=receipt.made == "built")
-    fresh = shared_receipt(shared, receipt, record.interpreter)
+    fresh = shared_receipt(shared, receipt, record.interpreter, store.path)
     # Registered first: from here on the store keeps the trees until the snapshot is published.
     job.register(store, record.key.digest, link=fresh.link, trees=fresh.trees, bound=fresh.bound)
     store.index.set_stamps(job.place.path, {})
@@ -90,6 +96,14 @@ def refuse_changed(job: Job, store: Store, receipt: Receipt) -> None:
             where=f"{job.spec.name}: {shown(job.place.path)}",
             state="It was left as it is and was not stored: others would get your changes.",
             hint="Delete it and run doit again, or put the changes into the lock file.",
+        )
+    missing = [path for path in drift.missing if not path.endswith(".pyc")]  # bytecode is made anew
+    if missing:
+        raise EnvironmentFailure(
+            f"files of the venv are missing ({drift})",
+            where=f"{job.spec.name}: {shown(job.place.path)}",
+            state="Nothing was stored: others would get a venv that is not whole.",
+            hint=f'Run "doit *:{job.spec.name}": it is restored, or built anew.',
         )
 
 
@@ -199,9 +213,10 @@ def _first_mode(subject: Subject, store: Store) -> LinkMode:
     return mode
 
 
-def shared_receipt(shared: Shared, receipt: Receipt, interpreter: Interpreter) -> Receipt:
-    """Return the receipt of a venv that is shared now, from the one it had."""
+def shared_receipt(shared: Shared, receipt: Receipt, interpreter: Interpreter, store: str) -> Receipt:
+    """Return the receipt of a venv that is shared now, with the store at the path *store*."""
     manifest = shared.taken.manifest
+    link = prevailing(shared.relinked.modes) or receipt.link or "copy"
     return replace(
         receipt,
         path=shared.subject.path,
@@ -209,7 +224,8 @@ def shared_receipt(shared: Shared, receipt: Receipt, interpreter: Interpreter) -
         python=interpreter.executable,
         trees=tuple(tree.digest for tree in manifest.trees),
         bound=manifest.bound,
-        link=_most_used(shared.relinked) or receipt.link or "copy",
+        link=link,
+        store=store if link == "symlink" else "",
         witness=witness_of(walk_of(shared.subject)),
         directories=watched(shared.subject.path, directories(shared.taken.entries)),
     )
@@ -221,10 +237,6 @@ def walk_of(subject: Subject) -> Iterator[Found]:
     for item in walk(subject.path):
         if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path):
             yield item
-
-
-def _most_used(relinked: Relinked) -> str:
-    return max(relinked.modes, key=lambda mode: relinked.modes[mode], default="")
 
 
 def leave_manifest(job: Job, receipt: Receipt) -> None:
@@ -243,10 +255,11 @@ def figures_of(shared: Shared, start: float) -> dict[str, int | float | str]:
         "new_objects": taken.new_objects,
         "new_bytes": taken.new_bytes,
         "adopted": taken.adopted,
+        "adopted_bytes": taken.adopted_bytes,
         "compiled": taken.compiled,
         "uncompilable": taken.uncompilable,
         "excluded": shared.looked.excluded,
-        "link": _most_used(shared.relinked) or "copy",
+        "link": prevailing(shared.relinked.modes) or "copy",
         "seconds": time.monotonic() - start,
     }
 

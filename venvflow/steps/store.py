@@ -19,7 +19,12 @@ def store(job: Job) -> Outcome:
     Answers ``stored`` or ``kept``. Raises EnvironmentFailure when there is no venv for the key.
     """
     record = need_key(job)
-    with job.locked(), job.open_store() as opened, opened.use():
+    with (
+        claims.given_back_on_failure(record.key.digest),
+        job.locked(),
+        job.open_store() as opened,
+        opened.use(),
+    ):
         return store_locked(job, opened, record)
 
 
@@ -32,7 +37,8 @@ def store_locked(job: Job, opened: Store, record: KeyRecord) -> Outcome:
     claims.release(record.key.digest)
     receipt = job.place.receipt()
     link = receipt.link if receipt is not None else ""
-    trees = snapshot.trees if link == "symlink" else ()
+    # What no snapshot has must be kept for the venv itself: its links, or the judgement of its changes.
+    trees = snapshot.trees if link == "symlink" or published.trees != snapshot.trees else ()
     job.register(opened, record.key.digest, link=link, trees=trees, bound=manifest.bound)
     if published.trees == snapshot.trees:
         did = "stored" if published.created == snapshot.created else "kept"

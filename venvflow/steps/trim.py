@@ -11,7 +11,7 @@ from venvflow import locks
 from venvflow.errors import EnvironmentFailure
 from venvflow.index import Usage
 from venvflow.manifest import Corrupt
-from venvflow.model import Config, Snapshot
+from venvflow.model import Config, Snapshot, TrimPolicy
 from venvflow.objects import Name, object_names
 from venvflow.records import TRIM_NOTE, read_json, write_json
 from venvflow.registry import Registration
@@ -45,7 +45,7 @@ def trim(
     """
     with Store(config.store, timeout=locks.lock_timeout(environ), on_wait=say) as store, store.alone():
         registrations = store.registrations()
-        gone = [each for each in registrations if each.gone and each.link != "symlink"]
+        gone = [each for each in registrations if _is_gone(each, config) and each.link != "symlink"]
         alive = [each for each in registrations if each not in gone]
         snapshots = {snapshot.id: snapshot for snapshot in store.snapshots()}
         decided = _decide(config, store, alive, snapshots.values(), now)
@@ -56,14 +56,22 @@ def trim(
             store.unregister(path)
         store.drop(dropped.id for dropped in decided.drop)
         swept = sweep(store)
-        _note(store, now)
+        _note(store, now, config.trim)
         return Trimmed(decided, swept, forgotten, snapshots)
 
 
-def _note(store: Store, now: float) -> None:
+def _is_gone(venv: Registration, config: Config) -> bool:
+    """Return whether a venv is no more: with its project, or as this config does not name it."""
+    ours = venv.project == os.path.realpath(config.root) and venv.name not in config.venvs
+    return venv.gone or (ours and not os.path.lexists(venv.path))
+
+
+def _note(store: Store, now: float, policy: TrimPolicy) -> None:
     """Remember that the policy was applied; on a full disk that has to wait."""
     with suppress(EnvironmentFailure):
-        write_json(f"{store.path}/{TRIM_NOTE}", {"at": now, "generation": store.generation()})
+        write_json(
+            f"{store.path}/{TRIM_NOTE}", {"at": now, "generation": store.generation(), "policy": repr(policy)}
+        )
 
 
 def _decide(

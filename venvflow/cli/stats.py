@@ -1,0 +1,129 @@
+"""``venvflow stats``: what sharing saves, in bytes that ``du`` confirms."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from venvflow.cli.machine import open_machine
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.render import Column, Output, counted, table
+from venvflow.errors import shown
+from venvflow.units import show_size
+
+if TYPE_CHECKING:
+    from venvflow.cli.glance import Glance
+    from venvflow.steps.stats import Costs, PackageCost
+
+_VENVS = (
+    Column("venv", least=20),
+    Column("apparent", right=True, rank=2),
+    Column("on disk", right=True),
+    Column("own", right=True, rank=1),
+    Column("shared", right=True),
+    Column("deleting frees", right=True, rank=3),
+)
+_PACKAGES = (
+    Column("package", least=12),
+    Column("venvs", right=True),
+    Column("in venvs", right=True),
+    Column("stored", right=True),
+    Column("versions", least=10),
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "stats",
+        run,
+        summary="show what venvs and store occupy, and what sharing saves",
+        more="All venvs of this machine that use the store are counted, by blocks on disk, as du does.\n"
+        "Own is what no other venv has. The store keeps what it has until trim drops it.",
+        example="venvflow stats --packages",
+    )
+    parser.add_argument("--packages", action="store_true", help="which packages cost most, in how many venvs")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Show what is occupied and saved; always 0.
+
+    JSON: ``store`` (its path), ``venvs``, each with ``path``, ``apparent``, ``disk``, ``own``, ``shared`` and
+    ``frees``, and ``totals`` with ``apparent``, ``alone`` (the venvs' ``disk`` in sum), ``store``, ``disk``
+    (venvs and store together) and ``saved``, all in bytes. With ``--packages`` also ``packages``: ``name``,
+    ``versions``, ``venvs`` (how many), ``bytes`` (in all venvs) and ``stored``.
+    """
+    from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps.stats import costs, packages  # noqa: PLC0415
+
+    machine = open_machine(args, out)
+    path = os.path.realpath(machine.store.path)
+    with open_glance(machine.store) as store:
+        registrations = _registrations(store)
+        found = costs(path, [each.path for each in registrations])
+        used = packages(store, registrations) if store is not None and args.packages else []
+    if out.as_json:
+        out.document(_as_document(path, found, used if args.packages else None))
+    elif not found.venvs:
+        out.say(f"no venv uses the store at {shown(path)} yet")
+    elif args.packages:
+        out.answer(_package_table(out, used))
+    else:
+        out.answer(_venv_table(out, found))
+        out.answer(_total(found))
+    return 0
+
+
+def _registrations(store: Glance | None) -> list[Any]:
+    return store.registrations() if store is not None else []
+
+
+def _venv_table(out: Output, found: Costs) -> str:
+    rows = [
+        (shown(each.path), *map(show_size, (each.apparent, each.disk, each.own, each.shared, each.frees)))
+        for each in found.venvs
+    ]
+    return table(out, _VENVS, rows)
+
+
+def _total(found: Costs) -> str:
+    text = (
+        f"{counted(len(found.venvs), 'venv')} of {show_size(found.alone)} and a store of "
+        f"{show_size(found.store)} occupy {show_size(found.disk)}: "
+    )
+    saved = found.saved
+    return text + (f"{show_size(saved)} saved" if saved >= 0 else f"the store keeps {show_size(-saved)} more")
+
+
+def _package_table(out: Output, used: list[PackageCost]) -> str:
+    rows = [
+        (
+            each.name,
+            f"{each.venvs:,}",
+            show_size(each.bytes),
+            show_size(each.stored),
+            ", ".join(each.versions),
+        )
+        for each in used
+    ]
+    return table(out, _PACKAGES, rows)
+
+
+def _as_document(store: str, found: Costs, used: list[PackageCost] | None) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "store": store,
+        "venvs": [asdict(each) for each in found.venvs],
+        "totals": {
+            "apparent": found.apparent,
+            "alone": found.alone,
+            "store": found.store,
+            "disk": found.disk,
+            "saved": found.saved,
+        },
+    }
+    if used is not None:
+        document["packages"] = [asdict(each) for each in used]
+    return document

@@ -1,0 +1,146 @@
+"""``venvflow verify``: whether store and venvs are what they should be, and mending them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from venvflow.cli.machine import Machine, open_machine
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.render import Output, counted
+from venvflow.errors import UsageError, shown
+from venvflow.units import show_size
+
+if TYPE_CHECKING:
+    from venvflow.steps.verify import Finding, Verified
+    from venvflow.store import Store
+
+_SHOWN = 20
+"""Files that are added, and that are listed; with -v, and as JSON, all are."""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "verify",
+        run,
+        summary="find what was damaged or edited, in the store and in the venvs that share it",
+        more="Reads what changed by its time or size; --full reads everything.\n"
+        "--heal mends from good copies, and keeps an edit as a private file of the venv it was made in:\n"
+        "the one that is named here, or the one that shows traces of it.\n"
+        "Exits with 1 when something is found that is left as it is.",
+        example="venvflow verify ~/src/demo/.venv --heal",
+    )
+    parser.add_argument(
+        "venvs", metavar="VENV", nargs="*", help="only these, by name in the config or by path"
+    )
+    parser.add_argument("--full", action="store_true", help="read every file again")
+    parser.add_argument("--heal", action="store_true", help="mend what can be mended")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Verify, perhaps mend; 1 when findings are left.
+
+    JSON: ``store`` (its path), ``venvs``, ``objects``, ``files`` and ``read`` (counts; bytes that were
+    hashed), ``left`` (how many findings are), and ``findings``, each with ``kind`` (object damaged, object
+    missing, file edited, file missing, file added, mtime moved, venv moved), ``venv``, ``path`` (below the
+    venv, or of the object), ``others`` (files of other venvs that are the same), ``healed`` (what was done,
+    empty: it is left) and ``note``.
+    """
+    machine = open_machine(args, out)
+    only = frozenset(machine.path_of(word, args.work_dir) for word in args.venvs)
+    with ExitStack() as stack:
+        store = _opened(machine, out, stack, heal=args.heal)
+        result = _verify(store, only, args, out) if store is not None else None
+    if result is None:
+        if only:
+            raise UsageError("there is no store yet, so nothing is shared", where=shown(machine.store.path))
+        if out.as_json:
+            out.document({**_as_document(None), "store": machine.store.path})
+        else:
+            out.say(f"there is no store at {shown(machine.store.path)} yet")
+        return 0
+    _answer(out, result, machine.store.path)
+    return 1 if result.left else 0
+
+
+def _opened(machine: Machine, out: Output, stack: ExitStack, *, heal: bool) -> Store | None:
+    """Open the store: to look at, or alone, to mend it."""
+    from venvflow import locks  # noqa: PLC0415 - not for wrong words
+    from venvflow.cli.glance import open_glance  # noqa: PLC0415
+    from venvflow.store import Store  # noqa: PLC0415
+
+    if not heal or not os.path.lexists(os.path.join(machine.store.path, "format")):
+        return stack.enter_context(open_glance(machine.store))
+    timeout = locks.lock_timeout(os.environ)
+    store = stack.enter_context(Store(machine.store, timeout=timeout, on_wait=out.say))
+    stack.enter_context(store.alone())
+    return store
+
+
+def _verify(store: Store, only: frozenset[str], args: argparse.Namespace, out: Output) -> Verified:
+    from venvflow import progress  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps.verify import verify  # noqa: PLC0415
+
+    registrations = store.registrations()
+    unknown = only - {each.path for each in registrations}
+    if unknown:
+        raise UsageError(
+            "it is not shared through this store",
+            where=shown(min(unknown)),
+            hint="Share it first (squish), or name another store (VENVFLOW_STORE).",
+        )
+    if not args.full or out.quiet:
+        return verify(store, registrations, full=args.full, heal=args.heal, only=only)
+    with progress.on(sys.stderr, "verifying") as shows:
+        return verify(store, registrations, full=True, heal=args.heal, only=only, progress=shows)
+
+
+def _answer(out: Output, result: Verified, store: str) -> None:
+    if out.as_json:
+        out.document({**_as_document(result), "store": store})
+        return
+    added = [finding for finding in result.findings if finding.kind == "file added"]
+    hidden = set() if out.verbose else {id(finding) for finding in added[_SHOWN:]}
+    for finding in result.findings:
+        if id(finding) not in hidden:
+            out.answer(_line(out, finding))
+    if hidden:
+        out.answer(f"file added: {len(hidden):,} more")
+    checked = f"{counted(result.venvs, 'venv')}, {counted(result.objects, 'object')}"
+    read = f", {show_size(result.read)} read" if result.read else ""
+    healed = len(result.findings) - len(result.left)
+    mended = f", {healed:,} mended" if healed else ""
+    out.answer(f"{counted(len(result.left), 'finding')} left{mended} ({checked}{read})")
+
+
+def _line(out: Output, finding: Finding) -> str:
+    where = f"{shown(finding.venv)}/{shown(finding.path)}" if finding.venv else shown(finding.path)
+    parts = [f"{out.paint(finding.kind, 'green' if finding.healed else 'red')}: {where.rstrip('/')}"]
+    if finding.others:
+        more = f" and {len(finding.others) - 3} more" if len(finding.others) > 3 else ""
+        parts.append(f"  the same file: {', '.join(map(shown, finding.others[:3]))}{more}")
+    parts += [
+        f"  {word}: {shown(text)}"
+        for word, text in (("mended", finding.healed), ("note", finding.note))
+        if text
+    ]
+    return "\n".join(parts)
+
+
+def _as_document(result: Verified | None) -> dict[str, Any]:
+    if result is None:
+        return {"venvs": 0, "objects": 0, "files": 0, "read": 0, "left": 0, "findings": []}
+    return {
+        "venvs": result.venvs,
+        "objects": result.objects,
+        "files": result.files,
+        "read": result.read,
+        "left": len(result.left),
+        "findings": [asdict(finding) for finding in result.findings],
+    }

@@ -1,0 +1,289 @@
+"""Sharing any venv by its path, whoever made it: in a config or not, shared before or not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from venvflow import interpreters, locks
+from venvflow.accounts import Ledger
+from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
+from venvflow.index import Stamped
+from venvflow.job import Job
+from venvflow.manifest import Corrupt, entries_of
+from venvflow.model import BytecodePolicy, Entry, LinkMode, Manifest, Outcome
+from venvflow.objects import Name, object_name
+from venvflow.occupants import occupants
+from venvflow.patterns import Matcher, compile_patterns
+from venvflow.places import Place, Receipt, write_receipt
+from venvflow.records import read_key
+from venvflow.registry import Registration
+from venvflow.relocate import Places
+from venvflow.scan import Found, walk
+from venvflow.steps.drift import as_made, drift_of
+from venvflow.steps.squish import (
+    Subject,
+    figures_of,
+    share,
+    shared_receipt,
+    squish_locked,
+    warnings_of,
+)
+from venvflow.store import Store
+from venvflow.witness import witness_of
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How a venv is to be shared: the ladder of link modes, *min_size* in bytes, patterns, bytecode."""
+
+    link: tuple[LinkMode, ...]
+    min_size: int
+    exclude: tuple[str, ...] = ()
+    bytecode: BytecodePolicy = "canonical"
+
+    @property
+    def text(self) -> str:
+        """Return it in one line: a venv that was shared in another way is not done yet."""
+        return f"{','.join(self.link)} {self.min_size} {self.bytecode} {' '.join(map(ascii, self.exclude))}"
+
+    @property
+    def matcher(self) -> Matcher | None:
+        """Return what decides which files are left alone, None if all are shared."""
+        return compile_patterns(self.exclude) if self.exclude else None
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One venv by its path, and what to do with it.
+
+    *job* is that of the config, if that names the venv. *ledger* is told before anything is changed. *tell*
+    is called with each file and what became of it.
+    """
+
+    place: Place
+    how: Sharing
+    environ: Mapping[str, str]
+    now: Callable[[], float]
+    ledger: Ledger
+    job: Job | None = None
+    say: Callable[[str], None] = lambda _: None
+    tell: Callable[[str, str], None] = lambda _path, _how: None
+
+
+def squish_path(store: Store, errand: Errand) -> Outcome:
+    """Share the venv at a path: ``squished``, or ``kept`` when that was done and nothing changed since.
+
+    Raises UsageError when there is no venv, Refused when sharing it would not be safe, EnvironmentFailure
+    when venv or store cannot be read or written; the venv is whole then.
+    """
+    place = errand.place
+    refuse_unless_sharable(place, store.path)
+    with held(store, errand), store.use():
+        receipt = place.receipt() or Receipt("", place.path, "built", "shared")
+        if receipt.path != place.path:  # it was copied or moved here: what it says is not about this venv
+            receipt = Receipt("", place.path, "built", "shared")
+        if receipt.key and receipt.state == "shared":
+            return _kept(store, errand, receipt)
+        _refuse_read_only(store)
+        if receipt.key:
+            _refuse_changed(store, errand, receipt)
+            record = read_key(errand.job) if errand.job is not None else None
+            if errand.job is not None and record is not None and record.key.digest == receipt.key:
+                errand.ledger.open(place.path)
+                return squish_locked(errand.job, store, record)
+        return _share(store, errand, receipt)
+
+
+def _share(store: Store, errand: Errand, receipt: Receipt) -> Outcome:
+    start = time.monotonic()
+    place = errand.place
+    found = _walk(place.path, errand.how.matcher)
+    if _is_settled(store, errand, receipt, found):
+        return Outcome("kept", "nothing changed since it was shared", {"seconds": time.monotonic() - start})
+    subject = subject_of(errand)
+    errand.ledger.open(place.path)
+    users = occupants(place.path)
+    shared = share(subject, store, known_of(store, receipt, found), built_here=False)
+    fresh = shared_receipt(shared, receipt, subject.interpreter, store.path)
+    store.register(_registration(store, errand, fresh))
+    store.index.set_stamps(place.path, {})
+    write_receipt(place.path, fresh)
+    warnings = warnings_of(shared)
+    if users:
+        warnings += (in_use(users),)
+    if shared.taken.uncompilable:
+        warnings += (f"{shared.taken.uncompilable} of its sources do not compile and were left alone",)
+    return Outcome("squished", "", figures_of(shared, start), warnings)
+
+
+def subject_of(errand: Errand) -> Subject:
+    """Return the venv as something to share; its own interpreter is asked. Raises EnvironmentFailure."""
+    place, how = errand.place, errand.how
+    python = interpreters.resolve(f"{place.path}/bin/python", root=place.parent, environ=errand.environ)
+    project = errand.job.root if errand.job is not None else place.parent
+    places = Places(place.path, project, python.executable)
+    return Subject(
+        shown(place.path), place.path, places, python, how.bytecode, how.matcher, how.link, how.min_size,
+        errand.tell,
+    )  # fmt: skip
+
+
+def in_use(users: list[int]) -> str:
+    """Return the warning about processes that use a venv whose files are replaced."""
+    named = ", ".join(map(str, users[:8])) + (" ..." if len(users) > 8 else "")
+    many = len(users) > 1
+    return (
+        f"in use by process{'es' * many} {named}: {'they keep' if many else 'it keeps'} the files it has open"
+    )
+
+
+# --------------------------------------------------------------------------- may it be shared?
+
+
+_NO_VENV = {
+    "absent": "there is no such directory",
+    "empty": "the directory is empty",
+    "file": "it is a file, not a venv",
+    "stranger": "it is not a venv: it has no pyvenv.cfg",
+}
+
+
+def refuse_unless_sharable(place: Place, store: str) -> None:
+    """Raise UsageError unless there is a venv at *place*, Refused when it must not be touched.
+
+    *store* is the resolved path of the store: a venv may neither be in it nor contain it.
+    """
+    state = place.state()
+    if state in _NO_VENV:
+        raise UsageError(_NO_VENV[state], where=shown(place.path), state="Nothing was changed.")
+    if state == "symlink":
+        place.refuse_unless_replaceable(state)
+    st = os.lstat(place.path)
+    if st.st_uid != os.geteuid():
+        raise _refused(place, "the venv belongs to another user", "Run as its owner.")
+    if not os.path.lexists(f"{place.path}/pyvenv.cfg"):
+        raise UsageError(_NO_VENV["stranger"], where=shown(place.path), state="Nothing was changed.")
+    if _contains(store, place.path) or _contains(place.path, store):
+        text = (
+            "the venv is inside the store" if _contains(store, place.path) else "the store is inside the venv"
+        )
+        raise _refused(place, text, "Use a store that is apart from all venvs (VENVFLOW_STORE).")
+
+
+def _contains(outer: str, inner: str) -> bool:
+    return inner == outer or inner.startswith(f"{outer}/")
+
+
+def _refused(place: Place, what: str, hint: str) -> Refused:
+    return Refused(what, where=shown(place.path), state="It was left as it is.", hint=hint)
+
+
+def _refuse_read_only(store: Store) -> None:
+    if store.read_only:
+        raise EnvironmentFailure(
+            "the store is read-only",
+            where=shown(store.path),
+            state="Nothing was changed.",
+            hint="Make the store writable, or use another one (VENVFLOW_STORE).",
+        )
+
+
+def _refuse_changed(store: Store, errand: Errand, receipt: Receipt) -> None:
+    drift = drift_of(errand.place.path, receipt, store, errand.how.matcher)
+    if drift.by_hand:
+        raise _refused(
+            errand.place,
+            f"the venv was changed by hand since it was made ({drift})",
+            "Delete it and run doit again, or put the changes into the lock file.",
+        )
+
+
+@contextmanager
+def held(store: Store, errand: Errand) -> Iterator[None]:
+    """Hold the venv against other runs, those of the project that it belongs to too."""
+    path = errand.place.path
+    timeout, what = locks.lock_timeout(errand.environ), f"the venv {shown(path)}"
+    registration = store.registration(path)
+    files = []
+    if errand.job is not None:
+        files.append(errand.job.file("lock"))
+    elif registration is not None and os.path.isdir(f"{registration.project}/.venvflow/{registration.name}"):
+        files.append(f"{registration.project}/.venvflow/{registration.name}/lock")
+    tag = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    files.append(f"{store.path}/locks/venv-{tag}")
+    with ExitStack() as stack:
+        for file in files:
+            stack.enter_context(locks.exclusive(file, timeout=timeout, what=what, on_wait=errand.say))
+        yield
+
+
+# --------------------------------------------------------------------------- shared before
+
+
+def _kept(store: Store, errand: Errand, receipt: Receipt) -> Outcome:
+    """Answer for a venv that doit made and shared: what was changed in it by hand stays private."""
+    drift = drift_of(errand.place.path, receipt, store, errand.how.matcher)
+    changed = (f"changed by hand ({drift}): that stays private",) if drift.by_hand else ()
+    return Outcome("kept", "its files are the store's already", warnings=changed)
+
+
+def _walk(venv: str, matcher: Matcher | None) -> list[Found]:
+    return [
+        item
+        for item in walk(venv)
+        if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path)
+    ]
+
+
+def _is_settled(store: Store, errand: Errand, receipt: Receipt, found: list[Found]) -> bool:
+    """Return whether the venv was shared in this store, in this way, and looks as it did then."""
+    registration = store.registration(errand.place.path)
+    return (
+        receipt.state == "shared"
+        and registration is not None
+        and registration.settings == errand.how.text
+        and registration.trees == receipt.trees
+        and witness_of(found) == receipt.witness
+        and all(store.has_tree(digest) for digest in receipt.trees)
+    )
+
+
+def known_of(store: Store, receipt: Receipt, found: Iterable[Found]) -> dict[str, Stamped]:
+    """Return the files that are, by their stat, what they were when the venv was shared; none if unknown."""
+    if receipt.state != "shared":
+        return {}
+    try:
+        entries = entries_of(Manifest(tuple(store.tree(digest) for digest in receipt.trees)))
+    except Corrupt:
+        return {}
+    adopted = store.adopted()
+    return {
+        item.path: Stamped(item.stamp, entry)
+        for item in found
+        if (entry := entries.get(item.path)) is not None and _is_known(store, item, entry, adopted)
+    }
+
+
+def _is_known(store: Store, item: Found, entry: Entry, adopted: Mapping[Name, int]) -> bool:
+    """Return whether a file needs no reading; the object behind it must be there, too."""
+    if item.kind != "file" or not entry.digest or item.executable != entry.executable:
+        return False
+    name = object_name(entry)
+    return as_made(item, entry, adopted) and store.objects.sound(name, entry.size, adopted.get(name))
+
+
+def _registration(store: Store, errand: Errand, receipt: Receipt) -> Registration:
+    place = errand.place
+    known = store.registration(place.path) if receipt.key else None
+    blank = Registration(
+        path=place.path, project="", name="", key=receipt.key, place="", link=receipt.link,
+        trees=receipt.trees, inode=place.inode(), seen=errand.now(), settings=errand.how.text,
+    )  # fmt: skip
+    if known is None:
+        return blank
+    return replace(blank, project=known.project, name=known.name, place=known.place, pin=known.pin)

@@ -1,0 +1,122 @@
+"""``stats``: what venvs and their store occupy, and what they save by sharing. Nothing is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from venvflow.accounts import Census, InodeId, apparent, census, freed, merged, occupied
+from venvflow.manifest import Corrupt
+from venvflow.model import Tree
+from venvflow.objects import Name, object_name
+from venvflow.places import read_receipt
+from venvflow.registry import Registration
+from venvflow.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class VenvCost:
+    """What one venv costs, in bytes.
+
+    *apparent* is what its files show, *disk* what ``du`` says of it. Of that, *own* is in no other venv
+    (though the store may have it), the rest is *shared*; *frees* is what deleting the venv gives back.
+    """
+
+    path: str
+    apparent: int
+    disk: int
+    own: int
+    shared: int
+    frees: int
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What all venvs and the store cost, in bytes: *disk* is what ``du`` says of them together.
+
+    *alone* is the sum of what it says of each venv, *saved* by how much *disk* is less; negative when the
+    store keeps more than the venvs share.
+    """
+
+    venvs: tuple[VenvCost, ...]
+    apparent: int
+    alone: int
+    store: int
+    disk: int
+
+    @property
+    def saved(self) -> int:
+        """Return the bytes that sharing saves."""
+        return self.alone - self.disk
+
+
+@dataclass(frozen=True, slots=True)
+class PackageCost:
+    """A distribution in all venvs: its *bytes* there, and those that are *stored* for it, each file once."""
+
+    name: str
+    versions: tuple[str, ...]
+    venvs: int
+    bytes: int
+    stored: int
+
+
+def costs(store_path: str, paths: Iterable[str]) -> Costs:
+    """Count the venvs at *paths* and the store; what is not there counts nothing."""
+    venvs = {path: census(path) for path in paths if os.path.isdir(path) and not os.path.islink(path)}
+    stored = census(store_path)
+    holders: dict[InodeId, int] = {}
+    for found in venvs.values():
+        for key in found:
+            holders[key] = holders.get(key, 0) + 1
+    counted = tuple(_cost(path, found, holders) for path, found in venvs.items())
+    return Costs(
+        counted,
+        sum(venv.apparent for venv in counted),
+        sum(venv.disk for venv in counted),
+        occupied(stored),
+        occupied(merged([stored, *venvs.values()])),
+    )
+
+
+def _cost(path: str, found: Census, holders: Mapping[InodeId, int]) -> VenvCost:
+    disk = occupied(found)
+    own = sum(inode.bytes for key, inode in found.items() if holders[key] == 1)
+    return VenvCost(path, apparent(found), disk, own, disk - own, freed(found))
+
+
+def packages(store: Store, registrations: Iterable[Registration]) -> list[PackageCost]:
+    """Return what each distribution in the shared venvs costs, the one that is stored largest first."""
+    uses: dict[str, list[tuple[str, Tree]]] = {}
+    trees: dict[str, Tree | None] = {}
+    for registration in registrations:
+        receipt = read_receipt(registration.path)
+        for digest in receipt.trees if receipt is not None else ():
+            if digest not in trees:
+                trees[digest] = _tree(store, digest)
+            tree = trees[digest]
+            if tree is not None and tree.version:
+                uses.setdefault(tree.name, []).append((registration.path, tree))
+    found = [_package(name, used) for name, used in uses.items()]
+    return sorted(found, key=lambda package: (-package.stored, package.name))
+
+
+def _tree(store: Store, digest: str) -> Tree | None:
+    with suppress(Corrupt):
+        return store.tree(digest)
+    return None
+
+
+def _package(name: str, used: list[tuple[str, Tree]]) -> PackageCost:
+    objects: dict[Name, int] = {}
+    for tree in {tree.digest: tree for _, tree in used}.values():
+        objects.update({object_name(entry): entry.size for entry in tree.entries if entry.digest})
+    return PackageCost(
+        name,
+        tuple(sorted({tree.version for _, tree in used})),
+        len({path for path, _ in used}),
+        sum(entry.size for _, tree in used for entry in tree.entries),
+        sum(objects.values()),
+    )

@@ -1,0 +1,210 @@
+"""``unsquish``: every file of a venv becomes its own again, so that it needs no store."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
+from venvflow.links import copy_bytes, create, sync_file_system
+from venvflow.model import CONSTANT_MTIME, Outcome
+from venvflow.occupants import occupants
+from venvflow.places import RECEIPT, Place, Receipt, watched, write_receipt
+from venvflow.relink import TEMPORARY, is_temporary
+from venvflow.scan import Found, directory, look, walk
+from venvflow.steps.squish_path import Errand, held, in_use
+from venvflow.store import Store
+from venvflow.witness import witness_of
+
+_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def unsquish(store: Store, errand: Errand) -> Outcome:
+    """Make every file of the venv private: ``unsquished``, or ``kept`` when none was shared.
+
+    Bytes, executable bits, mtimes and link targets stay, owners may write again. Each file is replaced by
+    rename, so the venv works at every moment, and a run that was cut short is finished by the next one.
+    Raises UsageError when there is no venv, Refused when it may not be touched, EnvironmentFailure when a
+    file cannot be copied.
+    """
+    place = errand.place
+    _refuse_unless_ours_to_change(place)
+    start = time.monotonic()
+    with held(store, errand), store.use():
+        receipt = place.receipt()
+        done = _make_private(store, place.path, receipt, errand.tell)
+        users = occupants(place.path) if done.files else []
+        if store.config.durability == "full" and done.files:
+            with directory(place.path) as fd:
+                sync_file_system(fd)
+        _forget(store, place, receipt)
+    figures: dict[str, int | float | str] = {
+        "files": done.files,
+        "bytes": done.size,
+        "seconds": time.monotonic() - start,
+    }
+    warnings = [in_use(users)] if users else []
+    if done.kept:
+        warnings.append(f"{shown(done.kept[0])} changed meanwhile and was left alone; run again")
+    if not done.files and receipt is None:
+        return Outcome("kept", "nothing of it was shared", figures)
+    return Outcome("unsquished", "", figures, (*warnings,))
+
+
+def _refuse_unless_ours_to_change(place: Place) -> None:
+    state = place.state()
+    if state in ("absent", "empty", "file") or not os.path.lexists(f"{place.path}/pyvenv.cfg"):
+        raise UsageError("there is no venv", where=shown(place.path), state="Nothing was changed.")
+    if state == "symlink":
+        place.refuse_unless_replaceable(state)
+    if os.lstat(place.path).st_uid != os.geteuid():
+        raise Refused(
+            "the venv belongs to another user",
+            where=shown(place.path),
+            state="It was left as it is.",
+            hint="Run as its owner.",
+        )
+
+
+def _forget(store: Store, place: Place, receipt: Receipt | None) -> None:
+    """Let receipt and store say that the venv is not shared any more.
+
+    One that doit made keeps its receipt: doit need not build it again, but will share it again.
+    """
+    if receipt is not None and receipt.key:
+        names = [name for name in receipt.directories if os.path.isdir(f"{place.path}/{name}")]
+        private = replace(
+            receipt,
+            state="built",
+            # Not "built": its files may be open by now, so they must be copied, should they be shared again.
+            made="shared" if receipt.made == "shared" else "restored",
+            trees=(),
+            link="",
+            witness=witness_of(walk(place.path)),
+            directories=watched(place.path, names),
+        )
+        write_receipt(place.path, private)
+    elif receipt is not None:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{place.path}/{RECEIPT}")
+    store.unregister(place.path)
+
+
+# --------------------------------------------------------------------------- files
+
+
+@dataclass(slots=True)
+class _Done:
+    """*files* of *size* bytes in all were made private, *kept* changed meanwhile."""
+
+    files: int = 0
+    size: int = 0
+    kept: list[str] = field(default_factory=list)
+
+
+def _make_private(
+    store: Store, venv: str, receipt: Receipt | None, tell: Callable[[str, str], None]
+) -> _Done:
+    done = _Done()
+    found = walk(venv)
+    objects = _inodes_of(store) if any(item.links > 1 for item in found) else set[tuple[int, int]]()
+    for item in found:
+        if is_temporary(item.path) and item.kind in ("file", "link"):
+            os.unlink(f"{venv}/{item.path}")
+            continue
+        with _explained(venv, item.path):
+            how = _treat(store, venv, item, objects, receipt)
+        if how == "left alone":
+            done.kept.append(item.path)
+        elif how:
+            done.files += 1
+            done.size += look(f"{venv}/{item.path}").stamp.size
+            tell(item.path, how)
+    return done
+
+
+@contextmanager
+def _explained(venv: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot make it private: {error.strerror}",
+            where=shown(f"{venv}/{path}"),
+            state="The venv works, part of its files are still shared.",
+            hint="Free space and check permissions, then run it again.",
+        ) from error
+
+
+def _inodes_of(store: Store) -> set[tuple[int, int]]:
+    """Return the inodes of all objects and their twins."""
+    stats = [st for _, st in store.objects.names()] + [st for _, _, st in store.objects.twins()]
+    return {(st.st_dev, st.st_ino) for st in stats}
+
+
+def _treat(
+    store: Store, venv: str, item: Found, objects: set[tuple[int, int]], receipt: Receipt | None
+) -> str:
+    """Make one file private if it is shared; return what was done, or nothing."""
+    if item.kind == "link":
+        target = os.readlink(f"{venv}/{item.path}")
+        name = store.objects.name_at(target)
+        return "" if name is None else _replace(venv, item, target, executable=name.executable)
+    if item.kind != "file":
+        return ""
+    if item.links > 1 and (item.device, item.stamp.inode) in objects:
+        return _replace(venv, item, f"{venv}/{item.path}", executable=item.executable)
+    if receipt is not None and _is_sealed(item):
+        if item.links > 1:  # an object of a store that is gone, and that other venvs have, too
+            return _replace(venv, item, f"{venv}/{item.path}", executable=item.executable)
+        os.chmod(f"{venv}/{item.path}", _mode(executable=item.executable))
+        return "private"
+    return ""
+
+
+def _is_sealed(item: Found) -> bool:
+    """Return whether a file looks like an object: read-only, with the time that all objects have."""
+    return item.stamp.mtime_ns == _MTIME_NS and not item.mode & 0o222 and item.stamp.size > 0
+
+
+def _mode(*, executable: bool) -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return (0o755 if executable else 0o644) & ~umask
+
+
+def _replace(venv: str, item: Found, source: str, *, executable: bool) -> str:
+    """Put a copy of *source* in the place of *item*, if that is still what was found."""
+    parent, name = os.path.split(f"{venv}/{item.path}")
+    temporary = f"{TEMPORARY}{os.getpid()}-{item.stamp.inode}"
+    with directory(parent) as fd:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=fd)
+        try:
+            _copy(source, temporary, fd, executable=executable)
+            now = look(name, dir_fd=fd)
+            if now.stamp[:3] != item.stamp[:3]:
+                return "left alone"
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=fd)
+    return "private"
+
+
+def _copy(source: str, name: str, fd: int, *, executable: bool) -> None:
+    reading = os.open(source, _READ)
+    try:
+        writing = create(name, fd, executable=executable)
+        try:
+            copy_bytes(reading, writing)
+            st = os.fstat(reading)
+            os.utime(writing, ns=(st.st_mtime_ns, st.st_mtime_ns))
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
