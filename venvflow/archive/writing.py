@@ -229,15 +229,23 @@ class _Job:
 
 
 def _in_order(
-    work: Callable[[T], R], items: Iterable[T], threads: int, discard: Callable[[R], None] = lambda _: None
+    work: Callable[[T], R],
+    items: Iterable[T],
+    threads: int,
+    discard: Callable[[R], None] = lambda _: None,
+    *,
+    ahead: int = _AHEAD,
 ) -> Generator[R, None, None]:
-    """Yield ``work(item)`` in the order of *items*, computed ahead in *threads*; *discard* what is left."""
+    """Yield ``work(item)`` in the order of *items*, computed ahead in *threads*; *discard* what is left.
+
+    At most *ahead* items, and as many results, are kept beside those that are worked on.
+    """
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) > _AHEAD:
+            if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -414,7 +422,9 @@ def _compress(job: _Job, members: list[Member], write: Callable[[bytes], Any]) -
 def _write_blocks(job: _Job) -> None:
     """Write one tar stream, cut into blocks of a fixed size that are compressed on their own."""
     compress = block_compressor(job.options.format, job.options.effective_level)
-    with closing(_in_order(compress, _blocks(job), job.options.threads)) as blocks:
+    # Blocks are held in memory whole, and in many megabytes.
+    threads = job.options.threads
+    with closing(_in_order(compress, _blocks(job), threads, ahead=threads)) as blocks:
         for block in blocks:
             job.sink.write(block)
 

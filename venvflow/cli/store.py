@@ -28,6 +28,7 @@ def add(commands: Commands) -> None:
         "    .venv/bin/pip install -r requirements.txt && venvflow store api)",
     )
     parser.add_argument("venv", metavar="VENV", help="its name in the config")
+    parser.add_argument("--force", action="store_true", help="although it contradicts its lock files")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     hashed = hash_lockfiles(job)
     record = need_key(job)
     _refuse_other_python(job, record)
+    if not args.force and job.place.receipt() is None:
+        _refuse_unlike(job)
     edits = _edits(job, record)
     squished = squish(job, any_venv=True)
     outcome = store(job)
@@ -62,6 +65,21 @@ def _need_venv(job: Job) -> None:
             hint=f'Make it there first, or let "doit *:{job.spec.name}" build it.',
         )
     job.place.refuse_unless_replaceable(state)
+
+
+def _refuse_unlike(job: Job) -> None:
+    """Raise Refused for a venv whose packages contradict the locks: every checkout would get them."""
+    from venvflow.steps.likeness import unlike_the_locks  # noqa: PLC0415
+
+    unlike = unlike_the_locks(job)
+    if unlike:
+        more = f" and {len(unlike) - 5} more" if len(unlike) > 5 else ""
+        raise Refused(
+            f"the venv is not what its lock files say: {'; '.join(unlike[:5])}{more}",
+            where=f"{job.spec.name}: {shown(job.place.path)}",
+            state="Nothing was stored.",
+            hint="Install what the locks say, let doit build it, or store it all the same with --force.",
+        )
 
 
 def _refuse_other_python(job: Job, record: KeyRecord) -> None:

@@ -1,0 +1,57 @@
+"""Is a venv that another tool made what the lock files say? Asked before it is published under their key."""
+
+from __future__ import annotations
+
+import glob
+import os
+
+from venvflow.inputs import read_input
+from venvflow.job import Job
+from venvflow.lockfiles import packages, references
+
+_SEEDS = frozenset({"pip", "setuptools", "wheel", "distribute"})
+"""What tools put into a fresh venv without being asked."""
+
+
+def unlike_the_locks(job: Job) -> list[str]:
+    """Return how the installed distributions contradict the lock files, one short phrase each.
+
+    A version other than the pinned one counts, and, if the locks pin all that they install, a distribution
+    that they do not name. One that is missing does not: locks are made for several platforms. Raises
+    EnvironmentFailure when a lock cannot be read.
+    """
+    pinned: dict[str, str] = {}
+    complete = True
+    for path in job.spec.locks:
+        data = read_input(path, job.spec.name)
+        pinned |= packages(path, data)
+        found = references(path, data)
+        complete = complete and not (found.includes or found.local or found.unpinned)
+    complete = complete and bool(pinned)
+    return [
+        phrase
+        for name, version in sorted(_installed(job.place.path).items())
+        if (phrase := _contradiction(name, version, pinned.get(name, ""), complete=complete))
+    ]
+
+
+def _contradiction(name: str, version: str, pinned: str, *, complete: bool) -> str:
+    if pinned and not pinned.startswith("@"):
+        allowed = pinned.split(", ")
+        return (
+            ""
+            if version.partition("+")[0] in {each.partition("+")[0] for each in allowed}
+            else (f"{name} {version} instead of {pinned}")
+        )
+    unasked = complete and not pinned and name not in _SEEDS
+    return f"{name} {version}, which no lock names" if unasked else ""
+
+
+def _installed(venv: str) -> dict[str, str]:
+    """Return name and version of every distribution of the venv, by the names of their directories."""
+    pattern = os.path.join(glob.escape(venv), "lib", "python*", "site-packages", "*.dist-info")
+    found = {}
+    for directory in glob.glob(pattern):
+        name, _, version = os.path.basename(directory).removesuffix(".dist-info").partition("-")
+        found[name.lower().replace("_", "-").replace(".", "-")] = version
+    return found
