@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -332,7 +333,11 @@ def _from_project(root: str, directory: _Directory) -> tuple[str, str]:
 
 
 def _pinned_minor(specifier: str) -> str:
-    """Return the only minor version that *specifier* allows (``==3.12.*``, ``>=3.12,<3.13``), or nothing."""
+    """Return the only minor version that *specifier* allows (``==3.12.*``, ``>=3.12,<3.13``), or nothing.
+
+    If the Python that runs venvflow, which would be taken otherwise, is too old or too new for it, the
+    nearest version that is not.
+    """
     parts = [part.replace(" ", "") for part in specifier.split(",")]
     for part in parts:
         if found := re.fullmatch(r"(?:===?|~=)(3\.[0-9]+)(?:\.[0-9]+|\.\*)|==(3\.[0-9]+)", part):
@@ -341,7 +346,10 @@ def _pinned_minor(specifier: str) -> str:
     upper = [int(found[1]) for part in parts if (found := re.fullmatch(r"<3\.([0-9]+)(?:\.0)*", part))]
     if lower and upper and max(lower) + 1 == min(upper):
         return f"3.{max(lower)}"
-    return ""
+    ours = sys.version_info[1]
+    if lower and max(lower) > ours:
+        return f"3.{max(lower)}"
+    return f"3.{min(upper) - 1}" if upper and min(upper) <= ours else ""
 
 
 def _reader(directory: str) -> Callable[[str], str]:
