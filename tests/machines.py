@@ -62,7 +62,7 @@ class Machine:
         return answer
 
     def du(self, *paths: Path) -> int:
-        """Return what du(1) says of *paths* together, in bytes."""
+        """Return the bytes that du says *paths* occupy together."""
         said = subprocess.run(["du", "-s", "-B1", "-c", *paths], check=True, capture_output=True, text=True)
         return int(said.stdout.splitlines()[-1].split()[0])
 

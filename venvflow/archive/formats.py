@@ -39,7 +39,7 @@ class Format(NamedTuple):
 
 FORMATS = {
     "tar.zst": Format(3, 1, 19),
-    "tar.xz": Format(6, 0, 9, 16 * MIB),
+    "tar.xz": Format(6, 0, 9, 8 * MIB),
     "tar.gz": Format(6, 1, 9, 4 * MIB),
     "tar.bz2": Format(9, 1, 9, 4 * MIB),
     "tar": Format(0, 0, 0, 4 * MIB),

@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
         run,
         summary="show every venv: up to date, or why not",
         more="It only looks: by stat, at lock files, and at what the last run wrote down.\n"
-        "A file that was edited in place, in a directory that did not change, is not seen.",
+        "An edit that puts back size and time of a file is not seen; verify --full sees it.",
         example="venvflow status --json",
     )
     parser.add_argument("venvs", metavar="VENV", nargs="*", help="only these")

@@ -17,6 +17,7 @@ from venvflow.records import read_key
 from venvflow.scan import walk
 from venvflow.steps.drift import Drift, drift_of
 from venvflow.steps.replace import matcher_of
+from venvflow.witness import witness_of
 
 State = Literal[
     "up to date",
@@ -113,12 +114,19 @@ def _of_ours(job: Job, store: Glance | None, receipt: Receipt) -> Judged:
 
 
 def _drift(job: Job, store: Glance | None, receipt: Receipt) -> Drift:
-    """Return what was changed by hand; nothing, where no directory changed, without a look at the files."""
-    if store is None or job.place.untouched(receipt):
+    """Return what was changed by hand: files are looked at one by one only where the venv looks changed."""
+    if store is None or (job.place.untouched(receipt) and _looks_as_made(job, receipt)):
         return Drift()
     with suppress(EnvironmentFailure):
         return drift_of(job.place.path, receipt, store, matcher_of(job))
     return Drift(missing=(".",))
+
+
+def _looks_as_made(job: Job, receipt: Receipt) -> bool:
+    """Return whether all files have the sizes and times that they had, which an edit in place changes."""
+    with suppress(EnvironmentFailure):
+        return witness_of(walk(job.place.path)) == receipt.witness
+    return False
 
 
 def _outdated(job: Job, receipt: Receipt) -> Judged | None:

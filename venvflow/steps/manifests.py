@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
 from venvflow.errors import EnvironmentFailure
 from venvflow.job import Job
@@ -41,7 +42,7 @@ def manifest_of(job: Job, store: Store, record: KeyRecord) -> Manifest:
 def _whole(job: Job, store: Store, record: KeyRecord) -> Manifest:
     document = read_json(job.file("manifest.json"))
     if document is None or document.get("key") != record.key.digest:
-        raise Corrupt("there is no manifest for this key")
+        document = _by_receipt(job, record)
     try:
         manifest = Manifest(tuple(store.tree(digest) for digest in document["trees"]), document["bound"])
     except (KeyError, TypeError) as error:
@@ -51,6 +52,14 @@ def _whole(job: Job, store: Store, record: KeyRecord) -> Manifest:
             if not os.path.lexists(store.objects.path(name)):
                 raise Corrupt(f"object {name.digest[:12]} is gone from the store")
     return manifest
+
+
+def _by_receipt(job: Job, record: KeyRecord) -> dict[str, Any]:
+    """Return what the receipt says: a venv just restored has no other note of its manifest."""
+    receipt = job.place.receipt()
+    if receipt is None or receipt.key != record.key.digest or receipt.state != "shared":
+        raise Corrupt("there is no manifest for this key")
+    return {"trees": receipt.trees, "bound": receipt.bound}
 
 
 def _no_manifest(job: Job, why: str = "there is no venv for this key") -> EnvironmentFailure:
