@@ -18,7 +18,23 @@ sys.dont_write_bytecode = True
 
 # A machine that is busy is no reason to fail.
 settings.register_profile("venvflow", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=30)
 settings.load_profile("venvflow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker of the few scenarios that are not slow known; with the quick tests, try less."""
+    config.addinivalue_line("markers", "quick: a scenario that runs with the quick tests, too")
+    if "not slow" in config.getoption("markexpr"):
+        settings.load_profile("quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every scenario as slow, but for those that stand for all of them in ``-m "not slow"``."""
+    for item in items:
+        if item.path.parent.name == "scenarios" and item.get_closest_marker("quick") is None:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

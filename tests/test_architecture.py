@@ -20,8 +20,10 @@ LAYERS = [
     # pure decisions
     "config keys manifest relocate spelling patterns retention lockfiles units progress slimming",
     # disk and processes
-    "scan links files locks places objects sharing bytecode builders processes interpreters archive discover"
-    " export occupants",
+    (
+        "scan links files locks places objects sharing bytecode builders processes interpreters archive"
+        " discover export occupants"
+    ),
     # state
     "schema index registry store sweeping survey materialise intake relink witness accounts",
     # what steps work on and tell each other

@@ -607,6 +607,7 @@ def test_memory_does_not_grow_with_the_venv(name: str, tmp_path: Path, objects: 
     assert peaks[1] < min(peaks[0] + 30_000, 200_000)
 
 
+@pytest.mark.slow
 def test_a_stream_of_the_writer_is_read_back_in_pieces(tmp_path: Path, objects: Objects) -> None:
     """A file larger than every buffer comes out as it went in, in every format."""
     data = random.Random(3).randbytes(1 << 16) * 90

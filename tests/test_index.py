@@ -317,6 +317,7 @@ def test_objects_are_remembered_with_what_is_known_of_them_last(index: Index) ->
     assert index.adopted() == {script: 6}
 
 
+@pytest.mark.slow
 def test_tens_of_thousands_of_rows_go_in_and_out(index: Index) -> None:
     """A large venv is one transaction."""
     files = {f"lib/{number}.py": b"%d" % number for number in range(20_000)}

@@ -111,6 +111,7 @@ PATTERNS = st.builds(
 )
 
 
+@pytest.mark.slow
 @needs_git
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(PATTERNS, min_size=1, max_size=6))

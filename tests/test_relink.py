@@ -375,6 +375,7 @@ def test_bytecode_of_a_package_that_was_deleted_meanwhile_is_not_made(world: Wor
 # --------------------------------------------------------------------------- kills
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modes", [("hardlink",), ("symlink",), ("copy",)])
 def test_whenever_it_is_killed_every_file_has_its_bytes(tmp_path: Path, modes: Sequence[LinkMode]) -> None:
     """Running again completes the work and clears the litter away."""

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 import pytest
-from doit.exceptions import TaskFailed
+from doit.exceptions import TaskFailed, UnmetDependency
 from doit.task import Task
 
 from venvflow.reporter import FlowReporter
@@ -97,3 +97,76 @@ def test_a_failure_that_is_not_ours_is_told_as_doit_does(reporter: FlowReporter,
     reporter.complete_run()
     assert "lint" in out.getvalue()
     assert "1 failed" in out.getvalue()
+
+
+class _Terminal(io.StringIO):
+    """A stream that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_failure_is_told_at_once(reporter: FlowReporter, capsys: pytest.CaptureFixture[str]) -> None:
+    """What comes after it, saving the state above all, may fail too and end the run before its summary."""
+    failed = StepFailed("no space")
+    failed.exit_code = 3
+    reporter.add_failure(_task("squish:api"), failed)
+    assert capsys.readouterr().err == "venvflow: no space\n"
+
+
+def test_what_hangs_on_a_failure_is_counted_and_not_told(
+    reporter: FlowReporter, out: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tasks that cannot run are no failures of their own; groups of tasks are not even counted."""
+    failed = StepFailed("no space")
+    failed.exit_code = 3
+    broken = _task("build-venv:api")
+    reporter.add_failure(broken, failed)
+    for task in (_task("squish:api"), _task("store:api"), Task("store", None)):
+        reporter.add_failure(task, UnmetDependency([broken]))
+    with pytest.raises(SystemExit) as caught:
+        reporter.complete_run()
+    assert caught.value.code == 3
+    assert out.getvalue() == (
+        "build-venv:api  failed\n0 tasks done, 0 up to date, 1 failed, 2 not run because of that\n"
+    )
+    assert capsys.readouterr().err == "venvflow: no space\n"
+
+
+def test_a_run_without_tasks_names_the_venvs_and_ends_with_2(
+    reporter: FlowReporter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pattern that fits nothing is a typo; doit itself would end with 0."""
+    tasks = {name: _task(name) for name in ("restore:api", "store:api", "store:web", "trim")}
+    reporter.initialize(tasks, [])
+    assert capsys.readouterr().err == "venvflow: no task fits what was asked for. The venvs are: api, web.\n"
+    with pytest.raises(SystemExit) as caught:
+        reporter.complete_run()
+    assert caught.value.code == 2
+
+
+def test_a_run_with_tasks_begins_without_a_word(
+    reporter: FlowReporter, out: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is wrong yet."""
+    reporter.initialize({"trim": _task("trim")}, ["trim"])
+    reporter.complete_run()
+    assert out.getvalue() == "nothing to do: 0 tasks up to date\n"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_build_is_announced_where_somebody_waits_for_it(reporter: FlowReporter, out: io.StringIO) -> None:
+    """On a terminal, when it begins, for it may take minutes; a log has the line of its end."""
+    terminal = _Terminal()
+    for stream in (terminal, out):
+        told = FlowReporter(stream, {"show_out": True, "failure_verbosity": 0})
+        told.execute_task(_task("restore:api"))
+        told.execute_task(_task("build-venv:api"))
+    assert terminal.getvalue() == "build-venv:api  building …\n"
+    assert out.getvalue() == ""
+
+
+def test_a_miss_says_why(reporter: FlowReporter, out: io.StringIO) -> None:
+    """The reason is set off from the word, as the command line does it."""
+    reporter.add_success(_task(did="miss", reason="no snapshot for this key", figures={}))
+    assert out.getvalue() == "restore:api  miss: no snapshot for this key\n"

@@ -16,7 +16,7 @@ from flows import World
 
 from venvflow.errors import BuildFailed, EnvironmentFailure, Refused, VenvflowError
 from venvflow.steps.build_venv import build_venv
-from venvflow.steps.clean import removable
+from venvflow.steps.clean import clean
 from venvflow.steps.drift import Drift
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.pack import pack
@@ -356,11 +356,13 @@ def test_a_dry_run_of_trim_decides_the_same_and_does_nothing(world: World) -> No
 def test_clean_names_only_what_venvflow_made(done: World) -> None:
     """The venv for build-venv, notes for the others; nothing when there is nothing."""
     job = done.job()
-    assert list(removable(job, "build-venv", ("build.log",))) == [str(done.venv()), job.file("build.log")]
-    assert list(removable(job, "store", ())) == []
-    shutil.rmtree(done.venv())
-    os.unlink(job.file("build.log"))
-    assert list(removable(job, "build-venv", ("build.log",))) == []
+    both = [str(done.venv()), job.file("build.log")]
+    assert clean(job, "build-venv", ("build.log",), dry_run=True) == both
+    assert clean(job, "store", (), dry_run=False) == []
+    assert all(map(os.path.exists, both))
+    assert clean(job, "build-venv", ("build.log",), dry_run=False) == both
+    assert not any(map(os.path.exists, both))
+    assert clean(job, "build-venv", ("build.log",), dry_run=False) == []
 
 
 @pytest.mark.parametrize("kind", ["edited", "moved here"])
@@ -375,13 +377,13 @@ def test_clean_refuses_what_is_not_as_it_was_made(done: World, kind: str) -> Non
         shutil.move(done.venv(), done.root / "other" / ".venv")
         job = done.job()
     with pytest.raises(VenvflowError):
-        list(removable(job, "build-venv", ()))
+        clean(job, "build-venv", (), dry_run=False)
 
 
 def test_clean_leaves_a_venv_of_somebody_else(world: World) -> None:
     """One without a receipt is not named."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", world.venv()], check=True)
-    assert list(removable(world.job(), "build-venv", ())) == []
+    assert clean(world.job(), "build-venv", (), dry_run=False) == []
 
 
 def test_drift_is_told_by_distributions_where_there_are_any() -> None:

@@ -96,18 +96,17 @@ class Ledger:
 
     def __init__(self, store: str) -> None:
         self._store = store
+        self._is_new = not os.path.lexists(store)  # it may be made before the first venv is changed
         self._paths: list[str] = []
         self._before: Census = {}
 
     def open(self, venv: str) -> None:
         """Count a venv that is about to be changed; with the first one, the store too."""
         if not self._paths:
-            self._note(self._store)
-        self._note(venv)
-
-    def _note(self, path: str) -> None:
-        self._paths.append(path)
-        self._before = merged([self._before, census(path)])
+            self._paths.append(self._store)
+            self._before = {} if self._is_new else census(self._store)
+        self._paths.append(venv)
+        self._before = merged([self._before, census(venv)])
 
     def close(self) -> Balance:
         """Count again and return what changed."""

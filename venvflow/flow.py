@@ -65,13 +65,14 @@ class Flow:
         return receipt is not None and job.place.untouched(receipt) and not self._is_hollow(receipt)
 
     def is_built(self, venv: str) -> bool:
-        """Return whether there is a venv for the key, and ``restore``, which ran before, has kept it."""
+        """Return whether there is a venv for the key that the last restore or build was content with."""
         job = self.job(venv)
         receipt, answer = self._receipt_for_key(job), read_json(job.file("restore.json"))
         if receipt is None:
             return False
-        kept = answer is not None and answer.get("hit") is True and answer.get("key") == receipt.key
-        return kept or job.place.untouched(receipt)
+        if answer is not None and answer.get("key") == receipt.key:
+            return answer.get("hit") is True
+        return job.place.untouched(receipt) and not self._is_hollow(receipt)
 
     def is_squished(self, venv: str) -> bool:
         """Return whether the venv's files are the store's and its manifest is written down."""
@@ -80,7 +81,7 @@ class Flow:
         manifest = read_json(job.file("manifest.json"))
         if receipt is None or manifest is None:
             return False
-        written = manifest.get("key") == receipt.key and tuple(manifest.get("trees") or ()) == receipt.trees
+        written = manifest.get("key") == receipt.key and manifest.get("trees") == list(receipt.trees)
         return receipt.state == "shared" and written
 
     def is_stored(self, venv: str) -> bool:

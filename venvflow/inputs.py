@@ -77,6 +77,8 @@ def read_input(path: str, venv: str) -> bytes:
         content = _read_followed(path)
     except Changing as error:
         raise _unreadable(path, venv, "it keeps changing while it is read") from error
+    except ValueError as error:
+        raise _unreadable(path, venv, str(error)) from error
     except OSError as error:
         why = "it is a directory" if os.path.isdir(path) else str(error.strerror).lower()
         raise _unreadable(path, venv, why) from error

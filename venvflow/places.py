@@ -379,7 +379,7 @@ def read_receipt(venv: str) -> Receipt | None:
     try:
         with open(f"{venv}/{RECEIPT}", encoding="ascii") as file:
             document = json.load(file)
-        document["trees"] = tuple(document["trees"])
+        document["trees"] = tuple(str(digest) for digest in document["trees"])
         return Receipt(**document) if isinstance(document["directories"], dict) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,7 +2,7 @@
 
 =================  ====================  ==============================================================
 ``key.json``       ``hash-lockfiles``    the key, the interpreter, and how to see that they still hold
-``restore.json``   ``restore``           hit or miss, and why
+``restore.json``   ``restore``, build    whether there is a venv for the key now, and why
 ``excluded.json``  ``build-venv``        what the exclude patterns left out
 ``manifest.json``  ``squish``            the trees of the venv
 ``pack.json``      ``pack``              what the archive was made from, and its stat
@@ -130,6 +130,11 @@ def read_key(job: Job) -> KeyRecord | None:
         return None
 
 
+def write_answer(job: Job, record: KeyRecord, *, hit: bool, reason: str) -> None:
+    """Note in ``restore.json`` whether there is now a venv for the key, by restore or by build."""
+    write_json(job.file("restore.json"), {"key": record.key.digest, "hit": hit, "reason": reason})
+
+
 def need_key(job: Job) -> KeyRecord:
     """Return the key; raises EnvironmentFailure when ``hash-lockfiles`` has not been run."""
     record = read_key(job)
@@ -205,6 +210,6 @@ def _pack_inputs(trees: list[str] | None, options: PackOptions) -> list[Any]:
 def _stat_of(path: str) -> list[int]:
     try:
         st = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return []
     return [st.st_size, st.st_mtime_ns, st.st_ino]

@@ -181,6 +181,7 @@ def test_tar_and_the_injected_script_are_enough(python: str, machine: Machine) -
     assert run.out.split("\n")[:2] == ["1.0", str(place)], run.text
 
 
+@pytest.mark.quick
 def test_a_venv_moves_again_and_refuses_a_wrong_python(machine: Machine) -> None:
     """After another move the script is run again; a Python of another version is refused in words."""
     project = packing(machine, "one")

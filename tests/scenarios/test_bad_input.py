@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -153,6 +154,7 @@ def test_a_builder_that_is_not_installed_is_said(project: Project) -> None:
 # --------------------------------------------------------------------------- the config
 
 
+@pytest.mark.quick
 def test_config_errors_are_told_all_at_once_with_file_line_and_nearest_key(project: Project) -> None:
     """One run shows them all, and ends with 2 before anything runs."""
     project.config.write_text(
@@ -235,6 +237,7 @@ def canaries(project: Project) -> Iterator[Path]:
     assert manifest_of(outside) == before
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_symlink_in_the_place_is_refused(project: Project, canaries: Path, slash: str) -> None:
     """Nothing is written or deleted through it, also when the path is written with a slash."""
@@ -288,6 +291,7 @@ def test_an_empty_directory_in_the_place_becomes_the_venv(project: Project) -> N
     assert project.output("web", "beta") == "1.0"
 
 
+@pytest.mark.quick
 def test_a_venv_that_was_there_before_is_kept_beside(project: Project) -> None:
     """Made by hand: kept whole as ``.venv.before-venvflow``; the next such one is refused."""
     place = project.venv("web")
@@ -370,6 +374,7 @@ def _install_by_hand(project: Project, *wheels: Path) -> None:
     assert run.code == 0, run.text
 
 
+@pytest.mark.quick
 def test_a_package_installed_by_hand_is_reported_and_kept(project: Project) -> None:
     """By the next run, by name; it is still there afterwards, and the run ends with 0."""
     _install_by_hand(project, project.machine.wheel("beta"))
@@ -415,6 +420,7 @@ def test_a_change_by_hand_with_a_new_lock_is_refused_until_the_venv_is_deleted(p
     assert project.output("api", "alpha") == "2.0"
 
 
+@pytest.mark.quick
 def test_a_change_by_hand_is_never_published(machine: Machine) -> None:
     """A package added by hand does not come back from the store after the venv is deleted."""
     project = machine.project("p", {"api": {}})
@@ -789,3 +795,126 @@ def test_secrets_do_not_reach_store_state_or_output(machine: Machine) -> None:
     if project.venv("api").exists():
         kept |= manifest_of(project.venv("api"))
     assert [path for path, item in kept.items() if secret.encode() in item.content] == []
+
+
+# --------------------------------------------------------------------------- notes that make no sense
+
+
+def _without_bound(path: Path) -> str:
+    document = json.loads(path.read_text())
+    del document["bound"]
+    return json.dumps(document)
+
+
+def _with(name: str, value: Any) -> Callable[[Path], str]:
+    return lambda path: json.dumps({**json.loads(path.read_text()), name: value})
+
+
+NOTES: list[tuple[str, str | Callable[[Path], str]]] = [
+    ("store/trim.json", "{}"),
+    ("store/trim.json", '{"at": "x", "generation": [1], "policy": 1}'),
+    (".venvflow/api/manifest.json", _with("trees", None)),
+    (".venvflow/api/manifest.json", _with("trees", 7)),
+    (".venvflow/api/manifest.json", _with("trees", [["a"]])),
+    (".venvflow/api/manifest.json", _without_bound),
+    (".venvflow/api/pack.json", '{"inputs": null, "outputs": null}'),
+    (".venvflow/api/pack.json", _with("outputs", {"a\0b": []})),
+    (".venvflow/api/key.json", '{"digest": 1}'),
+    (".venvflow/api/key.json", _with("interpreter", {"executable": 1})),
+    (".venvflow/api/key.json", _with("inputs", 5)),
+    (".venvflow/api/key.json", _with("inputs", ["a\0b"])),
+    (".venvflow/api/restore.json", '{"hit": 1, "key": []}'),
+    (".venvflow/api/excluded.json", '{"key": 1}'),
+    ("api/.venv/.venvflow.json", _with("directories", [["../../..", 1], ["a\0b", 2]])),
+    ("api/.venv/.venvflow.json", _with("directories", 7)),
+    ("api/.venv/.venvflow.json", _with("trees", [1, None])),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), NOTES, ids=[f"{n}-{name[-13:]}" for n, (name, _) in enumerate(NOTES)]
+)
+def test_a_note_that_makes_no_sense_is_no_traceback(
+    machine: Machine, name: str, content: str | Callable[[Path], str]
+) -> None:
+    """JSON, but not of our shape: taken as not there, or refused with words; then all is well again."""
+    project = machine.project("p", {"api": {"pack": {"format": "tar.gz", "output": "dist/"}}})
+    project.lock("api", machine.wheel("alpha"))
+    project.doit()
+    path = (machine.root if name.startswith("store/") else project.root) / name
+    path.write_text(content if isinstance(content, str) else content(path))
+    run = project.doit(code=None)
+    assert "Traceback" not in run.text, run.text
+    assert run.code in (0, 3, 6), run.text
+    if name.startswith("api/"):  # somebody changed the venv, so they may have to decide
+        shutil.rmtree(project.venv("api"), ignore_errors=True)
+        for kept in (project.root / "api").glob(".venv.before*"):
+            shutil.rmtree(kept)
+        project.doit()
+    else:
+        assert run.code == 0, run.text
+    assert project.doit().nothing_to_do
+    assert project.output("api", "alpha") == "1.0"
+
+
+# --------------------------------------------------------------------------- errors while a venv is made
+
+
+@pytest.mark.parametrize("where", ["write_private", "sync_file_system"])
+def test_a_disk_that_is_full_while_a_venv_is_finished_is_said(project: Project, where: str) -> None:
+    """Relocating writes, too: exit code 3, the reason, no traceback; the venv that was there stays."""
+    module = "build_venv" if where == "write_private" else "replace"
+    before = manifest_of(project.venv("api"))
+    project.configure({"api": {}}, store={"durability": "full"})
+    project.lock("api", project.machine.wheel("beta"))
+    (project.root / "dodo.py").write_text(
+        f"import errno, os\nimport venvflow.steps.{module} as module\n"
+        "def full(*words, **more):\n    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        f"module.{where} = full\nfrom venvflow.tasks import *\n"
+    )
+    _says(project.doit(code=3), "api", "o space left")
+    assert manifest_of(project.venv("api")) == before
+    assert sorted(os.listdir(project.root / "api")) == [".venv", "requirements.txt"]
+
+
+def test_files_with_the_longest_names_are_relocated(machine: Machine) -> None:
+    """255 bytes are all that a name may have; there is no room for a suffix."""
+    long = "ä" * 126 + ".py"
+    machine_wheel = machine.wheel("longest", modules={"longest.py": "def main(): print('long')\n"})
+    project = machine.project("p", {})
+    project.lock("api", machine_wheel)
+    script = (
+        "import os, sys, sysconfig; site = sysconfig.get_path('purelib'); "
+        f"open(os.path.join(site, {long!r}), 'w').write(f'PLACE = {{sys.prefix!r}}\\n'); "
+        f"os.symlink(sys.prefix + '/bin/python', os.path.join(site, {'l' * 255!r}))"
+    )
+    build = [
+        ["{uv}", "venv", "--no-project", "--python", "{python}", "{venv}"],
+        ["{uv}", "pip", "sync", "--python", "{venv}/bin/python", "{locks}"],
+        ["{venv}/bin/python", "-c", script],
+    ]
+    project.configure({"api": {"build": build}})
+    project.doit()
+    for _ in range(2):
+        assert (project.site("api") / long).read_text() == f"PLACE = {str(project.venv('api'))!r}\n"
+        assert os.readlink(project.site("api") / ("l" * 255)) == str(project.venv("api") / "bin" / "python")
+        shutil.rmtree(project.venv("api"))
+        assert project.doit().did["restore:api"].startswith("hit")
+
+
+def test_a_binary_file_that_names_its_place_is_warned_of(machine: Machine) -> None:
+    """It cannot be relocated, and other places get it as it is: the run that builds says so."""
+    project = machine.project("p", {})
+    project.lock("api", machine.wheel("alpha"))
+    script = (
+        "import sys; file = open(sys.prefix + '/bin/tool', 'wb'); "
+        "file.write(b'\\x7fELF\\0\\0' + sys.prefix.encode() + b'\\0')"
+    )
+    build = [
+        ["{uv}", "venv", "--no-project", "--python", "{python}", "{venv}"],
+        ["{venv}/bin/python", "-c", script],
+    ]
+    project.configure({"api": {"build": build}})
+    warnings = project.doit().warnings
+    assert "bin/tool" in warnings
+    assert "the path it was built at" in warnings

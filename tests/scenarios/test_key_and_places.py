@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pythons import interpreters
 from scenario import MINOR, PIP, UV, Item, Machine, Project, manifest_of
-from wheels import make_project
+from wheels import make_project, requirements
 
 HOSTILE = "a dir with 'quotes' & \"more\"; $HOME %s ä 漢"
 
@@ -31,6 +31,7 @@ def _mentions(directory: Path, text: str) -> list[str]:
 # --------------------------------------------------------------------------- the key
 
 
+@pytest.mark.quick
 def test_equal_parts_share_one_snapshot_whatever_path_and_name(machine: Machine) -> None:
     """One lock, two paths with different base names: one build, and each venv speaks of its own place."""
     project = machine.project("p", {"a": {"path": "envs/a"}, "b": {"path": "services/b/.venv"}})
@@ -213,6 +214,7 @@ def _scripted(machine: Machine) -> Path:
                          scripts={"scripted": "scripted:main", "second": "scripted:main"})  # fmt: skip
 
 
+@pytest.mark.quick
 def test_every_console_script_runs_in_another_checkout(restored: tuple[Project, Project]) -> None:
     """Spaces, quotes and non-ASCII letters in the path break no shebang."""
     _, second = restored
@@ -432,3 +434,26 @@ def _damage(machine: Machine, damage: str) -> None:
     needle.write_bytes(changed)
     needle.chmod(st.st_mode)
     os.utime(needle, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
+@pytest.mark.quick
+def test_the_order_of_locks_is_in_the_key_of_a_command_that_names_the_first(machine: Machine) -> None:
+    """``{lock}`` is the first one; for ``{locks}`` the order decides nothing."""
+    site = {}
+    for word in ("{lock}", "{locks}"):
+        build = [
+            ["{uv}", "venv", "--no-project", "--python", "{python}", "{venv}"],
+            ["{uv}", "pip", "sync", "--python", "{venv}/bin/python", word],
+        ]
+        for order in ("ab", "ba"):
+            locks = [f"{name}.txt" for name in order]
+            project = machine.project(f"{word[1:-1]}-{order}", {"api": {"build": build, "locks": locks}})
+            requirements(project.root, [machine.wheel("alpha")], name="a.txt")
+            requirements(project.root, [machine.wheel("beta")], name="b.txt")
+            project.doit()
+            installed = {name for name in ("alpha", "beta") if (project.site("api") / f"{name}.py").exists()}
+            site[word, order] = (project.key("api")["digest"], installed)
+    assert [site["{lock}", order][1] for order in ("ab", "ba")] == [{"alpha"}, {"beta"}]
+    assert site["{lock}", "ab"][0] != site["{lock}", "ba"][0]
+    assert site["{locks}", "ab"] == site["{locks}", "ba"]
+    assert site["{locks}", "ab"][1] == {"alpha", "beta"}

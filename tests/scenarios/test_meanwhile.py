@@ -73,6 +73,7 @@ def _says(run: Run, *words: str) -> None:
 # --------------------------------------------------------------------------- lock files
 
 
+@pytest.mark.quick
 def test_a_lock_that_changes_during_the_build_is_not_published_under_the_old_key(
     machine: Machine, project: Project, counter: Path
 ) -> None:
@@ -134,6 +135,30 @@ def test_a_lock_that_changes_while_a_claim_is_waited_for_is_not_built_in_vain(
     assert machine.snapshots() == []
 
 
+def test_a_lock_that_changes_and_changes_back_during_the_build_is_seen_too(
+    machine: Machine, project: Project, counter: Path
+) -> None:
+    """``git stash``, ``git stash pop``: the builder has read what the lock said in between."""
+    end = (
+        "import os, sys, time\nopen(sys.argv[1], 'w').close()\n"
+        "while not os.path.exists(sys.argv[1] + '.go'):\n    time.sleep(0.02)\n"
+    )
+    installed = machine.root / "installed"
+    build = [*project.counting_builder(counter, 60), ["{python}", "-c", end, str(installed)]]
+    project.configure({"api": {"build": build}})
+    process = project.start()
+    wait_until(counter.exists)
+    _lock(project, "two")
+    _go_on(counter)
+    wait_until(installed.exists)
+    _lock(project, "one")
+    _go_on(installed)
+    assert finished(process).code == 3
+    assert machine.snapshots() == []
+    project.doit()
+    assert "one" in _text(project)
+
+
 # --------------------------------------------------------------------------- the venv's place
 
 
@@ -142,6 +167,7 @@ def _made_by_hand(place: Path) -> None:
     (place / "precious").write_text("mine")
 
 
+@pytest.mark.quick
 def test_a_venv_that_somebody_makes_while_we_build_is_kept(project: Project, counter: Path) -> None:
     """As one that was there before would be: beside the place, whole, and it is said."""
     process = project.start()
@@ -270,6 +296,22 @@ def test_a_claim_is_given_back_when_squish_fails(machine: Machine, counter: Path
     _says(failed, "out of order")
 
 
+def test_a_claim_is_not_kept_by_a_run_that_will_not_store(machine: Machine, counter: Path) -> None:
+    """``doit build-venv`` builds one venv after the other; what it has built, others need not wait for."""
+    slow = machine.root / "slow"
+    one, two = (_waiting(machine, name, counter, ("a", "b")) for name in ("one", "two"))
+    for project in (one, two):
+        quick = project.counting_builder(counter)
+        project.configure({"a": {"build": quick}, "b": {"build": project.counting_builder(slow, 60)}})
+    process = one.start("build-venv")
+    wait_until(slow.exists)
+    run = two.doit("build-venv:a", code=None, timeout=30, env={"VENVFLOW_LOCK_TIMEOUT": "3"})
+    assert process.poll() is None
+    _go_on(slow)
+    assert run.code == 0, run.text
+    assert finished(process).code == 0
+
+
 def test_the_failure_of_one_venv_does_not_fail_another_one_that_waits(
     machine: Machine, counter: Path
 ) -> None:
@@ -374,11 +416,13 @@ def test_a_restored_venv_of_symlinks_is_safe_from_trim_from_its_first_moment(mac
     first = machine.project("first", {"api": {}}, store=settings)
     first.lock("api", machine.wheel("alpha"))
     first.doit()
+    shutil.rmtree(first.root)
+    for registration in (machine.store / "venvs").glob("*.json"):
+        registration.unlink()  # with what the first project keeps alive
     project = machine.project("p", {"api": {}}, store=settings)
     project.lock("api", machine.wheel("alpha"))
     _dies_at(project, "venvflow.steps.restore:finish", after=True)
     project.doit(code=9)
-    shutil.rmtree(first.root)
     _trim_elsewhere(machine)
     assert project.output("api", "alpha") == "1.0"
     _lives(project)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario import BESIDE, Machine, Project, Run, manifest_of
+from scenario import BESIDE, Machine, Project, Run
 
 SYMLINKS = {"durability": "none", "link": ["symlink"]}
 
@@ -62,6 +62,7 @@ def _with_builder(project: Project, script: str, **venv: Any) -> None:
 # --------------------------------------------------------------------------- half-deleted
 
 
+@pytest.mark.quick
 def test_a_package_that_is_deleted_between_two_steps_is_built_anew(
     machine: Machine, project: Project
 ) -> None:
@@ -103,8 +104,9 @@ def test_a_venv_that_is_never_restored_is_built_anew_when_a_file_is_missing(
 
 
 @pytest.mark.parametrize("kept", ["with its snapshot", "without its snapshot"])
+@pytest.mark.parametrize("how", ["deleted", "leads nowhere"])
 def test_a_venv_whose_interpreter_is_gone_is_not_what_its_key_says(
-    machine: Machine, project: Project, kept: str
+    machine: Machine, project: Project, kept: str, how: str
 ) -> None:
     """It is restored or built anew, never kept."""
     project.doit()
@@ -113,6 +115,8 @@ def test_a_venv_whose_interpreter_is_gone_is_not_what_its_key_says(
             snapshot.unlink()
     for name in project.venv("api").joinpath("bin").glob("python*"):
         name.unlink()
+        if how == "leads nowhere":
+            name.symlink_to("/nowhere/python3")
     run = project.doit()
     assert ("build-venv:api" in run.did) == (kept == "without its snapshot")
     _has_both(project)
@@ -158,6 +162,7 @@ def _no_objects_elsewhere(project: Project, store: Path) -> None:
             assert os.readlink(path).startswith(f"{store}/objects/")
 
 
+@pytest.mark.quick
 def test_a_venv_of_symlinks_is_not_published_in_another_store(machine: Machine, linked: Project) -> None:
     """VENVFLOW_STORE changes: the venv is built for the new store, whose snapshot needs no other store."""
     old, machine.store = machine.store, machine.root / "second"
@@ -274,7 +279,10 @@ def test_what_differs_from_the_snapshot_is_kept_for_judging_changes(
     machine: Machine, project: Project
 ) -> None:
     """A build that is not reproducible keeps its own trees: a trim later, a deletion is still a deletion."""
-    script = "import sys, sysconfig, uuid; open(sysconfig.get_path('purelib') + '/stamp.py', 'w').write(str(uuid.uuid4()))"
+    script = (
+        "import sysconfig, uuid; file = open(sysconfig.get_path('purelib') + '/stamp.py', 'w'); "
+        "file.write(str(uuid.uuid4()))"
+    )
     _with_builder(project, script)
     project.doit()
     second = machine.project("second", {})
@@ -298,7 +306,7 @@ def test_what_differs_from_the_snapshot_is_kept_for_judging_changes(
 
 @pytest.fixture
 def deep(project: Project) -> Any:
-    """Give a venv that cannot be looked through, because a directory in it is too deep; removed at the end."""
+    """Give a venv that cannot be looked through: a directory in it is too deep. It is removed at the end."""
     project.doit()
     top = project.site("api") / "deep"
     top.mkdir()
@@ -340,8 +348,6 @@ def test_a_damaged_index_does_not_make_a_venv_replaceable(machine: Machine, proj
     assert run.code in (3, 6), run.text
     assert "Traceback" not in run.text
     assert precious.read_text() == "mine"
-    before = manifest_of(project.venv("api"))
-    (machine.store / "index.db").rmdir()
     run = project.doit(code=None)
     assert run.code in (3, 6), run.text
-    assert manifest_of(project.venv("api")) == before
+    assert precious.read_text() == "mine"

@@ -30,6 +30,7 @@ def _work(did: dict[str, str]) -> set[str]:
     return set(did) - {"trim"}
 
 
+@pytest.mark.quick
 def test_a_changed_lock_runs_the_chain_of_that_venv_alone(project: Project) -> None:
     """The other venv is not even looked at by its steps; changed back, it is a hit without a build."""
     lock = project.root / "api" / "requirements.txt"
@@ -295,6 +296,7 @@ def _remove(paths: object) -> None:
         path.unlink()
 
 
+@pytest.mark.quick
 def test_a_store_that_is_gone_is_filled_again_from_the_venvs(project: Project) -> None:
     """Whole venvs need no build: they are shared and published anew."""
     shutil.rmtree(project.machine.store)

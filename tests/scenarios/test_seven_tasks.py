@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_list_tells_what_would_run(project: Project) -> None:
     }
 
 
+@pytest.mark.quick
 def test_the_first_run_builds_and_the_second_has_nothing_to_do(project: Project) -> None:
     """One run makes every venv; the next one says so and writes nothing into them."""
     first = project.doit()
@@ -56,6 +58,7 @@ def test_the_first_run_builds_and_the_second_has_nothing_to_do(project: Project)
     assert project.doit().nothing_to_do
 
 
+@pytest.mark.quick
 def test_without_a_dodo_file_the_loader_gives_the_same_tasks(project: Project) -> None:
     """``loader = "venvflow"`` under ``[tool.doit]`` is enough."""
     with_dodo = project.doit("list", "--all").out
@@ -144,6 +147,7 @@ def test_forget_ignore_and_info_know_one_task(project: Project) -> None:
     assert (project.venv("api") / "bin" / "alpha").exists()
 
 
+@pytest.mark.quick
 def test_clean_removes_only_what_venvflow_made(project: Project) -> None:
     """Venvs, archives and notes go; lock files, the store, and what else lies beside them stay."""
     project.configure({"api": {"pack": {"output": "dist/"}}, "web": {}})
@@ -195,6 +199,7 @@ def test_clean_leaves_a_venv_that_venvflow_did_not_make(project: Project) -> Non
     assert (venv / "mine").read_text() == "mine"
 
 
+@pytest.mark.quick
 def test_one_failing_venv_leaves_the_others_alone(project: Project) -> None:
     """With ``--continue`` what can be made is made, and the exit code is that of the failure."""
     project.configure({"api": {"build": [["false"]]}, "web": {}})
@@ -260,3 +265,86 @@ def machine_files(directory: Path) -> set[str]:
         for kind in ("objects", "trees", "snapshots")
         for path in (directory / kind).rglob("*")
     }
+
+
+# --------------------------------------------------------------------------- what is asked for, what is said
+
+
+@pytest.mark.quick
+def test_a_pattern_that_fits_no_venv_is_an_error(project: Project) -> None:
+    """A typo must not look like success: exit code 2, and the names that there are."""
+    project.doit()
+    run = project.doit("*:ap", code=2)
+    assert "api" in run.err
+    assert "web" in run.err
+    assert "Traceback" not in run.text
+    assert project.doit("*:api").nothing_to_do
+
+
+def test_what_cannot_run_because_of_a_failure_is_counted_and_not_told(project: Project) -> None:
+    """With ``--continue``: one venv failed, so one failure is told; the summary says what hangs on it."""
+    project.configure({"api": {"build": [["false"]]}, "web": {}})
+    run = project.doit("--continue", code=4)
+    assert "UnmetDependency" not in run.text
+    assert run.text.count("venvflow: ") == 1
+    assert ", 1 failed, " in run.out
+    assert "not run because of that" in run.out
+    assert run.did["store:web"].startswith("stored")
+
+
+def test_why_a_step_failed_is_said_although_the_state_cannot_be_saved(project: Project) -> None:
+    """A state database that refuses to be written hides neither the failure nor itself."""
+    project.doit()
+    connection = sqlite3.connect(project.root / ".venvflow" / "state.db")
+    (table,) = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for event in ("INSERT", "UPDATE"):
+        connection.execute(
+            f'CREATE TRIGGER {event}_never BEFORE {event} ON "{table}" '
+            "BEGIN SELECT RAISE(ABORT, 'attempt to write a readonly database'); END"
+        )
+    connection.commit()
+    connection.close()
+    project.configure({"api": {"build": [["false"]]}, "web": {}})
+    run = project.doit("*:api", code=None)
+    assert run.code != 0
+    assert "build-venv:api  failed" in run.out
+    assert "venvflow: api: " in run.err, run.text
+    assert "could not be saved" in run.text
+
+
+def test_what_to_do_about_a_change_by_hand_is_said_with_the_first_warning(project: Project) -> None:
+    """Not only in the error that may come later."""
+    project.doit()
+    (project.site("api") / "mine.py").write_text("mine")
+    warning = project.doit().warnings
+    assert "changed by hand (added: mine.py)" in warning
+    assert "venvflow restore api --force" in warning
+    assert "lock file" in warning
+
+
+# --------------------------------------------------------------------------- archives and clean
+
+
+def test_clean_leaves_an_archive_that_venvflow_did_not_write(project: Project) -> None:
+    """``pack:`` was just added to the config; at its output lies somebody's archive."""
+    project.configure({"api": {"pack": {"format": "tar.gz", "output": "dist/"}}, "web": {}})
+    theirs = project.root / "dist" / "api.tar.gz"
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    project.doit("clean")
+    assert theirs.read_text() == "mine"
+    project.doit("hash-lockfiles")
+    project.doit("clean")
+    assert theirs.read_text() == "mine"
+
+
+def test_clean_leaves_an_archive_that_somebody_put_over_ours(project: Project) -> None:
+    """What is no longer what was packed is somebody's; the checksum beside it still goes."""
+    project.configure({"api": {"pack": {"format": "tar.gz", "output": "dist/"}}, "web": {}})
+    project.doit()
+    archive = project.root / "dist" / "api.tar.gz"
+    archive.unlink()
+    archive.write_text("mine")
+    project.doit("clean")
+    assert [path.name for path in archive.parent.iterdir()] == ["api.tar.gz"]
+    assert archive.read_text() == "mine"

@@ -192,3 +192,31 @@ def test_deleting_a_project_lets_its_snapshots_go(machine: Machine) -> None:
     _trim(two)
     assert len(machine.snapshots()) == 1
     assert two.output("web", "beta") == "1.0"
+
+
+@pytest.mark.quick
+def test_a_changed_policy_is_applied_by_the_next_run(machine: Machine) -> None:
+    """Nothing has to be forgotten for it; and the run after that has nothing to do."""
+    project = _history(machine, {"keep": 100}, versions=3)
+    project.doit()
+    assert project.doit().nothing_to_do
+    project.configure({"api": {}}, trim={"keep": 1, "keep_per_venv": 1})
+    assert "2 of 3" in project.doit().did["trim"]
+    assert _versions(machine) == ["2"]
+    assert project.doit().nothing_to_do
+
+
+def test_a_venv_that_left_the_config_holds_nothing(machine: Machine) -> None:
+    """Once its directory is deleted too, its snapshot is an old one like any other."""
+    project = machine.project("p", {"api": {}, "old": {}})
+    project.lock("api", machine.wheel("alpha"))
+    project.lock("old", machine.wheel("beta"))
+    project.doit()
+    policy = {"keep": 1, "keep_per_venv": 0}
+    project.configure({"api": {}}, trim=policy)
+    _trim(project)
+    assert len(machine.snapshots()) == 2  # its venv is still there
+    shutil.rmtree(project.venv("old"))
+    _trim(project)
+    assert [each["venv"] for each in machine.snapshots()] == ["api"]
+    assert project.output("api", "alpha") == "1.0"

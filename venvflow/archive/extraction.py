@@ -204,7 +204,7 @@ def _digest_of(fd: int) -> str:
 class _Target:
     """The directory that entries are written to, with everything that must be remembered about them."""
 
-    def __init__(self, archive: str, path: str, limits: Limits, progress: Progress | None) -> None:
+    def __init__(self, archive: str, path: str, limits: Limits, progress: Progress | None = None) -> None:
         self.archive = archive
         self.limits = limits
         self._progress = progress

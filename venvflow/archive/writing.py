@@ -232,20 +232,15 @@ def _in_order(
     work: Callable[[T], R],
     items: Iterable[T],
     threads: int,
-    discard: Callable[[R], None] = lambda _: None,
-    *,
-    ahead: int = _AHEAD,
+    discard: Callable[[R], None],
 ) -> Generator[R, None, None]:
-    """Yield ``work(item)`` in the order of *items*, computed ahead in *threads*; *discard* what is left.
-
-    At most *ahead* items, and as many results, are kept beside those that are worked on.
-    """
+    """Yield ``work(item)`` in the order of *items*, computed ahead in *threads*; *discard* what is left."""
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) > ahead:
+            if len(pending) > _AHEAD:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -420,25 +415,30 @@ def _compress(job: _Job, members: list[Member], write: Callable[[bytes], Any]) -
 
 
 def _write_blocks(job: _Job) -> None:
-    """Write one tar stream, cut into blocks of a fixed size that are compressed on their own."""
+    """Write one tar stream, cut into blocks of a fixed size that are compressed on their own.
+
+    A block is handed to a thread as soon as it is full, however large the file is that it is a piece of, and
+    waits for the one before it when there are more than threads: blocks are many megabytes each.
+    """
     compress = block_compressor(job.options.format, job.options.effective_level)
-    # Blocks are held in memory whole, and in many megabytes.
-    threads = job.options.threads
-    with closing(_in_order(compress, _blocks(job), threads, ahead=threads)) as blocks:
-        for block in blocks:
-            job.sink.write(block)
+    pending: deque[Future[bytes]] = deque()
+    pool = ThreadPoolExecutor(job.options.threads)
 
+    def emit(block: memoryview) -> None:
+        pending.append(pool.submit(compress, bytes(block)))
+        if len(pending) > job.options.threads:
+            job.sink.write(pending.popleft().result())
 
-def _blocks(job: _Job) -> Iterator[bytes]:
-    ready: deque[bytes] = deque()
-    packer = _Packer(job, FORMATS[job.options.format].block, lambda view: ready.append(bytes(view)))
-    for member in job.members():
-        packer.add(member, _header(job, member))
-        while ready:
-            yield ready.popleft()
-    packer.put(tar.END)
-    packer.end()
-    yield from ready
+    try:
+        packer = _Packer(job, FORMATS[job.options.format].block, emit)
+        for member in job.members():
+            packer.add(member, _header(job, member))
+        packer.put(tar.END)
+        packer.end()
+        while pending:
+            job.sink.write(pending.popleft().result())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 # --------------------------------------------------------------------------- zip

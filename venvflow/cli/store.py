@@ -45,7 +45,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     hashed = hash_lockfiles(job)
     record = need_key(job)
     _refuse_other_python(job, record)
-    if not args.force and job.place.receipt() is None:
+    receipt = job.place.receipt()
+    if not args.force and (receipt is None or receipt.key != record.key.digest):
         _refuse_unlike(job)
     edits = _edits(job, record)
     squished = squish(job, any_venv=True)

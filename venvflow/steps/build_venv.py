@@ -16,7 +16,7 @@ from venvflow.links import write_private
 from venvflow.manifest import directories
 from venvflow.model import Entry, Outcome, Snapshot
 from venvflow.places import Receipt, watched
-from venvflow.records import KeyRecord, need_key, write_excluded
+from venvflow.records import KeyRecord, need_key, write_answer, write_excluded
 from venvflow.relocate import Places, digest_of, fill, fill_link, is_record
 from venvflow.scan import directory, look
 from venvflow.slimming import Saved, prune_record, saved_by
@@ -37,6 +37,12 @@ def build_venv(job: Job) -> Outcome:
     was there before stays, whole, in that and in every other case of failure.
     """
     record = need_key(job)
+    outcome = _build_unless_there(job, record)
+    write_answer(job, record, hit=True, reason=outcome.did)
+    return outcome
+
+
+def _build_unless_there(job: Job, record: KeyRecord) -> Outcome:
     with job.locked() as lock, job.open_store() as store:
         with store.use():
             present = look_at(job, store)

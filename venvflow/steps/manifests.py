@@ -13,7 +13,7 @@ from venvflow.model import Manifest
 from venvflow.objects import object_names
 from venvflow.places import write_receipt
 from venvflow.records import KeyRecord, read_json
-from venvflow.steps.squish import refuse_changed, squish_locked
+from venvflow.steps.squish import leave_manifest, refuse_changed, squish_locked
 from venvflow.store import Store
 
 
@@ -55,10 +55,11 @@ def _whole(job: Job, store: Store, record: KeyRecord) -> Manifest:
 
 
 def _by_receipt(job: Job, record: KeyRecord) -> dict[str, Any]:
-    """Return what the receipt says: a venv just restored has no other note of its manifest."""
+    """Return what the receipt says, and note it: a venv just restored has no other note of its manifest."""
     receipt = job.place.receipt()
     if receipt is None or receipt.key != record.key.digest or receipt.state != "shared":
         raise Corrupt("there is no manifest for this key")
+    leave_manifest(job, receipt)
     return {"trees": receipt.trees, "bound": receipt.bound}
 
 

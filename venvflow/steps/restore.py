@@ -15,7 +15,7 @@ from venvflow.manifest import Corrupt
 from venvflow.materialise import Damaged, Materialised, Materialiser
 from venvflow.model import Interpreter, Manifest, Outcome, Snapshot
 from venvflow.places import Receipt, watched, write_receipt
-from venvflow.records import KeyRecord, need_key, write_json
+from venvflow.records import KeyRecord, need_key, write_answer
 from venvflow.steps.drift import Drift
 from venvflow.steps.replace import Present, check, finish, is_whole, look_at, unmade
 from venvflow.store import Store
@@ -31,10 +31,7 @@ def restore(job: Job) -> Outcome:
     record = need_key(job)
     with job.locked(), job.open_store() as store, store.use():
         outcome = restore_locked(job, store, record)
-    write_json(
-        job.file("restore.json"),
-        {"key": record.key.digest, "hit": outcome.did != "miss", "reason": outcome.reason},
-    )
+    write_answer(job, record, hit=outcome.did != "miss", reason=outcome.reason)
     return outcome
 
 
@@ -144,13 +141,20 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
     return _Made(made, prevailing(made.modes) or "copy")
 
 
+_LONGEST_SOURCE = 220
+"""Bytes of a source's name from which on its bytecode's name might be longer than a file system allows."""
+
+
 def _compile_templates(manifest: Manifest, venv: str, interpreter: Interpreter) -> None:
     """Compile sources that name local paths: their bytecode cannot be shared, but should be there too."""
     sources = [
         Source(entry.digest, entry.path, f"{venv}/{entry.path}")
         for tree in manifest.trees
         for entry in tree.entries
-        if entry.kind == "template" and entry.path.endswith(".py") and entry.path.startswith("lib/")
+        if entry.kind == "template"
+        and entry.path.endswith(".py")
+        and entry.path.startswith("lib/")
+        and len(os.fsencode(os.path.basename(entry.path))) < _LONGEST_SOURCE
     ]
     if not sources:
         return

@@ -76,7 +76,9 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
 def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
     receipt = job.place.receipt()
     if receipt is not None and (any_venv or receipt.key == record.key.digest):
-        return receipt if receipt.key == record.key.digest else replace(receipt, state="built", made="shared")
+        if receipt.key == record.key.digest:
+            return receipt
+        return replace(receipt, key=record.key.digest, state="built", made="shared")
     if any_venv and job.place.state() == "venv":
         return Receipt(record.key.digest, job.place.path, "built", "shared")
     raise EnvironmentFailure(

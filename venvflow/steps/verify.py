@@ -144,6 +144,7 @@ class _Verification:
         self._adopted = store.adopted()
         self._sizes: dict[Name, int] = {}
         self._bad: dict[Name, tuple[int, int]] = {}
+        self._judged: set[tuple[int, int]] = set()  # inodes of which a finding tells already
         self.venvs: list[_Venv] = []
         self.result = Verified()
 
@@ -226,10 +227,12 @@ class _Verification:
         if self._objects.verified(name):
             expected = self._adopted.get(name, _MTIME_NS)
             if item.stamp.mtime_ns != expected:
+                self._judged.add(_inode(item))
                 self._judge_moved(path)
             return
-        inode = (item.device, item.stamp.inode)
+        inode = _inode(item)
         self._bad[name] = inode
+        self._judged.add(inode)
         users = [(venv, entry) for venv, entry in self._users(name) if venv.is_object(entry.path, inode)]
         links = [(venv, entry) for venv, entry in self._users(name) if _is_link(venv, entry)]
         editor = self._editor(users or links)
@@ -358,7 +361,9 @@ class _Verification:
                     _put_bytes(file.read(), fd, entry)
             else:
                 self._put(name, fd, entry, venv.receipt.link)
-        venv.found[entry.path] = look(f"{venv.path}/{entry.path}")._replace(path=entry.path)
+        now = venv.found[entry.path] = look(f"{venv.path}/{entry.path}")._replace(path=entry.path)
+        if is_editor:
+            self._judged.add(_inode(now))
 
     def _put(self, name: Name, fd: int, entry: Entry, link: str) -> None:
         ladder = _LADDERS["copy" if stays_private(entry, 1) else link]
@@ -399,8 +404,8 @@ class _Verification:
         name = object_name(entry)
         if item.kind == "link" and self._objects.name_at(os.readlink(f"{venv.path}/{entry.path}")) == name:
             return  # it is the object, and that was judged
-        if name in self._bad and venv.is_object(entry.path, self._bad[name]):
-            return  # named already, with the object
+        if _inode(item) in self._judged:
+            return
         if item.kind != "file":
             self.result.findings.append(Finding("file edited", entry.path, venv.path))
         elif self._needs_reading(entry, item):

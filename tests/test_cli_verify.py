@@ -1,0 +1,232 @@
+"""``verify``: every kind of damage is found and named, and mended where there is a good copy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contents import MTIME_NS, picture
+from machines import FILES, Machine, machine
+
+from venvflow.scan import read
+
+__all__ = ["machine"]
+
+DATA = FILES["demo/table.bin"]
+
+
+@pytest.fixture
+def venvs(machine: Machine) -> list[Path]:
+    """Give three venvs that share their files."""
+    made = [machine.venv(name) for name in "abc"]
+    machine.done("squish", *made)
+    return made
+
+
+def table(machine: Machine, venv: Path) -> Path:
+    """Return the file that tests damage."""
+    return machine.site(venv) / "demo/table.bin"
+
+
+def findings(machine: Machine, *words: Any) -> list[dict[str, Any]]:
+    """Return what verify finds; its exit code says whether anything is left."""
+    answer = machine.run("verify", *words, "--json")
+    document = answer.document
+    assert answer.code == (1 if document["left"] else 0)
+    found: list[dict[str, Any]] = document["findings"]
+    return found
+
+
+def kinds(found: list[dict[str, Any]]) -> list[str]:
+    """Return the kinds of findings, sorted."""
+    return sorted(finding["kind"] for finding in found)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write in place, through whatever links there are, as an editor that may do anything."""
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def looks(*roots: Path) -> set[tuple[Path, int, int, int]]:
+    """Return how everything looks, but for when it was last read."""
+    paths = [path for root in roots for path in root.rglob("*")]
+    return {(path, st.st_ino, st.st_size, st.st_ctime_ns) for path in paths for st in [path.lstat()]}
+
+
+def keep_copy(machine: Machine, venv: Path) -> None:
+    """Give *venv* an inode of its own for the file, as copies and reflinks have."""
+    path = table(machine, venv)
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data)
+    os.utime(path, ns=(MTIME_NS, MTIME_NS))
+
+
+def test_nothing_is_found_where_nothing_happened(machine: Machine, venvs: list[Path]) -> None:
+    """Nothing is read, and nothing is written."""
+    before = looks(machine.store, *venvs)
+    answer = machine.done("verify", "--json").document
+    assert (answer["findings"], answer["read"], answer["venvs"]) == ([], 0, 3)
+    assert looks(machine.store, *venvs) == before
+    assert "0 findings left" in machine.done("verify").out
+
+
+def test_without_a_store_there_is_nothing_to_verify(machine: Machine) -> None:
+    """A venv that is named must be known."""
+    assert machine.done("verify").code == 0
+    assert machine.run("verify", machine.venv("a")).code == 2
+    assert not machine.store.exists()
+
+
+def test_an_edit_through_a_link_names_who_shares_it(machine: Machine, venvs: list[Path]) -> None:
+    """The venv that was asked about counts as the editor's."""
+    put(table(machine, venvs[0]), b"edited")
+    (found,) = findings(machine)
+    assert found["kind"] == "object damaged"
+    assert set(found["others"]) == {str(table(machine, venv)) for venv in venvs}
+    (found,) = findings(machine, venvs[1])
+    assert (found["kind"], found["venv"]) == ("file edited", str(venvs[1]))
+    assert set(found["others"]) == {str(table(machine, venvs[i])) for i in (0, 2)}
+
+
+def test_healing_gives_the_others_their_bytes_and_the_editor_its_edit(
+    machine: Machine, venvs: list[Path]
+) -> None:
+    """From the copy that one venv still has; the edit is private then, and the store is whole."""
+    keep_copy(machine, venvs[2])
+    put(table(machine, venvs[0]), b"edited")
+    (found,) = findings(machine, venvs[0], "--heal")
+    assert "its bytes came from" in found["healed"]
+    assert table(machine, venvs[0]).read_bytes() == b"edited"
+    assert table(machine, venvs[0]).stat().st_nlink == 1
+    assert table(machine, venvs[1]).read_bytes() == DATA
+    assert table(machine, venvs[2]).read_bytes() == DATA
+    (left,) = findings(machine)
+    assert (left["kind"], left["venv"], left["others"]) == ("file edited", str(venvs[0]), [])
+
+
+def test_an_editor_leaves_traces(machine: Machine, venvs: list[Path]) -> None:
+    """A backup beside the file tells where it was edited; nobody has to be named."""
+    keep_copy(machine, venvs[2])
+    shutil.copy(table(machine, venvs[1]), f"{table(machine, venvs[1])}~")
+    put(table(machine, venvs[1]), b"edited")
+    assert kinds(findings(machine, "--heal")) == ["file added", "file edited"]
+    assert [table(machine, venv).read_bytes() for venv in venvs] == [DATA, b"edited", DATA]
+
+
+def test_where_nobody_can_be_named_the_edit_is_put_aside(machine: Machine, venvs: list[Path]) -> None:
+    """All venvs have their bytes back, and the report says where the edit is."""
+    keep_copy(machine, venvs[2])
+    put(table(machine, venvs[0]), b"edited")
+    (found,) = findings(machine, "--heal")
+    assert [table(machine, venv).read_bytes() for venv in venvs] == [DATA, DATA, DATA]
+    (kept,) = (machine.store / "quarantine").iterdir()
+    assert str(kept) in found["note"]
+    assert kept.read_bytes() == b"edited"
+    assert findings(machine) == []
+    assert all(machine.works(venv) for venv in venvs)
+
+
+def test_without_a_good_copy_nothing_is_made_worse(machine: Machine, venvs: list[Path]) -> None:
+    """The finding is left, and what the venvs have stays."""
+    put(table(machine, venvs[0]), b"edited")
+    (found,) = findings(machine, "--heal")
+    assert found["healed"] == ""
+    assert "no good copy" in found["note"]
+    assert [table(machine, venv).read_bytes() for venv in venvs] == [b"edited"] * 3
+
+
+def test_a_good_copy_may_be_in_quarantine(machine: Machine, venvs: list[Path]) -> None:
+    """What was put aside once may be what is wanted."""
+    aside = machine.store / "quarantine"
+    aside.mkdir()
+    (aside / f"{read(str(table(machine, venvs[0]))).digest}.1").write_bytes(DATA)
+    put(table(machine, venvs[0]), b"edited")
+    assert findings(machine, "--heal")[0]["healed"]
+    assert [table(machine, venv).read_bytes() for venv in venvs] == [DATA] * 3
+
+
+def test_a_missing_object_comes_back(machine: Machine, venvs: list[Path]) -> None:
+    """From any venv that has the file."""
+    digest = read(str(table(machine, venvs[0]))).digest
+    path = machine.store / "objects" / digest[:2] / digest[2:]
+    path.unlink()
+    assert kinds(findings(machine)) == ["object missing"]
+    assert findings(machine, "--heal")[0]["healed"]
+    assert path.read_bytes() == DATA
+    assert findings(machine) == []
+
+
+def test_a_disk_that_flips_a_bit_is_seen_by_a_full_reading(machine: Machine, venvs: list[Path]) -> None:
+    """Size and time are what they were."""
+    path = table(machine, venvs[0])
+    put(path, b"X" + DATA[1:])
+    os.utime(path, ns=(MTIME_NS, MTIME_NS))
+    path.chmod(0o444)
+    assert findings(machine) == []
+    assert kinds(findings(machine, "--full")) == ["object damaged"]
+
+
+def test_files_missing_and_added_and_touched_are_named(machine: Machine, venvs: list[Path]) -> None:
+    """And given back, left and given their time."""
+    site = machine.site(venvs[0])
+    (site / "demo/data.py").unlink()
+    (site / "mine.py").write_bytes(b"MINE = 1\n")
+    path = site / "demo/table.bin"
+    keep_copy(machine, venvs[0])
+    os.utime(path)
+    found = findings(machine)
+    assert kinds(found) == ["file added", "file missing", "mtime moved"]
+    assert {finding["venv"] for finding in found} == {str(venvs[0])}
+    assert kinds([each for each in findings(machine, "--heal") if each["healed"]]) == [
+        "file missing", "mtime moved",
+    ]  # fmt: skip
+    assert (site / "demo/data.py").read_bytes() == FILES["demo/data.py"]
+    assert kinds(findings(machine)) == ["file added"]
+
+
+def test_a_touched_object_gets_its_time_back(machine: Machine, venvs: list[Path]) -> None:
+    """Its bytes are right, so it is no damage."""
+    os.utime(table(machine, venvs[0]))
+    assert kinds(findings(machine, "--heal")) == ["mtime moved"]
+    assert table(machine, venvs[1]).stat().st_mtime_ns == MTIME_NS
+    assert findings(machine) == []
+
+
+def test_a_venv_that_was_moved_is_named(machine: Machine, venvs: list[Path]) -> None:
+    """Its receipt says where it was."""
+    shutil.rmtree(venvs[0])
+    shutil.copytree(venvs[1], venvs[0], symlinks=True)
+    assert kinds(findings(machine)) == ["venv moved"]
+
+
+def test_healing_changes_no_bytes_of_what_is_whole(machine: Machine, venvs: list[Path]) -> None:
+    """Nor does it leave litter."""
+    before = [picture(venv) for venv in venvs]
+    assert findings(machine, "--heal", "--full") == []
+    assert [picture(venv) for venv in venvs] == before
+
+
+def test_symlinked_venvs_get_the_bytes_of_the_healed_object(machine: Machine) -> None:
+    """The one that is named keeps the edit in place of its link."""
+    venvs = [machine.venv("a"), machine.venv("b"), machine.venv("c")]
+    machine.done("squish", *venvs[:2], "--link", "symlink")
+    machine.done("squish", venvs[2], "--link", "copy")
+    put(Path(os.path.realpath(table(machine, venvs[0]))), b"edited")
+    findings(machine, venvs[0], "--heal")
+    assert [table(machine, venv).read_bytes() for venv in venvs] == [b"edited", DATA, DATA]
+    assert not table(machine, venvs[0]).is_symlink()
+    assert table(machine, venvs[1]).is_symlink()
+
+
+def test_progress_is_shown_for_a_full_reading(
+    machine: Machine, venvs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that were read, of all there are."""
+    monkeypatch.setattr("venvflow.progress.LINE_SECONDS", 0.0)
+    assert "verifying:" in machine.done("verify", "--full").err
+    assert len(venvs) == 3
