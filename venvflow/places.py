@@ -12,6 +12,7 @@ Nothing here follows a symlink, and nothing is deleted that is not a venv or a s
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, shown
 from venvflow.links import exchange
 from venvflow.scan import DEEPEST, directory, open_directory
 
@@ -84,6 +85,7 @@ class Place:
         self.new = os.path.join(self.staging, "new", self.name)
         self._old = os.path.join(self.staging, "old", self.name)
         self._gone = os.path.join(self.staging, "gone", self.name)
+        self.guard = -1  # a descriptor that locks the staging directory, while there is one
         self._kept = self.path + KEPT_SUFFIX
 
     # ----------------------------------------------------------------------- looking
@@ -174,6 +176,33 @@ class Place:
             return
         self._refuse_foreign_staging()
         with _explained(self.staging, "What is at the venv's place is whole; this is left over beside it."):
+            guard = self._guarded()
+        try:
+            self._clear()
+        finally:
+            os.close(guard)
+
+    def _guarded(self) -> int:
+        """Return a descriptor of the staging directory that nobody else makes a venv in.
+
+        The lock of a project's venv does not do: two configs may name one place, and it lies in a directory
+        that may be deleted at any time. Raises LockTimeout.
+        """
+        fd = open_directory(self.staging)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise LockTimeout(
+                "another run is making a venv at this place",
+                where=shown(self.path),
+                state="Nothing was changed.",
+                hint="Let it finish, then run again; if two configs name this path, change one of them.",
+            ) from None
+        return fd
+
+    def _clear(self) -> None:
+        with _explained(self.staging, "What is at the venv's place is whole; this is left over beside it."):
             if not os.path.lexists(self.path):
                 self._put_back()
             self._remove_staging()
@@ -192,13 +221,17 @@ class Place:
         with _explained(self.path):
             os.makedirs(self.parent, exist_ok=True)
             os.mkdir(self.staging, 0o755)
+            self.guard = self._guarded()
             _write_new(f"{self.staging}/{_MARK}", _MARK_TEXT)
             for path in (self.new, self._old, self._gone):
                 os.mkdir(os.path.dirname(path), 0o755)
         try:
             yield self.new
         finally:
-            self.settle()
+            try:
+                self._clear()
+            finally:
+                os.close(self.guard)
 
     def swap_in(self, *, keep_old: bool) -> str:
         """Put the staged venv at the place, in one step where the kernel can; return where the old one went.

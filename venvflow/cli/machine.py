@@ -33,10 +33,11 @@ class Machine(NamedTuple):
     def path_of(self, word: str, directory: str) -> str:
         """Return the absolute path that *word* means: a venv of the config by name, or a path.
 
-        What has a slash in it, or is there, is a path from *directory*.
+        Where a word is both, the path counts if there is a venv. Paths are those from *directory*.
         """
         path = os.path.normpath(os.path.join(os.path.abspath(directory), word))
-        if self.flow is not None and word in self.flow.config.venvs and not os.path.lexists(path):
+        named = self.flow is not None and word in self.flow.config.venvs
+        if self.flow is not None and named and not os.path.lexists(f"{path}/pyvenv.cfg"):
             return self.flow.job(word).place.path
         return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 

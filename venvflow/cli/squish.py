@@ -51,6 +51,11 @@ def add(commands: Commands) -> None:
         metavar="MODE[,MODE]",
         help=f"how to share, in this order: {', '.join(MODES)} (the config's)",
     )
+    parser.add_argument(
+        "--bytecode",
+        choices=("canonical", "keep", "none"),
+        help="compile it alike for all venvs, share it as it is, or leave it alone (the config's, canonical)",
+    )
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -244,7 +249,12 @@ def _sharing(args: argparse.Namespace, machine: Machine) -> Sharing:
     from venvflow.steps.squish_path import Sharing  # noqa: PLC0415
 
     store = machine.store
-    return Sharing(_modes(args) or store.link, _min_size(args) or store.min_size, tuple(args.exclude))
+    return Sharing(
+        _modes(args) or store.link,
+        _min_size(args) or store.min_size,
+        tuple(args.exclude),
+        args.bytecode or "canonical",
+    )
 
 
 def _of_job(sharing: Sharing, args: argparse.Namespace, job: Any) -> Sharing:
@@ -259,7 +269,7 @@ def _of_job(sharing: Sharing, args: argparse.Namespace, job: Any) -> Sharing:
         link=_modes(args) or spec.link,
         min_size=_min_size(args) or spec.min_size,
         exclude=(*spec.exclude, *args.exclude),
-        bytecode=spec.bytecode,
+        bytecode=args.bytecode or spec.bytecode,
     )
 
 

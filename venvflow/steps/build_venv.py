@@ -16,7 +16,7 @@ from venvflow.links import write_private
 from venvflow.manifest import directories
 from venvflow.model import Entry, Outcome, Snapshot
 from venvflow.places import Receipt, watched
-from venvflow.records import KeyRecord, need_key, write_answer, write_excluded
+from venvflow.records import KeyRecord, need_key, stamp_of, write_answer, write_excluded
 from venvflow.relocate import Places, digest_of, fill, fill_link, is_record
 from venvflow.scan import directory, look
 from venvflow.slimming import Saved, prune_record, saved_by
@@ -68,13 +68,13 @@ def _build_unless_there(job: Job, record: KeyRecord) -> Outcome:
         return outcome
 
 
-def _refuse_other_inputs(job: Job, record: KeyRecord) -> None:
-    """Raise EnvironmentFailure unless the lock files are those of the key.
+def _refuse_other_inputs(job: Job, record: KeyRecord, *, same: bool = True) -> None:
+    """Raise EnvironmentFailure unless the lock files are those of the key, and the *same* all the time.
 
     Asked before and after the build: what is published under a key must be what that key says, and a
     checkout of another branch takes less time than a build.
     """
-    if not still_holds(job, record):
+    if not (same and still_holds(job, record)):
         raise EnvironmentFailure(
             "its lock files, or something else that its key is made of, changed meanwhile",
             where=job.spec.name,
@@ -97,11 +97,12 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
     with job.place.staged() as venv:
         request = builders.Request(
             job.spec, builders.choose(job.spec, job.environ), job.root, venv, record.interpreter,
-            job.environ, log, tuple(lock.fd for lock in held if lock is not None),
+            job.environ, log, (job.place.guard, *(lock.fd for lock in held if lock is not None)),
         )  # fmt: skip
+        looks = [stamp_of(path) for path in record.inputs]
         _refuse_other_inputs(job, record)
         built = builders.build(request, progress=None)
-        _refuse_other_inputs(job, record)
+        _refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
         _drop_installer_notes(venv)
         saved = _drop_excluded(job, venv)
         looked = _relocate(job, record, venv)

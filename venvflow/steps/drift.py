@@ -72,26 +72,29 @@ def drift_of(venv: str, receipt: Receipt, store: Store, matcher: Matcher | None 
         entries = entries_of(manifest)
     except Corrupt:
         return _by_witness(found, receipt)
-    return _against_manifest(found, entries, store.adopted())
+    return _against_manifest(found, entries, store.adopted(), linked=receipt.link == "symlink")
 
 
 def _against_manifest(
-    found: Mapping[str, Found], entries: Mapping[str, Entry], adopted: Mapping[Name, int]
+    found: Mapping[str, Found], entries: Mapping[str, Entry], adopted: Mapping[Name, int], *, linked: bool
 ) -> Drift:
     edited = [
         path
         for path, entry in entries.items()
-        if path in found and not is_ignored(path) and not as_made(found[path], entry, adopted)
+        if path in found and not is_ignored(path) and not as_made(found[path], entry, adopted, linked=linked)
     ]
     return _sorted(_added(found, entries), edited, [path for path in entries if path not in found])
 
 
-def as_made(item: Found, entry: Entry, adopted: Mapping[Name, int]) -> bool:
-    """Return whether, by its stat, a file is what *entry* says; *adopted* are mtimes that objects keep."""
+def as_made(item: Found, entry: Entry, adopted: Mapping[Name, int], *, linked: bool = True) -> bool:
+    """Return whether, by its stat, a file is what *entry* says; *adopted* are mtimes that objects keep.
+
+    *linked*: the venv may be shared by symlinks, so that one may stand for a file.
+    """
     if entry.kind in ("link", "dir"):
         return item.kind == entry.kind
     if item.kind == "link":
-        return True  # linked by symlink; where it points to is verify's business
+        return linked  # where it leads to is verify's business
     if item.kind != "file":
         return False
     expected = adopted.get(Name(entry.digest, entry.executable), _MTIME_NS)

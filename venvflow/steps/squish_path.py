@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from venvflow import interpreters, locks
@@ -24,6 +24,7 @@ from venvflow.records import read_key
 from venvflow.registry import Registration
 from venvflow.relocate import Places
 from venvflow.scan import Found, walk
+from venvflow.sharing import stays_private
 from venvflow.steps.drift import as_made, drift_of
 from venvflow.steps.squish import (
     Subject,
@@ -250,7 +251,30 @@ def _is_settled(store: Store, errand: Errand, receipt: Receipt, found: list[Foun
         and registration.trees == receipt.trees
         and witness_of(found) == receipt.witness
         and all(store.has_tree(digest) for digest in receipt.trees)
+        and (receipt.link != "hardlink" or _is_linked_here(store, receipt, found, errand.how.min_size))
     )
+
+
+def _is_linked_here(store: Store, receipt: Receipt, found: list[Found], min_size: int) -> bool:
+    """Return whether a linked file is an object of this store, not of one that was here before.
+
+    One is enough: a venv is linked to one store. Only the first tree that has files to share is read.
+    """
+    items = {item.path: item for item in found if item.kind == "file"}
+    with suppress(Corrupt):
+        for digest in receipt.trees:
+            entries = store.tree(digest).entries
+            shared = [each for each in entries if each.kind == "file" and not stays_private(each, min_size)]
+            if shared:
+                return any(_is_object(store, entry, items.get(entry.path)) for entry in shared)
+        return True
+    return False
+
+
+def _is_object(store: Store, entry: Entry, item: Found | None) -> bool:
+    with suppress(OSError):
+        return item is not None and store.objects.is_at(object_name(entry), item.stamp.inode, item.device)
+    return False
 
 
 def known_of(store: Store, receipt: Receipt, found: Iterable[Found]) -> dict[str, Stamped]:

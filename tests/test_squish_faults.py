@@ -1,0 +1,194 @@
+"""What may happen to files, names, disks and databases while venvs are shared: nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from contents import picture
+from machines import FILES, Machine, machine
+
+from venvflow.places import RECEIPT
+
+__all__ = ["machine"]
+
+
+def shown(venv: Path) -> dict[str, tuple[str, bytes | str, bool]]:
+    """Return what a venv holds, but for receipt and bytecode."""
+    return {
+        path: what
+        for path, what in picture(venv).items()
+        if path != RECEIPT and not path.endswith((".pyc", "__pycache__"))
+    }
+
+
+def test_names_of_all_kinds_are_shared_and_taken_back(machine: Machine) -> None:
+    """Long ones, those that are not UTF-8, those with line ends and quotes, twins but for the end."""
+    names = [
+        "n" * 255,
+        "a\nb",
+        "it's",
+        "[1]",
+        "*",
+        "\udcff\udcfe",
+        "a;touch PWNED",
+        "a.py",
+        "a.so",
+        "-rf",
+        " ",
+    ]
+    files = {**FILES, **{f"demo/{name}": f"{number} content".encode() for number, name in enumerate(names)}}
+    venvs = [machine.venv("a", files=files), machine.venv("b [1]", files=files)]
+    before = [shown(venv) for venv in venvs]
+    machine.done("squish", *venvs)
+    assert [shown(venv) for venv in venvs] == before
+    for name in names:
+        assert os.path.samefile(*(machine.site(venv) / "demo" / name for venv in venvs)), name
+    assert machine.done("verify", "--full").code == 0
+    machine.done("unsquish", *venvs)
+    shutil.rmtree(machine.store)
+    assert [shown(venv) for venv in venvs] == before
+
+
+def test_what_nests_too_deep_is_an_error_and_changes_nothing(machine: Machine) -> None:
+    """A clear one: no recursion ends it."""
+    venv = machine.venv("a")
+    deep = venv / "deep"
+    deep.mkdir()
+    here = os.open(deep, os.O_RDONLY)
+    try:
+        for _ in range(600):
+            os.mkdir("d", dir_fd=here)
+            below = os.open("d", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+    finally:
+        os.close(here)
+    answer = machine.run("squish", venv)
+    assert answer.code == 3
+    assert "nested deeper" in answer.err
+    assert not (venv / RECEIPT).exists()
+    shutil.rmtree(deep)
+
+
+def test_sparse_files_stay_sparse_or_at_least_whole(machine: Machine) -> None:
+    """Shared, a hole costs nothing twice."""
+    venvs = [machine.venv("a"), machine.venv("b")]
+    for venv in venvs:
+        with (machine.site(venv) / "sparse.bin").open("wb") as file:
+            file.write(b"head")
+            file.truncate(4 << 20)
+    before = [shown(venv) for venv in venvs]
+    machine.done("squish", *venvs)
+    assert [shown(venv) for venv in venvs] == before
+
+
+def test_a_database_is_never_shared(machine: Machine) -> None:
+    """A writer of one venv would write into the other."""
+    venvs = [machine.venv("a"), machine.venv("b")]
+    for venv in venvs:
+        with sqlite3.connect(venv / "state.db") as database:
+            database.execute("CREATE TABLE t (x)")
+        database.close()
+    machine.done("squish", *venvs)
+    with sqlite3.connect(venvs[0] / "state.db") as database:
+        database.execute("INSERT INTO t VALUES (1)")
+    database.close()
+    assert (venvs[1] / "state.db").stat().st_nlink == 1
+    assert (venvs[0] / "state.db").read_bytes() != (venvs[1] / "state.db").read_bytes()
+
+
+def test_a_file_that_somebody_has_open_to_write_is_theirs(machine: Machine) -> None:
+    """What is written through the old descriptor reaches no other venv and no object."""
+    venvs = [machine.venv("a"), machine.venv("b")]
+    with (machine.site(venvs[0]) / "demo/table.bin").open("r+b") as file:
+        machine.done("squish", *venvs)
+        file.write(b"late")
+    assert (machine.site(venvs[1]) / "demo/table.bin").read_bytes() == FILES["demo/table.bin"]
+    assert machine.done("verify", "--full").code == 0
+
+
+@pytest.mark.parametrize("damage", ["deleted", "empty", "half", "garbage", "page", "directory"])
+def test_whatever_happens_to_the_database_venvs_are_shared_and_taken_back(
+    machine: Machine, damage: str
+) -> None:
+    """It is a cache: who comes next makes it again."""
+    venvs = [machine.venv("a"), machine.venv("b")]
+    before = [shown(venv) for venv in venvs]
+    machine.done("squish", venvs[0])
+    index = machine.store / "index.db"
+    for suffix in ("-wal", "-shm"):
+        Path(f"{index}{suffix}").unlink(missing_ok=True)
+    data = bytearray(index.read_bytes())
+    index.unlink()
+    if damage == "directory":
+        index.mkdir()
+    elif damage != "deleted":
+        middle = len(data) // 2 // 4096 * 4096
+        data[middle : middle + 4096] = b"\xff" * 4096
+        index.write_bytes(
+            {
+                "empty": b"",
+                "half": bytes(data[: len(data) // 2]),
+                "garbage": b"?" * 9000,
+                "page": bytes(data),
+            }[damage]
+        )
+    for _ in range(3):  # what is found damaged while it is used is put aside, and the next run goes on
+        answer = machine.run("squish", *venvs)
+        if answer.code == 0:
+            break
+        assert answer.code == 3
+    assert answer.code == 0
+    assert [shown(venv) for venv in venvs] == before
+    sites = [machine.site(venv) / "demo/data.py" for venv in venvs]
+    assert os.path.samefile(*sites)
+    assert machine.done("verify", "--full").code == 0
+    machine.done("unsquish", *venvs)
+    assert [shown(venv) for venv in venvs] == before
+
+
+@pytest.mark.slow
+def test_no_flipped_byte_of_the_database_costs_a_venv_a_byte(machine: Machine) -> None:
+    """Rows are hints: what is replaced is compared on disk first."""
+    one, two = machine.venv("a"), machine.venv("b")
+    before = shown(two)
+    machine.done("squish", one)
+    index = machine.store / "index.db"
+    for suffix in ("-wal", "-shm"):
+        Path(f"{index}{suffix}").unlink(missing_ok=True)
+    data = index.read_bytes()
+    for position in range(0, len(data), len(data) // 60):
+        index.write_bytes(data[:position] + bytes([data[position] ^ 0x41]) + data[position + 1 :])
+        for _ in range(3):
+            if machine.run("squish", two).code == 0:
+                break
+        assert shown(two) == before, position
+        assert machine.works(two), position
+        machine.run("unsquish", two)
+        assert shown(two) == before, position
+        for path in machine.store.glob("index.db*"):
+            path.unlink()
+
+
+def test_a_store_and_venvs_of_different_times_agree_again(machine: Machine) -> None:
+    """The store deleted, then the venvs' turn; then an old store put back."""
+    venvs = [machine.venv("a"), machine.venv("b")]
+    before = [shown(venv) for venv in venvs]
+    machine.done("squish", *venvs)
+    shutil.copytree(machine.store, machine.root / "old", symlinks=True)
+    (machine.site(venvs[0]) / "later.py").write_bytes(b"LATER = 1\n")
+    before[0] = shown(venvs[0])
+    machine.done("squish", *venvs)
+    shutil.rmtree(machine.store)
+    machine.done("squish", *venvs)
+    assert [shown(venv) for venv in venvs] == before
+    shutil.rmtree(machine.store)
+    (machine.root / "old").rename(machine.store)
+    machine.done("squish", *venvs)
+    assert [shown(venv) for venv in venvs] == before
+    assert machine.done("verify", "--full").code == 0
+    assert os.path.samefile(*(machine.site(venv) / "demo/data.py" for venv in venvs))
