@@ -49,6 +49,19 @@ def given_back_on_failure(key: str) -> Iterator[None]:
         raise
 
 
+def _give_back_forgotten() -> None:
+    """Give back earlier claims of a run that does one task after the other, venv by venv.
+
+    When its next build begins, the earlier venv's store has run, or was not asked for. In a run with
+    several threads it may still be to come.
+    """
+    if threading.current_thread() is threading.main_thread():
+        with _mutex:
+            keys = list(_held)
+        for key in keys:
+            release(key)
+
+
 def _finish_held(job: Job, finish: Callable[[Job], None]) -> None:
     """Publish what this process holds claims for; one for the very venv that is being built is void."""
     with _mutex:
@@ -69,6 +82,7 @@ def wait_for(job: Job, store: Store, key: str, finish: Callable[[Job], None]) ->
     *finish* squishes and stores a venv that this process has built. Raises LockTimeout when the holder
     takes too long.
     """
+    _give_back_forgotten()
     start = time.monotonic()
     patience = PATIENCE
     if job.environ.get("VENVFLOW_LOCK_TIMEOUT"):
