@@ -24,6 +24,9 @@ def test_totals_are_what_du_says(machine: Machine) -> None:
     for venv, record in zip(venvs, answer["venvs"], strict=True):
         assert record["disk"] == machine.du(venv)
         assert record["own"] + record["shared"] == record["disk"]
+    others, last = answer["venvs"][:2], answer["venvs"][2]
+    assert last["own"] - others[0]["own"] >= 50_000
+    assert others[0]["shared"] > 0
     totals = answer["totals"]
     assert totals["store"] == machine.du(machine.store)
     assert totals["disk"] == machine.du(machine.store, *venvs)

@@ -21,7 +21,7 @@ BIN = os.path.dirname(sys.executable)
 
 def block(text: str, language: str, word: str) -> str:
     """Return the fenced block of *language* that contains *word*."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return next(found for found in blocks if word in found)
 
 

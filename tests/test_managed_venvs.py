@@ -64,6 +64,9 @@ def test_after_unsquish_doit_shares_again_but_does_not_build(restored: Project) 
     assert state(restored) == ("up to date", "not shared yet")
     with Store(load(str(restored.root), os.environ).config.store) as opened:
         assert opened.registration(str(venv)) is None
+    receipt = Place(str(venv)).receipt()
+    assert receipt is not None
+    assert (receipt.state, receipt.made) == ("built", "restored")
     flow = load(str(restored.root), os.environ)
     assert flow.is_in_place("api")
     assert flow.is_built("api")

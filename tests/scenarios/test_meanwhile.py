@@ -269,6 +269,48 @@ def test_the_name_for_a_kept_venv_is_asked_for_before_the_build(project: Project
 # --------------------------------------------------------------------------- other runs
 
 
+def test_two_configs_that_name_one_place_do_not_delete_each_others_work(
+    machine: Machine, project: Project, counter: Path
+) -> None:
+    """One for the whole repository, one in the service: the second run waits, or ends with words."""
+    inner = Project(machine, project.root / "api")
+    (inner.root / "dodo.py").write_text(DODO)
+    entry = {"path": ".venv", "locks": ["requirements.txt"], "build": project.counting_builder(counter, 60)}
+    inner.configure({"self": entry})
+    first = project.start()
+    wait_until(counter.exists)
+    second = inner.start(env={"VENVFLOW_LOCK_TIMEOUT": "20"})
+    time.sleep(1)
+    _go_on(counter)
+    runs = [finished(first), finished(second)]
+    assert runs[0].code == 0, runs[0].text
+    assert runs[1].code in (0, 5, 6), runs[1].text
+    assert all("Traceback" not in run.text for run in runs)
+    assert "one" in _text(project)
+    assert not list(inner.root.glob(".vf-*"))
+
+
+def test_notes_that_are_deleted_during_a_build_do_not_let_another_run_delete_it(
+    machine: Machine, project: Project, counter: Path
+) -> None:
+    """``git clean -fdx`` takes ``.venvflow/`` with the venv's lock: the builder's directory stays its own."""
+    first = project.start()
+    wait_until(counter.exists)
+    shutil.rmtree(project.root / ".venvflow")
+    second = project.start(env={"VENVFLOW_LOCK_TIMEOUT": "20"})
+    time.sleep(1)
+    staging = Path(counter.read_text().splitlines()[0]).parent
+    assert staging.is_dir()
+    _go_on(counter)
+    runs = [finished(first), finished(second)]
+    assert all("Traceback" not in run.text for run in runs)
+    assert runs[1].code in (0, 5), runs[1].text
+    assert "meanwhile" not in runs[0].err
+    project.doit()
+    assert "one" in _text(project)
+    assert project.doit().nothing_to_do
+
+
 def test_a_claim_is_given_back_when_squish_fails(machine: Machine, counter: Path) -> None:
     """Another run builds the venv at once, while the one that failed goes on with its next venv."""
     one, two = (_waiting(machine, name, counter, ("a", "b")) for name in ("one", "two"))
