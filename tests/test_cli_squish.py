@@ -8,8 +8,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from contents import (
@@ -25,8 +25,10 @@ from contents import (
 )
 from machines import FILES, Machine, machine, other_python
 
+from venvflow import scan, survey
 from venvflow.cli import main
 from venvflow.places import RECEIPT, read_receipt
+from venvflow.scan import Content
 
 __all__ = ["machine"]
 
@@ -95,9 +97,13 @@ def test_what_comes_later_is_shared_the_next_time_and_the_rest_not_read_again(
     for venv in venvs:
         (machine.site(venv) / "more.py").write_bytes(b"MORE = 1\n")
     read: list[str] = []
-    module = sys.modules["venvflow.survey"]
-    real = module.read  # type: ignore[attr-defined]
-    monkeypatch.setattr(module, "read", lambda path, **how: read.append(path) or real(path, **how))
+    real = scan.read
+
+    def reading(path: str, **how: Any) -> Content:
+        read.append(path)
+        return real(path, **how)
+
+    monkeypatch.setattr(survey, "read", reading)
     machine.done("squish", *venvs)
     names = {os.path.basename(path) for path in read}
     assert names == {"more.py", "RECORD"}
@@ -205,7 +211,7 @@ def test_modes_that_differ_become_one(machine: Machine) -> None:
 
 def compiled(venv: Path, mode: str) -> None:
     """Compile a venv's modules as its interpreter would, in one of the ways there are."""
-    words = [venv / "bin/python", "-m", "compileall", "-q", "--invalidation-mode", mode, venv / "lib"]
+    words = [f"{venv}/bin/python", "-m", "compileall", "-q", "--invalidation-mode", mode, f"{venv}/lib"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     subprocess.run(words, check=True, env=environ)
 
@@ -471,6 +477,21 @@ def test_a_damaged_object_is_never_linked(machine: Machine) -> None:
     assert [path.read_bytes() for path in (machine.store / "quarantine").iterdir()] == [b"damaged"]
 
 
+def test_a_venv_whose_interpreter_is_gone_is_an_environment_failure(machine: Machine) -> None:
+    """It says which, and changes nothing."""
+    venv = machine.venv("a")
+    before = shown(venv)
+    (venv / "bin/python").unlink()
+    (venv / "bin/python").symlink_to("/nowhere/python3")
+    answer = machine.run("squish", venv)
+    assert answer.code == 3
+    assert f"{venv}/bin/python cannot be used" in answer.err
+    assert "config" not in answer.err
+    (venv / "bin/python").unlink()
+    assert shown(venv).items() <= before.items()
+    assert not (venv / RECEIPT).exists()
+
+
 def test_wrong_words_are_wrong_words(machine: Machine) -> None:
     """Before anything is done."""
     venv = machine.venv("a")
@@ -492,7 +513,7 @@ def test_it_can_be_interrupted(machine: Machine) -> None:
             os.rename = real
             os.kill(os.getpid(), signal.SIGTERM)
 
-        os.rename = interrupted  # type: ignore[assignment]
+        os.rename = interrupted
         os._exit(main(["-q", "squish", str(venv)]))
 
     assert in_child(work) == 130

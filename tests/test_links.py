@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from contents import MTIME_NS, elsewhere, in_child, mounted, needs_root
 from venvflow import links
 from venvflow.links import Linker, copy_bytes, exchange, sync_file_system, write_private
 from venvflow.model import LinkMode
+from venvflow.scan import directory
 
 DATA = b"shared\n" * 1000
 
@@ -305,3 +307,30 @@ def test_a_failed_sync_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match=r".") as caught:
         sync_file_system(-1)
     assert caught.value.errno == errno.EBADF
+
+
+def test_a_file_system_that_knows_no_links_does_not_get_twins_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EMLINK for a fresh twin means that there are no links at all: the file is copied."""
+    source = tmp_path / "object"
+    source.write_bytes(b"bytes")
+    asked: list[str] = []
+
+    def twin(path: str) -> str:
+        asked.append(path)
+        fresh = f"{path}.{len(asked)}"
+        shutil.copy(path, fresh)
+        return fresh
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.EMLINK, "Too many links")
+
+    monkeypatch.setattr(os, "link", full)
+    linker = Linker(("hardlink",))
+    linker.twin = twin
+    with directory(str(tmp_path)) as fd:
+        mode = linker.place(str(source), "name", fd, executable=False)
+
+    assert (mode, len(asked)) == ("copy", 1)
+    assert (tmp_path / "name").read_bytes() == b"bytes"

@@ -91,7 +91,8 @@ class Linker:
             try:
                 os.link(chosen, name, dst_dir_fd=dir_fd, follow_symlinks=False)
             except OSError as error:
-                if error.errno != errno.EMLINK:
+                # A fresh twin that can have no second name: there are no links here at all.
+                if error.errno != errno.EMLINK or (chosen != source and os.lstat(chosen).st_nlink == 1):
                     raise
                 full, chosen = error, self.twin(chosen)
             else:

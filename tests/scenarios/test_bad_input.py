@@ -812,7 +812,8 @@ def _with(name: str, value: Any) -> Callable[[Path], str]:
 
 NOTES: list[tuple[str, str | Callable[[Path], str]]] = [
     ("store/trim.json", "{}"),
-    ("store/trim.json", '{"at": "x", "generation": [1], "policy": 1}'),
+    ("store/trim.json", _with("at", "x")),
+    ("store/trim.json", _with("generation", {})),
     (".venvflow/api/manifest.json", _with("trees", None)),
     (".venvflow/api/manifest.json", _with("trees", 7)),
     (".venvflow/api/manifest.json", _with("trees", [["a"]])),

@@ -125,7 +125,15 @@ def _share(store: Store, errand: Errand, receipt: Receipt) -> Outcome:
 def subject_of(errand: Errand) -> Subject:
     """Return the venv as something to share; its own interpreter is asked. Raises EnvironmentFailure."""
     place, how = errand.place, errand.how
-    python = interpreters.resolve(f"{place.path}/bin/python", root=place.parent, environ=errand.environ)
+    try:
+        python = interpreters.resolve(f"{place.path}/bin/python", root=place.parent, environ=errand.environ)
+    except EnvironmentFailure as error:
+        raise EnvironmentFailure(
+            error.what,
+            where=shown(place.path),
+            state="Nothing was changed.",
+            hint="Install that interpreter again, or make the venv anew.",
+        ) from error
     project = errand.job.root if errand.job is not None else place.parent
     places = Places(place.path, project, python.executable)
     return Subject(
