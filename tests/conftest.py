@@ -29,10 +29,18 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("quick")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the switch for tests that need more than this machine."""
+    parser.addoption("--run-network", action="store_true", help="run the tests that need a package index")
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark every scenario as slow, but for those that stand for all of them in ``-m "not slow"``."""
+    offline = pytest.mark.skip(reason="needs a package index: make network")
     for item in items:
+        if item.get_closest_marker("network") and not config.getoption("--run-network"):
+            item.add_marker(offline)
         if item.path.parent.name == "scenarios" and item.get_closest_marker("quick") is None:
             item.add_marker(pytest.mark.slow)
 

@@ -109,7 +109,7 @@ def test_every_python_that_runs_venvflow_packs_the_same_bytes(version: str, mach
     source = Path(__file__).parent.parent.parent
     online = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))}
     subprocess.run([UV, "venv", "-q", "-p", python, tools], check=True, env=online)
-    subprocess.run([UV, "pip", "install", "-q", "-p", tools, "-e", source], check=True, env=online)
+    subprocess.run([UV, "pip", "install", "-q", "-p", tools, "-e", f"{source}[uv]"], check=True, env=online)
     for name in ("tar.zst", "tar.xz", "tar.gz", "tar.bz2", "zip"):
         digests = set()
         for program in (VENVFLOW, str(tools / "bin/venvflow")):
