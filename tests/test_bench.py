@@ -111,9 +111,9 @@ def test_children_get_nothing_that_bends_the_measurement() -> None:
         "VENVFLOW_STORE": "/home/me/store", "UV_CACHE_DIR": "/home/me/cache",
         "PYTHONDONTWRITEBYTECODE": "1", "VIRTUAL_ENV": "/home/me/venv",
     }  # fmt: skip
-    environ = child_environment(given, "/work/cache")
+    environ = child_environment(given, "/some/cache")
     assert set(environ) == {"HOME", "PATH", "UV_DEFAULT_INDEX", "UV_CACHE_DIR", "UV_NO_PROGRESS"}
-    assert environ["UV_CACHE_DIR"] == "/work/cache"
+    assert environ["UV_CACHE_DIR"] == "/some/cache"
     assert environ["PATH"].split(os.pathsep) == [os.path.dirname(sys.executable), "/bin"]
 
 

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from venvflow.model import CONSTANT_MTIME, LinkMode
+from venvflow.model import MTIME_TIMES, LinkMode
 
 _FICLONE = 0x40049409
 """Linux's ioctl that makes a file share the blocks of another (btrfs, xfs, bcachefs)."""
@@ -31,9 +31,6 @@ _UNSUPPORTED = {
     errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.ENOSYS,
 }  # fmt: skip
 """What file systems answer when they cannot link like that at all."""
-
-_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
-_TIMES = (_MTIME_NS, _MTIME_NS)
 
 
 class _Place(Protocol):
@@ -127,7 +124,7 @@ def _private(
         writing = create(name, dir_fd, executable=executable)
         try:
             transfer(reading, writing)
-            os.utime(writing, ns=_TIMES)
+            os.utime(writing, ns=MTIME_TIMES)
         except OSError:
             os.unlink(name, dir_fd=dir_fd)
             raise
@@ -148,7 +145,7 @@ def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool) -> N
     fd = create(name, dir_fd, executable=executable)
     try:
         write_all(fd, data)
-        os.utime(fd, ns=_TIMES)
+        os.utime(fd, ns=MTIME_TIMES)
     except OSError:
         os.unlink(name, dir_fd=dir_fd)
         raise

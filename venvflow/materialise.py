@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 
 from venvflow.links import Linker, write_private
 from venvflow.manifest import entries_of
-from venvflow.model import CONSTANT_MTIME, Entry, LinkMode, Manifest
+from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.objects import Name, Objects, object_name
 from venvflow.relocate import Digests, Places, digest_of, fill, fill_link, is_record
 from venvflow.scan import directories_of, directory
 from venvflow.sharing import stays_private
 from venvflow.witness import file_look, is_ignored, link_look
-
-_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 
 
 class Damaged(Exception):
@@ -129,7 +127,7 @@ class Materialiser:
 
     def _look(self, path: str, size: int, adopted: int | None) -> None:
         if not is_ignored(path):
-            self._looks.append(file_look(path, size, _MTIME_NS if adopted is None else adopted))
+            self._looks.append(file_look(path, size, MTIME_NS if adopted is None else adopted))
 
     def _make_template(self, entry: Entry, root: int, digests: Digests) -> tuple[bytes, int]:
         name = object_name(entry)

@@ -13,6 +13,12 @@ from typing import Literal, NamedTuple
 CONSTANT_MTIME = 315_532_800
 """Modification time of every object, in seconds: 1980-01-01 UTC, the earliest that a zip can hold."""
 
+MTIME_NS = CONSTANT_MTIME * 1_000_000_000
+"""The same in nanoseconds, as stats have it."""
+
+MTIME_TIMES = (MTIME_NS, MTIME_NS)
+"""Access and modification time, as ``os.utime`` takes them."""
+
 FORMAT = 1
 """Version of keys, trees, snapshots and store layout. Another number never matches."""
 

@@ -22,11 +22,9 @@ from typing import NamedTuple
 
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.links import clone, copy_bytes, sync_file_system, write_all
-from venvflow.model import CONSTANT_MTIME, Durability, Entry, Tree
+from venvflow.model import MTIME_NS, MTIME_TIMES, Durability, Entry, Tree
 from venvflow.scan import Changing, Found, Stamp, directory, look, read
 
-_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
-_TIMES = (_MTIME_NS, _MTIME_NS)
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 _FAN = re.compile(r"[0-9a-f]{2}")
@@ -110,7 +108,7 @@ class Objects:
 
     def _is_sound_twin(self, name: Name, path: str) -> bool:
         """Return whether a twin is what its name says; one whose mtime is ours still is what was made."""
-        return look(path).stamp.mtime_ns == _MTIME_NS or _holds(path, name)
+        return look(path).stamp.mtime_ns == MTIME_NS or _holds(path, name)
 
     def _make_twin(self, name: Name, source: str, path: str) -> bool:
         staged = f"{self.tmp}/{os.getpid()}-{os.urandom(4).hex()}"
@@ -146,7 +144,7 @@ class Objects:
             st = os.lstat(self.path(name))
         except OSError:
             return False
-        expected = _MTIME_NS if adopted is None else adopted
+        expected = MTIME_NS if adopted is None else adopted
         same = st.st_size == size and st.st_mtime_ns == expected
         return same and stat.S_ISREG(st.st_mode) and bool(st.st_mode & 0o100) == name.executable
 
@@ -301,7 +299,7 @@ class Batch:
 
     def add_staged(self, path: str, name: Name, size: int) -> None:
         """Take over a file that was written into :attr:`staging` and hashed to *name*."""
-        os.utime(path, ns=_TIMES)
+        os.utime(path, ns=MTIME_TIMES)
         os.chmod(path, 0o555 if name.executable else 0o444)
         self._stage(name, path, size)
 
@@ -314,7 +312,7 @@ class Batch:
         staged = self._add_link(source, name, found, most_links=2)
         if staged is not None:  # by the name that only we know: nobody can have put a link there
             os.chmod(staged, 0o555 if name.executable else 0o444)
-            os.utime(staged, ns=_TIMES)
+            os.utime(staged, ns=MTIME_TIMES)
 
     def adopt(self, source: str, name: Name, found: Found) -> None:
         """Make *source* an object by hard link although others share its inode: nothing of it is changed."""
@@ -373,7 +371,7 @@ class Batch:
         mtime = look(self._objects.path(name)).stamp.mtime_ns
         self.adopted.pop(name, None)
         self.origins.pop(name, None)  # equal by hash; who replaces a file by it compares the bytes
-        if mtime != _MTIME_NS:
+        if mtime != MTIME_NS:
             self.adopted[name] = mtime
 
     def _sync(self) -> None:
@@ -395,7 +393,7 @@ class Batch:
 
 def _seal(fd: int, *, executable: bool) -> None:
     os.fchmod(fd, 0o555 if executable else 0o444)
-    os.utime(fd, ns=_TIMES)
+    os.utime(fd, ns=MTIME_TIMES)
 
 
 def _transfer(reading: int, writing: int) -> None:

@@ -15,12 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from venvflow.links import Linker, is_unsupported, share_blocks, write_private
-from venvflow.model import CONSTANT_MTIME, Entry, LinkMode
+from venvflow.model import MTIME_TIMES, Entry, LinkMode
 from venvflow.objects import Name, Objects, object_name
 from venvflow.scan import Found, directory
 from venvflow.sharing import stays_private
 
-_TIMES = (CONSTANT_MTIME * 1_000_000_000,) * 2
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _counter = itertools.count()
 
@@ -144,7 +143,7 @@ class Relinker:
         file = os.open(name, _READ, dir_fd=fd)
         try:
             if _same_version(os.fstat(file), item):
-                os.utime(file, ns=_TIMES)
+                os.utime(file, ns=MTIME_TIMES)
             else:
                 self._kept.append(item.path)
         finally:
@@ -173,7 +172,7 @@ class Relinker:
             finally:
                 os.close(source)
             if equal and _same_version(os.fstat(file), item):
-                os.utime(file, ns=_TIMES)
+                os.utime(file, ns=MTIME_TIMES)
                 self._linker.count("reflink")
             else:
                 self._kept.append(item.path)

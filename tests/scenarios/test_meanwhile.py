@@ -507,3 +507,17 @@ def test_one_symlink_among_hard_links_is_enough_to_keep_the_objects(machine: Mac
         if note["path"] == str(project.venv("api"))
     ]
     assert registered["link"] == "symlink"
+
+
+def test_a_squished_venv_of_symlinks_is_safe_from_trim_from_its_first_link(machine: Machine) -> None:
+    """A run that is killed when the names have become symlinks has told the store before it began."""
+    project = machine.project("p", {"api": {}}, store={"durability": "none", "link": ["symlink"]})
+    project.lock("api", machine.wheel("alpha"))
+    _dies_at(project, "venvflow.steps.squish:shared_receipt")
+    project.doit(code=9)
+    _lives(project)
+    assert (project.site("api") / "alpha.py").is_symlink()
+
+    _trim_elsewhere(machine)
+
+    assert project.output("api", "python", "-c", "import alpha; print(alpha.VERSION)") == "1.0"

@@ -28,7 +28,7 @@ from venvflow.archive.formats import CHUNK, Progress, Undecodable
 from venvflow.archive.reading import LONGEST_PATH, Item, items, unsafe
 from venvflow.archive.staging import need_free, new_directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
-from venvflow.model import CONSTANT_MTIME
+from venvflow.model import MTIME_TIMES
 
 if TYPE_CHECKING:
     from venvflow import postinstall
@@ -38,7 +38,6 @@ _LARGEST_DOCUMENT = 32 << 20
 _MOST_NAME_BYTES = 256 << 20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_TIMES = (CONSTANT_MTIME * 10**9, CONSTANT_MTIME * 10**9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +316,7 @@ class _Target:
         try:
             for part in parts:
                 _write_all(fd, part)
-            os.utime(fd, ns=_TIMES)
+            os.utime(fd, ns=MTIME_TIMES)
         finally:
             os.close(fd)
 

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 
 from venvflow.index import Stamped
 from venvflow.manifest import Corrupt, entries_of
-from venvflow.model import CONSTANT_MTIME, Entry, Manifest
+from venvflow.model import MTIME_NS, Entry, Manifest
 from venvflow.objects import Name
 from venvflow.patterns import Matcher
 from venvflow.places import Receipt
 from venvflow.scan import Found, walk
 from venvflow.store import Store
 from venvflow.witness import is_ignored, witness_of
-
-_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +95,9 @@ def as_made(item: Found, entry: Entry, adopted: Mapping[Name, int], *, linked: b
         return linked  # where it leads to is verify's business
     if item.kind != "file":
         return False
-    expected = adopted.get(Name(entry.digest, entry.executable), _MTIME_NS)
+    expected = adopted.get(Name(entry.digest, entry.executable), MTIME_NS)
     same_size = entry.kind == "template" or item.stamp.size == entry.size
-    return same_size and item.stamp.mtime_ns in (expected, _MTIME_NS)
+    return same_size and item.stamp.mtime_ns in (expected, MTIME_NS)
 
 
 def _against_stamps(found: Mapping[str, Found], stamps: Mapping[str, Stamped]) -> Drift:
@@ -114,7 +112,7 @@ def _as_stamped(item: Found, known: Stamped) -> bool:
     ctime is no sign: it moves when the file gets another name, in the store or in the builder's cache.
     """
     same = item.stamp[:3] == known.stamp[:3]
-    shared = item.stamp.mtime_ns == _MTIME_NS and known.entry.size == item.stamp.size
+    shared = item.stamp.mtime_ns == MTIME_NS and known.entry.size == item.stamp.size
     return same or shared or item.kind == "link"
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.index import Stamped
@@ -63,10 +64,14 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
         refuse_changed(job, store, receipt)
     start = time.monotonic()
     known = store.index.stamps(job.place.path)
-    shared = share(subject_of(job, record), store, known, built_here=receipt.made == "built")
+
+    def register(trees: tuple[str, ...], link: str, *, bound: bool) -> None:
+        job.register(store, record.key.digest, link=link, trees=trees, bound=bound)
+
+    subject = subject_of(job, record)
+    shared = share(subject, store, known, register, built_here=receipt.made == "built")
     fresh = shared_receipt(shared, receipt, record.interpreter, store.path)
-    # Registered first: from here on the store keeps the trees until the snapshot is published.
-    job.register(store, record.key.digest, link=fresh.link, trees=fresh.trees, bound=fresh.bound)
+    register(fresh.trees, fresh.link, bound=fresh.bound)
     store.index.set_stamps(job.place.path, {})
     write_receipt(job.place.path, fresh)
     leave_manifest(job, fresh)
@@ -147,15 +152,27 @@ class Shared:
     relinked: Relinked
 
 
-def share(subject: Subject, store: Store, known: Mapping[str, Stamped], *, built_here: bool) -> Shared:
+class Register(Protocol):
+    """Tells the store which trees a venv needs, and by which links."""
+
+    def __call__(self, trees: tuple[str, ...], link: str, *, bound: bool) -> None:
+        """Register the venv, in place of what was known of it."""
+
+
+def share(
+    subject: Subject, store: Store, known: Mapping[str, Stamped], register: Register, *, built_here: bool
+) -> Shared:
     """Give a venv's files to the store and link their names; *known* need not be read again.
 
-    Venv and store are held by the caller. *built_here*: our builder has just made it. Raises
-    EnvironmentFailure when venv or store cannot be read or written; the venv is whole then.
+    Venv and store are held by the caller. *register* is called before any name becomes a link: a venv of
+    symlinks needs its objects from then on, whoever trims after a kill. *built_here*: our builder has just
+    made it. Raises EnvironmentFailure when venv or store cannot be read or written; the venv is whole then.
     """
     try:
         looked = look_through(subject, known)
         taken = _take(subject, store, looked, built_here=built_here)
+        trees = tuple(tree.digest for tree in taken.manifest.trees)
+        register(trees, "symlink" if "symlink" in subject.link else "", bound=taken.manifest.bound)
         relinker = Relinker(
             store.objects, subject.path, Linker(subject.link), min_size=subject.min_size,
             origins=taken.origins, adopted=store.adopted(), tell=subject.tell,

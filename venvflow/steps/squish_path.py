@@ -109,7 +109,12 @@ def _share(store: Store, errand: Errand, receipt: Receipt) -> Outcome:
     subject = subject_of(errand)
     errand.ledger.open(place.path)
     users = occupants(place.path)
-    shared = share(subject, store, known_of(store, receipt, found), built_here=False)
+
+    def register(trees: tuple[str, ...], link: str, *, bound: bool) -> None:
+        planned = replace(receipt, trees=trees, link=link, bound=bound)
+        store.register(_registration(store, errand, planned))
+
+    shared = share(subject, store, known_of(store, receipt, found), register, built_here=False)
     fresh = shared_receipt(shared, receipt, subject.interpreter, store.path)
     store.register(_registration(store, errand, fresh))
     store.index.set_stamps(place.path, {})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.links import copy_bytes, create, sync_file_system
-from venvflow.model import CONSTANT_MTIME, Outcome
+from venvflow.model import MTIME_NS, Outcome
 from venvflow.occupants import occupants
 from venvflow.places import RECEIPT, Place, Receipt, watched, write_receipt
 from venvflow.relink import TEMPORARY, is_temporary
@@ -19,7 +19,6 @@ from venvflow.steps.squish_path import Errand, held, in_use
 from venvflow.store import Store
 from venvflow.witness import witness_of
 
-_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -168,7 +167,7 @@ def _treat(
 
 def _is_sealed(item: Found) -> bool:
     """Return whether a file looks like an object: read-only, with the time that all objects have."""
-    return item.stamp.mtime_ns == _MTIME_NS and not item.mode & 0o222 and item.stamp.size > 0
+    return item.stamp.mtime_ns == MTIME_NS and not item.mode & 0o222 and item.stamp.size > 0
 
 
 def _mode(*, executable: bool) -> int:

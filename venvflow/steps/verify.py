@@ -15,7 +15,7 @@ from typing import Literal
 
 from venvflow.links import Linker, write_private
 from venvflow.manifest import Corrupt, entries_of
-from venvflow.model import CONSTANT_MTIME, Entry, LinkMode, Manifest
+from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.objects import Name, object_name, object_names
 from venvflow.places import Place, Receipt
 from venvflow.registry import Registration
@@ -25,8 +25,6 @@ from venvflow.sharing import stays_private
 from venvflow.steps.drift import as_made
 from venvflow.store import Store
 from venvflow.witness import is_ignored
-
-_MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 
 _LADDERS: dict[str, tuple[LinkMode, ...]] = {
     "reflink": ("reflink",),
@@ -225,7 +223,7 @@ class _Verification:
         self._progress(self.result.read, self._total)
         item = look(path)
         if self._objects.verified(name):
-            expected = self._adopted.get(name, _MTIME_NS)
+            expected = self._adopted.get(name, MTIME_NS)
             if item.stamp.mtime_ns != expected:
                 self._judged.add(_inode(item))
                 self._judge_moved(path)
@@ -244,7 +242,7 @@ class _Verification:
         finding = Finding("mtime moved", path)
         self.result.findings.append(finding)
         if self._heal:
-            os.utime(path, ns=(_MTIME_NS, _MTIME_NS), follow_symlinks=False)
+            os.utime(path, ns=(MTIME_NS, MTIME_NS), follow_symlinks=False)
             finding.healed = "given back its time"
 
     def _of_damage(
@@ -435,7 +433,7 @@ class _Verification:
             finding = Finding("mtime moved", entry.path, venv.path)
             self.result.findings.append(finding)
             if self._heal and item.links == 1:
-                os.utime(path, ns=(_MTIME_NS, _MTIME_NS), follow_symlinks=False)
+                os.utime(path, ns=(MTIME_NS, MTIME_NS), follow_symlinks=False)
                 finding.healed = "given back its time"
 
     def _sharers(self, venv: _Venv, item: Found) -> Iterator[str]:
