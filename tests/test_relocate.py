@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -294,7 +295,7 @@ def test_real_activation_scripts_of_every_interpreter_work_elsewhere(tmp_path: P
 @pytest.mark.parametrize("stage", ["plain", "st'a ge$"])
 def test_real_activation_scripts_of_uv_work_elsewhere(stage: str, tmp_path: Path) -> None:
     """What ``uv venv`` writes for each shell names the new place only."""
-    uv = shutil.which("uv")
+    uv = shutil.which("uv", path=os.path.dirname(sys.executable)) or shutil.which("uv")
     if uv is None:
         pytest.skip("uv is not installed")
     old, new = str(tmp_path / stage / "env"), "/new/pl ace/it's"

@@ -57,9 +57,9 @@ def _against_tar(world: World, project: Project, name: str) -> list[Line]:
         },
         world.rounds,
     )
+    ours, other = ((os.path.getsize(path) / 1e6,) for path in (archive, theirs))
     _forget(project)
     project.profile(f"row 5: first pack of {name}", f"pack:{name}")
-    ours, other = ((os.path.getsize(path) / 1e6,) for path in (archive, theirs))
     note = f"no frame is kept; ours is `doit pack:{name}`, durable, with SHA-256 and description; {_NOTE}"
     job = f"first pack of {name}, {checks.count(project.path('.venv')):,} files"
     return [
