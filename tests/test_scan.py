@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from venvflow import scan
 from venvflow.errors import EnvironmentFailure
-from venvflow.scan import Changing, directories_of, in_threads, look, read, walk
+from venvflow.manifest import directories_of
+from venvflow.scan import Changing, in_threads, look, read, walk
 
 
 def kinds(root: Path) -> dict[str, str]:

@@ -241,15 +241,21 @@ def entries_of(manifest: Manifest) -> dict[str, Entry]:
     return entries
 
 
+def directories_of(paths: Iterable[str]) -> list[str]:
+    """Return every directory that *paths* lie in, parents before children, without the root."""
+    seen: set[str] = set()
+    for path in paths:
+        parent = _split(path)[0]
+        while parent and parent not in seen:
+            seen.add(parent)
+            parent = _split(parent)[0]
+    return sorted(seen)
+
+
 def directories(entries: Mapping[str, Entry]) -> list[str]:
     """Return every directory that *entries* need or are, parents before children, without the root."""
-    found = {path for path, entry in entries.items() if entry.kind == "dir"}
-    for path in entries:
-        parent = _split(path)[0]
-        while parent and parent not in found:
-            found.add(parent)
-            parent = _split(parent)[0]
-    return sorted(found)
+    empty = {path for path, entry in entries.items() if entry.kind == "dir"}
+    return sorted(empty.union(directories_of(entries)))
 
 
 def first_difference(one: Manifest, other: Manifest) -> str:

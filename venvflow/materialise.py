@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from venvflow.links import Linker, write_private
-from venvflow.manifest import entries_of
+from venvflow.manifest import directories_of, entries_of
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.objects import Name, Objects, object_name
 from venvflow.relocate import Digests, Places, digest_of, fill, fill_link, is_record
-from venvflow.scan import directories_of, directory
+from venvflow.scan import directory
 from venvflow.sharing import stays_private
 from venvflow.witness import file_look, is_ignored, link_look
 

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, TypeVar
 
@@ -212,14 +212,3 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], *, chunk: int = 400, 
     parts = [items[start : start + chunk] for start in range(0, len(items), chunk)]
     with ThreadPoolExecutor(threads) as pool:
         return [result for part in pool.map(lambda part: [work(x) for x in part], parts) for result in part]
-
-
-def directories_of(paths: Iterable[str]) -> list[str]:
-    """Return every directory that *paths* lie in, parents before children, without the root."""
-    seen: set[str] = set()
-    for path in paths:
-        parent = os.path.dirname(path)
-        while parent and parent not in seen:
-            seen.add(parent)
-            parent = os.path.dirname(parent)
-    return sorted(seen)

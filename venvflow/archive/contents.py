@@ -18,9 +18,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 from venvflow import relocate
 from venvflow.archive.formats import FORMATS
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
-from venvflow.manifest import Corrupt, entries_of, make_tree
+from venvflow.manifest import Corrupt, directories, entries_of, make_tree
 from venvflow.model import Entry, Interpreter, Manifest, Slot, Tree
-from venvflow.scan import directories_of
 
 METADATA = ".venvflow-pack"
 """Directory in the archive with everything that ``postinstall.py`` needs; it stays in the venv."""
@@ -301,9 +300,7 @@ def _refused(path: str, why: str) -> Refused:
 
 def _directories(entries: Iterable[Entry]) -> list[str]:
     """Return every directory of the venv, parents first, the empty ones too."""
-    kept = [entry for entry in entries if not (entry.kind == "link" and entry.slots)]
-    empty = {entry.path for entry in kept if entry.kind == "dir"}
-    return sorted(empty.union(directories_of(entry.path for entry in kept)))
+    return directories({e.path: e for e in entries if not (e.kind == "link" and e.slots)})
 
 
 def _case_pairs(names: Iterable[str]) -> tuple[str, ...]:
