@@ -6,7 +6,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -255,6 +257,20 @@ def test_a_holder_of_a_fresh_file_is_a_lock_timeout_too(path: str, monkeypatch: 
         with pytest.raises(LockTimeout):
             Index(path)
     assert os.listdir(os.path.dirname(path)) in (["index.db"], [])
+
+
+def test_many_may_make_the_same_index_at_once(tmp_path: Path) -> None:
+    """SQLite tells some of those who switch a new database to WAL together that it is locked, at once."""
+    rounds, openers = 40, 6
+    together = threading.Barrier(openers)
+
+    def open_all(_: int) -> None:
+        for number in range(rounds):
+            together.wait(timeout=30)
+            Index(str(tmp_path / f"{number}.db")).close()
+
+    with ThreadPoolExecutor(openers) as pool:
+        list(pool.map(open_all, range(openers)))
 
 
 def test_a_directory_that_is_not_there_is_an_error_in_four_parts(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -73,7 +74,7 @@ class Index:
             return _open_to_read(self.path)
         for _ in range(2):
             try:
-                return _open_to_write(self.path)
+                return _open_in_turn(self.path)
             except sqlite3.Error as error:
                 if _is_locked(error):
                     raise _locked(self.path) from error
@@ -357,6 +358,22 @@ def _name(value: str | bytes) -> str:
 
 
 # --------------------------------------------------------------------------- opening
+
+
+def _open_in_turn(path: str) -> sqlite3.Connection:
+    """Open the database when nobody else is making it.
+
+    SQLite's own patience does not cover this: of two programs that switch a new database to WAL, one
+    is told at once that it is locked.
+    """
+    end = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            return _open_to_write(path)
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _open_to_write(path: str) -> sqlite3.Connection:
