@@ -36,7 +36,17 @@ from archives import (
 )
 
 from venvflow import archive, relocate
-from venvflow.archive import METADATA, Limits, Options, extract, extraction, reading, unpack, write_archive
+from venvflow.archive import (
+    METADATA,
+    Limits,
+    Options,
+    extract,
+    extraction,
+    reading,
+    staging,
+    unpack,
+    write_archive,
+)
 from venvflow.archive import tar as headers
 from venvflow.archive import zipfile as records
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError
@@ -571,6 +581,7 @@ def test_zip64_records_are_written_where_numbers_need_them() -> None:
     assert extra == (1, 16, 9 << 30, 5 << 30)
 
 
+@pytest.mark.slow
 def test_a_zip_may_have_more_entries_than_the_old_limit() -> None:
     """70,000 entries are counted right by the standard library and by us, and refused beyond the limit."""
     record = records.Record(b"", stat.S_IFDIR | 0o755, records.STORED, 0, 0, 0)
@@ -644,6 +655,86 @@ def test_files_of_eight_gigabytes_have_their_size_in_a_pax_header() -> None:
             member = out.next()
         assert member is not None
         assert member.size == size
+
+
+def test_a_size_in_a_pax_header_counts_for_what_follows(tmp_path: Path) -> None:
+    """The content and its padding are as long as it says, whatever the old field holds."""
+    pax = b"10 size=5\n"
+    data = (
+        headers._block(b"PaxHeader", headers.PAX, b"0000644\0", len(pax))
+        + pax.ljust(512, b"\0")
+        + headers._block(b"x", headers.FILE, b"0000644\0", 0)
+        + b"12345".ljust(512, b"\0")
+        + headers.file_header("after", 0, executable=False)
+        + headers.END
+    )
+    (tmp_path / "a.tar").write_bytes(data)
+    assert extract(str(tmp_path / "a.tar"), str(tmp_path / "out")).size == 5
+    assert (tmp_path / "out/x").read_bytes() == b"12345"
+    assert (tmp_path / "out/after").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_paths_that_no_system_call_could_name_are_refused(kind: str, tmp_path: Path) -> None:
+    """Each part is opened from its parent, so they could be made, but hardly be deleted again."""
+    long = "/".join(["d" * 200] * 21)
+    raw = _Raw("tar")
+    if kind == "file":
+        raw.file(long, b"")
+    else:
+        raw.link("link", long)
+    raw.write(tmp_path / "a.tar")
+    with _nothing_happens_outside(tmp_path), pytest.raises(Refused, match=r"too deep|may lead out"):
+        extract(str(tmp_path / "a.tar"), str(tmp_path / "target"))
+
+
+def test_metadata_too_large_for_memory_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what its header says."""
+    monkeypatch.setattr(extraction, "_LARGEST_DOCUMENT", 100)
+    raw = _Raw("tar")
+    raw.file(f"{METADATA}/pack.json", b'{"announced": {"entries": 0, "bytes": 0}}' + b" " * 100)
+    raw.write(tmp_path / "a.tar")
+    with _nothing_happens_outside(tmp_path), pytest.raises(Refused, match=r"pack\.json, which has 141 bytes"):
+        extract(str(tmp_path / "a.tar"), str(tmp_path / "target"))
+
+
+def test_only_so_many_directories_are_open_at_once(tmp_path: Path) -> None:
+    """However many an archive has; one that was closed is opened again."""
+    opened = extraction._Directories(str(tmp_path), lambda _: None)
+    before = len(os.listdir("/dev/fd"))
+    for number in range(200):
+        opened.open(f"d{number}/below")
+    assert len(os.listdir("/dev/fd")) - before <= extraction._Directories._MOST
+    os.close(os.open("made", os.O_CREAT | os.O_WRONLY, dir_fd=opened.open("d0")))
+    assert (tmp_path / "d0/made").exists()
+    opened.close()
+
+
+def test_what_is_unpacked_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content, then the name, then the directory that the name is in: what a power cut leaves is whole."""
+    calls: list[str] = []
+    out = str(tmp_path / "out")
+    real = os.rename
+
+    def sync(fd: int) -> None:
+        calls.append("content" if os.listdir(fd) == ["x"] else "something else")
+
+    def rename(*names: str) -> None:
+        calls.append("name")
+        real(*names)
+
+    monkeypatch.setattr(staging, "sync_file_system", sync)
+    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(staging, "sync_directory", calls.append)
+    raw = _Raw("tar")
+    raw.file("x", b"content")
+    raw.write(tmp_path / "a.tar")
+    extract(str(tmp_path / "a.tar"), out)
+    assert calls == ["content", "name", str(tmp_path)]
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 from archives import DESCRIPTION, SITE, Objects, contents, make_venv, pack, read_venv
@@ -95,17 +94,24 @@ def test_a_damaged_frame_is_made_anew(
     assert before[0].read_bytes() == data
 
 
+def test_a_damaged_frame_is_deleted_when_it_is_noticed(frames: FrameDirectory) -> None:
+    """It is of no use to anybody, and a full disk may need the room."""
+    new = frames.new("abc.l3")
+    new.write(b"content")
+    new.finish().close()
+    (path,) = _all_frames(frames)
+    path.write_bytes(b"Content")
+    assert frames.open("abc.l3") is None
+    assert _all_frames(frames) == []
+
+
 def test_a_frame_is_whole_or_not_there(tmp_path: Path, frames: FrameDirectory) -> None:
-    """If writing a frame fails, nothing of it is left."""
+    """Until it is finished a frame has no name that anyone looks for, and a discarded one leaves nothing."""
     name = "ab" + "0" * 62
-
-    def failing(file: BinaryIO) -> None:
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        frames.put(name, failing)
-    assert frames.get(name) is None
+    frame = frames.new(name)
+    frame.write(b"half")
+    assert frames.open(name) is None
+    frame.discard()
     assert _all_frames(frames) == []
 
 
@@ -118,21 +124,34 @@ def test_a_damaged_object_leaves_no_frame(tmp_path: Path, objects: Objects, fram
     with pytest.raises(DamagedObject):
         _pack(manifest, objects, tmp_path / "a.tar.zst", frames)
     tree = next(tree for tree in manifest.trees if tree.name == "pkg2")
-    assert frames.get(frame_name(tree, Options())) is None
+    assert frames.open(frame_name(tree, Options())) is None
     assert not [path for path in _all_frames(frames) if path.name.startswith(".")]
 
 
-def test_a_frame_that_is_put_can_be_got(frames: FrameDirectory) -> None:
-    """Names are taken whole: one that starts like another is another."""
-    path = frames.put("abc.l3", lambda file: _write(file, b"content"))
-    assert frames.get("abc.l3") == path
-    assert Path(path).read_bytes() == b"content"
-    assert frames.get("abc.l") is None
-    assert frames.get("abc.l33") is None
+def test_a_frame_that_is_kept_can_be_opened(frames: FrameDirectory) -> None:
+    """From its first byte, each time; names are taken whole: one that starts like another is another."""
+    new = frames.new("abc.l3")
+    new.write(b"cont")
+    new.write(b"ent")
+    with new.finish() as file:
+        assert file.read() == b"content"
+    for _ in range(2):
+        kept = frames.open("abc.l3")
+        assert kept is not None
+        with kept:
+            assert kept.read() == b"content"
+    assert frames.open("abc.l") is None
+    assert frames.open("abc.l33") is None
 
 
-def _write(file: BinaryIO, data: bytes) -> None:
-    file.write(data)
+def test_a_frame_that_is_swept_while_it_is_used_stays_readable(frames: FrameDirectory) -> None:
+    """It is open by then; another process finds it gone and makes it anew."""
+    new = frames.new("abc.l3")
+    new.write(b"content")
+    with new.finish() as file:
+        _all_frames(frames)[0].unlink()
+        assert file.read() == b"content"
+    assert frames.open("abc.l3") is None
 
 
 def test_everything_a_frame_depends_on_is_in_its_name(tmp_path: Path, objects: Objects) -> None:

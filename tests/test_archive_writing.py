@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import pickle
 import random
 import resource
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +47,17 @@ from venvflow.archive import (
     DamagedObject,
     FrameDirectory,
     Options,
+    extract,
     format_of,
     is_current,
     needs_of,
+    pieces,
     write_archive,
+    writing,
 )
 from venvflow.archive.formats import FORMATS as KNOWN
 from venvflow.archive.formats import zstd, zstd_compressor, zstd_version
+from venvflow.archive.reading import items
 from venvflow.errors import EnvironmentFailure, Refused, UsageError
 from venvflow.manifest import make_tree
 from venvflow.model import CONSTANT_MTIME, Entry, Interpreter, Manifest, Slot, Tree
@@ -219,17 +227,18 @@ def _shuffled(tree: Tree, rng: random.Random) -> Tree:
     return make_tree(tree.name, tree.version, entries)
 
 
-def test_a_frame_is_what_any_number_of_workers_would_write() -> None:
+@pytest.mark.parametrize("times", [2, 60])
+def test_a_frame_is_what_any_number_of_workers_would_write(times: int) -> None:
     """However often zstd is fed, and by how many workers, a frame is the same, and tells its size."""
-    data = random.Random(4).randbytes(50_000) * 60 + bytes(9 << 20)
-    compressor = zstd_compressor(3, len(data))
-    pieces = [compressor.compress(data[start : start + 70_000]) for start in range(0, len(data), 70_000)]
-    frame = b"".join(pieces) + compressor.flush()
-    parameter = zstd().CompressionParameter
-    for workers in (1, 2, 4):
-        options = {parameter.compression_level: 3, parameter.nb_workers: workers, parameter.checksum_flag: 1}
-        assert zstd().compress(data, options=options) == frame
+    data = random.Random(4).randbytes(50_000) * times + bytes(times * 150_000)
+    frames = set()
+    for workers, piece in ((1, 70_000), (2, 70_000), (4, 1 << 20), (2, len(data))):
+        compressor = zstd_compressor(3, len(data), workers)
+        pieces = [compressor.compress(data[start : start + piece]) for start in range(0, len(data), piece)]
+        frames.add(b"".join(pieces) + compressor.flush())
+    (frame,) = frames
     assert zstd().get_frame_info(frame).decompressed_size == len(data)
+    assert zstd().decompress(frame) == data
 
 
 def test_bytes_do_not_depend_on_where_the_venv_was_built(tmp_path: Path, objects: Objects) -> None:
@@ -625,7 +634,7 @@ def test_members_can_have_their_own_times(
     name: str, tmp_path: Path, objects: Objects, manifest: Manifest
 ) -> None:
     """Asked for by name, without arcroot; nothing of it gets into kept frames."""
-    frames = FrameDirectory(str(tmp_path / "frames"), durability="none")
+    frames = FrameDirectory(str(tmp_path / "frames"))
     path = tmp_path / f"a.{name}"
     asked: list[str] = []
 
@@ -673,3 +682,141 @@ def test_external_links_are_kept_only_when_that_is_asked_for(tmp_path: Path, obj
         pack(manifest, objects, tmp_path / "a.tar")
     pack(manifest, objects, tmp_path / "a.tar", external="keep")
     assert contents(tmp_path / "a.tar")["bin/x"] == ("link", "/usr/bin/env")
+
+
+def test_an_archive_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, objects: Objects, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content, then name; the checksum in the same way after it, and the names of all three at the end."""
+    calls: list[str] = []
+    real_sync, real_rename = os.fsync, os.rename
+
+    def sync(fd: int) -> None:
+        calls.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "content")
+        real_sync(fd)
+
+    def rename(old: str, new: str) -> None:
+        calls.append(os.path.basename(new))
+        real_rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "rename", rename)
+    pack(manifest, objects, tmp_path / "a.tar")
+    assert calls == ["content", "a.tar", "a.tar.json", "content", "a.tar.sha256", "directory"]
+
+
+class _Piece:
+    """A piece of an archive that is there when *ready* is set, and what became of it."""
+
+    def __init__(self, ready: threading.Event, error: Exception | None = None) -> None:
+        self.ready = ready
+        self.error = error
+        self.became = ""
+
+    def finish(self) -> io.BytesIO:
+        self.ready.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.became = "finished"
+        return io.BytesIO(b"piece")
+
+    def discard(self) -> None:
+        self.became = "discarded"
+
+
+def test_pieces_that_nobody_wants_any_more_are_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that fails in its thread, and those that wait behind one when the reader fails."""
+    monkeypatch.setattr(pieces, "_UNFINISHED", 9)
+    for error in (None, OSError("disk")):
+        ready = threading.Event()
+        three = [_Piece(ready, error), _Piece(ready), _Piece(ready)]
+        out = io.BytesIO()
+        with pytest.raises(ZeroDivisionError):
+            _copy_and_fail(out, three, ready)
+        first = "finished" if error is None else "discarded"
+        assert [piece.became for piece in three] == [first, "discarded", "discarded"]
+    with pytest.raises(OSError, match="disk"), pieces.Copier(writing._Sink(out).copy) as copier:
+        copier.add(_Piece(ready, OSError("disk")))
+
+
+def _copy_and_fail(out: io.BytesIO, given: list[_Piece], ready: threading.Event) -> None:
+    with pieces.Copier(writing._Sink(out).copy) as copier:
+        for piece in given:
+            copier.add(piece)
+        threading.Timer(0.1, ready.set).start()
+        raise ZeroDivisionError
+
+
+def test_a_reader_that_fails_discards_what_it_was_writing(
+    tmp_path: Path, objects: Objects, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file without a name stays open, none with a temporary one stays there."""
+    frames = FrameDirectory(str(tmp_path / "frames"))
+    out = str(tmp_path / "a.tar.zst")
+    monkeypatch.setattr(writing, "zstd_compressor", _second_time_fails())
+    with pytest.raises(ZeroDivisionError):
+        write_archive(manifest, objects, out, Options(), description=DESCRIPTION, frames=frames)
+    assert [path.name for path in tmp_path.rglob(".vf-*")] == []
+
+
+def _second_time_fails() -> Callable[..., Any]:
+    times = itertools.count()
+
+    def compressor(level: int, size: int, threads: int = 1) -> Any:
+        return zstd_compressor(level, size, threads) if next(times) == 0 else 1 / 0
+
+    return compressor
+
+
+# --------------------------------------------------------------------------- beyond old limits
+
+ZEROS = {
+    (8 << 30) + 1: "b47800cd5a0c0bd2a7d6c2ac9402cc117bbe89363299bdc51f8a72aef8543693",
+    (4 << 30) + 1: "fbb82f7b353676bb562eb82157fcf0ea42c36492ca13ee56dbf82c08b6802c5c",
+}
+"""SHA-256 of so many zero bytes."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), [("tar.zst", (8 << 30) + 1), ("zip", (4 << 30) + 1)])
+def test_files_beyond_the_old_limits_are_written_and_read(
+    name: str, size: int, tmp_path: Path, objects: Objects
+) -> None:
+    """More than eight gigabytes in a tar, more than four in a zip: we, and others, read their true size."""
+    with (objects.root / ZEROS[size]).open("wb") as file:
+        file.truncate(size)
+    entry = Entry(f"{SITE}/huge.bin", "file", ZEROS[size], False, size)
+    manifest = Manifest((make_tree("huge", "1", [entry, _small(objects)]),))
+    path = tmp_path / f"a.{name}"
+    pack(manifest, objects, path, level=1)
+    assert path.stat().st_size < size / 100
+    with path.open("rb") as raw:
+        read = {item.name: sum(map(len, item.parts)) for item in items(str(path), raw, 100)}
+    assert read[entry.path] == size
+    assert read[f"{SITE}/small.txt"] == 5
+    listed = {"tar.zst": ["tar", "--zstd", "-tvf"], "zip": ["unzip", "-l"]}[name]
+    if shutil.which(listed[0]) and (name == "zip" or shutil.which("zstd")):
+        text = subprocess.check_output([*listed, path], text=True)
+        assert any(str(size) in line and "huge.bin" in line for line in text.splitlines())
+
+
+def _small(objects: Objects) -> Entry:
+    return Entry(f"{SITE}/small.txt", "file", objects.put(b"small"), False, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zip", "tar.zst"])
+def test_more_entries_than_the_old_limit_of_zip(name: str, tmp_path: Path, objects: Objects) -> None:
+    """70,000 files: the standard library finds them all, and ours extracts them."""
+    digest = objects.put(b"small")
+    entries = [Entry(f"lib/{n // 1000}/{n}", "file", digest, False, 5) for n in range(70_000)]
+    path = tmp_path / f"a.{name}"
+    written = pack(Manifest((make_tree("many", "1", entries),)), objects, path)
+    assert written.entries > 70_000
+    if name == "zip":
+        with zipfile.ZipFile(path) as archive:
+            assert len(archive.namelist()) == written.entries
+            assert archive.read("lib/69/69999") == b"small"
+    found = extract(str(path), str(tmp_path / "out"))
+    assert found.entries == written.entries
+    assert len(os.listdir(tmp_path / "out/lib/69")) == 1000

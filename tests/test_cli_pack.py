@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import re
 import shutil
+import struct
 import subprocess
+import sys
+import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+
+from venvflow import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cli_project import Project
-
-pytest_plugins = ("cli_project",)
 
 
 @pytest.fixture
@@ -92,6 +100,167 @@ def test_what_the_config_asks_for_is_kept_when_it_is_whole(api: Project) -> None
     assert api.run("pack", "api", "--check", "--json").document["did"] == "packed"
 
 
+def configure(project: Project, pack: str, venv: str = "", name: str = "api") -> None:
+    """Write the config again: *pack* and other keys of one venv."""
+    base = {"api": "api/requirements.txt]", "web": "web/requirements.txt]"}[name]
+    original = ORIGINAL.setdefault(project.config, project.config.read_text(encoding="utf-8"))
+    text = original.replace(base, f"{base}{venv}, pack: {{output: dist/{pack}}}", 1)
+    project.config.write_text(text, encoding="utf-8")
+
+
+ORIGINAL: dict[Path, str] = {}
+
+
+def test_name_arcroot_and_threads_of_the_config(api: Project) -> None:
+    """Fields are filled in; another name, arcroot or level is another archive, more threads are not."""
+    answers = []
+    for pack in (
+        ", name: '{venv}-{version:demo}', arcroot: '{venv}-{python}'",
+        ", name: '{venv}-{version:demo}', arcroot: '{venv}-{python}', threads: 1",
+        ", name: '{venv}-{version:demo}', arcroot: '{venv}'",
+        ", name: '{venv}-{version:demo}', arcroot: '{venv}', level: 4",
+        ", name: app, arcroot: '{venv}', level: 4",
+    ):
+        configure(api, pack)
+        answers.append(api.run("pack", "api", "--json").document)
+    assert [answer["did"] for answer in answers] == ["packed", "kept", "packed", "packed", "packed"]
+    assert {answer["archive"] for answer in answers[:4]} == {f"{api.root}/dist/api-1.0.tar.zst"}
+    assert answers[4]["archive"] == f"{api.root}/dist/app.tar.zst"
+    assert answers[3]["figures"]["sha256"] == answers[4]["figures"]["sha256"]
+    described = json.loads((api.root / "dist/app.tar.zst.json").read_text())
+    assert (described["arcroot"], described["level"]) == ("api", 4)
+    listed = subprocess.run(
+        ["tar", "--zstd", "-tf", "dist/app.tar.zst"], check=True, capture_output=True, text=True
+    ).stdout
+    assert {line.split("/")[0] for line in listed.splitlines()} == {"api"}
+    assert api.run("pack", "api", "--check").code == 0
+
+
+@pytest.mark.parametrize("name", ["tar.zst", "tar", "zip"])
+def test_a_file_that_somebody_else_wrote_is_not_replaced(name: str, api: Project) -> None:
+    """Whatever it is; an archive of ours is, also one that a killed run left without its checksum."""
+    path = api.root / f"dist/api.{name}"
+    path.parent.mkdir()
+    for content in (b"notes", b"", bytes(2048), b"PK\5\6" + bytes(18)):
+        path.write_bytes(content)
+        for words in ((), ("--json",)):
+            answer = api.run("pack", "api", "-o", f"dist/api.{name}", *words)
+            assert answer.code == 6
+            assert "is there already, and venvflow did not write it" in answer.err
+        assert path.read_bytes() == content
+    assert api.run("pack", "api", "-o", f"dist/api.{name}", "--force").code == 0
+    for option in ((), ("--arcroot", "top")):
+        for beside in path.parent.glob("*.sha256"):
+            beside.unlink()
+        assert api.run("pack", "api", "-o", f"dist/api.{name}", *option).code == 0
+        path.with_name(f"{path.name}.sha256").unlink()
+        assert api.run("pack", "api", "-o", f"dist/api.{name}", *option).code == 0
+
+
+def test_a_name_that_asks_for_what_is_not_installed(api: Project) -> None:
+    """It can only be seen when the venv is there; nothing is written."""
+    configure(api, ", name: '{version:nothing}'")
+    answer = api.run("pack", "api")
+    assert answer.code == 2
+    assert "asks for {version:nothing}, which is not known" in answer.err
+    assert not (api.root / "dist").exists()
+
+
+def test_a_store_that_lost_objects_is_filled_again_from_the_venv(api: Project) -> None:
+    """Only what is read can be missed: without kept frames, the archive is written on a second try."""
+    first = api.run("pack", "api", "--json").document
+    shutil.rmtree(api.store / "frames")
+    victim = max((path for path in api.store.glob("objects/*/*")), key=lambda path: path.stat().st_size)
+    victim.unlink()
+    second = api.run("pack", "api", "--json").document
+    assert second["figures"]["sha256"] == first["figures"]["sha256"]
+    assert victim.exists()
+
+
+def install(venv: Path, name: str, files: dict[str, str]) -> Path:
+    """Install a distribution by hand, as another tool would, and return site-packages."""
+    (site,) = venv.glob("lib/python*/site-packages")
+    files = {
+        f"{name}-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        **files,
+    }
+    for path, text in files.items():
+        (site / path).parent.mkdir(parents=True, exist_ok=True)
+        (site / path).write_text(text, encoding="utf-8")
+    rows = [*files, f"{name}-1.0.dist-info/RECORD"]
+    (site / f"{name}-1.0.dist-info/RECORD").write_text(
+        "".join(f"{row},,\n" for row in rows), encoding="utf-8"
+    )
+    return site
+
+
+def test_records_list_what_is_left_of_a_venv_that_was_there_before(api: Project) -> None:
+    """It keeps its excluded files, and so its RECORD keeps their rows; archives and exports have none."""
+    venv = api.make_foreign_venv("web")
+    (venv / "bin").mkdir(exist_ok=True)
+    tool = venv / "bin/tool"
+    tool.write_text(f"#!{venv}/bin/python\nprint('tool')\n")
+    tool.chmod(0o755)
+    site = install(
+        venv,
+        "big",
+        {"big/__init__.py": "", "big/tests/t.py": "X = 1\n", "../../../bin/tool": tool.read_text()},
+    )
+    tool.chmod(0o755)
+    before = (site / "big-1.0.dist-info/RECORD").read_bytes()
+    configure(api, "", ", exclude: ['**/tests/']", "web")
+    assert api.run("store", "web", "--force").code == 0
+    assert api.run("pack", "web", "--json").document["did"] == "packed"
+    assert api.run("unpack", "dist/web.tar.zst", "there").code == 0
+    assert api.run("export", "web", "other").code == 0
+    for place in ("there", "other"):
+        (found,) = (api.root / place).glob("lib/python*/site-packages/big-1.0.dist-info/RECORD")
+        rows = [line.split(",")[0] for line in found.read_text().splitlines()]
+        assert rows == [
+            "big-1.0.dist-info/METADATA", "big/__init__.py", "../../../bin/tool", "big-1.0.dist-info/RECORD",
+        ]  # fmt: skip
+        assert not (found.parent.parent / "big/tests").exists()
+        ran = subprocess.run([api.root / place / "bin/tool"], check=True, capture_output=True, text=True)
+        assert ran.stdout == "tool\n"
+    assert (site / "big-1.0.dist-info/RECORD").read_bytes() == before
+    assert (site / "big/tests/t.py").exists()
+    assert api.run("pack", "web", "--check").code == 0
+
+
+def test_what_is_installed_editable_is_told_and_described(api: Project) -> None:
+    """Its code is not in the archive: once where it is packed, once where it is unpacked."""
+    venv = api.make_foreign_venv("web")
+    (api.root / "src").mkdir()
+    (api.root / "src/own.py").write_text("print('own')\n")
+    url = {"dir_info": {"editable": True}, "url": f"file://{api.root}"}
+    plain = {"dir_info": {}, "url": f"file://{api.root}/other"}
+    install(
+        venv, "own", {"own-1.0.dist-info/direct_url.json": json.dumps(url), "own.pth": f"{api.root}/src\n"}
+    )
+    install(venv, "wheeled", {"wheeled-1.0.dist-info/direct_url.json": json.dumps(plain), "wheeled.py": ""})
+    configure(api, "", "", "web")
+    assert api.run("store", "web", "--force").code == 0
+    answer = api.run("pack", "web")
+    assert answer.code == 0
+    assert answer.err.count("the code of own stays behind") == 1
+    assert "uv sync --no-editable" in answer.err
+    assert "wheeled" not in answer.err
+    needs = json.loads((api.root / "dist/web.tar.zst.json").read_text())["postinstall"]
+    assert (needs["editable"], needs["needs_project"]) == (["own"], True)
+    unpacked = api.run("unpack", "dist/web.tar.zst", "there", "--project", str(api.root))
+    assert (
+        f"the code of own is not in here: it is installed editable, and looked for in {api.root}"
+        in unpacked.err
+    )
+    said = subprocess.run(
+        ["there/bin/python", "-c", "import own"], check=True, capture_output=True, text=True
+    )
+    assert said.stdout == "own\n"
+    exported = api.run("export", "web", "other")
+    assert "the code of own stays behind" in exported.err
+    assert "stays behind" not in api.run("pack", "web").err
+
+
 def test_level_threads_and_arcroot(api: Project) -> None:
     """They do what they say, and wrong ones are usage errors."""
     packed = [api.run("pack", "api", "--threads", threads, "--json").document for threads in "12"]
@@ -167,20 +336,74 @@ def test_something_in_the_way_of_the_archive(where: str, api: Project) -> None:
     """A directory of that name, or a file where a directory must be: told, and nothing is changed."""
     (api.root / "api.tar.zst").mkdir()
     (api.root / "file").write_text("mine")
-    answer = api.run("pack", "api", "-o", f"{where}/api.tar" if where.endswith("/") else "./", "--level", "3")
+    answer = api.run("pack", "api", "-o", f"{where}/api.tar" if where.endswith("/") else "./")
     assert answer.code in (3, 6)
     assert (api.root / "file").read_text() == "mine"
     assert archives(api) == ["api.tar.zst"]
 
 
-def test_progress_is_for_terminals_and_not_with_quiet(api: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bar on standard error; the answer is the same."""
-    import sys
+LONG = {
+    "pack": ("pack", "api", "--check", "--smoke", "import demo"),
+    "unpack": ("unpack", "there.tar.zst", "here"),
+    "export": ("export", "api", "here"),
+}
 
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    loud, quiet = api.run("pack", "api"), api.run("-q", "pack", "api")
-    assert "venvflow: packing api [" in loud.err
-    assert quiet.err == ""
+
+@pytest.mark.parametrize("words", LONG.values(), ids=[*LONG])
+def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(words: tuple[str, ...], api: Project) -> None:
+    """On a real one, on standard error only; nothing of it is left when the work is done, nothing with -q."""
+    assert api.run("pack", "api", "-o", "there.tar.zst").code == 0
+    shown = on_a_terminal(api, *words)
+    bars = [part for part in shown.split("\r") if "[" in part]
+    label = {"pack": "packing api", "unpack": "unpacking there.tar.zst", "export": "exporting api"}[words[0]]
+    assert bars[0].startswith(f"venvflow: {label} [")
+    assert any(re.search(r"\d %, [\d.]+ \w*B of [\d.]+ \w*B, [\d.]+ \w*B/s, .+ left", part) for part in bars)
+    assert shown.endswith("\r")
+    assert shown.rstrip("\r").rpartition("\r")[2].strip() == ""
+    shutil.rmtree(api.root / "here", ignore_errors=True)
+    assert on_a_terminal(api, "-q", *words) == ""
+
+
+def test_a_bar_never_goes_on_in_the_next_line(api: Project) -> None:
+    """In a narrow terminal it is cut off, or it would fill the screen with its beginnings."""
+    shown = on_a_terminal(api, "pack", "api", columns=40)
+    parts = shown.split("\r")
+    assert "venvflow: packing api [" in parts[1]
+    assert max(map(len, parts)) < 40
+    assert "\n" not in shown
+
+
+def on_a_terminal(project: Project, *words: str, columns: int = 200) -> str:
+    """Run a command whose standard error is a terminal and return what that was shown."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    try:
+        run = [sys.executable, "-m", "venvflow", *words]
+        with subprocess.Popen(run, cwd=project.root, stdout=subprocess.DEVNULL, stderr=theirs) as child:
+            os.close(theirs)
+            shown = b""
+            with suppress(OSError):  # the other end was closed
+                while part := os.read(ours, 4096):
+                    shown += part
+        assert child.returncode == 0
+        return shown.decode()
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.parametrize("words", LONG.values(), ids=[*LONG])
+def test_without_a_terminal_a_line_comes_now_and_then(
+    words: tuple[str, ...], api: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every few seconds, so that a log shows that it goes on; no control characters, nothing with -q."""
+    assert api.run("pack", "api", "-o", "there.tar.zst").err == ""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    err = api.run(*words).err
+    line = r"venvflow: \w+ (api|there\.tar\.zst): +\d+ %, [\d.]+ \w*B of [\d.]+ \w*B(, .*)?"
+    assert err.count("\n") > 3
+    assert all(re.fullmatch(line, each) for each in err.splitlines()), err
+    shutil.rmtree(api.root / "here", ignore_errors=True)
+    assert api.run("-q", *words).err == ""
 
 
 # --------------------------------------------------------------------------- unpack

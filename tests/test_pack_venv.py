@@ -310,6 +310,17 @@ def test_owner_and_dangerous_modes_are_not_kept(env: Path, tmp_path: Path) -> No
 # --------------------------------------------------------------------------- the source stays as it is
 
 
+def test_what_is_installed_editable_is_warned_of(env: Path, tmp_path: Path) -> None:
+    """Its code is elsewhere: whoever ships the archive or the copy must know."""
+    (env / SITE / "pkg1-1.0.dist-info/direct_url.json").write_text(
+        '{"dir_info": {"editable": true}, "url": "file:///src/pkg1"}'
+    )
+    with pytest.warns(PackWarning, match="the code of pkg1 stays behind"):
+        archive(env, tmp_path / "out")
+    with pytest.warns(PackWarning, match="the code of pkg1 stays behind"):
+        export_venv(env, tmp_path / "copy")
+
+
 def test_the_source_is_not_touched(env: Path, tmp_path: Path) -> None:
     """Neither a byte nor a time of it moves, whatever is made of it."""
     before = state(env)

@@ -17,6 +17,7 @@ import pytest
 from archives import NEEDS, SITE, Objects, make_venv, read_venv
 from hypothesis import given
 from hypothesis import strategies as st
+from pythons import interpreters
 
 from venvflow import postinstall, relocate
 from venvflow.archive import METADATA, Options, extract, write_archive
@@ -274,16 +275,55 @@ def test_wrong_words_are_a_usage_error(packed: Callable[..., Path], tmp_path: Pa
     assert _run(packed(tmp_path / "venv"), "--nonsense").returncode == 2
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.9", "3.13"])
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13"])
 def test_other_pythons_can_run_it(version: str, packed: Callable[..., Path], tmp_path: Path) -> None:
-    """The script runs on Pythons from 3.8 on, and still links the one that the packages are for."""
-    pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python3"))
-    if not pyenv:
+    """All it can do, on Pythons from 3.8 on; it still links the one that the packages are for."""
+    other = interpreters().get(version)
+    if other is None:
         pytest.skip(f"there is no Python {version}")
-    root = packed(tmp_path / "venv")
-    answer = _run(root, "--python", sys.executable, python=str(pyenv[0]))
+    root = packed(tmp_path / "venv", "bound")
+    tried = _run(root, "--python", sys.executable, "--dry-run", python=other)
+    assert (tried.returncode, tried.stderr) == (0, "")
+    assert not (root / "bin/python").exists()
+    answer = _run(root, "--python", sys.executable, "--compile", "--project", str(tmp_path), python=other)
     assert (answer.returncode, answer.stderr) == (0, "")
+    assert "Compiled." in answer.stdout
     assert _output(root / "bin/pkg1") == "pkg1 runs\n"
+    moved = tmp_path / ("a long and 'odd' place " * 8).strip() / "venv"
+    moved.parent.mkdir()
+    root.rename(moved)
+    again = _run(moved, "--python", sys.executable, python=other)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert _output(moved / "bin/pkg1") == "pkg1 runs\n"
+    if version != f"{sys.version_info[0]}.{sys.version_info[1]}":
+        wrong = _run(moved, "--python", other, python=other)
+        assert wrong.returncode == 3
+        assert f"{other} does not fit: it is cpython {version}" in wrong.stderr
+
+
+def test_it_needs_no_newer_python_than_it_says() -> None:
+    """Its grammar is that of 3.8, it imports what 3.8 has, and calls nothing of str or os that came later."""
+    tree = ast.parse(Path(postinstall.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(str(node.module))
+    assert modules <= {
+        "__future__", "argparse", "base64", "collections.abc", "hashlib", "json", "os", "re", "shlex",
+        "shutil", "subprocess", "sys", "typing", "urllib.parse",
+    }  # fmt: skip
+    called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not called & {
+        "removeprefix",
+        "removesuffix",
+        "file_digest",
+        "bit_count",
+        "pairwise",
+        "is_relative_to",
+    }
 
 
 # --------------------------------------------------------------------------- damage
@@ -380,6 +420,12 @@ def test_links_become_copies_where_links_cannot_be(
     assert not postinstall.put_link(str(tmp_path / "lib64"), "lib", dry_run=False)
     assert postinstall.put_link(str(tmp_path / "alias"), "tool", dry_run=False)
     assert (tmp_path / "alias").read_text() == "runs"
+
+
+def test_a_link_may_be_all_that_is_in_its_directory(tmp_path: Path) -> None:
+    """The archive has no such directory: links to local paths are not in it."""
+    assert postinstall.put_link(str(tmp_path / "a/b/python"), sys.executable, dry_run=False)
+    assert os.readlink(tmp_path / "a/b/python") == sys.executable
 
 
 def test_a_link_replaces_what_is_wrong(tmp_path: Path) -> None:

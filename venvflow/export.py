@@ -85,7 +85,10 @@ def holds_links(path: str) -> bool:
             return _can_link(probe)
     except OSError as error:
         raise EnvironmentFailure(
-            f"cannot write there: {error.strerror}", where=shown(path), state="Nothing was exported."
+            f"cannot write there: {error.strerror}",
+            where=shown(path),
+            state="Nothing was exported.",
+            hint="Choose another destination, or mend the permissions.",
         ) from error
 
 
@@ -119,7 +122,7 @@ class _Counter:
 
     def advance(self, count: int) -> None:
         self._done += count
-        if self._progress is not None:
+        if self._progress is not None and count:
             self._progress(self._done, self._total)
 
 

@@ -173,6 +173,7 @@ class Pack(NamedTuple):
     templates: list[Any]  # [path, executable, start, length, slots]
     blob: bytes
     links: list[Any]  # [path, target, slots]
+    editable: list[str]  # distributions of which only a path to the code is here
 
     @property
     def bound(self) -> bool:
@@ -189,7 +190,8 @@ def load(root: str) -> Pack:
         with open(os.path.join(root, METADATA, "templates"), "rb") as file:
             blob = file.read()
         needs = document["description"].get("python") or {}
-        pack = Pack(dict(needs), document["templates"], blob, document["links"])
+        editable = [str(name) for name in document.get("editable") or []]
+        pack = Pack(dict(needs), document["templates"], blob, document["links"], editable)
         wrong = "another format" if document["format"] != FORMAT else check(root, pack)
         if hashlib.sha256(blob).hexdigest() != document["templates_sha256"]:
             wrong = "templates that were changed"
@@ -265,7 +267,8 @@ def ask(python: str) -> dict[str, str]:
         said = answer.stdout.decode("utf-8", "replace").rpartition("venvflow:")[2]
         return dict(json.loads(said))
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise Problem(f"cannot run {python} as a Python: {error}", ENVIRONMENT) from error
+        why = getattr(error, "strerror", None) or error
+        raise Problem(f"cannot run {python} as a Python: {why}", ENVIRONMENT) from error
 
 
 def minor(version: str) -> str:
@@ -345,7 +348,13 @@ def complete(
     notes = []
     if pack.bound and not project:
         project = os.path.dirname(place)
-        notes.append(f"some files name the project they were made for: taken to be {project}")
+        notes.append(f"some files name the project they were made for: taken to be {project} (--project)")
+    if pack.editable:
+        names = ", ".join(pack.editable)
+        where = os.path.abspath(project) if project else "the place that it had where it was packed"
+        notes.append(
+            f"the code of {names} is not in here: it is installed editable, and looked for in {where}"
+        )
     places = Places(place, os.path.abspath(project or place), choose(pack.needs, python, force))
     report = Report(place, places.python, [], [], [], notes)
     try:
@@ -464,9 +473,9 @@ def compile_library(root: str) -> str:
 def described(report: Report, dry_run: bool) -> str:
     """Return for people what was done."""
     verb = "would be" if dry_run else "were"
+    filled_in = f"{len(report.written)} files {verb} filled in, {len(report.unchanged)} were right already"
     lines = [
-        f"{report.place}: {len(report.written)} files {verb} filled in, {len(report.unchanged)} were right",
-        f"already, {len(report.linked)} links {verb} made.",
+        f"{report.place}: {filled_in}, {len(report.linked)} links {verb} made.",
         f"Python: {report.python}",
         *(f"note: {note}" for note in report.notes),
     ]
@@ -477,7 +486,9 @@ def parsed(words: list[str] | None) -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description="Make this unpacked virtual environment work where it lies.")
     parser.add_argument("--python", default="", metavar="PATH", help="the interpreter to use")
-    parser.add_argument("--project", default="", metavar="DIR", help="the project that some files may name")
+    parser.add_argument(
+        "--project", default="", metavar="DIR", help="where the project is that editable installs name"
+    )
     parser.add_argument("--compile", action="store_true", help="compile the packages to bytecode")
     parser.add_argument("--force", action="store_true", help="take --python even if it does not fit")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from venvflow.model import Slot
 from venvflow.relocate import record_rows
 
 
@@ -37,15 +38,31 @@ def saved_from(rows: Iterable[Any]) -> list[Saved]:
 
 
 def prune_record(record_path: str, data: bytes, gone: Iterable[str]) -> bytes:
-    """Return a RECORD without the rows of files that are *gone*, by their paths in the venv.
+    """Return a RECORD without the rows of files that are *gone*, by their paths in the venv."""
+    return without_rows(record_path, data, (), set(gone).__contains__)[0]
+
+
+def without_rows(
+    record_path: str, data: bytes, slots: Iterable[Slot], is_gone: Callable[[str], bool]
+) -> tuple[bytes, tuple[Slot, ...]]:
+    """Return a RECORD, and the *slots* in it, without the rows of files that are gone, by path in the venv.
 
     All other rows keep their bytes. A row that cannot be read as CSV stays.
     """
-    missing = set(gone)
     base = os.path.dirname(os.path.dirname(record_path))
-    kept = [
-        data[start:end]
-        for row, start, end in record_rows(data)
-        if not row or os.path.normpath(os.path.join(base, row[0])) not in missing
-    ]
-    return b"".join(kept)
+    kept: list[bytes] = []
+    left: list[Slot] = []
+    waiting = sorted(slots)
+    dropped = 0
+    for row, start, end in record_rows(data):
+        goes = bool(row) and is_gone(os.path.normpath(os.path.join(base, row[0])))
+        while waiting and waiting[0].offset < end:
+            slot = waiting.pop(0)
+            if not goes:
+                left.append(slot._replace(offset=slot.offset - dropped))
+        if goes:
+            dropped += end - start
+        else:
+            kept.append(data[start:end])
+    left += [slot._replace(offset=slot.offset - dropped) for slot in waiting]
+    return b"".join(kept), tuple(left)

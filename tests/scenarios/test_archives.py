@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 from contents import mounted, needs_root, picture
 from pythons import interpreters
 from scenario import BESIDE, MINOR, TAG, UV, Machine, Project
+from test_file_systems import disk
 
 VENVFLOW = os.path.join(BESIDE, "venvflow")
 PACKED = {"pack": {"output": "dist/"}}
@@ -75,6 +77,21 @@ def test_everybody_packs_the_same_bytes(machine: Machine) -> None:
             os.umask(before)
         digests.append(sha256(project))
     assert len(set(digests)) == 1
+
+
+@needs_root
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_reflinked_venvs_are_packed_to_the_same_bytes(kind: str, machine: Machine) -> None:
+    """On a file system that shares blocks, and lists directories in another order."""
+    here = packing(machine, "here")
+    here.doit()
+    with disk(machine.root, kind) as place:
+        there = packing(machine, str(place / "a much longer path to another checkout"))
+        there.configure({"api": PACKED}, store={"durability": "none", "link": ["reflink"]})
+        ran = there.doit(env={"VENVFLOW_STORE": str(place / "store")})
+        assert "by reflink" in ran.did["squish:api"]
+        assert sha256(there) == sha256(here)
 
 
 @pytest.mark.slow
@@ -160,6 +177,20 @@ def test_an_archive_that_was_altered_or_lost_is_written_again(machine: Machine) 
     assert project.doit().nothing_to_do
 
 
+def test_another_key_of_the_same_packages_is_another_archive(machine: Machine) -> None:
+    """The archive says its key: a new input of the key that changes no file still needs a new description."""
+    project = packing(machine, "one")
+    project.doit()
+    described = project.root / "dist/api.tar.zst.json"
+    before = json.loads(described.read_text())
+    project.configure({"api": {**PACKED, "key": {"env": ["STAGE"]}}})
+    assert project.doit().did["pack:api"].startswith("packed")
+    after = json.loads(described.read_text())
+    assert after["distributions"] == before["distributions"]
+    assert after["description"]["key"]["digest"] == project.key("api")["digest"]
+    assert project.doit().nothing_to_do
+
+
 # --------------------------------------------------------------------------- at work where they land
 
 
@@ -181,7 +212,6 @@ def test_tar_and_the_injected_script_are_enough(python: str, machine: Machine) -
     assert run.out.split("\n")[:2] == ["1.0", str(place)], run.text
 
 
-@pytest.mark.quick
 def test_a_venv_moves_again_and_refuses_a_wrong_python(machine: Machine) -> None:
     """After another move the script is run again; a Python of another version is refused in words."""
     project = packing(machine, "one")
@@ -275,3 +305,122 @@ def test_a_directory_in_the_way(machine: Machine) -> None:
     run = project.doit(code=6)
     assert "dist/api.tar.zst is a directory" in run.text
     assert list((project.root / "dist").rglob("*")) == [project.root / "dist/api.tar.zst"]
+
+
+# --------------------------------------------------------------------------- what cannot be packed
+
+
+@pytest.fixture
+def built(machine: Machine) -> Project:
+    """Return a project whose venv is built and packed."""
+    project = packing(machine, "one")
+    project.doit()
+    return project
+
+
+def fill(site: Path, case: str) -> None:
+    """Put something into a venv that is hard to pack."""
+    if case == "socket":
+        server = socket.socket(socket.AF_UNIX)
+        with server:
+            here = os.getcwd()
+            os.chdir(site)  # the names of sockets are short
+            try:
+                server.bind("server")
+            finally:
+                os.chdir(here)
+    elif case == "FIFO":
+        os.mkfifo(site / "pipe")
+    elif case == "name that is not UTF-8":
+        Path(os.fsdecode(os.fsencode(site) + b"/caf\xe9.txt")).write_text("x")
+    elif case == "longest name":
+        (site / ("n" * 255)).write_text("x")
+    elif case == "newline in a name":
+        (site / "two\nlines").write_text("x")
+    else:
+        target = {
+            "dangling link": "nowhere",
+            "cyclic link": "link",
+            "link out": "../../../../../out",
+            "link to an absolute path": str(site.parents[4] / "requirements.txt"),
+        }[case]
+        (site / "link").symlink_to(target)
+
+
+HARD = [
+    "socket", "FIFO", "name that is not UTF-8", "longest name", "newline in a name", "dangling link",
+    "cyclic link", "link out", "link to an absolute path",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tar.zst", "zip"])
+@pytest.mark.parametrize("case", HARD)
+def test_what_is_hard_to_pack_is_packed_told_or_refused(case: str, name: str, machine: Machine) -> None:
+    """From a venv that was there before; it is never changed, and no half archive is left."""
+    project = packing(machine, "one", pack={"output": "dist/", "format": name})
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", project.venv("api")], check=True)
+    fill(project.site("api"), case)
+    stored = project.run([VENVFLOW, "store", "api", "--force"])
+    before = picture(project.venv("api"))
+    packed = project.run([VENVFLOW, "pack", "api"])
+    assert "Traceback" not in stored.text + packed.text
+    assert picture(project.venv("api")) == before
+    if case == "link out" or (case == "name that is not UTF-8" and name == "zip"):
+        assert packed.code == 6, packed.text
+        assert "Nothing was written." in packed.err
+        assert not list((project.root / "dist").rglob("*"))
+        return
+    assert packed.code == 0, packed.text
+    unpacked = project.run([VENVFLOW, "unpack", f"dist/api.{name}", "there"])
+    assert unpacked.code == 0, unpacked.text
+    left_out = {*os.listdir(project.site("api"))} - {
+        name for site in project.root.glob("there/lib/*/site-packages") for name in os.listdir(site)
+    }
+    assert left_out == {"socket": {"server"}, "FIFO": {"pipe"}}.get(case, set())
+    assert all(f"{name} is a device, FIFO or socket" in stored.err for name in left_out), stored.err
+
+
+@pytest.mark.slow
+def test_a_file_that_changes_while_it_is_packed_is_never_half_of_each(built: Project) -> None:
+    """The archive is of objects: an edit in the venv is not in it, and one of an object is found."""
+    victim = built.site("api") / "heavy/__init__.py"
+    good = sha256(built)
+    victim.unlink()
+    victim.write_text("VERSION = 'edited'\n")
+    assert venvflow(built, "pack", "api", "-o", "again.tar.zst")["figures"]["sha256"] == good
+    shutil.rmtree(built.machine.store / "frames")
+    for path in (built.machine.store / "objects").glob("*/*"):
+        if path.read_bytes() == b"VERSION = '1.0'\n":
+            os.chmod(path, 0o644)
+            path.write_bytes(b"VERSION = '9.9'\n")
+    run = built.run([VENVFLOW, "pack", "api", "-o", "wrong.tar.zst"])
+    assert run.code == 3, run.text
+    assert "has other bytes than its name says" in run.err
+    assert "venvflow verify --heal" in run.err
+    assert not list(built.root.glob("wrong*"))
+
+
+@pytest.mark.parametrize(("where", "code"), [("not/a/directory", 3), ("there", 6), ("dist", 6)])
+def test_what_is_in_the_way_of_unpacking_stays(where: str, code: int, built: Project) -> None:
+    """A file as a parent, a file, a directory that is not empty: all as they were, nothing beside them."""
+    (built.root / "not").write_text("a file")
+    (built.root / "there").write_text("a file")
+    before = picture(built.root)
+    run = built.run([VENVFLOW, "unpack", "dist/api.tar.zst", where])
+    assert run.code == code, run.text
+    assert "Nothing was unpacked." in run.err
+    assert picture(built.root) == before
+
+
+@needs_root
+@pytest.mark.slow
+def test_a_full_disk_leaves_nothing_unpacked_or_exported(machine: Machine, built: Project) -> None:
+    """By bytes and by inodes: exit 3, and the disk is as empty as before."""
+    for option in ("size=16k", "nr_inodes=20"):
+        with mounted(machine.root / "full", "-t", "tmpfs", "-o", option, "tmpfs") as place:
+            for words in (("unpack", "dist/api.tar.zst"), ("export", "api")):
+                run = built.run([VENVFLOW, *words, str(place / "venv")])
+                assert run.code == 3, run.text
+                assert "No space left" in run.err
+                assert list(place.iterdir()) == []

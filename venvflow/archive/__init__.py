@@ -12,19 +12,31 @@ stream and which every venv that has the tree shares.
 :mod:`.contents`       what goes into an archive, decided before anything is written
 :mod:`.writing`        writing one: :func:`write_archive`
 :mod:`.frames`         compressed trees that are kept: :class:`FrameDirectory`
+:mod:`.pieces`         parts that are ended and put together while the next ones are read
 :mod:`.beside`         description and checksum beside it: :func:`is_current`
 :mod:`.staging`        files and directories that appear only when they are complete
 :mod:`.reading`        the entries of one that nobody vouches for
 :mod:`.traces`         local paths that are still in one
+:mod:`.inventory`      what is in one, as a manifest: :func:`inventory_of`
 :mod:`.extraction`     writing them where they can do no harm: :func:`extract`, :func:`unpack`
 =====================  ==================================================================
 """
 
-from venvflow.archive.beside import digest_of_file, is_current
-from venvflow.archive.contents import METADATA, NEUTRAL, DamagedObject, ObjectSource, Options, needs_of
+from venvflow.archive.beside import digest_of_file, is_current, recorded_digest
+from venvflow.archive.contents import (
+    METADATA,
+    NEUTRAL,
+    DamagedObject,
+    ObjectSource,
+    Options,
+    needs_of,
+    read_object,
+)
 from venvflow.archive.extraction import Extracted, Limits, extract, unpack
 from venvflow.archive.formats import FORMATS, Progress, format_of
 from venvflow.archive.frames import FrameDirectory, FrameStore
+from venvflow.archive.inventory import Inventory, inventory_of
+from venvflow.archive.reading import is_ours
 from venvflow.archive.traces import Trace, traces
 from venvflow.archive.writing import Written, write_archive
 
@@ -36,6 +48,7 @@ __all__ = [
     "Extracted",
     "FrameDirectory",
     "FrameStore",
+    "Inventory",
     "Limits",
     "ObjectSource",
     "Options",
@@ -45,8 +58,12 @@ __all__ = [
     "digest_of_file",
     "extract",
     "format_of",
+    "inventory_of",
     "is_current",
+    "is_ours",
     "needs_of",
+    "read_object",
+    "recorded_digest",
     "traces",
     "unpack",
     "write_archive",

@@ -16,7 +16,8 @@ def write_beside(path: str, document: dict[str, Any]) -> None:
 
     The checksum comes last: until then the archive is not current. Raises ``OSError``.
     """
-    with new_file(path + ".json") as file:
+    # A power cut may take the description from us. Then the archive is not current, and no harm is done.
+    with new_file(path + ".json", flush=False) as file:
         file.write((json.dumps(document, sort_keys=True, indent=1) + "\n").encode("ascii"))
     with new_file(path + ".sha256") as file:
         file.write(_checksum_line(document["sha256"], os.path.basename(path)))

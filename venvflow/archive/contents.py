@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from venvflow import relocate
-from venvflow.archive.formats import FORMATS
+from venvflow.archive.formats import FORMATS, Format
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.manifest import Corrupt, directories, entries_of, make_tree
 from venvflow.model import Entry, Interpreter, Manifest, Slot, Tree
@@ -26,11 +27,12 @@ METADATA = ".venvflow-pack"
 
 POSTINSTALL = "postinstall.py"
 PACK_FORMAT = 1
-"""Version of :data:`METADATA` and of how trees become frames."""
+"""Version of :data:`METADATA`."""
 
 NEUTRAL = relocate.Places("/venvflow/venv", "/venvflow/project", "/venvflow/python/bin/python3")
 """What an archive names where a venv names its own path, its project and its interpreter."""
 
+_BUILD_ANEW = "Build the venv anew (delete it, then doit), then try again."
 _NOT_YET = relocate.digest_of(b"")
 """What a RECORD says, until it is filled in, of a file in another tree: a frame knows its own tree only."""
 
@@ -64,19 +66,25 @@ class Options:
         if self.format not in FORMATS:
             raise UsageError(f"unknown format {self.format!r}", hint=f"Known are: {', '.join(FORMATS)}.")
         known = FORMATS[self.format]
-        if self.level is not None and not known.lowest <= self.level <= known.highest and known.highest:
-            raise UsageError(
-                f"level {self.level} of {self.format}", hint=f"Levels: {known.lowest} to {known.highest}."
-            )
+        if self.level is not None and not known.lowest <= self.level <= known.highest:
+            raise UsageError(f"{self.format} has no level {self.level}", hint=_levels(known))
         if self.threads < 1:
-            raise UsageError(f"{self.threads} threads", hint="At least one is needed.")
+            raise UsageError(f"{self.threads} threads cannot compress", hint="At least one is needed.")
         if self.arcroot and unsafe_name(self.arcroot):
-            raise UsageError(f"arcroot {self.arcroot!r} {unsafe_name(self.arcroot)}")
+            raise UsageError(
+                f"arcroot {self.arcroot!r} {unsafe_name(self.arcroot)}", hint="Give a plain name."
+            )
 
     @property
     def effective_level(self) -> int:
         """Return the level that is used."""
         return FORMATS[self.format].default if self.level is None else self.level
+
+
+def _levels(known: Format) -> str:
+    if not known.highest:
+        return "It is not compressed: leave the level out."
+    return f"Levels: {known.lowest} to {known.highest}."
 
 
 class Member(NamedTuple):
@@ -143,7 +151,7 @@ def needs_of(interpreter: Interpreter) -> dict[str, str]:
 def plan(
     manifest: Manifest, source: ObjectSource, options: Options, description: Mapping[str, Any]
 ) -> Contents:
-    """Return what an archive of *manifest* holds. Reads templates, and nothing else.
+    """Return what an archive of *manifest* holds. Reads templates and a few small files, and nothing else.
 
     Raises Refused when an entry could not be unpacked safely, EnvironmentFailure when the manifest
     contradicts itself or a template cannot be read.
@@ -156,7 +164,9 @@ def plan(
         entries, links = _checked(trees, external=options.external), [*links, *left_out]
     templates = _templates(trees, source)
     directories = _directories(entries.values())
-    contents = Contents((), trees, templates, 0, 0, {}, _case_pairs({*entries, *directories}))
+    editable = _editable(trees, source)
+    warnings = (*_left_behind(editable), *_case_pairs({*entries, *directories}))
+    contents = Contents((), trees, templates, 0, 0, {"editable": editable}, warnings)
     return _with_head(contents, directories, links, options, description)
 
 
@@ -178,6 +188,7 @@ def _with_head(
     members = [*after, *(member for tree in contents.trees for member in contents.members(tree))]
     size = sum(member.size for member in members)
     document = {
+        **contents.document,
         "format": PACK_FORMAT,
         "announced": {"entries": len(members), "bytes": size},
         "description": dict(description),
@@ -280,7 +291,9 @@ def _checked(trees: tuple[Tree, ...], *, external: Literal["refuse", "keep"]) ->
     try:
         entries = entries_of(Manifest(trees))
     except Corrupt as error:
-        raise EnvironmentFailure(f"the manifest is damaged: {error}", state="Nothing was written.") from error
+        raise EnvironmentFailure(
+            f"the manifest is damaged: {error}", state="Nothing was written.", hint=_BUILD_ANEW
+        ) from error
     for path, entry in entries.items():
         if unsafe_name(path):
             raise _refused(path, unsafe_name(path))
@@ -313,6 +326,42 @@ def _case_pairs(names: Iterable[str]) -> tuple[str, ...]:
                 f"{shown(other)} and {shown(name)} differ by case only: not every target can hold both"
             )
     return tuple(warnings)
+
+
+_EDITABLE = re.compile(rb'"editable"\s*:\s*true')
+
+
+def _editable(trees: Iterable[Tree], source: ObjectSource) -> list[str]:
+    """Return the names of what is installed editable: only a path to the code is in the venv."""
+    found = {
+        tree.name if tree.version else _named_by(entry.path)
+        for tree in trees
+        for entry in tree.entries
+        if _is_path_to_code(entry, source)
+    }
+    return sorted(found)
+
+
+def _named_by(path: str) -> str:
+    """Return the name of the distribution that a file is of which no RECORD lists."""
+    if path.endswith(".egg-link"):
+        return os.path.basename(path).removesuffix(".egg-link")
+    return os.path.basename(os.path.dirname(path)).removesuffix(".dist-info").rpartition("-")[0]
+
+
+def _is_path_to_code(entry: Entry, source: ObjectSource) -> bool:
+    if entry.path.endswith(".dist-info/direct_url.json") and entry.digest:
+        return bool(_EDITABLE.search(read_object(source, entry)))
+    return entry.path.endswith(".egg-link")
+
+
+def _left_behind(editable: list[str]) -> Iterator[str]:
+    if editable:
+        yield (
+            f"the code of {', '.join(map(shown, editable))} stays behind: it is installed editable, so only "
+            "its path is in the venv. Install it built (uv sync --no-editable, pip install without -e), or "
+            "bring the project along and name it with --project where the venv is unpacked"
+        )
 
 
 # --------------------------------------------------------------------------- links as copies
@@ -381,7 +430,11 @@ def _filled(tree: Tree, source: ObjectSource) -> Iterator[Filled]:
         try:
             neutral = relocate.fill(raw, entry.slots, NEUTRAL, digests)
         except (ValueError, KeyError) as error:
-            raise EnvironmentFailure(f"the slots of {shown(entry.path)} are damaged: {error}") from error
+            raise EnvironmentFailure(
+                f"the slots of {shown(entry.path)} are damaged: {error}",
+                state="Nothing was written.",
+                hint=_BUILD_ANEW,
+            ) from error
         own[entry.path] = relocate.digest_of(neutral)
         yield Filled(entry, raw, neutral)
 
@@ -404,12 +457,13 @@ def damaged(entry_path: str, digest: str, why: str) -> DamagedObject:
 
 
 def read_object(source: ObjectSource, entry: Entry) -> bytes:
-    """Return the bytes of the object of a template, after comparing them with its name.
+    """Return the bytes of the object of a small file or a template, after comparing them with its name.
 
-    A template is data, never executable itself, whatever the file is that it becomes.
+    A template is data, never executable itself, whatever the file is that it becomes. Raises DamagedObject.
     """
+    executable = entry.executable and entry.kind == "file"
     try:
-        with open(source.path(entry.digest, executable=False), "rb") as file:
+        with open(source.path(entry.digest, executable=executable), "rb") as file:
             data = file.read()
     except OSError as error:
         raise damaged(entry.path, entry.digest, f"cannot be read: {error.strerror}") from error

@@ -158,6 +158,7 @@ def _into(archive: str, destination: str) -> Iterator[str]:
         raise EnvironmentFailure(
             f"cannot unpack {shown(archive)} to {shown(destination)}: {error.strerror or error}",
             state="Nothing was unpacked.",
+            hint="Free space or mend the permissions, then try again.",
         ) from error
 
 

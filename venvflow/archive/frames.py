@@ -2,76 +2,83 @@
 
 A frame depends on its tree, the compression level, the version of libzstd and the directory name in the
 archive, and its name says so. In the file system the name ends with the SHA-256 of the frame itself: a
-frame that was damaged is noticed before it is used, and made anew.
+frame that was damaged is noticed before it is used, and made anew. So none is flushed to disk either: what a
+power cut leaves of it is noticed in the same way.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import BinaryIO, Protocol
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import IO, Protocol
 
-from venvflow.archive.contents import PACK_FORMAT, Options
+from venvflow.archive.contents import Options
 from venvflow.archive.formats import CHUNK, zstd_version
-from venvflow.archive.staging import sync_directory, temporary_name
-from venvflow.model import Durability, Tree
+from venvflow.archive.staging import temporary_name
+from venvflow.model import Tree
+
+FRAME_FORMAT = 2
+"""Version of how trees become frames: of headers and order, and of what the compressor is told."""
+
+
+class NewFrame(Protocol):
+    """A frame that is being written: :meth:`finish` or :meth:`discard` ends it, in any thread."""
+
+    def write(self, data: bytes) -> object:
+        """Write the next bytes."""
+
+    def finish(self) -> IO[bytes]:
+        """Return the whole frame, open for reading at its start."""
+
+    def discard(self) -> None:
+        """Forget it."""
 
 
 class FrameStore(Protocol):
     """Where frames are kept between runs."""
 
-    def get(self, name: str) -> str | None:
-        """Return the path of the frame called *name*, its bytes checked, or None."""
+    def open(self, name: str) -> IO[bytes] | None:
+        """Return the frame called *name*, its bytes checked, open for reading at its start, or None."""
 
-    def put(self, name: str, write: Callable[[BinaryIO], None]) -> str:
-        """Keep the frame that *write* writes, whole or not at all, and return its path."""
+    def new(self, name: str) -> NewFrame:
+        """Return a frame to write that will be called *name*."""
 
 
 def frame_name(tree: Tree, options: Options) -> str:
     """Return the name of the frame of *tree*: all that its bytes depend on, the tree's digest first."""
-    name = f"{tree.digest}.f{PACK_FORMAT}.l{options.effective_level}.z{zstd_version()}"
+    name = f"{tree.digest}.f{FRAME_FORMAT}.l{options.effective_level}.z{zstd_version()}"
     if options.arcroot:
         name += ".r" + hashlib.sha256(options.arcroot.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return name
 
 
 class FrameDirectory:
-    """Frames as files below the directory *root*, in one sub-directory per first two digits.
+    """Frames as files below the directory *root*, in one sub-directory per first two digits."""
 
-    With *durability* ``none`` frames are not flushed to disk: one that a power cut damages is noticed.
-    """
-
-    def __init__(self, root: str, *, durability: Durability = "full") -> None:
+    def __init__(self, root: str) -> None:
         self.root = root
-        self.durability = durability
 
-    def get(self, name: str) -> str | None:
-        """Return the path of the frame called *name*, or None; one with other bytes is deleted."""
+    def open(self, name: str) -> IO[bytes] | None:
+        """Return the frame called *name*, or None; one with other bytes is deleted."""
         for path, digest in self._named(name):
-            # Another process may have found the same damage and deleted it first.
+            # It may be swept meanwhile, or found damaged by another process too.
             with suppress(FileNotFoundError):
-                if _digest_of(path) == digest:
-                    return path
+                file = open(path, "rb", buffering=0)  # noqa: SIM115  # whoever asked for it closes it
+                if _digest_of(file) == digest:
+                    file.seek(0)
+                    return file
+                file.close()
                 os.unlink(path)
         return None
 
-    def put(self, name: str, write: Callable[[BinaryIO], None]) -> str:
-        """Keep the frame that *write* writes and return its path; raises ``OSError`` as files do."""
+    def new(self, name: str) -> NewFrame:
+        """Return a frame to write; it gets its name when it is finished. Raises ``OSError`` as files do."""
         directory = os.path.join(self.root, name[:2])
         os.makedirs(directory, exist_ok=True)
-        with self._temporary(directory) as (temporary, file):
-            hashing = _Hashing(file)
-            write(hashing)  # type: ignore[arg-type]  # it is only written to
-            file.flush()
-            if self.durability == "full":
-                os.fsync(file.fileno())
-            path = os.path.join(directory, f"{name}.{hashing.digest}")
-            os.rename(temporary, path)
-        if self.durability == "full":
-            sync_directory(directory)
-        return path
+        return _Kept(directory, name)
 
     def _named(self, name: str) -> Iterator[tuple[str, str]]:
         directory = os.path.join(self.root, name[:2])
@@ -84,37 +91,66 @@ class FrameDirectory:
             if start == name:
                 yield os.path.join(directory, candidate), digest
 
-    @contextmanager
-    def _temporary(self, directory: str) -> Iterator[tuple[str, BinaryIO]]:
-        path = os.path.join(directory, temporary_name())
-        try:
-            with open(path, "xb") as file:
-                yield path, file
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-            raise
 
+class _Kept:
+    """A new frame that will be kept."""
 
-class _Hashing:
-    """A file that knows the SHA-256 of what was written to it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, directory: str, name: str) -> None:
+        self._final = os.path.join(directory, name)
+        self._temporary = os.path.join(directory, temporary_name())
+        self._file = open(self._temporary, "x+b")  # noqa: SIM115  # finish() gives it away, discard() closes it
         self._hasher = hashlib.sha256()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes) -> None:
         self._hasher.update(data)
-        return self._file.write(data)
+        self._file.write(data)
 
-    @property
-    def digest(self) -> str:
-        return self._hasher.hexdigest()
+    def finish(self) -> IO[bytes]:
+        self._file.flush()
+        os.rename(self._temporary, f"{self._final}.{self._hasher.hexdigest()}")
+        self._file.seek(0)
+        return self._file
+
+    def discard(self) -> None:
+        with suppress(OSError):  # a full disk says so once more
+            self._file.close()
+        with suppress(FileNotFoundError):  # a whole one that could not be copied is kept
+            os.unlink(self._temporary)
 
 
-def _digest_of(path: str) -> str:
+class Unkept:
+    """Frames that are for one archive only: files without a name in *directory*."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def open(self, name: str) -> None:  # noqa: ARG002 - there is none of any name
+        """Return None."""
+        return
+
+    def new(self, name: str) -> NewFrame:  # noqa: ARG002 - they have none
+        """Return a frame to write; raises ``OSError`` as files do."""
+        return _Nameless(self._directory)
+
+
+class _Nameless:
+    def __init__(self, directory: str) -> None:
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # as above
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+
+    def finish(self) -> IO[bytes]:
+        self._file.seek(0)
+        return self._file
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+
+def _digest_of(file: IO[bytes]) -> str:
     hasher = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        for chunk in iter(lambda: file.read(CHUNK), b""):
-            hasher.update(chunk)
+    for chunk in iter(lambda: file.read(CHUNK), b""):
+        hasher.update(chunk)
     return hasher.hexdigest()

@@ -8,15 +8,19 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from itertools import islice
 from typing import BinaryIO, Literal, NamedTuple
 
 from venvflow.archive import tar, zipfile
-from venvflow.archive.formats import CHUNK, decompressed, recognise
+from venvflow.archive.contents import METADATA
+from venvflow.archive.formats import CHUNK, Undecodable, decompressed, recognise
 from venvflow.errors import Refused, shown
 
 LONGEST_PATH = 4096
 """Bytes of a path or of a link's target, at most."""
 
+_MOST = 100_000_000  # entries: of archives that may be of our own making
+_FIRST = 2  # entries, of which one is our metadata: an arcroot stands before it
 _LONGEST_PADDING = 1 << 16
 _AHEAD = 4  # chunks that are decompressed while earlier ones are written
 
@@ -52,6 +56,15 @@ def items(archive: str, raw: BinaryIO, most: int) -> Generator[Item, None, None]
         return
     with closing(_ahead(decompressed(name, raw))) as chunks:
         yield from _tar_items(archive, _Stream(chunks))
+
+
+def is_ours(path: str) -> bool:
+    """Return whether the file at *path* is an archive that venvflow wrote, by the first of its entries."""
+    try:
+        with open(path, "rb") as raw, closing(items(path, raw, _MOST)) as entries:
+            return any(METADATA in item.name.split("/") for item in islice(entries, _FIRST))
+    except (tar.Malformed, zipfile.Malformed, Undecodable, Refused, OSError):
+        return False
 
 
 # --------------------------------------------------------------------------- tar
@@ -131,8 +144,9 @@ def _tar_items(archive: str, stream: _Stream) -> Iterator[Item]:
                 raise tar.Malformed("two PAX headers stand before one entry")
             records = tar.parse_pax(stream.exactly(header.size))
         else:
-            item = _tar_item(archive, tar.with_pax(header, records), stream)
+            header = tar.with_pax(header, records)
             records = {}
+            item = _tar_item(archive, header, stream)
             yield item
             _use_up(item.parts)
         _use_up(stream.parts(tar.padding(header.size)))

@@ -25,6 +25,7 @@ _NOBODY = b"0000000\0"
 _MODES = {True: b"0000755\0", False: b"0000644\0"}
 _LINK_MODE = b"0000777\0"
 _OWNER = b"ustar\x0000" + bytes(64) + _NOBODY * 2
+_SUM_OF_THE_REST = sum(_OWNER + _NOBODY * 2) + 8 * 0x20
 
 
 class Malformed(ValueError):
@@ -89,10 +90,22 @@ def _block(
     mtime: int = CONSTANT_MTIME,
 ) -> bytes:
     time = _MTIME if mtime == CONSTANT_MTIME else b"%011o\0" % min(max(mtime, 0), _LARGEST - 1)
-    head = b"%b%b%b%b%011o\0%b" % (name.ljust(_NAME, b"\0"), mode, _NOBODY, _NOBODY, size, time)
-    tail = b"%b%b%b%b" % (kind, link.ljust(_LINK, b"\0"), _OWNER, prefix.ljust(_PREFIX + 12, b"\0"))
-    checksum = sum(head) + sum(tail) + 8 * 0x20
-    return b"%b%06o\0 %b" % (head, checksum, tail)
+    digits = b"%011o" % size
+    # Summing up what differs, not all 512 bytes, makes a header in half the time.
+    checksum = _SUM_OF_THE_REST + sum(b"".join((name, mode, digits, time, kind, link, prefix)))
+    return b"%b%b%b%b%b\0%b%06o\0 %b%b%b%b" % (
+        name.ljust(_NAME, b"\0"),
+        mode,
+        _NOBODY,
+        _NOBODY,
+        digits,
+        time,
+        checksum,
+        kind,
+        link.ljust(_LINK, b"\0"),
+        _OWNER,
+        prefix.ljust(_PREFIX + 12, b"\0"),
+    )
 
 
 def _pax(name: bytes, link: bytes, size: int) -> bytes:

@@ -45,7 +45,11 @@ def traces(archive: str, paths: Iterable[str]) -> list[Trace]:
     except (tar.Malformed, zipfile.Malformed, Undecodable) as error:
         raise unsafe(archive, f"is damaged: {error}") from error
     except OSError as error:
-        raise EnvironmentFailure(f"cannot read {shown(archive)}: {error.strerror or error}") from error
+        raise EnvironmentFailure(
+            f"cannot read {shown(archive)}: {error.strerror or error}",
+            state="Nothing was changed.",
+            hint="Mend that, then try again.",
+        ) from error
     return found
 
 

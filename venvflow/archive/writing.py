@@ -14,12 +14,12 @@ import tempfile
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import IO, Any, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, NamedTuple, TypeVar
 
 from venvflow.archive import tar, zipfile
 from venvflow.archive.beside import write_beside
@@ -31,11 +31,19 @@ from venvflow.archive.contents import (
     damaged,
     plan,
 )
-from venvflow.archive.formats import CHUNK, FORMATS, Progress, block_compressor, zstd_compressor
-from venvflow.archive.frames import FrameStore, frame_name
-from venvflow.archive.staging import new_file
+from venvflow.archive.formats import (
+    CHUNK,
+    FORMATS,
+    Progress,
+    block_compressor,
+    library_of,
+    zstd_compressor,
+)
+from venvflow.archive.frames import FrameStore, NewFrame, Unkept, frame_name
+from venvflow.archive.pieces import Copier, Whole
+from venvflow.archive.staging import new_file, sync_directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
-from venvflow.model import CONSTANT_MTIME, Manifest, Tree
+from venvflow.model import CONSTANT_MTIME, Manifest, Slot
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -90,7 +98,11 @@ def write_archive(
     archive cannot be written; then *destination* is as it was.
     """
     if os.path.isdir(destination):
-        raise Refused(f"{shown(destination)} is a directory", state="Nothing was written.")
+        raise Refused(
+            f"{shown(destination)} is a directory",
+            state="Nothing was written.",
+            hint="Name a file, or a directory with a / at its end.",
+        )
     contents = plan(manifest, source, options, description)
     try:
         path = os.path.abspath(destination)
@@ -107,6 +119,7 @@ def write_archive(
         written = _write(job, path)
         if beside:
             write_beside(path, _described(written, contents, options))
+        sync_directory(os.path.dirname(path))
     except OSError as error:
         raise EnvironmentFailure(
             f"cannot write {shown(destination)}: {error.strerror or error}",
@@ -151,10 +164,23 @@ def _described(written: Written, contents: Contents, options: Options) -> dict[s
         "size": written.size,
         "entries": written.entries,
         "content_size": written.content_size,
+        "compressed_by": library_of(options.format),
         "description": contents.document["description"],
         "distributions": contents.document["distributions"],
+        "postinstall": {
+            "needs": contents.document["description"].get("python", {}),
+            "needs_project": any(slot.kind == "project" for slot in _slots(contents)),
+            "editable": contents.document["editable"],
+            "fills_in": len(contents.templates),
+        },
         "warnings": list(contents.warnings),
     }
+
+
+def _slots(contents: Contents) -> Iterator[Slot]:
+    for tree in contents.trees:
+        for entry in tree.entries:
+            yield from entry.slots
 
 
 # --------------------------------------------------------------------------- a job and its parts
@@ -270,7 +296,7 @@ class _Packer:
     Files are read straight into the buffer. *emit* must be done with it when it returns.
     """
 
-    def __init__(self, job: _Job, size: int, emit: Callable[[memoryview], None]) -> None:
+    def __init__(self, job: _Job, size: int, emit: Callable[[memoryview], object]) -> None:
         self._job = job
         self._view = memoryview(bytearray(size))
         self._used = 0
@@ -286,6 +312,11 @@ class _Packer:
         self.put(bytes(tar.padding(member.size)))
 
     def put(self, data: bytes) -> None:
+        end = self._used + len(data)
+        if end <= len(self._view):
+            self._view[self._used : end] = data
+            self._used = end
+            return
         done = 0
         while done < len(data):
             room = self._room()
@@ -356,59 +387,65 @@ def _header(job: _Job, member: Member) -> bytes:
 
 
 def _write_frames(job: _Job) -> None:
-    """Write the head, one frame per tree, and the tail; frames that are kept are copied."""
-    with tempfile.TemporaryFile(dir=job.directory) as head:
-        _compress(job, list(job.contents.head), head.write)
-        head.seek(0)
-        job.sink.copy(head)
-    frames = _in_order(
-        lambda tree: _frame(job, tree),
-        job.contents.trees,
-        job.options.threads,
-        lambda frame: frame[0].close(),
+    """Write the head, one frame per tree, and the tail; frames that are kept are copied.
+
+    This thread reads, the compressor's own threads compress, and one more ends the frames in their order and
+    copies them. So all cores work to the end, however different in size the trees are.
+    """
+    nameless = Unkept(job.directory)
+    store = job.frames or nameless
+    trees = job.contents.trees
+    kept = _in_order(
+        lambda tree: store.open(frame_name(tree, job.options)), trees, job.options.threads, _close
     )
-    with closing(frames):
-        for file, kept in frames:
-            with file:
-                job.sink.copy(file)
-            job.reused += kept
+    with Copier(job.sink.copy) as copier, closing(kept):
+        copier.add(_compressed(job, job.contents.head, nameless.new("head")))
+        for tree, file in zip(trees, kept, strict=True):
+            members = list(job.contents.members(tree))
+            if file is None:
+                new = store.new(frame_name(tree, job.options))
+                copier.add(_compressed(job, members, new))
+            else:
+                copier.add(Whole(file))
+                job.reused += 1
+                job.meter.advance(sum(member.size for member in members))
     compressor = zstd_compressor(job.options.effective_level, len(tar.END))
     job.sink.write(compressor.compress(tar.END) + compressor.flush())
 
 
-def _frame(job: _Job, tree: Tree) -> tuple[IO[bytes], bool]:
-    """Return the open frame of *tree*, and whether it was there before."""
-    members = list(job.contents.members(tree))
-    if job.frames is None:
-        with _closed_on_failure(tempfile.TemporaryFile(dir=job.directory)) as file:
-            _compress(job, members, file.write)
-            file.seek(0)
-            return file, False
-    name = frame_name(tree, job.options)
-    path = job.frames.get(name)
-    if path is not None:
-        # It may be swept between the two calls; then it is made anew.
-        with suppress(FileNotFoundError):
-            job.meter.advance(sum(member.size for member in members))
-            return _opened(path), True
-    path = job.frames.put(name, lambda out: _compress(job, members, out.write))
-    return _opened(path), False
+def _close(file: IO[bytes] | None) -> None:
+    if file is not None:
+        file.close()
 
 
-def _opened(path: str) -> IO[bytes]:
-    return open(path, "rb", buffering=0)  # the caller closes it
+class _Compressing(NamedTuple):
+    """A frame whose end is still in its compressor."""
+
+    frame: NewFrame
+    compressor: Any
+
+    def finish(self) -> IO[bytes]:
+        self.frame.write(self.compressor.flush())
+        return self.frame.finish()
+
+    def discard(self) -> None:
+        self.frame.discard()
 
 
-def _compress(job: _Job, members: list[Member], write: Callable[[bytes], Any]) -> None:
-    """Write *members* as one zstd frame."""
-    headers = [_header(job, member) for member in members]
-    size = sum(map(len, headers)) + sum(member.size + tar.padding(member.size) for member in members)
-    compressor = zstd_compressor(job.options.effective_level, size)
-    packer = _Packer(job, CHUNK, lambda view: write(compressor.compress(view)))
-    for member, header in zip(members, headers, strict=True):
-        packer.add(member, header)
-    packer.end()
-    write(compressor.flush())
+def _compressed(job: _Job, members: Sequence[Member], frame: NewFrame) -> _Compressing:
+    """Return a frame that has taken in all *members*."""
+    try:
+        headers = [_header(job, member) for member in members]
+        size = sum(map(len, headers)) + sum(member.size + tar.padding(member.size) for member in members)
+        compressor = zstd_compressor(job.options.effective_level, size, job.options.threads)
+        packer = _Packer(job, CHUNK, lambda view: frame.write(compressor.compress(view)))
+        for member, header in zip(members, headers, strict=True):
+            packer.add(member, header)
+        packer.end()
+    except BaseException:
+        frame.discard()
+        raise
+    return _Compressing(frame, compressor)
 
 
 # --------------------------------------------------------------------------- other tars: blocks

@@ -12,6 +12,7 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.project import need_known, open_flow
 from venvflow.cli.render import Output, counted
 from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.model import PackOptions
 from venvflow.units import show_duration, show_size
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def add(commands: Commands) -> None:
         "archive is compressed. Beside it come its SHA-256 and a description as JSON.\n"
         "Without options it is the archive that pack: of the config asks for, or VENV.tar.zst here.\n"
         "--output may name a file, or a directory (ending in /); {venv}, {key}, {python} and\n"
-        "{version:NAME} in it are filled in.\n"
+        "{version:NAME} in it and in --arcroot are filled in.\n"
         "Exits with 1 when --check or --smoke fails.",
         example="venvflow pack api -o 'dist/{venv}-{version:fastapi}-{key}.tar.zst' --smoke 'import api'",
     )
@@ -54,7 +55,9 @@ def add(commands: Commands) -> None:
         "--threads", type=int, metavar="N", help="threads that compress; never changes a byte"
     )
     parser.add_argument("--arcroot", metavar="NAME", help="put everything into a directory of this name")
-    parser.add_argument("--force", action="store_true", help="write it even if it is there and whole")
+    parser.add_argument(
+        "--force", action="store_true", help="write it even if it is there and whole, or not ours"
+    )
     parser.add_argument(
         "--check",
         action="store_true",
@@ -82,7 +85,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     options = _options(job, args)
     with shown_progress(out, f"packing {shown(args.venv)}") as progress:
         if _is_configured(job, args):
-            outcome = steps.pack(job, progress, threads=options.threads)
+            outcome = steps.pack(job, progress, threads=args.threads)
         else:
             outcome = steps.pack_to(job, _output(job, args, options), options, progress)
     checked = smoked = None
@@ -122,11 +125,13 @@ def _options(job: Job, args: argparse.Namespace) -> Options:
     """Return how to write: as the words say, else as the name of the output, else as the config."""
     from venvflow.archive import Options  # noqa: PLC0415 - not for wrong words
 
+    configured = job.spec.pack or PackOptions("")
     name, level = args.archive_format or _format_of(args.output), args.level
-    if name is None and job.spec.pack is not None:
-        name = job.spec.pack.format
-        level = job.spec.pack.level if level is None else level
-    return Options(name or "tar.zst", level, 2 if args.threads is None else args.threads, args.arcroot or "")
+    if name is None:
+        name = configured.format
+        level = configured.level if level is None else level
+    threads = configured.threads if args.threads is None else args.threads
+    return Options(name, level, threads, configured.arcroot if args.arcroot is None else args.arcroot)
 
 
 def _format_of(output: str | None) -> str | None:
@@ -139,7 +144,8 @@ def _output(job: Job, args: argparse.Namespace, options: Options) -> str:
     """Return the path to write, still with braces; relative ones are below the work directory."""
     output: str = os.path.join(args.work_dir, args.output or _default_directory(job, args))
     if output.endswith("/") or os.path.isdir(output):
-        return os.path.join(output, f"{job.spec.name}.{options.format}")
+        name = job.spec.pack.name if job.spec.pack is not None else "{venv}"
+        return os.path.join(output, f"{name}.{options.format}")
     if not output.endswith(f".{options.format}"):
         raise UsageError(
             f"the name {args.output!r} does not end in .{options.format}",
@@ -258,4 +264,5 @@ def need_archive(path: str) -> None:
             "there is no such archive",
             where=shown(path),
             state="Nothing was unpacked.",
+            hint="Name a file that pack wrote.",
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 
 from venvflow.cli.pack import need_archive, shown_progress
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
-from venvflow.errors import shown
+from venvflow.errors import UsageError, shown
 from venvflow.units import show_size
 
 
@@ -21,13 +22,14 @@ def add(commands: Commands) -> None:
         summary="unpack an archive and make the venv work there",
         more="The archive is not trusted: a path that leads out, a device, a bomb is refused, and nothing\n"
         "is left behind. It is compared with the .sha256 beside it, if there is one. All local paths\n"
-        "are filled in; code of the archive is not run. Needs no config.",
+        "are filled in; code of the archive is not run. Needs no config. If everything in the archive lies\n"
+        "in one directory (its arcroot), the venv is that directory in DEST.",
         example="venvflow unpack api.tar.zst /srv/api/.venv --python /usr/bin/python3.12",
     )
     parser.add_argument("archive", metavar="ARCHIVE", help="a file that pack wrote")
     parser.add_argument("destination", metavar="DEST", help="what is not there yet, or an empty directory")
     parser.add_argument("--python", metavar="PATH", help="the interpreter to use (the first that fits)")
-    parser.add_argument("--project", metavar="DIR", help="the project that editable installs name")
+    parser.add_argument("--project", metavar="DIR", help="where the project is that editable installs name")
     parser.add_argument("--compile", action="store_true", help="compile the packages to bytecode")
     parser.add_argument("--force", action="store_true", help="take --python even if it does not fit")
     parser.add_argument(
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     archive, destination = (os.path.join(args.work_dir, path) for path in (args.archive, args.destination))
     need_archive(archive)
+    _refuse_senseless(args)
     from venvflow.archive import unpack  # noqa: PLC0415 - not for wrong words
 
     with shown_progress(out, f"unpacking {shown(os.path.basename(archive))}") as progress:
@@ -50,10 +53,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
             archive,
             destination,
             args.python,
-            project=args.project,
+            project=args.project and os.path.join(args.work_dir, args.project),
             force=args.force,
             compile_library=args.compile,
-            expected=args.sha256,
+            expected=args.sha256 and args.sha256.lower(),
             progress=progress,
         )
     for note in report.notes:
@@ -78,3 +81,20 @@ def run(args: argparse.Namespace, out: Output) -> int:
         )
         out.answer(f"  Python: {shown(report.python)}")
     return 0
+
+
+def _refuse_senseless(args: argparse.Namespace) -> None:
+    if args.sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", args.sha256):
+        raise UsageError(
+            f"--sha256 {shown(args.sha256)!r} is no SHA-256", hint="It has 64 hexadecimal digits."
+        )
+    if args.force and args.python is None:
+        raise UsageError(
+            "it takes an interpreter that does not fit, but none is given",
+            where="--force",
+            hint="Give --python.",
+        )
+    if args.project is not None and not os.path.isdir(os.path.join(args.work_dir, args.project)):
+        raise UsageError(
+            f"--project {shown(args.project)} is no directory", hint="Name the directory of the project."
+        )

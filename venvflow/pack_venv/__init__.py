@@ -213,7 +213,10 @@ def _source_directory(source_dir: _Path) -> str:
     source = os.path.realpath(source_dir)
     if not os.path.isdir(source):
         raise UsageError(
-            "there is no such directory", where=shown(os.fspath(source_dir)), state="Nothing was written."
+            "there is no such directory",
+            where=shown(os.fspath(source_dir)),
+            state="Nothing was written.",
+            hint="Name the directory to pack.",
         )
     return source
 

@@ -81,7 +81,12 @@ def convert_symlinks(env_dir: _Path, containing_dir: _Path | None = None) -> tup
     real = os.path.realpath(env)
     boundary = real if containing_dir is None else os.path.realpath(containing_dir)
     if not os.path.isdir(real):
-        raise UsageError("there is no such directory", where=shown(env), state="Nothing was changed.")
+        raise UsageError(
+            "there is no such directory",
+            where=shown(env),
+            state="Nothing was changed.",
+            hint="Name the directory whose links are to be converted.",
+        )
     if real != boundary and not real.startswith(boundary.rstrip("/") + "/"):
         raise NotContaining(f"{shown(env)} is not within {shown(boundary)}", state="Nothing was changed.")
     relative: _Pairs = []

@@ -240,6 +240,7 @@ class _Copies:
                 f"cannot copy what {shown(path)} leads to: {why}",
                 where=shown(real),
                 state="Nothing was written.",
+                hint="Mend that file, or exclude the link, then try again.",
             ) from error
         self._listing.files[content.digest] = real
         yield Entry(path, "file", content.digest, executable, content.stamp.size)

@@ -12,7 +12,7 @@ from venvflow.export import PRIVATE
 from venvflow.export import export as write_export
 from venvflow.job import Job
 from venvflow.model import LinkMode, Outcome
-from venvflow.steps.pack import material, refuse_inside
+from venvflow.steps.material import material, refuse_inside
 
 LINKED: tuple[LinkMode, ...] = ("hardlink", "reflink", "copy")
 """How files are given to an export that may share them with the store."""
@@ -40,7 +40,7 @@ def export(
         refuse_inside(place, {"the venv": job.place.path, "the store": things.store.path})
         manifest = things.manifest()
         exported = write_export(
-            manifest,
+            things.portable(manifest),
             things,
             place,
             description=things.description(manifest),
@@ -63,4 +63,9 @@ def _complete(job: Job, place: str, python: str, staging: str) -> None:
     try:
         postinstall.complete(staging, place=place, project=job.root, python=python)
     except postinstall.Problem as problem:
-        raise EnvironmentFailure(str(problem), where=shown(place), state="Nothing was exported.") from problem
+        raise EnvironmentFailure(
+            str(problem),
+            where=shown(place),
+            state="Nothing was exported.",
+            hint="Mend that, or build the venv anew, then export it again.",
+        ) from problem

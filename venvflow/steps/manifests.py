@@ -13,20 +13,24 @@ from venvflow.model import Manifest
 from venvflow.objects import object_names
 from venvflow.places import write_receipt
 from venvflow.records import KeyRecord, read_json
-from venvflow.steps.squish import leave_manifest, refuse_changed, squish_locked
 from venvflow.store import Store
 
 
-def manifest_of(job: Job, store: Store, record: KeyRecord) -> Manifest:
+def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True) -> Manifest:
     """Return the manifest that squish left, after seeing that the store still has all of it.
 
     If it has not (snapshots were erased, the store was deleted), the venv is squished once more: it is
     whole, and so the store can be filled again from it. Raises EnvironmentFailure when there is no venv for
     the key, Refused when it was changed by hand. Venv and store are held by the caller.
+
+    Without *look* only the trees are read, and whoever finds an object gone asks once more.
     """
     try:
-        return _whole(job, store, record)
+        return _whole(job, store, record, look=look)
     except Corrupt:
+        # It brings all that reads and shares venvs, for which there is hardly ever a need here.
+        from venvflow.steps.squish import refuse_changed, squish_locked  # noqa: PLC0415
+
         receipt = job.place.receipt()
         if receipt is None or receipt.key != record.key.digest:
             raise _no_manifest(job) from None
@@ -34,12 +38,12 @@ def manifest_of(job: Job, store: Store, record: KeyRecord) -> Manifest:
         write_receipt(job.place.path, replace(receipt, state="built", made="shared"))
         squish_locked(job, store, record)
         try:
-            return _whole(job, store, record)
+            return _whole(job, store, record, look=True)
         except Corrupt as error:  # the disk loses what was just written
             raise _no_manifest(job, str(error)) from error
 
 
-def _whole(job: Job, store: Store, record: KeyRecord) -> Manifest:
+def _whole(job: Job, store: Store, record: KeyRecord, *, look: bool) -> Manifest:
     document = read_json(job.file("manifest.json"))
     if document is None or document.get("key") != record.key.digest:
         document = _by_receipt(job, record)
@@ -47,7 +51,7 @@ def _whole(job: Job, store: Store, record: KeyRecord) -> Manifest:
         manifest = Manifest(tuple(store.tree(digest) for digest in document["trees"]), document["bound"])
     except (KeyError, TypeError) as error:
         raise Corrupt("the note of its manifest makes no sense") from error
-    for tree in manifest.trees:
+    for tree in manifest.trees if look else ():
         for name in object_names(tree):
             if not os.path.lexists(store.objects.path(name)):
                 raise Corrupt(f"object {name.digest[:12]} is gone from the store")
@@ -59,6 +63,8 @@ def _by_receipt(job: Job, record: KeyRecord) -> dict[str, Any]:
     receipt = job.place.receipt()
     if receipt is None or receipt.key != record.key.digest or receipt.state != "shared":
         raise Corrupt("there is no manifest for this key")
+    from venvflow.steps.squish import leave_manifest  # noqa: PLC0415 - as above
+
     leave_manifest(job, receipt)
     return {"trees": receipt.trees, "bound": receipt.bound}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from venvflow import archive, processes
 from venvflow.job import Job
 from venvflow.records import KeyRecord, need_key
-from venvflow.steps.pack import material
+from venvflow.steps.material import material
 from venvflow.store import Store
 
 SMOKE_SECONDS = 300
