@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cli_project import Answer
 from contents import write
+from json_schemas import check_answer
 from pythons import BASE, bare_venv, interpreters
 
 from venvflow.cli import main
@@ -53,6 +54,7 @@ class Machine:
         code = main([str(word) for word in ("-C", self.root, *words)])
         out, err = self._capsys.readouterr()
         assert "Traceback" not in err
+        check_answer([str(word) for word in words], out)
         return Answer(code, out, err)
 
     def done(self, *words: Any) -> Answer:

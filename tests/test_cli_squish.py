@@ -20,7 +20,9 @@ from contents import (
     elsewhere,
     for_everybody,
     in_child,
+    killed_at_each,
     needs_root,
+    objects_in,
     picture,
 )
 from machines import FILES, Machine, machine, other_python
@@ -29,6 +31,8 @@ from venvflow import scan, survey
 from venvflow.cli import main
 from venvflow.places import RECEIPT, read_receipt
 from venvflow.scan import Content
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["machine"]
 
@@ -281,6 +285,35 @@ def test_unsquish_gives_everything_back(machine: Machine) -> None:
         assert all(path.lstat().st_nlink == 1 for path in venv.rglob("*") if path.is_file())
 
 
+@pytest.mark.parametrize("link", ["hardlink", "symlink", "copy"])
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_unsquish_gives_back_modes_that_nobody_else_has(machine: Machine, link: str, umask: int) -> None:
+    """Those of two venvs that differ, whatever the umask is by then, and squished twice."""
+    venvs = [machine.venv("a"), machine.venv("b")]
+    for venv, (plain, secret, program) in zip(
+        venvs, ((0o664, 0o600, 0o700), (0o644, 0o640, 0o750)), strict=True
+    ):
+        for path in machine.site(venv).rglob("*.*"):
+            if path.is_file():
+                path.chmod(plain)
+        (machine.site(venv) / "demo/table.bin").chmod(secret)
+        (machine.site(venv) / "demo-1.0.dist-info/RECORD").chmod(secret)
+        (venv / "bin/demo").chmod(program)
+    os.link(machine.site(venvs[0]) / "demo-1.0.dist-info/RECORD", machine.root / "stranger")
+    rights = [modes(venv) for venv in venvs]
+    machine.done("squish", *venvs, "--link", link)
+    (machine.site(venvs[0]) / "late.txt").write_bytes(b"came later")
+    (machine.site(venvs[0]) / "late.txt").chmod(0o604)
+    rights[0][str((machine.site(venvs[0]) / "late.txt").relative_to(venvs[0]))] = 0o100604
+    machine.done("squish", *venvs, "--link", link)
+    before = os.umask(umask)
+    try:
+        machine.done("unsquish", *venvs)
+    finally:
+        os.umask(before)
+    assert [modes(venv) for venv in venvs] == rights
+
+
 def test_unsquish_works_although_the_store_is_gone(machine: Machine) -> None:
     """Two venvs that had their files in common have not any more, and may be written to."""
     venvs = [machine.venv("a"), machine.venv("b")]
@@ -332,6 +365,48 @@ def test_a_killed_squish_leaves_a_venv_that_works_and_the_next_finishes(machine:
         machine.done("squish", venv)
         assert shown(venv) == before
         assert not list(venv.rglob(".vf-*"))
+
+
+@pytest.mark.parametrize("function", ["link", "rename", "unlink", "fchmod", "utime"])
+def test_a_squish_killed_at_every_call_leaves_a_venv_that_works(machine: Machine, function: str) -> None:
+    """Each in its turn; what the first copy of a file is, and that nobody else has it, is as before."""
+    files = {**FILES, "demo/own.py": f"N = {function!r}\n".encode()}
+    state: dict[str, Any] = {}
+
+    def prepare() -> None:
+        shutil.rmtree(machine.store, ignore_errors=True)
+        shutil.rmtree(machine.root / "v", ignore_errors=True)
+        state["venv"] = machine.venv("v", files=files)
+        state["before"] = shown(state["venv"])
+
+    def work() -> None:
+        assert main(["-q", "squish", str(state["venv"]), "--bytecode", "none"]) == 0
+
+    for death in killed_at_each(work, (function,), prepare):
+        left = {path: what for path, what in shown(state["venv"]).items() if ".vf-" not in path}
+        assert left == state["before"], death
+        assert machine.works(state["venv"]), death
+        answer = machine.done("squish", state["venv"], "--json").document
+        assert answer["venvs"][0]["figures"].get("adopted", 0) == 0, death
+        assert shown(state["venv"]) == state["before"], death
+        assert machine.done("verify", "--full").code == 0, death
+        assert not list(state["venv"].rglob(".vf-*")), death
+
+
+def test_two_at_once_do_not_take_each_other_for_litter(machine: Machine) -> None:
+    """What is staged is locked, and goes when its run is gone."""
+    machine.done("squish", machine.venv("a"))
+    store = objects_in(machine.store)
+    with store.batch() as batch:
+        batch.add_bytes(b"staged")
+        other = Path(store.tmp) / "1-00c0ffee"
+        other.mkdir()
+        (other / "1").write_bytes(b"left by a kill")
+        machine.done("squish", machine.venv("b"))
+        assert os.listdir(batch.staging)
+        assert not other.exists()
+        batch.publish()
+    assert os.listdir(store.tmp) == []
 
 
 def test_what_was_never_shared_is_kept(machine: Machine) -> None:
@@ -525,5 +600,5 @@ def test_it_can_be_interrupted(machine: Machine) -> None:
         os.rename = interrupted
         os._exit(main(["-q", "squish", str(venv)]))
 
-    assert in_child(work) == 130
+    assert in_child(work) == 143
     assert {path: what for path, what in shown(venv).items() if ".vf-" not in path} == before

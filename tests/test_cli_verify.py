@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from contents import MTIME_NS, picture
+from contents import MTIME_NS, picture, write
 from machines import FILES, Machine, machine
 
+from venvflow.archive import FrameDirectory, tar
+from venvflow.places import read_receipt
 from venvflow.scan import read
 
 __all__ = ["machine"]
@@ -105,8 +108,81 @@ def test_healing_gives_the_others_their_bytes_and_the_editor_its_edit(
     assert table(machine, venvs[0]).stat().st_nlink == 1
     assert table(machine, venvs[1]).read_bytes() == DATA
     assert table(machine, venvs[2]).read_bytes() == DATA
+    assert findings(machine) == []
+    assert findings(machine, "--full") == []
+    assert "1 edit known as private" in machine.done("verify").out
+    put(table(machine, venvs[0]), b"edited again")
     (left,) = findings(machine)
     assert (left["kind"], left["venv"], left["others"]) == ("file edited", str(venvs[0]), [])
+
+
+def test_an_edit_that_is_private_already_is_known_after_healing(machine: Machine, venvs: list[Path]) -> None:
+    """Editors that write a new file leave the others alone; squish takes the edit in as it is."""
+    path = table(machine, venvs[0])
+    path.with_name("new").write_bytes(b"edited")
+    path.with_name("new").rename(path)
+    (found,) = findings(machine, "--heal")
+    assert (found["kind"], bool(found["healed"])) == ("file edited", True)
+    assert findings(machine) == []
+    assert path.read_bytes() == b"edited"
+    machine.done("squish", venvs[0])
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (b"edited", MTIME_NS)
+    assert "known as private" not in machine.done("verify").out
+
+
+def test_a_template_that_was_only_touched_is_not_an_edit(machine: Machine, venvs: list[Path]) -> None:
+    """Its bytes are compared with what it is filled in to; its time is given back."""
+    for name in ("bin/demo", "pyvenv.cfg"):
+        os.utime(venvs[1] / name)
+    found = findings(machine, "--heal")
+    assert {each["path"] for each in found} == {"bin/demo", "pyvenv.cfg"}
+    assert {(each["kind"], each["healed"]) for each in found} == {("mtime moved", "given back its time")}
+    assert findings(machine, "--full") == []
+    script = venvs[1] / "bin/demo"
+    script.write_bytes(script.read_bytes() + b"print(1)\n")
+    os.utime(script, ns=(MTIME_NS, MTIME_NS))
+    assert findings(machine) == []
+    assert kinds(findings(machine, "--full")) == ["file edited"]
+
+
+def test_a_good_copy_may_be_in_the_cache_of_uv(
+    machine: Machine, venvs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps the files of wheels unpacked; what is there is hashed like anything else."""
+    for archive, data in (("a1", b"another version"), ("b2", DATA)):
+        write(machine.root / "uv/archive-v0" / archive, {"demo/table.bin": data})
+    put(table(machine, venvs[0]), b"edited")
+    monkeypatch.setenv("UV_CACHE_DIR", str(machine.root / "uv"))
+    (found,) = findings(machine, "--heal")
+    assert "uv/archive-v0/b2/demo/table.bin" in found["healed"]
+    assert [table(machine, venv).read_bytes() for venv in venvs] == [DATA] * 3
+
+
+def test_bytecode_is_compiled_again(machine: Machine, venvs: list[Path]) -> None:
+    """Its source is the good copy."""
+    (pyc,) = machine.site(venvs[0]).glob("demo/__pycache__/data.*.pyc")
+    good = pyc.read_bytes()
+    put(pyc, b"damaged")
+    (found,) = findings(machine, "--heal")
+    assert found["healed"] == "its bytes came from compiling it anew"
+    assert pyc.read_bytes() == good
+    assert findings(machine, "--full") == []
+
+
+def test_a_good_copy_may_be_in_a_packed_tree(machine: Machine, venvs: list[Path]) -> None:
+    """What pack keeps compressed has every file of a distribution."""
+    receipt = read_receipt(str(venvs[0]))
+    assert receipt is not None
+    frame = FrameDirectory(f"{machine.store}/frames").new(f"{receipt.trees[1]}.f2.l3")
+    name = table(machine, venvs[0]).relative_to(venvs[0])
+    data = tar.file_header("x/lib/demo/other", 3, executable=False) + b"abc" + bytes(509)
+    data += tar.file_header(f"x/{name}", len(DATA), executable=False) + DATA
+    frame.write(gzip.compress(data))
+    frame.finish().close()
+    put(table(machine, venvs[0]), b"edited")
+    (found,) = findings(machine, "--heal")
+    assert found["healed"] == "its bytes came from a packed tree of the store"
+    assert [table(machine, venv).read_bytes() for venv in venvs] == [DATA] * 3
 
 
 def test_an_editor_leaves_traces(machine: Machine, venvs: list[Path]) -> None:

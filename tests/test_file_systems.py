@@ -13,6 +13,7 @@ import pytest
 from contents import MTIME_NS, elsewhere, mounted, name_of, needs_root, objects_in, put
 from machines import FILES, Machine, machine
 
+from venvflow.archive import FrameDirectory
 from venvflow.links import Linker, share_blocks
 from venvflow.objects import Objects
 
@@ -80,6 +81,27 @@ def test_with_reflink_venvs_keep_their_inodes_and_share_blocks(
         machine.done("unsquish", *venvs)
         shutil.rmtree(machine.store)
         assert big[1].read_bytes() == BIG["demo/big.bin"]
+
+
+@needs_root
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+@pytest.mark.parametrize("link", ["reflink,hardlink", "hardlink", "symlink"])
+def test_stats_say_what_du_says_to_the_block(
+    machine: Machine, tmp_path: Path, kind: str, link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However blocks are counted there, and with compressed trees in the store."""
+    with disk(tmp_path, kind) as place, on(machine, place, monkeypatch):
+        venvs = [machine.venv(name, files=BIG) for name in "ab"]
+        machine.done("squish", *venvs, "--link", link)
+        frame = FrameDirectory(f"{machine.store}/frames").new("0" * 64 + ".f2.l3")
+        frame.write(os.urandom(100_000))
+        frame.finish().close()
+        os.sync()  # btrfs and xfs count what they have allocated
+        answer = machine.done("stats", "--json").document
+        assert [record["disk"] for record in answer["venvs"]] == [machine.du(venv) for venv in venvs]
+        assert answer["totals"]["store"] == machine.du(machine.store)
+        assert answer["totals"]["disk"] == machine.du(machine.store, *venvs)
 
 
 @needs_root

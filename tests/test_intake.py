@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contents import KILLED, MTIME_NS, dies_at, elsewhere, in_child, name_of, open_store, picture, write
+from contents import KILLED, MTIME_NS, dies_at, elsewhere, in_child, name_of, open_store, picture, put, write
 from pythons import BASE
 
+from venvflow import objects
 from venvflow.errors import EnvironmentFailure
 from venvflow.intake import Intake, Taken
-from venvflow.links import Linker
+from venvflow.links import Linker, sync_file_system
 from venvflow.manifest import entries_of
 from venvflow.materialise import Materialiser
 from venvflow.model import Interpreter, LinkMode
@@ -88,7 +90,9 @@ class World:
 
     def relink(self, taken: Taken, mode: LinkMode = "hardlink") -> Relinked:
         """Link the venv to what was taken in."""
-        relinker = Relinker(self.objects, str(self.venv), Linker((mode,)), min_size=1, origins=taken.origins)
+        relinker = Relinker(
+            self.objects, str(self.venv), Linker((mode,)), min_size=1, origins=taken.origins, own=taken.own
+        )
         return relinker.relink(taken.entries, self.looked.found)
 
 
@@ -134,10 +138,83 @@ def test_a_venv_comes_back_from_what_was_taken(world: World, tmp_path: Path) -> 
 
 
 def test_taking_in_changes_nothing_in_a_venv_that_others_made(world: World) -> None:
-    """Not even a time: that is for relinking, file by file."""
+    """Not even a time, as long as its files are not to be linked: that is for relinking, file by file."""
     before = {path: attributes(world.venv / path) for path in FILES}
-    world.take()
+    world.take("copy")
     assert {path: attributes(world.venv / path) for path in FILES} == before
+
+
+def test_a_file_that_has_one_name_and_no_writer_becomes_the_object(world: World) -> None:
+    """Nothing is copied: the bytes that the venv has are the first copy, sealed like any object."""
+    inodes = {path: (world.venv / path).stat().st_ino for path in FILES}
+    taken = world.take()
+    for path in (MODULE, BROKEN, DATA):
+        st = (world.venv / path).stat()
+        assert os.path.samefile(world.venv / path, world.objects.path(object_name(taken.entries[path])))
+        assert (st.st_ino, st.st_mode & 0o777, st.st_mtime_ns) == (inodes[path], 0o444, MTIME_NS)
+    assert {path: (world.venv / path).read_bytes() for path in FILES} == FILES
+    assert set(taken.own.values()) == {f"{world.venv}/{path}" for path in (MODULE, BROKEN, DATA)}
+
+
+@pytest.mark.parametrize("built_here", [True, False])
+def test_a_file_that_somebody_writes_to_is_copied(world: World, built_here: bool) -> None:
+    """What the writer does later is its own affair: the object is out of its reach."""
+    with open(world.venv / DATA, "r+b") as writer:
+        taken = world.take(built_here=built_here)
+        assert f"{world.venv}/{DATA}" not in taken.own.values()
+        world.relink(taken)
+        writer.write(b"late")
+    assert world.objects.verified(object_name(taken.entries[DATA]))
+    assert (world.venv / DATA).read_bytes() == FILES[DATA]
+
+
+@pytest.mark.parametrize("built_here", [True, False])
+def test_where_the_kernel_cannot_tell_only_our_own_files_are_taken(
+    world: World, monkeypatch: pytest.MonkeyPatch, built_here: bool
+) -> None:
+    """A file system without leases: what our builder has just made nobody can have opened."""
+    monkeypatch.setattr(objects, "has_writer", lambda _: None)
+    taken = world.take(built_here=built_here)
+    assert (f"{world.venv}/{DATA}" in taken.own.values()) == built_here
+    assert world.objects.verified(object_name(taken.entries[DATA]))
+
+
+def test_files_look_as_they_did_when_they_cannot_be_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk leaves the venv as it was, modes and times too."""
+    world = World(tmp_path, durability="full")
+    before = {path: attributes(world.venv / path) for path in FILES}
+
+    def full(_fd: int) -> None:
+        assert (world.venv / DATA).stat().st_mtime_ns == MTIME_NS
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(objects, "sync_file_system", full)
+    with pytest.raises(OSError, match="no space"):
+        world.take()
+    assert {path: attributes(world.venv / path) for path in FILES} == before
+    assert list(world.objects.names()) == []
+
+
+def test_a_file_gets_its_looks_back_when_another_run_was_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object that is there stays, and the file is replaced by it after a comparison."""
+    world = World(tmp_path, durability="full")
+    other, real = Objects(world.store.path, "none"), sync_file_system
+
+    def overtaken(fd: int) -> None:
+        if not world.objects.sound(name_of(FILES[DATA]), len(FILES[DATA])):
+            put(other, FILES[DATA])
+        real(fd)
+
+    monkeypatch.setattr(objects, "sync_file_system", overtaken)
+    before = attributes(world.venv / DATA)
+    taken = world.take()
+    assert attributes(world.venv / DATA) == before
+    assert world.relink(taken).kept == []
+    assert os.path.samefile(world.venv / DATA, world.objects.path(name_of(FILES[DATA])))
 
 
 def test_what_our_builder_made_becomes_the_object_itself(world: World) -> None:
@@ -238,7 +315,7 @@ def test_bytecode_that_python_wrote_is_replaced_and_not_reported(world: World) -
 @pytest.mark.parametrize("path", [MODULE, DATA, PYC])
 def test_damaged_objects_are_replaced(world: World, damage: str, path: str) -> None:
     """The venv has the right bytes, or they are compiled again."""
-    first = world.take()
+    first = world.take("copy")
     name = object_name(first.entries[path])
     target = Path(world.objects.path(name))
     target.chmod(0o644)
@@ -246,7 +323,7 @@ def test_damaged_objects_are_replaced(world: World, damage: str, path: str) -> N
         target.unlink()
     else:
         target.write_bytes(b"X" if damage == "truncated" else b"X" * first.entries[path].size)
-    second = world.take()
+    second = world.take("copy")
     assert second.manifest == first.manifest
     assert world.objects.verified(name)
     assert second.new_objects == 1

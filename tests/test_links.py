@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
+import mmap
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 from contents import MTIME_NS, elsewhere, in_child, mounted, needs_root
 
 from venvflow import links
-from venvflow.links import Linker, copy_bytes, exchange, sync_file_system, write_private
+from venvflow.links import Linker, copy_bytes, exchange, has_writer, sync_file_system, write_private
 from venvflow.model import LinkMode
 from venvflow.scan import directory
 
@@ -334,3 +337,75 @@ def test_a_file_system_that_knows_no_links_does_not_get_twins_for_ever(
 
     assert (mode, len(asked)) == ("copy", 1)
     assert (tmp_path / "name").read_bytes() == b"bytes"
+
+
+# --------------------------------------------------------------------------- who writes, and new names
+
+
+@pytest.mark.parametrize("how", ["open", "mapped"])
+def test_a_writer_is_seen_however_it_writes(source: Path, how: str) -> None:
+    """A mapping outlives the descriptor that it was made with, and moves no time when it is written to."""
+    source.chmod(0o644)
+    fd = os.open(source, os.O_RDONLY)
+    try:
+        if has_writer(fd) is None:
+            pytest.skip("this file system knows no leases")
+        os.close(fd)
+        with source.open("r+b") as file:
+            mapped = mmap.mmap(file.fileno(), 0) if how == "mapped" else None
+            if how == "mapped":
+                file.close()
+            fd = os.open(source, os.O_RDONLY)
+            assert has_writer(fd) is True
+            if mapped is not None:
+                mapped.close()
+        os.close(fd)
+        fd = os.open(source, os.O_RDONLY)
+        assert has_writer(fd) is False
+    finally:
+        os.close(fd)
+
+
+def test_who_opens_the_file_to_write_while_we_look_waits_and_nobody_dies(source: Path) -> None:
+    """The kernel tells us by a signal; the usual one would end this process."""
+    source.chmod(0o644)
+    fd = os.open(source, os.O_RDONLY)
+    try:
+        if has_writer(fd) is not False:
+            pytest.skip("this file system knows no leases")
+        with pytest.raises(BlockingIOError):
+            os.open(source, os.O_WRONLY | os.O_NONBLOCK)
+        assert signal.getsignal(signal.SIGIO) == signal.SIG_DFL
+    finally:
+        os.close(fd)
+    os.close(os.open(source, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_where_leases_are_unknown_nobody_can_tell(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other systems, and file systems of other machines."""
+
+    def refused(*_: Any) -> None:
+        raise OSError(errno.EINVAL, "invalid argument")
+
+    fd = os.open(source, os.O_RDONLY)
+    try:
+        monkeypatch.setattr(fcntl, "fcntl", refused)
+        assert has_writer(fd) is None
+        monkeypatch.delattr(fcntl, "F_SETSIG")
+        assert has_writer(fd) is None
+    finally:
+        os.close(fd)
+
+
+def test_a_new_name_is_linked_in_one_step(source: Path, venv: int, tmp_path: Path) -> None:
+    """Nothing is replaced, and other modes take the longer way."""
+    linker = Linker(("hardlink", "copy"))
+    assert linker.link_new(str(source), "a.pyc", venv)
+    assert (tmp_path / "venv/a.pyc").samefile(source)
+    (tmp_path / "venv/b.pyc").write_bytes(b"mine")
+    assert not linker.link_new(str(source), "b.pyc", venv)
+    assert (tmp_path / "venv/b.pyc").read_bytes() == b"mine"
+    assert linker.used == {"hardlink": 1}
+    assert not Linker(("copy",)).link_new(str(source), "c.pyc", venv)
+    with pytest.raises(FileNotFoundError):
+        linker.link_new(str(tmp_path / "gone"), "d.pyc", venv)

@@ -137,6 +137,19 @@ def test_the_settings_of_the_config_hold(project: Project) -> None:
     assert links == {"a.skip": 1, "small.bin": 1, "large.bin": 2}
 
 
+def test_neither_trim_nor_erase_deletes_what_a_venv_of_symlinks_needs(project: Project) -> None:
+    """Its files are in the store alone."""
+    venv = project.make_foreign_venv("web")
+    data = os.urandom(9000)
+    (venv / "large.bin").write_bytes(data)
+    assert project.run("squish", "web", "--link", "symlink").code == 0
+    assert (venv / "large.bin").is_symlink()
+    assert project.run("erase", "--yes").code == 0
+    assert project.run("trim").code == 0
+    assert (venv / "large.bin").read_bytes() == data
+    assert project.run("verify", "--full").code == 0
+
+
 def test_trim_keeps_what_a_squished_venv_needs_until_it_is_gone(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

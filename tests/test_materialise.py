@@ -77,6 +77,18 @@ def test_the_directory_is_what_the_manifest_says(
     assert set(done.directories) == {path for path, (kind, _, _) in found.items() if kind == "dir"}
 
 
+def test_it_says_how_far_it_is(objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bytes, now and then, up to the end."""
+    monkeypatch.setattr("venvflow.materialise._CHUNK", 2)
+    said: list[tuple[int, int]] = []
+    done = make(
+        objects, plain(objects), tmp_path / "venv", progress=lambda now, total: said.append((now, total))
+    )
+    assert len(said) == 3
+    assert said[-1] == (done.size, done.size)
+    assert said == sorted(said)
+
+
 def test_empty_and_small_files_are_private(objects: Objects, tmp_path: Path) -> None:
     """Only what is worth sharing is the object itself."""
     make(objects, plain(objects), tmp_path / "venv", min_size=10)

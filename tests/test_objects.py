@@ -397,6 +397,31 @@ def test_a_file_that_somebody_linked_to_meanwhile_is_not_our_own(
     assert objects.sound(name_of(DATA), len(DATA))
 
 
+def test_a_file_that_gets_a_name_before_it_is_published_is_copied_after_all(
+    objects: Objects, source: Path, tmp_path: Path
+) -> None:
+    """Until then it could have become the object itself; the stranger sees nothing."""
+    with objects.batch() as batch:
+        take("own", batch, source)
+        os.link(source, tmp_path / "stranger")
+        before = attributes(tmp_path / "stranger")
+        batch.publish()
+    assert attributes(tmp_path / "stranger") == before
+    assert not os.path.samefile(source, objects.path(name_of(DATA)))
+    assert (objects.verified(name_of(DATA)), batch.own) == (True, {})
+
+
+def test_a_file_that_changes_before_it_is_published_makes_no_object(objects: Objects, source: Path) -> None:
+    """It is not what was hashed any more."""
+    with objects.batch() as batch:
+        take("own", batch, source)
+        source.write_bytes(OTHER)
+        with pytest.raises(Changing):
+            batch.publish()
+    assert list(objects.names()) == []
+    assert source.stat().st_mode & 0o200
+
+
 def test_an_adopted_file_keeps_all_that_it_has(objects: Objects, source: Path, tmp_path: Path) -> None:
     """The stranger's mode, mtime and bytes stay; the object is the same file."""
     os.link(source, tmp_path / "cache")

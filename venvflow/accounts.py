@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-_BLOCK = 512
-"""Bytes in the unit in which ``stat`` counts, whatever the file system's own blocks are."""
+from venvflow.scan import BLOCK, Found, look
 
 InodeId = tuple[int, int]
 """Device and number: what tells one inode from all others."""
@@ -63,7 +62,18 @@ def _count(found: Census, st: os.stat_result) -> None:
     key = (st.st_dev, st.st_ino)
     known = found.get(key)
     names = known.names + 1 if known is not None else 1
-    found[key] = Inode(st.st_blocks * _BLOCK, st.st_size, st.st_nlink, names, stat.S_ISDIR(st.st_mode))
+    found[key] = Inode(st.st_blocks * BLOCK, st.st_size, st.st_nlink, names, stat.S_ISDIR(st.st_mode))
+
+
+def census_of(root: str, found: Iterable[Found]) -> Census:
+    """Return the census of the directory *root* from a walk of all that is below it."""
+    counted: Census = {}
+    for item in (look(root), *found):
+        key = item.device, item.stamp.inode
+        known = counted.get(key)
+        names = known.names + 1 if known is not None else 1
+        counted[key] = Inode(item.occupied, item.stamp.size, item.links, names, item.kind == "dir")
+    return counted
 
 
 def merged(parts: Iterable[Mapping[InodeId, Inode]]) -> Census:
@@ -100,13 +110,17 @@ class Ledger:
         self._paths: list[str] = []
         self._before: Census = {}
 
-    def open(self, venv: str) -> None:
-        """Count a venv that is about to be changed; with the first one, the store too."""
+    def open(self, venv: str, found: Iterable[Found] | None = None) -> None:
+        """Count a venv that is about to be changed; with the first one, the store too.
+
+        *found* is what a walk of all of it has found just now, if there was one.
+        """
         if not self._paths:
             self._paths.append(self._store)
             self._before = {} if self._is_new else census(self._store)
         self._paths.append(venv)
-        self._before = merged([self._before, census(venv)])
+        counted = census(venv) if found is None else census_of(venv, found)
+        self._before = merged([self._before, counted])
 
     def close(self) -> Balance:
         """Count again and return what changed."""

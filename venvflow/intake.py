@@ -27,12 +27,14 @@ from venvflow.survey import Survey
 class Taken:
     """What an intake gave: the *manifest*, all *entries* by path, and figures.
 
-    *origins* maps new objects to the files that they were copied from: those need no comparison.
+    *origins* maps new objects to the files that they were copied from: those need no comparison. *own* maps
+    those that are files of the venv themselves to their paths.
     """
 
     manifest: Manifest
     entries: dict[str, Entry]
     origins: dict[Name, str] = field(default_factory=dict)
+    own: dict[Name, str] = field(default_factory=dict)
     new_objects: int = 0
     new_bytes: int = 0
     adopted: int = 0
@@ -94,6 +96,7 @@ class Intake:
             manifest,
             entries,
             batch.origins,
+            batch.own,
             new_objects=len(batch.added),
             new_bytes=sum(batch.added.values()),
             adopted=len(batch.adopted),
@@ -149,7 +152,7 @@ class Intake:
         if how == "copy" or stays_private(entry, self._min_size):
             batch.add_copy(path, name, found.stamp)
         elif how == "own":
-            batch.add_own(path, name, found)
+            batch.add_own(path, name, found, built_here=self._built_here)
         else:
             batch.adopt(path, name, found)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -76,6 +77,22 @@ class Linker:
                 self.count(mode)
                 return mode
         raise AssertionError("a ladder always ends with copy")
+
+    def link_new(self, source: str, name: str, dir_fd: int) -> bool:
+        """Make *name* a hard link to *source* in one step, if that is the mode and the name is free.
+
+        Return whether it is one now; if not, :meth:`place` and a rename will do.
+        """
+        if self.mode != "hardlink":
+            return False
+        try:
+            self._hardlink(source, name, dir_fd)
+        except OSError as error:
+            if error.errno not in {*_UNSUPPORTED, errno.EMLINK, errno.EEXIST}:
+                raise
+            return False
+        self.count("hardlink")
+        return True
 
     def count(self, mode: LinkMode) -> None:
         """Count one more file that is shared in this mode."""
@@ -205,6 +222,23 @@ def copy_bytes(reading: int, writing: int) -> None:
     # Reads to the end whatever happened above: some file systems copy nothing and say so with a 0.
     while data := os.read(reading, 1 << 20):
         write_all(writing, data)
+
+
+def has_writer(fd: int) -> bool | None:
+    """Return whether any process has the file, open for reading as *fd*, open or mapped for writing.
+
+    The kernel grants a lease only if none has; whoever opens it for writing later waits until *fd* is closed.
+    None where that cannot be found out: on file systems without leases, or not on Linux.
+    """
+    set_signal = getattr(fcntl, "F_SETSIG", None)
+    if set_signal is None:
+        return None
+    try:
+        fcntl.fcntl(fd, set_signal, signal.SIGURG)  # the usual one, SIGIO, would end this process
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    return False
 
 
 _PLACERS: dict[LinkMode, _Place] = {

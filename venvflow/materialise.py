@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from venvflow.links import Linker, write_private
@@ -14,6 +14,9 @@ from venvflow.relocate import Digests, Places, digest_of, fill, fill_link, is_re
 from venvflow.scan import directory
 from venvflow.sharing import stays_private
 from venvflow.witness import file_look, is_ignored, link_look
+
+_CHUNK = 500
+"""Entries that are made between two words about how far it is."""
 
 
 class Damaged(Exception):
@@ -43,7 +46,8 @@ class Materialiser:
     """Makes one directory from objects.
 
     *adopted* gives the mtime in nanoseconds that adopted objects must have. With *verify_all* every
-    object is hashed before it is used; otherwise only one whose size or mtime moved.
+    object is hashed before it is used; otherwise only one whose size or mtime moved. *progress* is told now
+    and then how many bytes of how many are there.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Materialiser:
         min_size: int = 1,
         adopted: Mapping[Name, int] | None = None,
         verify_all: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._objects = objects
         self._places = places
@@ -64,6 +69,7 @@ class Materialiser:
         self._min_size = min_size
         self._adopted = adopted or {}
         self._verify_all = verify_all
+        self._progress = progress
         self._looks: list[str] = []
 
     def make(self, manifest: Manifest, destination: str) -> Materialised:
@@ -84,9 +90,7 @@ class Materialiser:
         # One descriptor and long relative names: nobody but us writes here, and directories come first, so
         # no link of the manifest can stand where a file's path leads through.
         with directory(destination) as root:
-            for entry in entries.values():
-                if not is_record(entry):
-                    self._make_entry(entry, root, digests)
+            self._make_entries([entry for entry in entries.values() if not is_record(entry)], root, digests)
             for entry in entries.values():
                 if is_record(entry):
                     self._make_template(entry, root, digests)
@@ -95,6 +99,16 @@ class Materialiser:
         result.modes = {**self._linker.used}
         result.looks = self._looks
         return result
+
+    def _make_entries(self, entries: list[Entry], root: int, digests: dict[str, tuple[bytes, int]]) -> None:
+        done, total = 0, sum(entry.size for entry in entries)
+        for start in range(0, len(entries), _CHUNK):
+            chunk = entries[start : start + _CHUNK]
+            for entry in chunk:
+                self._make_entry(entry, root, digests)
+            if self._progress is not None:
+                done += sum(entry.size for entry in chunk)
+                self._progress(done, total)
 
     def _make_entry(self, entry: Entry, root: int, digests: dict[str, tuple[bytes, int]]) -> None:
         if entry.kind == "file":

@@ -10,6 +10,7 @@ that somebody else owns too (uv's cache). Those keep their mode and mtime, becau
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import itertools
 import os
@@ -21,15 +22,26 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.links import clone, copy_bytes, sync_file_system, write_all
+from venvflow.links import clone, copy_bytes, has_writer, sync_file_system, write_all
 from venvflow.model import MTIME_NS, MTIME_TIMES, Durability, Entry, Tree
-from venvflow.scan import Changing, Found, Stamp, directory, look, read
+from venvflow.scan import (
+    Changing,
+    Found,
+    Stamp,
+    directory,
+    look,
+    open_directory,
+    read,
+    stamp_of,
+)
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 _FAN = re.compile(r"[0-9a-f]{2}")
 _REST = re.compile(r"[0-9a-f]{62}x?")
+_STAGING = re.compile(r"[0-9]+-[0-9a-f]{8}")
 _TWIN = re.compile(r"([0-9a-f]{62}x?)\.([1-9][0-9]*)")
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OUT_OF_REACH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -197,11 +209,25 @@ class Objects:
     @contextmanager
     def batch(self) -> Iterator[Batch]:
         """Collect new objects; :meth:`Batch.publish` is up to the caller, staged files go in any case."""
-        staging = _make_staging(self.tmp)
+        staging, lock = _make_staging(self.tmp)
         try:
             yield Batch(self, staging)
         finally:
             _empty(staging)
+            os.close(lock)
+
+    def drop_litter(self) -> None:
+        """Remove the staging directories of killed runs: files of a venv may have a second name there.
+
+        Those of runs that are alive are locked, and stay.
+        """
+        with suppress(OSError):  # whoever sweeps the store alone removes the rest
+            for name in os.listdir(self.tmp):
+                path = f"{self.tmp}/{name}"
+                if _STAGING.fullmatch(name):
+                    with suppress(OSError), directory(path) as fd:
+                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        _empty(path)
 
 
 def _holds(path: str, name: Name) -> bool:
@@ -224,15 +250,23 @@ def _copy(source: str, path: str) -> None:
         os.close(reading)
 
 
-def _make_staging(tmp: str) -> str:
+def _make_staging(tmp: str) -> tuple[str, int]:
+    """Return a new directory and the descriptor that locks it, for as long as it is open."""
     os.makedirs(tmp, exist_ok=True)
-    path = f"{tmp}/{os.getpid()}-{os.urandom(4).hex()}"
-    os.mkdir(path, 0o700)
-    return path
+    while True:
+        path = f"{tmp}/{os.getpid()}-{os.urandom(4).hex()}"
+        os.mkdir(path, 0o700)
+        with suppress(FileNotFoundError):  # taken for litter before it was locked
+            fd = open_directory(path)
+            with suppress(OSError):  # a file system without locks: then nobody takes it for litter either
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.path.lexists(path):
+                return path, fd
+            os.close(fd)
 
 
 def _empty(staging: str) -> None:
-    """Remove a staging directory; what a kill leaves is removed by the next trim."""
+    """Remove a staging directory; what a kill leaves is removed by the next squish or trim."""
     with suppress(OSError):
         for name in os.listdir(staging):
             with suppress(OSError):
@@ -245,7 +279,7 @@ class Batch:
 
     *added* maps the names that this batch publishes to their sizes in bytes, *adopted* those that are
     shared with a stranger to the mtime, in nanoseconds, that they keep, *origins* to the file that an
-    object was made from.
+    object was copied from, *own* to the file that is the object itself.
     """
 
     def __init__(self, objects: Objects, staging: str) -> None:
@@ -257,6 +291,8 @@ class Batch:
         self.added: dict[Name, int] = {}
         self.adopted: dict[Name, int] = {}
         self.origins: dict[Name, str] = {}
+        self.own: dict[Name, str] = {}
+        self._looks: dict[Name, tuple[Found, bool]] = {}  # of our own files; and whether we built them
 
     def __contains__(self, name: Name) -> bool:
         return name in self.added
@@ -303,16 +339,16 @@ class Batch:
         os.chmod(path, 0o555 if name.executable else 0o444)
         self._stage(name, path, size)
 
-    def add_own(self, source: str, name: Name, found: Found) -> None:
+    def add_own(self, source: str, name: Name, found: Found, *, built_here: bool = False) -> None:
         """Make the file *source* itself the object: it becomes read-only and gets the constant mtime.
 
-        Only for files that have no other name and that nobody can have open: those of a venv that our
-        builder has just made. Where it cannot be linked, a copy becomes the object and it stays as it is.
+        Only for files that have no other name and that nobody can be writing to: the kernel is asked, and
+        where it cannot tell, only what *built_here* our builder has just made will do. Any other becomes
+        an object by copy, and stays as it is. Nothing of it changes before :meth:`publish`.
         """
-        staged = self._add_link(source, name, found, most_links=2)
-        if staged is not None:  # by the name that only we know: nobody can have put a link there
-            os.chmod(staged, 0o555 if name.executable else 0o444)
-            os.utime(staged, ns=MTIME_TIMES)
+        if self._add_link(source, name, found, most_links=2) is not None:
+            self.own[name] = source
+            self._looks[name] = found, built_here
 
     def adopt(self, source: str, name: Name, found: Found) -> None:
         """Make *source* an object by hard link although others share its inode: nothing of it is changed."""
@@ -350,15 +386,17 @@ class Batch:
     def publish(self) -> None:
         """Make everything durable, then give each object its name, then each record.
 
-        Raises ``OSError`` (space, permission); what was named until then is complete and stays.
+        Raises ``OSError`` (space, permission), :class:`venvflow.scan.Changing` as :meth:`add_copy` does.
+        What was named until then is complete and stays; files of the venv get back what they were.
         """
-        self._sync()
-        for fan in {name.digest[:2] for name in self._staged}:
-            os.makedirs(f"{self._objects.root}/{fan}", mode=0o755, exist_ok=True)
-        for name, path in self._staged.items():
-            if not _name(path, self._objects, name):
-                self._yield_to_twin(name)
-            os.unlink(path)
+        try:
+            for name in [*self._looks]:
+                self._take_over(name)
+            self._sync()
+            self._name_all()
+        finally:
+            for name in [*self._looks]:
+                self._give_back(name)
         for final, path in self._records.items():
             os.makedirs(os.path.dirname(final), mode=0o755, exist_ok=True)
             os.rename(path, final)
@@ -366,10 +404,44 @@ class Batch:
         self._staged.clear()
         self._records.clear()
 
+    def _name_all(self) -> None:
+        for fan in {name.digest[:2] for name in self._staged}:
+            os.makedirs(f"{self._objects.root}/{fan}", mode=0o755, exist_ok=True)
+        for name, path in self._staged.items():
+            if _name(path, self._objects, name):
+                self._looks.pop(name, None)
+            else:
+                self._give_back(name)
+                self._yield_to_twin(name)
+            os.unlink(path)
+
+    def _take_over(self, name: Name) -> None:
+        """Make a file of the venv look like an object, if it is still ours alone; else copy it after all."""
+        path, (found, built_here) = self._staged[name], self._looks[name]
+        fd = os.open(path, _READ)
+        try:
+            if _is_ours_alone(fd, found) and has_writer(fd) in ({False, None} if built_here else {False}):
+                _seal(fd, executable=name.executable)
+                return
+        finally:
+            os.close(fd)
+        os.unlink(path)
+        del self._looks[name]
+        self.add_copy(self.own.pop(name), name, found.stamp)
+
+    def _give_back(self, name: Name) -> None:
+        """Let a file of the venv that became no object look as it did."""
+        found, _ = self._looks.pop(name, (None, False))
+        if found is not None:
+            with suppress(OSError):  # by the name that only we know: nobody can have put a link there
+                os.chmod(self._staged[name], found.mode)
+                os.utime(self._staged[name], ns=(found.stamp.mtime_ns, found.stamp.mtime_ns))
+
     def _yield_to_twin(self, name: Name) -> None:
         """Note what the object is that was there first: adopted if it has another mtime than ours."""
         mtime = look(self._objects.path(name)).stamp.mtime_ns
         self.adopted.pop(name, None)
+        self.own.pop(name, None)
         self.origins.pop(name, None)  # equal by hash; who replaces a file by it compares the bytes
         if mtime != MTIME_NS:
             self.adopted[name] = mtime
@@ -394,6 +466,12 @@ class Batch:
 def _seal(fd: int, *, executable: bool) -> None:
     os.fchmod(fd, 0o555 if executable else 0o444)
     os.utime(fd, ns=MTIME_TIMES)
+
+
+def _is_ours_alone(fd: int, found: Found) -> bool:
+    """Return whether an open file is the one that was read, our user's own, and has two names, both ours."""
+    st = os.fstat(fd)
+    return stamp_of(st)[:3] == found.stamp[:3] and st.st_uid == os.geteuid() and st.st_nlink == 2
 
 
 def _transfer(reading: int, writing: int) -> None:

@@ -20,6 +20,9 @@ from venvflow.errors import EnvironmentFailure, shown
 DEEPEST = 200
 """Directories below directories that the walker enters: each one holds a file descriptor."""
 
+BLOCK = 512
+"""Bytes in the unit in which ``stat`` counts, whatever the file system's own blocks are."""
+
 _CHUNK = 1 << 20
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -35,7 +38,10 @@ class Stamp(NamedTuple):
 
 
 class Found(NamedTuple):
-    """One path of a walk, relative to its root; *links* counts the names of the inode."""
+    """One path of a walk, relative to its root.
+
+    *links* counts the names of the inode, *occupied* the bytes that it takes on disk.
+    """
 
     path: str
     kind: Literal["file", "link", "dir", "special"]
@@ -43,6 +49,7 @@ class Found(NamedTuple):
     mode: int
     links: int
     device: int
+    occupied: int = 0
 
     @property
     def executable(self) -> bool:
@@ -108,14 +115,20 @@ def _located(path: str) -> Iterator[None]:
         raise _Unreadable(path, error.strerror or str(error)) from error
 
 
-def look(path: str, *, dir_fd: int | None = None) -> Found:
-    """Return what is at *path* itself, not what a symlink there points at."""
-    return _look(os.fsdecode(path), os.stat(path, dir_fd=dir_fd, follow_symlinks=False))
+def look(path: str, *, dir_fd: int | None = None, known_as: str = "") -> Found:
+    """Return what is at *path* itself, not what a symlink there points at; *known_as*: what to call it."""
+    return _look(known_as or os.fsdecode(path), os.stat(path, dir_fd=dir_fd, follow_symlinks=False))
 
 
 def _look(path: str, st: os.stat_result) -> Found:
-    stamp = Stamp(st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
-    return Found(path, _kind(st.st_mode), stamp, stat.S_IMODE(st.st_mode), st.st_nlink, st.st_dev)
+    stamp = stamp_of(st)
+    mode, occupied = stat.S_IMODE(st.st_mode), st.st_blocks * BLOCK
+    return Found(path, _kind(st.st_mode), stamp, mode, st.st_nlink, st.st_dev, occupied)
+
+
+def stamp_of(st: os.stat_result) -> Stamp:
+    """Return the stamp of a file."""
+    return Stamp(st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
 
 
 def _kind(mode: int) -> Literal["file", "link", "dir", "special"]:
@@ -176,15 +189,18 @@ def read(path: str, *, dir_fd: int | None = None, keep: int = 0, attempts: int =
             after = os.fstat(fd)
         finally:
             os.close(fd)
-        stamp = _look(path, after).stamp
-        if stamp == _look(path, before).stamp:
+        stamp = stamp_of(after)
+        if stamp == stamp_of(before):
             return Content(digest, stamp, data)
     raise Changing(path)
 
 
 def _consume(fd: int, size: int, keep: int) -> tuple[str, bytes]:
     """Return the digest of everything in *fd*, and its bytes when they are few; small files take one read."""
-    data = os.read(fd, min(size, _CHUNK) + 1)
+    wanted = min(size + 1, _CHUNK)
+    data = os.read(fd, wanted)
+    if len(data) == size < wanted:  # less than was asked for: that is all of it
+        return hashlib.sha256(data).hexdigest(), data if size <= keep else b""
     hasher = hashlib.sha256(data)
     kept = [data] if size <= keep else []
     while data:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from venvflow.model import Entry, LinkMode
 from venvflow.scan import Found
 
-_PRIVATE = re.compile(
-    r"""(?x)
-    \.(?: pth | egg-link | db | sqlite3? | db-wal | db-shm | db-journal ) \Z
-    | \.dist-info/RECORD \Z
-    | \A pyvenv\.cfg \Z
-    | \A bin/activate
-    """
-)
-"""Files that are changed in place: by installers, by ``python -m venv --upgrade``, by what uses databases."""
+_PRIVATE_ENDS = (
+    ".pth", ".egg-link", ".dist-info/RECORD",
+    ".db", ".sqlite", ".sqlite3", ".db-wal", ".db-shm", ".db-journal",
+)  # fmt: skip
+"""How files end that are changed in place: by installers, by what uses databases."""
+
+
+def _is_changed_in_place(path: str) -> bool:
+    """Return whether somebody is likely to write into it; asked for every file, so not by a pattern."""
+    return path.endswith(_PRIVATE_ENDS) or path == "pyvenv.cfg" or path.startswith("bin/activate")
 
 
 def stays_private(entry: Entry, min_size: int, *, adopted: bool = False) -> bool:
@@ -29,7 +29,7 @@ def stays_private(entry: Entry, min_size: int, *, adopted: bool = False) -> bool
     if adopted and entry.path.endswith(".py"):
         return True
     too_small = entry.size < max(min_size, 1)
-    return too_small or entry.kind == "template" or _PRIVATE.search(entry.path) is not None
+    return too_small or entry.kind == "template" or _is_changed_in_place(entry.path)
 
 
 Intake = Literal["own", "adopt", "copy"]
@@ -38,15 +38,15 @@ Intake = Literal["own", "adopt", "copy"]
 def intake_of(found: Found, entry: Entry, *, built_here: bool, adopt: bool, mode: LinkMode) -> Intake:
     """Return how a file whose content the store does not have becomes an object.
 
-    ``own``: the file itself, by another name and with our mtime: only if nobody else has it and our
-    builder has just made it. ``adopt``: the file itself as it is, although somebody shares it (uv's
-    cache). ``copy``: new bytes (a reflink where possible), the file is replaced by a link later.
+    ``own``: the file itself, by another name, read-only and with our mtime: only if nobody else has it.
+    ``adopt``: the file itself as it is, although somebody shares it (uv's cache). ``copy``: new bytes (a
+    reflink where possible), the file is replaced by a link later.
 
     Sources are copied even where others may be adopted, because bytecode relies on their mtime being
-    the constant one.
+    the constant one. *built_here*: even a venv of symlinks has files then that nobody can have opened.
     """
     if mode not in ("hardlink", "symlink"):
         return "copy"
     if found.links == 1:
-        return "own" if built_here else "copy"
+        return "own" if built_here or mode == "hardlink" else "copy"
     return "adopt" if adopt and mode == "hardlink" and not entry.path.endswith(".py") else "copy"

@@ -28,7 +28,6 @@ import shlex
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
-from urllib.parse import quote
 
 LONGEST_SHEBANG = 127
 """Bytes of a first line that every kernel reads whole; newer ones read more, installers stop here too."""
@@ -65,11 +64,17 @@ def _py_literal(text: str) -> bytes:
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped).encode("utf-8")
 
 
+def _percent(text: str) -> bytes:
+    from urllib.parse import quote  # noqa: PLC0415 - few files have URLs, and it takes as long as fifty links
+
+    return quote(os.fsencode(text)).encode("ascii")
+
+
 _WRITERS: dict[str, Callable[[str], bytes]] = {
     "raw": os.fsencode,
     "line": lambda text: os.fsencode(text).replace(b"\n", b" ").replace(b"\r", b" "),
     "sh": shell_word,
-    "url": lambda text: quote(os.fsencode(text)).encode("ascii"),
+    "url": _percent,
     "py": _py_literal,
     "json": lambda text: json.dumps(text)[1:-1].encode("ascii"),
 }

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.index import Stamped
-from venvflow.manifest import Distribution, source_of
+from venvflow.manifest import Distribution, name_and_version, source_of
 from venvflow.model import BytecodePolicy, Entry
 from venvflow.places import RECEIPT
 from venvflow.relocate import Places, Template, embeds, find, find_in_record, find_link, record_paths
@@ -71,18 +71,22 @@ def survey(
     known: Mapping[str, Stamped] | None = None,
     excludes_file: Callable[[str], bool] | None = None,
     excludes_directory: Callable[[str], bool] | None = None,
+    walked: Sequence[Found] | None = None,
 ) -> Survey:
     """Survey the venv that lies at path *venv* and whose files speak of *places*.
 
     *fresh*: it was built at a path that nothing else contains (see :func:`venvflow.relocate.find`).
-    *known*: what an earlier survey or squish stamped. Raises EnvironmentFailure for what cannot be read
-    and for a file that keeps changing.
+    *known*: what an earlier survey or squish stamped. *walked*: a walk of just now, which need not enter
+    excluded directories. Raises EnvironmentFailure for what cannot be read and for a file that keeps
+    changing.
     """
     result = Survey()
     known = known or {}
     skip = excludes_directory or _nothing
     skip_file = excludes_file or _nothing
-    found = {item.path: item for item in walk(venv, enter=lambda path: not skip(path))}
+    if walked is None:
+        walked = walk(venv, enter=lambda path: not skip(path))
+    found = {item.path: item for item in walked}
     result.found = found
     to_read: list[Found] = []
     for path, item in found.items():
@@ -165,7 +169,8 @@ def _read_all(
 
 def _read_one(venv: str, places: Places, item: Found, *, fresh: bool) -> _Reading:
     content = read(f"{venv}/{item.path}", keep=_KEEP)
-    now = item._replace(stamp=content.stamp)
+    # Most files are as the walk found them: then there need not be two of each stamp in memory.
+    now = item if item.stamp == content.stamp else item._replace(stamp=content.stamp)
     template = find(item.path, content.data, places, fresh=fresh) if content.data else None
     entry = Entry(item.path, "file", content.digest, item.executable, content.stamp.size)
     if template is not None:
@@ -183,19 +188,12 @@ def _add_records(result: Survey, records: Mapping[str, bytes], places: Places) -
     """Turn RECORDs that describe templates into templates, and learn from all which files are whose."""
     rewritten = {path for path, entry in result.entries.items() if entry.kind == "template"}
     for path, data in sorted(records.items()):
-        name, version = _name_and_version(path)
+        name, version = name_and_version(path)
         result.distributions.append(Distribution(name, version, record_paths(path, data) | {path}))
         template = find_in_record(path, data, rewritten, places)
         if template is not None:
             result.templates[path] = template
             result.entries[path] = _template_entry(result.found[path], template)
-
-
-def _name_and_version(record: str) -> tuple[str, str]:
-    """Return name and version of a distribution from the name of its ``.dist-info`` directory."""
-    directory = os.path.basename(os.path.dirname(record)).removesuffix(".dist-info")
-    name, _, version = directory.partition("-")
-    return name.lower().replace("_", "-").replace(".", "-"), version
 
 
 def _add_empty_directories(result: Survey, skip: Callable[[str], bool]) -> None:

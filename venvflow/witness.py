@@ -15,10 +15,17 @@ from venvflow.places import RECEIPT
 from venvflow.relink import TEMPORARY
 from venvflow.scan import Found
 
+_AT_ONCE = 2000
+
 
 def witness(looks: Iterable[str]) -> str:
     """Return the hash of the looks of all files, in whatever order they come."""
-    return hashlib.sha256("\n".join(sorted(looks)).encode("utf-8", "surrogateescape")).hexdigest()
+    ordered = sorted(looks)
+    hasher = hashlib.sha256()
+    for start in range(0, len(ordered), _AT_ONCE):  # a large venv's looks are megabytes
+        text = "\n".join(ordered[start : start + _AT_ONCE])
+        hasher.update(("\n" * (start > 0) + text).encode("utf-8", "surrogateescape"))
+    return hasher.hexdigest()
 
 
 def witness_of(found: Iterable[Found]) -> str:
@@ -44,5 +51,6 @@ def link_look(path: str) -> str:
 
 def is_ignored(path: str) -> bool:
     """Return whether a file may come and go without being a change: receipts, bytecode, locks, our litter."""
-    ours = path.startswith(RECEIPT) or os.path.basename(path).startswith(TEMPORARY)
-    return ours or path.endswith(".pyc") or path == ".lock"  # uv's
+    if path.endswith(".pyc") or path == ".lock" or path.startswith(RECEIPT):  # the lock is uv's
+        return True
+    return TEMPORARY in path and os.path.basename(path).startswith(TEMPORARY)

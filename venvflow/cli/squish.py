@@ -287,4 +287,4 @@ def _min_size(args: argparse.Namespace) -> int:
     try:
         return parse_size(args.min_size)
     except ValueError as error:
-        raise UsageError(f"--min-size: {error}") from None
+        raise UsageError(f"--min-size: {error}", hint="Write it like 4KiB, or as plain bytes.") from None

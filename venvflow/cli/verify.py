@@ -47,10 +47,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Verify, perhaps mend; 1 when findings are left.
 
     JSON: ``store`` (its path), ``venvs``, ``objects``, ``files`` and ``read`` (counts; bytes that were
-    hashed), ``left`` (how many findings are), and ``findings``, each with ``kind`` (object damaged, object
-    missing, file edited, file missing, file added, mtime moved, venv moved), ``venv``, ``path`` (below the
-    venv, or of the object), ``others`` (files of other venvs that are the same), ``healed`` (what was done,
-    empty: it is left) and ``note``.
+    hashed), ``private`` (edits that are known as their venvs' own), ``left`` (how many findings are), and
+    ``findings``, each with ``kind`` (object damaged, object missing, file edited, file missing, file added,
+    mtime moved, venv moved), ``venv``, ``path`` (below the venv, or of the object), ``others`` (files of
+    other venvs that are the same), ``healed`` (what was done, empty: it is left) and ``note``.
     """
     machine = open_machine(args, out)
     only = frozenset(machine.path_of(word, args.work_dir) for word in args.venvs)
@@ -59,7 +59,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
         result = _verify(store, only, args, out) if store is not None else None
     if result is None:
         if only:
-            raise UsageError("there is no store yet, so nothing is shared", where=shown(machine.store.path))
+            raise UsageError(
+                "there is no store yet, so nothing is shared",
+                where=shown(machine.store.path),
+                hint="Share venvs first (doit, or squish), or name another store (VENVFLOW_STORE).",
+            )
         if out.as_json:
             out.document({**_as_document(None), "store": machine.store.path})
         else:
@@ -85,6 +89,7 @@ def _opened(machine: Machine, out: Output, stack: ExitStack, *, heal: bool) -> S
 
 def _verify(store: Store, only: frozenset[str], args: argparse.Namespace, out: Output) -> Verified:
     from venvflow import progress  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps.rescue import uv_caches  # noqa: PLC0415
     from venvflow.steps.verify import verify  # noqa: PLC0415
 
     registrations = store.registrations()
@@ -96,9 +101,11 @@ def _verify(store: Store, only: frozenset[str], args: argparse.Namespace, out: O
             hint="Share it first (squish), or name another store (VENVFLOW_STORE).",
         )
     if not args.full or out.quiet:
-        return verify(store, registrations, full=args.full, heal=args.heal, only=only)
+        return verify(store, registrations, full=args.full, heal=args.heal, only=only, caches=uv_caches())
     with progress.on(sys.stderr, "verifying") as shows:
-        return verify(store, registrations, full=True, heal=args.heal, only=only, progress=shows)
+        return verify(
+            store, registrations, full=True, heal=args.heal, only=only, caches=uv_caches(), progress=shows
+        )
 
 
 def _answer(out: Output, result: Verified, store: str) -> None:
@@ -116,6 +123,8 @@ def _answer(out: Output, result: Verified, store: str) -> None:
     read = f", {show_size(result.read)} read" if result.read else ""
     healed = len(result.findings) - len(result.left)
     mended = f", {healed:,} mended" if healed else ""
+    if result.private:
+        checked += f", {counted(result.private, 'edit')} known as private"
     out.answer(f"{counted(len(result.left), 'finding')} left{mended} ({checked}{read})")
 
 
@@ -135,12 +144,13 @@ def _line(out: Output, finding: Finding) -> str:
 
 def _as_document(result: Verified | None) -> dict[str, Any]:
     if result is None:
-        return {"venvs": 0, "objects": 0, "files": 0, "read": 0, "left": 0, "findings": []}
+        return {"venvs": 0, "objects": 0, "files": 0, "read": 0, "private": 0, "left": 0, "findings": []}
     return {
         "venvs": result.venvs,
         "objects": result.objects,
         "files": result.files,
         "read": result.read,
+        "private": result.private,
         "left": len(result.left),
         "findings": [asdict(finding) for finding in result.findings],
     }

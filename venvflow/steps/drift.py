@@ -51,8 +51,8 @@ def _summary(paths: tuple[str, ...]) -> str:
     return ", ".join(names[:4]) + more + count
 
 
-def drift_of(venv: str, receipt: Receipt, store: Store, matcher: Matcher | None = None) -> Drift:
-    """Compare the venv at path *venv* with what its receipt says it was made of.
+def drift_of(venv: str, receipt: Receipt, store: Store | None, matcher: Matcher | None = None) -> Drift:
+    """Compare the venv at path *venv* with what its receipt says it was made of; without *store*, as a whole.
 
     What *matcher* excludes is nobody's change: it was never taken note of. Raises EnvironmentFailure when
     the venv cannot be read.
@@ -62,6 +62,8 @@ def drift_of(venv: str, receipt: Receipt, store: Store, matcher: Matcher | None 
         for item in walk(venv)
         if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path)
     }
+    if store is None:
+        return _by_witness(found, receipt)
     if receipt.state == "built":
         stamps = store.index.stamps(venv)
         return _against_stamps(found, stamps) if stamps else _by_witness(found, receipt)

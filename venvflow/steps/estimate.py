@@ -10,9 +10,9 @@ from venvflow.accounts import census
 from venvflow.bytecode import pyc_path
 from venvflow.model import Entry
 from venvflow.objects import Name, object_name
-from venvflow.scan import Found
+from venvflow.scan import Found, walk
 from venvflow.sharing import stays_private
-from venvflow.steps.squish import Subject, bytecode_of, look_through, walk_of
+from venvflow.steps.squish import Subject, bytecode_of, look_through, without_excluded
 from venvflow.steps.squish_path import Errand, known_of, refuse_unless_sharable, subject_of
 from venvflow.store import Store
 
@@ -50,7 +50,7 @@ def estimate(store: Store | None, errand: Errand, foresight: Foresight, *, store
     receipt = place.receipt()
     known = {}
     if store is not None and receipt is not None and receipt.path == place.path:
-        known = known_of(store, receipt, walk_of(subject))
+        known = known_of(store, receipt, without_excluded(walk(place.path), subject.matcher))
     looked = look_through(subject, known)
     replaced: dict[tuple[int, int], int] = {}
     for path in _surplus(store, subject, looked.entries, looked.found, foresight):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,13 +16,15 @@ from venvflow.job import Job
 from venvflow.links import Linker, prevailing
 from venvflow.manifest import directories
 from venvflow.model import BytecodePolicy, Interpreter, LinkMode, Outcome
+from venvflow.modes import modes_of
 from venvflow.objects import out_of_space
 from venvflow.patterns import Matcher
 from venvflow.places import Receipt, watched, write_receipt
+from venvflow.progress import Meter
 from venvflow.records import KeyRecord, need_key, write_json
 from venvflow.relink import Relinked, Relinker
 from venvflow.relocate import Places
-from venvflow.scan import Changing, Found, walk
+from venvflow.scan import Changing, Found
 from venvflow.steps import claims
 from venvflow.steps.drift import drift_of
 from venvflow.steps.replace import matcher_of
@@ -63,17 +66,25 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
     if receipt.made != "shared":
         refuse_changed(job, store, receipt)
     start = time.monotonic()
+    store.objects.drop_litter()
     known = store.index.stamps(job.place.path)
 
     def register(trees: tuple[str, ...], link: str, *, bound: bool) -> None:
         job.register(store, record.key.digest, link=link, trees=trees, bound=bound)
 
     subject = subject_of(job, record)
-    shared = share(subject, store, known, register, built_here=receipt.made == "built")
+    shared = share(
+        subject,
+        store,
+        known,
+        register,
+        built_here=receipt.made == "built",
+        modes=receipt.modes if receipt.trees else None,
+    )
     fresh = shared_receipt(shared, receipt, record.interpreter, store.path)
     register(fresh.trees, fresh.link, bound=fresh.bound)
+    write_receipt(job.place.path, fresh)  # until then the stamps say what is whose
     store.index.set_stamps(job.place.path, {})
-    write_receipt(job.place.path, fresh)
     leave_manifest(job, fresh)
     return Outcome("squished", "", figures_of(shared, start), warnings_of(shared))
 
@@ -94,7 +105,7 @@ def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
     )
 
 
-def refuse_changed(job: Job, store: Store, receipt: Receipt) -> None:
+def refuse_changed(job: Job, store: Store | None, receipt: Receipt) -> None:
     """Raise Refused if somebody changed the venv since it was made: it is not what its key says any more."""
     drift = drift_of(job.place.path, receipt, store, matcher_of(job))
     if drift.by_hand:
@@ -138,18 +149,34 @@ def subject_of(job: Job, record: KeyRecord) -> Subject:
     spec = job.spec
     return Subject(
         spec.name, job.place.path, job.places(record.interpreter), record.interpreter, spec.bytecode,
-        matcher_of(job), spec.link, spec.min_size,
+        matcher_of(job), spec.link, spec.min_size, _counting(job.meter),
     )  # fmt: skip
+
+
+def _counting(meter: Meter) -> Callable[[str, str], None]:
+    """Return what counts the files that are linked, for whoever waits."""
+    meter.say("reading")
+    numbers = itertools.count(1)
+
+    def tell(_path: str, _how: str) -> None:
+        if not (number := next(numbers)) % 100:
+            meter.say(f"{number:,} files linked")
+
+    return tell
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What sharing a venv gave: what was read, what the store got, what became of the files."""
+    """What sharing a venv gave: what was read, what the store got, what became of the files.
+
+    *modes* are those that they had, as a receipt notes them.
+    """
 
     subject: Subject
     looked: Survey
     taken: Taken
     relinked: Relinked
+    modes: dict[str, int]
 
 
 class Register(Protocol):
@@ -160,33 +187,49 @@ class Register(Protocol):
 
 
 def share(
-    subject: Subject, store: Store, known: Mapping[str, Stamped], register: Register, *, built_here: bool
+    subject: Subject,
+    store: Store,
+    known: Mapping[str, Stamped],
+    register: Register,
+    *,
+    built_here: bool,
+    modes: Mapping[str, int] | None,
+    walked: list[Found] | None = None,
 ) -> Shared:
     """Give a venv's files to the store and link their names; *known* need not be read again.
 
-    Venv and store are held by the caller. *register* is called before any name becomes a link: a venv of
-    symlinks needs its objects from then on, whoever trims after a kill. *built_here*: our builder has just
-    made it. Raises EnvironmentFailure when venv or store cannot be read or written; the venv is whole then.
+    *modes* are those noted when it was shared before (None: it never was), *walked* is what a walk of all of
+    it has found just now, if there was one; it is used up. Venv and store are held by the caller. *register*
+    is called before any name becomes a link: a venv of symlinks needs its objects from then on, whoever
+    trims after a kill. *built_here*: our builder has just made it. Raises EnvironmentFailure when venv or
+    store cannot be read or written; the venv is whole then.
     """
     try:
-        looked = look_through(subject, known)
+        looked = look_through(subject, known, walked)
+        if walked is not None:
+            walked.clear()  # of a large venv it is megabytes, and soon out of date
+        had = modes_of((looked.found[path] for path in looked.entries if path in looked.found), modes)
         taken = _take(subject, store, looked, built_here=built_here)
         trees = tuple(tree.digest for tree in taken.manifest.trees)
         register(trees, "symlink" if "symlink" in subject.link else "", bound=taken.manifest.bound)
         relinker = Relinker(
             store.objects, subject.path, Linker(subject.link), min_size=subject.min_size,
-            origins=taken.origins, adopted=store.adopted(), tell=subject.tell,
+            origins=taken.origins, own=taken.own, adopted=store.adopted(), tell=subject.tell,
         )  # fmt: skip
-        return Shared(subject, looked, taken, relinker.relink(taken.entries, looked.found))
+        return Shared(subject, looked, taken, relinker.relink(taken.entries, looked.found), had)
     except Changing as error:
         raise _changing(subject.name, str(error)) from error
     except OSError as error:
         raise out_of_space(error, store.path) from error
 
 
-def look_through(subject: Subject, known: Mapping[str, Stamped]) -> Survey:
-    """Read the venv, but for what is *known*. Raises EnvironmentFailure."""
+def look_through(
+    subject: Subject, known: Mapping[str, Stamped], walked: Sequence[Found] | None = None
+) -> Survey:
+    """Read the venv, but for what is *known*; it need not be *walked* again. Raises EnvironmentFailure."""
     matcher = subject.matcher
+    if walked is not None and matcher is not None:
+        walked = [*_entered(walked, matcher)]
     return survey(
         subject.path,
         subject.places,
@@ -194,7 +237,19 @@ def look_through(subject: Subject, known: Mapping[str, Stamped]) -> Survey:
         known=known,
         excludes_file=matcher.excludes_file if matcher else None,
         excludes_directory=matcher.excludes_dir if matcher else None,
+        walked=walked,
     )
+
+
+def _entered(walked: Sequence[Found], matcher: Matcher) -> Iterator[Found]:
+    """Yield what a walk finds that does not enter excluded directories."""
+    closed: set[str] = set()
+    for item in walked:
+        inside = os.path.dirname(item.path) in closed
+        if item.kind == "dir" and (inside or matcher.excludes_dir(item.path)):
+            closed.add(item.path)
+        if not inside:
+            yield item
 
 
 def _take(subject: Subject, store: Store, looked: Survey, *, built_here: bool) -> Taken:
@@ -245,15 +300,16 @@ def shared_receipt(shared: Shared, receipt: Receipt, interpreter: Interpreter, s
         bound=manifest.bound,
         link=link,
         store=store if link == "symlink" else "",
-        witness=witness_of(walk_of(shared.subject)),
+        modes=shared.modes,
+        private={},
+        witness=witness_of(without_excluded(shared.looked.found.values(), shared.subject.matcher)),
         directories=watched(shared.subject.path, directories(shared.taken.entries)),
     )
 
 
-def walk_of(subject: Subject) -> Iterator[Found]:
-    """Walk the venv, but for the files that its patterns exclude."""
-    matcher = subject.matcher
-    for item in walk(subject.path):
+def without_excluded(found: Iterable[Found], matcher: Matcher | None) -> Iterator[Found]:
+    """Yield what a walk has found, but for the files that *matcher* excludes."""
+    for item in found:
         if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path):
             yield item
 

@@ -33,6 +33,7 @@ from venvflow.steps.squish import (
     shared_receipt,
     squish_locked,
     warnings_of,
+    without_excluded,
 )
 from venvflow.store import Store
 from venvflow.witness import witness_of
@@ -103,18 +104,31 @@ def squish_path(store: Store, errand: Errand) -> Outcome:
 def _share(store: Store, errand: Errand, receipt: Receipt) -> Outcome:
     start = time.monotonic()
     place = errand.place
-    found = _walk(place.path, errand.how.matcher)
+    if not store.read_only:
+        store.objects.drop_litter()
+    walked = walk(place.path)
+    found = [*without_excluded(walked, errand.how.matcher)]
     if _is_settled(store, errand, receipt, found):
         return Outcome("kept", "nothing changed since it was shared", {"seconds": time.monotonic() - start})
     subject = subject_of(errand)
-    errand.ledger.open(place.path)
+    errand.ledger.open(place.path, walked)
     users = occupants(place.path)
 
     def register(trees: tuple[str, ...], link: str, *, bound: bool) -> None:
         planned = replace(receipt, trees=trees, link=link, bound=bound)
         store.register(_registration(store, errand, planned))
 
-    shared = share(subject, store, known_of(store, receipt, found), register, built_here=False)
+    known = known_of(store, receipt, found)
+    found.clear()
+    shared = share(
+        subject,
+        store,
+        known,
+        register,
+        built_here=False,
+        modes=receipt.modes if receipt.trees else None,
+        walked=walked,
+    )
     fresh = shared_receipt(shared, receipt, subject.interpreter, store.path)
     store.register(_registration(store, errand, fresh))
     store.index.set_stamps(place.path, {})
@@ -166,6 +180,8 @@ _NO_VENV = {
     "stranger": "it is not a venv: it has no pyvenv.cfg",
 }
 
+_NAME_ONE = "Name a venv: its directory, with a pyvenv.cfg in it, or its name in the config."
+
 
 def refuse_unless_sharable(place: Place, store: str) -> None:
     """Raise UsageError unless there is a venv at *place*, Refused when it must not be touched.
@@ -174,14 +190,18 @@ def refuse_unless_sharable(place: Place, store: str) -> None:
     """
     state = place.state()
     if state in _NO_VENV:
-        raise UsageError(_NO_VENV[state], where=shown(place.path), state="Nothing was changed.")
+        raise UsageError(
+            _NO_VENV[state], where=shown(place.path), state="Nothing was changed.", hint=_NAME_ONE
+        )
     if state == "symlink":
         place.refuse_unless_replaceable(state)
     st = os.lstat(place.path)
     if st.st_uid != os.geteuid():
         raise _refused(place, "the venv belongs to another user", "Run as its owner.")
     if not os.path.lexists(f"{place.path}/pyvenv.cfg"):
-        raise UsageError(_NO_VENV["stranger"], where=shown(place.path), state="Nothing was changed.")
+        raise UsageError(
+            _NO_VENV["stranger"], where=shown(place.path), state="Nothing was changed.", hint=_NAME_ONE
+        )
     if _contains(store, place.path) or _contains(place.path, store):
         text = (
             "the venv is inside the store" if _contains(store, place.path) else "the store is inside the venv"
@@ -244,14 +264,6 @@ def _kept(store: Store, errand: Errand, receipt: Receipt) -> Outcome:
     drift = drift_of(errand.place.path, receipt, store, errand.how.matcher)
     changed = (f"changed by hand ({drift}): that stays private",) if drift.by_hand else ()
     return Outcome("kept", "its files are the store's already", warnings=changed)
-
-
-def _walk(venv: str, matcher: Matcher | None) -> list[Found]:
-    return [
-        item
-        for item in walk(venv)
-        if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path)
-    ]
 
 
 def _is_settled(store: Store, errand: Errand, receipt: Receipt, found: list[Found]) -> bool:

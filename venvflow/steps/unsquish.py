@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.links import copy_bytes, create, sync_file_system
-from venvflow.model import MTIME_NS, Outcome
+from venvflow.model import Outcome
+from venvflow.modes import is_sealed, mode_of
 from venvflow.occupants import occupants
 from venvflow.places import RECEIPT, Place, Receipt, watched, write_receipt
 from venvflow.relink import TEMPORARY, is_temporary
@@ -25,7 +26,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 def unsquish(store: Store, errand: Errand) -> Outcome:
     """Make every file of the venv private: ``unsquished``, or ``kept`` when none was shared.
 
-    Bytes, executable bits, mtimes and link targets stay, owners may write again. Each file is replaced by
+    Bytes, mtimes and link targets stay, and files get back the modes that they had. Each file is replaced by
     rename, so the venv works at every moment, and a run that was cut short is finished by the next one.
     Raises UsageError when there is no venv, Refused when it may not be touched, EnvironmentFailure when a
     file cannot be copied.
@@ -57,7 +58,12 @@ def unsquish(store: Store, errand: Errand) -> Outcome:
 def _refuse_unless_ours_to_change(place: Place) -> None:
     state = place.state()
     if state in ("absent", "empty", "file") or not os.path.lexists(f"{place.path}/pyvenv.cfg"):
-        raise UsageError("there is no venv", where=shown(place.path), state="Nothing was changed.")
+        raise UsageError(
+            "there is no venv",
+            where=shown(place.path),
+            state="Nothing was changed.",
+            hint="Name a venv: its directory, with a pyvenv.cfg in it, or its name in the config.",
+        )
     if state == "symlink":
         place.refuse_unless_replaceable(state)
     if os.lstat(place.path).st_uid != os.geteuid():
@@ -83,6 +89,8 @@ def _forget(store: Store, place: Place, receipt: Receipt | None) -> None:
             made="shared" if receipt.made == "shared" else "restored",
             trees=(),
             link="",
+            modes={},
+            private={},
             witness=witness_of(walk(place.path)),
             directories=watched(place.path, names),
         )
@@ -109,6 +117,7 @@ def _make_private(
     store: Store, venv: str, receipt: Receipt | None, tell: Callable[[str, str], None]
 ) -> _Done:
     done = _Done()
+    modes = None if receipt is None else receipt.modes
     found = walk(venv)
     objects = _inodes_of(store) if any(item.links > 1 for item in found) else set[tuple[int, int]]()
     for item in found:
@@ -116,7 +125,7 @@ def _make_private(
             os.unlink(f"{venv}/{item.path}")
             continue
         with _explained(venv, item.path):
-            how = _treat(store, venv, item, objects, receipt)
+            how = _treat(store, venv, item, objects, modes)
         if how == "left alone":
             done.kept.append(item.path)
         elif how:
@@ -146,45 +155,39 @@ def _inodes_of(store: Store) -> set[tuple[int, int]]:
 
 
 def _treat(
-    store: Store, venv: str, item: Found, objects: set[tuple[int, int]], receipt: Receipt | None
+    store: Store, venv: str, item: Found, objects: set[tuple[int, int]], modes: Mapping[str, int] | None
 ) -> str:
-    """Make one file private if it is shared; return what was done, or nothing."""
+    """Make one file private if it is shared; return what was done, or nothing.
+
+    *modes* are those that its files had, None if the venv has no receipt.
+    """
+    noted = modes or {}
     if item.kind == "link":
         target = os.readlink(f"{venv}/{item.path}")
         name = store.objects.name_at(target)
-        return "" if name is None else _replace(venv, item, target, executable=name.executable)
+        if name is None:
+            return ""
+        return _replace(venv, item, target, mode_of(noted, item.path, executable=name.executable))
     if item.kind != "file":
         return ""
-    if item.links > 1 and (item.device, item.stamp.inode) in objects:
-        return _replace(venv, item, f"{venv}/{item.path}", executable=item.executable)
-    if receipt is not None and _is_sealed(item):
-        if item.links > 1:  # an object of a store that is gone, and that other venvs have, too
-            return _replace(venv, item, f"{venv}/{item.path}", executable=item.executable)
-        os.chmod(f"{venv}/{item.path}", _mode(executable=item.executable))
-        return "private"
-    return ""
+    mode = mode_of(noted, item.path, executable=item.executable)
+    foreign = modes is not None and is_sealed(item)  # perhaps an object of a store that is gone
+    if item.links > 1 and (foreign or (item.device, item.stamp.inode) in objects):
+        return _replace(venv, item, f"{venv}/{item.path}", mode)
+    if item.links == 1 and (foreign or item.path in noted):  # one in which another mode was noted is a copy
+        os.chmod(f"{venv}/{item.path}", mode)
+    return "private" if foreign else ""
 
 
-def _is_sealed(item: Found) -> bool:
-    """Return whether a file looks like an object: read-only, with the time that all objects have."""
-    return item.stamp.mtime_ns == MTIME_NS and not item.mode & 0o222 and item.stamp.size > 0
-
-
-def _mode(*, executable: bool) -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return (0o755 if executable else 0o644) & ~umask
-
-
-def _replace(venv: str, item: Found, source: str, *, executable: bool) -> str:
-    """Put a copy of *source* in the place of *item*, if that is still what was found."""
+def _replace(venv: str, item: Found, source: str, mode: int) -> str:
+    """Put a copy of *source*, with *mode*, in the place of *item*, if that is still what was found."""
     parent, name = os.path.split(f"{venv}/{item.path}")
     temporary = f"{TEMPORARY}{os.getpid()}-{item.stamp.inode}"
     with directory(parent) as fd:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=fd)
         try:
-            _copy(source, temporary, fd, executable=executable)
+            _copy(source, temporary, fd, mode)
             now = look(name, dir_fd=fd)
             if now.stamp[:3] != item.stamp[:3]:
                 return "left alone"
@@ -195,13 +198,14 @@ def _replace(venv: str, item: Found, source: str, *, executable: bool) -> str:
     return "private"
 
 
-def _copy(source: str, name: str, fd: int, *, executable: bool) -> None:
+def _copy(source: str, name: str, fd: int, mode: int) -> None:
     reading = os.open(source, _READ)
     try:
-        writing = create(name, fd, executable=executable)
+        writing = create(name, fd, executable=False)
         try:
             copy_bytes(reading, writing)
             st = os.fstat(reading)
+            os.fchmod(writing, mode)
             os.utime(writing, ns=(st.st_mtime_ns, st.st_mtime_ns))
         finally:
             os.close(writing)

@@ -7,21 +7,24 @@ its directory changed since, counts as the editor's, and keeps the edit as a fil
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from venvflow.links import Linker, write_private
 from venvflow.manifest import Corrupt, entries_of
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.objects import Name, object_name, object_names
-from venvflow.places import Place, Receipt
+from venvflow.places import Place, Receipt, write_receipt
 from venvflow.registry import Registration
 from venvflow.relink import TEMPORARY
-from venvflow.scan import Changing, Found, directory, look, read, walk
+from venvflow.relocate import Places, digest_of, fill, find, find_in_record
+from venvflow.scan import Changing, Content, Found, directory, look, read, walk
 from venvflow.sharing import stays_private
+from venvflow.steps import rescue
 from venvflow.steps.drift import as_made
 from venvflow.store import Store
 from venvflow.witness import is_ignored
@@ -46,6 +49,14 @@ Kind = Literal[
 ]
 
 
+_LARGEST_TEMPLATE = 4 << 20
+
+_HOPELESS = (
+    "no good copy is left in venvs, store or caches: nothing will be made from it, and snapshots with it are "
+    "misses. Install again what it belongs to (or delete the venv and run doit)"
+)
+
+
 @dataclass(slots=True)
 class Finding:
     """One thing that is not as it should be.
@@ -64,13 +75,17 @@ class Finding:
 
 @dataclass(slots=True)
 class Verified:
-    """What a verification looked at and found; *read* are bytes that were hashed."""
+    """What a verification looked at and found.
+
+    *read* are bytes that were hashed, *private* counts edits that are known as their venvs' own files.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     venvs: int = 0
     objects: int = 0
     files: int = 0
     read: int = 0
+    private: int = 0
 
     @property
     def left(self) -> list[Finding]:
@@ -80,17 +95,23 @@ class Verified:
 
 @dataclass(slots=True)
 class _Venv:
-    """A registered venv: what it should hold, and what a walk found."""
+    """A registered venv: what it should hold, and what a walk found; *private* as in its receipt."""
 
     path: str
     receipt: Receipt
+    places: Places
     entries: dict[str, Entry]
     found: dict[str, Found]
+    private: dict[str, str]
 
     def is_object(self, path: str, inode: tuple[int, int]) -> bool:
         """Return whether the file is that inode."""
         item = self.found.get(path)
         return item is not None and (item.device, item.stamp.inode) == inode
+
+
+_Tell = Callable[["list[tuple[_Venv, Entry]]", "_Venv", Entry], bool]
+"""Tells of one of the users of a damaged object whether it is the editor."""
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -104,19 +125,22 @@ def verify(
     full: bool = False,
     heal: bool = False,
     only: frozenset[str] = frozenset(),
+    caches: Sequence[str] = (),
     progress: Callable[[int, int], None] = _silent,
 ) -> Verified:
     """Verify the store and the venvs of *registrations*, and mend what can be mended if asked to *heal*.
 
     *only* are paths of venvs: objects that none of them has are left out, and they count as where edits were
-    made. *full* reads everything again. *progress* is called with bytes read and in all. The store is held
+    made. *full* reads everything again. *caches* are directories of builders in which good copies may be (see
+    :mod:`venvflow.steps.rescue`). *progress* is called with bytes read and in all. The store is held
     by the caller. Raises EnvironmentFailure for a venv that cannot be read.
     """
-    run = _Verification(store, full=full, heal=heal, only=only, progress=progress)
+    run = _Verification(store, full=full, heal=heal, only=only, caches=caches, progress=progress)
     run.look(registrations)
     run.judge_objects()
     for venv in run.chosen:
         run.judge_venv(venv)
+    run.remember_private()
     return run.result
 
 
@@ -130,6 +154,7 @@ class _Verification:
         full: bool,
         heal: bool,
         only: frozenset[str],
+        caches: Sequence[str],
         progress: Callable[[int, int], None],
     ) -> None:
         self._store = store
@@ -137,11 +162,13 @@ class _Verification:
         self._full = full
         self._heal = heal
         self._only = only
+        self._caches = caches
         self._progress = progress
         self._total = 0
         self._adopted = store.adopted()
         self._sizes: dict[Name, int] = {}
         self._bad: dict[Name, tuple[int, int]] = {}
+        self._quarantine = _quarantined(store.objects.quarantined)
         self._judged: set[tuple[int, int]] = set()  # inodes of which a finding tells already
         self.venvs: list[_Venv] = []
         self.result = Verified()
@@ -185,7 +212,9 @@ class _Verification:
             note = f"its manifest is gone: {error}"
             self.result.findings.append(Finding("object missing", "", place.path, note=note))
             return None
-        return _Venv(place.path, receipt, entries, {item.path: item for item in walk(place.path)})
+        places = Places(place.path, registration.project or place.parent, receipt.python)
+        found = {item.path: item for item in walk(place.path)}
+        return _Venv(place.path, receipt, places, entries, found, {**receipt.private})
 
     def _add_snapshots(self) -> None:
         for snapshot in self._store.snapshots():
@@ -201,10 +230,20 @@ class _Verification:
         for name, size in self._sizes.items():
             self.result.objects += 1
             path = self._objects.path(name)
-            if not os.path.lexists(path):
+            aside = self._aside(name)
+            if aside is not None:
+                self._judge_damage(name, aside, again=True)
+            elif not os.path.lexists(path):
                 self._judge_missing(name, size)
             elif self._full or not self._objects.sound(name, size, self._adopted.get(name)):
                 self._judge_object(name, size, path)
+
+    def _aside(self, name: Name) -> tuple[int, int] | None:
+        """Return the damaged object that was put aside while venvs still have it: a mending was cut short."""
+        for inode in self._quarantine.get(name.digest, ()):
+            if any(venv.is_object(entry.path, inode) for venv, entry in self._users(name)):
+                return inode
+        return None
 
     def _judge_missing(self, name: Name, size: int) -> None:
         users = self._users(name)
@@ -228,12 +267,16 @@ class _Verification:
                 self._judged.add(_inode(item))
                 self._judge_moved(path)
             return
-        inode = _inode(item)
+        self._judge_damage(name, _inode(item))
+
+    def _judge_damage(self, name: Name, inode: tuple[int, int], *, again: bool = False) -> None:
+        """Tell of the damaged object *inode*, and who has it; make it anew, or *again* what was cut short."""
         self._bad[name] = inode
         self._judged.add(inode)
         users = [(venv, entry) for venv, entry in self._users(name) if venv.is_object(entry.path, inode)]
         links = [(venv, entry) for venv, entry in self._users(name) if _is_link(venv, entry)]
-        editor = self._editor(users or links)
+        # What was cut short may have left one alone, and was at work in its directory: that tells nothing.
+        editor = self._editor(users or links, (self._is_named,) if again else self._tells)
         self.result.findings.append(self._of_damage(name, users or links, editor))
         if self._heal:
             self._mend(name, self.result.findings[-1], editor)
@@ -263,9 +306,14 @@ class _Verification:
             if entry.digest == name.digest and object_name(entry) == name
         ]
 
-    def _editor(self, users: list[tuple[_Venv, Entry]]) -> tuple[_Venv, Entry] | None:
+    @property
+    def _tells(self) -> tuple[_Tell, ...]:
+        return self._is_named, self._is_alone, self._shows_work
+
+    @staticmethod
+    def _editor(users: list[tuple[_Venv, Entry]], tells: Iterable[_Tell]) -> tuple[_Venv, Entry] | None:
         """Return where an edit through a link was made, if anything tells: see the top of this module."""
-        for tell in (self._is_named, self._is_alone, self._shows_work):
+        for tell in tells:
             found = [user for user in users if tell(users, *user)]
             if len({venv.path for venv, _ in found}) == 1:
                 return found[0]
@@ -288,55 +336,59 @@ class _Verification:
 
     def _mend(self, name: Name, finding: Finding, editor: tuple[_Venv, Entry] | None) -> None:
         """Make the object anew from a good copy, and give it to all venvs but the editor's."""
-        good = self._good_copy(name)
-        if good is None:
-            # It stays where it is: venvs may be symlinked to it, and nothing links to it without hashing it.
-            finding.note = "there is no good copy of it in the store or a venv; it will not be used again"
-            return
         inode = self._bad.get(name)
-        edited = ""
-        if inode is not None:
-            self._objects.quarantine(name)
-            edited = f"{self._objects.quarantined}/{name.digest}.{inode[1]}"
-        with self._objects.batch() as batch:
-            batch.add_copy(good, name, look(good).stamp)
-            batch.publish()
+        good = self._made_anew(name)
+        if good is None:
+            # It stays where it is: venvs may be symlinked to it, and nothing links to it unhashed.
+            finding.note = _HOPELESS
+            return
+        edited = f"{self._objects.quarantined}/{name.digest}.{inode[1]}" if inode is not None else ""
         self._store.index.add_objects({name: look(self._objects.path(name)).stamp.size}, {})
         self._adopted.pop(name, None)
         for venv, entry in self._users(name):
             self._give(venv, entry, name, inode, edited, is_editor=(venv, entry) == editor)
         self._bad.pop(name, None)
-        finding.healed = f"its bytes came from {good}"
+        finding.healed = f"its bytes came from {_called(good, self._objects.tmp)}"
         if edited and editor is None:
             finding.note = f"the damaged bytes are in {edited}"
         elif edited:
             finding.note = "the edit was kept there as a private file"
 
-    def _good_copy(self, name: Name) -> str | None:
-        """Return a file that has the bytes that *name* says: in another venv, a twin, or put aside once."""
-        for path in self._candidates(name):
+    def _made_anew(self, name: Name) -> str | None:
+        """Put a good copy in the place of the object; return which, None if there is none."""
+        path = self._objects.path(name)
+        if os.path.lexists(path) and self._objects.verified(name):
+            return path  # an earlier run came as far as this
+        with self._objects.batch() as batch:
+            good = self._good_copy(name, batch.staging)
+            if good is not None:
+                if os.path.lexists(path):
+                    self._objects.quarantine(name)
+                batch.add_copy(good, name, look(good).stamp)
+                batch.publish()
+        return good
+
+    def _good_copy(self, name: Name, scratch: str) -> str | None:
+        """Return a file that has the bytes that *name* says; what is made for that goes into *scratch*."""
+        for path in self._candidates(name, scratch):
             with suppress(OSError, Changing):
                 if read(path).digest == name.digest:
                     return path
         return None
 
-    def _candidates(self, name: Name) -> Iterator[str]:
-        yield self._objects.path(Name(name.digest, not name.executable))
-        base = self._objects.path(name)
-        number = 1
-        while os.path.lexists(f"{base}.{number}"):
-            yield f"{base}.{number}"
-            number += 1
+    def _candidates(self, name: Name, scratch: str) -> Iterator[str]:
         bad = self._bad.get(name)
         for venv in self.venvs:
             for path, entry in venv.entries.items():
                 item = venv.found.get(path) if entry.digest == name.digest else None
                 if item is not None and item.kind == "file" == entry.kind and _inode(item) != bad:
                     yield f"{venv.path}/{path}"
-        with suppress(OSError):
-            for file in os.listdir(self._objects.quarantined):
-                if file.startswith(name.digest):
-                    yield f"{self._objects.quarantined}/{file}"
+        yield from rescue.stored_copies(self._store, name)
+        uses = [rescue.Use(venv.path, entry, venv.entries) for venv, entry in self._users(name)]
+        yield from rescue.cached_copies(self._caches, uses)
+        trees = dict.fromkeys(digest for venv in self.venvs for digest in venv.receipt.trees)
+        yield from rescue.packed_copies(self._store, [*trees], uses, scratch)
+        yield from rescue.compiled_copies(self._store, uses, scratch)
 
     def _give(
         self,
@@ -362,16 +414,14 @@ class _Verification:
         now = venv.found[entry.path] = look(f"{venv.path}/{entry.path}")._replace(path=entry.path)
         if is_editor:
             self._judged.add(_inode(now))
+            venv.private[entry.path] = read(f"{venv.path}/{entry.path}").digest
 
     def _put(self, name: Name, fd: int, entry: Entry, link: str) -> None:
         ladder = _LADDERS["copy" if stays_private(entry, 1) else link]
         linker = Linker(ladder)
         linker.twin = self._objects.twin
-        temporary = f"{TEMPORARY}{os.getpid()}-0"
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=fd)
-        linker.place(self._objects.path(name), temporary, fd, executable=entry.executable)
-        os.rename(temporary, os.path.basename(entry.path), src_dir_fd=fd, dst_dir_fd=fd)
+        with _replacing(entry, fd) as temporary:
+            linker.place(self._objects.path(name), temporary, fd, executable=entry.executable)
 
     # ----------------------------------------------------------------------- venvs
 
@@ -389,6 +439,12 @@ class _Verification:
         for path, item in venv.found.items():
             if item.kind != "dir" and path not in venv.entries and not is_ignored(path):
                 self.result.findings.append(Finding("file added", path, venv.path))
+
+    def remember_private(self) -> None:
+        """Note in the receipts which edits are known now."""
+        for venv in self.venvs:
+            if venv.private != venv.receipt.private:
+                write_receipt(venv.path, replace(venv.receipt, private=venv.private))
 
     def _judge_gone(self, venv: _Venv, entry: Entry) -> None:
         finding = Finding("file missing", entry.path, venv.path)
@@ -412,7 +468,7 @@ class _Verification:
     def _needs_reading(self, entry: Entry, item: Found) -> bool:
         if not as_made(item, entry, self._adopted):
             return True
-        if not self._full or entry.kind != "file":
+        if not self._full:
             return False
         with suppress(OSError):
             return not self._objects.is_at(object_name(entry), item.stamp.inode, item.device)
@@ -422,19 +478,55 @@ class _Verification:
         path = f"{venv.path}/{entry.path}"
         self.result.read += item.stamp.size
         self._progress(min(self.result.read, self._total), self._total)
-        equal = False
-        if entry.kind == "file":
-            with suppress(OSError, Changing):
-                equal = read(path).digest == entry.digest
-        if not equal:
-            others = tuple(self._sharers(venv, item))
-            self.result.findings.append(Finding("file edited", entry.path, venv.path, others))
+        content = None
+        with suppress(OSError, Changing):
+            content = read(path, keep=_LARGEST_TEMPLATE if entry.kind == "template" else 0)
+        if content is None or not self._is_as_made(venv, entry, content):
+            self._judge_edit(venv, entry, item, content.digest if content else "")
         elif not as_made(item, entry, self._adopted):
             finding = Finding("mtime moved", entry.path, venv.path)
             self.result.findings.append(finding)
             if self._heal and item.links == 1:
                 os.utime(path, ns=(MTIME_NS, MTIME_NS), follow_symlinks=False)
                 finding.healed = "given back its time"
+
+    def _judge_edit(self, venv: _Venv, entry: Entry, item: Found, digest: str) -> None:
+        """Name a file with other bytes, unless they are known to be the venv's own; know them if asked to."""
+        if digest and venv.private.get(entry.path) == digest:
+            self.result.private += 1
+            return
+        finding = Finding("file edited", entry.path, venv.path, tuple(self._sharers(venv, item)))
+        self.result.findings.append(finding)
+        if self._heal and digest and item.links == 1:
+            venv.private[entry.path] = digest
+            finding.healed = "known as a private file of this venv from now on"
+
+    def _is_as_made(self, venv: _Venv, entry: Entry, content: Content) -> bool:
+        """Return whether a file says what it should; a template may spell its local paths as it likes."""
+        if entry.kind == "file":
+            return content.digest == entry.digest
+        with suppress(KeyError, ValueError, Corrupt):
+            if self._filled(venv, entry)[0].hex() == content.digest:
+                return True
+        rewritten = {path for path, each in venv.entries.items() if each.kind == "template"}
+        for found in (
+            find(entry.path, content.data, venv.places),
+            find_in_record(entry.path, content.data, rewritten, venv.places),
+        ):
+            if found is not None and found.slots == entry.slots:
+                return hashlib.sha256(found.data).hexdigest() == entry.digest
+        return False
+
+    def _filled(self, venv: _Venv, entry: Entry) -> tuple[bytes, int]:
+        """Return digest and size of a template, filled in; raises ``KeyError`` when it cannot be."""
+        if entry.kind != "template":
+            return bytes.fromhex(entry.digest), entry.size
+        data = self._objects.read(object_name(entry))
+        if data is None:
+            raise KeyError(entry.path)
+        described = (slot.argument for slot in entry.slots if slot.form == "record")
+        digests = {path: self._filled(venv, venv.entries[path]) for path in described}
+        return digest_of(fill(data, entry.slots, venv.places, digests))
 
     def _sharers(self, venv: _Venv, item: Found) -> Iterator[str]:
         """Yield the files of other venvs that are the same inode."""
@@ -443,6 +535,23 @@ class _Verification:
                 for path, found in other.found.items():
                     if other is not venv and _inode(found) == _inode(item):
                         yield f"{other.path}/{path}"
+
+
+def _quarantined(directory: str) -> dict[str, list[tuple[int, int]]]:
+    """Return the damaged objects that were put aside, by digest: device and inode."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            item = look(f"{directory}/{name}")
+            found.setdefault(name.partition(".")[0], []).append(_inode(item))
+    return found
+
+
+def _called(path: str, tmp: str) -> str:
+    """Return in words where good bytes came from; what was made in *tmp* is gone by then."""
+    if not path.startswith(tmp + "/"):
+        return path
+    return "a packed tree of the store" if "/packed-" in path else "compiling it anew"
 
 
 def _inode(item: Found) -> tuple[int, int]:
@@ -460,12 +569,26 @@ def _paths(users: Iterable[tuple[_Venv, Entry]]) -> tuple[str, ...]:
 
 def _put_bytes(data: bytes, fd: int, entry: Entry) -> None:
     """Make a file private with the bytes that somebody wrote, and the time of now: it shows as edited."""
-    name, temporary = os.path.basename(entry.path), f"{TEMPORARY}{os.getpid()}-0"
+    with _replacing(entry, fd) as temporary:
+        write_private(temporary, fd, data, executable=entry.executable)
+        os.utime(temporary, dir_fd=fd)
+
+
+_MENDED = f"{TEMPORARY}0-0"
+"""One name for all runs, of which there is one at a time: what a killed one leaves is the next one's."""
+
+
+@contextmanager
+def _replacing(entry: Entry, fd: int) -> Iterator[str]:
+    """Give a name in the directory *fd* for what takes the place of the entry's file at the end."""
     with suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=fd)
-    write_private(temporary, fd, data, executable=entry.executable)
-    os.utime(temporary, dir_fd=fd)
-    os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        os.unlink(_MENDED, dir_fd=fd)
+    try:
+        yield _MENDED
+        os.rename(_MENDED, os.path.basename(entry.path), src_dir_fd=fd, dst_dir_fd=fd)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(_MENDED, dir_fd=fd)
 
 
 @contextmanager
