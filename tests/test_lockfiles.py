@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow import lockfiles
-from venvflow.lockfiles import References, kind_of, packages, redact, references
+from venvflow.lockfiles import References, kind_of, listed, packages, redact, references
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HASH = "sha256:" + "a" * 64
@@ -483,3 +483,69 @@ def test_importing_it_imports_nothing_heavy() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(module.startswith("venvflow") for module in out.split())
+
+
+# --------------------------------------------------------------------------- lists that are kept
+
+
+def test_every_package_is_listed_with_what_is_asked_of_it() -> None:
+    """Also one that is not pinned, or comes from a directory; neither credentials nor queries are in it."""
+    data = (
+        f"A_b==1.0 --hash={HASH}\nfree\nrange>=1,<2 ; os_name=='posix'\n-e ./here#egg=here\n"
+        "two==1 ; python_version<'3.9'\ntwo==2 ; python_version>='3.9'\n"
+        "url @ https://me:canary@host/u.whl?token=canary&x=canary\n-r other.txt\n--index-url https://canary@x\n"
+    )
+    found = listed("requirements.txt", data.encode())
+    assert found == {
+        "a-b": "1.0",
+        "free": "any",
+        "here": "@ ./here",
+        "range": ">=1,<2",
+        "two": "1, 2",
+        "url": "@ https://***@host/u.whl",
+    }
+    assert "canary" not in repr(found)
+
+
+@needs_toml
+@pytest.mark.parametrize(
+    ("name", "data", "packages"),
+    [
+        ("uv.lock", '[[package]]\nname = "a"\nversion = "1"\n', {"a": "1"}),
+        ("uv.lock", '[[package]]\nname = "r"\nsource = { editable = "." }\n', {"r": "@ ."}),
+        ("pylock.toml", '[[packages]]\nname = "a"\nversion = "1"\n', {"a": "1"}),
+        ("poetry.lock", '[[package]]\nname = "a"\nversion = "1"\n', {"a": "1"}),
+        ("pdm.lock", '[[package]]\nname = "a"\nversion = "1"\n', {"a": "1"}),
+        ("Pipfile.lock", '{"_meta": {}, "default": {"a": {"version": "==1"}}}', {"a": "1"}),
+        ("requirements.txt", "", {}),
+        ("uv.lock", "version = 1", {}),
+    ],
+)
+def test_all_kinds_of_lock_files_are_listed(name: str, data: str, packages: dict[str, str]) -> None:
+    """An empty list is a list."""
+    assert listed(name, data.encode()) == packages
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("environment.yml", b"dependencies: [a=1]"),
+        ("uv.lock", b"[[package"),
+        ("uv.lock", b""),
+        ("Pipfile.lock", b"[1, 2]"),
+        ("poetry.lock", b"\xff\xfe\x00"),
+    ],
+)
+def test_what_cannot_be_read_has_no_list(name: str, data: bytes) -> None:
+    """That is something else than a list of nothing."""
+    assert listed(name, data) is None
+
+
+@given(
+    st.sampled_from(["r.txt", "uv.lock", "poetry.lock", "pdm.lock", "pylock.toml", "Pipfile.lock"]),
+    st.binary(),
+)
+def test_no_bytes_make_listing_fail(name: str, data: bytes) -> None:
+    """What is listed can be kept as text."""
+    found = listed(name, data)
+    assert found is None or all(json.dumps([key, value]) for key, value in found.items())

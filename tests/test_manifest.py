@@ -169,6 +169,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "a/b"]), st.lists(st.lists(JSON, max_size=6)))), JSON)
 def test_nonsense_under_its_right_name_is_corrupt_or_a_tree(groups: Any, other: Any) -> None:

@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 
 from venvflow import builders, interpreters
-from venvflow.errors import EnvironmentFailure, shown
+from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.job import Job
 from venvflow.model import FORMAT
 from venvflow.records import KeyRecord, read_key
@@ -38,8 +39,8 @@ def still_holds(job: Job, record: KeyRecord) -> bool:
         plan = builders.choose(job.spec, job.environ)
         identity = _identity(record.interpreter.executable)
         return identity != "" and record.fingerprint == fingerprint(job, plan, record.inputs, identity)
-    except EnvironmentFailure:
-        return False  # a file or a builder is gone: running the step will say which
+    except VenvflowError:
+        return False  # a file or a builder is gone, or none fits: running the step will say which
 
 
 @cache
@@ -66,6 +67,31 @@ def fingerprint(job: Job, plan: builders.Plan, paths: tuple[str, ...], interpret
         [hashlib.sha256(read_input(path, spec.name)).hexdigest() for path in paths],
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(seen).encode("ascii")).hexdigest()
+
+
+def files_of(job: Job, record: KeyRecord) -> dict[str, tuple[str, bytes]]:
+    """Return path and bytes of each file of the key, by the name of its part.
+
+    A file that is not there any more, or not what the key was made of, is left out.
+    """
+    found = {}
+    for path in record.inputs:
+        with suppress(EnvironmentFailure):
+            data = read_input(path, job.spec.name)
+            digest = hashlib.sha256(data).hexdigest()
+            names = (name for name, part in record.key.parts.items() if part == digest and ":" in name)
+            found.update(
+                {name: (path, data) for name in names if name.endswith(f":{os.path.basename(path)}")}
+            )
+    return found
+
+
+def packages_of(job: Job, record: KeyRecord) -> dict[str, dict[str, str]]:
+    """Return what each lock file of the key lists, by the name of its part, as far as it can be read."""
+    from venvflow.lockfiles import listed  # noqa: PLC0415 - a run with nothing to do reads no packages
+
+    found = {name: listed(path, data) for name, (path, data) in files_of(job, record).items()}
+    return {name: packages for name, packages in found.items() if packages is not None}
 
 
 def read_input(path: str, venv: str) -> bytes:

@@ -18,6 +18,7 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/?#@\s]*(?:@[^/?#@\s]*)*(?=@)")
 _SECRET_VALUE = re.compile(
     r"([?&;][^=?&#\s]{0,60}(?:auth|cred|key|pass|secret|sig|token)[^=?&#\s]{0,60}=)[^&#\s]+", re.IGNORECASE
 )
+_QUERY = re.compile(r"\?[^#\s]*")
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 _FILE_OPTION = re.compile(r"(?:-([rce])|--(requirement|constraint|editable)(?=[\s=]))\s*=?\s*(.+)")
 _NAMED_TARGET = re.compile(r"([A-Za-z0-9][\w.-]*)\s*(?:\[[^\]]*\]\s*)?@\s*(\S+)")
@@ -51,6 +52,7 @@ class _Package(NamedTuple):
     include: str = ""
     local: str = ""
     unpinned: str = ""
+    asked: str = ""
 
 
 def redact(text: str) -> str:
@@ -95,12 +97,39 @@ def packages(name: str, data: bytes) -> dict[str, str]:
     return {key: ", ".join(sorted(versions[key])) for key in sorted(versions)}
 
 
+def listed(name: str, data: bytes) -> dict[str, str] | None:
+    """Return every package that the lock file *name* with the content *data* lists, by normalised name.
+
+    What stands for it is its version, else where it comes from, else what is asked of it (``>=2``, ``any``).
+    It is made to be kept: neither credentials nor the query of a URL are in it. None for a file that cannot
+    be read: of a kind that we do not know, damaged, or TOML where nothing can read TOML.
+    """
+    packages = _readable(kind_of(name), data)
+    if packages is None:
+        return None
+    found: dict[str, set[str]] = {}
+    for package in packages:
+        if package.name:
+            found.setdefault(_normal(package.name), set()).add(_worth_keeping(package))
+    return {key: ", ".join(sorted(found[key])) for key in sorted(found)}
+
+
+def _worth_keeping(package: _Package) -> str:
+    if package.version:
+        return _QUERY.sub("", redact(package.version))
+    return f"@ {package.local}" if package.local else package.asked or "any"
+
+
 def _read(name: str, data: bytes) -> Iterator[_Package]:
-    kind = kind_of(name)
+    return _readable(kind_of(name), data) or iter(())
+
+
+def _readable(kind: str, data: bytes) -> Iterator[_Package] | None:
+    """Return the packages of a lock file, None if it cannot be read."""
     if kind == "requirements":
         return _requirements(_decoded(data))
     document = _json(data) if kind == "pipenv" else _toml(data) if kind in _READERS else {}
-    return _READERS[kind](document) if kind in _READERS else iter(())
+    return _READERS[kind](document) if document else None
 
 
 def _paths(values: Iterable[str]) -> tuple[str, ...]:
@@ -192,7 +221,7 @@ def _by_version(words: str) -> _Package:
     if fixed := _FIXED.fullmatch(asked):
         return _Package(named[1], fixed[1])
     wanted = f"any version that fits {asked}" if asked else "any version"
-    return _Package(named[1], unpinned=f"{named[1]} may be {wanted}")
+    return _Package(named[1], unpinned=f"{named[1]} may be {wanted}", asked=asked)
 
 
 # --------------------------------------------------------------------------- URLs and paths

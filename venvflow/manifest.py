@@ -63,6 +63,28 @@ def decode_tree(digest: str, data: bytes) -> Tree:
         raise Corrupt(str(error)) from error
 
 
+def decode_objects(digest: str, data: bytes) -> list[tuple[str, bool, int]]:
+    """Return digest, executable bit and size of each object in the tree that *data* spells.
+
+    For who counts: names are not looked at, which makes it several times quicker than :func:`decode_tree`.
+    Raises :class:`Corrupt` when *data* is not the tree called *digest*.
+    """
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise Corrupt("its hash is not its name")
+    try:
+        return [
+            (row[2], row[1] == "file" and bool(row[3]), _count(row[4]))
+            for _, rows in json.loads(data)["entries"]
+            for row in rows
+            if row[1] in _WITH_OBJECT
+        ]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise Corrupt(str(error)) from error
+
+
+_WITH_OBJECT = ("file", "template")
+
+
 def _split(path: str) -> tuple[str, str]:
     directory, _, name = path.rpartition("/")
     return directory, name
@@ -133,7 +155,8 @@ def _text(value: object) -> str:
     """Return *value* if it is text that a file system can hold."""
     if not isinstance(value, str) or "\0" in value:
         raise Corrupt(f"{value!r} is not a text")
-    value.encode("utf-8", "surrogateescape")
+    if not value.isascii():
+        value.encode("utf-8", "surrogateescape")
     return value
 
 
@@ -150,7 +173,8 @@ def _flag(value: object) -> bool:
 
 
 def _is_plain_name(name: object) -> bool:
-    return _text(name) not in {"", ".", ".."} and "/" not in _text(name)
+    text = _text(name)
+    return "/" not in text and text not in {"", ".", ".."}
 
 
 def _check_directory(directory: object) -> None:
@@ -158,8 +182,11 @@ def _check_directory(directory: object) -> None:
         raise Corrupt(f"unsafe directory {directory!r}")
 
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
 def _digest(digest: object) -> str:
-    if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+    if not isinstance(digest, str) or _SHA256.fullmatch(digest) is None:
         raise Corrupt(f"{digest!r} is not a SHA-256")
     return digest
 
@@ -173,6 +200,13 @@ class Distribution(NamedTuple):
     name: str
     version: str
     paths: frozenset[str]
+
+
+def name_and_version(record: str) -> tuple[str, str]:
+    """Return name and version of a distribution from the name of the directory that its RECORD is in."""
+    directory = _split(_split(record)[0])[1].removesuffix(".dist-info")
+    name, _, version = directory.partition("-")
+    return name.lower().replace("_", "-").replace(".", "-"), version
 
 
 def group(entries: Mapping[str, Entry], distributions: Iterable[Distribution]) -> tuple[Tree, ...]:
@@ -291,6 +325,8 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         "python": snapshot.python,
         "files": snapshot.files,
         "size": snapshot.size,
+        "warnings": list(snapshot.warnings),
+        "packages": snapshot.packages,
     }
     body = json.dumps(document, sort_keys=True, indent=1).encode("ascii")
     return body + b"\n" + hashlib.sha256(body).hexdigest().encode("ascii") + b"\n"
@@ -311,7 +347,7 @@ def decode_snapshot(data: bytes) -> Snapshot:
 
 
 def _snapshot_of(document: dict[str, Any]) -> Snapshot:
-    parts = {_text(name): _text(value) for name, value in document["key"]["parts"].items()}
+    parts = _texts(document["key"]["parts"])
     return Snapshot(
         id=_text(document["id"]),
         key=Key(_text(document["key"]["digest"]), parts),
@@ -320,5 +356,11 @@ def _snapshot_of(document: dict[str, Any]) -> Snapshot:
         created=float(document["created"]),
         files=_count(document["files"]),
         size=_count(document["size"]),
+        warnings=tuple(_text(warning) for warning in document.get("warnings", ())),
+        packages={_text(part): _texts(listed) for part, listed in document.get("packages", {}).items()},
         **{word: _text(document[word]) for word in ("venv", "host", "command", "python")},
     )
+
+
+def _texts(document: dict[str, Any]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in document.items()}

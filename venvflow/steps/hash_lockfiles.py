@@ -7,11 +7,10 @@ import os
 from collections.abc import Iterator
 
 from venvflow import builders, interpreters
-from venvflow.errors import VenvflowError, shown
-from venvflow.inputs import fingerprint, read_input
+from venvflow.errors import UsageError, VenvflowError, shown
+from venvflow.inputs import fingerprint, read_input, still_holds
 from venvflow.job import Job
 from venvflow.keys import Input, make_key, parts_of
-from venvflow.lockfiles import kind_of, references
 from venvflow.model import Outcome
 from venvflow.records import KeyRecord, read_key, write_key
 
@@ -19,12 +18,20 @@ _BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 """What decides the metadata of a local project that a lock refers to."""
 
 
+_MOST_TEXTS = 3
+"""How many unpinned requirements of one file are named."""
+
+
 def hash_lockfiles(job: Job) -> Outcome:
     """Compute the key of the job's venv and leave it in ``key.json``.
 
-    Raises EnvironmentFailure for a file that cannot be read or an interpreter that cannot be found.
+    Raises UsageError for a file that the config lists and that is missing, EnvironmentFailure for one that
+    cannot be read and for an interpreter that cannot be found.
     """
     before = read_key(job)
+    _refuse_faults(job)
+    if before is not None and still_holds(job, before):  # then the interpreter need not be asked again
+        return Outcome("same", before.key.digest[:12], {"files": len(before.inputs)}, before.warnings)
     record = compute_key(job)
     write_key(job, record)
     unchanged = before is not None and before.key.digest == record.key.digest
@@ -34,6 +41,7 @@ def hash_lockfiles(job: Job) -> Outcome:
 
 def compute_key(job: Job) -> KeyRecord:
     """Return the key of the job's venv as things are now; writes nothing. Raises as the step does."""
+    _refuse_faults(job)
     try:
         plan = builders.choose(job.spec, job.environ)
         interpreter = interpreters.resolve(job.spec.python, root=job.root, environ=job.environ)
@@ -59,6 +67,25 @@ def compute_key(job: Job) -> KeyRecord:
     paths = tuple(gathered.paths)
     seen = fingerprint(job, plan, paths, interpreters.identity(interpreter))
     return KeyRecord(key, interpreter, paths, seen, tuple(gathered.warnings))
+
+
+def _refuse_faults(job: Job) -> None:
+    """Raise UsageError when a file is missing that the config lists for this venv."""
+    faults = job.config.faults.get(job.spec.name, ())
+    if faults:
+        raise UsageError(
+            "; ".join(faults),
+            where=job.spec.name,
+            state="The venv and its key are as they were.",
+            hint="Put the file back, or change the config.",
+        )
+
+
+def _shortened(texts: tuple[str, ...]) -> Iterator[str]:
+    """Yield the first of many texts of one kind, and how many more there are."""
+    yield from texts[:_MOST_TEXTS]
+    if len(texts) > _MOST_TEXTS:
+        yield f"{len(texts) - _MOST_TEXTS} more are not pinned either: lock them, as uv pip compile does"
 
 
 class _Gathering:
@@ -89,10 +116,12 @@ class _Gathering:
     def _add_lock(self, path: str, role: str) -> None:
         if path in self.paths:
             return
+        from venvflow.lockfiles import kind_of, references  # noqa: PLC0415 - not for a key that still holds
+
         data = self._add(role, path)
         found = references(path, data)
         base = os.path.dirname(path)
-        self.warnings += [f"{shown(os.path.basename(path))}: {text}" for text in found.unpinned]
+        self.warnings += [f"{shown(os.path.basename(path))}: {text}" for text in _shortened(found.unpinned)]
         for include in self._inside(base, found.includes, path):
             role = "include" if kind_of(include) == "requirements" else "file"
             self._add_lock(include, role)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from venvflow.inputs import packages_of
 from venvflow.job import Job
 from venvflow.manifest import first_difference, snapshot_id
 from venvflow.model import Manifest, Outcome, Snapshot
@@ -32,10 +33,10 @@ def store_locked(job: Job, opened: Store, record: KeyRecord) -> Outcome:
     """Store while the venv and the store are held."""
     manifest = manifest_of(job, opened, record)
     place = job.position if manifest.bound else None
-    snapshot = _snapshot(job, record, manifest, place)
+    receipt = job.place.receipt()
+    snapshot = _snapshot(job, record, manifest, place, receipt.warnings if receipt is not None else ())
     published = opened.publish(snapshot, job.now())
     claims.release(record.key.digest)
-    receipt = job.place.receipt()
     link = receipt.link if receipt is not None else ""
     # What no snapshot has must be kept for the venv itself: its links, or the judgement of its changes.
     trees = snapshot.trees if link == "symlink" or published.trees != snapshot.trees else ()
@@ -48,7 +49,9 @@ def store_locked(job: Job, opened: Store, record: KeyRecord) -> Outcome:
     return Outcome("kept", published.id[:12], warnings=(warning,))
 
 
-def _snapshot(job: Job, record: KeyRecord, manifest: Manifest, place: str | None) -> Snapshot:
+def _snapshot(
+    job: Job, record: KeyRecord, manifest: Manifest, place: str | None, warnings: tuple[str, ...]
+) -> Snapshot:
     files = [entry for tree in manifest.trees for entry in tree.entries if entry.digest]
     return Snapshot(
         id=snapshot_id(record.key.digest, place),
@@ -62,4 +65,6 @@ def _snapshot(job: Job, record: KeyRecord, manifest: Manifest, place: str | None
         python=record.interpreter.version,
         files=len(files),
         size=sum(entry.size for entry in files),
+        warnings=warnings,
+        packages=packages_of(job, record),
     )

@@ -1,0 +1,217 @@
+"""``venvflow diff``: what differs between what is in two venvs, snapshots or archives."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from venvflow.cli.differences import SIGNS
+from venvflow.cli.machine import open_machine
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.render import Column, Output, table
+from venvflow.errors import UsageError, shown
+from venvflow.units import show_size
+
+if TYPE_CHECKING:
+    from venvflow.cli.glance import Glance
+    from venvflow.cli.things import Thing
+    from venvflow.comparison import DistributionChange, FileChange, ManifestComparison, Weight
+    from venvflow.model import Entry, Manifest
+
+_MORE = """\
+Venvs by their name in the config, or any by its path; snapshots and keys by their first digits;
+archives by their path. Distributions come first, then files; files that name local paths are
+compared without these, so the same venv in two checkouts is equal, and so is its archive.
+Bytecode in __pycache__ follows from its source, and is left out.
+Exits with 0 if they are equal, with 1 if not.
+A word that could be several things is said to be one of them; venv:api, path:api, snapshot:3f2a,
+key:3f2a and archive:api.zip leave no choice.
+"""
+
+_LARGEST = 5
+"""Files that are shown unless all are asked for."""
+
+_DISTRIBUTIONS = (
+    Column(""),
+    Column("distribution", least=12),
+    Column("old", least=6),
+    Column("new", least=6),
+    Column("files", right=True, rank=1),
+    Column("size", right=True),
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "diff",
+        run,
+        summary="say what differs between two venvs, snapshots or archives",
+        more=_MORE.rstrip(),
+        example="venvflow diff api 3f2a9c --files",
+    )
+    parser.add_argument("old", metavar="A", help="a venv, snapshot, key or archive")
+    parser.add_argument("new", metavar="B", help="what it is compared with")
+    parser.add_argument(
+        "--files", action="store_true", help="list all files, as -v does, not the largest only"
+    )
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Compare two things by what is in them; 0 if they are equal, else 1.
+
+    JSON: ``old``, ``new`` (``kind``: venv, path, archive, snapshot or key; ``name``), ``equal``, ``counts``
+    (``distributions`` and ``files``, each with ``added``, ``removed``, ``changed``), ``distributions``, each
+    with ``name``, ``change`` (added, removed, changed), ``old`` and ``new`` (``version``, ``files``, ``size``
+    in bytes; null where there is none), and ``files``, always all, each with ``path``, ``change``, ``what``
+    (of a changed one: kind, content, mode or target; else null), ``old`` and ``new`` (``kind``: file,
+    template, link or dir; ``size`` in bytes, of a template without local paths).
+    """
+    from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
+    from venvflow.cli.things import Names  # noqa: PLC0415
+    from venvflow.comparison import compare_manifests  # noqa: PLC0415
+
+    machine = open_machine(args, out)
+    with open_glance(machine.store) as store:
+        names = Names(machine, store, args.work_dir, out.say)
+        things = old, new = names.find(args.old), names.find(args.new)
+        before = _manifest(out, store, old)
+        same = old.path != "" and os.path.realpath(old.path) == os.path.realpath(new.path)
+        compared = compare_manifests(before, before if same else _manifest(out, store, new))
+    if out.as_json:
+        out.document(_as_document(*things, compared))
+    else:
+        for line in _told(out, *things, compared, everything=args.files or out.verbose):
+            out.answer(line)
+    return 0 if compared.equal else 1
+
+
+def _manifest(out: Output, store: Glance | None, thing: Thing) -> Manifest:
+    """Return what is in a thing. Raises UsageError for a venv or a snapshot that is not there."""
+    from venvflow.steps.diff import manifest_of_snapshot, manifest_of_venv  # noqa: PLC0415
+
+    if thing.kind == "archive":
+        return _manifest_of_archive(out, thing)
+    if thing.kind in ("venv", "path"):
+        return manifest_of_venv(thing.path, store, thing.job)
+    if store is None or not thing.snapshots:
+        raise UsageError(
+            f"the store has no snapshot for the {thing.label}",
+            state="Nothing was changed.",
+            hint='"venvflow explain" compares keys by their parts.',
+        )
+    if len(thing.snapshots) > 1:
+        found = ", ".join(f"{each.id[:12]} ({shown(each.place or each.venv)})" for each in thing.snapshots)
+        raise UsageError(
+            f"there are several snapshots for the {thing.label}: {found}",
+            state="Nothing was changed.",
+            hint="Name one of them.",
+        )
+    return manifest_of_snapshot(store, thing.snapshots[0])
+
+
+def _manifest_of_archive(out: Output, thing: Thing) -> Manifest:
+    from venvflow.archive import inventory_of  # noqa: PLC0415 - not for other things
+
+    found = inventory_of(thing.path)
+    if not found.ours:
+        out.warn(f"{thing.label} was not written by venvflow: its local paths are compared as they are")
+    return found.manifest
+
+
+# --------------------------------------------------------------------------- text
+
+
+def _told(
+    out: Output, old: Thing, new: Thing, compared: ManifestComparison, *, everything: bool
+) -> Iterator[str]:
+    if compared.equal:
+        yield f"{old.label} and {new.label} are equal"
+        return
+    yield f"{old.label} -> {new.label}"
+    yield f"distributions: {_counted(compared.distributions)}"
+    if compared.distributions:
+        rows = [_distribution_cells(each) for each in compared.distributions]
+        colours = [(0, SIGNS[each.how][1]) for each in compared.distributions]
+        yield table(out, _DISTRIBUTIONS, rows, colours)
+    files = compared.files
+    shortened = not everything and len(files) > _LARGEST
+    yield f"files: {_counted(files)}{'; the largest (--files lists all):' if shortened else ''}"
+    if shortened:
+        files = tuple(sorted(files, key=lambda each: (-each.weight, each.path))[:_LARGEST])
+    for each in files:
+        yield _file_line(out, each)
+
+
+def _counted(found: Sequence[DistributionChange] | Sequence[FileChange]) -> str:
+    counts = _counts(found)
+    return ", ".join(f"{number:,} {how}" for how, number in counts.items() if number) or "none differ"
+
+
+def _counts(found: Iterable[DistributionChange | FileChange]) -> dict[str, int]:
+    counts = Counter(each.how for each in found)
+    return {how: counts[how] for how in ("added", "removed", "changed")}
+
+
+def _distribution_cells(change: DistributionChange) -> tuple[str, ...]:
+    old, new = change.old, change.new
+    return (
+        SIGNS[change.how][0],
+        shown(change.name),
+        shown(old.version) if old is not None else "-",
+        shown(new.version) if new is not None else "-",
+        _grown(old.files if old else None, new.files if new else None, lambda number: f"{number:,}"),
+        _grown(old.size if old else None, new.size if new else None, show_size),
+    )
+
+
+def _grown(old: int | None, new: int | None, spelled: Any) -> str:
+    """Return a number that is there on one side only, or by how much it grew."""
+    if old is None or new is None:
+        return str(spelled(new if old is None else old))
+    return f"+{spelled(new - old)}" if new > old else str(spelled(new - old)) if new < old else "="
+
+
+def _file_line(out: Output, change: FileChange) -> str:
+    sign, colour = SIGNS[change.how]
+    sizes = [show_size(each.size) for each in (change.old, change.new) if each is not None]
+    told = " -> ".join(dict.fromkeys(sizes)) if change.what in ("", "content") else change.what
+    return f"  {out.paint(sign, colour)} {shown(change.path)}  {told}"
+
+
+# --------------------------------------------------------------------------- JSON
+
+
+def _as_document(old: Thing, new: Thing, compared: ManifestComparison) -> dict[str, Any]:
+    return {
+        "old": {"kind": old.kind, "name": old.name},
+        "new": {"kind": new.kind, "name": new.name},
+        "equal": compared.equal,
+        "counts": {"distributions": _counts(compared.distributions), "files": _counts(compared.files)},
+        "distributions": [
+            {"name": each.name, "change": each.how, "old": _weight(each.old), "new": _weight(each.new)}
+            for each in compared.distributions
+        ],
+        "files": [
+            {
+                "path": each.path,
+                "change": each.how,
+                "what": each.what or None,
+                "old": _entry(each.old),
+                "new": _entry(each.new),
+            }
+            for each in compared.files
+        ],
+    }
+
+
+def _weight(weight: Weight | None) -> dict[str, Any] | None:
+    return weight._asdict() if weight is not None else None
+
+
+def _entry(entry: Entry | None) -> dict[str, Any] | None:
+    return {"kind": entry.kind, "size": entry.size} if entry is not None else None

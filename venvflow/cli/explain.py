@@ -1,0 +1,331 @@
+"""``venvflow explain``: why a venv would be built or restored, or what differs between two keys."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from venvflow.cli.differences import DIGITS, fitting, labels_of, record_of, told_of, value_of
+from venvflow.cli.machine import Machine, open_machine
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
+from venvflow.errors import EnvironmentFailure, UsageError, shown
+
+if TYPE_CHECKING:
+    from venvflow.cli.glance import Glance
+    from venvflow.cli.things import Thing
+    from venvflow.comparison import KeyComparison, Keyed
+    from venvflow.flow import Flow
+    from venvflow.forecast import Forecast
+    from venvflow.model import Snapshot
+    from venvflow.steps.explain import Explanation, Nearest
+
+_MORE = """\
+With one VENV (of the config): its key with all parts, whether the store has a venv for it, what
+comes nearest and in what that differs, and what doit would do now and why. Nothing is changed.
+With two: the parts in which their keys differ; venvs, snapshots (by the first digits of their id),
+keys and archives. Exits with 1 then if they differ.
+A word that could be several things is said to be one of them; venv:api, path:api, snapshot:3f2a,
+key:3f2a and archive:api.zip leave no choice.
+"""
+
+_TASKS = (Column("task", least=12), Column("would"), Column("because", least=20, wrap=True))
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "explain",
+        run,
+        summary="say why a venv is built or restored, or what differs between two keys",
+        more=_MORE.rstrip(),
+        example="venvflow explain api\n  venvflow explain api 3f2a9c",
+    )
+    parser.add_argument("thing", metavar="VENV", help="its name in the config, or its path")
+    parser.add_argument("other", metavar="OTHER", nargs="?", help="what to compare with, old before new")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Explain one venv, always 0; or compare two keys, 0 if they are equal, else 1.
+
+    JSON for one: ``venv``, ``path``; ``key`` (``digest``, ``parts`` by name, ``current``: it is that of the
+    inputs as they are, else that of the last run; null without one), ``problem`` (why it is not, or null),
+    ``files`` (their paths, by part), ``packages`` (by the part of each lock file, by name), ``made_for`` (the
+    key of the venv in its place, or null), ``store`` (``path``, ``exists``, ``snapshot``: an id, null on a
+    miss), ``nearest`` (null without one; ``id``, ``key``, ``venv``, ``place``, ``created``, ``last_used``,
+    and a comparison), ``since`` (what changed since the venv was made: a comparison, null where nothing did
+    or nobody knows), ``tasks``, each with ``task``, ``would`` (run, nothing, fail, not run), ``did`` (what it
+    will answer or null), ``reason`` and ``certain`` (false where a build may give what was there before).
+
+    JSON for two: ``old``, ``new`` (``kind``: venv, path, archive, snapshot or key; ``name``; ``key``),
+    ``equal``, and a comparison.
+
+    A comparison is ``parts``, each with ``name``, ``old`` and ``new`` (null where there is none), and
+    ``lists``, one for each lock file that changed: ``old`` and ``new`` (its parts, or null), ``basis`` (what
+    was compared: lists, installed, nothing), ``packages``, each with ``name``, ``old`` and ``new``.
+    """
+    from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
+    from venvflow.cli.things import Names  # noqa: PLC0415
+
+    machine = open_machine(args, out)
+    with open_glance(machine.store) as store:
+        names = Names(machine, store, args.work_dir, out.say)
+        thing = names.find(args.thing)
+        if args.other is not None:
+            return _compare(out, store, thing, names.find(args.other))
+        return _explain(out, machine, store, thing)
+
+
+# --------------------------------------------------------------------------- one venv
+
+
+def _explain(out: Output, machine: Machine, store: Glance | None, thing: Thing) -> int:
+    from venvflow.forecast import forecast  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps.explain import explain  # noqa: PLC0415
+
+    if thing.job is None or machine.flow is None:
+        raise UsageError(
+            f"{thing.label} is in no config that is used here, so doit does nothing to it",
+            state="Nothing was changed.",
+            hint='Give a second word to compare its key with; "venvflow diff" compares what is in two.',
+        )
+    found = explain(thing.job, store)
+    tasks = forecast(machine.flow, thing.job.spec.name, store, found.key)
+    if out.as_json:
+        out.document(_as_document(machine.flow, thing.job.spec.name, found, tasks, exists=store is not None))
+    else:
+        for line in _told(out, machine.flow, thing.job.spec.name, found, tasks):
+            out.answer(line)
+    return 0
+
+
+def _told(out: Output, flow: Flow, venv: str, found: Explanation, tasks: Sequence[Forecast]) -> Iterator[str]:
+    now, job = flow.now(), flow.job(venv)
+    inside = job.place.path.startswith(f"{job.root}/")
+    yield f"{shown(venv)}: {shown(job.position if inside else job.place.path)}"
+    yield from _on_key(out, found, now)
+    record = found.key.now or found.key.noted
+    if record is not None:
+        paths = {name: os.path.relpath(path, job.root) for name, path in found.files.items()}
+        labels = labels_of(record.key.parts, paths)
+        yield from _parts(out, record.key.parts, labels)
+        yield from _differences(
+            out, found, now, {record.key.parts[name]: labels[name] for name in found.files}
+        )
+    yield ""
+    yield "doit would:" if any(task.would != "nothing" for task in tasks) else "doit would do nothing:"
+    yield table(
+        out, _TASKS, [_task_cells(task) for task in tasks], [(1, _task_colour(task)) for task in tasks]
+    )
+
+
+def _on_key(out: Output, found: Explanation, now: float) -> Iterator[str]:
+    """Yield which key it is, and whether the store has a venv for it."""
+    key = found.key
+    if key.now is None:
+        why = " ".join(key.problem.what.split()) if key.problem is not None else ""
+        earlier = f"; the last one was {key.noted.key.digest[:DIGITS]}" if key.noted is not None else ""
+        yield from _wrapped(out, f"no key: {why}{earlier}", "no key", "red")
+        return
+    digest = key.now.key.digest[:DIGITS]
+    if found.snapshot is None:
+        yield from _wrapped(out, f"key {digest}: not in the store", "not in the store", "yellow")
+        return
+    snapshot = found.snapshot
+    called = "" if snapshot.id == snapshot.key.digest else f" as {snapshot.id[:DIGITS]}, for this place"
+    made = f"made {_ago(snapshot.created, now)} on {shown(snapshot.host)}"
+    yield from _wrapped(out, f"key {digest}: in the store{called}, {made}", "in the store", "green")
+
+
+def _ago(then: float, now: float) -> str:
+    text = since(then, now)
+    return "just now" if text == "now" else f"{text} ago"
+
+
+def _wrapped(out: Output, text: str, phrase: str = "", colour: Colour = "") -> Iterator[str]:
+    """Yield *text* in lines that fit, with the first *phrase* of it in a colour."""
+    import textwrap  # noqa: PLC0415 - every command imports this module
+
+    lines = textwrap.wrap(text, out.width(), subsequent_indent="  ", break_on_hyphens=False)
+    for line in lines:
+        yield line.replace(phrase, out.paint(phrase, colour), 1) if phrase else line
+
+
+def _parts(out: Output, parts: Mapping[str, str], labels: Mapping[str, str]) -> Iterator[str]:
+    width = min(max(map(len, labels.values())), 40)
+    for name, label in labels.items():
+        yield fitting(out, f"  {label:{width}}  {value_of(name, parts[name])}")
+
+
+def _differences(out: Output, found: Explanation, now: float, files: Mapping[str, str]) -> Iterator[str]:
+    """Yield what changed since the venv was made, and the nearest snapshot; *files* are called by digest."""
+    nearest, compared = found.nearest, found.since
+    if nearest is not None and nearest.snapshot.key.digest == found.made_for:
+        compared = None  # it is the same comparison
+    if compared is not None:
+        yield ""
+        yield f"changed since the venv was made (for key {found.made_for[:DIGITS]}):"
+        yield from told_of(out, compared, files)
+    if nearest is not None:
+        yield ""
+        yield from _wrapped(out, _on_nearest(nearest, found, now))
+        yield from told_of(out, nearest.comparison, files)
+
+
+def _on_nearest(nearest: Nearest, found: Explanation, now: float) -> str:
+    snapshot = nearest.snapshot
+    used = "" if nearest.used is None else f", used {_ago(nearest.used, now)}"
+    which = f"nearest snapshot: {snapshot.id[:DIGITS]} of {shown(snapshot.venv)}{used}"
+    if not nearest.comparison.parts:
+        place = shown(snapshot.place or "")
+        return f"{which}; for the same key, but it names files of the project, so it fits only {place}"
+    made = "; the venv was made from it" if snapshot.key.digest == found.made_for else ""
+    return f"{which}{made}; differs in {counted(len(nearest.comparison.parts), 'part')}:"
+
+
+def _task_cells(task: Forecast) -> tuple[str, str, str]:
+    would = {"run": task.did, "nothing": "-"}.get(task.would, task.would)
+    return task.task, would if task.certain else f"{would}?", shown(task.reason)
+
+
+def _task_colour(task: Forecast) -> Colour:
+    return {"run": "yellow", "fail": "red", "not run": "red"}.get(task.would, "")  # type: ignore[return-value]
+
+
+# --------------------------------------------------------------------------- two keys
+
+
+def _compare(out: Output, store: Glance | None, one: Thing, other: Thing) -> int:
+    from venvflow.comparison import compare_keys  # noqa: PLC0415 - not for wrong words
+
+    (old_key, old), (new_key, new) = _keyed(store, one), _keyed(store, other)
+    compared = compare_keys(old, new)
+    if out.as_json:
+        out.document(_compared_document((one, old_key), (other, new_key), compared))
+    elif compared.parts:
+        out.answer(f"{one.label} ({old_key[:DIGITS]}) -> {other.label} ({new_key[:DIGITS]}):")
+        for line in told_of(out, compared, {}):
+            out.answer(line)
+    else:
+        out.answer(f"{one.label} and {other.label} have the same key: {new_key[:DIGITS]}")
+    return 1 if compared.parts else 0
+
+
+def _keyed(store: Glance | None, thing: Thing) -> tuple[str, Keyed]:
+    """Return the key of a thing with what is known of its packages; of a venv of the config, as it is now."""
+    from venvflow.comparison import Keyed  # noqa: PLC0415 - not for wrong words
+    from venvflow.inputs import packages_of  # noqa: PLC0415
+    from venvflow.steps.explain import key_now, keyed_of  # noqa: PLC0415
+
+    if thing.kind == "archive":
+        return _keyed_archive(thing)
+    if thing.job is not None:
+        key = key_now(thing.job)
+        if key.now is None:
+            raise key.problem or EnvironmentFailure(
+                "its key cannot be computed",
+                where=thing.label,
+                state="Nothing was changed.",
+                hint="Run doit, which says why.",
+            )
+        return key.now.key.digest, Keyed(key.now.key.parts, packages_of(thing.job, key.now))
+    if thing.kind == "path":
+        return _keyed_path(store, thing)
+    if thing.snapshots and store is not None:
+        return thing.snapshots[0].key.digest, keyed_of(store, thing.snapshots[0])
+    assert thing.key is not None  # noqa: S101 - a key that no snapshot has is that of a venv
+    return thing.key.digest, Keyed(thing.key.parts)
+
+
+def _keyed_path(store: Glance | None, thing: Thing) -> tuple[str, Keyed]:
+    """Return the key that a venv of no config was made for: its snapshot knows the parts."""
+    from venvflow.places import read_receipt  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps.explain import keyed_of  # noqa: PLC0415
+
+    receipt = read_receipt(thing.path)
+    snapshot = _snapshot_of(store, receipt.key) if receipt is not None and receipt.key else None
+    if snapshot is None or store is None:
+        why = "venvflow did not make it" if receipt is None or not receipt.key else "its snapshot is gone"
+        raise UsageError(
+            f"nothing is known of the key of this venv: {why}",
+            where=shown(thing.path),
+            state="Nothing was changed.",
+            hint="diff compares what is in it.",
+        )
+    return snapshot.key.digest, keyed_of(store, snapshot)
+
+
+def _snapshot_of(store: Glance | None, key: str) -> Snapshot | None:
+    snapshots = store.snapshots() if store is not None else []
+    return next((each for each in snapshots if each.key.digest == key), None)
+
+
+def _keyed_archive(thing: Thing) -> tuple[str, Keyed]:
+    from venvflow.archive import inventory_of  # noqa: PLC0415 - not for wrong words
+    from venvflow.comparison import Keyed  # noqa: PLC0415
+
+    found = inventory_of(thing.path)
+    if found.key is None:
+        raise UsageError(
+            "the archive does not say for which key it was made",
+            where=shown(thing.path),
+            state="Nothing was changed.",
+            hint="diff compares what is in it.",
+        )
+    installed = {tree.name: tree.version for tree in found.manifest.trees if tree.version}
+    return found.key.digest, Keyed(found.key.parts, installed=installed)
+
+
+# --------------------------------------------------------------------------- JSON
+
+
+def _as_document(
+    flow: Flow, venv: str, found: Explanation, tasks: Iterable[Forecast], *, exists: bool
+) -> dict[str, Any]:
+    record = found.key.now or found.key.noted
+    problem = str(found.key.problem) if found.key.problem is not None else None
+    return {
+        "venv": venv,
+        "path": flow.job(venv).place.path,
+        "key": None
+        if record is None
+        else {"digest": record.key.digest, "parts": record.key.parts, "current": found.key.now is not None},
+        "problem": problem,
+        "files": found.files,
+        "packages": found.packages,
+        "made_for": found.made_for or None,
+        "store": {
+            "path": os.path.realpath(flow.config.store.path),
+            "exists": exists,
+            "snapshot": found.snapshot.id if found.snapshot is not None else None,
+        },
+        "nearest": _nearest_record(found.nearest) if found.nearest is not None else None,
+        "since": record_of(found.since) if found.since is not None else None,
+        "tasks": [{**each._asdict(), "did": each.did or None} for each in tasks],
+    }
+
+
+def _nearest_record(nearest: Nearest) -> dict[str, Any]:
+    snapshot = nearest.snapshot
+    return {
+        "id": snapshot.id,
+        "key": snapshot.key.digest,
+        "venv": snapshot.venv,
+        "place": snapshot.place,
+        "created": moment(snapshot.created),
+        "last_used": moment(nearest.used),
+        **record_of(nearest.comparison),
+    }
+
+
+def _compared_document(
+    old: tuple[Thing, str], new: tuple[Thing, str], compared: KeyComparison
+) -> dict[str, Any]:
+    sides = {
+        word: {"kind": thing.kind, "name": thing.name, "key": key}
+        for word, (thing, key) in (("old", old), ("new", new))
+    }
+    return {**sides, "equal": not compared.parts, **record_of(compared)}

@@ -1,0 +1,106 @@
+"""``diff``: what venvs and snapshots hold, as manifests that can be compared. Nothing is written."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.index import Stamped
+from venvflow.job import Job
+from venvflow.manifest import Corrupt, group
+from venvflow.model import Manifest, Snapshot
+from venvflow.patterns import Matcher
+from venvflow.places import Place, Receipt
+from venvflow.relocate import Places
+from venvflow.scan import Found, walk
+from venvflow.steps.replace import matcher_of
+from venvflow.steps.squish_path import known_of
+from venvflow.store import Store
+from venvflow.survey import survey
+from venvflow.witness import witness_of
+
+
+def manifest_of_snapshot(store: Store, snapshot: Snapshot) -> Manifest:
+    """Return what a snapshot holds; raises EnvironmentFailure if the store has lost some of it."""
+    try:
+        return store.load(snapshot)
+    except Corrupt as error:
+        raise EnvironmentFailure(
+            f"the snapshot is damaged: {error}",
+            where=snapshot.id[:12],
+            state="Nothing was changed.",
+            hint='"venvflow verify" says what is damaged; doit makes the snapshot anew.',
+        ) from error
+
+
+def manifest_of_venv(path: str, store: Store | None, job: Job | None = None) -> Manifest:
+    """Return what the venv at the absolute *path* holds now, whoever made it.
+
+    A shared venv of which no file looks changed is what its trees in *store* say; else what looks changed is
+    read. *job* is that of the config, if that names the venv: what it excludes is left out. Raises UsageError
+    when there is no venv, EnvironmentFailure when it cannot be read.
+    """
+    place = Place(os.path.realpath(path))
+    if not os.path.lexists(f"{place.path}/pyvenv.cfg"):
+        raise _no_venv(place, job)
+    matcher = matcher_of(job) if job is not None else None
+    receipt = place.receipt()
+    if receipt is not None and receipt.path != place.path:
+        receipt = None  # it was copied or moved here: what it says is not about this venv
+    found = _look(place.path, matcher)
+    if store is not None and receipt is not None and receipt.state == "shared":
+        with suppress(Corrupt):
+            if witness_of(found) == receipt.witness:
+                return Manifest(tuple(store.tree(digest) for digest in receipt.trees), receipt.bound)
+    known = _known(place, store, receipt, found)
+    return _survey(place, receipt, known, matcher, job)
+
+
+def _look(venv: str, matcher: Matcher | None) -> list[Found]:
+    return [
+        item
+        for item in walk(venv)
+        if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path)
+    ]
+
+
+def _known(
+    place: Place, store: Store | None, receipt: Receipt | None, found: list[Found]
+) -> dict[str, Stamped]:
+    """Return the files that need no reading, because they are by their stat what they were."""
+    if store is None or receipt is None:
+        return {}
+    if receipt.state == "built":
+        return store.index.stamps(place.path)
+    return known_of(store, receipt, found)
+
+
+def _survey(
+    place: Place,
+    receipt: Receipt | None,
+    known: dict[str, Stamped],
+    matcher: Matcher | None,
+    job: Job | None,
+) -> Manifest:
+    python = receipt.python if receipt is not None else ""
+    places = Places(
+        place.path,
+        job.root if job is not None else place.parent,
+        python or os.path.realpath(f"{place.path}/bin/python"),
+    )
+    looked = survey(
+        place.path,
+        places,
+        known=known,
+        excludes_file=matcher.excludes_file if matcher else None,
+        excludes_directory=matcher.excludes_dir if matcher else None,
+    )
+    return Manifest(group(looked.entries, looked.distributions), looked.bound)
+
+
+def _no_venv(place: Place, job: Job | None) -> UsageError:
+    what = "the venv is not there" if place.state() in ("absent", "empty") else "what is there is no venv"
+    where = f"{job.spec.name}: {shown(place.path)}" if job is not None else shown(place.path)
+    hint = f'Run "doit *:{job.spec.name}", or compare its snapshot.' if job is not None else ""
+    return UsageError(what, where=where, state="Nothing was changed.", hint=hint)

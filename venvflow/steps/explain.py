@@ -1,0 +1,167 @@
+"""``explain``: the key of a venv as things are now, and what a miss is a miss for. Only looks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from venvflow.comparison import KeyComparison, Keyed, compare_keys, part_changes
+from venvflow.errors import VenvflowError
+from venvflow.inputs import files_of, packages_of, still_holds
+from venvflow.job import Job
+from venvflow.manifest import Corrupt
+from venvflow.model import Snapshot
+from venvflow.records import KeyRecord, read_key
+from venvflow.steps.hash_lockfiles import compute_key
+from venvflow.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class KeyNow:
+    """The key of a venv: as it was *noted* by the last run, and as it is *now*.
+
+    One of *now* and *problem* is None: a lock file cannot be read, or an interpreter or builder is not there.
+    """
+
+    noted: KeyRecord | None
+    now: KeyRecord | None
+    problem: VenvflowError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A snapshot that is not the one that is looked for, and what differs between its key and the other."""
+
+    snapshot: Snapshot
+    used: float | None
+    comparison: KeyComparison
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What there is to say about a venv's key.
+
+    *files* are the paths behind its parts, *packages* what its lock files list. *snapshot* is what the store
+    has for it, *nearest* what it has instead. *made_for* is the key that the venv in its place was made for,
+    empty without one, and *since* what changed in the key since then, None where nothing did or its parts are
+    not known any more.
+    """
+
+    key: KeyNow
+    files: Mapping[str, str]
+    packages: Mapping[str, Mapping[str, str]]
+    snapshot: Snapshot | None
+    nearest: Nearest | None
+    made_for: str
+    since: KeyComparison | None
+
+
+def key_now(job: Job) -> KeyNow:
+    """Return the key of the job's venv as things are now; runs an interpreter only if it has to."""
+    noted = read_key(job)
+    try:
+        if noted is not None and still_holds(job, noted):
+            return KeyNow(noted, noted)
+        return KeyNow(noted, compute_key(job))
+    except VenvflowError as error:
+        return KeyNow(noted, None, error)
+
+
+def explain(job: Job, store: Store | None) -> Explanation:
+    """Explain the key of the job's venv: what *store* has for it, or comes nearest, and what changed.
+
+    Where the key cannot be computed now, the one that was noted stands for it. *store* is None where there is
+    none yet. Writes nothing.
+    """
+    key = key_now(job)
+    receipt = job.place.receipt()
+    made_for = receipt.key if receipt is not None else ""
+    record = key.now or key.noted
+    if record is None:
+        return Explanation(key, {}, {}, None, None, made_for, None)
+    packages = packages_of(job, record)
+    keyed = Keyed(record.key.parts, packages)
+    snapshot = store.find(record.key.digest, job.position) if store is not None else None
+    nearest = None
+    if snapshot is None and store is not None:
+        nearest = nearest_to(store, keyed, job.spec.name)
+    since = _since(job, store, key, keyed, made_for)
+    files = {name: path for name, (path, _) in files_of(job, record).items()}
+    return Explanation(key, files, packages, snapshot, nearest, made_for, since)
+
+
+def _since(job: Job, store: Store | None, key: KeyNow, keyed: Keyed, made_for: str) -> KeyComparison | None:
+    """Return what changed in the key since the venv was made."""
+    earlier = store.find(made_for, job.position) if store is not None and made_for else None
+    if earlier is not None and store is not None:
+        compared = compare_keys(keyed_of(store, earlier), keyed)
+    elif key.noted is not None and key.noted.key.digest == made_for:
+        compared = compare_keys(Keyed(key.noted.key.parts), keyed)
+    else:
+        return None
+    return compared if compared.parts else None
+
+
+# --------------------------------------------------------------------------- snapshots
+
+
+def nearest_to(store: Store, keyed: Keyed, venv: str) -> Nearest | None:
+    """Return the snapshot whose key differs from *keyed* in the fewest parts, or None if there is none.
+
+    Of several, one of a venv of the same name is nearer: lock files of other venvs have the same base names.
+    Then the one that was used last.
+    """
+    ranked = sorted(
+        (len(part_changes(known.parts, keyed.parts)), known.venv != venv, -known.seq, identifier)
+        for identifier, known in _known(store).items()
+    )
+    for *_, identifier in ranked:
+        snapshot = store.snapshot(identifier)
+        if snapshot is not None:
+            usage = store.usage().get(identifier)
+            compared = compare_keys(keyed_of(store, snapshot), keyed)
+            return Nearest(snapshot, usage.at if usage is not None else None, compared)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    parts: Mapping[str, str]
+    venv: str
+    seq: int
+
+
+def _known(store: Store) -> dict[str, _Known]:
+    """Return the keys of all snapshots; from the index, which is one file, as far as it has them."""
+    files = os.listdir(f"{store.path}/snapshots")
+    names = {name.removesuffix(".json") for name in files if name.endswith(".json")}
+    found = {
+        identifier: _Known(parts, venv, seq) for identifier, parts, venv, seq in store.index.snapshot_keys()
+    }
+    for identifier in sorted(names - found.keys()):
+        snapshot = store.snapshot(identifier)
+        if snapshot is not None:
+            found[identifier] = _Known(snapshot.key.parts, snapshot.venv, 0)
+    return found
+
+
+def keyed_of(store: Store, snapshot: Snapshot) -> Keyed:
+    """Return a snapshot's key with its packages: as its locks listed them, else as they were installed."""
+    installed = None if snapshot.packages else installed_in(store, snapshot)
+    return Keyed(snapshot.key.parts, snapshot.packages, installed)
+
+
+def installed_in(store: Store, snapshot: Snapshot) -> dict[str, str] | None:
+    """Return the versions of a snapshot's distributions, None if the store has lost some of it."""
+    with suppress(Corrupt):
+        return dict(_distributions(store, snapshot))
+    return None
+
+
+def _distributions(store: Store, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for digest in snapshot.trees:
+        tree = store.tree(digest)
+        if tree.version:
+            yield tree.name, tree.version
