@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.cli.render import Column, Output, counted, moment, since, table
+from venvflow.cli.render import Column, Output, columns_of, counted, moment, since, table
 
 COLUMNS = (Column("name", least=8), Column("state"), Column("size", right=True, rank=1), Column("x", rank=2))
 
@@ -37,6 +37,36 @@ def test_long_names_are_shortened_before_columns_go() -> None:
     assert made(33, rows) == ["NAME          STATE       SIZE  X", "a-very-lon..  up to date   5 B  y"]
     assert made(26, rows) == ["NAME      STATE       SIZE", "a-very..  up to date   5 B"]
     assert made(20, rows) == ["NAME      STATE", "a-very..  up to date"]
+
+
+def test_paths_are_shortened_in_front() -> None:
+    """Their end tells more; where nothing fits, nothing breaks."""
+    columns = (Column("id"), Column("where", least=6, path=True))
+    assert made(16, [("abc", "/home/me/project")], columns) == ["ID   WHERE", "abc  ..e/project"]
+    assert made(8, [("abc", "/home/me/project")], columns)[1] == "abc  ..ject"
+
+
+def test_wide_characters_take_two_columns() -> None:
+    """And accents that combine none: what counts is what a terminal shows."""
+    assert (columns_of("abc"), columns_of("漢字"), columns_of("e\u0301")) == (3, 4, 1)
+    assert made(80, [("漢字", "x", "5 B", "y"), ("abcde", "x", "5 B", "y")])[1:] == [
+        "漢字   x       5 B  y",
+        "abcde  x       5 B  y",
+    ]
+    assert made(33, [("漢字" * 10, "up to date", "5 B", "y")])[1] == "漢字漢字漢..  up to date   5 B  y"
+
+
+@pytest.mark.parametrize("shown", [0, 1, 2])
+def test_colours_are_put_around_one_cell(shown: int) -> None:
+    """Also where columns were left out, and in a narrower one."""
+    out = Output({"FORCE_COLOR": "1"})
+    out.width = lambda: 26  # type: ignore[method-assign]
+    rows = [("a-very-long-name-indeed", "up to date", "5 B", "y")]
+    line = table(out, COLUMNS, rows, [(shown, "red")]).splitlines()[1]
+    cells = ["a-very..", "up to date", " 5 B"]
+    cells[shown] = f"\x1b[31m{cells[shown]}\x1b[0m"
+    assert line == "  ".join(cells)
+    assert "\x1b" not in table(out, COLUMNS, rows, [(3, "red")])
 
 
 def test_the_last_column_can_go_on_below() -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from cli_project import Project
+    from pathlib import Path
 
-pytest_plugins = ("cli_project",)
+    from cli_project import Project
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def test_list_has_one_line_for_each_snapshot(two: Project) -> None:
     """Oldest first, in at most 80 columns."""
     answer = two.run("list")
     header, api, web = answer.out.splitlines()
-    assert header.split() == ["ID", "VENV", "PYTHON", "CREATED", "LAST", "USED", "HOST", "SIZE", "UNIQUE"]
-    assert api.split()[1] == "api"
-    assert web.split()[1] == "web"
+    assert " ".join(header.split()) == "ID VENV PYTHON CREATED LAST USED SIZE UNIQUE USED BY"
+    assert (api.split()[1], api.split()[-1]) == ("api", "-")
+    assert (web.split()[1], web.split()[-1]) == ("web", "~/project")
     assert max(map(len, answer.out.splitlines())) <= 80
 
 
@@ -61,6 +61,9 @@ def test_list_as_json(two: Project) -> None:
                 "files": "int",
                 "size": "int",
                 "unique_size": "int",
+                "used_by": [{"path": "<base>/project/web/.venv", "project": "<base>/project", "name": "web"}]
+                if venv == "web"
+                else [],
             }
             for number, venv in enumerate(("api", "web"))
         ],
@@ -126,6 +129,108 @@ def test_list_knows_venvs_of_other_projects(two: Project) -> None:
     )
     assert [each["venv"] for each in two.run("list", "web", "--json").document["snapshots"]] == ["web"]
     assert two.run("list", "ghost").code == 2
+
+
+def test_list_says_who_uses_a_snapshot(project: Project) -> None:
+    """The project where there is one, else how many venvs; -v names them, and one that is gone counts not."""
+    project.run("restore", "api")
+    other = project.root.with_name("another-checkout")
+    shutil.copytree(project.root, other, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
+    assert project.run("list").out.splitlines()[1].endswith("  ~/project")
+    project.run("-C", str(other), "restore", "api")
+    assert project.run("list").out.splitlines()[1].endswith("  2 venvs")
+    lines = project.run("list", "-v").out.splitlines()
+    assert lines[2:] == [f"  {root}/api/.venv" for root in (other, project.root)]
+    shutil.rmtree(other)
+    assert project.run("list").out.splitlines()[1].endswith("  ~/project")
+
+
+def test_a_long_project_is_shortened_in_front(project: Project) -> None:
+    """The end of a path says more than its beginning."""
+    deep = project.root.parent / ("d" * 60) / "mono"
+    deep.parent.mkdir()
+    project.root.rename(deep)
+    text = (deep / "venvflow.yaml").read_text(encoding="utf-8")
+    (deep / "venvflow.yaml").write_text(text.replace("../store", str(project.store)), encoding="utf-8")
+    project.run("-C", str(deep), "restore", "api")
+    answer = project.run("-C", str(deep), "list")
+    line = answer.out.splitlines()[1]
+    assert (len(line), "  ..d" in line, line.endswith("ddd/mono")) == (80, True, True)
+
+
+def test_the_key_is_shown_where_it_is_not_the_id(two: Project) -> None:
+    """Only a snapshot that is bound to its place has another id than its key."""
+    from dataclasses import replace
+
+    from venvflow.manifest import snapshot_id
+    from venvflow.model import StoreConfig
+    from venvflow.store import Store
+
+    assert "KEY" not in two.run("list").out
+    with Store(StoreConfig(str(two.store))) as store:
+        first = store.snapshots()[0]
+        bound = replace(first, id=snapshot_id(first.key.digest, "here"), place="here", created=1.0)
+        store.publish(bound, 1.0)
+    header, line, *_ = project_lines(two, 120)
+    assert header.endswith("  KEY")
+    assert (line.split()[0], line.split()[-1]) == (bound.id[:12], bound.key.digest[:12])
+    assert two.run("list", "--json").document["snapshots"][0]["place"] == "here"
+
+
+def project_lines(project: Project, columns: int) -> list[str]:
+    """Return what list says where there is room for *columns*."""
+    from unittest import mock
+
+    from venvflow.cli.render import Output
+
+    with mock.patch.object(Output, "width", return_value=columns):
+        return project.run("list").out.splitlines()
+
+
+def test_list_needs_no_project(two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of all projects the store of the environment is listed, or the usual one."""
+    monkeypatch.setenv("VENVFLOW_STORE", str(two.store))
+    (tmp_path / "elsewhere").mkdir()
+    answer = two.run("-C", str(tmp_path / "elsewhere"), "list")
+    assert (answer.code, len(answer.out.splitlines())) == (0, 3)
+
+
+@pytest.mark.parametrize("command", ["list", "status", "stats"])
+@pytest.mark.parametrize("obstacle", ["file", "directory", "below a file", "unreadable"])
+def test_what_is_no_store_is_not_an_empty_one(
+    command: str, obstacle: str, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that leads to something else is 3, says so, and is left as it is."""
+    path = tmp_path / "thing"
+    if obstacle == "directory":
+        (path / "photos").mkdir(parents=True)
+    else:
+        path.write_text("mine", encoding="utf-8")
+    if obstacle == "unreadable":
+        monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setenv("VENVFLOW_STORE", f"{path}/store" if obstacle == "below a file" else str(path))
+    answer = project.run(command)
+    assert (answer.code, answer.out) == (3, "")
+    assert f"{path}" in answer.err
+    assert "this is no store" in answer.err
+    assert "VENVFLOW_STORE" in answer.err
+
+
+def refuse(path: str) -> list[str]:
+    """Answer as a directory that one may not read."""
+    raise PermissionError(13, "Permission denied", path)
+
+
+@pytest.mark.parametrize("command", ["list", "status", "stats"])
+def test_a_store_that_is_yet_to_be_made_is_no_error(
+    command: str, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty directory, and none at all, hold no snapshots; neither becomes a store by looking."""
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "none", "none/below"):
+        monkeypatch.setenv("VENVFLOW_STORE", str(tmp_path / name))
+        assert project.run(command).code == 0
+    assert (list((tmp_path / "empty").iterdir()), (tmp_path / "none").exists()) == ([], False)
 
 
 def test_list_changes_nothing(two: Project) -> None:

@@ -11,16 +11,24 @@ from urllib.parse import quote
 
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.index import Index
-from venvflow.manifest import Corrupt, decode_tree
-from venvflow.model import StoreConfig, Tree
-from venvflow.store import Store
+from venvflow.model import Snapshot, StoreConfig
+from venvflow.store import Store, may_become_store
 
 
 class Glance(Store):
-    """A store that is only looked at."""
+    """A store that is only looked at, once: a snapshot that was read is not read again."""
+
+    def __init__(self, config: StoreConfig) -> None:
+        super().__init__(config)
+        self._seen: dict[str, Snapshot | None] = {}
 
     def _create(self) -> None:
-        raise EnvironmentFailure("there is no store", where=shown(self.path))
+        raise EnvironmentFailure(
+            "there is no store",
+            where=shown(self.path),
+            state="Nothing was changed.",
+            hint='Run "doit" to fill one, or name another (VENVFLOW_STORE).',
+        )
 
     def quarantine_snapshot(self, identifier: str) -> None:
         """Leave it where it is: whoever works with the store next will put it aside."""
@@ -32,13 +40,14 @@ class Glance(Store):
             self._index = _Untouched(f"{self.path}/index.db")
         return self._index
 
-    def tree(self, digest: str) -> Tree:
-        """Return a tree; raises :class:`~venvflow.manifest.Corrupt`, and leaves a damaged one where it is."""
-        try:
-            with open(self._tree_path(digest), "rb") as file:
-                return decode_tree(digest, file.read())
-        except OSError as error:
-            raise Corrupt(f"tree {digest[:12]} cannot be read: {error.strerror}") from error
+    def snapshot(self, identifier: str) -> Snapshot | None:
+        """Return the snapshot with this id, or None if there is none that can be believed."""
+        if identifier not in self._seen:
+            self._seen[identifier] = super().snapshot(identifier)
+        return self._seen[identifier]
+
+    def _reject_tree(self, digest: str) -> None:
+        """Leave a damaged tree where it is."""
 
 
 class _Untouched(Index):
@@ -65,9 +74,10 @@ class _Untouched(Index):
 def open_glance(config: StoreConfig) -> Iterator[Glance | None]:
     """Give the store of *config* to look at, or None if there is none yet.
 
-    Raises StoreFormatError, Refused or EnvironmentFailure for a store that must or can not be read.
+    Raises StoreFormatError, Refused or EnvironmentFailure for a store that must or can not be read, and for
+    something else that is in its place.
     """
-    if not os.path.lexists(os.path.join(config.path, "format")):
+    if not _is_there(config.path):
         yield None
         return
     store = Glance(config)
@@ -75,3 +85,25 @@ def open_glance(config: StoreConfig) -> Iterator[Glance | None]:
         yield store
     finally:
         store.close()
+
+
+def _is_there(path: str) -> bool:
+    """Return whether there is a store; an empty directory, or one that a killed run left, is none yet."""
+    try:
+        names = set(os.listdir(path))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _no_store(path, (error.strerror or str(error)).lower()) from error
+    if "format" not in names and not may_become_store(path):
+        raise _no_store(path, "the directory holds something else")
+    return "format" in names
+
+
+def _no_store(path: str, why: str) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"this is no store: {why}",
+        where=shown(path),
+        state="Nothing was changed.",
+        hint="Mend store.path in the config, or VENVFLOW_STORE.",
+    )

@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import os
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from venvflow.cli.machine import open_machine
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.project import need_known, open_flow
-from venvflow.cli.render import Column, Output, moment, since, table
-from venvflow.errors import shown
+from venvflow.cli.project import need_known
+from venvflow.cli.render import Column, Output, counted, moment, since, table
+from venvflow.errors import EnvironmentFailure, shown
 from venvflow.units import show_size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from venvflow.cli.glance import Glance
-    from venvflow.model import Snapshot, StoreConfig
-    from venvflow.objects import Name
+    from venvflow.index import Outline
+    from venvflow.model import StoreConfig
+    from venvflow.registry import Registration
 
 _COLUMNS = (
     Column("id"),
     Column("venv", least=8),
-    Column("python", rank=2),
-    Column("created", right=True, rank=5),
-    Column("last used", right=True, rank=3),
-    Column("host", least=6, rank=6),
+    Column("python", rank=3),
+    Column("created", right=True, rank=6),
+    Column("last used", right=True, rank=4),
     Column("size", right=True, rank=1),
-    Column("unique", right=True, rank=4),
+    Column("unique", right=True, rank=5),
+    Column("used by", least=12, rank=2, path=True),
 )
+_KEY = Column("key", rank=7)
 
 
 class _Row(NamedTuple):
-    snapshot: Snapshot
-    used: float | None
+    snapshot: Outline
     unique: int
+    users: tuple[Registration, ...]
+
+    @property
+    def used(self) -> float | None:
+        """When the snapshot was last used, if that is known."""
+        return self.snapshot.used.at if self.snapshot.used is not None else None
 
 
 def add(commands: Commands) -> None:
@@ -41,8 +54,9 @@ def add(commands: Commands) -> None:
         "list",
         run,
         summary="list the snapshots in the store",
-        more="Of all projects that use the store.\n"
-        "Unique is what only that snapshot needs: what dropping it can free.",
+        more="Of all projects that use the store; -v names every venv that was made for a snapshot's key.\n"
+        "Unique is what only that snapshot needs: what dropping it can free. A venv that refers to its\n"
+        "own project is bound to its place there: its snapshot then has a key besides its id.",
         example="venvflow list api --json",
     )
     parser.add_argument("venv", metavar="VENV", nargs="?", help="only snapshots of venvs of this name")
@@ -54,20 +68,21 @@ def run(args: argparse.Namespace, out: Output) -> int:
     JSON: ``store`` (its path) and ``snapshots``, each with ``id``, ``key`` (its digest), ``venv``, ``place``
     (path below the project if it is bound to that, else null), ``python``, ``created`` and ``last_used``
     (ISO 8601 in UTC), ``host`` and ``command`` (that made it), ``files`` (their number), ``size`` (their
-    bytes, as they appear) and ``unique_size`` (bytes of files that no other snapshot has).
+    bytes, as they appear), ``unique_size`` (bytes of files that no other snapshot has) and ``used_by``: the
+    venvs of this machine that are for its key, each with ``path``, ``project`` and ``name``.
     """
-    flow = open_flow(args, out, require_locks=False)
-    rows = _look(flow.config.store)
+    machine = open_machine(args, out)
+    rows = _look(machine.store)
     if args.venv is not None:
-        need_known(args.venv, [*flow.config.venvs, *(row.snapshot.venv for row in rows)])
+        known = machine.flow.config.venvs if machine.flow is not None else ()
+        need_known(args.venv, [*known, *(row.snapshot.venv for row in rows)])
         rows = [row for row in rows if row.snapshot.venv == args.venv]
     if out.as_json:
-        out.document({"store": flow.config.store.path, "snapshots": [_as_record(row) for row in rows]})
+        out.document({"store": machine.store.path, "snapshots": [_as_record(row) for row in rows]})
     elif rows:
-        now = flow.now()
-        out.answer(table(out, _COLUMNS, [_cells(row, now) for row in rows]))
+        out.answer(_as_table(out, rows, time.time()))
     else:
-        out.say(f"no snapshots in {shown(flow.config.store.path)}")
+        out.say(f"no snapshots in {shown(machine.store.path)}")
     return 0
 
 
@@ -77,46 +92,57 @@ def _look(config: StoreConfig) -> list[_Row]:
     with open_glance(config) as store:
         if store is None:
             return []
-        snapshots = store.snapshots()
-        usage = store.usage()
-        unique = _unique_sizes(store, snapshots)
-    return [
-        _Row(each, usage[each.id].at if each.id in usage else None, unique[each.id]) for each in snapshots
-    ]
+        snapshots, unique = _snapshots(store)
+        users = _users(store)
+        return [_Row(each, unique.get(each.id, 0), users.get(each.id, ())) for each in snapshots]
 
 
-def _unique_sizes(store: Glance, snapshots: list[Snapshot]) -> dict[str, int]:
-    """Return the bytes that only one snapshot needs, by its id.
+def _users(store: Glance) -> dict[str, tuple[Registration, ...]]:
+    """Return the venvs that are there by the snapshot that is for their key."""
+    from venvflow.manifest import snapshot_id  # noqa: PLC0415 - not for wrong words
 
-    Every tree is read once, however many snapshots share it. None stands for what several need.
+    users: dict[str, tuple[Registration, ...]] = {}
+    with suppress(EnvironmentFailure):  # who sweeps says what is wrong there
+        for each in store.registrations():
+            if each.key and os.path.lexists(each.path):
+                identifier = snapshot_id(each.key, each.place or None)
+                users[identifier] = (*users.get(identifier, ()), each)
+    return users
+
+
+def _snapshots(store: Glance) -> tuple[list[Outline], Mapping[str, int]]:
+    """Return all snapshots, oldest first, and by id the bytes that only one of them needs.
+
+    The last trim counted them. If a snapshot came, went or changed since, everything is looked into.
     """
-    trees: dict[str, str | None] = {}
-    for snapshot in snapshots:
-        for digest in snapshot.trees:
-            trees[digest] = snapshot.id if trees.get(digest, snapshot.id) == snapshot.id else None
-    owners: dict[Name, str | None] = {}
-    sizes: dict[Name, int] = {}
-    for digest, owner in trees.items():
-        for name, size in _objects(store, digest):
-            owners[name] = owner if owners.get(name, owner) == owner else None
-            sizes[name] = size
-    unique = dict.fromkeys((snapshot.id for snapshot in snapshots), 0)
-    for name, owner in owners.items():
-        if owner is not None:
-            unique[owner] += sizes[name]
-    return unique
+    from venvflow.census import Census  # noqa: PLC0415 - not for wrong words
+    from venvflow.settled import own_bytes_since  # noqa: PLC0415
+
+    known = own_bytes_since(store)
+    if known is not None:
+        return store.outlines(), known
+    census = Census(store)
+    return store.outlined(census.snapshots.values()), census.own_bytes()
 
 
-def _objects(store: Glance, digest: str) -> list[tuple[Name, int]]:
-    from venvflow.manifest import Corrupt  # noqa: PLC0415
-    from venvflow.objects import object_names  # noqa: PLC0415
+# --------------------------------------------------------------------------- showing
 
-    try:
-        tree = store.tree(digest)
-    except Corrupt:
-        return []  # its snapshots are misses; verify says more
-    sizes = [entry.size for entry in tree.entries if entry.digest]
-    return list(zip(object_names(tree), sizes, strict=True))
+
+def _as_table(out: Output, rows: Sequence[_Row], now: float) -> str:
+    """Return the table; with ``-v``, the venvs that use a snapshot below its line.
+
+    Keys are shown only where some snapshot has another id than its key.
+    """
+    bound = any(row.snapshot.id != row.snapshot.key for row in rows)
+    columns = (*_COLUMNS, _KEY) if bound else _COLUMNS
+    cells = [(*_cells(row, now), row.snapshot.key[:12])[: len(columns)] for row in rows]
+    lines = table(out, columns, cells).splitlines()
+    if not out.verbose:
+        return "\n".join(lines)
+    below = [[f"  {shown(each.path)}" for each in row.users] for row in rows]
+    return "\n".join(
+        [lines[0], *(text for line, more in zip(lines[1:], below, strict=True) for text in (line, *more))]
+    )
 
 
 def _cells(row: _Row, now: float) -> tuple[str, ...]:
@@ -127,17 +153,30 @@ def _cells(row: _Row, now: float) -> tuple[str, ...]:
         snapshot.python,
         since(snapshot.created, now),
         since(row.used, now),
-        shown(snapshot.host),
         show_size(snapshot.size),
         show_size(row.unique),
+        _used_by(row.users),
     )
+
+
+def _used_by(users: Sequence[Registration]) -> str:
+    """Return the project of the only venv that is for a snapshot, or how many there are."""
+    if not users:
+        return "-"
+    projects = list(dict.fromkeys(each.project for each in users))
+    return _from_home(projects[0]) if len(projects) == 1 else counted(len(users), "venv")
+
+
+def _from_home(path: str, environ: Mapping[str, str] = os.environ) -> str:
+    home = environ.get("HOME", "").rstrip("/")
+    return f"~{shown(path[len(home) :])}" if home and f"{path}/".startswith(f"{home}/") else shown(path)
 
 
 def _as_record(row: _Row) -> dict[str, Any]:
     snapshot = row.snapshot
     return {
         "id": snapshot.id,
-        "key": snapshot.key.digest,
+        "key": snapshot.key,
         "venv": snapshot.venv,
         "place": snapshot.place,
         "python": snapshot.python,
@@ -148,4 +187,5 @@ def _as_record(row: _Row) -> dict[str, Any]:
         "files": snapshot.files,
         "size": snapshot.size,
         "unique_size": row.unique,
+        "used_by": [{"path": each.path, "project": each.project, "name": each.name} for each in row.users],
     }

@@ -56,5 +56,5 @@ def open_machine(args: argparse.Namespace, out: Output) -> Machine:
         if args.config is not None:
             raise
         return Machine(configs.usual_store(args.work_dir, os.environ), None)
-    flow = open_flow(args, out, require_locks=False)
+    flow = open_flow(args, out)
     return Machine(flow.config.store, flow)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TextIO
 
 from venvflow.errors import EnvironmentFailure
@@ -18,6 +18,7 @@ PLAIN_WIDTH = 80
 _GAP = "  "
 _COLOURS = {"green": 32, "yellow": 33, "red": 31, "": 0}
 Colour = Literal["green", "yellow", "red", ""]
+_PLAIN: Colour = ""
 
 
 class Output:
@@ -85,6 +86,8 @@ class Output:
     def fail(self, text: str) -> None:
         """Say what failed; with ``-v`` after the traceback of the exception that is being handled."""
         if self.verbose:
+            import traceback  # noqa: PLC0415 - only where it was asked for
+
             with suppress(OSError, ValueError):
                 traceback.print_exc(file=sys.stderr)
         self._message(text)
@@ -136,6 +139,7 @@ class Column:
     """A column of a table.
 
     *least*: where space is short, its cells are shortened to as few characters as that (0: never).
+    *path*: they are shortened in front, because the end of a path tells more.
     *rank*: where that is not enough, columns with the highest rank are left out first (0: never).
     *wrap*: its cells go on in further lines; for the last column only.
     """
@@ -145,6 +149,7 @@ class Column:
     least: int = 0
     rank: int = 0
     wrap: bool = False
+    path: bool = False
 
 
 def table(
@@ -158,14 +163,14 @@ def table(
     *colours* gives for each row the number of a column, and its colour.
     """
     shown = _fitting(columns, rows, out.width())
-    widths = _widths([columns[i] for i in shown], [[row[i] for i in shown] for row in rows], out.width())
-    titles = [column.title.upper() for column in columns]
-    lines = [_line([titles[i] for i in shown], [columns[i] for i in shown], widths)]
+    chosen = [columns[i] for i in shown]
+    widths = _widths(chosen, [[row[i] for i in shown] for row in rows], out.width())
+    lines = [_line([column.title.upper() for column in chosen], chosen, widths)]
     for number, row in enumerate(rows):
-        chosen = [columns[i] for i in shown]
-        painted = colours[number] if number < len(colours) else (-1, "")
-        line = _line([row[i] for i in shown], chosen, widths)
-        lines.append(_painted(out, line, widths, shown, painted) if painted[0] in shown else line)
+        index, colour = colours[number] if number < len(colours) else (-1, _PLAIN)
+        painted = shown.index(index) if index in shown else -1
+        paint = partial(out.paint, colour=colour)
+        lines.append(_line([row[i] for i in shown], chosen, widths, painted, paint))
     return "\n".join(lines)
 
 
@@ -183,14 +188,19 @@ def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: in
 
 
 def _least(column: Column, cells: Sequence[str]) -> int:
-    natural = max([len(column.title), *map(len, cells)])
+    natural = _widest(column, cells)
     return min(natural, column.least) if column.least else natural
+
+
+def _widest(column: Column, cells: Sequence[str]) -> int:
+    # Each text once: in long tables most cells say what others say.
+    return max(map(columns_of, {column.title, *cells}))
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """Return the width of each column: natural ones, the widest that may shrink giving way first."""
     cells = [[row[i] for row in rows] for i in range(len(columns))]
-    widths = [max([len(column.title), *map(len, each)]) for column, each in zip(columns, cells, strict=True)]
+    widths = [_widest(column, each) for column, each in zip(columns, cells, strict=True)]
     least = [_least(column, each) for column, each in zip(columns, cells, strict=True)]
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
     while excess > 0:
@@ -203,10 +213,17 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     return widths
 
 
-def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+def _line(
+    cells: Sequence[str],
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    painted: int = -1,
+    paint: Callable[[str], str] = str,
+) -> str:
+    """Return one row, whose last cell may take several lines; *paint* colours the cell number *painted*."""
     last = columns[-1]
     rest: list[str] = []
-    if last.wrap:
+    if last.wrap and columns_of(cells[-1]) > widths[-1]:
         import textwrap  # noqa: PLC0415 - few tables wrap
 
         # A path that is too long stays whole: half of it is no use to anyone.
@@ -214,24 +231,36 @@ def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
         first, *rest = lines or [""]
         cells = [*cells[:-1], first]
     parts = [_cell(*each) for each in zip(cells, columns, widths, strict=True)]
+    if painted >= 0:
+        parts[painted] = paint(parts[painted])
     indent = " " * (sum(widths[:-1]) + len(_GAP) * (len(widths) - 1))
     return "\n".join([_GAP.join(parts).rstrip(), *(indent + more for more in rest)])
 
 
 def _cell(text: str, column: Column, width: int) -> str:
-    if len(text) > width:
-        text = f"{text[: max(width - 2, 0)]}.."[:width]
-    return text.rjust(width) if column.right else text.ljust(width)
+    taken = columns_of(text)
+    if taken > width:
+        text = _shortened(text, width, in_front=column.path)
+        taken = columns_of(text)
+    padding = " " * (width - taken)
+    return padding + text if column.right else text + padding
 
 
-def _painted(
-    out: Output, line: str, widths: Sequence[int], shown: Sequence[int], painted: tuple[int, Colour]
-) -> str:
-    """Return *line* with one of its cells in a colour."""
-    index = shown.index(painted[0])
-    start = sum(widths[:index]) + len(_GAP) * index
-    end = start + widths[index]
-    return line[:start] + out.paint(line[start:end], painted[1]) + line[end:]
+def _shortened(text: str, width: int, *, in_front: bool) -> str:
+    """Return as much of *text* as fits, with two dots where the rest was."""
+    kept = text
+    while kept and columns_of(kept) > max(width - 2, 0):
+        kept = kept[1:] if in_front else kept[:-1]
+    return f"..{kept}"[-width:] if in_front else f"{kept}.."[:width]
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns a terminal needs for *text*: two for a wide character, none for an accent."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width  # noqa: PLC0415 - few names need it
+
+    return sum(0 if combining(each) else 1 + (east_asian_width(each) in "WF") for each in text)
 
 
 # --------------------------------------------------------------------------- times and counts

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.project import need_known, open_flow
-from venvflow.cli.render import Colour, Column, Output, moment, since, table
+from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
 from venvflow.errors import shown
 from venvflow.units import show_size
 
 if TYPE_CHECKING:
-    from venvflow.cli.venvs import Facts, Judged
+    from venvflow.cli.venvs import Looked
     from venvflow.flow import Flow
-    from venvflow.model import VenvSpec
 
 _COLUMNS = (
     Column("venv", least=8),
     Column("state"),
     Column("python", rank=2),
-    Column("packages", right=True, rank=3),
-    Column("size", right=True, rank=1),
-    Column("last used", right=True, rank=4),
+    Column("packages", right=True, rank=4),
+    Column("apparent", right=True, rank=1),
+    Column("own", right=True, rank=3),
+    Column("last used", right=True, rank=5),
 )
 
+_MOST_NOTES = 8
+"""How many reasons are told without ``-v``."""
 
-class _Row(NamedTuple):
-    spec: VenvSpec
-    judged: Judged
-    facts: Facts
+_MORE = """\
+It only looks: by stat, at lock files, and at what the last run wrote down.
+An edit that puts back size and time of a file is not seen; verify --full sees it.
+Own is what no other venv of this machine has, in bytes as they appear; stats counts blocks.
+
+states, and what --check answers (1: something is not as its lock files say):
+  up to date                            0  (!) after it: the build warned of what is in it; -v shows it
+  not built                             1  doit restores it, or builds it: -v says which
+  lock, python, config changed          1  made for other lock files, another Python, other settings
+  lock missing, lock unreadable         1  it cannot be made again, nor compared
+  python missing, builder missing       1  the same: the interpreter or the tool is not installed
+  changed by hand, damaged              1  files were added or edited; are gone
+  not ours, in the way                  1  another tool made it; what is there is no venv
+With --check and -q only the venvs that are not up to date are shown.
+"""
 
 
 def add(commands: Commands) -> None:
@@ -39,95 +53,124 @@ def add(commands: Commands) -> None:
         "status",
         run,
         summary="show every venv: up to date, or why not",
-        more="It only looks: by stat, at lock files, and at what the last run wrote down.\n"
-        "An edit that puts back size and time of a file is not seen; verify --full sees it.",
-        example="venvflow status --json",
+        more=_MORE.rstrip(),
+        example="venvflow status --check -q",
     )
     parser.add_argument("venvs", metavar="VENV", nargs="*", help="only these")
+    parser.add_argument("--check", action="store_true", help="exit 1 unless all are up to date")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Show the state of the venvs; always 0.
+    """Show the state of the venvs; 0, or with ``--check`` 1 unless all are up to date.
 
-    JSON: ``config``, ``root``, ``store`` (paths) and ``venvs``, in the order of the config, each with
-    ``name``, ``path``, ``state`` (as in :func:`venvflow.cli.venvs.judge`), ``reason``, ``python``
-    (version of the venv, null without one), ``packages``, ``size`` (bytes, as the files appear),
-    ``last_used`` (when venvflow last made or stored it, ISO 8601 in UTC), ``key`` (that it was made for),
-    ``made`` (built, restored or shared), ``shared`` (its files are the store's) and ``link`` (how).
+    JSON: ``config``, ``root``, ``store`` (paths), ``ok`` (all are up to date) and ``venvs``, in the order of
+    the config, each with ``name``, ``path``, ``state`` (as in :func:`venvflow.cli.venvs.judge`), ``reason``,
+    ``do`` (what to do about it), ``warnings`` (of its build, while it is there), ``stored`` (the store has a
+    venv for the lock files as they are; null where that cannot be known), ``python`` (version of the venv,
+    null without one), ``packages``, ``size`` (bytes, as the files appear), ``own_size`` (what of that is in
+    no other venv), ``last_used`` (when venvflow last made or stored it, ISO 8601 in UTC), ``key`` (that it
+    was made for), ``made`` (built, restored or shared), ``shared`` (its files are the store's) and ``link``.
     """
-    flow = open_flow(args, out, require_locks=False)
+    flow = open_flow(args, out)
     for name in args.venvs:
         need_known(name, flow.config.venvs)
     rows = _look(flow, set(args.venvs) or set(flow.config.venvs))
+    wrong = [row for row in rows if row.judged.state != "up to date"]
     if out.as_json:
-        out.document(_as_document(flow, rows))
-    elif rows:
-        out.answer(_as_table(out, rows, flow.now()))
+        out.document(_as_document(flow, rows, ok=not wrong))
     else:
-        out.say(f"no venvs in {shown(flow.config.file)} yet")
-    if not out.as_json:
-        for row in rows:
-            if row.judged.reason:
-                out.say(f"{shown(row.spec.name)}: {row.judged.state}: {row.judged.reason}")
-    return 0
+        _tell(out, flow, wrong if args.check and out.quiet else rows)
+    return 1 if args.check and wrong else 0
 
 
-def _look(flow: Flow, names: set[str]) -> list[_Row]:
+def _look(flow: Flow, names: set[str]) -> list[Looked]:
     from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
-    from venvflow.cli.venvs import facts_of, judge  # noqa: PLC0415
+    from venvflow.cli.venvs import look_at_all  # noqa: PLC0415
 
-    rows = []
     with open_glance(flow.config.store) as store:
-        for name, spec in flow.config.venvs.items():
-            if name in names:
-                job = flow.job(name)
-                judged = judge(job, store)
-                rows.append(_Row(spec, judged, facts_of(job, store, judged.receipt)))
-    return rows
+        return look_at_all([flow.job(name) for name in flow.config.venvs if name in names], store)
 
 
-def _as_table(out: Output, rows: list[_Row], now: float) -> str:
+def _tell(out: Output, flow: Flow, rows: Sequence[Looked]) -> None:
+    if not flow.config.venvs:
+        out.say(f"no venvs in {shown(flow.config.file)} yet")
+    if not rows:
+        return
+    out.answer(_as_table(out, rows, flow.now()))
+    notes = list(_notes(rows, verbose=out.verbose))
+    told = notes if out.verbose or len(notes) <= _MOST_NOTES else notes[: _MOST_NOTES - 1]
+    for note in told:
+        out.say(note)
+    if len(told) < len(notes):
+        out.say(f"{counted(len(notes) - len(told), 'more note')}; -v shows all, and what to do")
+
+
+def _notes(rows: Sequence[Looked], *, verbose: bool) -> Iterator[str]:
+    """Yield why venvs are as they are; what is obvious, and what to do, only when *verbose*."""
+    for row in rows:
+        name, judged = shown(row.job.spec.name), row.judged
+        if judged.reason and (verbose or judged.state != "not built" or judged.stored):
+            do = f"; {judged.do}" if judged.do and (verbose or judged.state == "not built") else ""
+            yield f"{name}: {judged.state}: {judged.reason}{do}"
+        if judged.state == "up to date":
+            yield from (f"{name}: warning: {warning}" for warning in judged.warnings)
+
+
+def _as_table(out: Output, rows: Sequence[Looked], now: float) -> str:
     cells = [
         (
-            shown(row.spec.name),
-            row.judged.state,
+            shown(row.job.spec.name),
+            _state_cell(row),
             row.facts.python or "-",
             "-" if row.facts.packages is None else f"{row.facts.packages:,}",
             "-" if row.facts.size is None else show_size(row.facts.size),
+            "-" if row.facts.own is None else show_size(row.facts.own),
             since(row.facts.used, now),
         )
         for row in rows
     ]
-    return table(out, _COLUMNS, cells, [(1, _colour(row.judged.state)) for row in rows])
+    return table(out, _COLUMNS, cells, [(1, _colour(row)) for row in rows])
 
 
-def _colour(state: str) -> Colour:
+def _state_cell(row: Looked) -> str:
+    warned = row.judged.state == "up to date" and row.judged.warnings
+    return f"{row.judged.state} (!)" if warned else row.judged.state
+
+
+def _colour(row: Looked) -> Colour:
+    state = row.judged.state
     if state == "up to date":
-        return "green"
-    return "red" if state in ("damaged", "in the way", "lock missing") else "yellow"
+        return "yellow" if row.judged.warnings else "green"
+    broken = state in ("damaged", "in the way") or state.endswith(("missing", "unreadable"))
+    return "red" if broken else "yellow"
 
 
-def _as_document(flow: Flow, rows: list[_Row]) -> dict[str, Any]:
+def _as_document(flow: Flow, rows: Sequence[Looked], *, ok: bool) -> dict[str, Any]:
     config = flow.config
     return {
         "config": config.file,
         "root": config.root,
         "store": config.store.path,
+        "ok": ok,
         "venvs": [_as_record(row) for row in rows],
     }
 
 
-def _as_record(row: _Row) -> dict[str, Any]:
-    receipt = row.judged.receipt
+def _as_record(row: Looked) -> dict[str, Any]:
+    judged, facts, receipt = row.judged, row.facts, row.judged.receipt
     return {
-        "name": row.spec.name,
-        "path": row.spec.path,
-        "state": row.judged.state,
-        "reason": row.judged.reason,
-        "python": row.facts.python or None,
-        "packages": row.facts.packages,
-        "size": row.facts.size,
-        "last_used": moment(row.facts.used),
+        "name": row.job.spec.name,
+        "path": row.job.spec.path,
+        "state": judged.state,
+        "reason": judged.reason,
+        "do": judged.do,
+        "warnings": list(judged.warnings),
+        "stored": judged.stored,
+        "python": facts.python or None,
+        "packages": facts.packages,
+        "size": facts.size,
+        "own_size": facts.own,
+        "last_used": moment(facts.used),
         "key": receipt.key if receipt is not None else None,
         "made": receipt.made if receipt is not None else None,
         "shared": receipt is not None and receipt.state == "shared",

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, NamedTuple
 
+from venvflow import builders, interpreters
 from venvflow.cli.glance import Glance
-from venvflow.errors import EnvironmentFailure, shown
+from venvflow.errors import EnvironmentFailure, VenvflowError, shown
+from venvflow.holdings import Holdings, own_bytes, trees_by_venv
 from venvflow.inputs import key_is_current
 from venvflow.job import Job
-from venvflow.places import Place, Receipt
-from venvflow.records import read_key
+from venvflow.keys import differing
+from venvflow.places import Receipt
+from venvflow.records import KeyRecord, read_key
 from venvflow.scan import walk
 from venvflow.steps.drift import Drift, drift_of
-from venvflow.steps.replace import matcher_of
+from venvflow.steps.hash_lockfiles import compute_key
+from venvflow.steps.likeness import unlike_the_locks
+from venvflow.steps.replace import is_hollow, matcher_of
 from venvflow.witness import witness_of
 
 State = Literal[
     "up to date",
     "not built",
     "lock changed",
+    "python changed",
+    "config changed",
     "lock missing",
+    "lock unreadable",
+    "python missing",
+    "builder missing",
     "changed by hand",
     "damaged",
     "not ours",
     "in the way",
-    "not checked",
 ]
 """What can be said of a venv; see :func:`judge`."""
 
@@ -43,11 +54,21 @@ _OBSTACLES = {
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A venv's state in words, why it is so where that helps, and its receipt if it has one."""
+    """A venv's state, why it is so and what to *do* about it where that helps, its receipt if it has one.
+
+    *stored* says whether the store has a venv for the lock files as they are; None where nobody can tell.
+    """
 
     state: State
     reason: str = ""
+    do: str = ""
     receipt: Receipt | None = None
+    stored: bool | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what the build said of what is in the venv, for as long as that venv is there."""
+        return self.receipt.warnings if self.receipt is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,107 +76,280 @@ class Facts:
     """What there is to know of the venv itself.
 
     *python* is its full version, empty where there is no venv; *packages* counts distributions; *size* is in
-    bytes, as the files appear; *used* is when venvflow last made or stored it, in seconds since 1970.
+    bytes, as the files appear, *own* what of that is in no other venv; *used* is when venvflow last made or
+    stored it, in seconds since 1970.
     """
 
-    python: str
-    packages: int | None
-    size: int | None
-    used: float | None
+    python: str = ""
+    packages: int | None = None
+    size: int | None = None
+    own: int | None = None
+    used: float | None = None
 
 
-def judge(job: Job, store: Glance | None) -> Judged:
+class View:
+    """The store as far as states need it, each thing read once for all venvs; *store* is None without one."""
+
+    def __init__(self, store: Glance | None) -> None:
+        self.store = store
+
+    @cached_property
+    def holdings(self) -> Holdings | None:
+        """Return what the venvs have in the store."""
+        return Holdings(self.store) if self.store is not None else None
+
+    def has(self, job: Job, key: str) -> bool:
+        """Return whether the store has a venv for the digest *key* and the job's place."""
+        return self.store is not None and job.spec.restore and self.store.find(key, job.position) is not None
+
+
+# --------------------------------------------------------------------------- states
+
+
+def judge(job: Job, view: View) -> Judged:
     """Return the state of the job's venv.
 
-    ``up to date``, ``not built``, ``lock changed`` (or config, or interpreter, since it was made),
-    ``lock missing``, ``changed by hand`` (something would be lost if it were replaced), ``damaged`` (files
-    are gone), ``not ours`` (another tool made it), ``in the way`` (what is there is no venv), and ``not
-    checked``: it is whole, but its key has yet to be computed.
+    ``up to date``: whole, and as its lock files say. ``not built``: there is none. ``lock changed``, ``python
+    changed``, ``config changed``: it was made for something else. ``lock missing``, ``lock unreadable``,
+    ``python missing``, ``builder missing``: it cannot be made, whether it is there or not. ``changed by
+    hand``: something would be lost if it were replaced. ``damaged``: files are gone. ``not ours``: another
+    tool made it. ``in the way``: what is there is no venv.
     """
     place = job.place
-    registration = store.registration(place.path) if store is not None else None
+    registration = view.store.registration(place.path) if view.store is not None else None
     try:
         state = place.state(registration.inode if registration is not None else None)
     except EnvironmentFailure as error:
-        return Judged("in the way", error.what)
+        return Judged("in the way", error.what, _advice(error))
     if state in ("absent", "empty"):
-        return _absent(place)
+        return _absent(job, view)
     if state in _OBSTACLES:
-        return Judged("in the way", _OBSTACLES[state])
+        return Judged("in the way", _OBSTACLES[state], "move it away, or change the path in the config")
     if state == "venv":
-        return Judged("not ours", f'made by another tool; "venvflow store {job.spec.name}" would share it')
+        return _of_another_tool(job)
     receipt = place.receipt()
     if receipt is None:
-        return Judged("damaged", "its receipt is gone")
-    return _of_ours(job, store, receipt)
+        return Judged("damaged", "its receipt is gone", "doit makes it anew")
+    return _of_ours(job, view, receipt)
 
 
-def _absent(place: Place) -> Judged:
-    if os.path.lexists(place.staging):
-        return Judged("not built", "a run is at work, or was killed: the next one settles what it left")
-    return Judged("not built")
+def _absent(job: Job, view: View) -> Judged:
+    wanted = _wanted(job)
+    if isinstance(wanted, Judged):
+        return wanted
+    stored = view.has(job, wanted.key.digest)
+    reason = "it is in the store" if stored else "it is not in the store"
+    if os.path.lexists(job.place.staging):
+        reason = "a run is at work, or was killed: the next one settles what it left"
+    return Judged("not built", reason, _bring(stored=stored), stored=stored)
 
 
-def _of_ours(job: Job, store: Glance | None, receipt: Receipt) -> Judged:
+def _bring(*, stored: bool) -> str:
+    return "doit brings it" if stored else "doit builds it"
+
+
+def _of_another_tool(job: Job) -> Judged:
+    name = shown(job.spec.name)
+    reason = "made by another tool"
+    with suppress(VenvflowError):
+        unlike = unlike_the_locks(job)
+        if unlike:
+            more = f" and {len(unlike) - 3} more" if len(unlike) > 3 else ""
+            reason += f", and not what its lock says: {'; '.join(unlike[:3])}{more}"
+    beside = "doit makes one beside which it is kept"
+    return Judged("not ours", reason, f'"venvflow store {name}" shares it as it is; {beside}')
+
+
+def _of_ours(job: Job, view: View, receipt: Receipt) -> Judged:
     if receipt.path != job.place.path:
-        return Judged("damaged", f"it was made for {shown(receipt.path)} and moved here", receipt)
-    drift = _drift(job, store, receipt)
+        moved = f"it was made for {shown(receipt.path)} and moved here"
+        return Judged("damaged", moved, "doit mends it", receipt)
+    drift = _drift(job, view, receipt)
+    wanted = _wanted(job)
     if drift.by_hand:
-        return Judged("changed by hand", str(drift), receipt)
-    missing = [path for path in (*job.spec.locks, *job.spec.key_files) if not os.path.exists(path)]
-    if missing:
-        return Judged("lock missing", f"{shown(missing[0])} is gone", receipt)
-    outdated = _outdated(job, receipt)
-    if outdated is not None:
-        return outdated
+        return _by_hand(job, view, drift, receipt, wanted)
+    if isinstance(wanted, Judged):
+        return replace(wanted, receipt=receipt)
+    stored = view.has(job, wanted.key.digest)
+    if wanted.key.digest != receipt.key:
+        return _outdated(job, view, receipt, wanted, stored=stored)
+    return _of_its_key(job, drift, receipt, stored=stored)
+
+
+def _of_its_key(job: Job, drift: Drift, receipt: Receipt, *, stored: bool) -> Judged:
     if drift.missing or not os.path.exists(f"{job.place.path}/bin/python"):
-        return Judged("damaged", str(drift) or "its interpreter is gone", receipt)
-    return Judged("up to date", "" if receipt.state == "shared" else "not shared yet", receipt)
+        return Judged("damaged", str(drift) or "its interpreter is gone", "doit mends it", receipt, stored)
+    if receipt.state == "shared":
+        reason = "its files are symlinks: it needs the store" if receipt.link == "symlink" else ""
+        return Judged("up to date", reason, receipt=receipt, stored=stored)
+    return Judged("up to date", "not shared yet", "doit shares it", receipt, stored)
 
 
-def _drift(job: Job, store: Glance | None, receipt: Receipt) -> Drift:
+def _by_hand(job: Job, view: View, drift: Drift, receipt: Receipt, wanted: KeyRecord | Judged) -> Judged:
+    reason = str(drift)
+    stored = None if isinstance(wanted, Judged) else view.has(job, wanted.key.digest)
+    if isinstance(wanted, Judged):
+        reason += f"; besides, {wanted.reason}"
+    elif wanted.key.digest != receipt.key:
+        reason += "; besides, it was made for other lock files, settings or another Python"
+    drop = f'"venvflow restore {shown(job.spec.name)} --force"' if stored else "delete it and run doit"
+    do = f"{drop}, to drop that; put it into the lock file, to keep it"
+    return Judged("changed by hand", reason, do, receipt, stored)
+
+
+def _drift(job: Job, view: View, receipt: Receipt) -> Drift:
     """Return what was changed by hand: files are looked at one by one only where the venv looks changed."""
-    if store is None or (job.place.untouched(receipt) and _looks_as_made(job, receipt)):
+    if is_hollow(job, view.store, receipt):
+        return Drift(missing=("what its symlinks lead to",))
+    if job.place.untouched(receipt) and _looks_as_made(job, view, receipt):
         return Drift()
     with suppress(EnvironmentFailure):
-        return drift_of(job.place.path, receipt, store, matcher_of(job))
+        return drift_of(job.place.path, receipt, view.store, matcher_of(job))
     return Drift(missing=(".",))
 
 
-def _looks_as_made(job: Job, receipt: Receipt) -> bool:
-    """Return whether all files have the sizes and times that they had, which an edit in place changes."""
+def _looks_as_made(job: Job, view: View, receipt: Receipt) -> bool:
+    """Return whether all files have the sizes and times that they had, which an edit in place changes.
+
+    One look at the store's objects does for all venvs that are linked to them. Where it does not, because
+    one of them changed or the index is lost, and for all other venvs, every file is looked at.
+    """
+    linked = receipt.state == "shared" and receipt.link == "hardlink"
+    holdings = view.holdings if linked else None
+    if holdings is not None and holdings.look_as_made(job.place.path, receipt, job.spec.min_size):
+        return True
     with suppress(EnvironmentFailure):
         return witness_of(walk(job.place.path)) == receipt.witness
     return False
 
 
-def _outdated(job: Job, receipt: Receipt) -> Judged | None:
-    """Return the state of a venv that was not made for the key as it is now, or None."""
+# --------------------------------------------------------------------------- what it should be
+
+
+def _wanted(job: Job) -> KeyRecord | Judged:
+    """Return the key as things are now, or the state of a venv that cannot have one.
+
+    What the last run wrote down counts while it holds; else interpreters are asked, as doit would.
+    """
     record = read_key(job)
-    if record is None:
-        return Judged(
-            "not checked", f'its key is not known; run "doit hash-lockfiles:{job.spec.name}"', receipt
-        )
-    if not key_is_current(job) or record.key.digest != receipt.key:
-        return Judged("lock changed", "its lock files, settings or Python changed since it was made", receipt)
-    return None
+    if record is not None and key_is_current(job):
+        return record
+    missing = _missing_input(job)
+    if missing:
+        return Judged("lock missing", missing, "put it back, or change the config")
+    try:
+        builders.choose(job.spec, job.environ)
+    except VenvflowError as error:
+        return Judged("builder missing", error.what, _advice(error))
+    try:
+        interpreters.resolve(job.spec.python, root=job.root, environ=job.environ)
+    except VenvflowError as error:
+        return Judged("python missing", error.what, _advice(error))
+    try:
+        return compute_key(job)
+    except VenvflowError as error:
+        return Judged("lock unreadable", error.what, _advice(error))
+
+
+def _advice(error: VenvflowError) -> str:
+    """Return what an error says to do, as a part of a sentence."""
+    return error.hint[:1].lower() + error.hint[1:].rstrip(".")
+
+
+def _missing_input(job: Job) -> str:
+    """Return which file that the config lists is not there, in words, or an empty string."""
+    for path in (*job.spec.locks, *job.spec.key_files):
+        if not os.path.exists(path):
+            return f"{shown(path)} is gone"
+    return "; ".join(job.config.faults.get(job.spec.name, ()))
+
+
+_FILE_ROLES = ("lock", "include", "project", "file", "local")
+_PYTHON_PARTS = {"python", "abi", "platform"}
+
+
+def _outdated(job: Job, view: View, receipt: Receipt, wanted: KeyRecord, *, stored: bool) -> Judged:
+    """Return the state of a venv that was made for another key: what changed since, as far as it is known."""
+    do = _bring(stored=stored)
+    before = _parts_of(job, view, receipt)
+    if before is None:
+        reason = "its lock files, settings or Python changed since it was made"
+        return Judged("lock changed", reason, do, receipt, stored)
+    parts = differing(before, wanted.key.parts)
+    reason = _told(parts, before, wanted.key.parts)
+    if any(part.partition(":")[0].partition("#")[0] in _FILE_ROLES for part in parts):
+        return Judged("lock changed", reason, do, receipt, stored)
+    state: State = "python changed" if _PYTHON_PARTS.intersection(parts) else "config changed"
+    return Judged(state, reason, do, receipt, stored)
+
+
+def _parts_of(job: Job, view: View, receipt: Receipt) -> Mapping[str, str] | None:
+    """Return the parts of the key that the venv was made for, if somebody remembers them."""
+    record = read_key(job)
+    if record is not None and record.key.digest == receipt.key:
+        return record.key.parts
+    snapshot = view.store.find(receipt.key, job.position) if view.store is not None else None
+    return snapshot.key.parts if snapshot is not None else None
+
+
+def _told(parts: Iterable[str], before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return in words which *parts* of the key changed since the venv was made."""
+    files, words = [], []
+    for part in parts:
+        role, _, name = part.partition(":")
+        if role.partition("#")[0] in _FILE_ROLES:
+            files.append(shown(name))
+        elif role == "env":
+            words.append(f"the variable {shown(name)}")
+        elif role in _PYTHON_PARTS:
+            words.append(f"{role} ({before.get(part, 'none')}, now {now.get(part, 'none')})")
+        else:
+            words.append(f"{role} in the config" if role in ("exclude", "bytecode") else role)
+    return f"changed since it was made: {', '.join([*dict.fromkeys(files), *words])}"
 
 
 # --------------------------------------------------------------------------- facts
 
 
-def facts_of(job: Job, store: Glance | None, receipt: Receipt | None) -> Facts:
-    """Return what there is to know of the job's venv, changed or not."""
+class Looked(NamedTuple):
+    """A venv as it was found."""
+
+    job: Job
+    judged: Judged
+    facts: Facts
+
+
+def look_at_all(jobs: Iterable[Job], store: Glance | None) -> list[Looked]:
+    """Return state and facts of all venvs, in the order of *jobs*."""
+    view = View(store)
+    judged = [(job, judge(job, view)) for job in jobs]
+    own = _own_bytes(judged, view)
+    return [Looked(job, state, _facts_of(job, store, state.receipt, own)) for job, state in judged]
+
+
+def _own_bytes(judged: Iterable[tuple[Job, Judged]], view: View) -> dict[str, int]:
+    """Return what the shared venvs have for themselves, by path, compared with all venvs of the store."""
+    if view.store is None or view.holdings is None:
+        return {}
+    shared = {
+        job.place.path: (receipt.trees, job.spec.min_size)
+        for job, state in judged
+        if (receipt := state.receipt) is not None and receipt.state == "shared" and receipt.link != "copy"
+    }
+    if not shared:
+        return {}
+    trees = trees_by_venv(view.store) | {path: digests for path, (digests, _) in shared.items()}
+    return own_bytes(view.holdings, trees, {path: size for path, (_, size) in shared.items()})
+
+
+def _facts_of(job: Job, store: Glance | None, receipt: Receipt | None, own: Mapping[str, int]) -> Facts:
     venv = job.place.path
     if os.path.islink(venv) or not os.path.lexists(f"{venv}/pyvenv.cfg"):
-        return Facts("", None, None, None)
+        return Facts()
     registration = store.registration(venv) if store is not None else None
-    return Facts(
-        python_of(venv),
-        _packages(venv),
-        _size(job, store, receipt),
-        registration.seen if registration is not None else None,
-    )
+    size = _size(job, store, receipt)
+    used = registration.seen if registration is not None else None
+    return Facts(python_of(venv), _packages(venv), size, own.get(venv, size), used)
 
 
 def python_of(venv: str) -> str:

@@ -1,0 +1,279 @@
+"""``completion``: what real shells complete with the scripts that it prints."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from venvflow.cli.completion import _KINDS, SHELLS, grammar_of
+from venvflow.cli.parser import COMMANDS, make_parser
+from venvflow.cli.shells import Argument, Command, Grammar, script
+
+if TYPE_CHECKING:
+    from cli_project import Project
+
+
+PROGRAM = str(Path(sys.executable).parent / "venvflow")
+
+
+def shell(name: str) -> str:
+    """Return the path of a shell, or skip the test."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed on this machine")
+    return found
+
+
+@pytest.fixture
+def scripts(project: Project, tmp_path: Path) -> Path:
+    """Give a directory with the script for each shell, and a project to complete in."""
+    for name in SHELLS:
+        answer = project.run("completion", name)
+        assert (answer.code, answer.err) == (0, "")
+        (tmp_path / f"script.{name}").write_text(answer.out, encoding="utf-8")
+    (project.root / "some dir").mkdir()
+    (project.root / "archive.tar.zst").touch()
+    return tmp_path
+
+
+# --------------------------------------------------------------------------- bash
+
+
+def in_bash(scripts: Path, *words: str) -> list[str]:
+    """Return what bash offers for the last of *words*."""
+    text = (
+        f'source {scripts}/script.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _venvflow; '
+        "printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    done = subprocess.run(
+        [shell("bash"), "--norc", "-c", text, "bash", PROGRAM, *words],
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return [line for line in done.stdout.splitlines() if line]
+
+
+def test_bash_completes_commands(scripts: Path) -> None:
+    """All of them, or those that begin as the word does; also after options with values."""
+    assert in_bash(scripts, "") == list(COMMANDS)
+    assert in_bash(scripts, "sta") == ["status", "stats"]
+    assert in_bash(scripts, "-C", "/", "--json", "res") == ["restore"]
+
+
+def test_bash_completes_options(scripts: Path) -> None:
+    """Those of the command, and those of all commands; short ones too."""
+    offered = in_bash(scripts, "restore", "--")
+    assert {"--force", "--json", "--work-dir"} <= set(offered)
+    assert "--check" not in offered
+    assert in_bash(scripts, "status", "--ch") == ["--check"]
+    assert "-n" in in_bash(scripts, "squish", "-")
+
+
+def test_bash_completes_names_of_venvs(scripts: Path, project: Project) -> None:
+    """Of the config that is found from here, or that the line names; several where the command takes them."""
+    assert in_bash(scripts, "restore", "") == ["api", "web"]
+    assert in_bash(scripts, "status", "api", "w") == ["web"]
+    assert in_bash(scripts, "restore", "--force", "a") == ["api"]
+    assert in_bash(scripts, "restore", "api", "") == []
+    other = project.root.parent / "other"
+    other.mkdir()
+    config = "version: 1\nvenvs: {my.venv: {path: v, locks: [l]}, deep: {path: w, locks: [l]}}\n"
+    (other / "venvflow.yaml").write_text(config, encoding="utf-8")
+    assert in_bash(scripts, "-C", str(other), "restore", "") == ["my.venv", "deep"]
+    assert in_bash(scripts, "restore", "--work-dir", "=", str(other), "d") == ["deep"]
+    assert in_bash(scripts, "-c", f"{other}/venvflow.yaml", "pack", "d") == ["deep"]
+
+
+def test_bash_completes_choices_and_their_equals_sign(scripts: Path) -> None:
+    """Bash makes a word of the sign."""
+    assert in_bash(scripts, "--format", "") == ["text", "json"]
+    assert in_bash(scripts, "list", "--format", "=") == ["text", "json"]
+    assert in_bash(scripts, "list", "--format", "=", "j") == ["json"]
+    assert in_bash(scripts, "squish", "--bytecode", "k") == ["keep"]
+    assert in_bash(scripts, "completion", "") == list(SHELLS)
+
+
+def test_bash_completes_paths(scripts: Path, project: Project) -> None:
+    """Files or directories, by what the argument is; a venv or a path where both will do."""
+    os.chdir(project.root)
+    assert set(in_bash(scripts, "-C", "")) == {"api", "web", "some dir"}
+    assert in_bash(scripts, "unpack", "arch") == ["archive.tar.zst"]
+    assert in_bash(scripts, "unpack", "archive.tar.zst", "some") == ["some dir"]
+    assert in_bash(scripts, "diff", "ap") == ["api", "api"]
+    assert in_bash(scripts, "pack", "-o", "archive") == ["archive.tar.zst"]
+    assert in_bash(scripts, "pack", "--level", "") == []
+
+
+def test_bash_says_nothing_where_there_is_no_config(scripts: Path, tmp_path: Path, project: Project) -> None:
+    """Neither a message in the middle of a line, nor an error."""
+    (tmp_path / "bare").mkdir()
+    os.chdir(tmp_path / "bare")
+    assert in_bash(scripts, "restore", "") == []
+    project.config.write_text("venvs: [", encoding="utf-8")
+    os.chdir(project.root)
+    assert in_bash(scripts, "restore", "") == []
+
+
+# --------------------------------------------------------------------------- fish
+
+
+def in_fish(scripts: Path, line: str) -> list[str]:
+    """Return what fish offers at the end of *line*."""
+    done = subprocess.run(
+        [shell("fish"), "--no-config", "-c", f"source {scripts}/script.fish; complete -C {line!r}"],
+        capture_output=True, text=True, check=True, timeout=30,
+        env={**os.environ, "PATH": f"{Path(PROGRAM).parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.stderr == ""
+    return [each.partition("\t")[0] for each in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+def test_fish_completes_everything(scripts: Path, project: Project) -> None:
+    """Commands, options, choices, venvs and paths, each where it belongs."""
+    os.chdir(project.root)
+    assert sorted(in_fish(scripts, "venvflow ")) == sorted(COMMANDS)
+    assert in_fish(scripts, "venvflow -C / sta") == ["stats", "status"]
+    assert in_fish(scripts, "venvflow restore ") == ["api", "web"]
+    assert in_fish(scripts, "venvflow status api ") == ["api", "web"]
+    assert in_fish(scripts, "venvflow restore api ") == []
+    assert in_fish(scripts, f"venvflow -C {project.root} restore w") == ["web"]
+    assert "--force" in in_fish(scripts, "venvflow restore --")
+    assert "--force" not in in_fish(scripts, "venvflow status --")
+    assert in_fish(scripts, "venvflow list --format ") == ["json", "text"]
+    assert in_fish(scripts, "venvflow unpack arch") == ["archive.tar.zst"]
+    assert in_fish(scripts, "venvflow completion ") == sorted(SHELLS)
+
+
+# --------------------------------------------------------------------------- zsh
+
+
+class Zsh:
+    """An interactive zsh on a terminal of its own."""
+
+    def __init__(self, scripts: Path, directory: Path) -> None:
+        self._child, self._terminal = pty.fork()
+        if self._child == 0:
+            os.chdir(directory)
+            path = f"{Path(PROGRAM).parent}:{os.environ['PATH']}"
+            environ = {**os.environ, "PATH": path, "TERM": "dumb", "ZDOTDIR": str(scripts), "PS1": "> "}
+            os.execve(shell("zsh"), ["zsh", "-f", "-i"], environ)  # noqa: S606 - the point of it
+        self._send(
+            f"autoload -Uz compinit && compinit -D -u && source {scripts}/script.zsh "
+            "&& setopt no_beep no_auto_menu && LISTMAX=999 && print READY''NOW\n"
+        )
+        assert "READYNOW" in self._read("READYNOW")
+
+    def completes(self, line: str, expected: str) -> bool:
+        """Return whether a tab after *line* shows *expected*; the line is then thrown away."""
+        self._send(f"{line}\t")
+        said = self._read(expected)
+        self._send("\x15")
+        return expected in said
+
+    def end(self) -> None:
+        """End the shell."""
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, 0)
+        os.close(self._terminal)
+
+    def _send(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def _read(self, expected: str) -> str:
+        """Return what is shown until *expected* comes, or for a while."""
+        said, end = "", time.monotonic() + 15
+        while expected not in said and time.monotonic() < end:
+            ready, _, _ = select.select([self._terminal], [], [], 0.2)
+            if ready:
+                said += os.read(self._terminal, 65_536).decode(errors="replace")
+        return said
+
+
+@pytest.mark.slow
+def test_zsh_completes_everything(scripts: Path, project: Project) -> None:
+    """Commands, options, choices, venvs and paths, each where it belongs."""
+    shell("zsh")
+    zsh = Zsh(scripts, project.root)
+    try:
+        assert zsh.completes("venvflow resto", "venvflow restore ")
+        assert zsh.completes("venvflow -C / unsq", "unsquish ")
+        assert zsh.completes("venvflow restore w", "restore web ")
+        assert zsh.completes(f"venvflow -C {project.root} status api w", "api web ")
+        assert zsh.completes("venvflow restore --for", "--force ")
+        assert zsh.completes("venvflow list --format=js", "--format=json")
+        assert zsh.completes("venvflow unpack arch", "archive.tar.zst ")
+        assert zsh.completes("venvflow completion ba", "bash ")
+        assert zsh.completes("venvflow ", "Look for what goes wrong in practice")
+    finally:
+        zsh.end()
+
+
+# --------------------------------------------------------------------------- the scripts
+
+
+def test_all_that_the_parser_knows_is_in_the_grammar() -> None:
+    """Every command with its options and arguments; what all have is said once."""
+    grammar = grammar_of(make_parser())
+    assert [each.name for each in grammar.commands] == list(COMMANDS)
+    assert ("-C", "--work-dir") in {each.flags for each in grammar.options}
+    for each in grammar.commands:
+        parser = make_parser().commands[each.name]
+        flags = {flag for option in (*grammar.options, *each.options) for flag in option.flags}
+        assert flags == {flag for action in parser.arguments for flag in action.option_strings}
+        assert each.help
+        assert not {option.flags for option in grammar.options} & {option.flags for option in each.options}
+
+
+def test_what_completes_an_argument_is_decided() -> None:
+    """An argument that is called by a new word is put into the table, or here."""
+    plain = {"CODE", "COMMAND", "FORMAT", "HEX", "MODE[,MODE]", "N", "NAME", "PATTERN", "SIZE", "SHELL"}
+    called = {
+        str(action.metavar)
+        for parser in make_parser().commands.values()
+        for action in parser.arguments
+        if action.nargs != 0 and action.metavar is not None
+    }
+    assert called - plain - _KINDS.keys() == set()
+
+
+def test_odd_words_of_a_help_do_not_break_a_script(tmp_path: Path) -> None:
+    """Quotes, brackets, colons and dollars are only text."""
+    odd = 'it\'s [a] $HOME: `x` "y" \\ 100%'
+    option = Argument(("-o", "--odd"), odd, "file")
+    grammar = Grammar((option,), (Command("do", odd, (option,), (Argument((), odd, "venv"),)),))
+    for name in SHELLS:
+        file = tmp_path / name
+        file.write_text(script(name, grammar), encoding="utf-8")
+        found = shutil.which(name)
+        if found is not None:
+            done = subprocess.run([found, "-n", str(file)], capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_unknown_shells_are_wrong_words(project: Project) -> None:
+    """The nearest one is named; the word that the scripts use is not offered."""
+    answer = project.run("completion", "tcsh")
+    assert (answer.code, answer.out) == (2, "")
+    assert project.run("completion").code == 2
+    assert "venvs" not in project.run("completion", "--help").out.partition("SHELL")[2].partition("\n")[0]
+
+
+def test_the_names_come_one_a_line(project: Project) -> None:
+    """What the scripts ask for is a line for each venv, also with missing lock files, and never a message."""
+    (project.root / "api" / "requirements.txt").unlink()
+    answer = project.run("completion", "venvs")
+    assert (answer.code, answer.out, answer.err) == (0, "api\nweb\n", "")
+    project.config.write_text("version: 1\nvenvs: {}\n", encoding="utf-8")
+    answer = project.run("completion", "venvs")
+    assert (answer.code, answer.out, answer.err) == (0, "", "")

@@ -1,0 +1,136 @@
+"""``venvflow doctor``: what goes wrong in practice, looked for, with how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import textwrap
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.render import Colour, Output
+from venvflow.errors import VenvflowError, shown
+
+if TYPE_CHECKING:
+    from venvflow.flow import Flow
+    from venvflow.steps.doctor import Finding, Verdict, World
+
+_COLOURS: dict[Verdict, Colour] = {"ok": "green", "warn": "yellow", "fail": "red"}
+_MARGIN = 6
+"""Columns of a line before its text: the verdict."""
+
+_MORE = """\
+Looks at interpreters, builders and their versions, at permissions and owners, free space, the index, the
+clock and the environment's variables, and tries links, locks and a swap of names between the store and
+each venv's directory, in a directory of its own that goes away again. Works without a config too.
+Exits 1 when a check failed; with warnings only, 0. With -q only what is not ok is shown."""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    add_command(
+        commands,
+        "doctor",
+        run,
+        summary="look for what goes wrong in practice, and say how to mend it",
+        more=_MORE,
+        example="venvflow doctor",
+    )
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Show one line for each check, with the remedy below where there is one; 1 when one of them failed.
+
+    JSON: ``ok`` (none failed) and ``checks``, each with ``name``, ``verdict`` (ok, warn, fail), ``text`` and
+    ``remedy`` (empty where nothing has to be done).
+    """
+    findings = []
+    for finding in _findings(args):
+        findings.append(finding)
+        if not out.as_json and not (out.quiet and finding.verdict == "ok"):
+            out.answer(_told(out, finding))
+    failed = any(finding.verdict == "fail" for finding in findings)
+    if out.as_json:
+        out.document({"ok": not failed, "checks": [_as_record(each) for each in findings]})
+    return 1 if failed else 0
+
+
+def _findings(args: argparse.Namespace) -> Iterator[Finding]:
+    from venvflow.steps.doctor import examine  # noqa: PLC0415 - not for wrong words
+
+    world, config = _world(args)
+    yield config
+    yield from examine(world)
+
+
+def _world(args: argparse.Namespace) -> tuple[World, Finding]:
+    """Return what is to be looked at, and what is to be said of the config: without one, the machine."""
+    from venvflow import config as configs  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps.doctor.finding import fail, ok, warn  # noqa: PLC0415
+
+    try:
+        configs.find_config(args.work_dir, args.config)
+    except VenvflowError as error:
+        if args.config is not None:
+            raise
+        return _bare_world(args), ok("config", f"{error.what}: the machine and the usual store are looked at")
+    try:
+        flow = _flow(args)
+    except VenvflowError as error:
+        return _bare_world(args), fail("config", error.what.strip(), error.hint or "Mend it first.")
+    config = flow.config
+    if config.warnings:
+        return _world_of(args, flow), warn("config", "; ".join(config.warnings), f"See {shown(config.file)}.")
+    return _world_of(args, flow), ok("config", f"{shown(config.file)}, {len(config.venvs)} venvs")
+
+
+def _flow(args: argparse.Namespace) -> Flow:
+    from venvflow.flow import load  # noqa: PLC0415 - imports the YAML library
+
+    return load(args.work_dir, os.environ, explicit=args.config)
+
+
+def _bare_world(args: argparse.Namespace) -> World:
+    from venvflow.config import usual_store  # noqa: PLC0415
+    from venvflow.model import TrimPolicy  # noqa: PLC0415
+    from venvflow.steps.doctor import World  # noqa: PLC0415
+
+    store = usual_store(args.work_dir, os.environ)
+    return World(args.work_dir, os.environ, time.time(), store, TrimPolicy())
+
+
+def _world_of(args: argparse.Namespace, flow: Flow) -> World:
+    from venvflow.steps.doctor import World  # noqa: PLC0415
+
+    config = flow.config
+    jobs = tuple(flow.job(name) for name in config.venvs)
+    return World(args.work_dir, os.environ, time.time(), config.store, config.trim, config, jobs)
+
+
+def _told(out: Output, finding: Finding) -> str:
+    """Return a finding as lines that fit, the remedy below."""
+    verdict = out.paint(finding.verdict, _COLOURS[finding.verdict])
+    first, *more = _wrapped(f"{finding.name}: {finding.text}", out.width() - _MARGIN)
+    more += [
+        f"{'   ' if number else '-> '}{line}"
+        for number, line in enumerate(_wrapped(finding.remedy, out.width() - _MARGIN - 3))
+    ]
+    padding = " " * (_MARGIN - len(finding.verdict))
+    return "\n".join([f"{verdict}{padding}{first}", *(f"{' ' * _MARGIN}{line}" for line in more)])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return *text* in lines; a word that is too long, like a path, stays whole: half of it is no use."""
+    wrapper = textwrap.TextWrapper(max(width, 20), break_long_words=False, break_on_hyphens=False)
+    return [line for part in text.splitlines() for line in wrapper.wrap(part)]
+
+
+def _as_record(finding: Finding) -> dict[str, Any]:
+    return {
+        "name": finding.name,
+        "verdict": finding.verdict,
+        "text": finding.text,
+        "remedy": finding.remedy,
+    }

@@ -1,0 +1,63 @@
+"""What ``doctor`` looks at, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from venvflow.job import Job
+from venvflow.model import Config, StoreConfig, TrimPolicy
+
+Verdict = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: its *name* (the same in every run), how it went, what was found, and how to mend it."""
+
+    name: str
+    verdict: Verdict
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is looked at: the machine by *environ*, the store, and the venvs of a config if there is one.
+
+    *directory* is where we work, *now* the time in seconds since 1970.
+    """
+
+    directory: str
+    environ: Mapping[str, str]
+    now: float
+    store: StoreConfig
+    trim: TrimPolicy
+    config: Config | None = None
+    jobs: tuple[Job, ...] = ()
+
+
+Check = Callable[[World], Finding | Iterable[Finding]]
+"""Looks at one thing; there may be nothing to say of it. What it cannot look at is an ``OSError``."""
+
+
+def ok(name: str, text: str) -> Finding:
+    """Return that all is well."""
+    return Finding(name, "ok", text)
+
+
+def warn(name: str, text: str, remedy: str) -> Finding:
+    """Return that something works, but not as it could, or may surprise."""
+    return Finding(name, "warn", text, remedy)
+
+
+def fail(name: str, text: str, remedy: str) -> Finding:
+    """Return that something will not work."""
+    return Finding(name, "fail", text, remedy)
+
+
+def names(venvs: Iterable[str]) -> str:
+    """Return the names of venvs, the first few of them."""
+    found = list(venvs)
+    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")

@@ -1,0 +1,156 @@
+"""Checks of what surrounds us: the Python that runs us, doit, the environment's variables, the umask."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator, Mapping
+
+from venvflow import __version__, locks, processes
+from venvflow.errors import VenvflowError, shown
+from venvflow.steps.doctor.finding import Check, Finding, World, fail, ok, warn
+
+_OLDEST_SQLITE = (3, 37, 0)
+"""The first one with strict tables."""
+
+_DECIDING = frozenset(
+    {
+        *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CONSTRAINT", "PIP_PRE"),
+        *("PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_NO_INDEX"),
+        *("UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS"),
+        *("UV_CONSTRAINT", "UV_OVERRIDE", "UV_NO_BINARY", "UV_PRERELEASE", "UV_NO_INDEX"),
+    }
+)
+"""Variables that builders see and that may decide what they install."""
+
+_OLDEST_TIME = 1_700_000_000
+"""Seconds since 1970 before which no clock that is right can be: this program did not exist."""
+
+
+def _program(_: World) -> Finding:
+    running = f"Python {platform.python_version()} ({shown(sys.executable)})"
+    return ok("venvflow", f"{__version__} on {running}, {platform.system()} {platform.machine()}")
+
+
+def _doit(world: World) -> Finding:
+    """Find the doit that a person would start: another one may not know venvflow."""
+    ours = os.path.join(os.path.dirname(sys.executable), "doit")
+    found = _on_path("doit", world.environ)
+    if found is None:
+        where = f"It is at {shown(ours)}" if os.path.exists(ours) else "Install it beside venvflow"
+        return warn("doit", "not on PATH", f"{where}; add that directory to PATH.")
+    if os.path.exists(ours) and not os.path.samefile(found, ours):
+        return warn(
+            "doit",
+            f"{shown(found)}, which belongs to another Python: it may not find venvflow",
+            f"Start {shown(ours)}, or put its directory first in PATH.",
+        )
+    return ok("doit", shown(found))
+
+
+def _on_path(name: str, environ: Mapping[str, str]) -> str | None:
+    for directory in environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(directory, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def _sqlite(_: World) -> Finding:
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        oldest = ".".join(map(str, _OLDEST_SQLITE))
+        return fail(
+            "sqlite", f"{version} is too old", f"Run venvflow by a Python with SQLite {oldest} or newer."
+        )
+    return ok("sqlite", version)
+
+
+def _clock(world: World) -> Finding:
+    shown_time = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(world.now))
+    if world.now < _OLDEST_TIME:
+        return fail(
+            "clock",
+            f"it says {shown_time}",
+            "Set it: certificates fail, and snapshots look older than they are.",
+        )
+    return ok("clock", shown_time)
+
+
+def _umask(_: World) -> Finding:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    text = f"{mask:04o}"
+    if mask & 0o700:
+        return fail("umask", f"{text} keeps you from your own files", 'Run "umask 022" before.')
+    if not mask & 0o002:
+        remedy = 'Run "umask 022" before: a store that everybody may write to is refused.'
+        return warn("umask", f"{text} lets everybody write to new files", remedy)
+    return ok("umask", text)
+
+
+def _timeout(world: World) -> Finding:
+    try:
+        seconds = locks.lock_timeout(world.environ)
+    except VenvflowError as error:
+        return fail("lock timeout", error.what, error.hint)
+    return ok("lock timeout", f"{seconds:g} s")
+
+
+def _python_variables(world: World) -> Iterator[Finding]:
+    environ = world.environ
+    for name, what in (
+        ("PYTHONPATH", "every venv imports what lies there before its own packages"),
+        ("PYTHONHOME", "every interpreter looks for its library there"),
+    ):
+        if environ.get(name):
+            yield warn(name, f"set: {what}", f"unset {name}, or set it for the one program that needs it.")
+    if environ.get("PYTHONDONTWRITEBYTECODE"):
+        bare = [job.spec.name for job in world.jobs if job.spec.bytecode != "canonical"]
+        if bare:
+            text = f"set: Python compiles sources anew at each start in {', '.join(bare)}"
+            yield warn("PYTHONDONTWRITEBYTECODE", text, "unset it, or let them have bytecode: canonical.")
+        else:
+            yield ok("PYTHONDONTWRITEBYTECODE", "set; it does no harm, because venvs come compiled")
+    active = environ.get("VIRTUAL_ENV")
+    if active and not os.path.isdir(active):
+        text = f"{shown(active)} is active, but not there"
+        yield warn("VIRTUAL_ENV", text, 'Run "deactivate", or start a new shell.')
+    elif active:
+        yield ok("VIRTUAL_ENV", f"{shown(active)} is active; builders do not see it")
+
+
+def _tool_variables(world: World) -> Iterator[Finding]:
+    """Tell of variables that builders never see, and of those that they see, but that no key names."""
+    environ = world.environ
+    seen = processes.child_environment(environ)
+    hidden = sorted(
+        name for name in environ if name.startswith(("PIP_", "UV_", "POETRY_", "PDM_", "PIPENV_"))
+    )
+    hidden = [name for name in hidden if name not in seen]
+    if hidden:
+        yield ok("tool variables", f"builders do not see {', '.join(hidden)}")
+    listed = [set(job.spec.key_env) for job in world.jobs]
+    named = set.intersection(*listed) if listed else set()
+    deciding = sorted(name for name in _DECIDING & seen.keys() - named if environ.get(name))
+    if deciding and world.jobs:
+        yield warn(
+            "tool variables",
+            f"{', '.join(deciding)} may decide what is installed, but no key names them",
+            f"Put them into the key: key: {{env: [{', '.join(deciding)}]}}, under defaults or a venv.",
+        )
+
+
+CHECKS: dict[str, Check] = {
+    "venvflow": _program,
+    "doit": _doit,
+    "sqlite": _sqlite,
+    "clock": _clock,
+    "umask": _umask,
+    "lock timeout": _timeout,
+    "variables": _python_variables,
+    "tool variables": _tool_variables,
+}

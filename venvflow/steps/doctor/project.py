@@ -1,0 +1,232 @@
+"""Checks of the project: its interpreters and builders, who owns its files, what lies about."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+
+from venvflow import builders, interpreters, processes
+from venvflow.errors import UsageError, VenvflowError, shown
+from venvflow.job import Job
+from venvflow.places import KEPT_SUFFIX
+from venvflow.scan import open_directory
+from venvflow.steps.doctor.finding import Check, Finding, World, fail, names, ok, warn
+
+_PATIENCE = 20.0
+"""Seconds that a builder has to say its version."""
+
+
+def _locks(world: World) -> Iterator[Finding]:
+    """Look for files that the config lists and that are not there, or that seem to come from the future."""
+    if world.config is None:
+        return
+    faults = world.config.faults
+    for name, found in faults.items():
+        yield fail("lock files", f"{name}: {'; '.join(found)}", "Put them back, or change the config.")
+    paths = dict.fromkeys(path for job in world.jobs for path in (*job.spec.locks, *job.spec.key_files))
+    late = [path for path in paths if _mtime(path) > world.now + 60]
+    if late:
+        more = f" and {len(late) - 1} more" if len(late) > 1 else ""
+        yield warn(
+            "lock files",
+            f"{shown(late[0])}{more} was changed in the future, by its time",
+            "Set the clock; venvflow reads the files whatever their times, but make and others do not.",
+        )
+    elif not faults:
+        yield ok("lock files", f"{len(paths):,} for {len(world.jobs)} venvs, all there")
+
+
+def _mtime(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0
+
+
+# --------------------------------------------------------------------------- interpreters and builders
+
+
+def _pythons(world: World) -> Iterator[Finding]:
+    """Ask each interpreter that a venv is for."""
+    wanted: dict[str, list[Job]] = {}
+    for job in world.jobs:
+        wanted.setdefault(job.spec.python, []).append(job)
+    for python, jobs in wanted.items():
+        users = names(job.spec.name for job in jobs)
+        try:
+            found = interpreters.resolve(python, root=jobs[0].root, environ=world.environ)
+        except VenvflowError as error:
+            yield fail("python", f"{error.what} ({users})", error.hint)
+        else:
+            text = f"{found.implementation} {found.version} at {shown(found.executable)} ({users})"
+            yield ok("python", text)
+
+
+def _builders(world: World) -> Iterator[Finding]:
+    """Look for the tool that each venv is built with, and ask it for its version."""
+    wanted: dict[str, list[str]] = {}
+    for job in world.jobs:
+        try:
+            plan = builders.choose(job.spec, world.environ)
+        except UsageError as error:
+            if job.spec.name not in job.config.faults:
+                yield fail("builder", f"{job.spec.name}: {error.what}", error.hint)
+        except VenvflowError as error:
+            yield fail("builder", f"{error.what} ({job.spec.name})", error.hint)
+        else:
+            wanted.setdefault(plan.name, []).append(job.spec.name)
+    for tool, venvs in wanted.items():
+        yield _tool(world, tool, names(venvs))
+
+
+def _tool(world: World, tool: str, users: str) -> Finding:
+    if tool == "commands":
+        return ok("builder", f"commands of the config ({users})")
+    if tool == "pip":
+        return ok("builder", f"venv and pip ({users})")
+    path = builders.tool(tool, world.environ)
+    version = version_of(world, [path, "--version"])
+    if not version:
+        remedy = f'Run "{shown(path)} --version" to see why, and install it anew.'
+        return fail("builder", f"{tool} at {shown(path)} does not say its version ({users})", remedy)
+    return ok("builder", f"{tool} {version} at {shown(path)} ({users})")
+
+
+def version_of(world: World, argv: list[str]) -> str:
+    """Return the first version number that a command says; empty if it fails."""
+    found = re.search(r"\d+(?:\.\w+)+", said_by(world, argv))
+    return found[0] if found else ""
+
+
+def said_by(world: World, argv: list[str]) -> str:
+    """Return what a command says, as builders would run it; empty if it fails."""
+    said = bytearray()
+    environ = processes.child_environment(world.environ)
+    with suppress(OSError, TimeoutError):
+        if processes.run(argv, environ=environ, on_output=said.extend, cwd="/", timeout=_PATIENCE) == 0:
+            return said.decode("utf-8", "replace").strip()
+    return ""
+
+
+# --------------------------------------------------------------------------- owners
+
+
+def _project(world: World) -> Iterator[Finding]:
+    """See whether we may write to the project, and whether what we make there is its owner's."""
+    if world.config is not None:
+        yield _owner("project", world.config.root)
+
+
+def _owner(name: str, path: str) -> Finding:
+    st = os.stat(path)
+    me, owner = os.geteuid(), user_name(st.st_uid)
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        remedy = "Mount it for writing, or work in a copy of the project."
+        return fail(name, f"{shown(path)} is on a read-only file system", remedy)
+    if not os.access(path, os.W_OK | os.X_OK):
+        text = f"{shown(path)} cannot be written by {user_name(me)}; it belongs to {owner}"
+        return fail(name, text, f"Run as {owner}, or let {user_name(me)} write to it.")
+    if me == 0 != st.st_uid:
+        text = f"{shown(path)} belongs to {owner}, and you are root: what doit makes will be root's"
+        return warn(name, text, f"Run as {owner}.")
+    return ok(name, f"{shown(path)} belongs to {owner}")
+
+
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number of one that has none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _state(world: World) -> Iterator[Finding]:
+    """See whether the tasks can write down what they did."""
+    if world.config is None:
+        return
+    path = world.config.state_dir
+    if not os.path.isdir(path):
+        yield ok("state", f"{shown(path)} is made by the first doit")
+        return
+    locked = list(_unwritable(path))
+    if locked:
+        more = f" and {len(locked) - 1} more" if len(locked) > 1 else ""
+        owner = user_name(os.lstat(locked[0]).st_uid)
+        yield fail(
+            "state",
+            f"{shown(locked[0])}{more} cannot be written; it belongs to {owner}",
+            f"Give it back to yourself (chown -R), or delete {shown(path)}: only history is lost.",
+        )
+    else:
+        yield ok("state", shown(path))
+
+
+def _unwritable(path: str) -> Iterator[str]:
+    """Yield what the tasks need to write and cannot, two levels deep: that is all there is."""
+    if not os.access(path, os.W_OK | os.X_OK):
+        yield path
+        return
+    for name in sorted(os.listdir(path)):
+        entry = os.path.join(path, name)
+        if not os.access(entry, os.W_OK):
+            yield entry
+        elif os.path.isdir(entry):
+            below = (os.path.join(entry, each) for each in sorted(os.listdir(entry)))
+            yield from (each for each in below if not os.access(each, os.W_OK))
+
+
+# --------------------------------------------------------------------------- what lies about
+
+
+def _leftovers(world: World) -> Iterator[Finding]:
+    """Look for what killed runs left, and for venvs of others that were put beside."""
+    left: list[str] = []
+    busy: list[str] = []
+    kept: list[Job] = []
+    for job in world.jobs:
+        if os.path.isdir(job.place.staging):
+            (busy if _is_held(job.place.staging) else left).append(job.spec.name)
+        if os.path.lexists(job.place.path + KEPT_SUFFIX):
+            kept.append(job)
+    if left:
+        remedy = f"Run doit: it settles that first, and nothing is lost ({names(left)})."
+        yield warn(
+            "leftovers", f"killed runs left something beside {len(left)} venv{'s' * (len(left) > 1)}", remedy
+        )
+    elif world.jobs and not kept:
+        busy_too = f"; a run is making {names(busy)}" if busy else ""
+        yield ok("leftovers", f"none{busy_too}")
+    if kept:
+        text = f"{names(job.spec.name for job in kept)}: the venv that was there before is kept beside"
+        paths = (shown(job.place.path + KEPT_SUFFIX) for job in kept)
+        remedy = f"Delete what you do not miss: {names(paths)}"
+        yield warn("leftovers", text, remedy)
+
+
+def _is_held(staging: str) -> bool:
+    """Return whether a run is at work in a staging directory."""
+    try:
+        fd = open_directory(staging)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+CHECKS: dict[str, Check] = {
+    "lock files": _locks,
+    "python": _pythons,
+    "builder": _builders,
+    "project": _project,
+    "state": _state,
+    "leftovers": _leftovers,
+}
