@@ -21,12 +21,12 @@ def project(parent: Path) -> Path:
     return root
 
 
-def read(root: Path, text: str | bytes, *, require_locks: bool = True, **environ: str) -> Config:
+def read(root: Path, text: str | bytes, **environ: str) -> Config:
     """Load *text* as the config of *root*."""
     file = root / "venvflow.yaml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     variables = {"HOME": str(root.parent / "home"), **environ}
-    return load(str(file), str(root), variables, require_locks=require_locks)
+    return load(str(file), str(root), variables)
 
 
 def problems(root: Path, text: str | bytes, **environ: Any) -> list[str]:

@@ -100,6 +100,8 @@ def picture(directory: Path | str) -> dict[str, tuple[str, bytes | str, bool]]:
                 found[relative] = ("link", os.readlink(path), False)
             elif os.path.isdir(path):
                 found[relative] = ("dir", "", False)
+            elif not os.path.isfile(path):  # to read a FIFO is to wait for a writer
+                found[relative] = ("special", "", False)
             else:
                 found[relative] = ("file", Path(path).read_bytes(), bool(os.stat(path).st_mode & 0o100))
     return found

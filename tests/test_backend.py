@@ -306,7 +306,8 @@ def test_a_place_that_is_no_directory_is_one_clear_message(project: Project) -> 
 def test_importing_it_imports_nothing_heavy() -> None:
     """Every doit command imports the module, also with another backend."""
     code = (
-        "import sys, os, signal, stat, threading, typing, contextlib, __future__; before = set(sys.modules)\n"
+        "import sys, os, errno, signal, stat, threading, typing, contextlib, __future__\n"
+        "before = set(sys.modules)\n"
         "import venvflow.backend\n"
         "print(*sorted(set(sys.modules) - before))"
     )

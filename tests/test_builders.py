@@ -608,6 +608,29 @@ def test_a_failed_build_shows_its_last_lines(project: Project) -> None:
     assert project.log.read_text().splitlines()[1:] == [*map(str, range(1, 101)), "no end"]
 
 
+def test_what_a_failed_build_says_of_its_staging_is_meant_for_the_place(project: Project) -> None:
+    """The staging directory is gone when somebody reads it; the log keeps the words as they were."""
+    with pytest.raises(BuildFailed) as caught:
+        project.commands(("sh", "-c", 'echo "at: $VENVFLOW_VENV/bin"; exit 1'))
+    assert caught.value.tail == f"at: {project.api}/.venv/bin"
+    assert str(project.staging) in project.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("Python 3.11.7, which is incompatible with the project's Python requirement: `>=3.12`", "python:"),
+        ("ERROR: Package 'a' requires a different Python: 3.11.7 not in '>=3.12'", "python:"),
+        ("Because the current Python version (3.11.7) does not satisfy Python>=3.12 and a==1", "python:"),
+        ("error: Failed to initialize cache at `/x`\n  Caused by: Permission denied", "UV_CACHE_DIR"),
+        ("error: something else", "Correct the lock files"),
+    ],
+)  # fmt: skip
+def test_the_hint_names_the_cure(said: str, hint: str) -> None:
+    """What tools really say of the usual mishaps."""
+    assert hint in builders._hint(said)
+
+
 def test_a_program_that_is_not_there_is_named(project: Project) -> None:
     """The environment lacks it, so it is not the build that failed."""
     with pytest.raises(EnvironmentFailure, match="no-such-program cannot be run") as caught:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from venvflow.model import StoreConfig
+from venvflow.registry import Registration
+from venvflow.store import Store
+
 if TYPE_CHECKING:
     from cli_project import Project
 
-pytest_plugins = ("cli_project",)
 
 FILES = ["dodo.py", "venvflow.schema.json", "venvflow.yaml"]
 
@@ -82,7 +85,7 @@ def test_json_says_what_was_found(bare: Project) -> None:
 @pytest.mark.parametrize("name", ["venvflow.yaml", "config/venvflow.yaml", "venvflow.schema.json"])
 @pytest.mark.parametrize("kind", ["file", "dangling link", "directory"])
 def test_init_overwrites_nothing(name: str, kind: str, bare: Project) -> None:
-    """A file in the way is named, with exit code 6, and nothing is written."""
+    """A file in the way is named, and so is a config that is none; nothing is written."""
     path = bare.root / name
     path.parent.mkdir(exist_ok=True)
     if kind == "file":
@@ -93,20 +96,78 @@ def test_init_overwrites_nothing(name: str, kind: str, bare: Project) -> None:
         path.symlink_to("nowhere")
     before = bare.hashes()
     answer = bare.run("init")
-    assert (answer.code, answer.out) == (6, "")
+    expected = 6 if name.endswith(".json") else 3 if kind == "dangling link" else 2
+    assert (answer.code, answer.out) == (expected, "")
     assert name in answer.err
     assert bare.hashes() == before
 
 
-def test_a_second_init_names_the_config_alone(bare: Project) -> None:
-    """The schema and dodo.py that init wrote are no obstacle themselves."""
+def test_a_second_init_finds_nothing_to_write(bare: Project) -> None:
+    """The schema and dodo.py that init wrote are no obstacle themselves, and what is missing comes back."""
     bare.run("init")
-    answer = bare.run("init")
-    assert answer.code == 6
-    assert "venvflow.yaml is there already" in answer.err
+    text = bare.config.read_bytes()
+    for words in (["init"], ["init", "--check"]):
+        answer = bare.run(*words)
+        assert (answer.code, answer.out) == (0, "")
+        assert "every lock file that was found has its venv" in answer.err
+    (bare.root / "dodo.py").unlink()
+    (bare.root / "venvflow.schema.json").unlink()
+    assert sorted(bare.run("init").out.splitlines()) == [f"wrote {bare.root / name}" for name in FILES[:2]]
+    assert bare.config.read_bytes() == text
     bare.config.unlink()
     answer = bare.run("init")
     assert (answer.code, answer.out) == (0, f"wrote {bare.config}\n")
+
+
+def test_a_project_that_grew_gets_the_entries_that_are_missing(bare: Project) -> None:
+    """``--check`` ends with 1 and shows them, init shows them too and leaves the config as it is."""
+    bare.run("init")
+    for name in ("api/more", "new"):
+        (bare.root / name).mkdir()
+        (bare.root / name / "requirements.txt").write_text("six==1.17.0\n", encoding="utf-8")
+    (bare.root / "api" / "requirements-dev.txt").write_text("six==1.17.0\n", encoding="utf-8")
+    before = bare.hashes()
+    answer = bare.run("init", "--check")
+    assert answer.code == 1
+    head, _, entries = answer.out.partition("\n")
+    assert head == f"# add to {bare.config}, below venvs:"
+    assert "In api, a venv is made from other files: no venv names requirements-dev.txt." in answer.err
+    assert "it lacks 2 venvs" in answer.err
+    document = bare.run("init", "--check", "--json").document
+    assert document["config"] == str(bare.config)
+    assert document["entries"].strip() == entries.strip()
+    assert [each["name"] for each in document["venvs"]] == ["more", "new"]
+    again = bare.run("init")
+    assert (again.code, again.out) == (0, answer.out)
+    assert bare.hashes() == before
+    with bare.config.open("a", encoding="utf-8") as file:
+        file.write(entries)
+    assert bare.run("init", "--check").code == 0
+    states = {each["name"] for each in bare.run("status", "--json").document["venvs"]}
+    assert states == {"api", "web", "more", "new"}
+
+
+def test_new_entries_take_no_name_and_no_place_twice(bare: Project) -> None:
+    """Where the config uses them already, for other lock files."""
+    (bare.root / "deps").mkdir()
+    os.rename(bare.root / "api" / "requirements.txt", bare.root / "deps" / "API.txt")
+    bare.config.write_text("venvs:\n  web: {path: api/.venv, locks: [deps/API.txt]}\n", encoding="utf-8")
+    (bare.root / "api" / "requirements.txt").write_text("six==1.17.0\n", encoding="utf-8")
+    venvs = bare.run("init", "--check", "--json").document["venvs"]
+    assert [(each["name"], each["path"]) for each in venvs] == [
+        ("api", "api/.venv-api"), ("web-2", "web/.venv"),
+    ]  # fmt: skip
+
+
+def test_a_schema_of_another_version_is_told(bare: Project) -> None:
+    """Beside a config, it is not in the way; it is left as it is."""
+    bare.run("init")
+    schema = bare.root / "venvflow.schema.json"
+    schema.write_text("{}", encoding="utf-8")
+    answer = bare.run("init")
+    assert (answer.code, answer.out) == (0, "")
+    assert "venvflow.schema.json is not that of this venvflow" in answer.err
+    assert schema.read_text(encoding="utf-8") == "{}"
 
 
 @pytest.mark.parametrize(
@@ -134,14 +195,31 @@ def test_doit_that_is_set_up_already_is_left_alone(
     assert ("warning" in answer.err) == bool(advice)
 
 
+def test_what_the_machine_lacks_is_told(bare: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool or a Python that the first doit would miss; the config is written all the same."""
+    (bare.root / "api" / ".python-version").write_text("3.98\n", encoding="utf-8")
+    for name in ("poetry.lock", "pyproject.toml"):
+        (bare.root / "web" / name).touch()
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("venvflow.builders.sys.executable", "/nowhere/python")
+    answer = bare.run("init")
+    assert answer.code == 0
+    assert "warning: api: there is no Python 3.98 on this machine" in answer.err
+    assert "warning: web: poetry is not installed. Install it" in answer.err
+
+
 def test_a_store_in_use_by_others_is_told(
     bare: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever joins a store learns who is there already."""
     monkeypatch.setenv("VENVFLOW_STORE", str(tmp_path / "stocked"))
+    assert "in use" not in bare.run("init", "--check").err  # by nobody but this project
+    place = str(tmp_path / "other" / ".venv")
+    with Store(StoreConfig(str(tmp_path / "stocked"))) as store:
+        store.register(Registration(place, str(tmp_path / "other"), "x", "", "", "", (), None, 0.0))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "stocked").rglob("*")}
     answer = bare.run("init", "--check")
-    assert "in use already: 0 other projects, 1 snapshot" in answer.err
+    assert "in use already: 1 other project, 1 snapshot" in answer.err
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "stocked").rglob("*")} == before
     monkeypatch.setenv("VENVFLOW_STORE", str(tmp_path / "new"))
     assert "in use" not in bare.run("init", "--check").err

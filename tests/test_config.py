@@ -212,7 +212,8 @@ def test_a_config_that_all_may_write_is_warned_of(root: Path) -> None:
     file = root / "venvflow.yaml"
     assert read(root, one_venv()).warnings == ()
     file.chmod(0o666)
-    assert "chmod o-w" in load(str(file), str(root), {"HOME": "/home/x"}).warnings[0]
+    environ = {"HOME": "/home/x", "VENVFLOW_TRUST": str(root)}
+    assert "chmod o-w" in load(str(file), str(root), environ).warnings[0]
 
 
 def test_without_home_the_user_database_is_asked(root: Path) -> None:

@@ -9,6 +9,9 @@ import pytest
 import yaml
 from configs import one_venv, problems, project, read
 
+from venvflow.archive import FORMATS
+from venvflow.config.records import USUAL_LEVELS
+from venvflow.config.vocabulary import LEVELS
 from venvflow.model import TrimPolicy
 
 
@@ -70,9 +73,26 @@ def test_names_that_differ_only_in_case_are_refused(root: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("pack: {format: tar.zst, level: 0}", "5: venvs.api.pack: tar.zst has levels from 1 to 22, not 0"),
-        ("pack: {format: tar.gz, level: 10}", "5: venvs.api.pack: tar.gz has levels from 0 to 9, not 10"),
-        ("pack: {level: 99}", "5: venvs.api.pack.level: expected a whole number from 0 to 22"),
+        ("pack: {format: tar.zst, level: 0}", "5: venvs.api.pack: tar.zst has levels from 1 to 19, not 0"),
+        ("pack: {format: tar.gz, level: 10}", "5: venvs.api.pack: tar.gz has levels from 1 to 9, not 10"),
+        ("pack: {level: 99}", "5: venvs.api.pack.level: expected a whole number from 0 to 19"),
+        (
+            "pack: {name: a/b}",
+            "5: venvs.api.pack.name: expected the name of a file, no dot at its start",
+        ),
+        ("pack: {name: .hidden}", "5: venvs.api.pack.name: expected the name of a file, no dot"),
+        ("pack: {name: api.tar.gz}", "5: venvs.api.pack.name: 'api.tar.gz' must not end in .tar.gz"),
+        ('pack: {name: "{vnev}"}', "5: venvs.api.pack.name: '{vnev}' cannot be filled in; known are {venv}"),
+        ('pack: {name: "a}"}', "5: venvs.api.pack.name: '}' cannot be filled in"),
+        (
+            "pack: {arcroot: /opt}",
+            "5: venvs.api.pack.arcroot: expected the name of a directory",
+        ),
+        (
+            "pack: {arcroot: a/../b}",
+            "5: venvs.api.pack.arcroot: expected the name of a directory",
+        ),
+        ("pack: {threads: 0}", "5: venvs.api.pack.threads: expected a whole number from 1 to 64, found 0"),
         ("build: []", "5: venvs.api.build: the list must not be empty"),
         ("build: [[]]", "5: venvs.api.build[0]: the list must not be empty"),
         ("build: [['', a]]", "5: venvs.api.build[0]: the first word"),
@@ -95,3 +115,43 @@ def test_what_makes_no_sense_is_told_with_line_and_key(root: Path, line: str, pr
     """Each rule of a value has its own words."""
     found = problems(root, one_venv(line))
     assert [text for text in found if text.startswith(problem)], found
+
+
+TWO = """venvs:
+  api: {path: a, locks: [lock.txt], pack: {name: 'app%s'}}
+  web: {path: b, locks: [lock.txt], pack: {name: %s, format: %s, output: %s}}
+"""
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("", "app", "tar.zst", "dist"),
+        ("-{key}", "'APP-{key}'", "tar.zst", "./dist/"),
+        ("", "app", "tar.zst", "x/../dist"),
+    ],
+)
+def test_two_venvs_cannot_have_one_archive(root: Path, other: tuple[str, ...]) -> None:
+    """Each would replace the other's, on some disks in capitals too; the second one is told."""
+    assert problems(root, TWO % other) == [
+        "3: venvs.web.pack: its archive has the same name as that of 'api': put {venv} into pack.name"
+    ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("", "app", "tar.gz", "dist"),
+        ("", "app", "tar.zst", "other"),
+        ("-{venv}", "'app-{venv}'", "tar.zst", "dist"),
+    ],
+)
+def test_archives_that_differ_are_as_many_as_there_are_venvs(root: Path, other: tuple[str, ...]) -> None:
+    """In format, directory, or the venv's name."""
+    assert len(read(root, TWO % other).venvs) == 2
+
+
+def test_formats_and_levels_are_those_of_the_archiver() -> None:
+    """The config knows what can be written, without loading what writes it."""
+    assert {name: (each.lowest, each.highest) for name, each in FORMATS.items()} == LEVELS
+    assert {name: each.default for name, each in FORMATS.items()} == USUAL_LEVELS

@@ -62,21 +62,23 @@ venvs:
     with pytest.raises(Refused) as caught:
         read(root, text)
     assert caught.value.exit_code == 6
-    assert "two: " in caught.value.what
+    assert f"{root}/venvflow.yaml:4: venvs.two.path: " in caught.value.what
     assert reason in caught.value.what
 
 
 def test_all_dangerous_paths_are_named_at_once(root: Path) -> None:
-    """One refusal for the whole file, each venv once; problems of the config come first."""
+    """One refusal for the whole file, each venv once, with its line; together with what else is wrong."""
     venvs = [
         f"  v{i}: {{path: {path}, locks: [lock.txt]}}" for i, path in enumerate(["/", ".", "ok", "ok/x"])
     ]
     text = "\n".join(["venvs:", *venvs, ""])
     with pytest.raises(Refused, match="3 paths") as caught:
         read(root, text)
-    assert [line.split(":")[0].strip() for line in caught.value.what.splitlines()[1:]] == ["v0", "v1", "v3"]
-    assert "ok lies" not in caught.value.what
-    assert len(problems(root, text + "nope: 1\n")) == 1
+    lines = [line.removeprefix(f"{root}/venvflow.yaml:") for line in caught.value.what.splitlines()[1:]]
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["2", "venvs.v0.path"], ["3", "venvs.v1.path"], ["5", "venvs.v3.path"],
+    ]  # fmt: skip
+    assert [line.split(":")[0] for line in problems(root, text + "nope: 1\n")] == ["2", "3", "5", "6"]
 
 
 def test_an_archive_inside_its_venv_is_refused(root: Path) -> None:
@@ -100,7 +102,7 @@ def test_case_counts_only_where_the_disk_says_so(root: Path, monkeypatch: pytest
     monkeypatch.setattr(dangers, "_folds_case", lambda _directory: False)
     assert len(read(root, text).venvs) == 2
     monkeypatch.setattr(dangers, "_folds_case", lambda _directory: True)
-    with pytest.raises(Refused, match=r"b: .*Venv is also the path of 'a'"):
+    with pytest.raises(Refused, match=r"venvs.b.path: .*Venv is also the path of 'a'"):
         read(root, text)
 
 

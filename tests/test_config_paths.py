@@ -82,7 +82,9 @@ def test_missing_and_strange_locks_are_all_named(root: Path) -> None:
     (root / "loop").symlink_to("loop")
     (root / "dangling").symlink_to("nowhere")
     text = one_venv().replace("[lock.txt]", "[no.txt, 'n*.txt', dir, pipe, loop, dangling, lock.txt/x]")
-    found = problems(root, text)
+    faults = read(root, text).faults
+    assert list(faults) == ["api"]
+    found = [fault.removeprefix(f"{root}/venvflow.yaml:") for fault in faults["api"]]
     expected = [
         "no.txt does not exist",
         "n*.txt matches no file",
@@ -106,11 +108,23 @@ def test_globs_that_could_take_for_ever_are_refused(root: Path) -> None:
     assert read(root, text).venvs["api"].locks == (f"{root}/*a*a*a*a*b",)
 
 
-def test_questions_can_be_asked_without_locks(root: Path) -> None:
-    """Without require_locks, missing files are named all the same, and empty globs match nothing."""
-    text = one_venv("key: {files: ['c*.txt']}").replace("[lock.txt]", "[no.txt, 'n*.txt']")
-    spec = read(root, text, require_locks=False).venvs["api"]
-    assert (spec.locks, spec.key_files) == ((f"{root}/no.txt",), ())
+def test_what_is_missing_is_the_fault_of_the_venv_that_lists_it(root: Path) -> None:
+    """The config is good, the other venvs are too; files of ``defaults`` are told with their own line."""
+    text = "defaults: {key: {files: ['c*.txt', no.ini]}}\nvenvs:\n"
+    text += "  api: {path: a, locks: [no.txt, 'n*.txt']}\n"
+    text += "  web: {path: w, locks: [lock.txt], key: {files: [lock.txt]}}\n"
+    config = read(root, text)
+    assert (config.venvs["api"].locks, config.venvs["api"].key_files) == (
+        (f"{root}/no.txt",), (f"{root}/no.ini",),
+    )  # fmt: skip
+    assert config.faults == {
+        "api": (
+            f"{root}/venvflow.yaml:3: venvs.api.locks[0]: {root}/no.txt does not exist",
+            f"{root}/venvflow.yaml:3: venvs.api.locks[1]: n*.txt matches no file",
+            f"{root}/venvflow.yaml:1: defaults.key.files[0]: c*.txt matches no file",
+            f"{root}/venvflow.yaml:1: defaults.key.files[1]: {root}/no.ini does not exist",
+        )
+    }
 
 
 @pytest.mark.skipif(ROOT_USER, reason="root may look into every directory")

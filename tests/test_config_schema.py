@@ -43,7 +43,14 @@ GOOD: dict[str, Any] = {
             "exclude": ["a"],
             "restore": True,
             "squish": {"link": ["copy"], "min_size": "1KiB"},
-            "pack": {"format": "tar.zst", "level": 3, "output": "dist"},
+            "pack": {
+                "format": "tar.zst",
+                "level": 3,
+                "output": "dist",
+                "name": "{venv}-{version:a.b}-{key}",
+                "arcroot": "opt/{venv}",
+                "threads": 2,
+            },
             "check": ["-c"],
             "pin": False,
         }
@@ -53,6 +60,7 @@ VALUES: list[Any] = [
     None, True, 0, 1, 3, -1, 2.5, 10**7, "", "text", "3.12", "3.13t", "./x", "~", "true", "auto",
     "none", "copy",
     "5GiB", "5 MB", "0", "0B", "10G", "14d", "0d", "2 w", "tar.gz", "full", "pypy3.11", "2.7", "3.12.4rc1t",
+    "a/b", "/a", "a//b", "a/", "..", ".x", "a.tar.gz", "a.zip", "{venv}-{version:x}", "{nope}", "a{",
     [], ["text"], [""], ["copy"], ["copy", "copy"],
     [1], [None], [[]], [["text"]], [["text", ""]], [[""]], [[1]], {}, {"nope": 1}, {"a": {}},
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -121,13 +122,17 @@ def test_what_looks_pinned_is_told_from_what_does_not(tmp_path: Path, text: str,
         ({"uv.lock": ""}, "uv.lock was not taken: there is no pyproject.toml beside it"),
         ({"requirements.txt": "a==1", "env/pyvenv.cfg": ""}, "There is a venv at env; it is left alone"),
         ({"requirements.txt": "a==1"}, "python: nothing here pins one"),
+        (
+            {"uv.lock": "", "pyproject.toml": '[tool.uv.workspace]\nmembers = [\n  "pkgs/*",\n  "app",\n]\n'},
+            "A uv workspace: one lock file for its members (pkgs/*, app).",
+        ),
     ],
 )
 def test_choices_are_explained(tmp_path: Path, files: dict[str, str], words: str) -> None:
     """Whatever was decided is said, and stands in the config as a comment."""
     grow(tmp_path, files)
     assert words in notes_of(tmp_path)
-    assert words in render(discover(str(tmp_path)))
+    assert words in re.sub(r"\n *# +", " ", render(discover(str(tmp_path))))
 
 
 def test_only_the_project_is_walked(tmp_path: Path) -> None:
@@ -136,6 +141,8 @@ def test_only_the_project_is_walked(tmp_path: Path) -> None:
         ".git",
         ".tox/x",
         "node_modules/x",
+        "third_party/x",
+        "vendor",
         "build",
         "dist",
         "__pycache__",
@@ -196,47 +203,6 @@ def test_names_that_are_not_text_are_left_out(tmp_path: Path) -> None:
         pass
     assert "its name is not UTF-8" in notes_of(tmp_path)
     assert locks_of(tmp_path) == {}
-
-
-# --------------------------------------------------------------------------- Python
-
-
-@pytest.mark.parametrize(
-    ("files", "python"),
-    [
-        ({".python-version": "3.12\n"}, "3.12"),
-        ({".python-version": "# ours\n3.11.7\n3.12\n"}, "3.11.7"),
-        ({".python-version": "pypy3.10\n"}, "pypy3.10"),
-        ({".python-version": "my-env\n"}, ""),
-        ({".python-version": "system", ".venv/pyvenv.cfg": "version = 3.11.7\n"}, "3.11"),
-        ({".venv/pyvenv.cfg": "home = /x\nversion_info = 3.13.0.final.0\n"}, "3.13"),
-        ({"env/pyvenv.cfg": "version = 3.10.1\n", ".venv/pyvenv.cfg": "version = 3.12.1"}, "3.12"),
-        ({".venv/pyvenv.cfg": "version = nonsense\n"}, ""),
-        ({"pyproject.toml": "[project]\nrequires-python = '==3.12.*'\n"}, "3.12"),
-        ({"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.11, <3.12"  # x\n'}, "3.11"),
-        ({"pyproject.toml": '[project]\nrequires-python = "~=3.10.2"\n'}, "3.10"),
-        ({"pyproject.toml": '[project]\nrequires-python = "~=3.10"\n'}, ""),
-        ({"pyproject.toml": '[project]\nrequires-python = ">=3.10"\n'}, ""),
-        ({"pyproject.toml": '[project]\nrequires-python = ">=3.10,<3.99"\n'}, ""),
-        ({"pyproject.toml": '[project]\nrequires-python = ">=3.98"\n'}, "3.98"),
-        ({"pyproject.toml": '[project]\nrequires-python = ">=3.8,<3.10"\n'}, "3.9"),
-        ({"pyproject.toml": '[project]\n[tool.x]\nrequires-python = "==3.12.*"\n'}, ""),
-        ({"pyproject.toml": "[[[ nonsense"}, ""),
-        ({}, ""),
-    ],
-)
-def test_python_comes_from_what_pins_it(tmp_path: Path, files: dict[str, str], python: str) -> None:
-    """The version file, then a venv that is there, then a project that allows one minor only."""
-    grow(tmp_path, {"requirements.txt": PINNED, **files})
-    (spec,) = reload(tmp_path, discover(str(tmp_path))).venvs.values()
-    assert spec.python == python
-
-
-def test_a_version_file_counts_below_its_directory(tmp_path: Path) -> None:
-    """The nearest one wins, as with the version managers that read it."""
-    grow(tmp_path, {f"{name}/requirements.txt": PINNED for name in ("a/x", "b/x")})
-    grow(tmp_path, {".python-version": "3.12", "b/.python-version": "3.13"})
-    assert [venv.python for venv in discover(str(tmp_path)).venvs] == ["3.12", "3.13"]
 
 
 # --------------------------------------------------------------------------- names and text
@@ -308,6 +274,14 @@ def test_the_options_in_comments_load(tmp_path: Path) -> None:
 def test_the_first_line_is_for_editors(tmp_path: Path) -> None:
     """Editors look for the schema in the first line."""
     assert render(Found(str(tmp_path))).splitlines()[0] == f"# yaml-language-server: $schema=./{SCHEMA_NAME}"
+
+
+def test_comments_are_wrapped(tmp_path: Path) -> None:
+    """Whoever reads the config in an editor need not scroll."""
+    locks = {f"requirements-{name * 9}.txt": f"a=={number}" for number, name in enumerate("abcdefgh")}
+    text = render(discover(str(grow(tmp_path, {"requirements.txt": "a==9", **locks}))))
+    assert max(map(len, text.splitlines())) <= 110
+    assert all(line.lstrip().startswith("#") for line in text.splitlines() if "pin different" in line)
 
 
 def test_what_is_found_is_the_same_each_time(tmp_path: Path) -> None:

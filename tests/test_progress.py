@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from venvflow.progress import BAR_SECONDS, LINE_SECONDS, Bar, Lines, bar, described, on
+from venvflow.progress import BAR_SECONDS, LINE_SECONDS, Bar, Lines, Meter, bar, described, meter, on
 
 MIB = 1 << 20
 
@@ -105,3 +105,27 @@ def test_a_stream_that_went_away_does_not_stop_the_work() -> None:
         show(1, 2)
     with on(stream, "api") as show:
         show(2, 2)
+
+
+def test_a_meter_says_what_came_last() -> None:
+    """Words, or bytes with the rate since the first ones; nothing at the beginning."""
+    clock = Clock()
+    each = Meter(clock)
+    assert str(each) == ""
+    each.say("Resolved 3 packages")
+    assert str(each) == "Resolved 3 packages"
+    clock.seconds += 100
+    each(0, 10 * MIB)
+    clock.seconds += 2
+    each(4 * MIB, 10 * MIB)
+    assert str(each) == "40 %, 4.0 MiB of 10 MiB, 2.0 MiB/s, 3.0 s left"
+    each.say("done")
+    assert str(each) == "done"
+    each.reset()
+    assert str(each) == ""
+
+
+def test_whoever_asks_for_the_meter_of_a_name_gets_the_same() -> None:
+    """The step that writes and the face that shows know each other by the venv's name only."""
+    assert meter("one") is meter("one")
+    assert meter("one") is not meter("two")

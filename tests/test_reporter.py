@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+import os
+from typing import Any, TextIO
 
 import pytest
 from doit.exceptions import TaskFailed, UnmetDependency
 from doit.task import Task
 
-from venvflow.reporter import FlowReporter
+from venvflow.progress import Meter, meter
+from venvflow.reporter import FlowReporter, told
 from venvflow.tasks import StepFailed
 
 
@@ -43,8 +45,37 @@ def test_a_task_that_did_something_has_a_line(reporter: FlowReporter, out: io.St
     }  # fmt: skip
     reporter.add_success(_task(did="squished", reason="", figures=figures))
     line = out.getvalue()
-    assert line.startswith("restore:api  squished, 1,234 files, 5.0 MiB, 3 compiled")
-    assert "2.0 KiB new in the store, by hardlink in" in line
+    assert line == (
+        "restore:api  squished, 1,234 files in 0.2 s, 5.0 MiB shared by hardlink, 2.0 KiB new in the store, "
+        "3 compiled\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("did", "reason", "figures", "line"),
+    [
+        (
+            "hit",
+            "3f2a",
+            {"files": 2, "bytes": 512, "link": "copy", "seconds": 2},
+            "hit 3f2a, 2 files in 2.0 s, 512 B copied",
+        ),
+        ("built", "uv", {"files": 1, "seconds": 75}, "built by uv, 1 file in 1 min 15 s"),
+        ("stored", "3f2a", {"files": 2, "bytes": 512}, "stored 3f2a, 2 files, 512 B"),
+        (
+            "packed",
+            "a.zip",
+            {"bytes": 512, "seconds": 1, "frames": 3, "frames_reused": 2},
+            "packed a.zip, 512 B in 1.0 s, 2 of 3 frames re-used",
+        ),
+        ("new", "3f2a", {"files": 1}, "new 3f2a, 1 file"),
+        ("put off", "the store is in use", {}, "put off the store is in use"),
+        ("miss", "no snapshot for this key", {}, "miss: no snapshot for this key"),
+    ],
+)
+def test_every_kind_of_answer_reads_well(did: str, reason: str, figures: dict[str, Any], line: str) -> None:
+    """What was done, of how much, in how long, and what that came to; the reason of a miss is set off."""
+    assert told(did, {"reason": reason, "figures": figures}) == line
 
 
 @pytest.mark.parametrize("did", ["kept", "none", "same"])
@@ -99,13 +130,6 @@ def test_a_failure_that_is_not_ours_is_told_as_doit_does(reporter: FlowReporter,
     assert "1 failed" in out.getvalue()
 
 
-class _Terminal(io.StringIO):
-    """A stream that somebody looks at."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 def test_a_failure_is_told_at_once(reporter: FlowReporter, capsys: pytest.CaptureFixture[str]) -> None:
     """What comes after it, saving the state above all, may fail too and end the run before its summary."""
     failed = StepFailed("no space")
@@ -133,16 +157,25 @@ def test_what_hangs_on_a_failure_is_counted_and_not_told(
     assert capsys.readouterr().err == "venvflow: no space\n"
 
 
-def test_a_run_without_tasks_names_the_venvs_and_ends_with_2(
-    reporter: FlowReporter, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("word", "hint"), [("*:apii", "Did you mean api?"), ("*:zzz", "There are: api, web.")]
+)
+def test_a_pattern_that_fits_nothing_names_the_venvs_and_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], word: str, hint: str
 ) -> None:
-    """A pattern that fits nothing is a typo; doit itself would end with 0."""
-    tasks = {name: _task(name) for name in ("restore:api", "store:api", "store:web", "trim")}
+    """It is a typo; doit itself would end with 0, and call it nothing to do."""
+    out = io.StringIO()
+    reporter = FlowReporter(out, {})
+    monkeypatch.setattr("sys.argv", ["doit", word])
+    tasks = {name: _task(name) for name in ("restore:api", "store:api", "store:web", "trim", "mine:x")}
     reporter.initialize(tasks, [])
-    assert capsys.readouterr().err == "venvflow: no task fits what was asked for. The venvs are: api, web.\n"
+    said = capsys.readouterr().err
+    assert said.startswith(f"venvflow: no task fits {word}. ")
+    assert said.endswith(f" {hint}\n")
     with pytest.raises(SystemExit) as caught:
         reporter.complete_run()
     assert caught.value.code == 2
+    assert out.getvalue() == ""
 
 
 def test_a_run_with_tasks_begins_without_a_word(
@@ -155,18 +188,63 @@ def test_a_run_with_tasks_begins_without_a_word(
     assert capsys.readouterr().err == ""
 
 
-def test_a_build_is_announced_where_somebody_waits_for_it(reporter: FlowReporter, out: io.StringIO) -> None:
-    """On a terminal, when it begins, for it may take minutes; a log has the line of its end."""
-    terminal = _Terminal()
-    for stream in (terminal, out):
-        told = FlowReporter(stream, {"show_out": True, "failure_verbosity": 0})
-        told.execute_task(_task("restore:api"))
-        told.execute_task(_task("build-venv:api"))
-    assert terminal.getvalue() == "build-venv:api  building …\n"
-    assert out.getvalue() == ""
+class _Stage:
+    """Takes note of what it is told to show."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def begin(self, name: str, label: str, meter: Meter) -> None:
+        self.told.append(f"{name}: {label} {meter}")
+
+    def hush(self, name: str) -> None:
+        self.told.append(f"{name}: hush")
+
+    def end(self, name: str) -> None:
+        self.told.append(f"{name}: end")
+
+    def stop(self) -> None:
+        self.told.append("stop")
+
+    def write(self, stream: TextIO, text: str) -> None:
+        stream.write(text)
 
 
-def test_a_miss_says_why(reporter: FlowReporter, out: io.StringIO) -> None:
-    """The reason is set off from the word, as the command line does it."""
-    reporter.add_success(_task(did="miss", reason="no snapshot for this key", figures={}))
-    assert out.getvalue() == "restore:api  miss: no snapshot for this key\n"
+def test_what_runs_is_shown_until_it_ends(reporter: FlowReporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what it does to which venv; what was said of earlier work is forgotten; groups are not shown."""
+    stage = _Stage()
+    monkeypatch.setattr("venvflow.live.shared", lambda: stage)
+    meter("api").say("old words")
+    failed = StepFailed("no space")
+    failed.exit_code = 3
+    build, trim, lint = _task("build-venv:api"), _task("trim:snapshots"), _task("lint")
+    quiet = _task("store:api")
+    quiet.verbosity = 0  # what doit -v 0 makes of every task
+    for task in (Task("restore", None), quiet, build, trim, lint):
+        reporter.execute_task(task)
+    reporter.add_success(lint)
+    reporter.add_failure(build, failed)
+    with pytest.raises(SystemExit):
+        reporter.complete_run()
+    assert stage.told == [
+        "build-venv:api: building api ", "trim:snapshots: trimming the store ", "lint: hush", "lint: end",
+        "build-venv:api: end", "stop",
+    ]  # fmt: skip
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_run() -> None:
+    """As with ``doit | head``: what is left to say is dropped."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        reporter = FlowReporter(stream, {})
+        reporter.write("one\n")
+        reporter.write("two\n")
+
+
+def test_a_name_that_the_stream_cannot_show_is_written_by_number() -> None:
+    """A terminal of another encoding, or a file name that is no text, is no reason to fail."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, "ascii")
+    FlowReporter(stream, {}).write("packed /gr\xfc\xdfe/\udcff.zip\n")
+    assert raw.getvalue() == b"packed /gr\\xfc\\xdfe/\\udcff.zip\n"

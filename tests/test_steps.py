@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from flows import World
 
-from venvflow.errors import BuildFailed, EnvironmentFailure, Refused, VenvflowError
+from venvflow.errors import BuildFailed, EnvironmentFailure, Refused, UsageError, VenvflowError
 from venvflow.steps.build_venv import build_venv
 from venvflow.steps.clean import clean
 from venvflow.steps.drift import Drift
@@ -201,6 +201,113 @@ def done_files(venv: Path) -> dict[str, int]:
     return {str(path): path.lstat().st_ino for path in venv.rglob("*")}
 
 
+@pytest.mark.parametrize(
+    ("path", "word"), [("alpha.py", "missing: alpha.py"), ("python", "missing: bin/python")]
+)
+def test_a_damaged_venv_comes_back_and_that_is_told(done: World, path: str, word: str) -> None:
+    """A hit that nobody asked for would be a riddle."""
+    lost = done.module("alpha") if path == "alpha.py" else done.venv() / "bin" / "python"
+    lost.unlink()
+    outcome = restore(done.job())
+    assert outcome.did == "hit"
+    assert outcome.warnings == (f"the venv was damaged ({word})",)
+    assert lost.exists()
+    shutil.rmtree(done.venv())
+    assert restore(done.job()).warnings == ()
+
+
+def test_a_new_check_is_run_in_the_venv_that_is_there(done: World) -> None:
+    """Once; where it fails, the venv stays, and the snapshot too."""
+    before = done_files(done.venv())
+    done.configure({"api": {"check": ["-c", "import alpha, sys; sys.exit(0)"]}})
+    assert not done.flow().is_in_place("api")
+    assert restore(done.job()).did == "kept"
+    assert done.flow().is_in_place("api")
+    assert done.flow().is_built("api")
+    done.configure({"api": {"check": ["-c", "raise SystemExit('not today')"]}})
+    for _ in range(2):
+        assert not done.flow().is_in_place("api")
+        with pytest.raises(BuildFailed, match="not today") as caught:
+            restore(done.job())
+    assert "as it is" in caught.value.state
+    assert done_files(done.venv()).keys() == before.keys()
+    assert len(list((done.store / "snapshots").iterdir())) == 1
+    done.configure({"api": {}})
+    assert done.flow().is_in_place("api")
+
+
+def test_a_check_in_place_removes_nothing(done: World) -> None:
+    """Somebody may work in the venv: what appears there meanwhile is theirs."""
+    code = "import sys; open(sys.prefix + '/theirs', 'w').close()"
+    done.configure({"api": {"check": ["-c", code]}})
+    restore(done.job())
+    assert (done.venv() / "theirs").exists()
+
+
+def test_a_snapshot_is_put_aside_only_when_a_build_passes_what_it_failed(done: World) -> None:
+    """As long as builds fail the check too, it is as likely to be the check that is wrong."""
+    snapshots, quarantine = done.store / "snapshots", done.store / "quarantine"
+    before = os.listdir(snapshots)
+    flag = done.root / "flag"
+    code = f"import os, sys; sys.exit('no flag' if not os.path.exists({str(flag)!r}) else 0)"
+    done.configure({"api": {"check": ["-c", code]}})
+    shutil.rmtree(done.venv())
+    job = done.job()
+    assert restore(job).did == "miss"
+    with pytest.raises(BuildFailed, match="no flag") as caught:
+        build_venv(job)
+    assert caught.value.state == "There was no venv before, and there is none now."
+    assert (os.listdir(snapshots), quarantine.exists()) == (before, False)
+    flag.touch()
+    assert build_venv(job).did == "built"
+    assert (os.listdir(snapshots), os.listdir(quarantine)) == ([], before)
+    squish(job)
+    assert store(job).did == "stored"
+
+
+def test_steps_say_how_far_they_are(world: World) -> None:
+    """In the venv's meter: the builder's last words, what is read, how many bytes are there."""
+    world.configure({"api": {"pack": {"output": "dist/"}}})
+    job = world.job()
+    hash_lockfiles(job)
+    build_venv(job)
+    assert "alpha" in str(job.meter)
+    squish(job)
+    assert str(job.meter) == "reading"
+    pack(job)
+    assert str(job.meter).startswith("100 %, ")
+    store(job)
+    job.meter.reset()
+    shutil.rmtree(world.venv())
+    restore(job)
+    assert str(job.meter).startswith("100 %, ")
+
+
+def test_a_missing_lock_file_is_the_users_error(done: World) -> None:
+    """With the line of the config; what was known of the venv stays."""
+    (done.root / "api" / "requirements.txt").unlink()
+    key = (done.root / ".venvflow" / "api" / "key.json").read_bytes()
+    with pytest.raises(
+        UsageError, match=r"venvflow.yaml:1: venvs.api.locks\[0\]: .* does not exist"
+    ) as caught:
+        hash_lockfiles(done.job())
+    assert (caught.value.exit_code, caught.value.where) == (2, "api")
+    assert (caught.value.state != "", caught.value.hint != "") == (True, True)
+    assert (done.root / ".venvflow" / "api" / "key.json").read_bytes() == key
+    assert not done.flow().is_hashed("api")
+    done.configure({"api": {"locks": ["api/zz*.txt"]}})
+    assert not done.flow().is_hashed("api")
+
+
+def test_many_unpinned_requirements_are_told_in_four_lines(world: World) -> None:
+    """Three by name, then how many more."""
+    (world.root / "api" / "requirements.txt").write_text("a\nb\nc\nd\ne\n")
+    warnings = hash_lockfiles(world.job()).warnings
+    assert len(warnings) == 4
+    assert "requirements.txt: a may be any version" in warnings[0]
+    assert "2 more are not pinned" in warnings[3]
+
+
 def test_a_build_whose_check_fails_is_no_venv(world: World) -> None:
     """It is not put in its place, and the message says what the check said."""
     world.configure({"api": {"check": ["-c", "raise SystemExit('not today')"]}})
@@ -354,13 +461,14 @@ def test_a_dry_run_of_trim_decides_the_same_and_does_nothing(world: World) -> No
 
 
 def test_clean_names_only_what_venvflow_made(done: World) -> None:
-    """The venv for build-venv, notes for the others; nothing when there is nothing."""
+    """The venv for build-venv, silently also notes; nothing when there is nothing."""
     job = done.job()
-    both = [str(done.venv()), job.file("build.log")]
-    assert clean(job, "build-venv", ("build.log",), dry_run=True) == both
+    venv = str(done.venv())
+    both = [venv, job.file("build.log")]
+    assert clean(job, "build-venv", ("build.log",), dry_run=True) == [venv]
     assert clean(job, "store", (), dry_run=False) == []
     assert all(map(os.path.exists, both))
-    assert clean(job, "build-venv", ("build.log",), dry_run=False) == both
+    assert clean(job, "build-venv", ("build.log",), dry_run=False) == [venv]
     assert not any(map(os.path.exists, both))
     assert clean(job, "build-venv", ("build.log",), dry_run=False) == []
 

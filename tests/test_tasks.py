@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ def world(tmp_path: Path, house: Path, monkeypatch: pytest.MonkeyPatch) -> World
         world.lock(name, world.wheel("alpha"))
     monkeypatch.chdir(world.root)
     monkeypatch.setattr(tasks, "_flow", world.flow())
+    monkeypatch.setattr(tasks, "_cleaned", set())
     return world
 
 
@@ -35,12 +39,16 @@ def _tasks() -> dict[str, Task]:
     return {task.name: task for task in tasks.task_venvflow()}
 
 
+VERBS = ["hash-lockfiles", "restore", "build-venv", "squish", "pack", "store"]
+
+
 @pytest.mark.usefixtures("world")
-def test_there_are_six_tasks_per_venv_six_groups_and_trim() -> None:
+def test_there_are_six_tasks_per_venv_six_groups_and_trim(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order in which a run without words does them: venv by venv, trim last."""
-    names = list(_tasks())
-    verbs = ["hash-lockfiles", "restore", "build-venv", "squish", "pack", "store"]
-    assert names == [f"{verb}:{venv}" for venv in ("api", "web") for verb in verbs] + verbs + ["trim"]
+    monkeypatch.setattr(sys, "argv", ["doit"])
+    assert list(_tasks()) == [f"{verb}:{venv}" for venv in ("api", "web") for verb in VERBS] + VERBS + [
+        "trim"
+    ]
 
 
 @pytest.mark.usefixtures("world")
@@ -51,9 +59,88 @@ def test_each_task_needs_the_one_before_of_its_own_venv() -> None:
     assert made["build-venv:api"].task_dep == ["restore:api"]
     assert made["pack:web"].task_dep == ["squish:web"]
     assert made["store:web"].task_dep == ["squish:web"]
-    assert made["trim"].task_dep == ["store:api", "store:web"]
     assert made["restore"].task_dep == ["restore:api", "restore:web"]
     assert all(task.doc for task in made.values())
+
+
+@pytest.mark.usefixtures("world")
+def test_trim_is_made_when_everything_was_stored_that_could_be() -> None:
+    """As a task without dependencies of its own, which a venv that failed would keep from running."""
+    trim = _tasks()["trim"]
+    assert trim.task_dep == ["store"]
+    group, task = trim.loader.creator()
+    assert (group.name, group.task_dep) == ("trim", [task.name])
+    assert (task.task_dep, task.title()) == ([], "trim")
+
+
+@pytest.mark.usefixtures("world")
+def test_who_names_trim_asks_for_no_venv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``doit trim`` trims, and builds nothing."""
+    monkeypatch.setattr(sys, "argv", ["doit", "trim"])
+    trim = _tasks()["trim"]
+    assert (trim.task_dep, trim.loader) == (["trim:snapshots"], None)
+
+
+@pytest.mark.parametrize(
+    ("words", "own", "groups"),
+    [
+        ([], {}, []),
+        (["-n4", "--continue"], {}, []),
+        (["api"], {}, ["api", "web"]),
+        ([], {"task_lint": print}, ["api", "web"]),
+        (["web"], {"task_web": print}, ["api"]),
+    ],
+)
+@pytest.mark.usefixtures("world")
+def test_each_venv_has_a_group_of_its_own_where_one_may_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], own: dict[str, Any], groups: list[str]
+) -> None:
+    """By name, or by a dodo.py with more tasks; a plain run has none to go through; own tasks come first."""
+    dodo = ModuleType("dodo")
+    vars(dodo).update({"task_venvflow": tasks.task_venvflow, **own})
+    monkeypatch.setitem(sys.modules, "dodo", dodo)
+    monkeypatch.setattr(sys, "argv", ["doit", *words])
+    made = _tasks()
+    assert [name for name in made if name in ("api", "web")] == groups
+    assert all(made[name].task_dep == [f"pack:{name}", f"store:{name}"] for name in groups)
+
+
+def test_a_venv_called_like_a_task_has_no_group(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task keeps its name; ``doit '*:trim'`` is for the venv."""
+    world.configure({"api": {}, "trim": {}, "pack": {}})
+    monkeypatch.setattr(tasks, "_flow", world.flow())
+    monkeypatch.setattr(sys, "argv", ["doit", "api"])
+    made = list(tasks.task_venvflow())
+    names = [task.name for task in made]
+    assert len(names) == len(set(names))
+    assert {"api", "trim", "pack", "restore:trim"} <= set(names)
+    assert next(task for task in made if task.name == "pack").task_dep == [
+        "pack:api",
+        "pack:trim",
+        "pack:pack",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("apii", "Did you mean api?"),
+        ("restor:web", "Did you mean restore:web?"),
+        ("trm", "Did you mean trim?"),
+        ("qqq", "There are: api, web."),
+    ],
+)
+@pytest.mark.usefixtures("world")
+def test_a_word_that_is_no_task_ends_doit_with_2(
+    word: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the nearest name, as the command line does it."""
+    with pytest.raises(SystemExit) as caught:
+        tasks._UnknownName(not_found=word)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"venvflow: there is no task '{word}'. ")
+    assert said.endswith(f' {hint} "doit list" shows the tasks.\n')
 
 
 @pytest.mark.usefixtures("world")
@@ -130,17 +217,53 @@ def test_trim_runs_as_a_task(world: World) -> None:
     assert not tasks.is_trimmed(task, {})
 
 
-def test_cleaning_a_dry_run_names_and_keeps(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """Then it removes the venv and the notes."""
+def test_cleaning_a_dry_run_names_and_keeps(world: World) -> None:
+    """Then it removes the venv and the notes, of which nothing is told."""
     for verb in ("hash-lockfiles", "build-venv"):
         _run(verb)
-    tasks.clean_step("build-venv", "api", dryrun=True)
-    assert str(world.venv()) in capsys.readouterr().out
+    made = _tasks()
+    out = io.StringIO()
+    made["build-venv:api"].clean(out, dryrun=True)
+    assert out.getvalue() == f"build-venv:api  would remove {world.venv()}\n"
     assert world.venv().exists()
-    tasks.clean_step("build-venv", "api", dryrun=False)
+    tasks._cleaned.clear()
+    made["build-venv:api"].clean(out, dryrun=False)
+    assert out.getvalue().endswith(f"build-venv:api  removed {world.venv()}\n")
     assert not world.venv().exists()
-    tasks.clean_step("hash-lockfiles", "api", dryrun=False)
+    told = out.getvalue()
+    made["hash-lockfiles:api"].clean(out, dryrun=False)
+    made["store:api"].clean(out, dryrun=False)
+    assert out.getvalue() == told
     assert not (world.root / ".venvflow" / "api" / "key.json").exists()
+
+
+def test_cleaning_a_venv_by_its_name_cleans_all_its_steps_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``doit clean api``; where the steps are named as well, nothing is told twice."""
+    monkeypatch.setattr(sys, "argv", ["doit", "clean", "api"])
+    for verb in ("hash-lockfiles", "build-venv"):
+        _run(verb)
+    made, out = _tasks(), io.StringIO()
+    made["api"].clean(out, dryrun=True)
+    made["build-venv:api"].clean(out, dryrun=True)
+    assert out.getvalue() == f"build-venv:api  would remove {world.venv()}\n"
+    tasks._cleaned.clear()
+    made["api"].clean(out, dryrun=False)
+    assert not world.venv().exists()
+    assert not (world.root / ".venvflow" / "api" / "key.json").exists()
+
+
+def test_cleaning_tells_names_that_the_terminal_cannot_show(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the numbers of their characters."""
+    monkeypatch.setattr(tasks, "clean_step", lambda _verb, _venv, *, dryrun: f"removed \xfc {dryrun}")
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, "ascii")  # it closes the bytes below when it goes
+    _tasks()["pack:api"].clean(stream, dryrun=False)
+    assert raw.getvalue() == b"pack:api  removed \\xfc False\n"
+    assert world.root.exists()
 
 
 def test_cleaning_a_changed_venv_says_so_and_leaves_it(
@@ -150,7 +273,7 @@ def test_cleaning_a_changed_venv_says_so_and_leaves_it(
     for verb in ("hash-lockfiles", "build-venv"):
         _run(verb)
     world.module("alpha").with_name("mine.py").write_text("X = 1\n")
-    tasks.clean_step("build-venv", "api", dryrun=False)
+    assert tasks.clean_step("build-venv", "api", dryrun=False) == ""
     assert "mine.py" in capsys.readouterr().err
     assert world.module("mine").exists()
 

@@ -56,7 +56,12 @@ def install_signal_handlers() -> None:
             signal.signal(number, _interrupt)
 
 
-def _interrupt(_number: int, _frame: object) -> NoReturn:
+_received: list[int] = []
+"""The signals that ended this run."""
+
+
+def _interrupt(number: int, _frame: object) -> NoReturn:
+    _received.append(number)
     processes = sys.modules.get("venvflow.processes")  # nothing to end if it was never imported
     if processes is not None:
         processes.stop_all()
@@ -68,6 +73,20 @@ def wait_for_children() -> None:
     processes = sys.modules.get("venvflow.processes")
     if processes is not None:
         processes.wait_for_all()
+
+
+def end_as_told() -> None:
+    """End the process by the signal that interrupted it, if there was one other than Ctrl-C.
+
+    Who sent it sees that it was obeyed (a shell says 143); Python itself does so for Ctrl-C alone (130).
+    Nothing comes after this: to be called when all is saved and said.
+    """
+    if _received and _received[0] != signal.SIGINT:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody listens any more
+                stream.flush()
+        signal.signal(_received[0], signal.SIG_DFL)
+        signal.raise_signal(_received[0])
 
 
 class StateBackend:

@@ -402,7 +402,11 @@ class _Job:
 
     def failure(self, what: str, hint: str = "") -> BuildFailed:
         """Return the error that says *what* went wrong, with the last lines of output."""
-        tail = "\n".join(self._tail)
+        # The staging directory is gone by now: what is said of it is meant for the venv's own place.
+        place = self._request.spec.path
+        parent, name = os.path.split(self._request.staging)
+        tail = "\n".join(self._tail).replace(self._request.staging, place)
+        tail = re.sub(rf"\S*{re.escape('/'.join(parent.split('/')[-2:]))}/{re.escape(name)}", place, tail)
         return BuildFailed(
             what,
             where=self._request.spec.name,
@@ -416,7 +420,7 @@ class _Job:
         line = self._redact(line.rstrip())
         self._write(line)
         self._tail.append(line[:2000])
-        if _MISSING.search(line):
+        if re.search(_MISSING, line):
             self.missing.append(line)
         if self._progress and line:
             self._progress(line)
@@ -443,7 +447,9 @@ def _open_log(path: str) -> Iterator[int]:
         descriptor = os.open(path, flags, 0o600)
     except OSError as error:
         raise EnvironmentFailure(
-            f"the build log {shown(path)} cannot be written: {error.strerror}", state="Nothing was built."
+            f"the build log {shown(path)} cannot be written: {error.strerror}",
+            state="Nothing was built.",
+            hint="Free space or mend the permissions, then run again.",
         ) from None
     try:
         yield descriptor
@@ -462,6 +468,14 @@ def _short(argv: Sequence[str]) -> str:
 
 
 _HINTS = (
+    (
+        r"incompatible with the project|requires a different python|not satisfy python|requires-python",
+        'Set "python:" for this venv in the config to a version that the project allows.',
+    ),
+    (
+        r"failed to (?:initialize|create|open) (?:the )?cache|cache.*permission denied",
+        "The builder's cache cannot be written: mend its permissions, or set UV_CACHE_DIR or PIP_CACHE_DIR.",
+    ),
     (
         r"hash mismatch|do not match the hashes",
         "What the index offers is not what was locked: find out why before locking again.",
@@ -580,9 +594,8 @@ def _is_old_poetry(program: str, request: Request) -> bool:
     return found is not None and int(found[1]) < 2
 
 
-_LOCAL = re.compile(
-    rb"^[ \t]*(?:(?:-e|--editable)[ \t=]+(?!/|[A-Za-z][A-Za-z+]*:)|\.{1,2}/|file:(?!/))", re.MULTILINE
-)
+# Not compiled before they are needed: every run imports this module, few build something.
+_LOCAL = rb"(?m)^[ \t]*(?:(?:-e|--editable)[ \t=]+(?!/|[A-Za-z][A-Za-z+]*:)|\.{1,2}/|file:(?!/))"
 
 
 def _working_directory(request: Request) -> str:
@@ -609,16 +622,18 @@ def _working_directory(request: Request) -> str:
 def _has_local_paths(lock: str) -> bool:
     try:
         with open(lock, "rb") as file:
-            return _LOCAL.search(file.read()) is not None
+            return re.search(_LOCAL, file.read()) is not None
     except OSError as error:
         raise EnvironmentFailure(
-            f"{shown(lock)} cannot be read: {error.strerror}", state="Nothing was built."
+            f"{shown(lock)} cannot be read: {error.strerror}",
+            state="Nothing was built.",
+            hint="Mend its permissions, then run again.",
         ) from None
 
 
 # --------------------------------------------------------------------------- what was built
 
-_MISSING = re.compile(
+_MISSING = (
     r"requires .*(?:but it's not installed|which is not installed|but .* is installed)"
     r"|has requirement .* but you have"
 )

@@ -1,33 +1,37 @@
 """What ``venvflow init`` finds in a project, and the config that it writes from it.
 
 :func:`discover` walks the project once, following no symlinks, and decides for each directory with lock
-files what its venv would be; :func:`render` writes that down, with the reasons as comments. Reads lock
-files, ``pyvenv.cfg``, ``.python-version`` and ``pyproject.toml``; never writes.
+files what its venv would be; :func:`render` writes that down, with the reasons as comments. Which Python
+it asks for is found out by :mod:`venvflow.pins`. Only reads.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from venvflow.config import is_version, quoted
+from venvflow.config import quoted
 from venvflow.errors import shown
+from venvflow.pins import Wanted, beginning, python_of, table_of
 
 DODO_TEMPLATE = '''\
 """Run "doit" to make the virtual environments of venvflow.yaml what their lock files say."""
 
-from venvflow.tasks import *  # noqa: F403
+from venvflow.tasks import *  # noqa: F403 - not found? Install venvflow where doit is: pip install venvflow
 '''
 """Text of a ``dodo.py`` that has all tasks."""
 
 SCHEMA_NAME = "venvflow.schema.json"
 """Name of the schema beside the config, to which the config's first line points."""
 
-_BUILD_DIRECTORIES = frozenset({"node_modules", "__pycache__", "build", "dist", "target", "site-packages"})
+_OTHERS_DIRECTORIES = (
+    "node_modules", "bower_components", "vendor", "vendored", "_vendor", "third_party",
+    "build", "dist", "target", "site-packages", "__pycache__",
+)  # fmt: skip
+"""What is built or comes from elsewhere: its lock files are not the project's."""
 
 _TOOL_LOCKS = {
     "uv.lock": "pyproject.toml",
@@ -37,14 +41,13 @@ _TOOL_LOCKS = {
 }
 """Lock files of tools, best first, each with the file beside it without which its tool cannot use it."""
 
-_LARGEST_READ = 1 << 20  # bytes of a file that are looked at
-
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """One venv as ``init`` would have it.
 
-    *directory* and *locks* are relative to the project root; *python* is a version or empty; *notes* say why.
+    *directory* and *locks* are relative to the project root, *base* is the venv's name in that directory;
+    *python* is a version or empty; *notes* say why.
     """
 
     name: str
@@ -52,11 +55,21 @@ class Proposal:
     locks: tuple[str, ...]
     python: str = ""
     notes: tuple[str, ...] = ()
+    base: str = ".venv"
 
     @property
     def path(self) -> str:
         """Return where the venv goes, relative to the project root."""
-        return os.path.join(self.directory, ".venv")
+        return os.path.join(self.directory, self.base)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a config has already: the *names* of its venvs, their *paths* and the *files* they list."""
+
+    names: Collection[str] = ()
+    paths: Collection[str] = ()
+    files: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +101,32 @@ class _Choice:
 # --------------------------------------------------------------------------- finding
 
 
-def discover(root: str) -> Found:
+def discover(root: str, known: Known | None = None) -> Found:
     """Return the venvs that the lock files below *root* call for, in the order of their directories.
 
-    Directories that cannot be read, or have names that no config can hold, are named in the notes.
+    Directories with a lock file that is *known* have their venv; their other lock files are named in the
+    notes, as are directories that cannot be read, and names that no config can hold.
     """
-    root = os.path.abspath(root)
+    root, known = os.path.abspath(root), known or Known()
     notes: list[str] = []
     proposals = []
     for directory in _walk(root, notes):
         choice = _choose(root, directory)
-        if choice.locks:
+        locks = _locks_in(root, directory)
+        unnamed = [lock for lock in locks if os.path.join(root, directory.path, lock) not in known.files]
+        if len(unnamed) < len(locks):
+            notes += _unnamed(directory.path, unnamed)
+        elif choice.locks:
             proposals.append(_propose(root, directory, choice))
         else:
             notes += choice.notes
-    return Found(root, tuple(_with_names(root, proposals)), tuple(notes))
+    return Found(root, tuple(_with_names(root, proposals, known)), tuple(notes))
+
+
+def _unnamed(path: str, locks: list[str]) -> Iterator[str]:
+    if locks:
+        place = shown(path) or "the project's root"
+        yield f"In {place}, a venv is made from other files: no venv names {_listing(locks)}."
 
 
 def _walk(root: str, notes: list[str]) -> Iterator[_Directory]:
@@ -132,7 +156,7 @@ def _sorted_out(path: str, entries: list[os.DirEntry[str]], notes: list[str]) ->
             venvs.append(name)
         elif name == "requirements":
             files |= {f"{name}/{file}" for file in _listed(entry.path) if file.endswith(".txt")}
-        elif not name.startswith(".") and name not in _BUILD_DIRECTORIES:
+        elif not name.startswith(".") and name not in _OTHERS_DIRECTORIES:
             below.append(os.path.join(path, name))
     unwritable = [name for name in (*files, *below) if not _is_text(name)]
     notes += [f"{shown(name)} was left out: its name is not UTF-8." for name in sorted(unwritable)]
@@ -156,8 +180,8 @@ def _is_text(name: str) -> bool:
 
 
 def _propose(root: str, directory: _Directory, choice: _Choice) -> Proposal:
-    python, why = _python(root, directory)
-    notes = [*choice.notes, why]
+    python, why = python_of(Wanted(root, directory.path, directory.venvs, choice.locks))
+    notes = [*choice.notes, *_workspace(root, directory, choice), *why]
     if directory.venvs and ".venv" not in directory.venvs:
         notes.append(
             f"There is a venv at {shown(os.path.join(directory.path, directory.venvs[0]))}; it is left alone."
@@ -166,14 +190,32 @@ def _propose(root: str, directory: _Directory, choice: _Choice) -> Proposal:
     return Proposal("", directory.path, locks, python, tuple(notes))
 
 
+def _workspace(root: str, directory: _Directory, choice: _Choice) -> Iterator[str]:
+    """Yield what is to be known of a lock file that several projects share."""
+    project = beginning(os.path.join(root, directory.path, "pyproject.toml"))
+    if "uv.lock" not in choice.locks or not (table := table_of(project, "tool.uv.workspace")):
+        return
+    found = re.search(r"^[ \t]*members\s*=\s*\[(.*?)\]", table, re.MULTILINE | re.DOTALL)
+    members = re.findall(r"""["']([^"'\n]+)["']""", found[1]) if found else []
+    if members:
+        yield (
+            f"A uv workspace: one lock file for its members ({_listing(members)}). uv installs the root and "
+            "what it needs; for all members, build by commands with uv sync --all-packages."
+        )
+
+
 # --------------------------------------------------------------------------- which lock files
+
+
+def _locks_in(root: str, directory: _Directory) -> list[str]:
+    """Return the names of the files of *directory* that may be lock files, sorted."""
+    files = [file for file in sorted(directory.files) if _could_be_lock(file)]
+    return [file for file in files if os.path.isfile(os.path.join(root, directory.path, file))]
 
 
 def _choose(root: str, directory: _Directory) -> _Choice:
     """Return the lock files that the venv of *directory* is made from: of one kind, the best there is."""
-    read = _reader(os.path.join(root, directory.path))
-    files = [file for file in sorted(directory.files) if _could_be_lock(file)]
-    files = [file for file in files if os.path.isfile(os.path.join(root, directory.path, file))]
+    files = _locks_in(root, directory)
     usable = [
         lock for lock, companion in _TOOL_LOCKS.items() if lock in files and companion in directory.files
     ]
@@ -189,7 +231,8 @@ def _choose(root: str, directory: _Directory) -> _Choice:
     if usable or pylocks:
         best = (usable + pylocks)[0]
         return _Choice((best,), (*notes, *_not_taken(best, usable[1:], pylocks, requirements)))
-    choice = _choose_requirements(directory.path, {file: read(file) for file in requirements})
+    texts = {file: beginning(os.path.join(root, directory.path, file)) for file in requirements}
+    choice = _choose_requirements(directory.path, texts)
     return _Choice(choice.locks, (*notes, *choice.notes))
 
 
@@ -284,102 +327,20 @@ def _contradiction(pins: Mapping[str, dict[str, set[str]]]) -> str:
     return ""
 
 
-# --------------------------------------------------------------------------- which Python
-
-
-def _python(root: str, directory: _Directory) -> tuple[str, str]:
-    """Return the Python for the venv of *directory*, or an empty text, and a sentence that says why."""
-    for source in (_from_version_file, _from_venv, _from_project):
-        version, where = source(root, directory)
-        if version:
-            return version, f"python: from {shown(where)}."
-    return "", "python: nothing here pins one; without the key, it is the Python that runs venvflow."
-
-
-def _from_version_file(root: str, directory: _Directory) -> tuple[str, str]:
-    """Look for ``.python-version`` in the directory and those above it, as version managers do."""
-    path = directory.path
-    while True:
-        file = os.path.join(path, ".python-version")
-        words = re.sub(r"#.*", "", _read(os.path.join(root, file))).split()
-        if words:
-            return (words[0], file) if is_version(words[0]) else ("", "")
-        if not path:
-            return "", ""
-        path = os.path.dirname(path)
-
-
-def _from_venv(root: str, directory: _Directory) -> tuple[str, str]:
-    for name in sorted(directory.venvs, key=lambda name: (name != ".venv", name)):
-        file = os.path.join(directory.path, name, "pyvenv.cfg")
-        found = re.search(
-            r"^version(?:_info)?\s*=\s*(3\.[0-9]+)\b", _read(os.path.join(root, file)), re.MULTILINE
-        )
-        if found:
-            return found[1], file
-    return "", ""
-
-
-def _from_project(root: str, directory: _Directory) -> tuple[str, str]:
-    file = os.path.join(directory.path, "pyproject.toml")
-    # Enough of TOML for one key of one table, and the same on Pythons that have no reader for it.
-    table = re.search(
-        r"^\[project\][^\n]*\n(.*?)(?=^\s*\[|\Z)", _read(os.path.join(root, file)), re.MULTILINE | re.DOTALL
-    )
-    wanted = (
-        re.search(r"""^\s*requires-python\s*=\s*(["'])(.*?)\1""", table[1], re.MULTILINE) if table else None
-    )
-    return (_pinned_minor(wanted[2]), f"requires-python in {file}") if wanted else ("", "")
-
-
-def _pinned_minor(specifier: str) -> str:
-    """Return the only minor version that *specifier* allows (``==3.12.*``, ``>=3.12,<3.13``), or nothing.
-
-    If the Python that runs venvflow, which would be taken otherwise, is too old or too new for it, the
-    nearest version that is not.
-    """
-    parts = [part.replace(" ", "") for part in specifier.split(",")]
-    for part in parts:
-        if found := re.fullmatch(r"(?:===?|~=)(3\.[0-9]+)(?:\.[0-9]+|\.\*)|==(3\.[0-9]+)", part):
-            return found[1] or found[2]
-    lower = [int(found[1]) for part in parts if (found := re.fullmatch(r">=3\.([0-9]+)(?:\.[0-9]+)*", part))]
-    upper = [int(found[1]) for part in parts if (found := re.fullmatch(r"<3\.([0-9]+)(?:\.0)*", part))]
-    if lower and upper and max(lower) + 1 == min(upper):
-        return f"3.{max(lower)}"
-    ours = sys.version_info[1]
-    if lower and max(lower) > ours:
-        return f"3.{max(lower)}"
-    return f"3.{min(upper) - 1}" if upper and min(upper) <= ours else ""
-
-
-def _reader(directory: str) -> Callable[[str], str]:
-    return lambda file: _read(os.path.join(directory, file))
-
-
-def _read(path: str) -> str:
-    """Return the beginning of a regular file as text; nothing, if there is none that can be read."""
-    if not os.path.isfile(path):  # opening a pipe would wait for its other end
-        return ""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(_LARGEST_READ)
-    except OSError:
-        return ""
-
-
 # --------------------------------------------------------------------------- names
 
 
-def _with_names(root: str, proposals: list[Proposal]) -> Iterator[Proposal]:
+def _with_names(root: str, proposals: list[Proposal], known: Known) -> Iterator[Proposal]:
     """Yield the proposals with names: the directory's, with its parents' where two are the same."""
     short = [_name(os.path.basename(proposal.directory or root)) for proposal in proposals]
-    count = Counter(name.lower() for name in short)
-    taken: set[str] = set()
+    taken = {name.lower() for name in known.names}
+    count = Counter([*(name.lower() for name in short), *taken])
     for name, proposal in zip(short, proposals, strict=True):
         full = name if count[name.lower()] == 1 else _name(proposal.directory.replace("/", "-") or name)
         unique = _unique(full, taken)
         taken.add(unique.lower())
-        yield Proposal(unique, proposal.directory, proposal.locks, proposal.python, proposal.notes)
+        is_free = os.path.join(root, proposal.path) not in known.paths
+        yield replace(proposal, name=unique, base=".venv" if is_free else f".venv-{unique}")
 
 
 def _name(text: str) -> str:
@@ -401,12 +362,20 @@ def _unique(name: str, taken: set[str]) -> str:
 # --------------------------------------------------------------------------- writing
 
 
+_NOT_LOOKED_INTO = (
+    "It did not look into hidden directories, venvs, and what is built or comes from elsewhere: "
+    f"{', '.join(_OTHERS_DIRECTORIES)}."
+)
+
 _HEAD = f"""\
 # yaml-language-server: $schema=./{SCHEMA_NAME}
 # The virtual environments of this project. Run "doit" to make each what its lock files say.
 # "venvflow init" wrote this; what it found and why it chose so is in the comments. Change what you like.
 version: 1
 """
+
+_WIDTH = 110
+"""Columns of the config that is written."""
 
 _OPTIONS = """
 # More that can be said, here with examples:
@@ -428,20 +397,40 @@ venvs: {}
 
 def render(found: Found) -> str:
     """Return the text of a ``venvflow.yaml`` for what was *found*; it loads as it stands."""
-    notes = "".join(f"\n# {note}" for note in found.notes)
-    parts = [_HEAD, _OPTIONS, f"{notes}\n" if notes else ""]
+    notes = [line for note in (_NOT_LOOKED_INTO, *found.notes) for line in _commented(note, "")]
+    parts = [_HEAD, _OPTIONS, "\n", *(f"{line}\n" for line in notes)]
     if not found.venvs:
         return "".join((*parts, _NOTHING))
-    return "".join((*parts, "\nvenvs:\n", "\n".join(map(_rendered, found.venvs))))
+    return "".join((*parts, "\nvenvs:\n", entries(found)))
+
+
+def entries(found: Found) -> str:
+    """Return what goes below ``venvs:`` for what was *found*, with the reasons as comments."""
+    return "\n".join(map(_rendered, found.venvs))
 
 
 def _rendered(proposal: Proposal) -> str:
-    lines = [f"  {quoted(proposal.name)}:", *(f"    # {note}" for note in proposal.notes)]
+    lines = [f"  {quoted(proposal.name)}:"]
+    lines += [line for note in proposal.notes for line in _commented(note, "    ")]
     lines += [f"    path: {_path(proposal.path)}", "    locks:"]
     lines += [f"      - {_path(lock)}" for lock in proposal.locks]
     if proposal.python:
         lines.append(f'    python: "{proposal.python}"')
     return "\n".join(lines) + "\n"
+
+
+def _commented(text: str, indent: str) -> list[str]:
+    """Return *text* as lines of comment; half of a long path is no use to anyone."""
+    import textwrap  # noqa: PLC0415 - only init writes
+
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=f"{indent}# ",
+        subsequent_indent=f"{indent}#   ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _path(path: str) -> str:

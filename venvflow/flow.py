@@ -18,7 +18,7 @@ from venvflow.job import Job
 from venvflow.manifest import snapshot_id
 from venvflow.model import Config
 from venvflow.places import RECEIPT, Receipt, read_receipt
-from venvflow.records import TRIM_NOTE, pack_is_current, read_json, stamp_of
+from venvflow.records import TRIM_NOTE, has_passed, pack_is_current, read_json, stamp_of
 
 TRIM_INTERVAL = 86_400
 """Seconds after which the trim policy is applied again although the store did not change."""
@@ -59,10 +59,12 @@ class Flow:
         return key_is_current(self.job(venv))
 
     def is_in_place(self, venv: str) -> bool:
-        """Return whether the venv is there, for its key, and untouched as far as a glance can tell."""
+        """Return whether the venv is there, for its key, checked, and untouched as far as a glance tells."""
         job = self.job(venv)
         receipt = self._receipt_for_key(job)
-        return receipt is not None and job.place.untouched(receipt) and not self._is_hollow(receipt)
+        if receipt is None or not has_passed(job, receipt.key):
+            return False
+        return job.place.untouched(receipt) and not self._is_hollow(receipt)
 
     def is_built(self, venv: str) -> bool:
         """Return whether there is a venv for the key that the last restore or build was content with."""
@@ -99,15 +101,23 @@ class Flow:
 
     def is_trimmed(self) -> bool:
         """Return whether there is nothing to trim: no snapshot came or went since, no interval passed."""
+        return self.why_trim() == ""
+
+    def why_trim(self) -> str:
+        """Return why the trim policy has to be applied, empty if it need not."""
         noted = read_json(os.path.join(self.config.store.path, TRIM_NOTE))
         generation = stamp_of(os.path.join(self.config.store.path, "snapshots"))
         if not generation:
-            return True  # there is no store yet
-        if noted is None or noted.get("policy") != repr(self.config.trim):
-            return False
+            return ""  # there is no store yet
+        if noted is None:
+            return "the policy was not applied to this store yet"
+        if noted.get("policy") != repr(self.config.trim):
+            return "the policy changed"
+        if noted.get("generation") != generation[-1]:
+            return "snapshots came or went since the last time"
         at = noted.get("at")
         recent = isinstance(at, (int, float)) and 0 <= self.now() - at < TRIM_INTERVAL
-        return recent and noted.get("generation") == generation[-1]
+        return "" if recent else "the last time was more than a day ago"
 
     def _is_hollow(self, receipt: Receipt) -> bool:
         """Return whether the venv's symlinks lead into another store, or into one that was made anew."""
@@ -137,17 +147,13 @@ def load(
     environ: Mapping[str, str],
     *,
     explicit: str | None = None,
-    require_locks: bool = True,
 ) -> Flow:
     """Return the flow of the project that *directory* lies in.
 
-    *explicit* (or VENVFLOW_CONFIG) names the config file. Without *require_locks*, missing lock files are
-    no problem yet. Raises ConfigError, Refused or UsageError.
+    *explicit* (or VENVFLOW_CONFIG) names the config file. Raises ConfigError, Refused or UsageError.
     """
     file, root = configs.find_config(directory, explicit or environ.get("VENVFLOW_CONFIG") or None)
-    return Flow(
-        configs.load(file, root, environ, require_locks=require_locks), environ, command=command_line()
-    )
+    return Flow(configs.load(file, root, environ), environ, command=command_line())
 
 
 def command_line() -> str:

@@ -7,6 +7,7 @@ by their names: each is run once and asked. :func:`identity` is what a run that 
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -14,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.errors import EnvironmentFailure, UsageError, from_system, shown
 from venvflow.model import Interpreter
 
 if TYPE_CHECKING:
@@ -102,6 +103,10 @@ class _Wanted:
         if ("freethreaded" in found.abi.split()) != self.freethreaded:
             return False
         return found.version == self.numbers or found.version.startswith(self.numbers + ".")
+
+
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""What this process lacks to start another one: no fault of the interpreter."""
 
 
 class _NoAnswer(Exception):
@@ -262,6 +267,8 @@ def _answer(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
     except TimeoutError:
         raise _NoAnswer(f"it did not answer within {PATIENCE:g} seconds") from None
     except OSError as error:
+        if error.errno in _OURS:
+            raise from_system(error, "Nothing was changed.") from None
         raise _NoAnswer(error.strerror or str(error)) from None
     return _parse(said.decode("utf-8", "replace"), processes.in_words(status))
 

@@ -17,6 +17,7 @@ from venvflow.places import Place
 
 if TYPE_CHECKING:
     from venvflow.locks import Lock
+    from venvflow.progress import Meter
     from venvflow.relocate import Places
     from venvflow.store import Store
 
@@ -56,6 +57,13 @@ class Job:
         """Return the venv's place in the project: what bound snapshots are bound to."""
         return os.path.relpath(self.place.path, self.root)
 
+    @cached_property
+    def meter(self) -> Meter:
+        """Return where the steps of this venv say how far they are."""
+        from venvflow.progress import meter  # noqa: PLC0415 - see the top of this module
+
+        return meter(self.spec.name)
+
     def places(self, interpreter: Interpreter) -> Places:
         """Return the local paths that the venv's files name when it is in its place."""
         from venvflow.relocate import Places  # noqa: PLC0415 - see the top of this module
@@ -87,15 +95,25 @@ class Job:
         return Store(self.config.store, timeout=locks.lock_timeout(self.environ), on_wait=self.say)
 
     def register(
-        self, store: Store, key: str, *, link: str, trees: tuple[str, ...] = (), bound: bool = False
+        self,
+        store: Store,
+        key: str,
+        *,
+        link: str,
+        trees: tuple[str, ...] = (),
+        bound: bool = False,
+        inode: int | None = None,
     ) -> None:
-        """Tell the store of this venv; *trees* are what it keeps alive."""
+        """Tell the store of this venv; *trees* are what it keeps alive.
+
+        *inode* is that of the directory that will be at its place soon; without it, of the one that is.
+        """
         from venvflow.registry import Registration  # noqa: PLC0415 - see the top of this module
 
         place = self.position if bound else ""
         store.register(
             Registration(
                 path=self.place.path, project=self.root, name=self.spec.name, key=key, place=place, link=link,
-                trees=trees, inode=self.place.inode(), seen=self.now(), pin=self.spec.pin,
+                trees=trees, inode=inode or self.place.inode(), seen=self.now(), pin=self.spec.pin,
             )
         )  # fmt: skip

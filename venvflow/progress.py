@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -56,11 +57,19 @@ class Lines:
 
 
 class Bar:
-    """Draws a bar again and again in the same line of a terminal; :meth:`end` removes it."""
+    """Draws a bar again and again in the same line of a terminal; :meth:`end` removes it.
+
+    *columns* returns the width of the terminal: what is longer would go on in the next line.
+    """
 
     def __init__(
-        self, write: Callable[[str], object], label: str, now: Callable[[], float] = time.monotonic
+        self,
+        write: Callable[[str], object],
+        label: str,
+        now: Callable[[], float] = time.monotonic,
+        columns: Callable[[], int] = lambda: 1000,
     ) -> None:
+        self._columns = columns
         self._write = write
         self._label = label
         self._now = now
@@ -82,8 +91,48 @@ class Bar:
             self._write("\r")
 
     def _draw(self, text: str) -> None:
+        text = text[: max(self._columns() - 1, 1)]
         self._write(f"\r{text.ljust(self._width)}")
         self._width = len(text)
+
+
+class Meter:
+    """What a piece of work says of itself while it runs: its last words, or how many bytes are done.
+
+    Written by the thread that works and read by the one that shows it; whole values only, so no lock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was said: the next piece of work begins."""
+        self._words = ""
+        self._bytes: tuple[int, int, float] | None = None
+        self._start = self._now()
+
+    def say(self, words: str) -> None:
+        """Take note of the last words, such as a line that a program wrote."""
+        self._words = words
+        self._bytes = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take note that *done* of *total* bytes are done."""
+        if self._bytes is None or done < self._bytes[0]:
+            self._start = self._now()
+        self._bytes = done, total, self._now() - self._start
+
+    def __str__(self) -> str:
+        return described(*self._bytes).strip() if self._bytes is not None else self._words
+
+
+_meters: dict[str, Meter] = {}
+
+
+def meter(name: str) -> Meter:
+    """Return the one meter of this process for the work called *name*, whoever asks."""
+    return _meters.setdefault(name, Meter())
 
 
 @contextmanager
@@ -98,17 +147,25 @@ def on(stream: TextIO, label: str) -> Iterator[Callable[[int, int], None]]:
             stream.write(text)
             stream.flush()
 
-    if not _is_terminal(stream):
+    if not is_terminal(stream):
         yield Lines(lambda text: write(f"{text}\n"), label)
         return
-    shown = Bar(write, label)
+    shown = Bar(write, label, columns=lambda: _columns_of(stream))
     try:
         yield shown
     finally:
         shown.end()
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def _columns_of(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):  # a terminal that does not tell
+        return 80
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether somebody may be looking at *stream*."""
     try:
         return stream.isatty()
     except ValueError:  # it is closed

@@ -51,6 +51,7 @@ def _write_text(path: str, text: str) -> None:
     temporary = f"{path}.{os.getpid()}-{os.urandom(3).hex()}"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
+        _remove_litter(os.path.dirname(path))
         with open(temporary, "w", encoding="ascii") as file:
             file.write(text)
         os.replace(temporary, path)
@@ -94,6 +95,17 @@ def _parsed(path: str, stamp: tuple[int, ...]) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
+def _remove_litter(directory: str) -> None:
+    """Remove what killed runs were about to rename: names that end with the pid of a process that is gone."""
+    from venvflow.locks import is_alive  # noqa: PLC0415 - a run with nothing to do writes nothing
+
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            pid = name.rpartition(".")[2].partition("-")[0]
+            if pid.isdigit() and "-" in name and not is_alive(int(pid)):
+                os.unlink(f"{directory}/{name}")
+
+
 def write_key(job: Job, record: KeyRecord) -> None:
     """Leave the key for the steps that follow, in a directory that git does not show."""
     ignore = os.path.join(job.config.state_dir, ".gitignore")
@@ -130,9 +142,29 @@ def read_key(job: Job) -> KeyRecord | None:
         return None
 
 
-def write_answer(job: Job, record: KeyRecord, *, hit: bool, reason: str) -> None:
-    """Note in ``restore.json`` whether there is now a venv for the key, by restore or by build."""
-    write_json(job.file("restore.json"), {"key": record.key.digest, "hit": hit, "reason": reason})
+def write_answer(job: Job, record: KeyRecord, *, hit: bool, reason: str, unfit: str = "") -> None:
+    """Note in ``restore.json`` whether there is now a venv for the key, by restore or by build.
+
+    If there is, it has passed the check of the config. *unfit* is a snapshot that did not.
+    """
+    check = job.spec.check if hit else ()
+    document = {"key": record.key.digest, "hit": hit, "reason": reason, "check": check, "unfit": unfit}
+    write_json(job.file("restore.json"), document)
+
+
+def has_passed(job: Job, key: str) -> bool:
+    """Return whether the venv for *key* is known to have passed the check that the config asks for now."""
+    if not job.spec.check:
+        return True
+    answer = read_json(job.file("restore.json")) or {}
+    passed = answer.get("check") == list(job.spec.check)
+    return passed and answer.get("key") == key and answer.get("hit") is True
+
+
+def unfit_snapshot(job: Job, key: str) -> str:
+    """Return the id of the snapshot for *key* that was restored and failed the check, or nothing."""
+    answer = read_json(job.file("restore.json")) or {}
+    return str(answer.get("unfit", "")) if answer.get("key") == key else ""
 
 
 def need_key(job: Job) -> KeyRecord:
@@ -151,9 +183,10 @@ def need_key(job: Job) -> KeyRecord:
 # --------------------------------------------------------------------------- archives
 
 
-def archive_path(job: Job, options: PackOptions) -> str:
-    """Return where the venv's archive belongs."""
-    return os.path.join(options.output, f"{job.spec.name}.{options.format}")
+def archive_path(job: Job) -> str:
+    """Return where the archive was written last, empty if that is not known."""
+    outputs = (read_json(job.file("pack.json")) or {}).get("outputs")
+    return next(iter(outputs), "") if isinstance(outputs, dict) else ""
 
 
 def write_excluded(job: Job, key: str, saved: Iterable[Sequence[Any]]) -> None:
@@ -170,19 +203,43 @@ def read_excluded(job: Job, key: str) -> list[list[Any]] | None:
 
 def pack_is_current(job: Job) -> bool:
     """Return whether the archive is for the present manifest and options, and untouched by its stat."""
+    manifest = read_json(job.file("manifest.json")) if job.spec.pack is not None else None
+    return why_pack(job, manifest.get("trees") if manifest is not None else None) == ""
+
+
+OTHER_MANIFEST = "the archive is of another manifest"
+"""Why an archive has to be written that is whole, and asked for as it is."""
+
+
+def why_pack(job: Job, trees: list[str] | None, key: str = "") -> str:
+    """Return why the archive has to be written for a manifest of *trees*, empty if it need not.
+
+    None for *trees* that nobody knows yet: no archive can be for them. *key* is the one that they are for, if
+    it is not the one that was noted.
+    """
     options = job.spec.pack
     if options is None:
-        return True
+        return ""
     packed = read_json(job.file("pack.json"))
-    manifest = read_json(job.file("manifest.json"))
-    if (
-        packed is None
-        or manifest is None
-        or packed.get("inputs") != _pack_inputs(manifest.get("trees"), options)
-    ):
-        return False
-    outputs = packed.get("outputs")
-    return isinstance(outputs, dict) and all(_stat_of(path) == stat for path, stat in outputs.items())
+    inputs, outputs = (packed.get("inputs"), packed.get("outputs")) if packed is not None else (None, None)
+    if not isinstance(inputs, list) or not inputs or not isinstance(outputs, dict):
+        return "there is no archive that is known of"
+    if inputs[1:] != _pack_inputs(trees, options)[1:]:
+        return "the options of pack: changed"
+    touched = [path for path, stat in outputs.items() if _stat_of(path) != stat]
+    if touched:
+        return f"{shown(os.path.basename(touched[0]))} is gone or was altered"
+    if _is_for_another_key(job, key):
+        return "the archive is for another key"
+    return OTHER_MANIFEST if trees is None or inputs[0] != trees else ""
+
+
+def _is_for_another_key(job: Job, key: str) -> bool:
+    """Return whether the archive was made for another key than the present one, which it says of itself."""
+    record = read_key(job)
+    packed = read_json(job.file("pack.json")) or {}
+    wanted = key or (record.key.digest if record is not None else "")
+    return wanted not in ("", packed.get("key"))
 
 
 def written_archives(job: Job) -> list[str]:
@@ -196,15 +253,16 @@ def written_archives(job: Job) -> list[str]:
     )
 
 
-def write_pack(job: Job, trees: list[str], options: PackOptions) -> None:
-    """Note what the archive was made from, and how it and the files beside it look."""
-    path = archive_path(job, options)
+def write_pack(job: Job, key: str, trees: list[str], options: PackOptions, path: str) -> None:
+    """Note what the archive at *path* was made from, and how it and the files beside it look."""
     outputs = {name: _stat_of(name) for name in (path, f"{path}.sha256", f"{path}.json")}
-    write_json(job.file("pack.json"), {"inputs": _pack_inputs(trees, options), "outputs": outputs})
+    inputs = _pack_inputs(trees, options)
+    write_json(job.file("pack.json"), {"inputs": inputs, "key": key, "outputs": outputs})
 
 
 def _pack_inputs(trees: list[str] | None, options: PackOptions) -> list[Any]:
-    return [trees, options.format, options.level, options.output]
+    # How many threads write it changes nothing.
+    return [trees, options.format, options.level, options.output, options.name, options.arcroot]
 
 
 def _stat_of(path: str) -> list[int]:

@@ -1,16 +1,34 @@
-"""What doit says about our tasks: one line for each that did something, and a summary at the end."""
+"""What doit says about our tasks: one line for each that did something, and a summary at the end.
+
+While a step takes its time, a terminal shows it in a line that goes away again; see :mod:`venvflow.live`.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 from doit.reporter import ConsoleReporter
 
-from venvflow.errors import UsageError
+from venvflow.errors import EnvironmentFailure, UsageError
+
+if TYPE_CHECKING:
+    from venvflow.live import Live
 
 _QUIET = {"kept", "none", "same"}
 """Answers of steps that looked and found nothing to do."""
+
+_DOING = {
+    "hash-lockfiles": "hashing the lock files of",
+    "restore": "restoring",
+    "build-venv": "building",
+    "squish": "sharing the files of",
+    "pack": "packing",
+    "store": "storing",
+    "trim": "trimming the store",
+}
 
 
 class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
@@ -19,23 +37,63 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
     desc = "what each step did, how long it took, and a summary"
 
     def __init__(self, outstream: Any, options: dict[str, Any]) -> None:
-        super().__init__(outstream, options)
+        # doit looked for standard output before we could put something in the place of one that was closed.
+        super().__init__(sys.stdout if outstream is None else outstream, options)
+        show_everything(self.outstream)
+        show_everything(sys.stderr)
         self._did = 0
         self._looked = 0
         self._not_run = 0
         self._exit_code = 0
+        self._nothing_fits = False
+        self._live: Live | None = None  # a run with nothing to do needs none
+
+    def write(self, text: str) -> None:
+        """Write whole lines to where doit's answers go."""
+        self._put(self.outstream, text)
+
+    def _put(self, stream: TextIO, text: str) -> None:
+        if self._live is not None:
+            self._live.write(stream, text)
+        else:
+            put(stream, text)
 
     def initialize(self, tasks: Any, selected_tasks: Any) -> None:
         """Notice a pattern that fits nothing: doit itself would call that success."""
         if not selected_tasks:
-            names = ", ".join(sorted({name.partition(":")[2] for name in tasks if ":" in name})[:10])
-            sys.stderr.write(f"venvflow: no task fits what was asked for. The venvs are: {names}.\n")
+            from venvflow.nearest import meant  # noqa: PLC0415 - only for mistakes
+
+            venvs = {name.partition(":")[2] for name in tasks if name.partition(":")[0] in _DOING} - {""}
+            asked = next((word for word in sys.argv[1:] if "*" in word), "")
+            error = UsageError(
+                f"no task fits {asked or 'what was asked for'}", hint=meant(asked.strip("*:"), venvs)
+            )
+            self._put(sys.stderr, f"venvflow: {error}\n")
             self._exit_code = UsageError.exit_code
+            self._nothing_fits = True
 
     def execute_task(self, task: Any) -> None:
-        """Say on a terminal what takes its time; all else is told when it is done."""
-        if task.name.startswith("build-venv:") and self.outstream.isatty():
-            self.write(f"{task.name}  building …\n")
+        """Show that it runs, if somebody looks; tasks that are not ours write to the terminal themselves.
+
+        With ``doit -v 0`` nothing is shown.
+        """
+        if not task.actions or task.verbosity == 0:
+            return
+        from venvflow.live import shared  # noqa: PLC0415 - a run with nothing to do shows nothing
+        from venvflow.progress import meter  # noqa: PLC0415
+
+        self._live = shared()
+        verb, _, venv = task.name.partition(":")
+        if verb not in _DOING:
+            self._live.hush(task.name)
+            return
+        meter(venv).reset()
+        label = _DOING[verb] if verb == "trim" else f"{_DOING[verb]} {venv}"
+        self._live.begin(task.name, label, meter(venv))
+
+    def _end(self, task: str) -> None:
+        if self._live is not None:
+            self._live.end(task)
 
     def skip_uptodate(self, task: Any) -> None:
         """Count it; a line for each would hide what matters."""
@@ -45,39 +103,58 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         """Say what the task did."""
         if not task.actions:
             return
+        self._end(task.name)
         values = task.values if isinstance(task.values, dict) else {}
         did = values.get("did", "done")
+        name = task.title()
         if did in _QUIET:
             self._looked += 1
         else:
             self._did += 1
-            self.write(f"{task.name}  {_told(did, values)}\n")
+            self.write(f"{name}  {told(did, values)}\n")
         for warning in values.get("warnings", ()):
-            self.write(f"{task.name}  warning: {warning}\n")
+            self.write(f"{name}  warning: {warning}\n")
 
     def add_failure(self, task: Any, fail: Any) -> None:
         """Say what failed; what cannot run because of that is only counted."""
         if fail.get_name() == "UnmetDependency":
             self._not_run += bool(task.actions)
             return
+        self._end(task.name)
         code = getattr(fail, "exit_code", 0)
         if not code:
             super().add_failure(task, fail)
             return
         self._exit_code = self._exit_code or code
         self.failures.append({"task": task, "exception": fail})
-        self.write(f"{task.name}  failed\n")
-        self.outstream.flush()
-        sys.stderr.write(f"venvflow: {fail.message}\n")
+        self.write(f"{task.title()}  failed\n")
+        self._put(sys.stderr, f"venvflow: {fail.message}\n")
 
     def complete_run(self) -> None:
         """Write the summary; a failed step ends doit with the exit code of its error."""
+        if self._live is not None:
+            self._live.stop()
         for message in self.runtime_errors:
-            sys.stderr.write(f"{message}\n")
-        self.write(self._summary() + "\n")
+            self._put(sys.stderr, f"{message}\n")
+        if not self._nothing_fits:
+            self.write(self._summary() + "\n")
+        self._tell_unwritten()
         if self._exit_code:
-            self.outstream.flush()
             raise SystemExit(self._exit_code)
+
+    def _tell_unwritten(self) -> None:
+        """Say that not all could be said: who reads the output later must not take it for the whole."""
+        live = sys.modules.get("venvflow.live")
+        if live is None or not live.unwritten:
+            return
+        error = EnvironmentFailure(
+            f"not all that was to be said could be written: {live.unwritten[0].strerror}",
+            where="standard output",
+            state="What the tasks did is done.",
+            hint="Free space, or send the output somewhere else.",
+        )
+        self._put(sys.stderr, f"venvflow: {error}\n")
+        self._exit_code = self._exit_code or error.exit_code
 
     def _summary(self) -> str:
         if not self._did and not self.failures:
@@ -87,29 +164,55 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         return f"{_count(self._did, 'task')} done, {self._looked} up to date{failed}{not_run}"
 
 
+def show_everything(stream: Any) -> None:
+    """Let *stream* give the number of a character that it cannot show, instead of an error."""
+    with suppress(AttributeError, ValueError):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def put(stream: TextIO, text: str) -> None:
+    """Write *text*, whole lines; a reader that went away (``| head``) is no reason to stop."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        from venvflow.live import forget  # noqa: PLC0415 - only when nobody can read it
+
+        forget(stream, error)
+
+
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
-def _told(did: str, values: dict[str, Any]) -> str:
+def told(did: str, values: dict[str, Any]) -> str:
+    """Return what a step did as one line: what, of how much and in how long, and what that came to."""
     figures = values.get("figures", {})
-    reason = values.get("reason", "")
-    parts = [f"{did}: {reason}" if did == "miss" else f"{did} {reason}".strip()]
+    head = _HEADS.get(did, "{did} {reason}").format(did=did, reason=values.get("reason", ""))
+    parts = [head.strip()]
     if "files" in figures:
-        size = f", {_size(figures['bytes'])}" if "bytes" in figures else ""
-        parts.append(f"{_count(figures['files'], 'file')}{size}")
+        parts.append(_count(figures["files"], "file"))
     elif "bytes" in figures:
         parts.append(_size(figures["bytes"]))
-    if figures.get("compiled"):
-        parts.append(f"{figures['compiled']:,} compiled")
+    if "seconds" in figures:
+        parts[-1] += f" in {_duration(figures['seconds'])}"
+    return ", ".join([*parts, *_came_to(figures)])
+
+
+_HEADS = {"miss": "miss: {reason}", "built": "built by {reason}"}
+
+
+def _came_to(figures: dict[str, Any]) -> Iterator[str]:
+    if "files" in figures and "bytes" in figures:
+        link = figures.get("link", "")
+        how = " copied" if link == "copy" else f" shared by {link}" if link else ""
+        yield f"{_size(figures['bytes'])}{how}"
     if figures.get("new_bytes"):
-        parts.append(f"{_size(figures['new_bytes'])} new in the store")
+        yield f"{_size(figures['new_bytes'])} new in the store"
+    if figures.get("compiled"):
+        yield f"{figures['compiled']:,} compiled"
     if figures.get("frames_reused"):
-        parts.append(f"{figures['frames_reused']} of {figures['frames']} frames re-used")
-    if figures.get("link"):
-        parts.append(f"by {figures['link']}")
-    took = f" in {_duration(figures['seconds'])}" if "seconds" in figures else ""
-    return ", ".join(parts) + took
+        yield f"{figures['frames_reused']} of {figures['frames']} frames re-used"
 
 
 def _size(count: int) -> str:

@@ -21,18 +21,22 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
+from doit import control
 from doit.cmd_base import TaskLoader2
-from doit.exceptions import TaskFailed
-from doit.task import Task, dict_to_task
+from doit.exceptions import InvalidCommand, TaskFailed
+from doit.globals import Globals
+from doit.task import DelayedLoader, Task
 
-from venvflow.backend import install_signal_handlers, wait_for_children
-from venvflow.errors import LockTimeout, VenvflowError
+from venvflow.backend import end_as_told, install_signal_handlers, wait_for_children
+from venvflow.errors import LockTimeout, UsageError, VenvflowError, from_system, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
+from venvflow.reporter import put, show_everything
+from venvflow.streams import fill_closed
 
 __all__ = ["DOIT_CONFIG", "task_venvflow"]  # noqa: F822 - DOIT_CONFIG is made when it is asked for
 
@@ -44,6 +48,7 @@ TASK_DOCS = {
     "pack": "write the portable archive, if the config asks for one",
     "store": "publish the snapshot for other checkouts",
 }
+_TRIM_DOC = "drop snapshots by the policy and sweep what nothing refers to"
 _NEEDS = {
     "hash-lockfiles": "",
     "restore": "hash-lockfiles",
@@ -72,22 +77,31 @@ def current_flow() -> Flow:
     """
     global _flow  # noqa: PLW0603 - doit gives tasks no other place for what they share
     if _flow is None:
+        fill_closed(answers=False)
         try:
             _flow = load(os.getcwd(), os.environ)
         except VenvflowError as error:
             sys.stderr.write(f"venvflow: {error}\n")
             raise SystemExit(error.exit_code) from None
-        _flow.say = lambda text: print(f"venvflow: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        _flow.say = _say
         for warning in _flow.config.warnings:
             _flow.say(warning)
         _end_quietly()
+        control.InvalidCommand = _UnknownName
     return _flow
+
+
+def _say(text: str) -> None:
+    """Tell the person who waits; not into the line at the foot of a terminal."""
+    from venvflow.live import shared  # noqa: PLC0415 - a run with nothing to do says nothing
+
+    shared().write(sys.stderr, f"venvflow: {text}\n")
 
 
 def _end_quietly() -> None:
     """See to it that a signal ends our children too, and that the user reads a line, no traceback.
 
-    Python's own way to end after Ctrl-C stays: the shell sees the signal (130), and finished tasks are kept.
+    The shell sees the signal (130, 143), and finished tasks are kept.
     """
     install_signal_handlers()
     usual = sys.excepthook
@@ -95,11 +109,34 @@ def _end_quietly() -> None:
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             wait_for_children()
-            sys.stderr.write("venvflow: interrupted. What is finished stays; run doit again to go on.\n")
+            _say("interrupted. What is finished stays; run doit again to go on.")
+            end_as_told()
         else:
             usual(kind, value, trace)
 
     sys.excepthook = hook
+
+
+class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
+    """Ends doit with 2 and the nearest name when a word is no task.
+
+    doit itself ends with 3 then, which says that the environment is broken, and lists no names. It has no
+    hook for this, so the name that it raises is set to this class.
+    """
+
+    def __init__(self, *args: Any, not_found: str | None = None) -> None:
+        super().__init__(*args, not_found=not_found)
+        if not_found is not None:
+            from venvflow.nearest import meant  # noqa: PLC0415 - only for mistakes
+
+            venvs = current_flow().config.venvs
+            tasks = [f"{verb}:{venv}" for verb in TASK_DOCS for venv in venvs]
+            hint = meant(not_found, [*venvs, *TASK_DOCS, "trim", *tasks], venvs)
+            error = UsageError(
+                f"there is no task {shown(not_found)!r}", hint=f'{hint} "doit list" shows the tasks.'
+            )
+            sys.stderr.write(f"venvflow: {error}\n")
+            raise SystemExit(error.exit_code)
 
 
 def doit_config(flow: Flow) -> dict[str, Any]:
@@ -126,42 +163,119 @@ def __getattr__(name: str) -> Any:
 
 def task_venvflow() -> Iterator[Task]:
     """Yield the tasks of every venv, then the groups, then trim."""
-    flow = current_flow()
-    for spec in flow.config.venvs.values():
+    venvs = current_flow().config.venvs
+    for spec in venvs.values():
         yield from _tasks_of(spec)
     for verb, doc in TASK_DOCS.items():
-        group = Task(verb, None, doc=doc, has_subtask=True)
-        group.task_dep.extend(f"{verb}:{name}" for name in flow.config.venvs)
-        yield group
-    yield dict_to_task(
-        {
-            "name": "trim",
-            "doc": "drop snapshots by the policy and sweep what nothing refers to",
-            "actions": [(run_trim,)],
-            "task_dep": [f"store:{name}" for name in flow.config.venvs],
-            "uptodate": [(is_trimmed,)],
-            "io": {"capture": False},
-        }
-    )
+        yield _group(verb, doc, [f"{verb}:{name}" for name in venvs])
+    yield from _groups_of_venvs(venvs)
+    if "trim" in sys.argv[1:]:  # who names it does not ask for all venvs
+        yield from _task_trim()
+        return
+    # Made when all that is to be stored is: so it also runs when that failed for some venvs.
+    loader = DelayedLoader(_task_trim, executed="store")
+    yield Task("trim", None, doc=_TRIM_DOC, loader=loader, uptodate=[(was_trimmed,)])
+
+
+class _Step(Task):  # type: ignore[misc]  # doit has no types
+    """One step for one venv. ``doit clean`` tells what it removes, in a line, and not how."""
+
+    def clean(self, outstream: Any, dryrun: bool) -> None:
+        """Remove what the step left."""
+        _clean(self.name, outstream, dryrun=dryrun)
+
+
+class _Venv(Task):  # type: ignore[misc]  # doit has no types
+    """All steps of one venv; ``doit clean`` would ask the sub-tasks of a group only; these are of others."""
+
+    def clean(self, outstream: Any, dryrun: bool) -> None:
+        """Remove what the steps left, the last one first."""
+        for verb in reversed(TASK_DOCS):
+            _clean(f"{verb}:{self.name}", outstream, dryrun=dryrun)
+
+
+_cleaned: set[str] = set()
+"""Tasks that were cleaned: they are met again in their groups."""
+
+
+def _clean(task: str, outstream: Any, *, dryrun: bool) -> None:
+    if task not in _cleaned:
+        _cleaned.add(task)
+        verb, _, venv = task.partition(":")
+        if removed := clean_step(verb, venv, dryrun=dryrun):
+            show_everything(outstream)
+            put(outstream, f"{task}  {removed}\n")
 
 
 def _tasks_of(spec: VenvSpec) -> Iterator[Task]:
     locks = [path for path in (*spec.locks, *spec.key_files) if os.path.isfile(path)]
     for verb, needs in _NEEDS.items():
-        task = dict_to_task(
-            {
-                "name": f"{verb}:{spec.name}",
-                "doc": TASK_DOCS[verb],
-                "actions": [(run_step, [verb, spec.name])],
-                "task_dep": [f"{needs}:{spec.name}"] if needs else [],
-                "file_dep": locks if verb == "hash-lockfiles" else [],
-                "uptodate": [(is_done, [verb, spec.name])],
-                "clean": [(clean_step, [verb, spec.name])],
-                "io": {"capture": False},
-            }
+        yield _Step(
+            f"{verb}:{spec.name}",
+            [(run_step, [verb, spec.name])],
+            doc=TASK_DOCS[verb],
+            task_dep=[f"{needs}:{spec.name}"] if needs else [],
+            file_dep=locks if verb == "hash-lockfiles" else [],
+            uptodate=[(is_done, [verb, spec.name])],
+            subtask_of=verb,
+            io={"capture": False},
         )
-        task.subtask_of = verb
-        yield task
+
+
+def _group(name: str, doc: str, tasks: list[str], kind: type[Task] = Task) -> Task:
+    group = kind(name, None, doc=doc, has_subtask=True)
+    group.task_dep.extend(tasks)
+    return group
+
+
+def _groups_of_venvs(venvs: Iterable[str]) -> Iterator[Task]:
+    """Yield a group for every venv, so that ``doit api`` does all there is to do for it.
+
+    A name that is a task already keeps its meaning: that of one of ours, or of the dodo.py. A plain
+    ``doit`` does all tasks anyway, and is spared the groups unless a dodo.py may build on them.
+    """
+    own = _other_tasks()
+    if not own and not any(not word.startswith("-") for word in sys.argv[1:]):
+        return
+    for name in venvs:
+        if name not in own and name not in TASK_DOCS and name != "trim":
+            yield _group(name, f"all that the venv {name} needs", [f"pack:{name}", f"store:{name}"], _Venv)
+
+
+def _other_tasks() -> set[str]:
+    """Return the names of the tasks that a dodo.py makes besides ours."""
+    names: set[str] = set()
+    for module in list(sys.modules.values()):
+        space = getattr(module, "__dict__", {})
+        if space.get("task_venvflow") is task_venvflow and module.__name__ != __name__:
+            names |= {name.removeprefix("task_") for name in space if name.startswith("task_")}
+    return names - {"venvflow"}
+
+
+def _task_trim() -> Iterator[Task]:
+    """Yield trim, which stands in a group of its own because doit asks for it by its group's name."""
+    group = _group("trim", _TRIM_DOC, ["trim:snapshots"])
+    group.value_savers.append(_remembered)
+    yield group
+    yield Task(
+        "trim:snapshots",
+        [(run_trim,)],
+        doc=_TRIM_DOC,
+        uptodate=[(is_trimmed,)],
+        subtask_of="trim",
+        title=_group_name,
+        io={"capture": False},
+    )
+
+
+def _remembered() -> dict[str, Any]:
+    """Return what doit keeps of a group, so that it can be forgotten."""
+    return {"did": "made"}
+
+
+def _group_name(task: Task) -> str:
+    """Return what the only task of a group is called in what people read."""
+    return str(task.subtask_of)
 
 
 def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
@@ -170,6 +284,8 @@ def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
         return _as_values(_step(verb)(current_flow().job(venv)))
     except VenvflowError as error:
         return _failed(error)
+    except (OSError, MemoryError) as error:
+        return _failed(from_system(error, f"The venv {venv} is the old one or the new one, whole."))
 
 
 def run_trim() -> dict[str, Any] | StepFailed:
@@ -184,6 +300,8 @@ def run_trim() -> dict[str, Any] | StepFailed:
         return {"did": "put off", "reason": f"the store is in use ({error.what})", "figures": {}}
     except VenvflowError as error:
         return _failed(error)
+    except (OSError, MemoryError) as error:
+        return _failed(from_system(error, "Every snapshot is there, whole, or gone."))
     freed = trimmed.swept.bytes if trimmed.swept is not None else 0
     reason = f"{len(trimmed.plan.drop)} of {len(trimmed.snapshots)} snapshots, {show_size(freed)} freed"
     return {"did": "dropped", "reason": reason, "figures": {}, "warnings": list(trimmed.plan.problems)}
@@ -235,14 +353,24 @@ def is_done(task: Task, values: dict[str, Any], verb: str, venv: str) -> bool:
 
 
 def is_trimmed(task: Task, values: dict[str, Any]) -> bool:
-    """Return whether trim need not run."""
-    del task
-    return bool(values) and current_flow().is_trimmed()
+    """Return whether trim need not run; it is forgotten and ignored by the name of its group."""
+    state = Globals.dep_manager
+    if state is not None and state.status_is_ignore(Task(task.subtask_of, None)):
+        return True
+    known = values and (state is None or state.get_values(task.subtask_of))
+    return bool(known) and current_flow().is_trimmed()
+
+
+def was_trimmed(task: Task, values: dict[str, Any]) -> bool:
+    """Return what ``doit list -s`` says of trim, which is made when it is its turn only."""
+    del task, values
+    flow = current_flow()
+    return os.path.isdir(flow.config.store.path) and flow.is_trimmed()
 
 
 # doit asks for the signature of every such function, for every task, on every run: 25 us each. This one it
 # finds ready-made.
-for _function in (is_done, is_trimmed):
+for _function in (is_done, is_trimmed, was_trimmed):
     vars(_function)["__signature__"] = inspect.signature(_function)
 
 
@@ -258,15 +386,21 @@ _LEFT_BEHIND = {
 }
 
 
-def clean_step(verb: str, venv: str, dryrun: bool) -> None:
-    """Remove what a step left: only what venvflow made, and no venv that was changed by hand."""
+def clean_step(verb: str, venv: str, *, dryrun: bool) -> str:
+    """Remove what a step left: only what venvflow made, and no venv that was changed by hand.
+
+    Returns what to tell of it: venvs and archives; nobody misses the small files by which steps speak.
+    """
     from venvflow.steps.clean import clean  # noqa: PLC0415 - see _step
 
     try:
-        for path in clean(current_flow().job(venv), verb, _LEFT_BEHIND[verb], dry_run=dryrun):
-            print(f"{verb}:{venv} - removing {path}")  # noqa: T201 - this is the face
+        removed = clean(current_flow().job(venv), verb, _LEFT_BEHIND[verb], dry_run=dryrun)
     except VenvflowError as error:
         sys.stderr.write(f"venvflow: {error}\n")
+        return ""
+    did = "would remove" if dryrun else "removed"
+    beside = " and what is beside it" if len(removed) > 1 else ""
+    return f"{did} {shown(removed[0])}{beside}" if removed else ""
 
 
 # --------------------------------------------------------------------------- without a dodo.py

@@ -116,13 +116,13 @@ def test_a_symlink_to_a_lock_file_is_a_lock_file(project: Project) -> None:
 
 
 def test_a_missing_lock_of_one_venv_does_not_stop_the_others(project: Project) -> None:
-    """Where the config cannot be used, it is said before anything runs; with ``--continue``, others go on."""
-    project.configure({"api": {}, "web": {}})
-    lock = project.root / "api" / "requirements.txt"
-    lock.unlink()
-    run = project.doit("--continue", code=None)
-    _says(run, "requirements.txt")
-    assert run.code in (2, 3)
+    """Its own tasks fail with 2 and the line of the config; with ``--continue``, others go on."""
+    project.configure({"api": {"locks": ["api/req*.txt"]}, "web": {}})
+    (project.root / "api" / "requirements.txt").unlink()
+    run = project.doit("--continue", code=2)
+    _says(run, "venvflow.yaml:", "venvs.api.locks[0]: api/req*.txt matches no file")
+    assert run.did["store:web"].startswith("stored")
+    assert project.doit("web").nothing_to_do
 
 
 def test_an_unknown_interpreter_is_an_environment_failure(project: Project) -> None:
@@ -154,7 +154,6 @@ def test_a_builder_that_is_not_installed_is_said(project: Project) -> None:
 # --------------------------------------------------------------------------- the config
 
 
-@pytest.mark.quick
 def test_config_errors_are_told_all_at_once_with_file_line_and_nearest_key(project: Project) -> None:
     """One run shows them all, and ends with 2 before anything runs."""
     project.config.write_text(
@@ -237,7 +236,6 @@ def canaries(project: Project) -> Iterator[Path]:
     assert manifest_of(outside) == before
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_symlink_in_the_place_is_refused(project: Project, canaries: Path, slash: str) -> None:
     """Nothing is written or deleted through it, also when the path is written with a slash."""
@@ -420,7 +418,6 @@ def test_a_change_by_hand_with_a_new_lock_is_refused_until_the_venv_is_deleted(p
     assert project.output("api", "alpha") == "2.0"
 
 
-@pytest.mark.quick
 def test_a_change_by_hand_is_never_published(machine: Machine) -> None:
     """A package added by hand does not come back from the store after the venv is deleted."""
     project = machine.project("p", {"api": {}})
@@ -541,7 +538,7 @@ def test_something_else_in_the_place_of_the_store_is_refused(machine: Machine, k
     if kind == "file":
         machine.store.write_text("mine")
     elif kind == "dangling":
-        machine.store.symlink_to("/nowhere/at/all")
+        machine.store.symlink_to(machine.root / "nowhere" / "at" / "all")
     else:
         machine.store.mkdir()
         (machine.store / "thesis.txt").write_text("mine")
@@ -620,7 +617,7 @@ def test_a_store_on_another_file_system_works_by_copies(machine: Machine) -> Non
         project = machine.project("p", {"api": {}})
         project.lock("api", machine.wheel("alpha"))
         run = project.doit()
-        assert "by copy" in run.did["squish:api"]
+        assert " copied" in run.did["squish:api"]
         before = manifest_of(project.venv("api"))
         shutil.rmtree(project.venv("api"))
         assert project.doit().did["restore:api"].startswith("hit")

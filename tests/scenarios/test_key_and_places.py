@@ -31,7 +31,6 @@ def _mentions(directory: Path, text: str) -> list[str]:
 # --------------------------------------------------------------------------- the key
 
 
-@pytest.mark.quick
 def test_equal_parts_share_one_snapshot_whatever_path_and_name(machine: Machine) -> None:
     """One lock, two paths with different base names: one build, and each venv speaks of its own place."""
     project = machine.project("p", {"a": {"path": "envs/a"}, "b": {"path": "services/b/.venv"}})
@@ -344,16 +343,15 @@ def test_a_bound_snapshot_is_not_offered_to_another_place(machine: Machine) -> N
 
 
 def test_a_failing_check_is_a_miss_and_the_old_venv_stays(machine: Machine) -> None:
-    """A snapshot that does not pass its venv's check is put aside; the build that follows may fail too."""
+    """Where the build that follows fails it too, the check may be at fault: nobody loses the snapshot."""
     flag = machine.root / "flag"
     flag.write_text("")
     check = ["-c", f"import os, sys; sys.exit(0 if os.path.exists({str(flag)!r}) else 'the flag is down')"]
     project = machine.project("p", {"api": {"check": check}})
-    lock = project.lock("api", machine.wheel("alpha"))
+    project.lock("api", machine.wheel("alpha"))
     project.doit()
     project.lock("api", machine.wheel("alpha", "2.0"))
     project.doit()
-    first = lock.read_bytes()
     before = manifest_of(project.venv("api"))
     flag.unlink()
     project.lock("api", machine.wheel("alpha"))
@@ -362,12 +360,48 @@ def test_a_failing_check_is_a_miss_and_the_old_venv_stays(machine: Machine) -> N
     assert "the flag is down" in run.did["restore:api"]
     assert "check" in run.err
     assert manifest_of(project.venv("api")) == before
-    assert len(machine.snapshots()) == 1
-    assert len(list((machine.store / "quarantine").iterdir())) == 1
+    assert len(machine.snapshots()) == 2
     flag.write_text("")
-    assert "build-venv:api" in project.doit().did
+    assert project.doit().did["restore:api"].startswith("hit")
     assert project.output("api", "alpha") == "1.0"
-    assert lock.read_bytes() != first
+
+
+def test_a_snapshot_that_fails_what_a_new_build_passes_is_put_aside(machine: Machine) -> None:
+    """Then the snapshot was bad, and the build takes its place for everybody."""
+    count = machine.root / "count"
+    check = ["-c", f"import sys; f = open({str(count)!r}, 'ab'); f.write(b'x'); sys.exit(f.tell() == 2)"]
+    project = machine.project("p", {"api": {"check": check}})
+    project.lock("api", machine.wheel("alpha"))
+    project.doit()
+    shutil.rmtree(project.venv("api"))
+    run = project.doit()
+    assert "is no use: its check ended with exit status 1" in run.did["restore:api"]
+    assert run.did["build-venv:api"].startswith("built")
+    assert run.did["store:api"].startswith("stored")
+    assert len(list((machine.store / "quarantine").iterdir())) == len(machine.snapshots()) == 1
+    assert project.doit().nothing_to_do
+
+
+def test_a_new_check_is_run_in_the_venv_that_is_there(machine: Machine) -> None:
+    """Once, without a build; where it fails, venv and snapshot stay, until lock file or check are mended."""
+    project = machine.project("p", {"api": {}})
+    project.lock("api", machine.wheel("alpha"))
+    project.doit()
+    before, built = manifest_of(project.venv("api")), project.built_at("api")
+    project.configure({"api": {"check": ["-c", "import nonex"]}})
+    for _ in range(2):
+        run = project.doit(code=4)
+        assert "its check ended with exit status 1" in run.err
+        assert "No module named 'nonex'" in run.err
+        assert "snapshot" in run.err
+    count = machine.root / "count"
+    project.configure({"api": {"check": ["-c", f"import alpha; open({str(count)!r}, 'a').write('x')"]}})
+    assert project.doit().nothing_to_do
+    assert project.doit().nothing_to_do
+    assert count.read_text() == "x"
+    assert manifest_of(project.venv("api")) == before
+    assert project.built_at("api") == built
+    assert len(machine.snapshots()) == 1
 
 
 def test_an_interpreter_that_is_gone_is_said_and_the_venv_stays(machine: Machine) -> None:
@@ -436,7 +470,6 @@ def _damage(machine: Machine, damage: str) -> None:
     os.utime(needle, ns=(st.st_atime_ns, st.st_mtime_ns))
 
 
-@pytest.mark.quick
 def test_the_order_of_locks_is_in_the_key_of_a_command_that_names_the_first(machine: Machine) -> None:
     """``{lock}`` is the first one; for ``{locks}`` the order decides nothing."""
     site = {}

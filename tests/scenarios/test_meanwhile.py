@@ -73,7 +73,6 @@ def _says(run: Run, *words: str) -> None:
 # --------------------------------------------------------------------------- lock files
 
 
-@pytest.mark.quick
 def test_a_lock_that_changes_during_the_build_is_not_published_under_the_old_key(
     machine: Machine, project: Project, counter: Path
 ) -> None:
@@ -167,7 +166,6 @@ def _made_by_hand(place: Path) -> None:
     (place / "precious").write_text("mine")
 
 
-@pytest.mark.quick
 def test_a_venv_that_somebody_makes_while_we_build_is_kept(project: Project, counter: Path) -> None:
     """As one that was there before would be: beside the place, whole, and it is said."""
     process = project.start()

@@ -62,7 +62,6 @@ def _with_builder(project: Project, script: str, **venv: Any) -> None:
 # --------------------------------------------------------------------------- half-deleted
 
 
-@pytest.mark.quick
 def test_a_package_that_is_deleted_between_two_steps_is_built_anew(
     machine: Machine, project: Project
 ) -> None:
@@ -162,7 +161,6 @@ def _no_objects_elsewhere(project: Project, store: Path) -> None:
             assert os.readlink(path).startswith(f"{store}/objects/")
 
 
-@pytest.mark.quick
 def test_a_venv_of_symlinks_is_not_published_in_another_store(machine: Machine, linked: Project) -> None:
     """VENVFLOW_STORE changes: the venv is built for the new store, whose snapshot needs no other store."""
     old, machine.store = machine.store, machine.root / "second"

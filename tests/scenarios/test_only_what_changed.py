@@ -296,7 +296,6 @@ def _remove(paths: object) -> None:
         path.unlink()
 
 
-@pytest.mark.quick
 def test_a_store_that_is_gone_is_filled_again_from_the_venvs(project: Project) -> None:
     """Whole venvs need no build: they are shared and published anew."""
     shutil.rmtree(project.machine.store)

@@ -38,7 +38,6 @@ def test_another_store_is_filled_from_the_venvs_without_a_build(project: Project
     assert manifest_of(project.venv("api")) == before
 
 
-@pytest.mark.quick
 def test_a_store_that_was_moved_goes_on_at_its_new_place(project: Project) -> None:
     """The whole directory, index and all; nothing is built or published anew."""
     machine = project.machine

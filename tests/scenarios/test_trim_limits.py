@@ -194,7 +194,6 @@ def test_deleting_a_project_lets_its_snapshots_go(machine: Machine) -> None:
     assert two.output("web", "beta") == "1.0"
 
 
-@pytest.mark.quick
 def test_a_changed_policy_is_applied_by_the_next_run(machine: Machine) -> None:
     """Nothing has to be forgotten for it; and the run after that has nothing to do."""
     project = _history(machine, {"keep": 100}, versions=3)

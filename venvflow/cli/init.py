@@ -1,4 +1,4 @@
-"""``venvflow init``: writes the config of a project from what is found in it."""
+"""``venvflow init``: writes the config of a project from what is found in it, or says what a config lacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
-from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
+from venvflow.errors import EnvironmentFailure, Refused, UsageError, VenvflowError, shown
 
 if TYPE_CHECKING:
     from venvflow.discover import Found
@@ -26,12 +26,16 @@ class _File(NamedTuple):
 
 
 class _Draft(NamedTuple):
-    """What ``init`` is about to write, the config that it makes, and sentences for the person."""
+    """What ``init`` is about to write, the config that it makes, and sentences for the person.
+
+    In a project that has a config, that is *present*, and *found* is what it lacks.
+    """
 
     found: Found
     config: Config
     files: tuple[_File, ...]
     notes: tuple[str, ...]
+    present: str = ""
 
 
 def add(commands: Commands) -> None:
@@ -41,34 +45,54 @@ def add(commands: Commands) -> None:
         "init",
         run,
         summary="write a config from the lock files that are found",
-        more="Writes venvflow.yaml, its schema, and a dodo.py where there is none. Overwrites nothing.",
+        more="Writes venvflow.yaml, its schema, and a dodo.py where there is none. Overwrites nothing.\n"
+        "Where there is a venvflow.yaml, shows the entries for lock files that no venv in it names;\n"
+        "--check ends with 1 then.",
         example="venvflow init --check",
     )
-    parser.add_argument("directory", metavar="DIR", nargs="?", default="", help="the project (here)")
+    parser.add_argument("directory", metavar="DIR", nargs="?", default=".", help="the project (here)")
     parser.add_argument("--check", action="store_true", help="show what would be written, and write nothing")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Write the config and what belongs to it; 0.
+    """Write the config and what belongs to it; 0. With --check, 1 if a config lacks entries.
 
-    JSON: ``root``, ``written`` (whether it was), ``files`` (``path`` and ``text``), ``venvs`` (``name``,
-    ``path``, ``locks``, ``python``, ``notes``), ``notes`` (on what was left out) and ``advice`` (what to do
-    by hand). Raises Refused when a file is in the way.
+    JSON: ``root``, ``config`` (the one that is there already, or null), ``written`` (whether anything was),
+    ``files`` (``path`` and ``text``), ``venvs`` that the config is to have, or lacks (``name``, ``path``,
+    ``locks``, ``python``, ``notes``), ``entries`` (their text, to be added by hand), ``notes`` (on what was
+    left out) and ``advice`` (what to do by hand). Raises Refused when a file is in the way.
     """
     root = _root(args)
-    draft = _draft(root)
-    _refuse_to_overwrite(root, draft.files)
+    present = _present(root)
+    draft = _supplement(root, present) if present else _draft(root)
+    if not present:
+        _refuse_to_overwrite(root, draft.files)
     if not args.check:
         _write(root, draft.files)
     if out.as_json:
-        out.document(_as_document(draft, written=not args.check))
-    elif args.check:
-        out.answer("\n".join(f"# {shown(os.path.join(root, f.name))}\n{f.text}" for f in _to_show(draft)))
+        out.document(_as_document(draft, written=not args.check and bool(draft.files)))
+    else:
+        _answer(out, draft, check=args.check)
+    _advise(out, draft, check=args.check)
+    return 1 if args.check and present and draft.found.venvs else 0
+
+
+def _answer(out: Output, draft: _Draft, *, check: bool) -> None:
+    root = draft.found.root
+    if check:
+        for file in _to_show(draft):
+            out.answer(f"# {shown(os.path.join(root, file.name))}\n{file.text}")
     else:
         for file in draft.files:
             out.answer(f"wrote {shown(os.path.join(root, file.name))}")
-    _advise(out, draft, check=args.check)
-    return 0
+    if draft.present and draft.found.venvs:
+        out.answer(f"# add to {shown(draft.present)}, below venvs:\n{_entries(draft)}")
+
+
+def _entries(draft: _Draft) -> str:
+    from venvflow.discover import entries  # noqa: PLC0415 - imports the YAML library
+
+    return entries(draft.found) if draft.present else ""
 
 
 def _root(args: argparse.Namespace) -> str:
@@ -78,6 +102,7 @@ def _root(args: argparse.Namespace) -> str:
     except OSError as error:
         raise EnvironmentFailure(
             f"the working directory cannot be found: {error.strerror}",
+            state="Nothing was changed.",
             hint="Change to a directory that exists.",
         ) from error
     if not os.path.isdir(root):
@@ -108,7 +133,35 @@ def _draft(root: str) -> _Draft:
         files.append(_File("dodo.py", DODO_TEMPLATE))
     # The config comes last: what it points to is there when it appears.
     files.append(_File("venvflow.yaml", text))
-    return _Draft(found, config, tuple(files), (*notes, *advice, *_store_in_use(config)))
+    return _Draft(found, config, tuple(files), (*notes, *advice, *_lacking(config), *_store_in_use(config)))
+
+
+def _present(root: str) -> str:
+    """Return the path of the config that the project has already, or an empty text."""
+    from venvflow.config import CONFIG_NAMES  # noqa: PLC0415 - imports the YAML library
+
+    return next((path for name in CONFIG_NAMES if os.path.lexists(path := os.path.join(root, name))), "")
+
+
+def _supplement(root: str, present: str) -> _Draft:
+    """Return what the project with the config *present* lacks: files, and entries for lock files."""
+    from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
+    from venvflow.cli.schema import text as schema_text  # noqa: PLC0415
+    from venvflow.discover import DODO_TEMPLATE, SCHEMA_NAME, Known, discover  # noqa: PLC0415
+
+    config = configs.load(present, root, os.environ)
+    specs = config.venvs.values()
+    listed = {path for spec in specs for path in (*spec.locks, *spec.key_files)}
+    found = discover(root, Known(config.venvs, {spec.path for spec in specs}, listed))
+    schema = os.path.relpath(os.path.join(os.path.dirname(present), SCHEMA_NAME), root)
+    files = [] if os.path.lexists(os.path.join(root, schema)) else [_File(schema, schema_text())]
+    notes = []
+    if not files and _read(os.path.join(root, schema)) != schema_text():
+        notes.append(f"{schema} is not that of this venvflow: delete it and run init again")
+    wants_dodo, advice = _doit(root)
+    if wants_dodo:
+        files.append(_File("dodo.py", DODO_TEMPLATE))
+    return _Draft(found, config, tuple(files), (*notes, *advice, *found.notes), present)
 
 
 def _loaded(root: str, text: str) -> Config:
@@ -154,6 +207,20 @@ def _loader(pyproject: str) -> str:
     return found[2] if found else ""
 
 
+def _lacking(config: Config) -> list[str]:
+    """Return what this machine lacks for the venvs: better known now than from the first doit."""
+    from venvflow import builders, interpreters  # noqa: PLC0415 - imports what runs programs
+
+    texts: dict[str, None] = {}
+    for spec in config.venvs.values():
+        try:
+            builders.choose(spec, os.environ)
+            interpreters.resolve(spec.python, root=config.root, environ=os.environ)
+        except VenvflowError as error:
+            texts[f"{shown(spec.name)}: {error.what}. {error.hint}".strip()] = None
+    return list(texts)
+
+
 def _store_in_use(config: Config) -> list[str]:
     """Return a note when other projects use the store: one policy trims the snapshots of all."""
     from venvflow.cli.glance import open_glance  # noqa: PLC0415
@@ -164,7 +231,7 @@ def _store_in_use(config: Config) -> list[str]:
         root = os.path.realpath(config.root)
         others = {each.project for each in store.registrations() if each.project not in ("", root)}
         snapshots = len(store.snapshots())
-    if not snapshots and not others:
+    if not others:
         return []
     users = f"{counted(len(others), 'other project')}, {counted(snapshots, 'snapshot')}"
     where = shown(config.store.path)
@@ -181,7 +248,7 @@ def _read(path: str) -> str:
 
 
 def _refuse_to_overwrite(root: str, files: Iterable[_File]) -> None:
-    names = [os.path.join("config", "venvflow.yaml"), *(file.name for file in files)]
+    names = [file.name for file in files]
     present = [name for name in names if os.path.lexists(os.path.join(root, name))]
     if present:
         are = "is" if len(present) == 1 else "are"
@@ -226,17 +293,26 @@ def _advise(out: Output, draft: _Draft, *, check: bool) -> None:
         out.warn(note)
     for warning in draft.config.warnings:
         out.warn(warning)
-    if not draft.found.venvs:
-        out.warn("no lock file was found, so there is no venv in the config yet")
+    found = counted(len(draft.found.venvs), "venv")
+    if draft.present and not draft.found.venvs:
+        out.say(f"every lock file that was found has its venv in {shown(draft.present)}")
+    elif draft.present:
+        out.say(f"{shown(draft.present)} was left as it is: it lacks {found}")
+    elif not draft.found.venvs:
+        out.warn(
+            "no lock file was found, so there is no venv in the config yet: make one first, as uv lock or "
+            "uv pip compile do"
+        )
     elif not check:
-        venvs = counted(len(draft.found.venvs), "venv")
-        out.say(f'next: look through venvflow.yaml ({venvs}), then run "doit"')
+        out.say(f'next: look through venvflow.yaml ({found}), then run "doit"')
 
 
 def _as_document(draft: _Draft, *, written: bool) -> dict[str, object]:
     root = draft.found.root
     return {
         "root": root,
+        "config": draft.present or None,
+        "entries": _entries(draft),
         "written": written,
         "files": [{"path": os.path.join(root, file.name), "text": file.text} for file in draft.files],
         "venvs": [

@@ -1,27 +1,28 @@
 """The config file: found, read with care, checked in full, and turned into records.
 
 One module per stage, each importing only those before it: ``nodes`` (values as they are written),
-``paths``, ``report`` (what is wrong), ``source`` (a file becomes text), ``documents`` (YAML becomes nodes),
-``checks`` (nodes become values), ``vocabulary`` (all keys, each with its check), ``records`` (values become
-the model's records), ``dangers`` (where no venv may be).
+``paths``, ``report`` (what is wrong), ``source`` (a file becomes text), ``trust`` (whose file it is),
+``documents`` (YAML becomes nodes), ``checks`` (nodes become values), ``vocabulary`` (all keys, each with
+its check), ``records`` (values become the model's records), ``dangers`` (where no venv may be).
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from venvflow.config.dangers import refuse_dangers
+from venvflow.config.dangers import dangers_of
 from venvflow.config.documents import parse, quoted
+from venvflow.config.nodes import Node
 from venvflow.config.paths import Places, ancestors, home_of
 from venvflow.config.records import assemble, store_of
 from venvflow.config.report import WRONG, Report
 from venvflow.config.source import decode, read, unreadable
+from venvflow.config.trust import doubts
 from venvflow.config.vocabulary import TOP, is_version
-from venvflow.errors import ConfigError, EnvironmentFailure, UsageError, shown
+from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import Config, StoreConfig, VenvSpec
 
 __all__ = ["CONFIG_NAMES", "find_config", "is_version", "load", "quoted", "schema", "usual_store"]
@@ -62,6 +63,7 @@ def _absolute(path: str) -> str:
         raise EnvironmentFailure(
             f"the working directory cannot be found: {error.strerror}",
             where=shown(path),
+            state="Nothing was changed",
             hint="Change to a directory that exists",
         ) from error
 
@@ -95,26 +97,44 @@ def _misspelled(start: str) -> str:
 # --------------------------------------------------------------------------- loading
 
 
-def load(file: str, root: str, environ: Mapping[str, str], *, require_locks: bool = True) -> Config:
+def load(file: str, root: str, environ: Mapping[str, str]) -> Config:
     """Return the config in *file* for the project at *root*; nothing is written.
 
-    ``VENVFLOW_STORE`` in *environ* overrides ``store.path``. Without *require_locks*, lock files and key
-    files that are missing are no problem: for commands that only ask questions.
+    ``VENVFLOW_STORE`` in *environ* overrides ``store.path``. Lock files and key files that are missing are
+    no problem of the file: they are the ``faults`` of the venvs that list them.
 
-    Raises ``ConfigError`` with all problems of the file; then ``Refused`` if some venv's path could make
-    venvflow delete what is not its own; ``EnvironmentFailure`` if the file cannot be read.
+    Raises ``ConfigError`` with all problems of the file, dangerous paths among them; ``Refused`` if nothing
+    is wrong but that some venv's path could make venvflow delete what is not its own, and, for root, if
+    somebody else can write the file;
+    ``EnvironmentFailure`` if the file cannot be read.
     """
     root = os.path.normpath(root)
-    places = Places(root, home_of(environ), environ, require_locks)
+    places = Places(root, home_of(environ), environ)
     report = Report(file, places)
-    data, mode = read(file)
+    data, st = read(file)
+    doubted = doubts(file, root, st, os.geteuid(), environ)
     document = parse(decode(data, report), report)
     values = TOP(document, "", report)
     config = assemble(values, document, report) if values is not WRONG else None
+    only_dangers = not report.problems
+    for name, text in dangers_of(config, places.home).items() if config else ():
+        report.wrong(_line_of_path(document, name), f"venvs.{name}.path", text)
     if report.problems or config is None:
-        raise ConfigError(report.lines())
-    refuse_dangers(config, places.home)
-    return replace(config, warnings=tuple(_warnings(config.venvs, mode)))
+        raise _refusal(report.lines()) if only_dangers else ConfigError(report.lines())
+    return replace(config, warnings=(*_warnings(config.venvs), *doubted))
+
+
+def _line_of_path(document: Node, name: str) -> int:
+    return document.pairs["venvs"][1].pairs[name][1].pairs["path"][1].line
+
+
+def _refusal(lines: list[str]) -> Refused:
+    count = f"{len(lines)} path{'s' * (len(lines) > 1)} in the config"
+    return Refused(
+        f"{count} cannot be used for venvs:\n" + "\n".join(lines) + "\n",
+        state="Nothing has been run or changed",
+        hint="Give each venv a directory that belongs to it alone",
+    )
 
 
 def usual_store(directory: str, environ: Mapping[str, str]) -> StoreConfig:
@@ -122,11 +142,9 @@ def usual_store(directory: str, environ: Mapping[str, str]) -> StoreConfig:
     return store_of({}, Places(_absolute(directory), home_of(environ), environ))
 
 
-def _warnings(venvs: Mapping[str, VenvSpec], mode: int) -> Iterator[str]:
+def _warnings(venvs: Mapping[str, VenvSpec]) -> Iterator[str]:
     if not venvs:
         yield "the config names no venvs: there is nothing to do"
-    if mode & stat.S_IWOTH:
-        yield "every user of this machine can change the config, and so run commands as you: chmod o-w it"
 
 
 def schema() -> dict[str, Any]:

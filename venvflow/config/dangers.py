@@ -7,24 +7,12 @@ import stat
 from collections.abc import Iterator, Mapping
 
 from venvflow.config.paths import ancestors
-from venvflow.errors import Refused, shown
+from venvflow.errors import shown
 from venvflow.model import Config, VenvSpec
 
 
-def refuse_dangers(config: Config, home: str) -> None:
-    """Raise ``Refused``, naming every venv whose path could make venvflow delete what is not its own."""
-    dangers = list(_dangers(config, home))
-    if dangers:
-        count = f"{len(dangers)} path{'s' * (len(dangers) > 1)} in the config"
-        raise Refused(
-            f"{count} cannot be used for venvs:\n" + "\n".join(f"  {danger}" for danger in dangers) + "\n",
-            where=shown(config.file),
-            state="Nothing has been run or changed",
-            hint="Give each venv a directory that belongs to it alone",
-        )
-
-
-def _dangers(config: Config, home: str) -> Iterator[str]:
+def dangers_of(config: Config, home: str) -> dict[str, str]:
+    """Return, by the name of a venv, why its path could make venvflow delete what is not its own."""
     survey = _Survey(config.root)
     kept = _kept(config, home, survey)
     places = {name: survey.place(spec.path) for name, spec in config.venvs.items()}
@@ -38,7 +26,7 @@ def _dangers(config: Config, home: str) -> Iterator[str]:
         # A venv at "/" is trouble enough: that all others lie inside it need not be said of each.
         if outer and not found[name] and not found[outer]:
             found[name] = f"lies inside the venv {outer!r}"
-    return (f"{name}: {shown(config.venvs[name].path)} {text}" for name, text in found.items() if text)
+    return {name: f"{shown(config.venvs[name].path)} {text}" for name, text in found.items() if text}
 
 
 def _kept(config: Config, home: str, survey: _Survey) -> dict[str, str]:

@@ -46,14 +46,13 @@ def ancestors(path: str) -> Iterator[str]:
 class Places:
     """How paths are read: relative ones from *root*, ``~`` as *home*, variables from *environ*.
 
-    *root* and *home* are absolute and normalised. With *must_exist*, files that are listed have to be there.
-    What is wrong with a path is a ``ValueError``. Files are only looked at (``stat``), never opened.
+    *root* and *home* are absolute and normalised. What is wrong with a path is a ``ValueError``. Files are
+    only looked at (``stat``), never opened.
     """
 
     root: str
     home: str
     environ: Mapping[str, str]
-    must_exist: bool = True
 
     def expand(self, text: str, quote: Callable[[str], str] = str) -> str:
         """Return *text* with a leading ``~/`` and each ``${NAME}`` filled in, passed through *quote*.
@@ -99,15 +98,12 @@ class Places:
     def files(self, text: str) -> tuple[str, ...]:
         """Return the absolute paths of the files that *text* names or, as a glob, matches: sorted.
 
-        A name that exists is taken as it is, even if it has ``[`` in it. Without *must_exist*, a missing
-        file is returned all the same, and a glob may match nothing.
+        A name that exists is taken as it is, even if it has ``[`` in it. A missing file is returned all the
+        same, and a glob may match nothing: :func:`file_problem` tells of what only that venv suffers from.
         """
         path = self.absolute(text)
-        problem = _file_problem(path)
-        if problem == _MISSING and _MAGIC.search(text):
+        if _MAGIC.search(text) and file_problem(path) == _MISSING:
             return self._globbed(text)
-        if problem and self.must_exist:
-            raise ValueError(f"{shown(path)} {problem}")
         return (path,)
 
     def _globbed(self, text: str) -> tuple[str, ...]:
@@ -117,13 +113,10 @@ class Places:
             raise ValueError(f"{clipped(text)} {problem}")
         pattern = os.path.normpath(self.expand(text, glob.escape))
         found = {os.path.normpath(path) for path in _matching(self.root, pattern)}
-        files = sorted(path for path in found if not _file_problem(path))
-        if not files and self.must_exist:
-            raise ValueError(f"{clipped(text)} matches no file")
-        return tuple(files)
+        return tuple(sorted(path for path in found if not file_problem(path)))
 
 
-def _file_problem(path: str) -> str:
+def file_problem(path: str) -> str:
     """Return what keeps *path* from being a regular file within reach, or an empty text."""
     try:
         mode = os.stat(path).st_mode

@@ -11,25 +11,28 @@ from venvflow.errors import ConfigError, EnvironmentFailure, shown
 _LARGEST_FILE = 1 << 20  # bytes
 
 
-def read(file: str) -> tuple[bytes, int]:
-    """Return the bytes and the mode of a regular file; never waits for the other end of a pipe.
+def read(file: str) -> tuple[bytes, os.stat_result]:
+    """Return the bytes and the status of a regular file; never waits for the other end of a pipe.
 
     Raises ``ConfigError`` for anything but a file, ``EnvironmentFailure`` if it cannot be read.
     """
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as stream:
-            mode = os.fstat(descriptor).st_mode
+            st = os.fstat(descriptor)
             # One byte more than allowed shows that there is more.
-            data = stream.read(_LARGEST_FILE + 1) if stat.S_ISREG(mode) else None
-    except IsADirectoryError:
-        mode, data = stat.S_IFDIR, None
+            data = stream.read(_LARGEST_FILE + 1) if stat.S_ISREG(st.st_mode) else None
+    except IsADirectoryError as error:
+        raise _no_file(file, "a directory") from error
     except OSError as error:
         raise unreadable(file, error) from error
     if data is None:
-        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-        raise ConfigError([f"{shown(file)}:1: this is {kind}: the config must be a file"])
-    return data, mode
+        raise _no_file(file, "not a regular file")
+    return data, st
+
+
+def _no_file(file: str, kind: str) -> ConfigError:
+    return ConfigError([f"{shown(file)}:1: this is {kind}: the config must be a file"])
 
 
 def unreadable(file: str, error: OSError) -> EnvironmentFailure:

@@ -27,12 +27,20 @@ from venvflow.config.checks import (
 from venvflow.config.nodes import Node, clipped
 from venvflow.config.paths import VARIABLE_NAME, Places
 from venvflow.config.report import WRONG, Report
+from venvflow.naming import KNOWN, wrong_field
 from venvflow.patterns import problems
 
 _VERSION = re.compile(r"((cpython|pypy|python)[-@]?)?3(\.[0-9]+(\.[0-9]+((a|b|rc)[0-9]+)?)?)?t?")
 _VENV_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,99}")
 
-LEVELS = {"tar": (0, 0), "tar.gz": (0, 9), "tar.xz": (0, 9), "tar.zst": (1, 22), "zip": (0, 9)}
+LEVELS = {
+    "tar": (0, 0),
+    "tar.bz2": (1, 9),
+    "tar.gz": (1, 9),
+    "tar.xz": (0, 9),
+    "tar.zst": (1, 19),
+    "zip": (1, 9),
+}
 """Formats of archives, each with its smallest and largest level of compression."""
 
 
@@ -81,6 +89,30 @@ def _pattern(node: Node, _places: Places) -> str:
     return text
 
 
+def _archive_name(node: Node, _places: Places) -> str:
+    text = _with_fields(node)
+    if "/" in text or text.startswith("."):
+        raise ValueError(
+            f"expected the name of a file, no dot at its start, found {node}; output: is for its directory"
+        )
+    if ending := next((each for each in LEVELS if text.endswith(f".{each}")), ""):
+        raise ValueError(f"{clipped(text)!r} must not end in .{ending}: format: adds that")
+    return text
+
+
+def _arcroot(node: Node, _places: Places) -> str:
+    text = _with_fields(node)
+    if any(part in ("", ".", "..") for part in text.split("/")):
+        raise ValueError(f"expected the name of a directory in the archive, found {node}")
+    return text
+
+
+def _with_fields(node: Node) -> str:
+    if found := wrong_field(text := read_name(node)):
+        raise ValueError(f"{clipped(found)!r} cannot be filled in; known are {KNOWN}")
+    return text
+
+
 def _build(node: Node, at: str, report: Report) -> Any:
     return (_COMMANDS if node.kind == "list" else _BUILDERS)(node, at, report)
 
@@ -119,7 +151,18 @@ _COMMON: dict[str, Check] = {
     "exclude": _PATTERNS,
     "restore": flag,
     "squish": Table({"link": _LINKS, "min_size": size(zero=True)}),
-    "pack": nullable(Table({"format": choice(*LEVELS), "level": whole(0, 22), "output": leaf(_path)})),
+    "pack": nullable(
+        Table(
+            {
+                "format": choice(*LEVELS),
+                "level": whole(0, 19),
+                "output": leaf(_path),
+                "name": leaf(_archive_name),
+                "arcroot": leaf(_arcroot),
+                "threads": whole(1, 64),
+            }
+        )
+    ),
     "check": listing(word),
 }
 

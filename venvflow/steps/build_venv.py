@@ -16,12 +16,21 @@ from venvflow.links import write_private
 from venvflow.manifest import directories
 from venvflow.model import Entry, Outcome, Snapshot
 from venvflow.places import Receipt, watched
-from venvflow.records import KeyRecord, need_key, stamp_of, write_answer, write_excluded
+from venvflow.records import KeyRecord, need_key, stamp_of, unfit_snapshot, write_answer, write_excluded
 from venvflow.relocate import Places, digest_of, fill, fill_link, is_record
 from venvflow.scan import directory, look
 from venvflow.slimming import Saved, prune_record, saved_by
 from venvflow.steps import claims
-from venvflow.steps.replace import check, finish, is_whole, look_at, matcher_of, refuse_to_lose, unmade
+from venvflow.steps.replace import (
+    check,
+    finish,
+    is_whole,
+    look_at,
+    matcher_of,
+    refuse_to_lose,
+    unchanged,
+    unmade,
+)
 from venvflow.steps.restore import restore_locked
 from venvflow.steps.squish import squish_locked
 from venvflow.steps.store import store_locked
@@ -49,7 +58,10 @@ def _build_unless_there(job: Job, record: KeyRecord) -> Outcome:
             if present.is_for(record.key.digest, job.place.path) and is_whole(job, present) and not job.force:
                 return Outcome("kept", "it is what its key says")
             refuse_to_lose(job, store, present)
-        claim = None if store.read_only else claims.wait_for(job, store, record.key.digest, _finish_other)
+        unfit = unfit_snapshot(job, record.key.digest)
+        claim = None
+        if not store.read_only:
+            claim = claims.wait_for(job, store, record.key.digest, _finish_other, unfit=unfit)
         if isinstance(claim, Snapshot):
             with store.use():
                 outcome = restore_locked(job, store, record)
@@ -59,6 +71,9 @@ def _build_unless_there(job: Job, record: KeyRecord) -> Outcome:
         try:
             with unmade(job):
                 outcome = _build(job, store, record, (lock, claim))
+                if unfit:  # what was built of the same passes, so it was the snapshot that is bad
+                    with store.use():
+                        store.quarantine_snapshot(unfit)
         except BaseException:
             if claim is not None:
                 claim.release()
@@ -78,7 +93,7 @@ def _refuse_other_inputs(job: Job, record: KeyRecord, *, same: bool = True) -> N
         raise EnvironmentFailure(
             "its lock files, or something else that its key is made of, changed meanwhile",
             where=job.spec.name,
-            state="The venv that was there before is unchanged, and nothing was published.",
+            state=f"{unchanged(job)} Nothing was published.",
             hint="Run doit again: it builds what they say now.",
         )
 
@@ -101,17 +116,18 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         )  # fmt: skip
         looks = [stamp_of(path) for path in record.inputs]
         _refuse_other_inputs(job, record)
-        built = builders.build(request, progress=None)
+        built = builders.build(request, progress=job.meter.say)
         _refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
         _drop_installer_notes(venv)
         saved = _drop_excluded(job, venv)
         looked = _relocate(job, record, venv)
+        warnings = [*built.warnings, *_embedding(looked)]
         wrong = check(job, venv)
         if wrong:
             raise BuildFailed(
                 f"the venv was built, but {wrong}",
                 where=job.spec.name,
-                state="The venv that was there before is unchanged.",
+                state=unchanged(job),
                 hint="Mend the lock file or check: in the config, then run doit again.",
                 log=log,
             )
@@ -123,6 +139,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
             record.interpreter.executable,
             bound=looked.bound,
             witness=witness_of(looked.found.values()),
+            warnings=tuple(warnings),
         )
         if job.spec.exclude:
             write_excluded(job, record.key.digest, saved)
@@ -132,7 +149,6 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
             )
             if not store.read_only:  # only now are they the stamps of what is at the place
                 _stamp(job, store, looked)
-    warnings = [*built.warnings, *_embedding(looked)]
     if kept_as:
         warnings.append(f"the venv that was there is kept as {shown(kept_as)}")
     figures: dict[str, int | float | str] = {
@@ -236,7 +252,7 @@ def _stamp(job: Job, store: Store, looked: Survey) -> None:
         raise EnvironmentFailure(
             f"cannot write to the store: {error.strerror}",
             where=shown(store.path),
-            state="The venv that was there before is unchanged.",
+            state=unchanged(job),
             hint="Free space or mend permissions, then run doit again.",
         ) from error
     store.index.set_stamps(job.place.path, looked.stamped())

@@ -76,11 +76,13 @@ def _finish_held(job: Job, finish: Callable[[Job], None]) -> None:
                 release(key)
 
 
-def wait_for(job: Job, store: Store, key: str, finish: Callable[[Job], None]) -> locks.Lock | Snapshot:
+def wait_for(
+    job: Job, store: Store, key: str, finish: Callable[[Job], None], *, unfit: str = ""
+) -> locks.Lock | Snapshot:
     """Return the claim on *key*, or the snapshot that somebody else publishes while we wait for it.
 
-    *finish* squishes and stores a venv that this process has built. Raises LockTimeout when the holder
-    takes too long.
+    *finish* squishes and stores a venv that this process has built; *unfit* is the id of a snapshot that is
+    no use to us. Raises LockTimeout when the holder takes too long.
     """
     _give_back_forgotten()
     start = time.monotonic()
@@ -91,7 +93,7 @@ def wait_for(job: Job, store: Store, key: str, finish: Callable[[Job], None]) ->
     while True:
         lock = store.claim(key)
         snapshot = store.find(key, job.position) if job.spec.restore else None
-        if snapshot is not None:
+        if snapshot is not None and snapshot.id != unfit:
             if lock is not None:
                 lock.release()
             return snapshot

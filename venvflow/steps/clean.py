@@ -13,23 +13,23 @@ from venvflow.steps.replace import look_at, refuse_to_lose
 
 
 def clean(job: Job, verb: str, left_behind: Iterable[str], *, dry_run: bool) -> list[str]:
-    """Remove what the step *verb* left, the venv itself for ``build-venv``; return the paths.
+    """Remove what the step *verb* left, the venv itself for ``build-venv``.
 
+    Returns the paths of the venv and the archive; *left_behind* are names of small files, not worth a word.
     Raises Refused for a venv that was changed by hand. A venv that venvflow did not make is left alone, and
     so is an archive that is not the one that it wrote.
     """
-    paths = [path for name in left_behind if os.path.lexists(path := job.file(name))]
-    if verb == "pack":
-        paths = written_archives(job) + paths
+    paths = [job.file(name) for name in left_behind]
+    archives = written_archives(job) if verb == "pack" else []
     with job.locked():
         venv = _venv(job) if verb == "build-venv" else []
         if venv and not dry_run:
             job.place.remove()
     if not dry_run:
-        for path in paths:
+        for path in archives + paths:
             with suppress(FileNotFoundError):
                 os.unlink(path)
-    return venv + paths
+    return venv + archives
 
 
 def _venv(job: Job) -> list[str]:
@@ -41,5 +41,10 @@ def _venv(job: Job) -> list[str]:
             return []
         refuse_to_lose(job, store, present)
     if present.receipt.path != job.place.path:
-        raise Refused("the venv was moved here", where=job.place.path, state="It was left as it is.")
+        raise Refused(
+            "the venv was moved here",
+            where=job.place.path,
+            state="It was left as it is.",
+            hint="Run doit, which makes it right for this place, or delete it yourself.",
+        )
     return [job.place.path]

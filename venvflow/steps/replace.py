@@ -36,18 +36,20 @@ class Present(NamedTuple):
 def look_at(job: Job, store: Store) -> Present:
     """Settle what a killed run left at the venv's place, then look at it."""
     job.place.settle()
-    return _look(job, store)
+    return look(job, store)
 
 
-def _look(job: Job, store: Store) -> Present:
+def look(job: Job, store: Store | None, *, ours: int | None = None) -> Present:
     """Look at the venv's place; a venv whose directories did not change is not looked at file by file.
 
-    Raises EnvironmentFailure for a venv that cannot be read: what is not known must not be called damage.
+    *store* is None where there is none yet. *ours* is the inode of the directory that we made at the place;
+    without it, the store knows. Raises EnvironmentFailure for a venv that cannot be read: what is
+    not known must not be called damage.
     """
-    registration = store.registration(job.place.path)
-    state = job.place.state(registration.inode if registration else None)
+    registration = store.registration(job.place.path) if store is not None else None
+    state = job.place.state(ours or (registration.inode if registration else None))
     receipt = job.place.receipt() if state == "ours" else None
-    if receipt is not None and _is_hollow(job, store, receipt):
+    if receipt is not None and is_hollow(job, store, receipt):
         return Present(state, receipt, Drift(missing=("what its symlinks lead to",)))
     if receipt is None or job.place.untouched(receipt):
         return Present(state, receipt, Drift())
@@ -61,15 +63,17 @@ def is_whole(job: Job, present: Present) -> bool:
     return not present.drift.missing and os.access(f"{job.place.path}/bin/python", os.X_OK)
 
 
-def _is_hollow(job: Job, store: Store, receipt: Receipt) -> bool:
+def is_hollow(job: Job, store: Store | None, receipt: Receipt) -> bool:
     """Return whether the venv's symlinks lead into another store, or into one that has lost their files."""
     if receipt.link != "symlink":
         return False
+    if store is None:
+        return True
     links = (f"{job.place.path}/{item.path}" for item in walk(job.place.path) if item.kind == "link")
     return receipt.store != store.path or not all(os.path.exists(link) for link in links)
 
 
-def refuse_to_lose(job: Job, store: Store, present: Present) -> None:
+def refuse_to_lose(job: Job, store: Store | None, present: Present) -> None:
     """Raise Refused when replacing what is there would lose something that venvflow did not make."""
     job.place.refuse_unless_replaceable(present.state)
     if present.state == "venv":
@@ -82,8 +86,8 @@ def refuse_to_lose(job: Job, store: Store, present: Present) -> None:
             f"the venv was changed by hand ({drift})",
             where=f"{job.spec.name}: {shown(job.place.path)}",
             state="It was left as it is.",
-            hint="To drop these changes, delete it and run doit again, or run "
-            f'"venvflow restore {job.spec.name} --force". To keep them, put them into the lock file.',
+            hint="To drop these changes, delete it and run doit again. To keep them, put them into the lock "
+            "file.",
         )
 
 
@@ -105,6 +109,11 @@ def check(job: Job, venv: str) -> str:
     wrong = _run_check(job, python, venv)
     _remove_new(venv, before)
     return wrong
+
+
+def check_in_place(job: Job) -> str:
+    """Run the ``check`` of a venv that is in its place, and may be in use: nothing is removed after it."""
+    return _run_check(job, f"{job.place.path}/bin/python", job.place.path)
 
 
 def _remove_new(venv: str, before: set[str]) -> None:
@@ -137,6 +146,13 @@ def _run_check(job: Job, python: str, venv: str) -> str:
     return f"its check {processes.in_words(status)}: {lines[-1] if lines else 'no output'}"
 
 
+def unchanged(job: Job) -> str:
+    """Return the sentence that says what is at the venv's place after a failure."""
+    if os.path.lexists(job.place.path):
+        return "The venv that was there before is unchanged."
+    return "There was no venv before, and there is none now."
+
+
 @contextmanager
 def unmade(job: Job) -> Iterator[None]:
     """Explain an error of the file system that comes while a venv is made beside its place."""
@@ -151,16 +167,17 @@ def unmade(job: Job) -> Iterator[None]:
         ) from error
 
 
-def finish(job: Job, store: Store, venv: str, receipt: Receipt) -> str:
+def finish(job: Job, store: Store, venv: str, receipt: Receipt, *, ours: int | None = None) -> str:
     """Write the receipt of the staged *venv*, make everything durable and swap it in.
 
     Looks at the place once more: making the venv took time, and what came there meanwhile is somebody's.
+    *ours* is the inode of what we made there before, where the store has been told of the new one already.
     Returns where a venv that was not ours went, if there was one. Raises Refused.
     """
     write_receipt(venv, receipt)
     if job.config.store.durability == "full":
         with directory(venv) as fd:
             sync_file_system(fd)
-    present = _look(job, store)
+    present = look(job, store, ours=ours)
     refuse_to_lose(job, store, present)
     return job.place.swap_in(keep_old=present.state == "venv")

@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from venvflow.bytecode import Source, compile_sources, pyc_path
-from venvflow.errors import shown
+from venvflow.errors import BuildFailed, shown
 from venvflow.job import Job
 from venvflow.links import Linker, prevailing
 from venvflow.manifest import Corrupt
 from venvflow.materialise import Damaged, Materialised, Materialiser
 from venvflow.model import Interpreter, Manifest, Outcome, Snapshot
 from venvflow.places import Receipt, watched, write_receipt
-from venvflow.records import KeyRecord, need_key, write_answer
+from venvflow.records import KeyRecord, has_passed, need_key, write_answer
 from venvflow.steps.drift import Drift
-from venvflow.steps.replace import Present, check, finish, is_whole, look_at, unmade
+from venvflow.steps.replace import Present, check, check_in_place, finish, is_whole, look_at, unmade
 from venvflow.store import Store
 from venvflow.witness import witness
 
@@ -26,12 +26,14 @@ def restore(job: Job) -> Outcome:
     """Restore the job's venv from the snapshot for its key.
 
     Answers ``kept`` (it is there already), ``hit`` or ``miss``. Raises Refused when a venv that was
-    changed by hand, or something that is no venv, would have to be replaced.
+    changed by hand, or something that is no venv, would have to be replaced, and BuildFailed when the venv
+    that is there does not pass a check that is new in the config.
     """
     record = need_key(job)
     with job.locked(), job.open_store() as store, store.use():
         outcome = restore_locked(job, store, record)
-    write_answer(job, record, hit=outcome.did != "miss", reason=outcome.reason)
+    unfit = str(outcome.figures.get("unfit", ""))
+    write_answer(job, record, hit=outcome.did != "miss", reason=outcome.reason, unfit=unfit)
     return outcome
 
 
@@ -40,6 +42,8 @@ def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
     present = look_at(job, store)
     if present.is_for(record.key.digest, job.place.path) and not job.force:
         kept = _keep(job, present)
+        if kept is not None and not has_passed(job, record.key.digest):
+            _prove(job)
         if kept is not None:
             return kept
     if not job.spec.restore:
@@ -47,7 +51,11 @@ def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
     snapshot = store.find(record.key.digest, job.position)
     if snapshot is None:
         return Outcome("miss", "no snapshot for this key")
-    return _bring(job, store, record, snapshot)
+    outcome = _bring(job, store, record, snapshot)
+    if present.is_for(record.key.digest, job.place.path) and outcome.did == "hit" and not job.force:
+        damage = f"the venv was damaged ({present.drift or 'its interpreter was gone'})"
+        return replace(outcome, warnings=(damage, *outcome.warnings))
+    return outcome
 
 
 def _keep(job: Job, present: Present) -> Outcome | None:
@@ -65,6 +73,21 @@ def _keep(job: Job, present: Present) -> Outcome | None:
         fresh = replace(present.receipt, directories=watched(job.place.path, present.receipt.directories))
         write_receipt(job.place.path, fresh)
     return Outcome("kept", "it is what its key says")
+
+
+def _prove(job: Job) -> None:
+    """Run the check in a venv that is in its place; raises BuildFailed.
+
+    A new build would be the same, so none is tried: what has to change is the lock file, or the check.
+    """
+    wrong = check_in_place(job)
+    if wrong:
+        raise BuildFailed(
+            f"the venv is what its lock files say, but {wrong}",
+            where=job.spec.name,
+            state="It was left as it is, and so was its snapshot.",
+            hint="Mend check: or the lock file, or delete a venv that is bad; then run doit again.",
+        )
 
 
 def _left(job: Job, drift: Drift) -> str:
@@ -93,23 +116,26 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
                 link=made.link,
                 witness=witness(made.made.looks),
                 store=store.path if made.link == "symlink" else "",
+                warnings=snapshot.warnings,
             )
             receipt = replace(receipt, directories=watched(venv, made.made.directories))
-            _register(
-                job, store, snapshot, made.link
-            )  # first: a venv of symlinks needs its objects from now on
-            kept_as = finish(job, store, venv, receipt)
-    except (Damaged, Corrupt, _Unfit) as error:
+            before = store.registration(job.place.path)
+            # First: a venv of symlinks needs its objects from now on. A rename keeps the directory's inode.
+            _register(job, store, snapshot, made.link, os.lstat(venv).st_ino)
+            kept_as = finish(job, store, venv, receipt, ours=before.inode if before else None)
+    except _Unfit as error:
+        # Perhaps it is the check that is wrong: the snapshot stays until a build proves that it is not.
+        return Outcome("miss", f"snapshot {snapshot.id[:12]} is no use: {error}", {"unfit": snapshot.id})
+    except (Damaged, Corrupt) as error:
         if isinstance(error, Damaged):
             store.objects.quarantine(error.name)
         store.quarantine_snapshot(snapshot.id)
         return Outcome("miss", f"snapshot {snapshot.id[:12]} was put aside: {error}")
-    _register(job, store, snapshot, made.link)
     if not store.read_only:
         store.index.touch_snapshot(snapshot.id, job.now())
     figures = {"files": made.made.files, "bytes": made.made.size, "seconds": time.monotonic() - start}
     warnings = (f"the venv that was there is kept as {shown(kept_as)}",) if kept_as else ()
-    return Outcome("hit", snapshot.id[:12], {**figures, "link": made.link}, warnings)
+    return Outcome("hit", snapshot.id[:12], {**figures, "link": made.link}, (*snapshot.warnings, *warnings))
 
 
 class _Unfit(Exception):
@@ -135,6 +161,7 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
         min_size=job.spec.min_size,
         adopted=store.adopted(),
         verify_all=job.config.store.verify == "full",
+        progress=job.meter,
     ).make(manifest, venv)
     if job.spec.bytecode == "canonical":
         _compile_templates(manifest, venv, interpreter)
@@ -167,8 +194,10 @@ def _compile_templates(manifest: Manifest, venv: str, interpreter: Interpreter) 
             os.rename(file, target)
 
 
-def _register(job: Job, store: Store, snapshot: Snapshot, link: str) -> None:
+def _register(job: Job, store: Store, snapshot: Snapshot, link: str, inode: int) -> None:
     """Tell the store of the venv; one that cannot be written was good enough to restore from."""
     if not store.read_only:
         trees = snapshot.trees if link == "symlink" else ()
-        job.register(store, snapshot.key.digest, link=link, trees=trees, bound=snapshot.place is not None)
+        job.register(
+            store, snapshot.key.digest, link=link, trees=trees, bound=snapshot.place is not None, inode=inode
+        )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from venvflow import locks
-from venvflow.errors import EnvironmentFailure
-from venvflow.index import Usage
-from venvflow.manifest import Corrupt
-from venvflow.model import Config, Snapshot, TrimPolicy
-from venvflow.objects import Name, object_names
-from venvflow.records import TRIM_NOTE, read_json, write_json
+from venvflow.census import Census
+from venvflow.files import write_whole
+from venvflow.index import Outline, Usage
+from venvflow.model import Config, TrimPolicy
+from venvflow.records import TRIM_NOTE, read_json
 from venvflow.registry import Registration
 from venvflow.retention import Candidate, Contents, Plan, plan
+from venvflow.settled import Settled, settle, settled_since
 from venvflow.store import Store
 from venvflow.sweeping import Swept, sweep
 
@@ -27,7 +28,7 @@ class Trimmed:
     plan: Plan
     swept: Swept | None
     forgotten: tuple[str, ...]
-    snapshots: Mapping[str, Snapshot]
+    snapshots: Mapping[str, Outline]
 
 
 def trim(
@@ -43,21 +44,65 @@ def trim(
     Raises LockTimeout while somebody uses the store for too long, EnvironmentFailure when files cannot be
     deleted. A killed trim is finished by the next one: rows and snapshots go before objects.
     """
-    with Store(config.store, timeout=locks.lock_timeout(environ), on_wait=say) as store, store.alone():
-        registrations = store.registrations()
-        gone = [each for each in registrations if _is_gone(each, config) and each.link != "symlink"]
-        alive = [each for each in registrations if each not in gone]
-        snapshots = {snapshot.id: snapshot for snapshot in store.snapshots()}
-        decided = _decide(config, store, alive, snapshots.values(), now)
-        forgotten = tuple(each.path for each in gone)
-        if dry_run:
-            return Trimmed(decided, None, forgotten, snapshots)
-        for path in forgotten:
-            store.unregister(path)
-        store.drop(dropped.id for dropped in decided.drop)
-        swept = sweep(store)
-        _note(store, now, config.trim)
-        return Trimmed(decided, swept, forgotten, snapshots)
+    timeout = locks.lock_timeout(environ)
+    with (
+        Store(config.store, timeout=timeout, on_wait=say) as store,
+        store.use() if dry_run else store.alone(),
+    ):
+        census = Census(store)
+        gone = [each for each in census.registrations if _is_gone(each, config) and each.link != "symlink"]
+        trimmed = _unchanged(config, store, census, now) if not gone else None
+        if trimmed is None:
+            trimmed = _trimmed(config, store, census, gone, now=now, dry_run=dry_run)
+        if not dry_run:
+            _note(store, now, config.trim)
+        return trimmed if not dry_run else replace(trimmed, swept=None)
+
+
+def _unchanged(config: Config, store: Store, census: Census, now: float) -> Trimmed | None:
+    """Return the answer for a store in which nothing came or went since the last trim, None for others.
+
+    Then nothing has to be read but the index: it may be wrong, but only about what is to be dropped, and
+    whatever is dropped is decided by :func:`_trimmed`.
+    """
+    settled = settled_since(store, census.registrations)
+    if settled is None:
+        return None
+    outlines = {each.id: each for each in store.outlines()}
+    candidates = _candidates(config, census.registrations, outlines.values())
+    decided = plan(
+        candidates,
+        config.trim,
+        contents=Contents(),
+        now=now,
+        store_size=settled.size,
+        free=store.free_bytes(),
+    )
+    return None if decided.drop else Trimmed(decided, Swept(0, 0, 0), (), outlines)
+
+
+def _trimmed(
+    config: Config, store: Store, census: Census, gone: list[Registration], *, now: float, dry_run: bool
+) -> Trimmed:
+    """Return what a look at all that is in the store gives, done unless *dry_run*; *gone* are forgotten."""
+    alive = [each for each in census.registrations if each not in gone]
+    outlines = {each.id: each for each in store.outlined(census.snapshots.values())}
+    size = store.size_on_disk()
+    candidates = _candidates(config, alive, outlines.values())
+    held = [digest for each in alive for digest in each.trees]
+    decided = _decide(config, store, census, candidates, held=held, size=size, now=now)
+    forgotten = tuple(each.path for each in gone)
+    if dry_run:
+        return Trimmed(decided, None, forgotten, outlines)
+    for path in forgotten:
+        store.unregister(path)
+    dropped = [each.id for each in decided.drop]
+    store.drop(dropped)
+    census.forget(dropped, forgotten)
+    swept = sweep(store, census)
+    if not swept.twins:  # whether somebody is linked to one of those is seen nowhere else
+        settle(store, alive, Settled(size - swept.bytes, census.own_bytes()))
+    return Trimmed(decided, swept, forgotten, outlines)
 
 
 def _is_gone(venv: Registration, config: Config) -> bool:
@@ -68,91 +113,88 @@ def _is_gone(venv: Registration, config: Config) -> bool:
 
 def _note(store: Store, now: float, policy: TrimPolicy) -> None:
     """Remember that the policy was applied; on a full disk that has to wait."""
-    with suppress(EnvironmentFailure):
-        write_json(
-            f"{store.path}/{TRIM_NOTE}", {"at": now, "generation": store.generation(), "policy": repr(policy)}
-        )
+    note = {"at": now, "generation": store.generation(), "policy": repr(policy)}
+    with suppress(OSError):
+        path, data = f"{store.path}/{TRIM_NOTE}", json.dumps(note).encode("ascii")
+        write_whole(path, data, tmp=store.objects.tmp, replace=True)
 
 
-def _decide(
-    config: Config, store: Store, venvs: list[Registration], snapshots: Iterable[Snapshot], now: float
-) -> Plan:
-    snapshots = list(snapshots)
+def _candidates(config: Config, venvs: list[Registration], snapshots: Iterable[Outline]) -> list[Candidate]:
+    """Return what the policy is to judge; what is in the snapshots is left out."""
     pinned = {each.name for each in venvs if each.pin} | {
         spec.name for spec in config.venvs.values() if spec.pin
     }
     names = {each.name for each in venvs} | config.venvs.keys()
-    usage = _usage(store)
-    numbers = _Numbers(store)
-    candidates = [
+    current = _Current(config, venvs)
+    return [
         Candidate(
-            snapshot.id,
-            snapshot.venv,
-            *usage.get(snapshot.id, Usage(0, snapshot.created)),
-            pinned=snapshot.venv in pinned,
-            current_for=_current_for(config, venvs, snapshot),
-            trees=tuple(numbers.tree(digest) for digest in snapshot.trees),
-            orphaned=snapshot.venv not in names,
+            each.id,
+            each.venv,
+            *(each.used or Usage(0, each.created)),
+            pinned=each.venv in pinned,
+            current_for=current.names(each.key, each.place),
+            orphaned=each.venv not in names,
         )
-        for snapshot in snapshots
+        for each in snapshots
     ]
-    held = tuple(numbers.tree(digest) for each in venvs for digest in each.trees)
-    contents = Contents(numbers.tree_objects, numbers.sizes, held)
-    return plan(
-        candidates,
-        config.trim,
-        contents=contents,
-        now=now,
-        store_size=store.size_on_disk(),
-        free=store.free_bytes(),
-    )
 
 
-def _usage(store: Store) -> Mapping[str, Usage]:
-    """Return the history of use; none where the index cannot be opened, as on a full disk."""
-    try:
-        return store.usage()
-    except EnvironmentFailure:
-        return {}
+class _Current:
+    """Which venvs have a key now: registered ones, in their places, and those of this project."""
+
+    def __init__(self, config: Config, venvs: list[Registration]) -> None:
+        self._names: dict[str, list[tuple[str, str | None]]] = {}
+        for each in venvs:
+            self._names.setdefault(each.key, []).append((each.name, each.place))
+        for spec in config.venvs.values():
+            record = read_json(os.path.join(config.state_dir, spec.name, "key.json"))
+            if record is not None:
+                self._names.setdefault(str(record.get("digest")), []).append((spec.name, None))
+
+    def names(self, key: str, place: str | None) -> tuple[str, ...]:
+        """Return the venvs that a snapshot with that key, bound to *place* or to none, is current for."""
+        having = self._names.get(key, ())
+        return tuple(sorted({name for name, at in having if at is None or place in (None, at)}))
 
 
-def _current_for(config: Config, venvs: list[Registration], snapshot: Snapshot) -> tuple[str, ...]:
-    """Return the venvs whose key this snapshot has now: registered ones, and those of this project."""
-    names = {
-        each.name
-        for each in venvs
-        if each.key == snapshot.key.digest and snapshot.place in (None, each.place)
-    }
-    for spec in config.venvs.values():
-        record = read_json(os.path.join(config.state_dir, spec.name, "key.json"))
-        if record is not None and record.get("digest") == snapshot.key.digest:
-            names.add(spec.name)
-    return tuple(sorted(names))
+def _decide(
+    config: Config,
+    store: Store,
+    census: Census,
+    candidates: list[Candidate],
+    *,
+    held: Iterable[str],
+    size: int,
+    now: float,
+) -> Plan:
+    """Return the plan for a store of *size* bytes; venvs need the trees that are *held*."""
+    numbers = _Numbers(census)
+    having = [
+        replace(each, trees=tuple(numbers.tree(digest) for digest in census.snapshots[each.id].trees))
+        for each in candidates
+    ]
+    contents = Contents(numbers.tree_objects, numbers.sizes, tuple(map(numbers.tree, held)))
+    return plan(having, config.trim, contents=contents, now=now, store_size=size, free=store.free_bytes())
 
 
 class _Numbers:
     """Numbers for trees and objects, and what dropping an object would free."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, census: Census) -> None:
+        self._census = census
         self._trees: dict[str, int] = {}
-        self._objects: dict[Name, int] = {}
+        self._objects = {name: number for number, name in enumerate(census.objects)}
         self.tree_objects: dict[int, list[int]] = {}
-        self.sizes: dict[int, int] = {}
-        for name, st in store.objects.names():
-            number = self._objects.setdefault(name, len(self._objects))
-            if st.st_nlink == 1:  # what a venv is linked to frees nothing
-                self.sizes[number] = st.st_blocks * 512
+        self.sizes = {
+            number: on_disk.occupied
+            for number, on_disk in enumerate(census.objects.values())
+            if on_disk.links == 1  # what a venv is linked to frees nothing
+        }
 
     def tree(self, digest: str) -> int:
-        """Return the number of a tree, reading it when it is met for the first time."""
+        """Return the number of a tree, looking into it when it is met for the first time."""
         if digest not in self._trees:
             number = self._trees[digest] = len(self._trees)
-            self.tree_objects[number] = self._objects_of(digest)
+            names = {name for name, _ in self._census.objects_of(digest)}
+            self.tree_objects[number] = [self._objects[name] for name in names if name in self._objects]
         return self._trees[digest]
-
-    def _objects_of(self, digest: str) -> list[int]:
-        with suppress(Corrupt):
-            names = set(object_names(self._store.tree(digest)))
-            return [self._objects[name] for name in names if name in self._objects]
-        return []
