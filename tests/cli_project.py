@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from json_schemas import check_answer
 from wheels import make_wheel, offline_environment, requirements
 
 from venvflow.cli import main
@@ -81,6 +82,7 @@ class Project:
         code = main(words)
         out, err = self.capsys.readouterr()
         assert "Traceback" not in err
+        check_answer(words, out)
         return Answer(code, out, err)
 
     def spawn(self, *words: str, **how: Any) -> subprocess.CompletedProcess[str]:
@@ -152,6 +154,16 @@ def project(
     shutil.copytree(stock / "project", tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     return Project(tmp_path / "project", stock / "house", capsys)
+
+
+@pytest.fixture
+def ready(project: Project) -> Project:
+    """Give a project whose venv is in place, with an archive of it beside."""
+    (project.root.parent / "fresh").mkdir()
+    project.make_foreign_venv("web")
+    assert project.run("restore", "api").code == 0
+    assert project.run("pack", "api", "-o", "../api.tar").code == 0
+    return project
 
 
 _TYPES = {

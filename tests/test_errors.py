@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import errno
+import os
 import pickle
+from functools import lru_cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,6 +24,7 @@ from venvflow.errors import (
     StoreFormatError,
     UsageError,
     VenvflowError,
+    from_system,
     shown,
 )
 
@@ -42,16 +48,18 @@ def test_the_text_says_what_where_state_and_what_to_do() -> None:
     )
     assert str(error) == "api: no space left. The venv is unchanged. Free space!"
     assert str(Refused("it is a symlink")) == "it is a symlink."
-    assert str(EXAMPLES[0]) == "apo: no such venv. Did you mean api?"
+    assert str(EXAMPLES[0]) == "apo: no such venv. Nothing was changed. Did you mean api?"
 
 
 def test_all_problems_of_a_config_are_listed() -> None:
     """One line each, with a count that agrees in number."""
-    assert (
-        str(EXAMPLES[1])
-        == "2 problems in the config:\nvenvflow.yaml:3: unknown key\nvenvflow.yaml:9: too large"
+    assert str(EXAMPLES[1]) == (
+        "2 problems in the config:\nvenvflow.yaml:3: unknown key\nvenvflow.yaml:9: too large\n"
+        "Nothing was changed. Mend them, then run again."
     )
-    assert str(ConfigError(["x"])) == "1 problem in the config:\nx"
+    assert str(ConfigError(["x"])) == (
+        "1 problem in the config:\nx\nNothing was changed. Mend it, then run again."
+    )
 
 
 def test_a_failed_build_shows_its_last_lines_and_its_log() -> None:
@@ -94,3 +102,79 @@ def test_what_is_printable_is_shown_as_it_is() -> None:
     """Only what cannot be shown is escaped."""
     assert shown("/srv/my env/é☃") == "/srv/my env/é☃"
     assert shown("a\n\x1b[31m\udcff") == "a\\n\\x1b[31m\\xff"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/s/x"), "/s/x: No space left on device. S. Free"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded. S. Your quota is used up"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files. S. Allow more open files"),
+        (OSError(errno.EROFS, "Read-only file system", b"/r"), "/r: Read-only file system. S. Make"),
+        (OSError(errno.EIO, "Input/output error", "/d\n"), "/d\\n: Input/output error. S. Look at the disk"),
+        (OSError(errno.EACCES, "Permission denied", "/p"), "/p: Permission denied. S. Check permissions"),
+        (OSError("odd"), "odd. S. Check permissions"),
+        (MemoryError(), "there is not enough memory. S. Free some"),
+    ],
+)
+def test_what_the_system_refuses_gets_the_state_and_the_right_advice(
+    error: OSError | MemoryError, text: str
+) -> None:
+    """A disk that fails is not mended by freeing space."""
+    told = from_system(error, "S.")
+    assert str(told).startswith(text)
+    assert told.exit_code == 3
+
+
+def test_a_working_directory_that_is_gone_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system says only that something is not there."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        os.getcwd()
+    assert str(from_system(caught.value, "S.")) == (
+        "the working directory is gone. S. Change to a directory that exists."
+    )
+
+
+# --------------------------------------------------------------------------- every error of the product
+
+PACKAGE = Path(errors.__file__).parent
+KINDS = {"UsageError", "EnvironmentFailure", "StoreFormatError", "BuildFailed", "LockTimeout", "Refused"}
+
+
+@lru_cache
+def raised() -> list[tuple[str, ast.Call]]:
+    """Return every place of the product that makes one of our errors."""
+    return [
+        (f"{file.relative_to(PACKAGE)}:{node.lineno}", node)
+        for file in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS
+    ]
+
+
+def test_every_error_says_in_which_state_things_are_and_what_to_do() -> None:
+    """Wherever one is made; what and where may be one clause, a usage error's state is always the same."""
+    silent = {}
+    for place, call in raised():
+        given = {keyword.arg for keyword in call.keywords}
+        needed = {"hint"} if getattr(call.func, "id", "") == "UsageError" else {"hint", "state"}
+        if None not in given and needed - given:
+            silent[place] = needed - given
+    assert silent == {}
+
+
+def test_every_error_names_something() -> None:
+    """A message of constant words alone, without where, could be about anything."""
+    vague = [
+        place
+        for place, call in raised()
+        if isinstance(call.args[0], ast.Constant)
+        and not {"where", None} & {each.arg for each in call.keywords}
+    ]
+    assert [place for place in vague if not place.startswith("errors.py:")] == []

@@ -16,6 +16,7 @@ A miss is a value, not an error: see :class:`venvflow.model.Outcome`.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import ClassVar
 
@@ -45,7 +46,12 @@ class VenvflowError(Exception):
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
-        return " ".join(_sentence(part) for part in (head, self.state, self.hint) if part)
+        parts = [part.rstrip() for part in (head, self.state, self.hint) if part]
+        # What has lines of its own ends with one: the rest of the message stands below it.
+        return "".join(
+            ("" if not before else "\n" if "\n" in before else " ") + _sentence(part)
+            for before, part in zip(["", *parts], parts, strict=False)
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         # doit's process mode sends exceptions between processes; keyword arguments need help there.
@@ -64,9 +70,14 @@ def _rebuild(kind: type[VenvflowError], what: str, attributes: dict[str, object]
 
 
 class UsageError(VenvflowError):
-    """The command line asks for something that does not exist."""
+    """The command line asks for something that does not exist; this is seen before anything is changed."""
 
     exit_code = 2
+
+    def __init__(
+        self, what: str, *, where: str = "", state: str = "Nothing was changed.", hint: str = ""
+    ) -> None:
+        super().__init__(what, where=where, state=state, hint=hint)
 
 
 class ConfigError(UsageError):
@@ -74,7 +85,10 @@ class ConfigError(UsageError):
 
     def __init__(self, problems: list[str]) -> None:
         count = len(problems)
-        super().__init__(f"{count} problem{'s' if count > 1 else ''} in the config:\n" + "\n".join(problems))
+        super().__init__(
+            f"{count} problem{'s' if count > 1 else ''} in the config:\n" + "\n".join(problems),
+            hint=f"Mend {'them' if count > 1 else 'it'}, then run again.",
+        )
         self.problems = problems
 
 
@@ -117,3 +131,39 @@ class Refused(VenvflowError):
     """venvflow could do this, but something that is not its own might be lost."""
 
     exit_code = 6
+
+
+def from_system(error: OSError | MemoryError, state: str) -> EnvironmentFailure:
+    """Return what the system refused as one of ours; *state* says what state things are in."""
+    if isinstance(error, MemoryError):
+        return EnvironmentFailure(
+            "there is not enough memory", state=state, hint="Free some, then run again."
+        )
+    if error.filename is None and not _has_directory():
+        hint = "Change to a directory that exists."
+        return EnvironmentFailure("the working directory is gone", state=state, hint=hint)
+    where = shown(error.filename) if error.filename is not None else ""
+    hint = _advice(error, "Check permissions and free space, then run again.")
+    return EnvironmentFailure(f"{error.strerror or error}", where=where, state=state, hint=hint)
+
+
+def _has_directory() -> bool:
+    """Return whether there is a working directory: functions that need one do not say so."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
+def _advice(error: OSError, usual: str) -> str:
+    return {
+        errno.ENOSPC: 'Free space, or run "venvflow trim", then run again.',
+        errno.EDQUOT: 'Your quota is used up: free space, or run "venvflow trim", then run again.',
+        errno.EMFILE: "Allow more open files (ulimit -n), then run again.",
+        errno.ENFILE: "Let others close files, or allow more (sysctl fs.file-max), then run again.",
+        errno.EAGAIN: "Allow more processes (ulimit -u), then run again.",
+        errno.ENOMEM: "Free some memory and run again.",
+        errno.EROFS: "Make the file system writable, or use another store, then run again.",
+        errno.EIO: "Look at the disk (dmesg): it fails. Then run again.",
+    }.get(error.errno or 0, usual)

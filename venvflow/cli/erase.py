@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``created``, ``key_of``: paths of venvs that have its key now) and ``freed`` (bytes that the file system
     got back; null when nothing was done).
     """
-    flow = open_flow(args, out, require_locks=False)
+    flow = open_flow(args, out)
     chosen, users = _choose(flow, args.venv)
     swept = _erase(flow, chosen) if chosen and args.yes else None
     if out.as_json:

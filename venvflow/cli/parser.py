@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from venvflow import __version__
+from venvflow.cli.words import HelpAsked, Parser, Telling
 from venvflow.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - as below
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - as below
 """What ``add_subparsers`` gives; there is no public name for it."""
 
 COMMANDS = (
-    "init", "status", "restore", "store", "squish", "unsquish", "verify", "stats", "pack", "unpack", "export",
-    "list", "erase", "trim", "schema", "version",
+    "init", "status", "explain", "diff", "restore", "store", "squish", "unsquish", "verify", "stats", "pack",
+    "unpack", "export", "list", "erase", "trim", "doctor",
+    "completion", "schema", "version",
 )  # fmt: skip
 """Every command, in the order of the help."""
 
@@ -37,12 +41,18 @@ environment:
   VENVFLOW_CONFIG, VENVFLOW_WORK_DIR, VENVFLOW_FORMAT   as the options
   VENVFLOW_STORE          use this store instead of the config's
   VENVFLOW_LOCK_TIMEOUT   seconds to wait for other runs (300)
+  VENVFLOW_TRUST          projects (a:b, or *) whose config root uses although others can write it
   NO_COLOR, FORCE_COLOR   no colour at all, or colour without a terminal
 
 exit codes:
-  0 done, or hit     1 miss, or the answer is no     2 wrong words or config
-  3 environment      4 a build failed                5 a lock was held for too long
-  6 refused, because something could be lost         130 interrupted
+  0    done, or hit
+  1    miss, or the answer is no
+  2    wrong words or config
+  3    environment: space, permission, I/O, network, a program that is missing
+  4    a build failed
+  5    a lock was held for too long
+  6    refused, because something could be lost
+  130  interrupted (143 by SIGTERM)
 """
 
 
@@ -50,18 +60,48 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespac
     """Return what *words* ask for, with *environ* for what they leave open.
 
     The namespace has ``run``, ``work_dir``, ``config``, ``format``, ``verbose``, ``quiet`` and ``words``
-    besides what the command adds. Raises SystemExit after showing help or what is wrong with a word, and
-    UsageError for what contradicts itself.
+    besides what the command adds. Raises HelpAsked, and UsageError for words that make no sense.
     """
-    args = _parser().parse_args(words, argparse.Namespace(words=tuple(words)))
+    args = _parsed(words)
     args.verbose = getattr(args, "verbose", False)
     args.quiet = getattr(args, "quiet", False)
     if args.verbose and args.quiet:
-        raise UsageError("--verbose and --quiet contradict each other", hint="Give one of them.")
-    args.work_dir = _work_dir(getattr(args, "work_dir", None) or environ.get("VENVFLOW_WORK_DIR") or ".")
-    args.config = getattr(args, "config", None) or environ.get("VENVFLOW_CONFIG") or None
+        raise _contradiction("--verbose", "--quiet")
+    args.work_dir = _work_dir(getattr(args, "work_dir", environ.get("VENVFLOW_WORK_DIR") or "."))
+    args.config = getattr(args, "config", environ.get("VENVFLOW_CONFIG") or None)
     args.format = _format(args, environ)
     return args
+
+
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    """Return what the parser of the one command in *words* makes of them, or else that of all commands.
+
+    To make all parsers takes longer than most commands do. What one alone does not take, a mistake or a call
+    for help, is for the one that knows all words.
+    """
+    named = next((word for word in words if word in COMMANDS), None)
+    if named is not None:
+        with suppress(UsageError, HelpAsked):
+            return _parsed_by(make_parser([named]), words)
+    return _parsed_by(make_parser(), words)
+
+
+def _parsed_by(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    args, rest = parser.parse_known_args(words, argparse.Namespace(words=tuple(words)))
+    if args.command is None:
+        # Not by argparse, which would not say what is wrong with an option that stands there alone.
+        if not rest:
+            parser.error("a command is missing")
+        parser.refuse(rest)
+    if rest:
+        args.parser.refuse(rest)
+    return args
+
+
+def _contradiction(one: str, other: str) -> UsageError:
+    return UsageError(
+        f"{one} and {other} contradict each other", state="Nothing was done.", hint="Give one of them."
+    )
 
 
 def _work_dir(path: str) -> str:
@@ -69,6 +109,7 @@ def _work_dir(path: str) -> str:
         raise UsageError(
             "the work directory is not there, or is no directory",
             where=shown(path),
+            state="Nothing was done.",
             hint="Mend --work-dir (or VENVFLOW_WORK_DIR).",
         )
     return path
@@ -78,12 +119,13 @@ def _format(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
     given: str | None = getattr(args, "format", None)
     if getattr(args, "json", False):
         if given == "text":
-            raise UsageError("--json and --format text contradict each other", hint="Give one of them.")
+            raise _contradiction("--json", "--format text")
         return "json"
     chosen = given or environ.get("VENVFLOW_FORMAT") or "text"
     if chosen not in FORMATS:
         raise UsageError(
             f"VENVFLOW_FORMAT is {shown(chosen)!r}, which is no format",
+            state="Nothing was done.",
             hint=f"Set it to {' or '.join(FORMATS)}, or unset it.",
         )
     return chosen
@@ -92,17 +134,17 @@ def _format(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
 # --------------------------------------------------------------------------- building the parser
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="venvflow",
-        description=_ABOUT,
-        epilog=_MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def make_parser(names: Sequence[str] = COMMANDS) -> Parser:
+    """Return the parser of all words, or of some commands; its ``commands`` and ``arguments`` tell them."""
+    parser = Parser(prog="venvflow", description=_ABOUT, epilog=_MORE)
+    parser.add_argument(
+        "--version", action=Telling, const=f"venvflow {__version__}", default=argparse.SUPPRESS,
+        help="the same as the command version",
+    )  # fmt: skip
     _add_common(parser)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for name in COMMANDS:
+    # With its name given, argparse need not ask how wide the terminal is to find it out.
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", prog=parser.prog)
+    for name in names:
         import_module(f"venvflow.cli.{_MODULES[name]}").add(commands)
     return parser
 
@@ -115,22 +157,20 @@ def add_command(
     summary: str,
     more: str = "",
     example: str,
-) -> argparse.ArgumentParser:
+) -> Parser:
     """Add the command *name*, which *run* does, and return its parser for further arguments."""
     parser = commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.{chr(10) * 2 if more else ''}{more}",
         epilog=f"example:\n  {example}\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     _add_common(parser)
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: Parser) -> None:
     """Add the options that may stand before the command or after it; what stands after it wins."""
 
     def add(*flags: str, **how: Any) -> None:

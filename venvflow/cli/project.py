@@ -16,15 +16,11 @@ if TYPE_CHECKING:
     from venvflow.model import Outcome
 
 
-def open_flow(args: argparse.Namespace, out: Output, *, require_locks: bool = True) -> Flow:
-    """Return the flow of the project that *args* name.
-
-    Without *require_locks*, lock files that are missing are no error. Raises ConfigError, Refused or
-    UsageError.
-    """
+def open_flow(args: argparse.Namespace, out: Output) -> Flow:
+    """Return the flow of the project that *args* name. Raises ConfigError, Refused or UsageError."""
     from venvflow.flow import load  # noqa: PLC0415 - imports the YAML library
 
-    flow = load(args.work_dir, os.environ, explicit=args.config, require_locks=require_locks)
+    flow = load(args.work_dir, os.environ, explicit=args.config)
     flow.say = out.say
     flow.command = " ".join(["venvflow", *map(shown, args.words)])
     for warning in flow.config.warnings:
@@ -34,19 +30,12 @@ def open_flow(args: argparse.Namespace, out: Output, *, require_locks: bool = Tr
 
 def need_known(name: str, known: Iterable[str]) -> None:
     """Raise UsageError, with the nearest name there is, unless *name* is among the *known* venvs."""
-    known = list(known)
+    known = sorted(set(known))
     if name in known:
         return
-    from difflib import get_close_matches  # noqa: PLC0415 - only for mistakes
+    from venvflow.nearest import meant  # noqa: PLC0415 - only for mistakes
 
-    near = get_close_matches(name, known, 1)
-    if near:
-        hint = f"Did you mean {shown(near[0])}?"
-    elif known:
-        hint = f"There are: {', '.join(map(shown, sorted(known)))}."
-    else:
-        hint = "There are none yet."
-    raise UsageError(f"there is no venv called {shown(name)!r}", hint=hint)
+    raise UsageError(f"there is no venv called {shown(name)!r}", hint=meant(name, known))
 
 
 def show_outcome(out: Output, venv: str, key: str, outcome: Outcome, warnings: Iterable[str]) -> None:

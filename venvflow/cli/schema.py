@@ -1,29 +1,35 @@
-"""``venvflow schema``: the JSON Schema of the config."""
+"""``venvflow schema``: the JSON Schema of the config, or of what a command answers."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
+from venvflow.errors import UsageError, shown
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    add_command(
+    parser = add_command(
         commands,
         "schema",
         run,
-        summary="print the JSON Schema of venvflow.yaml",
-        more="For editors and other checkers. It is the same in all formats.",
-        example="venvflow schema > venvflow.schema.json",
+        summary="print the JSON Schema of venvflow.yaml, or of what a command answers",
+        more="For editors and other checkers. It is the same in all formats.\n"
+        "With a COMMAND it is that of its --json: every key, and what it means. Keys stay, new ones may\n"
+        "come.",
+        example="venvflow schema > venvflow.schema.json\n  venvflow schema status",
+    )
+    parser.add_argument(
+        "of", metavar="COMMAND", nargs="?", help="what this command answers with --json (the config)"
     )
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Print the JSON Schema."""
-    del args
-    out.answer(text().rstrip("\n"))
+    out.answer((text() if args.of is None else _answered_by(args.of)).rstrip("\n"))
     return 0
 
 
@@ -34,3 +40,22 @@ def text() -> str:
     from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
 
     return json.dumps(configs.schema(), indent=2) + "\n"
+
+
+def _answered_by(command: str) -> str:
+    """Return the schema of the JSON of *command*. Raises UsageError for one that has none."""
+    import venvflow  # noqa: PLC0415 - only for its place
+
+    directory = os.path.join(os.path.dirname(venvflow.__file__), "schemas")
+    known = sorted(name.removesuffix(".json") for name in os.listdir(directory))
+    if command not in known:
+        from venvflow.cli.words import nearest  # noqa: PLC0415 - only for mistakes
+
+        raise UsageError(
+            f"there is no command {shown(command)!r} that answers with JSON",
+            where="schema",
+            state="Nothing was done.",
+            hint=f'{nearest(command, known)} "venvflow schema --help" shows all words.',
+        )
+    with open(os.path.join(directory, f"{command}.json"), encoding="utf-8") as file:
+        return file.read()

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``objects`` (files deleted, null for a dry run), ``forgotten`` (paths of venvs that are gone) and
     ``problems`` (limits that cannot be met).
     """
-    flow = open_flow(args, out, require_locks=False)
+    flow = open_flow(args, out)
     path = flow.config.store.path
     trimmed = None
     if os.path.lexists(os.path.join(path, "format")):
