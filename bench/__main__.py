@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from types import FrameType
 
 from bench import machine
-from bench.checks import WrongResult
-from bench.project import PYTHON
 from bench.rows import ROWS
-from bench.table import Line, document, render, verdict
-from bench.world import ROOT, WORK_DIR, CommandFailed, Unavailable, World
+from bench.session import Session, measure
+from bench.table import document, render, render_markdown
+from bench.world import ROOT, WORK_DIR, World
 
 RESULTS = os.path.join(ROOT, "bench", "results")
 
@@ -31,14 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = machine.facts(world)
     start = time.monotonic()
     with world.opened():
-        if not warm(world, options.row):
-            return 1
-        lines, failed = _measure(world, options.row)
+        session = measure(world, options.row or list(ROWS), resume=options.resume)
         facts |= {"load after": machine.load(), "seconds": round(time.monotonic() - start)}
-        _show(world, lines, facts)
-        path = save(lines, facts, world)
+        _show(world, session, facts, markdown=options.markdown)
+        path = save(session, facts, world)
     print(f"\nwritten to {os.path.relpath(path)}")
-    return 1 if failed else 0
+    return 1 if session.failed else 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -50,14 +47,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", action="store_true", help="print where the time of our side goes")
     parser.add_argument("--pairs", type=int, help="how many pairs to measure (5, with --quick 3)")
     parser.add_argument(
+        "--resume", action="store_true", help="go on with a run of the same code that was cut short"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table for a Markdown file, too")
+    parser.add_argument(
         "--work-dir",
         default=WORK_DIR,
-        help="where everything is made; the uv cache in it is kept (%(default)s)",
+        help="where everything is made; inputs, peers and uv's cache are kept there (%(default)s)",
     )
-    options = parser.parse_args(arguments)
-    # Archives alone take minutes, with the xz of others: not in a quick run unless they are asked for.
-    options.row = options.row or [row for row in ROWS if not options.quick or row not in (5, 6)]
-    return options
+    return parser.parse_args(arguments)
 
 
 def _stop(number: int, _: FrameType | None) -> None:
@@ -67,76 +65,43 @@ def _stop(number: int, _: FrameType | None) -> None:
 
 def _introduce(world: World) -> None:
     size = "quick: small inputs" if world.quick else "full"
-    print(f"venvflow's benchmark, {size}, {world.rounds} pairs in turn, in {world.work_dir}")
+    pairs = f"{world.rounds} pairs in turn"
+    if world.few_rounds != world.rounds:
+        pairs += f" ({world.few_rounds} of what takes long)"
+    print(f"venvflow's benchmark, {size}, {pairs}, in {world.work_dir}")
     if "PYTHONDONTWRITEBYTECODE" in os.environ:
         print(
             "PYTHONDONTWRITEBYTECODE is set in this shell; children do not get it, or nothing would compile"
         )
     else:
         print("PYTHONDONTWRITEBYTECODE is not set")
+    sys.stdout.flush()
 
 
-_INPUTS = {1: ("data",), 4: ("data", "data-next"), 5: ("data", "data-next", "web"), 6: ("data",)}
-"""The lock files that rows install from."""
-
-_QUICK = {"data": "small", "data-next": "small-next", "web": "small"}
-
-
-def warm(world: World, rows: Sequence[int]) -> bool:
-    """Fill uv's cache with what the *rows* need; return whether that worked. Nothing is downloaded later."""
-    needed = dict.fromkeys(name for row in rows for name in _INPUTS.get(row, ()))
-    for name in dict.fromkeys(_QUICK[name] for name in needed) if world.quick else needed:
-        try:
-            _fill_cache(world, world.lock_file(name))
-        except (CommandFailed, Unavailable) as error:
-            world.say(f"uv's cache could not be filled for {name}: {error}")
-            return False
-    world.environ["UV_OFFLINE"] = "1"
-    return True
-
-
-def _fill_cache(world: World, lock: str) -> None:
-    """Let uv make the venv once; from the package index only where its cache does not do."""
-    venv = world.path("warm")
-    world.run([world.uv, "venv", "--quiet", "--offline", "--python", PYTHON, venv])
-    target = os.path.join(venv, "bin", "python")
-    sync = [world.uv, "pip", "sync", "--quiet", "--link-mode", "hardlink", "--python", target, lock]
-    try:
-        world.run([*sync, "--offline"])
-    except CommandFailed:
-        world.say(f"uv's cache lacks some of {os.path.basename(lock)}: asking the package index, this once")
-        world.run(sync)
-    world.put_aside(venv)
-
-
-def _measure(world: World, rows: Sequence[int]) -> tuple[list[Line], bool]:
-    """Measure the *rows*; one that fails is reported and leaves the others alone."""
-    lines: list[Line] = []
-    failed = False
-    for row in rows:
-        try:
-            for line in ROWS[row](world):
-                lines.append(line)
-                world.say(f"{line.job} against {line.against}: {verdict(line)}")
-        except (CommandFailed, WrongResult, Unavailable) as error:
-            failed = True
-            print(f"row {row} could not be measured: {error}", file=sys.stderr)
-    return lines, failed
-
-
-def _show(world: World, lines: Sequence[Line], facts: machine.Facts) -> None:
+def _show(world: World, session: Session, facts: machine.Facts, *, markdown: bool) -> None:
     print("\n" + ", ".join(f"{name}: {value}" for name, value in facts.items()) + "\n")
-    print(render(lines))
+    print(render(session.lines))
+    for row, reason in session.failed.items():
+        print(f"row {row} could not be measured: {reason}")
+    if markdown:
+        print("\n" + render_markdown(session.lines))
     for title, text in world.profiles.items():
         print(f"\n--- {title}\n{text}")
 
 
-def save(lines: Sequence[Line], facts: machine.Facts, world: World) -> str:
+def save(session: Session, facts: machine.Facts, world: World) -> str:
     """Write the results as JSON and return the file's path."""
     os.makedirs(RESULTS, exist_ok=True)
     path = os.path.join(RESULTS, time.strftime("%Y-%m-%dT%H-%M-%S.json"))
+    results = {
+        "quick": world.quick,
+        "machine": facts,
+        "lines": document(session.lines),
+        "failed": session.failed,
+        "row_seconds": session.seconds,
+    }
     with open(path, "w", encoding="ascii") as file:
-        json.dump({"quick": world.quick, "machine": facts, "lines": document(lines)}, file, indent=1)
+        json.dump(results, file, indent=1)
     return path
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bench.project import PYTHON, Project
 from bench.world import CommandFailed, Unavailable, World
 
 _VIRTUALENV_CACHE = "virtualenv-cache==0.0.2"
 _VENVSTACKS = "venvstacks==0.7.0"
+_IENV = "ienv==0.0.1"
+
+LINKERS: Mapping[str, Sequence[str]] = {
+    "jdupes": ("--recurse", "--link-hard", "--quiet"),
+    "hardlink": ("--quiet", "--ignore-time"),
+    "rdfind": ("-makehardlinks", "true", "-makeresultsfile", "false"),
+}
+"""Programs that link equal files below a directory, each with the words by which it does that."""
 
 Commands = Sequence[Sequence[str]]
 """Command lines that are run one after the other, and timed together."""
@@ -54,6 +62,21 @@ def virtualenv_cache(world: World, project: Project, finished: str, place: str) 
     finally:
         os.rename(place, finished)
     return [[program, "restore", "-c", "virtualenv-cache.toml"]]
+
+
+def linker(world: World, name: str) -> Callable[[str], Commands]:
+    """Return what gives the command by which a linker shares all below a path; raises Unavailable."""
+    program = world.tool(name)
+    return lambda place: [[program, *LINKERS[name], place]]
+
+
+def ienv(world: World) -> Callable[[str], Commands]:
+    """Return what gives the commands by which ienv shares every venv below a path; raises Unavailable.
+
+    It keeps the files in the home directory, so each run needs one of its own.
+    """
+    program = _installed(world, "ienv", _IENV)
+    return lambda place: [[program, os.path.join(place, copy, ".venv")] for copy in sorted(os.listdir(place))]
 
 
 _CREATE_ARCHIVE = """\

@@ -9,14 +9,17 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from bench.world import World
+from bench.world import CommandFailed, World
 
 PYTHON = os.path.realpath(sys.executable)
 """The interpreter of all venvs: the one that runs the benchmark, outside any venv."""
 
 
 class Project:
-    """A project in the run's directory. *venvs* are the entries of its config, paths relative to it."""
+    """A project in the run's directory. *venvs* are the entries of its config, paths relative to it.
+
+    A project at a place that is kept between runs (:meth:`~bench.world.World.kept`) may be there already.
+    """
 
     def __init__(
         self,
@@ -31,7 +34,7 @@ class Project:
         self.root = world.path(name)
         self.store = os.path.join(self.root, ".store")
         self.settings = {"VENVFLOW_STORE": self.store}
-        os.makedirs(self.root)
+        os.makedirs(self.root, exist_ok=True)
         config = {
             "version": 1,
             "store": {"path": self.store, "durability": durability},
@@ -52,6 +55,14 @@ class Project:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="ascii") as file:
             file.write(text)
+
+    def venvflow(self, *words: str) -> str:
+        """Run venvflow in the project and return what it said; raises CommandFailed."""
+        return self.world.run(self.world.venvflow(*words), self.root, settings=self.settings)
+
+    def timed_venvflow(self, *words: str) -> float:
+        """Return the seconds that venvflow takes with *words*."""
+        return self.world.timed(self.world.venvflow(*words), cwd=self.root, settings=self.settings)
 
     def use_lock(self, source: str, name: str = "requirements.txt") -> None:
         """Make the project's lock file *name* a copy of the file *source*."""
@@ -77,3 +88,34 @@ class Project:
         """Bring the project to where nothing was ever done, its store empty: by moving all of it aside."""
         for name in (".venvflow", ".store", ".venv"):
             self.world.put_aside(self.path(name))
+
+
+def built(world: World, name: str, *, bytecode: str = "canonical") -> Project:
+    """Return the project of the lock file *name*, whose venv is built, shared, packed and stored.
+
+    It is kept between runs. What a killed run left in it is put right by doit, as for any user; a project
+    that doit cannot put right is made anew.
+    """
+    root = world.kept(f"built-{name}-{bytecode}")
+    world.say(f"building {name}, unless an earlier run did")
+    try:
+        return _built(world, name, root, bytecode)
+    except CommandFailed as error:
+        world.say(f"what is kept of {name} cannot be used, so it is made anew: {str(error)[-300:]}")
+        world.put_aside(root)
+        return _built(world, name, root, bytecode)
+
+
+def _built(world: World, name: str, root: str, bytecode: str) -> Project:
+    pack = {"format": "tar.zst", "level": 3, "output": "dist/"}
+    entry = {"path": ".venv", "locks": ["requirements.txt"], "bytecode": bytecode, "pack": pack}
+    project = Project(world, root, {name: entry})
+    for left in _LEFT_BY_A_KILL:
+        world.put_aside(project.path(left))
+    project.use_lock(world.lock_file(name))
+    project.run(f"*:{name}")
+    return project
+
+
+_LEFT_BY_A_KILL = ("finished", "place", "theirs.tar.zst")
+"""What rows make in a project that is built, and move aside when they are done."""

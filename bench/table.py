@@ -76,6 +76,27 @@ def document(lines: Sequence[Line]) -> list[dict[str, Any]]:
     return [_record(line) for line in lines]
 
 
+def lines_of(records: Sequence[dict[str, Any]]) -> list[Line]:
+    """Return the lines that :func:`document` wrote; raises KeyError or TypeError for what makes no sense."""
+    return [Line(**{name: _frozen(record[name]) for name in Line.__slots__}) for record in records]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def render_markdown(lines: Sequence[Line]) -> str:
+    """Return the table as Markdown: what a page of figures quotes, without absolute times."""
+    head = ("row", "job", "against", "ratio min / median / max", "target", "")
+    cells = [head, tuple("---" for _ in head), *(_markdown_cells(line) for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _markdown_cells(line: Line) -> tuple[str, ...]:
+    number, job, _, against, _, ratio, target, said = (cell.replace("|", "\\|") for cell in _cells(line))
+    return number, job, against, ratio, target.replace("<=", "≤"), said
+
+
 def _note(line: Line) -> str:
     return f"{line.against} is skipped: {line.skipped}" if line.skipped else line.note
 

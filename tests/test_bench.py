@@ -12,13 +12,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from contents import snapshot_of, stock
 
-from bench import checks, peak, synthetic
+from bench import checks, crowd, peak, peers, session, synthetic
 from bench.fleet import PACKAGES, SMALL, entry, lock_text
 from bench.rounds import in_turn
+from bench.rows import Row, sharing
 from bench.synthetic import Shape
-from bench.table import Line, document, render, spread, verdict
+from bench.table import Line, document, lines_of, render, render_markdown, spread, verdict
 from bench.world import CommandFailed, Unavailable, World, child_environment
+from venvflow.model import StoreConfig
+from venvflow.objects import object_names
+from venvflow.store import Store
 
 TINY = Shape(directories=2, modules=3, module_size=200, data_files=2, data_size=1000, library_size=3000)
 
@@ -134,7 +139,8 @@ def test_a_run_leaves_nothing_but_what_was_there(tmp_path: Path) -> None:
             world.put_aside(world.path("made"))
         world.put_aside(world.path("never made"))
         assert sorted(os.listdir(world.path("aside"))) == ["1", "2"]
-    assert os.listdir(tmp_path) == ["uv-cache"]
+    kept = {"uv-cache", "inputs.lock", os.path.basename(os.path.dirname(world.kept("fleet")))}
+    assert set(os.listdir(tmp_path)) == kept
 
 
 def test_a_missing_tool_is_named(tmp_path: Path) -> None:
@@ -260,3 +266,227 @@ def test_bytecode_of_another_moment_is_stale(pair: tuple[Path, Path]) -> None:
     os.utime(source, (1, 1))
     stale = list(checks.stale_bytecode(str(pair[0]), set(checks.files(str(pair[0])))))
     assert [os.path.basename(path).partition(".")[0] for path in stale] == ["__init__"]
+
+
+# --------------------------------------------------------------------------- sessions
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A quick world in a directory of its own; rows in it need no lock files."""
+    return World(str(tmp_path / "work"), quick=True, profile=False)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Make rows 1 to 3 measure nothing but that they were asked; row 2 cannot be measured the first time."""
+    seen: list[int] = []
+
+    def answer(number: int, _: World) -> list[Line]:
+        seen.append(number)
+        if number == 2 and seen.count(2) == 1:
+            raise checks.WrongResult("nothing was restored")
+        return [a_line(row=number)]
+
+    rows = {number: Row(partial(answer, number), quick=70 * number) for number in (1, 2, 3)}
+    monkeypatch.setattr(session, "ROWS", rows)
+    return seen
+
+
+def _session(world: World, *, resume: bool) -> session.Session:
+    os.makedirs(world.work_dir, exist_ok=True)
+    with world.opened():
+        return session.measure(world, [1, 2, 3], resume=resume)
+
+
+def test_a_row_that_fails_leaves_the_others_alone(world: World, asked: list[int]) -> None:
+    """It is told with its reason, and so is what the others measured."""
+    answer = _session(world, resume=True)
+    assert asked == [1, 2, 3]
+    assert answer.failed == {2: "nothing was restored"}
+    assert [line.row for line in answer.lines] == [1, 3]
+
+
+def test_a_mistake_of_the_benchmark_fails_its_row_only(
+    world: World, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised: an evening's measurements are not lost by it."""
+
+    def broken(_: World) -> list[Line]:
+        raise ZeroDivisionError("division by zero")
+
+    rows = vars(session)["ROWS"]
+    monkeypatch.setitem(rows, 1, rows[1]._replace(measure=broken))
+    answer = _session(world, resume=False)
+    assert answer.failed[1] == "ZeroDivisionError: division by zero"
+    assert asked == [2, 3]
+
+
+def test_a_session_that_was_cut_short_is_gone_on_with(world: World, asked: list[int]) -> None:
+    """What was measured is taken over to the last figure; once all is there, the next session begins anew."""
+    first = _session(world, resume=True)
+    second = _session(world, resume=True)
+    assert asked == [1, 2, 3, 2]
+    assert second.failed == {}
+    assert [line.row for line in second.lines] == [1, 2, 3]
+    assert second.lines[0] == first.lines[0]
+    assert _session(world, resume=True).failed == {}
+    assert asked == [1, 2, 3, 2, 1, 2, 3]
+
+
+@pytest.mark.parametrize("changed", ["code", "pairs", "resume", "record"])
+def test_what_was_measured_otherwise_is_measured_again(
+    world: World, asked: list[int], monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """Other code, another number of pairs, a fresh start, a record that makes no sense."""
+    _session(world, resume=True)
+    if changed == "code":
+        monkeypatch.setattr(session, "fingerprint", lambda: "of other code")
+    if changed == "pairs":
+        world.rounds += 1
+    if changed == "record":
+        Path(world.work_dir, "measured", "quick-1.json").write_text('{"lines": [{}]}')
+    _session(world, resume=changed != "resume")
+    assert asked[3] == 1
+
+
+def test_the_expected_time_is_that_of_the_last_run(
+    world: World, asked: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before there was one, what is usual; spelled in the unit that people think in."""
+    _session(world, resume=False)
+    said = capsys.readouterr().err
+    assert "row 1: takes about 70 s" in said
+    assert "row 3: takes about 4 min" in said
+    _session(world, resume=False)
+    assert "row 1: takes about 0 s" in capsys.readouterr().err
+    assert asked[:3] == [1, 2, 3]
+
+
+def test_a_lock_that_cannot_be_installed_fails_its_rows_only(
+    world: World, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that install nothing are measured all the same."""
+    rows = vars(session)["ROWS"]
+    monkeypatch.setitem(rows, 1, rows[1]._replace(quick_locks=("no-such-lock",)))
+    answer = _session(world, resume=False)
+    assert "no-such-lock.txt" in answer.failed[1]
+    assert asked == [2, 3]
+
+
+def test_lines_survive_being_written_and_read() -> None:
+    """A skipped one as well."""
+    lines = [a_line(), a_line(ours=(), theirs=(), skipped="cp is not installed")]
+    assert lines_of(json.loads(json.dumps(document(lines)))) == lines
+
+
+def test_the_markdown_table_holds_ratios_and_no_seconds() -> None:
+    """An absolute time of some machine is nobody's business."""
+    head, rule, row, pipe = render_markdown([a_line(), a_line(against="tar | zstd")]).splitlines()
+    assert head.count("|") == rule.count("|") == row.count("|") == 7
+    assert "| tar \\| zstd |" in pipe
+    assert row == "| 1 | restore | cp | 1.5 / 2 / 4 | ≤ 1.5 | missed by 33 % |"
+
+
+# --------------------------------------------------------------------------- what is kept
+
+
+def test_inputs_are_kept_for_the_same_code_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of other code makes its own, and deletes those that nobody will use again."""
+    os.makedirs(world.work_dir)
+    with world.opened():
+        kept = Path(world.kept("fleet"))
+        kept.mkdir()
+    with world.opened():
+        assert Path(world.kept("fleet")) == kept
+        assert kept.is_dir()
+    monkeypatch.setattr("bench.world.fingerprint", lambda: "f" * 64)
+    with world.opened():
+        assert not kept.exists()
+        assert Path(world.kept("fleet")) != kept
+
+
+def test_two_runs_at_once_do_not_share_inputs(world: World) -> None:
+    """The second one makes its own, which go with it."""
+    os.makedirs(world.work_dir)
+    other = World(world.work_dir, quick=True, profile=False)
+    other.run_dir += "-other"
+    with world.opened(), other.opened():
+        assert other.kept("fleet") != world.kept("fleet")
+        assert other.kept("fleet").startswith(other.run_dir)
+
+
+def test_what_a_killed_run_left_is_deleted_by_the_next(world: World) -> None:
+    """That of a run which is still alive stays."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, alive, else_ = (Path(world.work_dir, f"run-{name}") for name in (gone.pid, os.getppid(), "x"))
+    for directory in (left, alive, else_):
+        directory.mkdir(parents=True)
+    with world.opened():
+        assert [left.exists(), alive.exists(), else_.exists()] == [False, True, True]
+
+
+# --------------------------------------------------------------------------- a crowd of snapshots
+
+
+def test_a_crowd_is_made_of_sound_snapshots_unlike_each_other(tmp_path: Path) -> None:
+    """Each can be found by its key, holds objects that are there, and differs from the first in one tree."""
+    config = StoreConfig(str(tmp_path / "store"), durability="none")
+    files = {f"demo/m{number}.py": b"x = %d\n" % number for number in range(crowd.CHANGED + 6)}
+    with Store(config) as store:
+        store.publish(snapshot_of(stock(store, files, {"other/a.py": b"a"}), parts={"lock:r.txt": "x"}), 1.0)
+    crowd.add_snapshots(config, 5)
+    with Store(config) as store:
+        *added, first = store.snapshots()
+        assert len({each.id for each in added}) == 5
+        for each in added:
+            assert store.find(each.key.digest, "") == each
+            assert len(set(first.trees) - set(each.trees)) == 1
+            for tree in store.load(each).trees:
+                assert all(store.objects.verified(name) for name in object_names(tree))
+        assert {each.id for each in store.outlines()} == {each.id for each in store.snapshots()}
+        assert len(store.index.rows("SELECT * FROM files")) == 31 + 3 * 30 + 2
+
+
+def test_a_store_without_a_snapshot_gets_no_crowd(tmp_path: Path) -> None:
+    """There is nothing that others could differ from."""
+    with pytest.raises(ValueError, match="no snapshot to start from"):
+        crowd.add_snapshots(StoreConfig(str(tmp_path / "store"), durability="none"), 1)
+
+
+# --------------------------------------------------------------------------- peers that link
+
+
+@pytest.mark.parametrize("name", sorted(peers.LINKERS))
+def test_a_linker_links_equal_files(tmp_path: Path, name: str) -> None:
+    """With the words that the benchmark gives it, whatever the times of the files are."""
+    world = World(str(tmp_path), quick=True, profile=False)
+    try:
+        commands = peers.linker(world, name)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    one, two = tmp_path / "files/a.py", tmp_path / "files/deep/b.py"
+    two.parent.mkdir(parents=True)
+    for number, path in enumerate((one, two)):
+        path.write_bytes(b"x" * 5000)
+        os.utime(path, (number, number))
+    with world.opened():
+        for command in commands(str(tmp_path / "files")):
+            world.run(command)
+    assert one.samefile(two)
+
+
+def test_what_shares_nothing_is_not_timed(tmp_path: Path) -> None:
+    """Nine of ten large files have to be one file in two copies."""
+    for root in ("pristine", "place"):
+        for copy in "abc":
+            site = tmp_path / root / copy / ".venv/lib/python3/site-packages"
+            site.mkdir(parents=True)
+            (site / "large.py").write_bytes(b"x" * 5000)
+    with pytest.raises(checks.WrongResult, match="0 of 1 large files are shared"):
+        sharing.check_shared(str(tmp_path / "pristine"), str(tmp_path / "place"))
+    first, second = (tmp_path / f"place/{copy}/.venv/lib/python3/site-packages/large.py" for copy in "ab")
+    second.unlink()
+    os.link(first, second)
+    sharing.check_shared(str(tmp_path / "pristine"), str(tmp_path / "place"))

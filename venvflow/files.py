@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from venvflow.links import create, sync_file_system, write_all
+from venvflow.links import create, write_all
 
 
 def write_whole(path: str, data: bytes, *, tmp: str, sync: bool = False, replace: bool = False) -> None:
@@ -20,7 +20,7 @@ def write_whole(path: str, data: bytes, *, tmp: str, sync: bool = False, replace
         try:
             write_all(fd, data)
             if sync:
-                sync_file_system(fd)
+                os.fsync(fd)
         finally:
             os.close(fd)
         if replace:

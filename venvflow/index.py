@@ -17,17 +17,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
 from venvflow.model import Entry, Slot, Snapshot, Tree
 from venvflow.objects import Name
 from venvflow.scan import Stamp
 
-VERSION = 1
+VERSION = 2
 """Schema version, kept in ``PRAGMA user_version``."""
 
-_WAIT_SECONDS = 30
+_WAIT_SECONDS = 30.0
 
 
 class Stamped(NamedTuple):
@@ -46,6 +45,25 @@ class Usage(NamedTuple):
 
     seq: int
     at: float
+
+
+class Outline(NamedTuple):
+    """What is told of a snapshot without reading it: its provenance, its size, when it was *used*.
+
+    *key* is the digest of its key; the other fields are those of :class:`~venvflow.model.Snapshot`.
+    """
+
+    id: str
+    key: str
+    venv: str
+    place: str | None
+    python: str
+    host: str
+    command: str
+    created: float
+    files: int
+    size: int
+    used: Usage | None
 
 
 class Index:
@@ -199,18 +217,19 @@ class Index:
 
     def add_bytecode(self, interpreter: str, compiled: Compiled) -> None:
         """Remember what sources compiled to; sources and bytecode must be objects already."""
+        made = {each: found[0].digest if found else None for each, found in compiled.items()}
         rows = [
-            (interpreter, _text(path), source, made[0].digest if made else None)
-            for (source, path), made in compiled.items()
+            (interpreter, _text(path), made[source, path], source, made[source, path])
+            for source, path in compiled
         ]
         with self.writing() as db:
             # Bytecode that is no object must not end up as NULL: that says that a source does not compile.
             db.executemany(
                 "INSERT OR REPLACE INTO bytecode(interpreter, path, source, object)"
-                " SELECT ?1, ?2, source.id, object.id FROM objects source"
-                " LEFT JOIN objects object ON object.digest = ?4 AND object.executable = 0"
-                " WHERE source.digest = ?3 AND source.executable = 0"
-                " AND (?4 IS NULL OR object.id IS NOT NULL)",
+                " SELECT ?, ?, source.id, object.id FROM objects source"
+                " LEFT JOIN objects object ON object.digest = ? AND object.executable = 0"
+                " WHERE source.digest = ?"
+                " AND (? IS NULL OR object.id IS NOT NULL)",
                 rows,
             )
 
@@ -251,6 +270,23 @@ class Index:
     def usage(self) -> dict[str, Usage]:
         """Return when each snapshot was last used."""
         return {row[0]: Usage(*row[1:]) for row in self.rows("SELECT id, used_seq, used_at FROM snapshots")}
+
+    def outlines(self) -> dict[str, Outline]:
+        """Return every snapshot in outline, by its id."""
+        rows = self.rows(
+            "SELECT id, key, venv, place, python, host, command, created, files, size, used_seq, used_at"
+            " FROM snapshots"
+        )
+        outlines = (Outline._make((*row[:-2], Usage(*row[-2:]))) for row in rows)
+        return {each.id: each._replace(place=each.place and _name(each.place)) for each in outlines}
+
+    def snapshot_keys(self) -> list[tuple[str, dict[str, str], str, int]]:
+        """Return of each snapshot its id, the parts of its key, its venv's name, and when it was used."""
+        found = []
+        for identifier, parts, venv, seq in self.rows("SELECT id, parts, venv, used_seq FROM snapshots"):
+            with suppress(ValueError):  # what a row does not tell, the snapshot itself does
+                found.append((identifier, json.loads(parts), venv, seq))
+        return found
 
     # ----------------------------------------------------------------------- stamps
 
@@ -391,6 +427,8 @@ def _open_to_write(path: str) -> sqlite3.Connection:
 
 def _open_to_read(path: str) -> sqlite3.Connection:
     """Open a database that we may not write, as it is: even a look at one in WAL mode would make files."""
+    from urllib.parse import quote  # noqa: PLC0415 - for a store that cannot be written only
+
     uri = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
     try:
         db = sqlite3.connect(uri, uri=True, isolation_level=None)
@@ -451,7 +489,7 @@ def _is_locked(error: sqlite3.Error) -> bool:
 
 def _locked(path: str) -> LockTimeout:
     return LockTimeout(
-        f"the index is locked by another program for more than {_WAIT_SECONDS} s",
+        f"the index is locked by another program for more than {_WAIT_SECONDS:g} s",
         where=shown(path),
         state="Nothing was changed.",
         hint="Close what has it open for writing (a database browser?), then run again.",

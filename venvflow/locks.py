@@ -212,7 +212,10 @@ def _open(path: str, mode: int, what: str) -> int:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise EnvironmentFailure(
-            f"{what} cannot be locked: the lock file is no regular file", where=shown(path), hint="Remove it"
+            f"{what} cannot be locked: the lock file is no regular file",
+            where=shown(path),
+            state="Nothing was changed.",
+            hint="Remove it",
         )
     return fd
 
@@ -314,13 +317,14 @@ def _holding_pids(path: str) -> list[int]:
 def _described(pid: int, command: str, path: str) -> str:
     if pid == os.getpid():
         return f"another thread or task of this process (pid {pid})"
-    if _alive(pid):
+    if is_alive(pid):
         return f"pid {pid}" + (f" ({name})" if (name := command or _command_of(pid)) else "")
     heirs = [f"pid {heir} ({_command_of(heir)})" for heir in _heirs(path)]
     return f"a process started by pid {pid}, which has ended" + (f": {', '.join(heirs)}" if heirs else "")
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether there is a process of this number, whoever it belongs to."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

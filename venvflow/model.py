@@ -55,11 +55,19 @@ class TrimPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PackOptions:
-    """``pack:`` of a venv. *output* is an absolute directory."""
+    """``pack:`` of a venv.
+
+    *output* is an absolute directory, *name* the archive's name there without ``.format``. It and *arcroot*,
+    the directory in the archive that everything lies in, may hold fields (see :mod:`venvflow.naming`).
+    *threads* never changes a byte.
+    """
 
     output: str
     format: str = "tar.zst"
     level: int = 3
+    name: str = "{venv}"
+    arcroot: str = ""
+    threads: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,11 @@ class VenvSpec:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole config file. *root* is the project root, *file* the file itself, both absolute."""
+    """A whole config file. *root* is the project root, *file* the file itself, both absolute.
+
+    *faults* are, by the name of a venv, the files that it lists and that are missing, as ``file:line: text``:
+    such a venv has no key, the others are as good as ever.
+    """
 
     file: str
     root: str
@@ -99,6 +111,7 @@ class Config:
     trim: TrimPolicy
     venvs: dict[str, VenvSpec]
     warnings: tuple[str, ...] = ()
+    faults: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def state_dir(self) -> str:
@@ -211,7 +224,9 @@ class Snapshot:
 
     *place* is the venv's path below the project root when the manifest is bound, else ``None``.
     *trees* are digests. *created* is in seconds since 1970. *files* and *size* count regular files
-    and their bytes as they appear (not as they are shared).
+    and their bytes as they appear (not as they are shared). *warnings* are what the build said about what
+    is in it (dependencies that no lock file names), for as long as it is used. *packages* are what each lock
+    file lists, by the name of its part in the key: name and version, or what is asked of it.
     """
 
     id: str
@@ -225,6 +240,8 @@ class Snapshot:
     python: str
     files: int
     size: int
+    warnings: tuple[str, ...] = ()
+    packages: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------- what steps answer

@@ -52,8 +52,10 @@ class Receipt:
     *path* is where it was made for, *state* how far it is: ``built`` (not shared yet) or ``shared``
     (its files are the store's, *trees* its manifest). *directories* are directories of the venv with
     their mtimes in nanoseconds: a file added or removed moves one of them. *witness* is a hash of how all
-    files looked (:mod:`venvflow.witness`), *store* the one that its symlinks lead into. *top* is the mtime
-    of the venv's own directory; :func:`write_receipt` fills it in.
+    files looked (:mod:`venvflow.witness`), *store* the one that its symlinks lead into. *warnings* are what
+    the build said of what is in it. *modes* are those that its files had (:mod:`venvflow.modes`), *private*
+    files that somebody edited and that verify knows as the venv's own, with their SHA-256. *top* is the
+    mtime of the venv's own directory; :func:`write_receipt` fills it in.
     """
 
     key: str
@@ -66,6 +68,9 @@ class Receipt:
     link: str = ""
     witness: str = ""
     store: str = ""
+    warnings: tuple[str, ...] = ()
+    modes: Mapping[str, int] = field(default_factory=dict, repr=False)
+    private: Mapping[str, str] = field(default_factory=dict, repr=False)
     directories: Mapping[str, int] = field(default_factory=dict, repr=False)
     top: int = field(default=0, repr=False, compare=False)
 
@@ -222,10 +227,11 @@ class Place:
             os.makedirs(self.parent, exist_ok=True)
             os.mkdir(self.staging, 0o755)
             self.guard = self._guarded()
-            _write_new(f"{self.staging}/{_MARK}", _MARK_TEXT)
-            for path in (self.new, self._old, self._gone):
-                os.mkdir(os.path.dirname(path), 0o755)
         try:
+            with _explained(self.path):
+                _write_new(f"{self.staging}/{_MARK}", _MARK_TEXT)
+                for path in (self.new, self._old, self._gone):
+                    os.mkdir(os.path.dirname(path), 0o755)
             yield self.new
         finally:
             try:
@@ -396,15 +402,19 @@ def write_receipt(venv: str, receipt: Receipt) -> None:
     The directory gets back the mtime that it had, so that only what others do there shows. Raises
     EnvironmentFailure.
     """
-    temporary = f"{venv}/{RECEIPT}.vf-{os.getpid()}"
-    with _explained(venv):
+    temporary = f"{venv}/{RECEIPT}.vf-new"  # one name for all runs, so that none leaves more than one
+    with _explained(venv, "The venv works; its receipt is as it was."):
         top = os.lstat(venv).st_mtime_ns
         document = {name: getattr(receipt, name) for name in Receipt.__slots__}
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-        _write_new(temporary, json.dumps({**document, "top": top}).encode("ascii"))
-        os.replace(temporary, f"{venv}/{RECEIPT}")
-        os.utime(venv, ns=(top, top))
+        try:
+            _write_new(temporary, json.dumps({**document, "top": top}).encode("ascii"))
+            os.replace(temporary, f"{venv}/{RECEIPT}")
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            os.utime(venv, ns=(top, top))
 
 
 def read_receipt(venv: str) -> Receipt | None:
@@ -413,7 +423,9 @@ def read_receipt(venv: str) -> Receipt | None:
         with open(f"{venv}/{RECEIPT}", encoding="ascii") as file:
             document = json.load(file)
         document["trees"] = tuple(str(digest) for digest in document["trees"])
-        return Receipt(**document) if isinstance(document["directories"], dict) else None
+        document["warnings"] = tuple(str(warning) for warning in document.get("warnings", ()))
+        maps = (document.get(name, {}) for name in ("directories", "modes", "private"))
+        return Receipt(**document) if all(isinstance(each, dict) for each in maps) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

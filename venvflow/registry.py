@@ -56,14 +56,18 @@ def _is_gone(path: str) -> bool:
 class Registry:
     """The directory ``venvs/`` of the store at path *store*."""
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, store: str, *, sync: bool = False) -> None:
+        self._sync = sync
         self._root = f"{store}/venvs"
         self._tmp = os.path.join(store, "tmp")
 
     def add(self, registration: Registration) -> None:
-        """Remember a venv, in place of what was known of its path; raises ``OSError``."""
+        """Remember a venv, in place of what was known of its path; raises ``OSError``.
+
+        With *sync* it survives a power cut: one that makes no sense would keep everything from being swept.
+        """
         data = json.dumps(asdict(registration)).encode("ascii")
-        write_whole(self._file(registration.path), data, tmp=self._tmp, replace=True)
+        write_whole(self._file(registration.path), data, tmp=self._tmp, sync=self._sync, replace=True)
 
     def of(self, path: str) -> Registration | None:
         """Return what is known of the venv at *path*; None as well for a file that makes no sense."""

@@ -134,23 +134,23 @@ VIEWS = {
         JOIN snapshots ON snapshots.id = snapshot_trees.snapshot
         WHERE trees.version <> ''
     """,
-    # One row per snapshot: its bytes as they appear, and those that no other snapshot has.
+    # One row per snapshot: its bytes as they appear, and those that no other snapshot has. Counted by tree,
+    # for snapshots share most of theirs: thousands of them are little more than one.
     "venv_sizes": """
-        WITH uses AS (
-            SELECT snapshot_trees.snapshot, files.object, count(*) AS times
-            FROM snapshot_trees JOIN files ON files.tree = snapshot_trees.tree
-            GROUP BY snapshot_trees.snapshot, files.object
-        ), shared AS (
-            SELECT object, count(*) AS snapshots FROM uses GROUP BY object
+        WITH held AS (
+            SELECT tree, CASE WHEN count(*) = 1 THEN min(snapshot) END AS holder
+            FROM snapshot_trees GROUP BY tree
+        ), lone AS (
+            SELECT files.object, min(held.holder) AS holder
+            FROM files JOIN held ON held.tree = files.tree GROUP BY files.object
+            HAVING count(held.holder) = count(*) AND min(held.holder) = max(held.holder)
+        ), own AS (
+            SELECT lone.holder, sum(objects.size) AS bytes
+            FROM lone JOIN objects ON objects.id = lone.object GROUP BY lone.holder
         )
         SELECT snapshots.venv, snapshots.python, snapshots.id AS snapshot, snapshots.files,
-               snapshots.size AS bytes,
-               coalesce(sum(CASE WHEN shared.snapshots = 1 THEN objects.size END), 0) AS own_bytes
-        FROM snapshots
-        LEFT JOIN uses ON uses.snapshot = snapshots.id
-        LEFT JOIN shared ON shared.object = uses.object
-        LEFT JOIN objects ON objects.id = uses.object
-        GROUP BY snapshots.id
+               snapshots.size AS bytes, coalesce(own.bytes, 0) AS own_bytes
+        FROM snapshots LEFT JOIN own ON own.holder = snapshots.id
     """,
     # What is in the venvs of this machine: of those of a project by their snapshots, of the others directly.
     "venv_content": """

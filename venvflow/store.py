@@ -12,14 +12,16 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from venvflow import locks
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
 from venvflow.files import sync_directory, write_whole
-from venvflow.index import Index, Usage
+from venvflow.index import Index, Outline, Usage
 from venvflow.keys import make_key
 from venvflow.manifest import (
     Corrupt,
+    decode_objects,
     decode_snapshot,
     decode_tree,
     encode_snapshot,
@@ -30,6 +32,7 @@ from venvflow.manifest import (
 from venvflow.model import FORMAT, Key, Manifest, Snapshot, StoreConfig, Tree
 from venvflow.objects import Batch, Name, Objects, out_of_space
 from venvflow.registry import Registration, Registry
+from venvflow.scan import directory
 
 README = """\
 This is a store of venvflow: files that Python virtual environments share, and what is needed to make
@@ -49,6 +52,9 @@ tmp/ locks/ quarantine/   work in progress, lock files, files that were found da
 """
 
 
+_Decoded = TypeVar("_Decoded")
+
+
 class Store:
     """An open store. *path* is absolute and resolved."""
 
@@ -63,7 +69,7 @@ class Store:
         self.read_only = False
         self._open()
         self.objects = Objects(self.path, config.durability)
-        self.registry = Registry(self.path)
+        self.registry = Registry(self.path, sync=config.durability == "full")
 
     def __enter__(self) -> Store:
         return self
@@ -97,7 +103,7 @@ class Store:
     def _create(self) -> None:
         os.makedirs(self.path, mode=0o755, exist_ok=True)
         # Another process may be making the same store, and be done and at work in it by now.
-        if not _may_become_store(self.path) and not os.path.lexists(f"{self.path}/format"):
+        if not may_become_store(self.path) and not os.path.lexists(f"{self.path}/format"):
             raise Refused(
                 "the directory is not empty and not a store",
                 where=shown(self.path),
@@ -228,18 +234,29 @@ class Store:
 
     def tree(self, digest: str) -> Tree:
         """Return a tree; raises :class:`~venvflow.manifest.Corrupt` if it is missing or damaged."""
+        return self._decoded(digest, decode_tree)
+
+    def tree_objects(self, digest: str) -> list[tuple[Name, int]]:
+        """Return the objects that a tree lists, with their sizes in bytes; raises as :meth:`tree` does."""
+        rows = self._decoded(digest, decode_objects)
+        return [(Name(each, executable), size) for each, executable, size in rows]
+
+    def _decoded(self, digest: str, decode: Callable[[str, bytes], _Decoded]) -> _Decoded:
         try:
             with open(self._tree_path(digest), "rb") as file:
                 data = file.read()
         except OSError as error:
             raise Corrupt(f"tree {digest[:12]} cannot be read: {error.strerror}") from error
         try:
-            return decode_tree(digest, data)
+            return decode(digest, data)
         except Corrupt as error:
-            # Out of the way, so that the next squish writes it anew instead of believing it is there.
-            with suppress(OSError):
-                os.unlink(self._tree_path(digest))
+            self._reject_tree(digest)
             raise Corrupt(f"tree {digest[:12]} is damaged: {error}") from error
+
+    def _reject_tree(self, digest: str) -> None:
+        """Put a damaged tree out of the way, or the next squish would believe that it is there."""
+        with suppress(OSError):
+            os.unlink(self._tree_path(digest))
 
     def has_tree(self, digest: str) -> bool:
         """Return whether there is a tree of this name; whether it is whole, reading it tells."""
@@ -273,13 +290,35 @@ class Store:
 
     def snapshots(self) -> list[Snapshot]:
         """Return every snapshot in the store, oldest first."""
-        names = [
-            name.removesuffix(".json")
-            for name in os.listdir(f"{self.path}/snapshots")
-            if name.endswith(".json")
-        ]
-        found = [snapshot for name in names if (snapshot := self.snapshot(name)) is not None]
+        found = [snapshot for name in self._snapshot_ids() if (snapshot := self.snapshot(name)) is not None]
         return sorted(found, key=lambda snapshot: (snapshot.created, snapshot.id))
+
+    def outlines(self) -> list[Outline]:
+        """Return every snapshot in outline, oldest first.
+
+        From the index, if that knows exactly those that are there: then none of them is read, and one whose
+        file was damaged is among them. From the snapshots otherwise.
+        """
+        known = self._known_outlines()
+        if known.keys() == self._snapshot_ids():
+            return sorted(known.values(), key=lambda each: (each.created, each.id))
+        return self.outlined(self.snapshots())
+
+    def outlined(self, snapshots: Iterable[Snapshot]) -> list[Outline]:
+        """Return in outline what was read, with the history of use, as far as the index knows it."""
+        known = self._known_outlines()
+        return [_outline(each, known.get(each.id)) for each in snapshots]
+
+    def _known_outlines(self) -> dict[str, Outline]:
+        """Return the outlines in the index; none where it cannot be opened, as on a full disk."""
+        try:
+            return self.index.outlines()
+        except EnvironmentFailure:
+            return {}
+
+    def _snapshot_ids(self) -> set[str]:
+        names = os.listdir(f"{self.path}/snapshots")
+        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
 
     def usage(self) -> dict[str, Usage]:
         """Return when each snapshot was last used."""
@@ -382,11 +421,17 @@ class Store:
     def size_on_disk(self) -> int:
         """Return the bytes that the store's files occupy, each inode once."""
         blocks: dict[int, int] = {}
-        for directory, _, names in os.walk(self.path):
-            for name in names:
-                with suppress(FileNotFoundError):  # others may be at work
-                    st = os.lstat(f"{directory}/{name}")
-                    blocks[st.st_ino] = st.st_blocks
+        todo = [self.path]
+        while todo:
+            path = todo.pop()
+            with suppress(FileNotFoundError), directory(path) as fd, os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(f"{path}/{entry.name}")
+                        continue
+                    with suppress(FileNotFoundError):  # others may be at work
+                        st = entry.stat(follow_symlinks=False)
+                        blocks[st.st_ino] = st.st_blocks
         return sum(blocks.values()) * 512
 
     def free_bytes(self) -> int:
@@ -401,7 +446,7 @@ _LITTER = re.compile(r"\d+-[0-9a-f]{8}")
 """Names of files that a killed :func:`~venvflow.files.write_whole` leaves in ``tmp/``."""
 
 
-def _may_become_store(path: str) -> bool:
+def may_become_store(path: str) -> bool:
     """Return whether a directory holds nothing yet, or what a killed :meth:`Store._create` leaves.
 
     Names alone do not tell: whatever lies in ``tmp/`` of a store is deleted one day.
@@ -424,6 +469,15 @@ def _is_honest(snapshot: Snapshot, identifier: str) -> bool:
         snapshot.id == identifier == snapshot_id(key.digest, snapshot.place)
         and make_key(key.parts).digest == key.digest
     )
+
+
+def _outline(snapshot: Snapshot, known: Outline | None) -> Outline:
+    """Return a snapshot in outline, with the history of use of the outline that is *known* of it."""
+    return Outline(
+        snapshot.id, snapshot.key.digest, snapshot.venv, snapshot.place, snapshot.python, snapshot.host,
+        snapshot.command, snapshot.created, snapshot.files, snapshot.size,
+        known.used if known is not None else None,
+    )  # fmt: skip
 
 
 def bytecode_id(parts: dict[str, str]) -> str:

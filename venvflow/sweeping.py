@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from venvflow.census import Census
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.manifest import Corrupt
-from venvflow.objects import Name, object_names
 from venvflow.store import Store
 
 QUARANTINE_SECONDS = 14 * 86_400
@@ -21,45 +20,58 @@ QUARANTINE_SECONDS = 14 * 86_400
 
 
 class Swept(NamedTuple):
-    """What a sweep removed: counts, and the bytes that the file system got back."""
+    """What a sweep removed: counts, and the bytes that the file system got back. *twins* are left."""
 
     objects: int
     trees: int
     bytes: int
+    twins: int = 0
 
 
-def sweep(store: Store) -> Swept:
+def sweep(store: Store, census: Census | None = None) -> Swept:
     """Delete what nothing needs: trees first, then objects, so that no tree ever lists what is gone.
+
+    *census* is what was read of the store since it is held, if it was.
 
     Bytes count only where the last name of a file goes: what a venv is still linked to frees nothing.
     Files that cannot be deleted do not keep the others: EnvironmentFailure names them at the end.
     """
-    sweeping = _Sweeping(store)
+    sweeping = _Sweeping(store, census or Census(store))
     sweeping.run()
     if sweeping.stuck:
         raise _stuck(sweeping.stuck, sweeping.freed)
-    return Swept(sweeping.objects, sweeping.trees, sweeping.freed)
+    return Swept(sweeping.objects, sweeping.trees, sweeping.freed, sweeping.twins)
 
 
 class _Sweeping:
     """One sweep: what is live, what was deleted, what would not go."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, census: Census) -> None:
         self._store = store
-        self._live_trees = {digest for snapshot in store.snapshots() for digest in snapshot.trees}
-        self._live_trees |= {digest for record in store.registrations() for digest in record.trees}
-        self._live_objects = _objects_of(store, self._live_trees)
-        self.objects = self.trees = self.freed = 0
+        self._census = census
+        self._live_trees = {digest for snapshot in census.snapshots.values() for digest in snapshot.trees}
+        self._live_trees |= {digest for record in census.registrations for digest in record.trees}
+        self._live_objects = {name for tree in self._live_trees for name, _ in census.objects_of(tree)}
+        self.objects = self.trees = self.freed = self.twins = 0
         self.stuck: list[OSError] = []
 
     def run(self) -> None:
+        forgotten = self._forget()
         self.trees = self._sweep_trees()
         self.objects = self._sweep_objects()
         self._sweep_frames()
         self._sweep_tmp()
         self._sweep_quarantine()
-        with suppress(EnvironmentFailure):  # on a full disk the index has to wait for the next sweep
+        if not forgotten:  # the disk was full: by now there may be room
+            self._forget()
+
+    def _forget(self) -> bool:
+        """Drop the rows of what is dead, before it is; where that fails it has to wait for the next sweep."""
+        try:
             self._store.index.retain(self._live_trees, self._live_objects)
+        except EnvironmentFailure:
+            return False
+        return True
 
     def _sweep_trees(self) -> int:
         files = ((fan + name, path) for fan, name, path in _fanned(f"{self._store.path}/trees"))
@@ -67,12 +79,12 @@ class _Sweeping:
 
     def _sweep_objects(self) -> int:
         objects = self._store.objects
-        dead = [objects.path(name) for name, _ in objects.names() if name not in self._live_objects]
-        dead += [
-            path
-            for name, path, st in objects.twins()
-            if name not in self._live_objects or st.st_nlink == 1  # nobody is linked to it any more
-        ]
+        dead = [objects.path(name) for name in self._census.objects if name not in self._live_objects]
+        for name, path, st in objects.twins():
+            if name not in self._live_objects or st.st_nlink == 1:  # nobody is linked to it any more
+                dead.append(path)
+            else:
+                self.twins += 1
         return sum([self._delete(path) for path in dead])
 
     def _sweep_frames(self) -> None:
@@ -91,14 +103,8 @@ class _Sweeping:
                 self._remove_directory(f"{directory}/{name}")
 
     def _sweep_quarantine(self) -> None:
-        """Remove what was put aside long ago: by its ctime, which putting it there moved."""
-        too_old = time.time() - QUARANTINE_SECONDS
-        for directory, _, names in os.walk(f"{self._store.path}/quarantine"):
-            for name in names:
-                path = f"{directory}/{name}"
-                with suppress(FileNotFoundError):
-                    if os.lstat(path).st_ctime < too_old:
-                        self._delete(path)
+        for path in overdue(self._store):
+            self._delete(path)
 
     def _delete(self, path: str) -> bool:
         try:
@@ -122,13 +128,15 @@ class _Sweeping:
             self.stuck.append(error)
 
 
-def _objects_of(store: Store, trees: Iterable[str]) -> set[Name]:
-    """Return every object that *trees* name; a damaged tree keeps nothing, its snapshot is a miss."""
-    live: set[Name] = set()
-    for digest in trees:
-        with suppress(Corrupt):
-            live.update(object_names(store.tree(digest)))
-    return live
+def overdue(store: Store) -> Iterator[str]:
+    """Yield the files that were put aside too long ago: by their ctime, which putting them there moved."""
+    too_old = time.time() - QUARANTINE_SECONDS
+    for directory, _, names in os.walk(f"{store.path}/quarantine"):
+        for name in names:
+            path = f"{directory}/{name}"
+            with suppress(FileNotFoundError):
+                if os.lstat(path).st_ctime < too_old:
+                    yield path
 
 
 def _fanned(root: str) -> Iterator[tuple[str, str, str]]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from functools import partial
 
 from bench import checks, peers
-from bench.project import Project
+from bench.project import Project, built
 from bench.rounds import in_turn
 from bench.table import Line
 from bench.world import Unavailable, World
@@ -17,23 +16,13 @@ _NOTE = "store and page cache warm; whole processes; archives are read by tar an
 
 
 def measure_pack(world: World) -> list[Line]:
-    """Measure ``data`` and ``data'`` (quick: ``small``) as zstd, and ``web`` (quick: ``small``) as xz."""
+    """Measure ``data`` and ``data'`` (quick: ``small``) as zstd, and ``web`` (quick: ``tiny``) as xz."""
     name = "small" if world.quick else "data"
-    project = _built(world, name, {"format": "tar.zst", "level": 3, "output": "dist/"})
+    project = built(world, name)
     lines = _against_tar(world, project, name)
     lines.append(_after_a_change(world, project, name))
-    lines.append(_as_xz(world, "small" if world.quick else "web"))
+    lines.append(_as_xz(world, "tiny" if world.quick else "web"))
     return lines
-
-
-def _built(world: World, name: str, pack: dict[str, object]) -> Project:
-    """Return a project whose venv is built, squished and packed once."""
-    world.say(f"row 5: building {name}")
-    entry = {"path": ".venv", "locks": ["requirements.txt"], "pack": pack}
-    project = Project(world, f"packing-{name}-{pack['format']}", {name: entry})
-    project.use_lock(world.lock_file(name))
-    project.run(f"*:{name}")
-    return project
 
 
 # --------------------------------------------------------------------------- zstd
@@ -57,14 +46,15 @@ def _against_tar(world: World, project: Project, name: str) -> list[Line]:
         },
         world.rounds,
     )
-    ours, other = ((os.path.getsize(path) / 1e6,) for path in (archive, theirs))
+    size, other = ((os.path.getsize(path) / 1e6,) for path in (archive, theirs))
+    world.put_aside(theirs)
     _forget(project)
     project.profile(f"row 5: first pack of {name}", f"pack:{name}")
     note = f"no frame is kept; ours is `doit pack:{name}`, durable, with SHA-256 and description; {_NOTE}"
     job = f"first pack of {name}, {checks.count(project.path('.venv')):,} files"
     return [
         Line(5, job, peer, 1.2, seconds["ours"], seconds["theirs"], note=note),
-        Line(5, f"size of the archive of {name}", peer, 1.0, ours, other, "MB"),
+        Line(5, f"size of the archive of {name}", peer, 1.0, size, other, "MB"),
     ]
 
 
@@ -93,8 +83,8 @@ def _after_a_change(world: World, project: Project, name: str) -> Line:
     """Return the line of the pack of a venv that differs in one package, after the first."""
     first: list[float] = []
     second: list[float] = []
-    for number in range(world.rounds):
-        world.say(f"row 5: {name} and then {name}', round {number + 1} of {world.rounds}")
+    for number in range(world.few_rounds):
+        world.say(f"row 5: {name} and then {name}', round {number + 1} of {world.few_rounds}")
         for lock, seconds in ((name, first), (f"{name}-next", second)):
             project.use_lock(world.lock_file(lock))
             project.run(f"squish:{name}")
@@ -117,22 +107,23 @@ def _after_a_change(world: World, project: Project, name: str) -> Line:
 def _as_xz(world: World, name: str) -> Line:
     """Return the line of a pack as xz against venvstacks."""
     job, peer = f"pack of {name}, xz", "venvstacks create_archive"
-    project = _built(world, name, {"format": "tar.xz", "level": 6, "output": "dist/"})
+    project = built(world, name, bytecode="none")
     try:
         theirs = peers.venvstacks(world, project.path(".venv"), project.path("theirs"))
     except Unavailable as error:
         return Line(5, job, peer, 0.6, skipped=str(error))
-    ours = [sys.executable, "-m", "venvflow", "pack", name, "--force"]
+    archive = project.path("dist", f"{name}.tar.xz")
+    ours = world.venvflow("pack", name, "--level", "6", "--force", "--output", archive)
     world.run(ours, project.root, settings=project.settings)
-    _check(world, project.path("dist", f"{name}.tar.xz"), project.path(".venv"))
-    world.say(f"row 5: {world.rounds} rounds of ours, {peer}")
+    _check(world, archive, project.path(".venv"))
+    world.say(f"row 5: {world.few_rounds} rounds of ours, {peer}")
     seconds = in_turn(
         {
             "ours": partial(world.timed, ours, cwd=project.root, settings=project.settings),
             "theirs": partial(world.timed, *theirs, cwd=project.root),
         },
-        world.rounds,
+        world.few_rounds,
     )
     world.profile(f"row 5: pack of {name}, xz", ours, project.root, settings=project.settings)
-    note = f"theirs has no bytecode, scripts and RECORDs in it, ours has; {_NOTE}"
+    note = f"a venv without bytecode, which theirs leaves out, as it does scripts and RECORDs; {_NOTE}"
     return Line(5, job, peer, 0.6, seconds["ours"], seconds["theirs"], note=note)

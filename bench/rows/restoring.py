@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 from bench import checks, peers
-from bench.project import Project
+from bench.project import Project, built
 from bench.rounds import in_turn
 from bench.table import Line
 from bench.world import Unavailable, World
@@ -29,23 +28,11 @@ class _Peer(NamedTuple):
 def measure_restore(world: World) -> list[Line]:
     """Measure the restore of ``data`` (quick: ``small``), for each peer that is there."""
     name = "small" if world.quick else "data"
-    lock = world.lock_file(name)
-    world.say(f"row 1: building {name} and storing it")
-    project = Project(world, "restoring", {name: {"path": ".venv", "locks": ["requirements.txt"]}})
-    project.use_lock(lock)
-    project.run(f"store:{name}")
+    project = built(world, name)
     place, finished = project.path(".venv"), project.path("finished")
     os.rename(place, finished)
-    ours = [sys.executable, "-m", "venvflow", "restore", name]
-    known = [
-        _Peer("cp -al", 1.5, partial(peers.link_copy, world, finished, place)),
-        _Peer("uv venv + sync --compile-bytecode", 0.1, partial(peers.uv_sync, world, lock, place)),
-        _Peer(
-            "virtualenv-cache restore", 0.1,
-            partial(peers.virtualenv_cache, world, project, finished, place),
-        ),
-    ]  # fmt: skip
-    contenders: dict[str, peers.Commands] = {"ours": [ours]}
+    known = _peers(world, project, name)
+    contenders: dict[str, peers.Commands] = {"ours": [world.venvflow("restore", name)]}
     skipped = {}
     for peer in known:
         try:
@@ -58,8 +45,9 @@ def measure_restore(world: World) -> list[Line]:
     seconds = in_turn(
         {who: partial(_time, world, project, commands) for who, commands in contenders.items()}, world.rounds
     )
-    world.profile(f"row 1: restore of {name}", ours, project.root, settings=project.settings)
+    _profile(world, project, name)
     job = f"restore of compiled {name}, {checks.count(finished):,} files"
+    os.rename(finished, place)
     note = f"ours is `python -m venvflow restore {name}`; {_NOTE}"
     return [
         Line(1, job, peer.name, peer.target, skipped=skipped[peer.name])
@@ -67,6 +55,25 @@ def measure_restore(world: World) -> list[Line]:
         else Line(1, job, peer.name, peer.target, seconds["ours"], seconds[peer.name], note=note)
         for peer in known
     ]
+
+
+def _peers(world: World, project: Project, name: str) -> list[_Peer]:
+    place, finished = project.path(".venv"), project.path("finished")
+    lock = world.lock_file(name)
+    return [
+        _Peer("cp -al", 1.5, partial(peers.link_copy, world, finished, place)),
+        _Peer("uv venv + sync --compile-bytecode", 0.1, partial(peers.uv_sync, world, lock, place)),
+        _Peer(
+            "virtualenv-cache restore", 0.1,
+            partial(peers.virtualenv_cache, world, project, finished, place),
+        ),
+    ]  # fmt: skip
+
+
+def _profile(world: World, project: Project, name: str) -> None:
+    ours = world.venvflow("restore", name)
+    world.profile(f"row 1: restore of {name}", ours, project.root, settings=project.settings)
+    world.put_aside(project.path(".venv"))
 
 
 def _check(world: World, project: Project, who: str, commands: peers.Commands) -> None:

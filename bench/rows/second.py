@@ -23,8 +23,8 @@ def measure_second_squish(world: World) -> list[Line]:
     name = "small" if world.quick else "data"
     project = Project(world, "second", {name: {"path": ".venv", "locks": ["requirements.txt"]}})
     first, second, before, after = [], [], [], []
-    for number in range(world.rounds):
-        world.say(f"row 4: {name} and then {name}', round {number + 1} of {world.rounds}")
+    for number in range(world.few_rounds):
+        world.say(f"row 4: {name} and then {name}', round {number + 1} of {world.few_rounds}")
         first.append(_first(world, project, name))
         before.append(_index_size(project))
         second.append(project.timed(*_built(world, project, name, f"{name}-next")))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import partial
 
 from bench import checks
-from bench.project import Project
+from bench.project import Project, built
 from bench.rounds import in_turn
 from bench.table import Line
 from bench.world import World
@@ -16,13 +15,9 @@ from bench.world import World
 def measure_unpack(world: World) -> list[Line]:
     """Measure ``venvflow unpack`` of ``data`` (quick: ``small``) as zstd."""
     name = "small" if world.quick else "data"
-    world.say(f"row 6: building and packing {name}")
-    entry = {"path": ".venv", "locks": ["requirements.txt"], "pack": {"format": "tar.zst", "output": "dist/"}}
-    project = Project(world, "unpacking", {name: entry})
-    project.use_lock(world.lock_file(name))
-    project.run(f"pack:{name}")
+    project = built(world, name)
     archive = project.path("dist", f"{name}.tar.zst")
-    ours = [sys.executable, "-m", "venvflow", "unpack", archive, project.path("place")]
+    ours = world.venvflow("unpack", archive, project.path("place"))
     theirs = [world.tool("tar"), "--zstd", "-xf", archive, "-C", project.path("place")]
     _time(project, [ours])
     _time(project, [theirs], make=True)
