@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from wheels import make_wheel, offline_environment, requirements
 
-from venvflow import cli, config, errors, tasks
+from venvflow import config, errors, tasks
+from venvflow.cli.parser import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DESIGN = (ROOT / "DESIGN.md").read_text(encoding="utf-8")
+CONFIG = (ROOT / "docs/reference/config.md").read_text(encoding="utf-8")
 BIN = os.path.dirname(sys.executable)
 
 
@@ -31,13 +34,13 @@ def first_column(text: str, heading: str) -> list[str]:
     return [row.split("|")[1].strip() for row in table.splitlines()[2:]]
 
 
-def test_the_config_of_the_readme_loads(tmp_path: Path) -> None:
+def test_the_config_that_shows_all_loads(tmp_path: Path) -> None:
     """Somebody who copies the whole example has a config that works."""
     for name in ("services/api/requirements.txt", "constraints/a.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("", encoding="utf-8")
     file = tmp_path / "venvflow.yaml"
-    file.write_text(block(README, "yaml", "keep_per_venv"), encoding="utf-8")
+    file.write_text(block(CONFIG, "yaml", "keep_per_venv"), encoding="utf-8")
 
     loaded = config.load(str(file), str(tmp_path), {"HOME": str(tmp_path)})
 
@@ -45,41 +48,59 @@ def test_the_config_of_the_readme_loads(tmp_path: Path) -> None:
     assert loaded.store.path == str(tmp_path / ".local/share/venvflow")
 
 
-def test_the_config_of_the_readme_shows_every_key(tmp_path: Path) -> None:
+def test_the_config_that_shows_all_has_every_key() -> None:
     """A key that is not in the example is a key that nobody finds."""
-    example = block(README, "yaml", "keep_per_venv")
-    properties = config.schema()["properties"]
+    example = yaml.safe_load(block(CONFIG, "yaml", "keep_per_venv"))
+    whole = config.schema()
+    properties = whole["properties"]
+    venv = properties["venvs"]["additionalProperties"]["properties"]
 
-    for key in [*properties, *properties["store"]["properties"], *properties["trim"]["properties"]]:
-        assert re.search(rf"\b{key}:", example), key
-
-
-def test_the_readme_lists_every_task() -> None:
-    """The table of tasks is that of the task loader."""
-    listed = [name.strip("`") for name in first_column(README, "task")]
-
-    assert listed == [*tasks.TASK_DOCS, "trim"]
-
-
-def test_the_readme_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """The table of commands is that of the command line."""
-    cli.main(["--help"])
-    known = re.findall(r"^    ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE)
-    listed = {word for cell in first_column(README, "command") for word in re.findall(r"[a-z]+", cell)}
-
-    assert "restore" in known
-    assert set(known) <= listed
+    assert set(example) == set(properties)
+    for name in ("store", "trim"):
+        assert set(example[name]) == set(properties[name]["properties"])
+    assert set(example["venvs"]["api"]) == set(venv)
+    for name in ("key", "squish", "pack"):
+        assert set(example["venvs"]["api"][name]) == set(whole["$defs"][name]["properties"])
 
 
-def test_the_readme_lists_every_exit_code() -> None:
-    """Each error class ends with a code that the table explains."""
+def test_the_reference_lists_every_task() -> None:
+    """Both tables of tasks are those of the task loader, in its order."""
+    page = (ROOT / "docs/reference/tasks.md").read_text(encoding="utf-8")
+    known = [*tasks.TASK_DOCS, "trim"]
+
+    assert [name.strip("`").partition(":")[0] for name in first_column(page, "task")] == known
+    assert [name.strip("`") for name in first_column(page, "task | leaves")] == known
+
+
+def test_the_readme_lists_every_command() -> None:
+    """The table of commands is that of the command line: none is missing, and none is made up."""
+    rows = first_column(README, "command")
+    listed = {word for cell in rows for word in re.findall(r"`(?:venvflow )?([a-z]+)", cell)}
+
+    assert listed == set(COMMANDS)
+
+
+def test_the_reference_lists_every_exit_code() -> None:
+    """Each error class ends with a code that the table explains; so do a hit, a miss, and Ctrl-C."""
+    page = (ROOT / "docs/reference/exit-codes.md").read_text(encoding="utf-8")
     codes = {
-        kind.exit_code
+        str(kind.exit_code)
         for kind in vars(errors).values()
         if isinstance(kind, type) and hasattr(kind, "exit_code")
     }
 
-    assert {str(code) for code in codes} <= set(first_column(README, "exit code"))
+    assert codes | {"0", "1", "130"} == set(first_column(page, "exit code"))
+
+
+def test_the_two_commands_are_there() -> None:
+    """What the README tells to run in a fresh clone is in the Makefile, and "make help" explains it."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    told = re.findall(r"^make (\w+)", block(README, "text", "make run"), re.MULTILINE)
+
+    assert told == ["run", "test"]
+    for target in (*told, "docs", "recording"):
+        assert re.search(rf"^{target}:.* ## \w", makefile, re.MULTILINE), target
+        assert re.search(rf"^\.PHONY:.*\b{target}\b", makefile, re.MULTILINE), target
 
 
 def test_the_design_names_every_module() -> None:
@@ -106,7 +127,7 @@ def test_a_first_project_in_five_lines(tmp_path: Path) -> None:
     }
     commands = [
         line.split("#")[0].split()
-        for line in block(README, "", "venvflow init").splitlines()
+        for line in block(README, "text", "venvflow init").splitlines()
         if line.startswith(("venvflow", "doit"))
     ]
     assert [words[0] for words in commands] == ["venvflow", "doit", "doit"]

@@ -1,0 +1,1 @@
+"""What makes and checks the documents: reference pages from the code, terminal sessions from real runs."""

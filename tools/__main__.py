@@ -1,0 +1,61 @@
+"""Write what is generated in the documents: ``python -m tools reference|sessions|recording [PAGE…]``.
+
+reference   fill in the generated sections of all pages
+sessions    run the sessions of the pages, and write down what is printed differently now
+recording   run the sessions of the pages, or of the README, and write down all that they print
+
+``make docs`` and ``make recording`` call this; the tests fail when it would change anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.markdown import with_sections
+from tools.pages import README, ROOT, SESSIONS, all_pages, start_of
+from tools.reference import sections
+from tools.sessions import run, written_down
+from tools.world import World
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what is asked for, and return the exit code: 1 when a command of a session failed."""
+    parser = argparse.ArgumentParser(prog="python -m tools", description=__doc__)
+    parser.add_argument("what", choices=("reference", "sessions", "recording"))
+    parser.add_argument("pages", nargs="*", type=Path, help="only these pages")
+    args = parser.parse_args(argv)
+    if args.what == "reference":
+        for page in args.pages or all_pages():
+            write(page, with_sections(page.read_text(encoding="utf-8"), sections()))
+        return 0
+    pages = args.pages or ([README] if args.what == "recording" else SESSIONS)
+    return max([record(page.resolve(), all_of_it=args.what == "recording") for page in pages])
+
+
+def record(page: Path, *, all_of_it: bool) -> int:
+    """Run the sessions of a page and write down what they print; return 1 when a command failed."""
+    text = page.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as temporary:
+        world = World(Path(temporary), Path(temporary) / "wheels")
+        answers = run(text, world, start=start_of(page, world))
+    failed = [answer.problem for answer in answers if answer.failed]
+    for problem in failed:
+        sys.stderr.write(f"{page.relative_to(ROOT)}: {problem}\n")
+    if not failed:
+        write(page, written_down(text, answers, all_of_it=all_of_it))
+    return 1 if failed else 0
+
+
+def write(page: Path, text: str) -> None:
+    """Write a page if it changes, and say so."""
+    if page.read_text(encoding="utf-8") != text:
+        page.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"wrote {page.relative_to(ROOT)}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

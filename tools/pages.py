@@ -1,0 +1,38 @@
+"""Which pages there are, and where the sessions of each begin.
+
+The tutorial begins in an empty home, the README in a project that does not know venvflow yet, and all others
+with the project that the tutorial made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools.markdown import blocks
+from tools.world import World
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+
+
+def all_pages() -> list[Path]:
+    """Return README and every page below ``docs/``."""
+    return [README, *sorted(DOCS.rglob("*.md"))]
+
+
+def _has_session(page: Path) -> bool:
+    return any(block.language == "console" for block in blocks(page.read_text(encoding="utf-8")))
+
+
+SESSIONS = [page for page in all_pages() if _has_session(page)]
+"""Pages with sessions in them."""
+
+
+def start_of(page: Path, world: World) -> Path:
+    """Return the directory in which the sessions of *page* begin, with what is there in *world* by then."""
+    if page == DOCS / "tutorial.md":
+        world.project.rmdir()
+        return world.home
+    world.furnish(config=page != README)
+    return world.project

@@ -1,0 +1,108 @@
+"""The small world in which the sessions of the documents run: a home, packages, and a project to begin with.
+
+Everything in it is real but the package index: builders install small wheels of our own, which have the
+names and versions of well-known packages and next to nothing in them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pythons import interpreters
+from wheels import make_wheel, offline_environment, requirements
+
+BIN = os.path.dirname(sys.executable)
+
+_PACKAGES = {"click": "8.3.1", "packaging": "25.0", "tabulate": "0.9.0"}
+_OLDER = {"click": "8.2.1"}
+
+_SETTINGS = (
+    *("VENVFLOW_", "PIP_", "UV_", "VIRTUAL_ENV", "PYTHON", "XDG_", "DOIT_", "GIT_", "MAKE", "MFLAGS"),
+    *("PYTEST_", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "TOX_", "NOX_", "CI"),
+)
+"""Beginnings of the names of variables that could change what programs print."""
+
+_CONFIG = """\
+version: 1
+venvs:
+  api:
+    path: services/api/.venv
+    locks: [services/api/requirements.txt]
+  worker:
+    path: services/worker/.venv
+    locks: [services/worker/requirements.txt]
+"""
+_DODO = "from venvflow.tasks import *\n"
+_TEST = "import unittest\n\n\nclass Smoke(unittest.TestCase):\n    def test_it(self):\n        import click\n"
+
+
+class World:
+    """A home directory below *root*, with wheels for its builders; *wheelhouse* may be shared by several."""
+
+    def __init__(self, root: Path, wheelhouse: Path) -> None:
+        self.root = root
+        self.home = root / "home"
+        self.project = self.home / "my-monorepo"
+        self.wheelhouse = wheelhouse
+        self.project.mkdir(parents=True)
+        for name, version in (*_PACKAGES.items(), *_OLDER.items()):
+            self.wheel(name, version)
+
+    def wheel(self, name: str, version: str) -> Path:
+        """Return the wheel of a package, made when it is not there."""
+        made = self.wheelhouse / f"{name}-{version}-py3-none-any.whl"
+        if made.exists():
+            return made
+        source = f'"""The package {name}."""\n\n__version__ = "{version}"\n'
+        filling = {f"{name}/part_{number}.py": _filling(number) for number in range(8)}
+        return make_wheel(self.wheelhouse, name, version, modules={f"{name}/__init__.py": source, **filling})
+
+    def furnish(self, *, config: bool = True) -> None:
+        """Put the project that the how-tos begin with into the home: two services, locked; no venvs yet."""
+        wheel = {name: self.wheel(name, version) for name, version in _PACKAGES.items()}
+        requirements(self.project / "services/api", [wheel["click"]])
+        requirements(self.project / "services/worker", [wheel["click"], wheel["tabulate"]])
+        for service in ("api", "worker"):
+            package = self.project / "services" / service / "tests"
+            package.mkdir()
+            (package / "test_smoke.py").write_text(_TEST)
+        if config:
+            (self.project / "venvflow.yaml").write_text(_CONFIG)
+            (self.project / "dodo.py").write_text(_DODO)
+        (self.project / ".gitignore").write_text(".venv/\n*.before-venvflow/\n__pycache__/\n")
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """Return the environment of a person who works here: no settings but where packages come from."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+        others = [os.path.dirname(python) for python in interpreters().values()]
+        identity = {
+            f"GIT_{who}_{what}": "you" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+        return {
+            **own,
+            **identity,
+            **offline_environment(self.wheelhouse),
+            "HOME": str(self.home),
+            "PATH": os.pathsep.join([BIN, os.environ["PATH"], *others]),
+            "LC_ALL": "C.UTF-8",
+            "TMPDIR": str(self.root),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+
+    def as_told(self, text: str) -> str:
+        """Return what a program printed as the reader is told it: the home is theirs, programs are usual."""
+        text = text.replace(str(self.home), "/home/you")
+        text = re.sub(rf"\bon {re.escape(socket.gethostname())}\b", "on laptop", text)
+        text = re.sub(rf"{re.escape(sys.base_prefix)}/bin/", "/usr/bin/", text)
+        return re.sub(r"(?:/[^\s/]+)+/versions/3\.[^\s/]+/bin/", "/usr/bin/", text)
+
+
+def _filling(number: int) -> str:
+    lines = "".join(f"VALUE_{index} = {index * number}\n" for index in range(200))
+    return f'"""Part {number}."""\n\n{lines}'
