@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # A shell may forbid Python to write bytecode; then nothing here would ever be compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test quick slow lint bench bench-quick clean help
+.PHONY: run test quick network lint docs recording bench bench-quick clean help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -31,13 +31,23 @@ quick: .make/test  ## the tests that take seconds
 network: .make/test  ## the tests that need a package index
 	$(BIN)/pytest -q -m network --run-network
 
+faults: .make/test  ## a fault at every call of every action: kills, failing and full disks, power cuts; minutes
+	$(BIN)/pytest -q -p no:xdist --timeout 3600 --all-faults tests/faults
+
 lint: .make/test  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .make/test  ## all benchmark rows, on large inputs: takes a while
-	$(BIN)/python -m bench
+docs: .make/test  ## what is generated in the documents: reference pages, and what sessions print
+	PYTHONPATH=tests $(BIN)/python -m tools reference
+	PYTHONPATH=tests $(BIN)/python -m tools sessions
+
+recording: .make/test  ## the terminal session of the README, recorded anew
+	PYTHONPATH=tests $(BIN)/python -m tools recording
+
+bench: .make/test  ## all benchmark rows, on large inputs: about 40 minutes; goes on where it was stopped
+	$(BIN)/python -m bench --resume
 
 bench-quick: .make/test  ## the benchmark on small inputs, under two minutes
 	$(BIN)/python -m bench --quick
@@ -53,7 +63,7 @@ bench-quick: .make/test  ## the benchmark on small inputs, under two minutes
 	@touch $@
 
 .make/test: .make/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --group lint
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --group lint --group docs
 	@touch $@
 
 clean:  ## remove everything that the commands above made, caches of uv and pip apart

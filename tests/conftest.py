@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import fixtures
 import pytest
 from hypothesis import settings
 from scenario import Machine
 
+pytest_plugins = ("cli_project",)
+"""Fixtures of all tests of the command line; named here, before any test module imports it."""
+
 # Tests run the Python of venvs that they compare file by file afterwards; a shell may or may not forbid it
 # to write bytecode there. Those that are about bytecode unset this for their children.
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-sys.dont_write_bytecode = True
 
 # A machine that is busy is no reason to fail.
 settings.register_profile("venvflow", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=30)
+settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile("venvflow")
 
 
@@ -30,8 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the switch for tests that need more than this machine."""
+    """Add the switches for tests that need more than this machine, and for writing golden files anew."""
     parser.addoption("--run-network", action="store_true", help="run the tests that need a package index")
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
+    parser.addoption("--all-faults", action="store_true", help="make a fault at every call, not at a sample")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -57,3 +61,9 @@ def machine(tmp_path: Path, wheelhouse: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path, wheelhouse)
     yield machine
     machine.end()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many faults were made, if any were, and if it was this process that made them."""
+    if fixtures.MADE:
+        terminalreporter.write_line(fixtures.summary())

@@ -1,0 +1,85 @@
+"""Does actions in children of a process that has everything imported, with a fault at a chosen call.
+
+Run with the shim preloaded; speaks JSON lines: a request on standard input, an answer on standard output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import actions
+
+from venvflow import index, schema  # noqa: F401 - so that no child has to import it
+from venvflow.errors import VenvflowError, from_system
+
+MODES = ("count", "kill", "once", "lasting", "stop")
+
+
+def serve() -> None:
+    """Answer requests until there are no more."""
+    # SQLite has its own patience, which nobody may choose but a test that stops who holds a lock.
+    index._WAIT_SECONDS = min(index._WAIT_SECONDS, float(os.environ["VENVFLOW_LOCK_TIMEOUT"]))
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(_answer(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    if "go_on" in request:
+        os.kill(request["go_on"], 18)
+        return _waited(request["go_on"], request["output"])
+    pid = os.fork()
+    if pid == 0:
+        os._exit(_act(request))
+    return _waited(pid, request["output"])
+
+
+def _act(request: dict[str, Any]) -> int:
+    """Do one action in this child; return its exit code."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for number, fd in enumerate((null, output, output)):
+        os.dup2(fd, number)
+    action: Callable[[Path], int] = getattr(actions, request["action"])
+    _shim().arm(MODES.index(request["mode"]), request["at"], request["errno"])
+    try:
+        return action(Path(request["root"]))
+    except (VenvflowError, OSError, MemoryError) as error:
+        if not isinstance(error, VenvflowError):  # as the doit tasks do
+            error = from_system(error, "whole")
+        os.write(2, f"venvflow: {error}\n".encode(errors="backslashreplace"))
+        return error.exit_code
+    except BaseException:  # noqa: BLE001 - a child ends here, whatever happens
+        os.write(2, traceback.format_exc().encode())
+        return 99
+
+
+def _waited(pid: int, output: str) -> dict[str, Any]:
+    """Wait until the child ends or stops, and say how, with what the shim saw."""
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    shim = _shim()
+    return {
+        "stopped": pid if os.WIFSTOPPED(status) else 0,
+        "code": None if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status),
+        "calls": shim.calls(),
+        "fired": shim.fired(),
+        "call": shim.name().decode(),
+        "output": Path(output).read_text(errors="replace"),
+    }
+
+
+def _shim() -> Any:
+    shim = ctypes.CDLL(None)
+    shim.name.restype = ctypes.c_char_p
+    return shim
+
+
+if __name__ == "__main__":
+    serve()

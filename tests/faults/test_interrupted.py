@@ -1,0 +1,83 @@
+"""Death, a failing disk and a full one at the calls of every action: nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+from fixtures import MADE, memory, sample, server, shim, world
+from scenes import SCENES, Scene
+from shim import Answer
+from worlds import Picture, World, interesting, pictures
+
+__all__ = ["memory", "sample", "server", "shim", "world"]
+
+pytestmark = pytest.mark.slow
+
+Looks = dict[str, "Picture | None"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A kind of fault, and the exit codes that an action may end with when it happens."""
+
+    name: str
+    mode: Literal["kill", "once", "lasting"]
+    error: int
+    codes: tuple[int, ...]
+
+
+FAULTS = (
+    Fault("kill", "kill", 0, (-9,)),
+    Fault("one failing call", "once", errno.EIO, (0, 3)),
+    Fault("full disk", "lasting", errno.ENOSPC, (0, 3)),
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
+def test_nothing_is_lost_and_the_next_run_finishes(
+    world: World, scene: Scene, fault: Fault, sample: int | None
+) -> None:
+    """Each venv looks as before or as after, the store is sound, and doing it again leads to the end."""
+    scene.begin(world)
+    world.begin()
+    before = pictures(world, scene.venvs)
+    calls = world.done(scene.action).calls
+    after = pictures(world, scene.venvs)
+    for call in interesting(calls, sample):
+        world.reset()
+        answer = world.server.do(scene.action, world.root, fault.mode, call, fault.error)
+        at = f"{fault.name} at call {call} of {calls} ({answer.call})\n{answer.output}"
+        MADE[fault.name] += bool(answer.fired)
+        _ended_as_it_may(fault, answer, at)
+        _survived(world, scene, (before, after), at)
+        wrong = list(world.wrong(rows=fault.mode != "lasting"))
+        assert scene.damaged or not wrong, f"{wrong} {at}"
+        _finishes(world, scene, after, at)
+
+
+def _ended_as_it_may(fault: Fault, answer: Answer, at: str) -> None:
+    # The order of threads is not always the same, so the last calls may not be reached.
+    assert answer.code in (fault.codes if answer.fired else (0,)), at
+    assert "Traceback" not in answer.output, at
+    if answer.code == 3:
+        assert answer.output.strip(), at
+
+
+def _survived(world: World, scene: Scene, looks: tuple[Looks, Looks], at: str) -> None:
+    now = pictures(world, scene.venvs)
+    for venv in scene.venvs:
+        assert now[venv] in (looks[0][venv], looks[1][venv]), f"{venv} is a mixture: {at}"
+
+
+def _finishes(world: World, scene: Scene, after: Looks, at: str) -> None:
+    again = world.server.do(scene.action, world.root)
+    assert again.code in scene.again, f"{again.code}: {again.output}\nafter {at}"
+    assert pictures(world, scene.venvs) == after, f"not finished after {at}"
+    world.done("trimmed")
+    wrong = list(world.wrong())
+    assert not wrong, f"{wrong} in the end, after {at}"
+    assert not world.litter(), f"{world.litter()} after {at}"
