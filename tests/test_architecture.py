@@ -18,22 +18,28 @@ LAYERS = [
     # words, and scripts for other Pythons, which import nothing of ours
     "model errors __init__ compile_worker postinstall",
     # pure decisions
-    "config keys manifest relocate spelling patterns retention lockfiles units progress slimming",
+    (
+        "config keys manifest comparison relocate spelling patterns retention lockfiles units naming nearest"
+        " progress slimming"
+    ),
     # disk and processes
     (
-        "scan links files locks places objects sharing bytecode builders processes interpreters archive"
-        " discover export occupants"
+        "scan modes links release files locks places objects sharing bytecode builders processes interpreters"
+        " archive discover pins export occupants probes"
     ),
     # state
-    "schema index registry store sweeping survey materialise intake relink witness accounts",
+    (
+        "schema index registry store census settled sweeping survey materialise intake relink witness"
+        " accounts holdings"
+    ),
     # what steps work on and tell each other
     "job records inputs",
     # steps
     "steps",
     # flow
-    "flow",
+    "flow forecast",
     # faces
-    "tasks reporter backend cli pack_venv __main__",
+    "streams tasks reporter live backend cli pack_venv __main__",
 ]
 """Lowest first: a module imports from its own layer and those above it here, not from below."""
 
