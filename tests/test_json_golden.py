@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,8 @@ def put_locks_there(project: Project) -> None:
     service = project.root.parent / "fresh" / "service"
     service.mkdir(parents=True)
     (service / "requirements.txt").write_text("demo==1.0\n", encoding="utf-8")
-    (service / ".python-version").write_text("3.12\n", encoding="utf-8")
+    minor = f"{sys.version_info[0]}.{sys.version_info[1]}"  # one that is there for sure
+    (service / ".python-version").write_text(f"{minor}\n", encoding="utf-8")
 
 
 def put_an_archive_there(project: Project) -> None:
@@ -244,6 +246,7 @@ _BLURS = (
     (r"^/.*/bin/python3\.\d+$", "<interpreter>"),
     (r"\b3\.\d+\.\d+\b", "<version>"),
     (r"python3\.\d+", "<python>"),
+    (r"^3\.\d+$", "<minor>"),
     (r"\b\d[\d,.]* (B|KiB|MiB|files?|objects?|members?|entries)\b", r"<number> \1"),
 )
 

@@ -169,7 +169,7 @@ def _counting(meter: Meter) -> Callable[[str, str], None]:
 class Shared:
     """What sharing a venv gave: what was read, what the store got, what became of the files.
 
-    *modes* are those that they had, as a receipt notes them.
+    *modes* are those that they had, as a receipt notes them, *unusual* the files with bits that are not kept.
     """
 
     subject: Subject
@@ -177,6 +177,7 @@ class Shared:
     taken: Taken
     relinked: Relinked
     modes: dict[str, int]
+    unusual: tuple[str, ...]
 
 
 class Register(Protocol):
@@ -209,6 +210,7 @@ def share(
         if walked is not None:
             walked.clear()  # of a large venv it is megabytes, and soon out of date
         had = modes_of((looked.found[path] for path in looked.entries if path in looked.found), modes)
+        unusual = tuple(unusual_modes(looked))
         taken = _take(subject, store, looked, built_here=built_here)
         trees = tuple(tree.digest for tree in taken.manifest.trees)
         register(trees, "symlink" if "symlink" in subject.link else "", bound=taken.manifest.bound)
@@ -216,7 +218,7 @@ def share(
             store.objects, subject.path, Linker(subject.link), min_size=subject.min_size,
             origins=taken.origins, own=taken.own, adopted=store.adopted(), tell=subject.tell,
         )  # fmt: skip
-        return Shared(subject, looked, taken, relinker.relink(taken.entries, looked.found), had)
+        return Shared(subject, looked, taken, relinker.relink(taken.entries, looked.found), had, unusual)
     except Changing as error:
         raise _changing(subject.name, str(error)) from error
     except OSError as error:
@@ -342,16 +344,16 @@ def figures_of(shared: Shared, start: float) -> dict[str, int | float | str]:
 def warnings_of(shared: Shared) -> tuple[str, ...]:
     """Return what whoever shares a venv should know of it."""
     looked, relinked = shared.looked, shared.relinked
-    notes = [
+    notes: list[tuple[Sequence[str], str]] = [
         (relinked.kept, "changed while it was shared and stays private"),
         (looked.special, "is a device, FIFO or socket and is not stored"),
         (looked.embedding, "is a binary file that contains the path it was built at"),
-        (unusual_modes(looked), "has setuid, setgid or world-writable bits, which are not kept"),
+        (shared.unusual, "has setuid, setgid or world-writable bits, which are not kept"),
     ]
     return tuple(_note(paths, text) for paths, text in notes if paths)
 
 
-def _note(paths: list[str], text: str) -> str:
+def _note(paths: Sequence[str], text: str) -> str:
     more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
     return f"{shown(paths[0])}{more} {text}"
 
