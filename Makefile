@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # A shell may forbid Python to write bytecode; then nothing here would ever be compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test quick network lint docs recording bench bench-quick clean help
+.PHONY: run test quick network long faults lint docs recording bench bench-quick clean help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -30,6 +30,9 @@ quick: .make/test  ## the tests that take seconds
 
 network: .make/test  ## the tests that need a package index
 	$(BIN)/pytest -q -m network --run-network
+
+long: .make/test  ## the tests that take a minute each, with files of gigabytes
+	$(BIN)/pytest -q -m long --run-long
 
 faults: .make/test  ## a fault at every call of every action: kills, failing and full disks, power cuts; minutes
 	$(BIN)/pytest -q -p no:xdist --timeout 3600 --all-faults tests/faults

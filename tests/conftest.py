@@ -34,17 +34,24 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the switches for tests that need more than this machine, and for writing golden files anew."""
     parser.addoption("--run-network", action="store_true", help="run the tests that need a package index")
+    parser.addoption("--run-long", action="store_true", help="run the tests that take a minute each")
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
     parser.addoption("--all-faults", action="store_true", help="make a fault at every call, not at a sample")
+
+
+_ONLY_WHEN_ASKED = {
+    "network": "needs a package index: make network",
+    "long": "takes a minute, or gigabytes: make long",
+}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark every scenario as slow, but for those that stand for all of them in ``-m "not slow"``."""
-    offline = pytest.mark.skip(reason="needs a package index: make network")
     for item in items:
-        if item.get_closest_marker("network") and not config.getoption("--run-network"):
-            item.add_marker(offline)
+        for marker, reason in _ONLY_WHEN_ASKED.items():
+            if item.get_closest_marker(marker) and not config.getoption(f"--run-{marker}"):
+                item.add_marker(pytest.mark.skip(reason=reason))
         if item.path.parent.name == "scenarios" and item.get_closest_marker("quick") is None:
             item.add_marker(pytest.mark.slow)
 

@@ -778,6 +778,7 @@ ZEROS = {
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "size"), [("tar.zst", (8 << 30) + 1), ("zip", (4 << 30) + 1)])
 def test_files_beyond_the_old_limits_are_written_and_read(
     name: str, size: int, tmp_path: Path, objects: Objects

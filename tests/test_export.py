@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -133,10 +134,14 @@ def test_whether_a_directory_holds_links(tmp_path: Path, monkeypatch: pytest.Mon
     assert holds_links(str(tmp_path / "not/there/yet"))
 
     def refuse(*_: object) -> None:
-        raise PermissionError
+        raise OSError(answer, os.strerror(answer))
 
     monkeypatch.setattr(os, "symlink", refuse)
+    answer = errno.EPERM
     assert not holds_links(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+    answer = errno.EIO  # a disk that fails says nothing about links
+    with pytest.raises(EnvironmentFailure, match="cannot write there"):
+        holds_links(str(tmp_path))
     with pytest.raises(EnvironmentFailure, match="cannot write there"):
         holds_links("/proc")

@@ -312,8 +312,8 @@ def test_it_needs_no_newer_python_than_it_says() -> None:
         elif isinstance(node, ast.ImportFrom):
             modules.add(str(node.module))
     assert modules <= {
-        "__future__", "argparse", "base64", "collections.abc", "hashlib", "json", "os", "re", "shlex",
-        "shutil", "subprocess", "sys", "typing", "urllib.parse",
+        "__future__", "argparse", "base64", "collections.abc", "errno", "hashlib", "json", "os", "re",
+        "shlex", "shutil", "subprocess", "sys", "typing", "urllib.parse",
     }  # fmt: skip
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not called & {

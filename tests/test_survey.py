@@ -12,7 +12,7 @@ from venvflow import scan
 from venvflow import survey as surveys
 from venvflow.errors import EnvironmentFailure
 from venvflow.manifest import Distribution
-from venvflow.model import Entry, Slot
+from venvflow.model import BytecodePolicy, Entry, Slot
 from venvflow.relocate import Places, digest_of, fill, record_fields
 from venvflow.scan import Changing, Content
 from venvflow.survey import Survey, survey, unusual_modes
@@ -243,3 +243,12 @@ def test_modes_that_are_not_kept_are_named(venv: Path) -> None:
     put(venv, ".lock", b"", 0o666)
     assert sorted(unusual_modes(survey(str(venv), places(venv)))) == ["bin/open", "bin/sgid", "bin/suid"]
     assert unusual_modes(Survey()) == []
+
+
+@pytest.mark.parametrize("bytecode", ["canonical", "none"])
+def test_an_empty_cache_for_bytecode_is_no_entry(tmp_path: Path, bytecode: BytecodePolicy) -> None:
+    """A kill may leave one; its bytecode will lie in it, and a directory is no entry then."""
+    (tmp_path / "lib" / "demo" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "lib" / "empty").mkdir()
+    found = survey(str(tmp_path), Places(str(tmp_path), "/project", "/python"), bytecode=bytecode)
+    assert set(found.entries) == {"lib/empty"}

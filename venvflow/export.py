@@ -15,7 +15,7 @@ from venvflow.archive.contents import Contents, Member, damaged, plan
 from venvflow.archive.formats import CHUNK
 from venvflow.archive.staging import need_free, new_directory
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.links import Linker, write_private
+from venvflow.links import Linker, is_unsupported, write_private
 from venvflow.model import Entry, LinkMode, Manifest
 from venvflow.scan import directory
 from venvflow.sharing import stays_private
@@ -95,8 +95,10 @@ def holds_links(path: str) -> bool:
 def _can_link(probe: str) -> bool:
     try:
         os.symlink("target", os.path.join(probe, "link"))
-    except OSError:
-        return False
+    except OSError as error:
+        if is_unsupported(error):
+            return False
+        raise
     return True
 
 

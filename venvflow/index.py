@@ -466,8 +466,19 @@ def _is_damage(error: sqlite3.Error, path: str) -> bool:
     """Return whether the file is no sound database: neither locked, nor full, nor out of reach."""
     if type(error) is sqlite3.DatabaseError or "no such table" in str(error):
         return True
-    # A byte of the header tells SQLite not to write a file; nobody but damage writes that byte.
-    return "readonly" in str(error) and _is_writable(path)
+    # SQLite writes no file whose header says so, and no file whose log it cannot open: that may pass.
+    return "readonly" in str(error) and _is_writable(path) and _says_read_only(path)
+
+
+def _says_read_only(path: str) -> bool:
+    """Return whether the header forbids writing: nobody but damage makes that byte larger than 2."""
+    with suppress(OSError), open(path, "rb") as file:
+        return max(file.read(20)[18:19], default=0) > _LOG_OF_OUR_OWN
+    return False
+
+
+_LOG_OF_OUR_OWN = 2
+"""What the header says of a database in WAL mode; of others it says 1."""
 
 
 def _is_writable(path: str) -> bool:

@@ -304,9 +304,12 @@ def _is_staging(path: str) -> bool:
         return not os.listdir(path)
 
 
-def _write_new(path: str, data: bytes) -> None:
+def _write_new(path: str, data: bytes, *, sync: bool = False) -> None:
     with open(path, "xb") as file:
         file.write(data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _discard(name: str, parent: int) -> None:
@@ -396,10 +399,11 @@ def _explained(path: str, state: str = "The venv that was there is still there."
 # --------------------------------------------------------------------------- receipts and removal
 
 
-def write_receipt(venv: str, receipt: Receipt) -> None:
+def write_receipt(venv: str, receipt: Receipt, *, sync: bool = False) -> None:
     """Write the receipt of the venv at path *venv*, replacing an older one in one step.
 
-    The directory gets back the mtime that it had, so that only what others do there shows. Raises
+    The directory gets back the mtime that it had, so that only what others do there shows. With *sync* it
+    is on disk before it has its name: a venv without a receipt that makes sense is not known as ours. Raises
     EnvironmentFailure.
     """
     temporary = f"{venv}/{RECEIPT}.vf-new"  # one name for all runs, so that none leaves more than one
@@ -409,7 +413,7 @@ def write_receipt(venv: str, receipt: Receipt) -> None:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         try:
-            _write_new(temporary, json.dumps({**document, "top": top}).encode("ascii"))
+            _write_new(temporary, json.dumps({**document, "top": top}).encode("ascii"), sync=sync)
             os.replace(temporary, f"{venv}/{RECEIPT}")
         finally:
             with suppress(FileNotFoundError):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -419,6 +420,10 @@ def put_file(path: str, data: bytes, executable: bool, dry_run: bool) -> bool:
     return True
 
 
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
+"""What systems answer that know no symlinks, or do not let everybody make them."""
+
+
 def put_link(path: str, target: str, dry_run: bool) -> bool:
     """Make a symlink, or a copy where links cannot be; return whether it was not there yet."""
     if os.path.islink(path) and os.readlink(path) == target:
@@ -429,7 +434,9 @@ def put_link(path: str, target: str, dry_run: bool) -> bool:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
         os.symlink(target, temporary)
-    except OSError:
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
         return copy_instead(path, os.path.join(os.path.dirname(path), target))
     try:
         os.replace(temporary, path)

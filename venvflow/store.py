@@ -69,7 +69,8 @@ class Store:
         self.read_only = False
         self._open()
         self.objects = Objects(self.path, config.durability)
-        self.registry = Registry(self.path, sync=config.durability == "full")
+        self.durable = config.durability == "full"
+        self.registry = Registry(self.path, sync=self.durable)
 
     def __enter__(self) -> Store:
         return self
@@ -335,7 +336,7 @@ class Store:
         return existing
 
     def _write_snapshot(self, snapshot: Snapshot) -> None:
-        sync = self.config.durability == "full"
+        sync = self.durable
         path = self._snapshot_path(snapshot.id)
         write_whole(path, encode_snapshot(snapshot), tmp=self.objects.tmp, sync=sync)
         if sync:
@@ -361,7 +362,7 @@ class Store:
             for identifier in identifiers:
                 with suppress(FileNotFoundError):
                     os.unlink(self._snapshot_path(identifier))
-            if self.config.durability == "full":
+            if self.durable:
                 sync_directory(f"{self.path}/snapshots")
         with suppress(EnvironmentFailure):
             self.index.forget_snapshots(identifiers)

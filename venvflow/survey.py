@@ -104,7 +104,7 @@ def survey(
             result.entries[path] = known[path].entry
     records = _read_all(venv, places, to_read, result, fresh=fresh)
     _add_records(result, records, places)
-    _add_empty_directories(result, skip)
+    _add_empty_directories(result, skip, bytecode)
     return result
 
 
@@ -196,10 +196,12 @@ def _add_records(result: Survey, records: Mapping[str, bytes], places: Places) -
             result.entries[path] = _template_entry(result.found[path], template)
 
 
-def _add_empty_directories(result: Survey, skip: Callable[[str], bool]) -> None:
+def _add_empty_directories(result: Survey, skip: Callable[[str], bool], bytecode: BytecodePolicy) -> None:
     parents = {os.path.dirname(path) for path in result.found}
     for path, item in result.found.items():
-        if item.kind == "dir" and path not in parents and not skip(path):
+        # A kill may leave a cache for bytecode without any; what will be in it comes from elsewhere.
+        is_cache = bytecode != "keep" and os.path.basename(path) == "__pycache__"
+        if item.kind == "dir" and path not in parents and not is_cache and not skip(path):
             result.entries[path] = Entry(path, "dir")
 
 

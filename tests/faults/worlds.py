@@ -25,7 +25,7 @@ from shim import Answer, Server
 
 from venvflow.model import StoreConfig
 from venvflow.objects import Name, Objects, object_name
-from venvflow.places import RECEIPT
+from venvflow.places import RECEIPT, read_receipt
 from venvflow.store import Store
 
 _LITTER = re.compile(r"\.vf-|\.\d+-[0-9a-f]{6}$")
@@ -154,11 +154,14 @@ class World:
     # ----------------------------------------------------------------------- what must hold
 
     def wrong(self, *, rows: bool = True) -> Iterator[str]:
-        """Say what is wrong with the store, whatever was interrupted.
+        """Say what is wrong with the store and with receipts, whatever was interrupted.
 
         Without *rows*, those of the index may outlive what they are about: on a full disk it cannot be
         written, and what was last written to it does not survive a power cut.
         """
+        for receipt in self.root.rglob(RECEIPT):
+            if read_receipt(str(receipt.parent)) is None:
+                yield f"{receipt} makes no sense"
         if not (self.store / "objects").is_dir():
             return
         yield from self._wrong_index(rows=rows)

@@ -71,7 +71,7 @@ def _keep(job: Job, present: Present) -> Outcome | None:
         return None
     if not job.place.untouched(present.receipt):
         fresh = replace(present.receipt, directories=watched(job.place.path, present.receipt.directories))
-        write_receipt(job.place.path, fresh)
+        write_receipt(job.place.path, fresh, sync=job.config.store.durability == "full")
     return Outcome("kept", "it is what its key says")
 
 

@@ -83,7 +83,7 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
     )
     fresh = shared_receipt(shared, receipt, record.interpreter, store.path)
     register(fresh.trees, fresh.link, bound=fresh.bound)
-    write_receipt(job.place.path, fresh)  # until then the stamps say what is whose
+    write_receipt(job.place.path, fresh, sync=store.durable)  # until then the stamps say what is whose
     store.index.set_stamps(job.place.path, {})
     leave_manifest(job, fresh)
     return Outcome("squished", "", figures_of(shared, start), warnings_of(shared))

@@ -131,8 +131,8 @@ def _share(store: Store, errand: Errand, receipt: Receipt) -> Outcome:
     )
     fresh = shared_receipt(shared, receipt, subject.interpreter, store.path)
     store.register(_registration(store, errand, fresh))
+    write_receipt(place.path, fresh, sync=store.durable)
     store.index.set_stamps(place.path, {})
-    write_receipt(place.path, fresh)
     warnings = warnings_of(shared)
     if users:
         warnings += (in_use(users),)

@@ -94,7 +94,7 @@ def _forget(store: Store, place: Place, receipt: Receipt | None) -> None:
             witness=witness_of(walk(place.path)),
             directories=watched(place.path, names),
         )
-        write_receipt(place.path, private)
+        write_receipt(place.path, private, sync=True)
     elif receipt is not None:
         with suppress(FileNotFoundError):
             os.unlink(f"{place.path}/{RECEIPT}")

@@ -444,7 +444,8 @@ class _Verification:
         """Note in the receipts which edits are known now."""
         for venv in self.venvs:
             if venv.private != venv.receipt.private:
-                write_receipt(venv.path, replace(venv.receipt, private=venv.private))
+                receipt = replace(venv.receipt, private=venv.private)
+                write_receipt(venv.path, receipt, sync=self._store.durable)
 
     def _judge_gone(self, venv: _Venv, entry: Entry) -> None:
         finding = Finding("file missing", entry.path, venv.path)
