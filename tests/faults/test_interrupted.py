@@ -54,7 +54,7 @@ def test_nothing_is_lost_and_the_next_run_finishes(
         MADE[fault.name] += bool(answer.fired)
         _ended_as_it_may(fault, answer, at)
         _survived(world, scene, (before, after), at)
-        wrong = list(world.wrong(rows=fault.mode != "lasting"))
+        wrong = list(world.wrong(rows=fault.mode == "kill"))  # else the index may be out of reach
         assert scene.damaged or not wrong, f"{wrong} {at}"
         _finishes(world, scene, after, at)
 
