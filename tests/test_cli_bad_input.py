@@ -325,6 +325,8 @@ def test_the_help_fits_the_terminal(width: str, monkeypatch: pytest.MonkeyPatch)
         ("squish api --min-size=-5", "negative"),
         ("squish api --link foo", "'foo'"),
         ("squish api --link hardlink,,copy", "''"),
+        ("squish api --link hardlink,hardlink", "'hardlink' twice"),
+        ("squish api --exclude ***", "--exclude: pattern '***'"),
         ("squish api --exclude ***", "***"),
         ("squish api --exclude a*b*c*d*e*f*g", "stars"),
         ("squish api --bytecode keeep", "Did you mean keep?"),

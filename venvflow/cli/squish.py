@@ -252,7 +252,7 @@ def _sharing(args: argparse.Namespace, machine: Machine) -> Sharing:
     return Sharing(
         _modes(args) or store.link,
         _min_size(args) or store.min_size,
-        tuple(args.exclude),
+        _exclude(args),
         args.bytecode or "canonical",
     )
 
@@ -268,7 +268,7 @@ def _of_job(sharing: Sharing, args: argparse.Namespace, job: Any) -> Sharing:
         sharing,
         link=_modes(args) or spec.link,
         min_size=_min_size(args) or spec.min_size,
-        exclude=(*spec.exclude, *args.exclude),
+        exclude=(*spec.exclude, *_exclude(args)),
         bytecode=args.bytecode or spec.bytecode,
     )
 
@@ -278,7 +278,19 @@ def _modes(args: argparse.Namespace) -> Any:
     wrong = [mode for mode in modes if mode not in MODES]
     if wrong:
         raise UsageError(f"there is no link mode {shown(wrong[0])!r}", hint=f"There are: {', '.join(MODES)}.")
+    twice = next((mode for mode in modes if modes.count(mode) > 1), "")
+    if twice:
+        raise UsageError(f"--link names {twice!r} twice", hint="Name each mode once, the best one first.")
     return modes
+
+
+def _exclude(args: argparse.Namespace) -> tuple[str, ...]:
+    from venvflow.patterns import problems  # noqa: PLC0415 - hardly ever needed
+
+    wrong = problems(args.exclude)
+    if wrong:
+        raise UsageError(wrong[0], where="--exclude", hint="Patterns are those of .gitignore.")
+    return tuple(args.exclude)
 
 
 def _min_size(args: argparse.Namespace) -> int:
