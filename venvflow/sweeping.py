@@ -20,12 +20,16 @@ QUARANTINE_SECONDS = 14 * 86_400
 
 
 class Swept(NamedTuple):
-    """What a sweep removed: counts, and the bytes that the file system got back. *twins* are left."""
+    """What a sweep removed: counts, and the bytes that the file system got back. *twins* are left.
+
+    *forgotten*: the index knows of it too; else the next sweep has to tell it.
+    """
 
     objects: int
     trees: int
     bytes: int
     twins: int = 0
+    forgotten: bool = True
 
 
 def sweep(store: Store, census: Census | None = None) -> Swept:
@@ -40,7 +44,9 @@ def sweep(store: Store, census: Census | None = None) -> Swept:
     sweeping.run()
     if sweeping.stuck:
         raise _stuck(sweeping.stuck, sweeping.freed)
-    return Swept(sweeping.objects, sweeping.trees, sweeping.freed, sweeping.twins)
+    return Swept(
+        sweeping.objects, sweeping.trees, sweeping.freed, sweeping.twins, forgotten=sweeping.forgotten
+    )
 
 
 class _Sweeping:
@@ -54,16 +60,17 @@ class _Sweeping:
         self._live_objects = {name for tree in self._live_trees for name, _ in census.objects_of(tree)}
         self.objects = self.trees = self.freed = self.twins = 0
         self.stuck: list[OSError] = []
+        self.forgotten = False
 
     def run(self) -> None:
-        forgotten = self._forget()
+        self.forgotten = self._forget()
         self.trees = self._sweep_trees()
         self.objects = self._sweep_objects()
         self._sweep_frames()
         self._sweep_tmp()
         self._sweep_quarantine()
-        if not forgotten:  # the disk was full: by now there may be room
-            self._forget()
+        if not self.forgotten:  # the disk was full: by now there may be room
+            self.forgotten = self._forget()
 
     def _forget(self) -> bool:
         """Drop the rows of what is dead, before it is; where that fails it has to wait for the next sweep."""

@@ -100,7 +100,7 @@ def _trimmed(
     store.drop(dropped)
     census.forget(dropped, forgotten)
     swept = sweep(store, census)
-    if not swept.twins:  # whether somebody is linked to one of those is seen nowhere else
+    if swept.forgotten and not swept.twins:  # whether somebody is linked to those is seen nowhere else
         settle(store, alive, Settled(size - swept.bytes, census.own_bytes()))
     return Trimmed(decided, swept, forgotten, outlines)
 
