@@ -115,6 +115,12 @@ def write(root: Path | str, files: Mapping[str, bytes]) -> None:
         target.write_bytes(data)
 
 
+def grow(root: Path, files: Mapping[str, str]) -> Path:
+    """Write texts, by path, below *root*, and return it."""
+    write(root, {path: text.encode() for path, text in files.items()})
+    return root
+
+
 # --------------------------------------------------------------------------- other processes
 
 

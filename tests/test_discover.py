@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from contents import grow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,15 +19,6 @@ from venvflow.discover import DODO_TEMPLATE, SCHEMA_NAME, Found, discover, rende
 from venvflow.model import Config
 
 PINNED = "six==1.17.0 \\\n    --hash=sha256:00\n"
-
-
-def grow(root: Path, files: dict[str, str]) -> Path:
-    """Write *files* below *root*."""
-    for name, text in files.items():
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    return root
 
 
 def reload(root: Path, found: Found) -> Config:

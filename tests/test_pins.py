@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from contents import grow
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,15 +16,6 @@ from venvflow.places import Receipt, write_receipt
 
 DEFAULT = f"the Python that runs venvflow (3.{sys.version_info[1]} now)"
 PINNED = "six==1.17.0 \\\n    --hash=sha256:00\n"
-
-
-def grow(root: Path, files: dict[str, str]) -> Path:
-    """Write *files* below *root*."""
-    for name, text in files.items():
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    return root
 
 
 def answer(root: Path, files: dict[str, str]) -> tuple[str, str]:

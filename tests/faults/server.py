@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -33,7 +34,7 @@ def serve() -> None:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     if "go_on" in request:
-        os.kill(request["go_on"], 18)
+        os.kill(request["go_on"], signal.SIGCONT)
         return _waited(request["go_on"], request["output"])
     pid = os.fork()
     if pid == 0:

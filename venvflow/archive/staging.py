@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from venvflow.errors import Refused, shown
+from venvflow.files import sync_directory
 from venvflow.links import sync_file_system
 from venvflow.locks import is_alive
 from venvflow.scan import directory
@@ -23,15 +24,6 @@ _numbers = itertools.count()
 def temporary_name() -> str:
     """Return a name that nobody else uses, on other machines neither, short whatever it stands for."""
     return f".vf-{os.getpid()}-{next(_numbers)}-{os.urandom(3).hex()}"
-
-
-def sync_directory(path: str) -> None:
-    """Have the names in a directory survive a power cut."""
-    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def need_free(destination: str, state: str) -> None:

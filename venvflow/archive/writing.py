@@ -41,8 +41,9 @@ from venvflow.archive.formats import (
 )
 from venvflow.archive.frames import FrameStore, NewFrame, Unkept, frame_name
 from venvflow.archive.pieces import Copier, Whole
-from venvflow.archive.staging import new_file, sync_directory
+from venvflow.archive.staging import new_file
 from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.files import sync_directory
 from venvflow.model import CONSTANT_MTIME, Manifest, Slot
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
