@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from venvflow.keys import make_key
-from venvflow.manifest import make_tree, snapshot_id
+from venvflow.disk.objects import Batch, object_name
 from venvflow.model import Entry, Manifest, Snapshot, StoreConfig, Tree
-from venvflow.objects import Batch, object_name
-from venvflow.store import Store
+from venvflow.pure.keys import make_key
+from venvflow.pure.manifest import make_tree, snapshot_id
+from venvflow.state.store import Store
 
 CHANGED = 24
 """Files that one version of a package changes: a dozen modules and their bytecode."""

@@ -12,12 +12,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from venvflow import relocate
-from venvflow.archive import Options, Written, format_of, write_archive
-from venvflow.archive.formats import zstd
-from venvflow.manifest import Distribution, group
+from venvflow.disk.archive import Options, Written, format_of, write_archive
+from venvflow.disk.archive.formats import zstd
+from venvflow.disk.scan import walk
 from venvflow.model import Entry, Manifest
-from venvflow.scan import walk
+from venvflow.pure import relocate
+from venvflow.pure.manifest import Distribution, group
 
 FORMATS = ["tar.zst", "tar.xz", "tar.gz", "tar.bz2", "tar", "zip"]
 TAR_FORMATS = FORMATS[:-1]

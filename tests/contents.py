@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from venvflow.keys import make_key
-from venvflow.manifest import make_tree, snapshot_id
+from venvflow.disk.objects import Name, Objects
 from venvflow.model import CONSTANT_MTIME, Entry, Manifest, Snapshot, StoreConfig, Tree
-from venvflow.objects import Name, Objects
-from venvflow.store import Store
+from venvflow.pure.keys import make_key
+from venvflow.pure.manifest import make_tree, snapshot_id
+from venvflow.state.store import Store
 
 MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 NOBODY = 65534

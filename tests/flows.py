@@ -11,10 +11,10 @@ from typing import Any
 from wheels import make_wheel, offline_environment, requirements
 
 from venvflow.flow import Flow, load
-from venvflow.job import Job
 from venvflow.model import Outcome
 from venvflow.steps.build_venv import build_venv
 from venvflow.steps.hash_lockfiles import hash_lockfiles
+from venvflow.steps.job import Job
 from venvflow.steps.pack import pack
 from venvflow.steps.restore import restore
 from venvflow.steps.squish import squish

@@ -35,8 +35,8 @@ from archives import (
     read_venv,
 )
 
-from venvflow import archive, relocate
-from venvflow.archive import (
+from venvflow.disk import archive
+from venvflow.disk.archive import (
     METADATA,
     Limits,
     Options,
@@ -47,10 +47,11 @@ from venvflow.archive import (
     unpack,
     write_archive,
 )
-from venvflow.archive import tar as headers
-from venvflow.archive import zipfile as records
+from venvflow.disk.archive import tar as headers
+from venvflow.disk.archive import zipfile as records
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError
 from venvflow.model import CONSTANT_MTIME
+from venvflow.pure import relocate
 
 
 @pytest.fixture
@@ -745,7 +746,7 @@ def test_names_are_refused_on_every_python(version: str, tmp_path: Path) -> None
         pytest.skip(f"there is no Python {version}")
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from venvflow.archive import extract\nfrom venvflow.errors import Refused\n"
+        "from venvflow.disk.archive import extract\nfrom venvflow.errors import Refused\n"
         "for number, path in enumerate(sys.argv[2:]):\n"
         "    try: extract(path, f'{path}.target')\n"
         "    except Refused: continue\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from archives import DESCRIPTION, SITE, Objects, contents, make_venv, pack, read_venv
 
-from venvflow.archive import DamagedObject, FrameDirectory, Options, Written, write_archive
-from venvflow.archive.frames import frame_name
+from venvflow.disk.archive import DamagedObject, FrameDirectory, Options, Written, write_archive
+from venvflow.disk.archive.frames import frame_name
 from venvflow.model import Manifest
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from archives import DESCRIPTION, FORMATS, SITE, Objects, add_odd_names, make_venv, read_venv
 
-from venvflow.archive import METADATA, Options, inventory_of, write_archive
-from venvflow.comparison import compare_manifests
+from venvflow.disk.archive import METADATA, Options, inventory_of, write_archive
 from venvflow.errors import EnvironmentFailure, Refused
 from venvflow.model import Key, Manifest
+from venvflow.pure.comparison import compare_manifests
 
 KEY = {"digest": "a" * 64, "parts": {"python": "cpython 3.12.4"}}
 
@@ -155,7 +155,7 @@ def test_more_than_may_be_unpacked_is_refused(
     tmp_path: Path, manifest: Manifest, objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive may announce more than anybody has; a RECORD may not be larger than memory."""
-    from venvflow.archive import inventory
+    from venvflow.disk.archive import inventory
 
     path = written(tmp_path / "a.zip", manifest, objects, format="zip")
     with monkeypatch.context() as patch:
@@ -173,7 +173,7 @@ def test_more_than_may_be_unpacked_is_refused(
 
 def inventory_limits(**limits: Any) -> Any:
     """Return limits that are lower than usual."""
-    from venvflow.archive import Limits
+    from venvflow.disk.archive import Limits
 
     return Limits(**limits)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from archives import FORMATS, Objects, pack
 
-from venvflow.archive import Trace, traces
-from venvflow.archive.formats import CHUNK
+from venvflow.disk.archive import Trace, traces
+from venvflow.disk.archive.formats import CHUNK
 from venvflow.errors import EnvironmentFailure, Refused
-from venvflow.manifest import make_tree
 from venvflow.model import Entry, Manifest
+from venvflow.pure.manifest import make_tree
 
 HOME = "/home/ann"
 

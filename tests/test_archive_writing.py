@@ -41,8 +41,7 @@ from archives import (
 )
 from contents import NOBODY, for_everybody, in_child, needs_root
 
-from venvflow import relocate
-from venvflow.archive import (
+from venvflow.disk.archive import (
     METADATA,
     DamagedObject,
     FrameDirectory,
@@ -55,12 +54,13 @@ from venvflow.archive import (
     write_archive,
     writing,
 )
-from venvflow.archive.formats import FORMATS as KNOWN
-from venvflow.archive.formats import zstd, zstd_compressor, zstd_version
-from venvflow.archive.reading import items
+from venvflow.disk.archive.formats import FORMATS as KNOWN
+from venvflow.disk.archive.formats import zstd, zstd_compressor, zstd_version
+from venvflow.disk.archive.reading import items
 from venvflow.errors import EnvironmentFailure, Refused, UsageError
-from venvflow.manifest import make_tree
 from venvflow.model import CONSTANT_MTIME, Entry, Interpreter, Manifest, Slot, Tree
+from venvflow.pure import relocate
+from venvflow.pure.manifest import make_tree
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ import pickle, sys
 sys.path[:0] = sys.argv[1:3]
 from archives import Objects
 from pathlib import Path
-from venvflow.archive import Options, write_archive
+from venvflow.disk.archive import Options, write_archive
 manifest, description = pickle.loads(Path(sys.argv[3]).read_bytes())
 for name in sys.argv[6:]:
     out = sys.argv[5] + "/other." + name
@@ -602,7 +602,7 @@ def test_memory_does_not_grow_with_the_venv(name: str, tmp_path: Path, objects: 
         script = (
             "import hashlib, re, sys; sys.path[:0] = sys.argv[1:3]\n"
             "from pathlib import Path\nfrom archives import Objects, pack\n"
-            "from venvflow.model import Entry, Manifest\nfrom venvflow.manifest import make_tree\n"
+            "from venvflow.model import Entry, Manifest\nfrom venvflow.pure.manifest import make_tree\n"
             "path = Path(sys.argv[3]); digest = hashlib.file_digest(path.open('rb'), 'sha256').hexdigest()\n"
             "objects = Objects(path.parent / 'o'); path.rename(objects.root / digest)\n"
             "entry = Entry('big', 'file', digest, False, (objects.root / digest).stat().st_size)\n"

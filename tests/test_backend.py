@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from venvflow import processes
 from venvflow.backend import StateBackend, install_signal_handlers
+from venvflow.disk import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

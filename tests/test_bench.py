@@ -21,9 +21,9 @@ from bench.rows import Row, sharing
 from bench.synthetic import Shape
 from bench.table import Line, document, lines_of, render, render_markdown, spread, verdict
 from bench.world import CommandFailed, Unavailable, World, child_environment
+from venvflow.disk.objects import object_names
 from venvflow.model import StoreConfig
-from venvflow.objects import object_names
-from venvflow.store import Store
+from venvflow.state.store import Store
 
 TINY = Shape(directories=2, modules=3, module_size=200, data_files=2, data_size=1000, library_size=3000)
 

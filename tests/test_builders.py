@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wheels import make_project, make_wheel, offline_environment, pylock, requirements, uv_lock
 
-from venvflow import builders, interpreters, processes
-from venvflow.builders import Built, Plan, Request, build, choose
+import venvflow
+from venvflow.disk import builders, interpreters, processes
+from venvflow.disk.builders import Built, Plan, Request, build, choose
 from venvflow.errors import BuildFailed, EnvironmentFailure, UsageError
 from venvflow.model import VenvSpec
 
@@ -253,8 +254,8 @@ def test_only_the_policy_keep_compiles(tmp_path: Path, alone: Callable[..., dict
 def test_choosing_loads_nothing_that_takes_long() -> None:
     """A run with nothing to do asks for the plan of each venv, and must not pay for running builders."""
     code = (
-        "import sys, venvflow.builders, venvflow.interpreters, venvflow.model as m\n"
-        "venvflow.builders.choose(m.VenvSpec('a', '/x/.venv', ('/x/requirements.txt',)), {'PATH': ''})\n"
+        "import sys, venvflow.disk.builders, venvflow.disk.interpreters, venvflow.model as m\n"
+        "venvflow.disk.builders.choose(m.VenvSpec('a', '/x/.venv', ('/x/requirements.txt',)), {'PATH': ''})\n"
         "print({'subprocess', 'shutil', 'selectors', 'importlib.metadata'} & set(sys.modules))"
     )
     said = subprocess.run(
@@ -264,7 +265,7 @@ def test_choosing_loads_nothing_that_takes_long() -> None:
 
 
 def _top() -> str:
-    return os.path.dirname(os.path.dirname(os.path.abspath(builders.__file__)))
+    return os.path.dirname(os.path.dirname(os.path.abspath(venvflow.__file__)))
 
 
 # --------------------------------------------------------------------------- what children see
@@ -823,7 +824,7 @@ def test_a_killed_venvflow_does_not_free_the_lock_of_a_running_build(tmp_path: P
 
     (tmp_path / "lock").touch()
     code = (
-        "import fcntl, os, sys; from venvflow import processes\n"
+        "import fcntl, os, sys; from venvflow.disk import processes\n"
         f"fd = os.open({str(tmp_path / 'lock')!r}, os.O_RDWR); fcntl.flock(fd, fcntl.LOCK_EX)\n"
         "processes.run(['sh', '-c', 'echo $$; exec sleep 600'], environ={'PATH': os.defpath},\n"
         "              inherit_fds=[fd], on_output=lambda said: os.write(1, said))"

@@ -17,11 +17,11 @@ from types import CodeType
 import pytest
 from pythons import BASE, bare_venv, interpreters
 
-from venvflow import bytecode
-from venvflow.bytecode import Source, compile_sources, pyc_path
+from venvflow.disk import bytecode
+from venvflow.disk.bytecode import Source, compile_sources, pyc_path
 from venvflow.errors import EnvironmentFailure
-from venvflow.manifest import source_of
 from venvflow.model import CONSTANT_MTIME, Interpreter
+from venvflow.pure.manifest import source_of
 
 TEXT = """'''A module.'''
 import os

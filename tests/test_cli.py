@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from venvflow import __version__, locks
+from venvflow import __version__
 from venvflow.cli import main
 from venvflow.cli.parser import COMMANDS
+from venvflow.disk import locks
 
 if TYPE_CHECKING:
     from pathlib import Path

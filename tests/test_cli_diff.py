@@ -40,7 +40,8 @@ def made(project: Project) -> Project:
 
 def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that grows by the path of each file of a venv that is read from now on."""
-    from venvflow import scan, survey
+    from venvflow.disk import scan
+    from venvflow.state import survey
 
     seen: list[str] = []
 
@@ -308,8 +309,8 @@ def test_an_ambiguous_prefix_names_the_snapshots(made: Project) -> None:
     """More digits tell them apart."""
     from dataclasses import replace
 
-    from venvflow.keys import make_key
-    from venvflow.manifest import decode_snapshot, encode_snapshot
+    from venvflow.pure.keys import make_key
+    from venvflow.pure.manifest import decode_snapshot, encode_snapshot
 
     (file,) = (made.store / "snapshots").iterdir()
     snapshot = decode_snapshot(file.read_bytes())
@@ -331,7 +332,7 @@ def test_a_key_with_several_snapshots_names_them(made: Project) -> None:
     """Venvs that name files of the project have one for each place in it."""
     from dataclasses import replace
 
-    from venvflow.manifest import decode_snapshot, encode_snapshot, snapshot_id
+    from venvflow.pure.manifest import decode_snapshot, encode_snapshot, snapshot_id
 
     (file,) = (made.store / "snapshots").iterdir()
     snapshot = decode_snapshot(file.read_bytes())

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from contents import elsewhere, mounted, needs_root
 
-from venvflow import probes
-from venvflow.probes import Mount
+from venvflow.disk import probes
+from venvflow.disk.probes import Mount
 
 if TYPE_CHECKING:
     from cli_project import Project
@@ -150,7 +150,7 @@ def test_a_probe_that_was_killed_is_cleared_by_the_next(project: Project) -> Non
     """What kill -9 leaves is hidden from git, marked as ours, and goes when doctor runs again."""
     text = (
         "import os, signal, sys\n"
-        "from venvflow import probes\n"
+        "from venvflow.disk import probes\n"
         "with probes.workshop(sys.argv[1]) as path:\n"
         "    open(path + '/object', 'x').close()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -579,7 +579,7 @@ def test_a_cache_on_another_disk_is_told(
 
 def test_what_lies_about_is_told(project: Project) -> None:
     """What a killed run left, and a venv that was put beside; both with what becomes of them."""
-    from venvflow.places import KEPT_SUFFIX, Place
+    from venvflow.disk.places import KEPT_SUFFIX, Place
 
     project.run("restore", "api")
     place = Place(str(project.root / "api" / ".venv"))

@@ -260,7 +260,7 @@ def test_without_an_old_list_the_installed_packages_are_compared(project: Projec
     """A snapshot that was stored before lists were kept says what it holds all the same."""
     from dataclasses import replace
 
-    from venvflow.manifest import decode_snapshot, encode_snapshot
+    from venvflow.pure.manifest import decode_snapshot, encode_snapshot
 
     (file,) = (project.store / "snapshots").iterdir()
     old = replace(decode_snapshot(file.read_bytes()), packages={})
@@ -352,7 +352,7 @@ def test_a_snapshot_for_another_place_says_so(project: Project) -> None:
     """It names files of the project: for the same key it is no hit elsewhere."""
     from dataclasses import replace
 
-    from venvflow.manifest import decode_snapshot, encode_snapshot, snapshot_id
+    from venvflow.pure.manifest import decode_snapshot, encode_snapshot, snapshot_id
 
     (file,) = (project.store / "snapshots").iterdir()
     snapshot = decode_snapshot(file.read_bytes())
@@ -380,7 +380,7 @@ def test_a_store_that_cannot_be_written_fails_where_it_would_be(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A venv is built all the same, and the task that needs the store says so."""
-    from venvflow.store import Store
+    from venvflow.state.store import Store
 
     lock(project, ("demo", "2.0"))
     usual = Store._open

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from venvflow.model import StoreConfig
-from venvflow.registry import Registration
-from venvflow.store import Store
+from venvflow.state.registry import Registration
+from venvflow.state.store import Store
 
 if TYPE_CHECKING:
     from cli_project import Project
@@ -201,7 +201,7 @@ def test_what_the_machine_lacks_is_told(bare: Project, monkeypatch: pytest.Monke
     for name in ("poetry.lock", "pyproject.toml"):
         (bare.root / "web" / name).touch()
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr("venvflow.builders.sys.executable", "/nowhere/python")
+    monkeypatch.setattr("venvflow.disk.builders.sys.executable", "/nowhere/python")
     answer = bare.run("init")
     assert answer.code == 0
     assert "warning: api: there is no Python 3.98 on this machine" in answer.err

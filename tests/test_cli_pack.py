@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from venvflow import progress
+from venvflow.pure import progress
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -94,9 +94,9 @@ def unique_sizes(project: Project) -> dict[str, int]:
 
 def slowly_counted(project: Project) -> dict[str, int]:
     """Return the same from the sets of objects that the snapshots need."""
+    from venvflow.disk.objects import object_names
     from venvflow.model import StoreConfig
-    from venvflow.objects import object_names
-    from venvflow.store import Store
+    from venvflow.state.store import Store
 
     with Store(StoreConfig(str(project.store))) as store:
         needs = {
@@ -162,9 +162,9 @@ def test_the_key_is_shown_where_it_is_not_the_id(two: Project) -> None:
     """Only a snapshot that is bound to its place has another id than its key."""
     from dataclasses import replace
 
-    from venvflow.manifest import snapshot_id
     from venvflow.model import StoreConfig
-    from venvflow.store import Store
+    from venvflow.pure.manifest import snapshot_id
+    from venvflow.state.store import Store
 
     assert "KEY" not in two.run("list").out
     with Store(StoreConfig(str(two.store))) as store:

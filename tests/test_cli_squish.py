@@ -27,10 +27,11 @@ from contents import (
 )
 from machines import FILES, Machine, machine, other_python
 
-from venvflow import scan, survey
 from venvflow.cli import main
-from venvflow.places import RECEIPT, read_receipt
-from venvflow.scan import Content
+from venvflow.disk import scan
+from venvflow.disk.places import RECEIPT, read_receipt
+from venvflow.disk.scan import Content
+from venvflow.state import survey
 
 pytestmark = pytest.mark.slow
 
@@ -84,8 +85,8 @@ def test_a_second_time_only_looks(machine: Machine, monkeypatch: pytest.MonkeyPa
     venv = machine.venv("a")
     machine.done("squish", venv)
     reads: list[str] = []
-    monkeypatch.setattr("venvflow.survey.read", lambda path, **_: reads.append(path))
-    monkeypatch.setattr("venvflow.interpreters.resolve", lambda *_, **__: pytest.fail("it was asked"))
+    monkeypatch.setattr("venvflow.state.survey.read", lambda path, **_: reads.append(path))
+    monkeypatch.setattr("venvflow.disk.interpreters.resolve", lambda *_, **__: pytest.fail("it was asked"))
     before = {path: path.lstat().st_ctime_ns for path in venv.rglob("*")}
     (answer,) = machine.done("squish", venv, "--json").document["venvs"]
     assert (answer["did"], reads) == ("kept", [])

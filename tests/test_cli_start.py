@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from flows import World
 
-from venvflow import interpreters
 from venvflow.cli.parser import COMMANDS, make_parser, parse
+from venvflow.disk import interpreters
 from venvflow.errors import UsageError
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 

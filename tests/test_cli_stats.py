@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from machines import FILES, Machine, machine
 
-from venvflow.accounts import Ledger, apparent, census, freed, merged, occupied
-from venvflow.index import Index
+from venvflow.state.accounts import Ledger, apparent, census, freed, merged, occupied
+from venvflow.state.index import Index
 
 __all__ = ["machine"]
 

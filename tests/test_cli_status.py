@@ -199,7 +199,7 @@ def test_a_lost_state_directory_is_no_matter(project: Project) -> None:
 
 def test_what_a_killed_run_left_is_not_settled_by_looking(project: Project) -> None:
     """Status sees the venv that a killed run had moved aside, and leaves it for the next run."""
-    from venvflow import places
+    from venvflow.disk import places
 
     project.run("restore", "api")
     place = places.Place(str(project.root / "api" / ".venv"))
@@ -241,8 +241,8 @@ def test_a_place_out_of_reach_is_one_line_not_the_end(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A venv that one may not even look at is said in its line; the others are shown all the same."""
+    from venvflow.disk.places import Place
     from venvflow.errors import EnvironmentFailure
-    from venvflow.places import Place
 
     state = Place.state
 

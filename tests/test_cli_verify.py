@@ -12,9 +12,9 @@ import pytest
 from contents import MTIME_NS, picture, write
 from machines import FILES, Machine, machine
 
-from venvflow.archive import FrameDirectory, tar
-from venvflow.places import read_receipt
-from venvflow.scan import read
+from venvflow.disk.archive import FrameDirectory, tar
+from venvflow.disk.places import read_receipt
+from venvflow.disk.scan import read
 
 __all__ = ["machine"]
 
@@ -303,6 +303,6 @@ def test_progress_is_shown_for_a_full_reading(
     machine: Machine, venvs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes that were read, of all there are."""
-    monkeypatch.setattr("venvflow.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("venvflow.pure.progress.LINE_SECONDS", 0.0)
     assert "verifying:" in machine.done("verify", "--full").err
     assert len(venvs) == 3

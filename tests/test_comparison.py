@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.comparison import (
+from venvflow.model import Entry, Manifest, Slot
+from venvflow.pure.comparison import (
     Change,
     DistributionChange,
     FileChange,
@@ -19,9 +20,8 @@ from venvflow.comparison import (
     part_changes,
     role_of,
 )
-from venvflow.keys import Input, file_parts
-from venvflow.manifest import make_tree
-from venvflow.model import Entry, Manifest, Slot
+from venvflow.pure.keys import Input, file_parts
+from venvflow.pure.manifest import make_tree
 
 A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
 SITE = "lib/python3.11/site-packages"

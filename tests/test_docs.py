@@ -12,8 +12,9 @@ import pytest
 import yaml
 from wheels import make_wheel, offline_environment, requirements
 
-from venvflow import config, errors, tasks
+from venvflow import errors, tasks
 from venvflow.cli.parser import COMMANDS
+from venvflow.pure import config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -106,8 +107,10 @@ def test_the_two_commands_are_there() -> None:
 def test_the_design_names_every_module() -> None:
     """Whoever looks for the room of a module finds it in the map."""
     map_of_rooms = block(DESIGN, "", "faces ")
-    rooms = [path.stem for path in (ROOT / "venvflow").glob("*.py") if not path.stem.startswith("__")]
-    rooms += [f"{path.parent.name}/" for path in (ROOT / "venvflow").glob("*/__init__.py")]
+    package = ROOT / "venvflow"
+    layers = [package, *(package / name for name in ("pure", "disk", "state", "steps"))]
+    rooms = [path.stem for layer in layers for path in layer.glob("*.py") if not path.stem.startswith("_")]
+    rooms += [f"{path.parent.name}/" for layer in layers for path in layer.glob("*/__init__.py")]
 
     assert [room for room in rooms if not re.search(rf"\b{re.escape(room)}", map_of_rooms)] == []
 

@@ -21,7 +21,7 @@ import pytest
 from contents import mounted, needs_root, picture
 from forks import Said, forked
 
-from venvflow import locks, objects
+from venvflow.disk import locks, objects
 
 if TYPE_CHECKING:
     from cli_project import Answer, Project
@@ -151,7 +151,7 @@ def test_a_config_is_read_once(project: Project) -> None:
     text = project.config.read_text(encoding="utf-8")
 
     def change_it() -> None:
-        import venvflow.config as configs
+        import venvflow.pure.config as configs
 
         real = vars(configs)["read"]
 

@@ -10,11 +10,11 @@ import pytest
 from archives import DESCRIPTION, Objects, make_venv, pack, read_venv
 from contents import in_child, killed_at_each, picture
 
-from venvflow.archive import DamagedObject, extract
+from venvflow.disk.archive import DamagedObject, extract
+from venvflow.disk.export import Exported, export, holds_links
 from venvflow.errors import EnvironmentFailure, Refused
-from venvflow.export import Exported, export, holds_links
-from venvflow.manifest import make_tree
 from venvflow.model import CONSTANT_MTIME, Entry, Manifest
+from venvflow.pure.manifest import make_tree
 
 
 @pytest.fixture

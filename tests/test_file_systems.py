@@ -13,9 +13,9 @@ import pytest
 from contents import MTIME_NS, elsewhere, mounted, name_of, needs_root, objects_in, put
 from machines import FILES, Machine, machine
 
-from venvflow.archive import FrameDirectory
-from venvflow.links import Linker, share_blocks
-from venvflow.objects import Objects
+from venvflow.disk.archive import FrameDirectory
+from venvflow.disk.links import Linker, share_blocks
+from venvflow.disk.objects import Objects
 
 __all__ = ["machine"]
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from contents import NOBODY, file_entry, for_everybody, in_child, name_of, needs_root, snapshot_of, tree_of
 
-from venvflow import index as module
-from venvflow import schema
+from venvflow.disk.objects import Name
+from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout
-from venvflow.index import VERSION, Index, Stamped, Usage
 from venvflow.model import Entry, Manifest, Slot
-from venvflow.objects import Name
-from venvflow.scan import Stamp
+from venvflow.state import index as module
+from venvflow.state import schema
+from venvflow.state.index import VERSION, Index, Stamped, Usage
 
 NASTY = [
     "a b",
@@ -93,7 +93,7 @@ def test_the_database_is_in_wal_mode_and_has_its_version(index: Index) -> None:
 def test_six_processes_open_a_fresh_file_at_once(path: str) -> None:
     """Each finds the whole schema and can write, whoever made it."""
     code = (
-        "import sys\nfrom venvflow.index import Index\nfrom venvflow.objects import Name\n"
+        "import sys\nfrom venvflow.state.index import Index\nfrom venvflow.disk.objects import Name\n"
         "sys.stdin.readline()\nindex = Index(sys.argv[1])\n"
         "index.add_objects({Name(sys.argv[2] * 64, False): 1}, {})\nindex.close()\n"
     )

@@ -15,19 +15,19 @@ import pytest
 from contents import KILLED, MTIME_NS, dies_at, elsewhere, in_child, name_of, open_store, picture, put, write
 from pythons import BASE
 
-from venvflow import objects
+from venvflow.disk import objects
+from venvflow.disk.links import Linker, sync_file_system
+from venvflow.disk.objects import Objects, object_name
+from venvflow.disk.scan import Changing
 from venvflow.errors import EnvironmentFailure
-from venvflow.intake import Intake, Taken
-from venvflow.links import Linker, sync_file_system
-from venvflow.manifest import entries_of
-from venvflow.materialise import Materialiser
 from venvflow.model import Interpreter, LinkMode
-from venvflow.objects import Objects, object_name
-from venvflow.relink import Relinked, Relinker
-from venvflow.relocate import Places
-from venvflow.scan import Changing
-from venvflow.store import Store
-from venvflow.survey import Survey, survey
+from venvflow.pure.manifest import entries_of
+from venvflow.pure.relocate import Places
+from venvflow.state.intake import Intake, Taken
+from venvflow.state.materialise import Materialiser
+from venvflow.state.relink import Relinked, Relinker
+from venvflow.state.store import Store
+from venvflow.state.survey import Survey, survey
 
 PYTHON = Interpreter(
     BASE, os.path.dirname(BASE), "CPython", platform.python_version(), "test", "test",

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from venvflow import interpreters
+from venvflow.disk import interpreters
+from venvflow.disk.interpreters import identity, resolve
 from venvflow.errors import EnvironmentFailure, UsageError
-from venvflow.interpreters import identity, resolve
 from venvflow.model import Interpreter
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from venvflow.keys import Input, differing, file_parts, make_key, parts_of
 from venvflow.model import Interpreter, PackOptions, VenvSpec
+from venvflow.pure.keys import Input, differing, file_parts, make_key, parts_of
 
 PYTHON = Interpreter(
     "/usr/bin/python3.12", "/usr/bin", "cpython", "3.12.4", "cpython-312", "linux", "cpython-312", "m"

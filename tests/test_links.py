@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from contents import MTIME_NS, elsewhere, in_child, mounted, needs_root
 
-from venvflow import links
-from venvflow.links import Linker, copy_bytes, exchange, has_writer, sync_file_system, write_private
+from venvflow.disk import links
+from venvflow.disk.links import Linker, copy_bytes, exchange, has_writer, sync_file_system, write_private
+from venvflow.disk.scan import directory
 from venvflow.model import LinkMode
-from venvflow.scan import directory
 
 DATA = b"shared\n" * 1000
 

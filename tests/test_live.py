@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.live import PATIENCE, REMINDER, Live, cut, on
-from venvflow.progress import Meter
+from venvflow.pure.progress import Meter
 
 CLEAR = "\r\x1b[K"
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow import lockfiles
-from venvflow.lockfiles import References, kind_of, listed, packages, redact, references
+from venvflow.pure import lockfiles
+from venvflow.pure.lockfiles import References, kind_of, listed, packages, redact, references
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HASH = "sha256:" + "a" * 64
@@ -479,7 +479,7 @@ def test_importing_it_imports_nothing_heavy() -> None:
     """Every lock takes redact() from here, so the parsers are imported when they are used."""
     code = (
         "import sys, re, typing, __future__; before = set(sys.modules)\n"
-        "import venvflow.lockfiles; print(*(set(sys.modules) - before))"
+        "import venvflow.pure.lockfiles; print(*(set(sys.modules) - before))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(module.startswith("venvflow") for module in out.split())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from venvflow import locks
+from venvflow.disk import locks
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> str:
 def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run Python *code* in a real process that says "ready" when it may be used."""
     child = subprocess.Popen(
-        [sys.executable, "-c", "import sys, os, time\nfrom venvflow import locks\n" + code, *arguments],
+        [sys.executable, "-c", "import sys, os, time\nfrom venvflow.disk import locks\n" + code, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

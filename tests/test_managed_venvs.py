@@ -10,11 +10,11 @@ import pytest
 from cli_project import Project, project, stock
 from contents import MTIME_NS
 
+from venvflow.disk.places import Place
 from venvflow.flow import load
-from venvflow.places import Place
+from venvflow.state.store import Store
 from venvflow.steps.squish import squish
 from venvflow.steps.store import store
-from venvflow.store import Store
 
 __all__ = ["project", "stock"]
 
@@ -166,7 +166,7 @@ def test_trim_keeps_what_a_squished_venv_needs_until_it_is_gone(
     (aside / "old").write_bytes(b"damaged")
     assert project.run("trim").code == 0
     assert (aside / "old").exists()
-    monkeypatch.setattr("venvflow.sweeping.QUARANTINE_SECONDS", -60)
+    monkeypatch.setattr("venvflow.state.sweeping.QUARANTINE_SECONDS", -60)
     shutil.rmtree(venv)
     assert project.run("trim").code == 0
     assert not kept.exists()

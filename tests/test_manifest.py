@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from venvflow.manifest import (
+from venvflow.model import Entry, Key, Manifest, Slot, Snapshot
+from venvflow.pure.manifest import (
     SCAFFOLD,
     Corrupt,
     Distribution,
@@ -29,7 +30,6 @@ from venvflow.manifest import (
     snapshot_id,
     source_of,
 )
-from venvflow.model import Entry, Key, Manifest, Slot, Snapshot
 
 GOLDEN = Path(__file__).parent / "golden" / "tree.json"
 SITE = "lib/python3.12/site-packages"

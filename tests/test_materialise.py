@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from contents import MTIME_NS, elsewhere, file_entry, in_child, name_of, objects_in, picture, put
 
-from venvflow.links import Linker
-from venvflow.manifest import Corrupt, make_tree
-from venvflow.materialise import Damaged, Materialised, Materialiser
+from venvflow.disk.links import Linker
+from venvflow.disk.objects import Name, Objects
 from venvflow.model import Entry, Manifest, Slot
-from venvflow.objects import Name, Objects
-from venvflow.relocate import Places, find, find_in_record
+from venvflow.pure.manifest import Corrupt, make_tree
+from venvflow.pure.relocate import Places, find, find_in_record
+from venvflow.state.materialise import Damaged, Materialised, Materialiser
 
 SITE = "lib/python3.12/site-packages"
 MODULE, SCRIPT, EMPTY = f"{SITE}/demo/__init__.py", "bin/tool", f"{SITE}/demo/empty.py"
@@ -79,7 +79,7 @@ def test_the_directory_is_what_the_manifest_says(
 
 def test_it_says_how_far_it_is(objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In bytes, now and then, up to the end."""
-    monkeypatch.setattr("venvflow.materialise._CHUNK", 2)
+    monkeypatch.setattr("venvflow.state.materialise._CHUNK", 2)
     said: list[tuple[int, int]] = []
     done = make(
         objects, plain(objects), tmp_path / "venv", progress=lambda now, total: said.append((now, total))

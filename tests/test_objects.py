@@ -24,9 +24,9 @@ from contents import (
     put,
 )
 
-from venvflow import objects as module
-from venvflow.objects import Batch, Name, Objects
-from venvflow.scan import Changing, Found, look, read
+from venvflow.disk import objects as module
+from venvflow.disk.objects import Batch, Name, Objects
+from venvflow.disk.scan import Changing, Found, look, read
 
 DATA = b"print('hello')\n"
 OTHER = b"print('HELLO')\n"

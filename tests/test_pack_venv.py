@@ -23,7 +23,7 @@ from archives import SITE, contents, make_venv
 from contents import elsewhere, in_child, mounted, needs_root, picture
 
 from venvflow import pack_venv
-from venvflow.archive import METADATA, extract
+from venvflow.disk.archive import METADATA, extract
 from venvflow.errors import EnvironmentFailure, Refused, UsageError
 from venvflow.model import CONSTANT_MTIME
 from venvflow.pack_venv import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pathspec import GitIgnoreSpec
 
 from venvflow.errors import ConfigError
-from venvflow.patterns import Matcher, compile_patterns, is_skeleton, problems, star_problem
+from venvflow.pure.patterns import Matcher, compile_patterns, is_skeleton, problems, star_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -330,7 +330,7 @@ def test_importing_it_imports_nothing_heavy() -> None:
     """Venvs without patterns pay nothing."""
     code = (
         "import __future__, errno, itertools, re, sys, typing; before = set(sys.modules)\n"
-        "import venvflow.patterns; print(*(set(sys.modules) - before))"
+        "import venvflow.pure.patterns; print(*(set(sys.modules) - before))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(name.startswith("venvflow") for name in out.split())

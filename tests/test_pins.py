@@ -10,9 +10,9 @@ from contents import grow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.discover import discover
-from venvflow.pins import Wanted, minors, python_of, table_of, value_of
-from venvflow.places import Receipt, write_receipt
+from venvflow.disk.discover import discover
+from venvflow.disk.pins import Wanted, minors, python_of, table_of, value_of
+from venvflow.disk.places import Receipt, write_receipt
 
 DEFAULT = f"the Python that runs venvflow (3.{sys.version_info[1]} now)"
 PINNED = "six==1.17.0 \\\n    --hash=sha256:00\n"

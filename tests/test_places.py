@@ -23,9 +23,8 @@ from contents import (
     write,
 )
 
-from venvflow import places as module
-from venvflow.errors import EnvironmentFailure, Refused
-from venvflow.places import (
+from venvflow.disk import places as module
+from venvflow.disk.places import (
     KEPT_SUFFIX,
     RECEIPT,
     Place,
@@ -36,7 +35,8 @@ from venvflow.places import (
     watched,
     write_receipt,
 )
-from venvflow.scan import directory
+from venvflow.disk.scan import directory
+from venvflow.errors import EnvironmentFailure, Refused
 
 NEW = {"pyvenv.cfg": b"new", "lib/a.py": b"new"}
 OLD = {"pyvenv.cfg": b"old", "lib/a.py": b"old"}

@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pythons import interpreters
 
-from venvflow import postinstall, relocate
-from venvflow.archive import METADATA, Options, extract, write_archive
+from venvflow import postinstall
+from venvflow.disk.archive import METADATA, Options, extract, write_archive
 from venvflow.model import Slot
+from venvflow.pure import relocate
 
 SCRIPT = Path(postinstall.__file__)
 

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from venvflow.progress import BAR_SECONDS, LINE_SECONDS, Bar, Lines, Meter, bar, described, meter, on
+from venvflow.pure.progress import BAR_SECONDS, LINE_SECONDS, Bar, Lines, Meter, bar, described, meter, on
 
 MIB = 1 << 20
 

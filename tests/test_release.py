@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from venvflow.release import Releaser
+from venvflow.disk.release import Releaser
 
 
 def opened(path: Path, count: int) -> list[int]:

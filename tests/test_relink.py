@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from contents import MTIME_NS, elsewhere, file_entry, killed_at_each, name_of, objects_in, picture, put, write
 
-from venvflow import relink as module
-from venvflow.links import Linker
+from venvflow.disk.links import Linker
+from venvflow.disk.objects import Name, Objects
+from venvflow.disk.scan import Found, walk
 from venvflow.model import Entry, LinkMode
-from venvflow.objects import Name, Objects
-from venvflow.relink import Relinked, Relinker, is_temporary
-from venvflow.scan import Found, walk
+from venvflow.state import relink as module
+from venvflow.state.relink import Relinked, Relinker, is_temporary
 
 SITE = "lib/python3.12/site-packages"
 FILES = {

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythons import BASE, bare_venv, interpreters
 
-from venvflow import spelling
 from venvflow.model import Entry, Slot
-from venvflow.relocate import (
+from venvflow.pure import spelling
+from venvflow.pure.relocate import (
     Places,
     digest_of,
     embeds,

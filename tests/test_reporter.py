@@ -10,7 +10,7 @@ import pytest
 from doit.exceptions import TaskFailed, UnmetDependency
 from doit.task import Task
 
-from venvflow.progress import Meter, meter
+from venvflow.pure.progress import Meter, meter
 from venvflow.reporter import FlowReporter, told
 from venvflow.tasks import StepFailed
 

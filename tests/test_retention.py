@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.model import TrimPolicy
-from venvflow.retention import Candidate, Contents, Plan, plan
+from venvflow.pure.retention import Candidate, Contents, Plan, plan
 
 DAY = 86_400
 NOW = 1_000 * DAY

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow import scan
+from venvflow.disk import scan
+from venvflow.disk.scan import Changing, in_threads, look, read, walk
 from venvflow.errors import EnvironmentFailure
-from venvflow.manifest import directories_of
-from venvflow.scan import Changing, in_threads, look, read, walk
+from venvflow.pure.manifest import directories_of
 
 
 def kinds(root: Path) -> dict[str, str]:
@@ -140,7 +140,7 @@ UNPRIVILEGED = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
 from venvflow.errors import EnvironmentFailure
-from venvflow.scan import walk
+from venvflow.disk.scan import walk
 root = os.open(sys.argv[1], os.O_RDONLY)
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

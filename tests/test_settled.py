@@ -12,14 +12,14 @@ from contents import open_store, put, snapshot_of, stock, tree_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.census import Census, own_bytes
+from venvflow.disk.objects import Name
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, Manifest, StoreConfig, TrimPolicy
-from venvflow.objects import Name
-from venvflow.registry import Registration
-from venvflow.settled import own_bytes_since
+from venvflow.state.census import Census, own_bytes
+from venvflow.state.registry import Registration
+from venvflow.state.settled import own_bytes_since
+from venvflow.state.store import Store
 from venvflow.steps.trim import Trimmed, trim
-from venvflow.store import Store
 
 NOW = 5000.0
 FILES = [{f"f{number}": b"x" * (100 + number), "same": b"shared"} for number in range(3)]
@@ -182,7 +182,7 @@ def test_what_was_put_aside_goes_when_its_time_has_come(root: Path, monkeypatch:
     run(root)
     run(root)
     assert len(os.listdir(root / "store/quarantine")) == 1
-    monkeypatch.setattr("venvflow.sweeping.QUARANTINE_SECONDS", -60)
+    monkeypatch.setattr("venvflow.state.sweeping.QUARANTINE_SECONDS", -60)
     run(root)
     assert not os.listdir(root / "store/quarantine")
 
@@ -235,7 +235,7 @@ def test_a_note_that_cannot_be_written_is_no_failure(root: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     (root / "store/settled.json").unlink()
-    monkeypatch.setattr("venvflow.settled.write_whole", full)
+    monkeypatch.setattr("venvflow.state.settled.write_whole", full)
     assert len(run(root).plan.keep) == 3
 
 

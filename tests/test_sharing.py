@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from venvflow.disk.scan import Found, Stamp
+from venvflow.disk.sharing import Intake, intake_of, stays_private
 from venvflow.model import Entry, LinkMode
-from venvflow.scan import Found, Stamp
-from venvflow.sharing import Intake, intake_of, stays_private
 
 SITE = "lib/python3.12/site-packages"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from venvflow.model import Slot
-from venvflow.patterns import compile_patterns
-from venvflow.slimming import Saved, prune_record, saved_by, saved_from, without_rows
+from venvflow.pure.patterns import compile_patterns
+from venvflow.pure.slimming import Saved, prune_record, saved_by, saved_from, without_rows
 
 RECORD = "lib/python3.12/site-packages/demo-1.0.dist-info/RECORD"
 

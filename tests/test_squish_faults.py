@@ -11,7 +11,7 @@ import pytest
 from contents import picture
 from machines import FILES, Machine, machine
 
-from venvflow.places import RECEIPT
+from venvflow.disk.places import RECEIPT
 
 __all__ = ["machine"]
 

@@ -36,15 +36,15 @@ from contents import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from venvflow import store as module
+from venvflow.disk.files import sync_directory, write_whole
+from venvflow.disk.objects import Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
-from venvflow.files import sync_directory, write_whole
-from venvflow.manifest import Corrupt, encode_snapshot
 from venvflow.model import FORMAT, Manifest, Snapshot
-from venvflow.objects import Name, object_names
-from venvflow.registry import Registration
-from venvflow.store import README, Store, bytecode_id
-from venvflow.sweeping import Swept, sweep
+from venvflow.pure.manifest import Corrupt, encode_snapshot
+from venvflow.state import store as module
+from venvflow.state.registry import Registration
+from venvflow.state.store import README, Store, bytecode_id
+from venvflow.state.sweeping import Swept, sweep
 
 PYC = "lib/python3.12/site-packages/__pycache__/a.cpython-312.pyc"
 

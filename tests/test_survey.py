@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from venvflow import scan
-from venvflow import survey as surveys
+from venvflow.disk import scan
+from venvflow.disk.scan import Changing, Content
 from venvflow.errors import EnvironmentFailure
-from venvflow.manifest import Distribution
 from venvflow.model import BytecodePolicy, Entry, Slot
-from venvflow.relocate import Places, digest_of, fill, record_fields
-from venvflow.scan import Changing, Content
-from venvflow.survey import Survey, survey, unusual_modes
+from venvflow.pure.manifest import Distribution
+from venvflow.pure.relocate import Places, digest_of, fill, record_fields
+from venvflow.state import survey as surveys
+from venvflow.state.survey import Survey, survey, unusual_modes
 
 SITE = "lib/python3.12/site-packages"
 INFO = f"{SITE}/My_Pkg-1.0.dist-info"

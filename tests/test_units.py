@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.units import (
+from venvflow.pure.units import (
     DURATION_UNITS,
     LARGEST,
     SIZE_UNITS,

@@ -62,7 +62,7 @@ _received: list[int] = []
 
 def _interrupt(number: int, _frame: object) -> NoReturn:
     _received.append(number)
-    processes = sys.modules.get("venvflow.processes")  # nothing to end if it was never imported
+    processes = sys.modules.get("venvflow.disk.processes")  # nothing to end if it was never imported
     if processes is not None:
         processes.stop_all()
     raise KeyboardInterrupt
@@ -70,7 +70,7 @@ def _interrupt(number: int, _frame: object) -> NoReturn:
 
 def wait_for_children() -> None:
     """Wait for the children of all threads, which a signal has told to end, before the process ends."""
-    processes = sys.modules.get("venvflow.processes")
+    processes = sys.modules.get("venvflow.disk.processes")
     if processes is not None:
         processes.wait_for_all()
 

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 
-from venvflow import config as configs
-from venvflow.inputs import key_is_current
-from venvflow.job import Job
-from venvflow.manifest import snapshot_id
+from venvflow.disk.places import RECEIPT, Receipt, read_receipt
 from venvflow.model import Config
-from venvflow.places import RECEIPT, Receipt, read_receipt
-from venvflow.records import TRIM_NOTE, has_passed, pack_is_current, read_json, stamp_of
+from venvflow.pure import config as configs
+from venvflow.pure.manifest import snapshot_id
+from venvflow.steps.inputs import key_is_current
+from venvflow.steps.job import Job
+from venvflow.steps.records import TRIM_NOTE, has_passed, pack_is_current, read_json, stamp_of
 
 TRIM_INTERVAL = 86_400
 """Seconds after which the trim policy is applied again although the store did not change."""

@@ -14,18 +14,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from venvflow import builders
-from venvflow.comparison import part_changes
+from venvflow.disk import builders
 from venvflow.errors import VenvflowError, shown
 from venvflow.flow import Flow
-from venvflow.job import Job
-from venvflow.manifest import snapshot_id
 from venvflow.model import Snapshot
-from venvflow.records import OTHER_MANIFEST, KeyRecord, has_passed, why_pack
+from venvflow.pure.comparison import part_changes
+from venvflow.pure.manifest import snapshot_id
+from venvflow.state.store import Store
 from venvflow.steps.explain import KeyNow, key_now
+from venvflow.steps.job import Job
+from venvflow.steps.records import OTHER_MANIFEST, KeyRecord, has_passed, why_pack
 from venvflow.steps.replace import Present, is_whole, look, refuse_to_lose
 from venvflow.steps.squish import refuse_changed
-from venvflow.store import Store
 
 Would = Literal["run", "nothing", "fail", "not run"]
 STEPS = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store")

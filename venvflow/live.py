@@ -18,8 +18,8 @@ from functools import cache
 from typing import NamedTuple, TextIO
 
 from venvflow.errors import shown
-from venvflow.progress import Meter, is_terminal
-from venvflow.units import show_duration
+from venvflow.pure.progress import Meter, is_terminal
+from venvflow.pure.units import show_duration
 
 PATIENCE = 1.0
 """Seconds that something may take before it is worth a word on a terminal."""

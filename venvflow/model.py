@@ -58,7 +58,7 @@ class PackOptions:
     """``pack:`` of a venv.
 
     *output* is an absolute directory, *name* the archive's name there without ``.format``. It and *arcroot*,
-    the directory in the archive that everything lies in, may hold fields (see :mod:`venvflow.naming`).
+    the directory in the archive that everything lies in, may hold fields (see :mod:`venvflow.pure.naming`).
     *threads* never changes a byte.
     """
 
@@ -168,7 +168,7 @@ class Slot(NamedTuple):
 
     *offset* counts bytes of the template. *kind* says what goes there and *form* how it is written;
     *argument* is what some kinds need besides (the path below the venv of a shebang's interpreter,
-    the path of the file that a RECORD line describes). See :mod:`venvflow.relocate`.
+    the path of the file that a RECORD line describes). See :mod:`venvflow.pure.relocate`.
     """
 
     offset: int

@@ -61,7 +61,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
     def initialize(self, tasks: Any, selected_tasks: Any) -> None:
         """Notice a pattern that fits nothing: doit itself would call that success."""
         if not selected_tasks:
-            from venvflow.nearest import meant  # noqa: PLC0415 - only for mistakes
+            from venvflow.pure.nearest import meant  # noqa: PLC0415 - only for mistakes
 
             venvs = {name.partition(":")[2] for name in tasks if name.partition(":")[0] in _DOING} - {""}
             asked = next((word for word in sys.argv[1:] if "*" in word), "")
@@ -80,7 +80,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         if not task.actions or task.verbosity == 0:
             return
         from venvflow.live import shared  # noqa: PLC0415 - a run with nothing to do shows nothing
-        from venvflow.progress import meter  # noqa: PLC0415
+        from venvflow.pure.progress import meter  # noqa: PLC0415
 
         self._live = shared()
         verb, _, venv = task.name.partition(":")
@@ -216,12 +216,12 @@ def _came_to(figures: dict[str, Any]) -> Iterator[str]:
 
 
 def _size(count: int) -> str:
-    from venvflow.units import show_size  # noqa: PLC0415 - every doit command imports this module
+    from venvflow.pure.units import show_size  # noqa: PLC0415 - every doit command imports this module
 
     return show_size(count)
 
 
 def _duration(seconds: float) -> str:
-    from venvflow.units import show_duration  # noqa: PLC0415 - every doit command imports this module
+    from venvflow.pure.units import show_duration  # noqa: PLC0415 - every doit command imports this module
 
     return show_duration(seconds)

@@ -127,7 +127,7 @@ class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
     def __init__(self, *args: Any, not_found: str | None = None) -> None:
         super().__init__(*args, not_found=not_found)
         if not_found is not None:
-            from venvflow.nearest import meant  # noqa: PLC0415 - only for mistakes
+            from venvflow.pure.nearest import meant  # noqa: PLC0415 - only for mistakes
 
             venvs = current_flow().config.venvs
             tasks = [f"{verb}:{venv}" for verb in TASK_DOCS for venv in venvs]
@@ -290,8 +290,8 @@ def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
 
 def run_trim() -> dict[str, Any] | StepFailed:
     """Apply the trim policy."""
+    from venvflow.pure.units import show_size  # noqa: PLC0415 - see _step
     from venvflow.steps.trim import trim  # noqa: PLC0415 - see _step
-    from venvflow.units import show_size  # noqa: PLC0415 - see _step
 
     flow = current_flow()
     try:

@@ -17,8 +17,8 @@ from typing import Any
 
 import actions
 
-from venvflow import index, schema  # noqa: F401 - so that no child has to import it
 from venvflow.errors import VenvflowError, from_system
+from venvflow.state import index, schema  # noqa: F401 - so that no child has to import it
 
 MODES = ("count", "kill", "once", "lasting", "stop")
 

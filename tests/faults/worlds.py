@@ -23,10 +23,10 @@ from contents import MTIME_NS, picture, write
 from pythons import BASE, bare_venv
 from shim import Answer, Server
 
+from venvflow.disk.objects import Name, Objects, object_name
+from venvflow.disk.places import RECEIPT, read_receipt
 from venvflow.model import StoreConfig
-from venvflow.objects import Name, Objects, object_name
-from venvflow.places import RECEIPT, read_receipt
-from venvflow.store import Store
+from venvflow.state.store import Store
 
 _LITTER = re.compile(r"\.vf-|\.\d+-[0-9a-f]{6}$")
 """What temporary names of all kinds look like."""

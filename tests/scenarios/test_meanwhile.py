@@ -387,7 +387,7 @@ def test_trim_is_put_off_while_somebody_else_uses_the_store(machine: Machine) ->
     project.lock("api", machine.wheel("alpha"))
     project.doit("store")
     hold = (
-        "import sys, time, venvflow.locks as locks\n"
+        "import sys, time, venvflow.disk.locks as locks\n"
         "with locks.shared(sys.argv[1], timeout=5, what='the store'):\n"
         "    print('held', flush=True)\n    time.sleep(60)\n"
     )
@@ -473,7 +473,7 @@ def test_a_restored_venv_of_symlinks_is_safe_from_trim_from_its_first_moment(mac
 
 ONE_LINK_TOO_MANY = """\
 import errno, os
-from venvflow.links import Linker
+from venvflow.disk.links import Linker
 real = Linker._hardlink
 def hardlink(self, source, name, fd):
     if b"The distribution alpha" in open(source, "rb").read():

@@ -13,13 +13,13 @@ from venvflow.cli.machine import open_machine
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, table
 from venvflow.errors import UsageError, shown
-from venvflow.units import show_size
+from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
     from venvflow.cli.glance import Glance
     from venvflow.cli.things import Thing
-    from venvflow.comparison import DistributionChange, FileChange, ManifestComparison, Weight
     from venvflow.model import Entry, Manifest
+    from venvflow.pure.comparison import DistributionChange, FileChange, ManifestComparison, Weight
 
 _MORE = """\
 Venvs by their name in the config, or any by its path; snapshots and keys by their first digits;
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
     from venvflow.cli.things import Names  # noqa: PLC0415
-    from venvflow.comparison import compare_manifests  # noqa: PLC0415
+    from venvflow.pure.comparison import compare_manifests  # noqa: PLC0415
 
     machine = open_machine(args, out)
     with open_glance(machine.store) as store:
@@ -115,7 +115,7 @@ def _manifest(out: Output, store: Glance | None, thing: Thing) -> Manifest:
 
 
 def _manifest_of_archive(out: Output, thing: Thing) -> Manifest:
-    from venvflow.archive import inventory_of  # noqa: PLC0415 - not for other things
+    from venvflow.disk.archive import inventory_of  # noqa: PLC0415 - not for other things
 
     found = inventory_of(thing.path)
     if not found.ours:

@@ -10,7 +10,7 @@ from venvflow.cli.render import Colour, Output
 from venvflow.errors import shown
 
 if TYPE_CHECKING:
-    from venvflow.comparison import Change, KeyComparison, ListChange
+    from venvflow.pure.comparison import Change, KeyComparison, ListChange
 
 DIGITS = 12
 """Digits of a key, an id or a hash, as they are shown."""
@@ -31,7 +31,7 @@ _FILES = ("lock", "include", "project", "local", "file", "first-lock")
 
 def labels_of(parts: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
     """Return how the parts of a key are called, files first; several files of one name by their paths."""
-    from venvflow.comparison import role_of  # noqa: PLC0415 - every command imports this module
+    from venvflow.pure.comparison import role_of  # noqa: PLC0415 - every command imports this module
 
     names = sorted(parts, key=lambda name: (role_of(name) not in _FILES, role_of(name), len(name), name))
     several = {name.partition(":")[2] for name in names if "#" in name.partition(":")[0]}

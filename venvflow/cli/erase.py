@@ -10,13 +10,13 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.project import need_known, open_flow
 from venvflow.cli.render import Column, Output, counted, moment, table
 from venvflow.errors import Refused, shown
-from venvflow.units import show_size
+from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
     from venvflow.flow import Flow
     from venvflow.model import Snapshot
-    from venvflow.registry import Registration
-    from venvflow.sweeping import Swept
+    from venvflow.state.registry import Registration
+    from venvflow.state.sweeping import Swept
 
 _COLUMNS = (
     Column("id"),
@@ -96,9 +96,9 @@ def _users(registrations: list[Registration]) -> Users:
 
 def _erase(flow: Flow, chosen: list[Snapshot]) -> Swept:
     """Drop the chosen snapshots, whatever became of the others meanwhile, and sweep."""
-    from venvflow import locks  # noqa: PLC0415 - not for wrong words
-    from venvflow.store import Store  # noqa: PLC0415
-    from venvflow.sweeping import sweep  # noqa: PLC0415
+    from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
+    from venvflow.state.store import Store  # noqa: PLC0415
+    from venvflow.state.sweeping import sweep  # noqa: PLC0415
 
     timeout = locks.lock_timeout(flow.environ)
     with Store(flow.config.store, timeout=timeout, on_wait=flow.say) as store, store.alone():

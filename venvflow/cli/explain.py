@@ -16,10 +16,10 @@ from venvflow.errors import EnvironmentFailure, UsageError, shown
 if TYPE_CHECKING:
     from venvflow.cli.glance import Glance
     from venvflow.cli.things import Thing
-    from venvflow.comparison import KeyComparison, Keyed
     from venvflow.flow import Flow
     from venvflow.forecast import Forecast
     from venvflow.model import Snapshot
+    from venvflow.pure.comparison import KeyComparison, Keyed
     from venvflow.steps.explain import Explanation, Nearest
 
 _MORE = """\
@@ -199,7 +199,7 @@ def _task_colour(task: Forecast) -> Colour:
 
 
 def _compare(out: Output, store: Glance | None, one: Thing, other: Thing) -> int:
-    from venvflow.comparison import compare_keys  # noqa: PLC0415 - not for wrong words
+    from venvflow.pure.comparison import compare_keys  # noqa: PLC0415 - not for wrong words
 
     (old_key, old), (new_key, new) = _keyed(store, one), _keyed(store, other)
     compared = compare_keys(old, new)
@@ -216,9 +216,9 @@ def _compare(out: Output, store: Glance | None, one: Thing, other: Thing) -> int
 
 def _keyed(store: Glance | None, thing: Thing) -> tuple[str, Keyed]:
     """Return the key of a thing with what is known of its packages; of a venv of the config, as it is now."""
-    from venvflow.comparison import Keyed  # noqa: PLC0415 - not for wrong words
-    from venvflow.inputs import packages_of  # noqa: PLC0415
+    from venvflow.pure.comparison import Keyed  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.explain import key_now, keyed_of  # noqa: PLC0415
+    from venvflow.steps.inputs import packages_of  # noqa: PLC0415
 
     if thing.kind == "archive":
         return _keyed_archive(thing)
@@ -242,7 +242,7 @@ def _keyed(store: Glance | None, thing: Thing) -> tuple[str, Keyed]:
 
 def _keyed_path(store: Glance | None, thing: Thing) -> tuple[str, Keyed]:
     """Return the key that a venv of no config was made for: its snapshot knows the parts."""
-    from venvflow.places import read_receipt  # noqa: PLC0415 - not for wrong words
+    from venvflow.disk.places import read_receipt  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.explain import keyed_of  # noqa: PLC0415
 
     receipt = read_receipt(thing.path)
@@ -264,8 +264,8 @@ def _snapshot_of(store: Glance | None, key: str) -> Snapshot | None:
 
 
 def _keyed_archive(thing: Thing) -> tuple[str, Keyed]:
-    from venvflow.archive import inventory_of  # noqa: PLC0415 - not for wrong words
-    from venvflow.comparison import Keyed  # noqa: PLC0415
+    from venvflow.disk.archive import inventory_of  # noqa: PLC0415 - not for wrong words
+    from venvflow.pure.comparison import Keyed  # noqa: PLC0415
 
     found = inventory_of(thing.path)
     if found.key is None:

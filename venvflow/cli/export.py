@@ -10,7 +10,7 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.project import need_known, open_flow
 from venvflow.cli.render import Output
 from venvflow.errors import shown
-from venvflow.units import show_duration, show_size
+from venvflow.pure.units import show_duration, show_size
 
 
 def add(commands: Commands) -> None:

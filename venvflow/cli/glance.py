@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.index import Index
 from venvflow.model import Snapshot, StoreConfig
-from venvflow.store import Store, may_become_store
+from venvflow.state.index import Index
+from venvflow.state.store import Store, may_become_store
 
 
 class Glance(Store):

@@ -14,7 +14,7 @@ from venvflow.cli.render import Output, counted
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, VenvflowError, shown
 
 if TYPE_CHECKING:
-    from venvflow.discover import Found
+    from venvflow.disk.discover import Found
     from venvflow.model import Config
 
 _IMPORT = "from venvflow.tasks import *"
@@ -90,7 +90,7 @@ def _answer(out: Output, draft: _Draft, *, check: bool) -> None:
 
 
 def _entries(draft: _Draft) -> str:
-    from venvflow.discover import entries  # noqa: PLC0415 - imports the YAML library
+    from venvflow.disk.discover import entries  # noqa: PLC0415 - imports the YAML library
 
     return entries(draft.found) if draft.present else ""
 
@@ -119,7 +119,7 @@ def _root(args: argparse.Namespace) -> str:
 
 def _draft(root: str) -> _Draft:
     from venvflow.cli.schema import text as schema_text  # noqa: PLC0415 - imports the YAML library
-    from venvflow.discover import DODO_TEMPLATE, SCHEMA_NAME, discover, render  # noqa: PLC0415
+    from venvflow.disk.discover import DODO_TEMPLATE, SCHEMA_NAME, discover, render  # noqa: PLC0415
 
     found = discover(root)
     text = render(found)
@@ -138,16 +138,16 @@ def _draft(root: str) -> _Draft:
 
 def _present(root: str) -> str:
     """Return the path of the config that the project has already, or an empty text."""
-    from venvflow.config import CONFIG_NAMES  # noqa: PLC0415 - imports the YAML library
+    from venvflow.pure.config import CONFIG_NAMES  # noqa: PLC0415 - imports the YAML library
 
     return next((path for name in CONFIG_NAMES if os.path.lexists(path := os.path.join(root, name))), "")
 
 
 def _supplement(root: str, present: str) -> _Draft:
     """Return what the project with the config *present* lacks: files, and entries for lock files."""
-    from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
     from venvflow.cli.schema import text as schema_text  # noqa: PLC0415
-    from venvflow.discover import DODO_TEMPLATE, SCHEMA_NAME, Known, discover  # noqa: PLC0415
+    from venvflow.disk.discover import DODO_TEMPLATE, SCHEMA_NAME, Known, discover  # noqa: PLC0415
+    from venvflow.pure import config as configs  # noqa: PLC0415 - imports the YAML library
 
     config = configs.load(present, root, os.environ)
     specs = config.venvs.values()
@@ -168,7 +168,7 @@ def _loaded(root: str, text: str) -> Config:
     """Return the config that *text* is, as a run would load it; it is not in the project yet."""
     import tempfile  # noqa: PLC0415 - only here
 
-    from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
+    from venvflow.pure import config as configs  # noqa: PLC0415 - imports the YAML library
 
     with tempfile.TemporaryDirectory(prefix="venvflow-") as scratch:
         file = os.path.join(scratch, "venvflow.yaml")
@@ -179,7 +179,7 @@ def _loaded(root: str, text: str) -> Config:
 
 def _parent_config(root: str) -> list[str]:
     """Return a note when *root* lies in a project that has a config already."""
-    from venvflow.config import find_config  # noqa: PLC0415 - imports the YAML library
+    from venvflow.pure.config import find_config  # noqa: PLC0415 - imports the YAML library
 
     try:
         file, _ = find_config(os.path.dirname(root))
@@ -209,7 +209,7 @@ def _loader(pyproject: str) -> str:
 
 def _lacking(config: Config) -> list[str]:
     """Return what this machine lacks for the venvs: better known now than from the first doit."""
-    from venvflow import builders, interpreters  # noqa: PLC0415 - imports what runs programs
+    from venvflow.disk import builders, interpreters  # noqa: PLC0415 - imports what runs programs
 
     texts: dict[str, None] = {}
     for spec in config.venvs.values():

@@ -13,15 +13,15 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.project import need_known
 from venvflow.cli.render import Column, Output, counted, moment, since, table
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.units import show_size
+from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from venvflow.cli.glance import Glance
-    from venvflow.index import Outline
     from venvflow.model import StoreConfig
-    from venvflow.registry import Registration
+    from venvflow.state.index import Outline
+    from venvflow.state.registry import Registration
 
 _COLUMNS = (
     Column("id"),
@@ -99,7 +99,7 @@ def _look(config: StoreConfig) -> list[_Row]:
 
 def _users(store: Glance) -> dict[str, tuple[Registration, ...]]:
     """Return the venvs that are there by the snapshot that is for their key."""
-    from venvflow.manifest import snapshot_id  # noqa: PLC0415 - not for wrong words
+    from venvflow.pure.manifest import snapshot_id  # noqa: PLC0415 - not for wrong words
 
     users: dict[str, tuple[Registration, ...]] = {}
     with suppress(EnvironmentFailure):  # who sweeps says what is wrong there
@@ -115,8 +115,8 @@ def _snapshots(store: Glance) -> tuple[list[Outline], Mapping[str, int]]:
 
     The last trim counted them. If a snapshot came, went or changed since, everything is looked into.
     """
-    from venvflow.census import Census  # noqa: PLC0415 - not for wrong words
-    from venvflow.settled import own_bytes_since  # noqa: PLC0415
+    from venvflow.state.census import Census  # noqa: PLC0415 - not for wrong words
+    from venvflow.state.settled import own_bytes_since  # noqa: PLC0415
 
     known = own_bytes_since(store)
     if known is not None:

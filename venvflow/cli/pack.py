@@ -13,15 +13,15 @@ from venvflow.cli.project import need_known, open_flow
 from venvflow.cli.render import Output, counted
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import PackOptions
-from venvflow.units import show_duration, show_size
+from venvflow.pure.units import show_duration, show_size
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from venvflow.archive import Options, Progress, Trace
-    from venvflow.job import Job
+    from venvflow.disk.archive import Options, Progress, Trace
     from venvflow.model import Outcome
-    from venvflow.slimming import Saved
+    from venvflow.pure.slimming import Saved
+    from venvflow.steps.job import Job
     from venvflow.steps.prove import Checked, Smoke
 
 _SHOWN = 20
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 def shown_progress(out: Output, label: str) -> AbstractContextManager[Progress | None]:
     """Return what shows progress on standard error, or does nothing with ``-q``."""
-    from venvflow import progress  # noqa: PLC0415 - most commands show none
+    from venvflow.pure import progress  # noqa: PLC0415 - most commands show none
 
     return nullcontext() if out.quiet else progress.on(sys.stderr, f"venvflow: {label}")
 
@@ -123,7 +123,7 @@ def _is_configured(job: Job, args: argparse.Namespace) -> bool:
 
 def _options(job: Job, args: argparse.Namespace) -> Options:
     """Return how to write: as the words say, else as the name of the output, else as the config."""
-    from venvflow.archive import Options  # noqa: PLC0415 - not for wrong words
+    from venvflow.disk.archive import Options  # noqa: PLC0415 - not for wrong words
 
     configured = job.spec.pack or PackOptions("")
     name, level = args.archive_format or _format_of(args.output), args.level
@@ -135,7 +135,7 @@ def _options(job: Job, args: argparse.Namespace) -> Options:
 
 
 def _format_of(output: str | None) -> str | None:
-    from venvflow.archive import FORMATS  # noqa: PLC0415 - not for wrong words
+    from venvflow.disk.archive import FORMATS  # noqa: PLC0415 - not for wrong words
 
     return next((name for name in FORMATS if output is not None and output.endswith(f".{name}")), None)
 

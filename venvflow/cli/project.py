@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from venvflow.errors import UsageError, shown
-from venvflow.units import show_duration, show_size
+from venvflow.pure.units import show_duration, show_size
 
 if TYPE_CHECKING:
     from venvflow.cli.render import Output
@@ -33,7 +33,7 @@ def need_known(name: str, known: Iterable[str]) -> None:
     known = sorted(set(known))
     if name in known:
         return
-    from venvflow.nearest import meant  # noqa: PLC0415 - only for mistakes
+    from venvflow.pure.nearest import meant  # noqa: PLC0415 - only for mistakes
 
     raise UsageError(f"there is no venv called {shown(name)!r}", hint=meant(name, known))
 

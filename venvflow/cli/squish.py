@@ -11,11 +11,11 @@ from venvflow.cli.machine import Machine, open_machine
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
 from venvflow.errors import UsageError, VenvflowError, shown
-from venvflow.units import parse_size, show_duration, show_size
+from venvflow.pure.units import parse_size, show_duration, show_size
 
 if TYPE_CHECKING:
-    from venvflow.accounts import Balance, Ledger
     from venvflow.model import Outcome
+    from venvflow.state.accounts import Balance, Ledger
     from venvflow.steps.estimate import Estimate
     from venvflow.steps.squish_path import Errand, Sharing
 
@@ -80,7 +80,7 @@ class _Service:
     """Serves one venv after the other, and answers when all are done."""
 
     def __init__(self, args: argparse.Namespace, out: Output, machine: Machine) -> None:
-        from venvflow.accounts import Ledger  # noqa: PLC0415 - not for wrong words
+        from venvflow.state.accounts import Ledger  # noqa: PLC0415 - not for wrong words
 
         self._args = args
         self.out = out
@@ -116,7 +116,7 @@ class _Service:
 
     def errand(self, path: str) -> Errand:
         """Return what is to be done with the venv at *path*."""
-        from venvflow.places import Place  # noqa: PLC0415
+        from venvflow.disk.places import Place  # noqa: PLC0415
         from venvflow.steps.squish_path import Errand  # noqa: PLC0415
 
         job = self.machine.job_at(path)
@@ -142,9 +142,9 @@ class _Squishing(_Service):
     """The real thing."""
 
     def _serve(self, path: str) -> None:
-        from venvflow import locks  # noqa: PLC0415
+        from venvflow.disk import locks  # noqa: PLC0415
+        from venvflow.state.store import Store  # noqa: PLC0415
         from venvflow.steps.squish_path import refuse_unless_sharable, squish_path  # noqa: PLC0415
-        from venvflow.store import Store  # noqa: PLC0415
 
         errand = self.errand(path)
         refuse_unless_sharable(
@@ -285,7 +285,7 @@ def _modes(args: argparse.Namespace) -> Any:
 
 
 def _exclude(args: argparse.Namespace) -> tuple[str, ...]:
-    from venvflow.patterns import problems  # noqa: PLC0415 - hardly ever needed
+    from venvflow.pure.patterns import problems  # noqa: PLC0415 - hardly ever needed
 
     wrong = problems(args.exclude)
     if wrong:

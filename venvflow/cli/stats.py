@@ -11,7 +11,7 @@ from venvflow.cli.machine import open_machine
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, counted, table
 from venvflow.errors import shown
-from venvflow.units import show_size
+from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
     from venvflow.cli.glance import Glance

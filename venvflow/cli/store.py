@@ -11,8 +11,8 @@ from venvflow.cli.render import Output
 from venvflow.errors import EnvironmentFailure, Refused, shown
 
 if TYPE_CHECKING:
-    from venvflow.job import Job
-    from venvflow.records import KeyRecord
+    from venvflow.steps.job import Job
+    from venvflow.steps.records import KeyRecord
 
 
 def add(commands: Commands) -> None:
@@ -35,8 +35,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Squish and store the venv; the answer is that of :func:`~venvflow.cli.project.show_outcome`."""
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
-    from venvflow.records import need_key  # noqa: PLC0415
     from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415 - not for wrong words
+    from venvflow.steps.records import need_key  # noqa: PLC0415
     from venvflow.steps.squish import squish  # noqa: PLC0415
     from venvflow.steps.store import store  # noqa: PLC0415
 

@@ -19,9 +19,9 @@ from venvflow.errors import UsageError, shown
 if TYPE_CHECKING:
     from venvflow.cli.glance import Glance
     from venvflow.cli.machine import Machine
-    from venvflow.job import Job
     from venvflow.model import Key, Snapshot
-    from venvflow.records import KeyRecord
+    from venvflow.steps.job import Job
+    from venvflow.steps.records import KeyRecord
 
 Kind = Literal["venv", "path", "archive", "snapshot", "key"]
 
@@ -111,7 +111,7 @@ class Names:
                     yield thing
 
     def _unknown(self, word: str, what: str) -> UsageError:
-        from venvflow.nearest import meant  # noqa: PLC0415 - only for mistakes
+        from venvflow.pure.nearest import meant  # noqa: PLC0415 - only for mistakes
 
         flow = self._machine.flow
         if flow is None:
@@ -176,7 +176,7 @@ class Names:
 
     def _records(self) -> Iterator[KeyRecord]:
         """Yield the keys that the last runs of this project noted."""
-        from venvflow.records import read_key  # noqa: PLC0415 - only where a key is asked for
+        from venvflow.steps.records import read_key  # noqa: PLC0415 - only where a key is asked for
 
         flow = self._machine.flow
         for name in flow.config.venvs if flow is not None else ():

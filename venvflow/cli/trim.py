@@ -10,7 +10,7 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.project import open_flow
 from venvflow.cli.render import Colour, Column, Output, counted, table
 from venvflow.errors import shown
-from venvflow.units import show_size
+from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
     from venvflow.steps.trim import Trimmed

@@ -10,7 +10,7 @@ from venvflow.cli.pack import need_archive, shown_progress
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.errors import UsageError, shown
-from venvflow.units import show_size
+from venvflow.pure.units import show_size
 
 
 def add(commands: Commands) -> None:
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     archive, destination = (os.path.join(args.work_dir, path) for path in (args.archive, args.destination))
     need_archive(archive)
     _refuse_senseless(args)
-    from venvflow.archive import unpack  # noqa: PLC0415 - not for wrong words
+    from venvflow.disk.archive import unpack  # noqa: PLC0415 - not for wrong words
 
     with shown_progress(out, f"unpacking {shown(os.path.basename(archive))}") as progress:
         extracted, report = unpack(

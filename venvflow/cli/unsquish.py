@@ -11,7 +11,7 @@ from venvflow.cli.machine import Machine, open_machine
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
 from venvflow.errors import VenvflowError, shown
-from venvflow.units import show_duration, show_size
+from venvflow.pure.units import show_duration, show_size
 
 
 def add(commands: Commands) -> None:
@@ -56,12 +56,12 @@ def _serve(machine: Machine, out: Output, path: str, records: list[dict[str, Any
 
 
 def _unsquish(machine: Machine, out: Output, path: str) -> dict[str, Any]:
-    from venvflow import locks  # noqa: PLC0415 - not for wrong words
-    from venvflow.accounts import Ledger  # noqa: PLC0415
-    from venvflow.places import Place  # noqa: PLC0415
+    from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
+    from venvflow.disk.places import Place  # noqa: PLC0415
+    from venvflow.state.accounts import Ledger  # noqa: PLC0415
+    from venvflow.state.store import Store  # noqa: PLC0415
     from venvflow.steps.squish_path import Errand, Sharing  # noqa: PLC0415
     from venvflow.steps.unsquish import unsquish  # noqa: PLC0415
-    from venvflow.store import Store  # noqa: PLC0415
 
     def tell(file: str, how: str) -> None:
         if out.verbose:

@@ -10,21 +10,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from venvflow import builders, interpreters
 from venvflow.cli.glance import Glance
+from venvflow.disk import builders, interpreters
+from venvflow.disk.places import Receipt
+from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
-from venvflow.holdings import Holdings, own_bytes, trees_by_venv
-from venvflow.inputs import key_is_current
-from venvflow.job import Job
-from venvflow.keys import differing
-from venvflow.places import Receipt
-from venvflow.records import KeyRecord, read_key
-from venvflow.scan import walk
+from venvflow.pure.keys import differing
+from venvflow.state.holdings import Holdings, own_bytes, trees_by_venv
+from venvflow.state.witness import witness_of
 from venvflow.steps.drift import Drift, drift_of
 from venvflow.steps.hash_lockfiles import compute_key
+from venvflow.steps.inputs import key_is_current
+from venvflow.steps.job import Job
 from venvflow.steps.likeness import unlike_the_locks
+from venvflow.steps.records import KeyRecord, read_key
 from venvflow.steps.replace import is_hollow, matcher_of
-from venvflow.witness import witness_of
 
 State = Literal[
     "up to date",

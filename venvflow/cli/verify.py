@@ -13,11 +13,11 @@ from venvflow.cli.machine import Machine, open_machine
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
 from venvflow.errors import UsageError, shown
-from venvflow.units import show_size
+from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
+    from venvflow.state.store import Store
     from venvflow.steps.verify import Finding, Verified
-    from venvflow.store import Store
 
 _SHOWN = 20
 """Files that are added, and that are listed; with -v, and as JSON, all are."""
@@ -75,9 +75,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 def _opened(machine: Machine, out: Output, stack: ExitStack, *, heal: bool) -> Store | None:
     """Open the store: to look at, or alone, to mend it."""
-    from venvflow import locks  # noqa: PLC0415 - not for wrong words
     from venvflow.cli.glance import open_glance  # noqa: PLC0415
-    from venvflow.store import Store  # noqa: PLC0415
+    from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
+    from venvflow.state.store import Store  # noqa: PLC0415
 
     if not heal or not os.path.lexists(os.path.join(machine.store.path, "format")):
         return stack.enter_context(open_glance(machine.store))
@@ -88,7 +88,7 @@ def _opened(machine: Machine, out: Output, stack: ExitStack, *, heal: bool) -> S
 
 
 def _verify(store: Store, only: frozenset[str], args: argparse.Namespace, out: Output) -> Verified:
-    from venvflow import progress  # noqa: PLC0415 - not for wrong words
+    from venvflow.pure import progress  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.rescue import uv_caches  # noqa: PLC0415
     from venvflow.steps.verify import verify  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """Any environment's directory as a portable archive or copy; needs no config and no store.
 
-Environments that venvflow makes are packed from their manifests (see :mod:`venvflow.archive`); this is for
-directories that other tools made. What is written is the same in both cases: the same writers, the same
+Environments that venvflow makes are packed from their manifests (see :mod:`venvflow.disk.archive`); this is
+for directories that other tools made. What is written is the same in both cases: the same writers, the same
 ``postinstall.py``, the same refusals, and bytes that depend on content alone. Left out are ``__pycache__``
 directories, the RECORD files of distributions, and ``sitecustomize.py`` files that a post-installation
 script generated; one that belongs to a package stays. Scripts and activation files stay too, and
@@ -24,12 +24,13 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
-from venvflow import archive, progress
+from venvflow.disk import archive
+from venvflow.disk.export import export, holds_links
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
-from venvflow.export import export, holds_links
 from venvflow.model import CONSTANT_MTIME
 from venvflow.pack_venv.links import NotContaining, convert_symlinks
 from venvflow.pack_venv.listing import Listing, list_directory
+from venvflow.pure import progress
 
 __all__ = [
     "CompressionFormat",

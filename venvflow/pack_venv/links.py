@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from venvflow.archive.staging import temporary_name
+from venvflow.disk.archive.staging import temporary_name
+from venvflow.disk.scan import walk
 from venvflow.errors import UsageError, shown
-from venvflow.scan import walk
 
 _Path: TypeAlias = "str | os.PathLike[str]"
 _Pairs: TypeAlias = "list[tuple[Path, Path]]"

@@ -10,7 +10,7 @@
 ``trim``            applies the policy to the store
 ==================  ===============================================================
 
-Every step takes a :class:`~venvflow.job.Job`, holds the locks that it needs, looks again inside them
+Every step takes a :class:`~venvflow.steps.job.Job`, holds the locks that it needs, looks again inside them
 whether there is anything to do, and answers with an :class:`~venvflow.model.Outcome`. All of them can be
 run again at any time. Nothing is imported here: a run with nothing to do needs none of them.
 """

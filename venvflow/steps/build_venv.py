@@ -8,19 +8,22 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 
-from venvflow import builders, locks
+from venvflow.disk import builders, locks
+from venvflow.disk.links import write_private
+from venvflow.disk.places import Receipt, watched
+from venvflow.disk.scan import directory, look
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
-from venvflow.inputs import still_holds
-from venvflow.job import Job
-from venvflow.links import write_private
-from venvflow.manifest import directories
 from venvflow.model import Entry, Outcome, Snapshot
-from venvflow.places import Receipt, watched
-from venvflow.records import KeyRecord, need_key, stamp_of, unfit_snapshot, write_answer, write_excluded
-from venvflow.relocate import Places, digest_of, fill, fill_link, is_record
-from venvflow.scan import directory, look
-from venvflow.slimming import Saved, prune_record, saved_by
+from venvflow.pure.manifest import directories
+from venvflow.pure.relocate import Places, digest_of, fill, fill_link, is_record
+from venvflow.pure.slimming import Saved, prune_record, saved_by
+from venvflow.state.store import Store
+from venvflow.state.survey import Survey, survey
+from venvflow.state.witness import witness_of
 from venvflow.steps import claims
+from venvflow.steps.inputs import still_holds
+from venvflow.steps.job import Job
+from venvflow.steps.records import KeyRecord, need_key, stamp_of, unfit_snapshot, write_answer, write_excluded
 from venvflow.steps.replace import (
     check,
     finish,
@@ -34,9 +37,6 @@ from venvflow.steps.replace import (
 from venvflow.steps.restore import restore_locked
 from venvflow.steps.squish import squish_locked
 from venvflow.steps.store import store_locked
-from venvflow.store import Store
-from venvflow.survey import Survey, survey
-from venvflow.witness import witness_of
 
 
 def build_venv(job: Job) -> Outcome:

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from venvflow import locks
+from venvflow.disk import locks
 from venvflow.errors import LockTimeout, VenvflowError
-from venvflow.job import Job
 from venvflow.model import Snapshot
-from venvflow.store import Store
+from venvflow.state.store import Store
+from venvflow.steps.job import Job
 
 PATIENCE = 3600.0
 """Seconds to wait for somebody else's build, unless VENVFLOW_LOCK_TIMEOUT says otherwise."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from venvflow.errors import Refused
-from venvflow.job import Job
-from venvflow.records import written_archives
+from venvflow.steps.job import Job
+from venvflow.steps.records import written_archives
 from venvflow.steps.replace import look_at, refuse_to_lose
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from venvflow.disk.places import Place, Receipt
+from venvflow.disk.scan import Found, walk
 from venvflow.errors import EnvironmentFailure, UsageError, shown
-from venvflow.index import Stamped
-from venvflow.job import Job
-from venvflow.manifest import Corrupt, group
 from venvflow.model import Manifest, Snapshot
-from venvflow.patterns import Matcher
-from venvflow.places import Place, Receipt
-from venvflow.relocate import Places
-from venvflow.scan import Found, walk
+from venvflow.pure.manifest import Corrupt, group
+from venvflow.pure.patterns import Matcher
+from venvflow.pure.relocate import Places
+from venvflow.state.index import Stamped
+from venvflow.state.store import Store
+from venvflow.state.survey import survey
+from venvflow.state.witness import witness_of
+from venvflow.steps.job import Job
 from venvflow.steps.replace import matcher_of
 from venvflow.steps.squish_path import known_of
-from venvflow.store import Store
-from venvflow.survey import survey
-from venvflow.witness import witness_of
 
 
 def manifest_of_snapshot(store: Store, snapshot: Snapshot) -> Manifest:

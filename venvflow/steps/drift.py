@@ -6,15 +6,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from venvflow.index import Stamped
-from venvflow.manifest import Corrupt, entries_of
+from venvflow.disk.objects import Name
+from venvflow.disk.places import Receipt
+from venvflow.disk.scan import Found, walk
 from venvflow.model import MTIME_NS, Entry, Manifest
-from venvflow.objects import Name
-from venvflow.patterns import Matcher
-from venvflow.places import Receipt
-from venvflow.scan import Found, walk
-from venvflow.store import Store
-from venvflow.witness import is_ignored, witness_of
+from venvflow.pure.manifest import Corrupt, entries_of
+from venvflow.pure.patterns import Matcher
+from venvflow.state.index import Stamped
+from venvflow.state.store import Store
+from venvflow.state.witness import is_ignored, witness_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from venvflow.accounts import census
-from venvflow.bytecode import pyc_path
+from venvflow.disk.bytecode import pyc_path
+from venvflow.disk.objects import Name, object_name
+from venvflow.disk.scan import Found, walk
+from venvflow.disk.sharing import stays_private
 from venvflow.model import Entry
-from venvflow.objects import Name, object_name
-from venvflow.scan import Found, walk
-from venvflow.sharing import stays_private
+from venvflow.state.accounts import census
+from venvflow.state.store import Store
 from venvflow.steps.squish import Subject, bytecode_of, look_through, without_excluded
 from venvflow.steps.squish_path import Errand, known_of, refuse_unless_sharable, subject_of
-from venvflow.store import Store
 
 
 @dataclass(slots=True)

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from venvflow.comparison import KeyComparison, Keyed, compare_keys, part_changes
 from venvflow.errors import VenvflowError
-from venvflow.inputs import files_of, packages_of, still_holds
-from venvflow.job import Job
-from venvflow.manifest import Corrupt
 from venvflow.model import Snapshot
-from venvflow.records import KeyRecord, read_key
+from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys, part_changes
+from venvflow.pure.manifest import Corrupt
+from venvflow.state.store import Store
 from venvflow.steps.hash_lockfiles import compute_key
-from venvflow.store import Store
+from venvflow.steps.inputs import files_of, packages_of, still_holds
+from venvflow.steps.job import Job
+from venvflow.steps.records import KeyRecord, read_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ import os
 import time
 from functools import partial
 
-from venvflow import archive, postinstall
+from venvflow import postinstall
+from venvflow.disk import archive
+from venvflow.disk.export import PRIVATE
+from venvflow.disk.export import export as write_export
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.export import PRIVATE
-from venvflow.export import export as write_export
-from venvflow.job import Job
 from venvflow.model import LinkMode, Outcome
+from venvflow.steps.job import Job
 from venvflow.steps.material import material, refuse_inside
 
 LINKED: tuple[LinkMode, ...] = ("hardlink", "reflink", "copy")

@@ -6,13 +6,13 @@ import hashlib
 import os
 from collections.abc import Iterator
 
-from venvflow import builders, interpreters
+from venvflow.disk import builders, interpreters
 from venvflow.errors import UsageError, VenvflowError, shown
-from venvflow.inputs import fingerprint, read_input, still_holds
-from venvflow.job import Job
-from venvflow.keys import Input, make_key, parts_of
 from venvflow.model import Outcome
-from venvflow.records import KeyRecord, read_key, write_key
+from venvflow.pure.keys import Input, make_key, parts_of
+from venvflow.steps.inputs import fingerprint, read_input, still_holds
+from venvflow.steps.job import Job
+from venvflow.steps.records import KeyRecord, read_key, write_key
 
 _BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 """What decides the metadata of a local project that a lock refers to."""
@@ -116,7 +116,7 @@ class _Gathering:
     def _add_lock(self, path: str, role: str) -> None:
         if path in self.paths:
             return
-        from venvflow.lockfiles import kind_of, references  # noqa: PLC0415 - not for a key that still holds
+        from venvflow.pure.lockfiles import kind_of, references  # noqa: PLC0415 - not for a key that still holds
 
         data = self._add(role, path)
         found = references(path, data)

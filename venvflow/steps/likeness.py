@@ -5,9 +5,9 @@ from __future__ import annotations
 import glob
 import os
 
-from venvflow.inputs import read_input
-from venvflow.job import Job
-from venvflow.lockfiles import packages, references
+from venvflow.pure.lockfiles import packages, references
+from venvflow.steps.inputs import read_input
+from venvflow.steps.job import Job
 
 _SEEDS = frozenset({"pip", "setuptools", "wheel", "distribute"})
 """What tools put into a fresh venv without being asked."""

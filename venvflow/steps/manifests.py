@@ -6,14 +6,14 @@ import os
 from dataclasses import replace
 from typing import Any
 
+from venvflow.disk.objects import object_names
+from venvflow.disk.places import write_receipt
 from venvflow.errors import EnvironmentFailure
-from venvflow.job import Job
-from venvflow.manifest import Corrupt
 from venvflow.model import Manifest
-from venvflow.objects import object_names
-from venvflow.places import write_receipt
-from venvflow.records import KeyRecord, read_json
-from venvflow.store import Store
+from venvflow.pure.manifest import Corrupt
+from venvflow.state.store import Store
+from venvflow.steps.job import Job
+from venvflow.steps.records import KeyRecord, read_json
 
 
 def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True) -> Manifest:

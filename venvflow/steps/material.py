@@ -9,18 +9,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from venvflow import archive, relocate
+from venvflow.disk import archive
+from venvflow.disk.objects import Name
 from venvflow.errors import Refused, UsageError, shown
-from venvflow.job import Job
-from venvflow.manifest import make_tree
 from venvflow.model import Entry, Manifest, Tree
-from venvflow.naming import KNOWN, fill
-from venvflow.objects import Name
-from venvflow.patterns import compile_patterns
-from venvflow.records import KeyRecord, need_key
-from venvflow.slimming import without_rows
+from venvflow.pure import relocate
+from venvflow.pure.manifest import make_tree
+from venvflow.pure.naming import KNOWN, fill
+from venvflow.pure.patterns import compile_patterns
+from venvflow.pure.slimming import without_rows
+from venvflow.state.store import Store
+from venvflow.steps.job import Job
 from venvflow.steps.manifests import manifest_of
-from venvflow.store import Store
+from venvflow.steps.records import KeyRecord, need_key
 
 
 @contextmanager
@@ -89,7 +90,7 @@ class Material:
         )
 
     def filled_name(self, name: str, manifest: Manifest) -> str:
-        """Return *name* with its fields (:mod:`venvflow.naming`) filled in; raises UsageError for others."""
+        """Return *name* with its fields (:mod:`venvflow.pure.naming`) filled in; UsageError for others."""
         versions = {f"version:{tree.name}": tree.version for tree in manifest.trees if tree.version}
         own = {
             "venv": self.job.spec.name,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-from venvflow import archive
+from venvflow.disk import archive
 from venvflow.errors import Refused, shown
-from venvflow.job import Job
 from venvflow.model import Manifest, Outcome
-from venvflow.records import archive_path, need_key, pack_is_current, read_excluded, write_pack
-from venvflow.slimming import Saved, saved_from
+from venvflow.pure.slimming import Saved, saved_from
+from venvflow.steps.job import Job
 from venvflow.steps.material import Material, material, refuse_inside
+from venvflow.steps.records import archive_path, need_key, pack_is_current, read_excluded, write_pack
 
 
 def pack(job: Job, progress: archive.Progress | None = None, *, threads: int | None = None) -> Outcome:
@@ -40,7 +40,7 @@ def pack_to(
 ) -> Outcome:
     """Write an archive of the job's venv as *options* say, to *output*, whatever the config says.
 
-    *output* is a path with fields in braces (:mod:`venvflow.naming`). Answers ``packed``.
+    *output* is a path with fields in braces (:mod:`venvflow.pure.naming`). Answers ``packed``.
     Raises what :func:`pack` does, and UsageError for a name that cannot be filled in.
     """
     with material(job) as things:

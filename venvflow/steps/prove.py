@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from venvflow import archive, processes
-from venvflow.job import Job
-from venvflow.records import KeyRecord, need_key
+from venvflow.disk import archive, processes
+from venvflow.state.store import Store
+from venvflow.steps.job import Job
 from venvflow.steps.material import material
-from venvflow.store import Store
+from venvflow.steps.records import KeyRecord, need_key
 
 SMOKE_SECONDS = 300
 """How long the code of a smoke test may run."""

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from venvflow import processes
+from venvflow.disk import processes
+from venvflow.disk.links import sync_file_system
+from venvflow.disk.places import Receipt, State, write_receipt
+from venvflow.disk.scan import directory, walk
 from venvflow.errors import EnvironmentFailure, Refused, shown
-from venvflow.job import Job
-from venvflow.links import sync_file_system
-from venvflow.patterns import Matcher, compile_patterns
-from venvflow.places import Receipt, State, write_receipt
-from venvflow.scan import directory, walk
+from venvflow.pure.patterns import Matcher, compile_patterns
+from venvflow.state.store import Store
 from venvflow.steps.drift import Drift, drift_of
-from venvflow.store import Store
+from venvflow.steps.job import Job
 
 CHECK_SECONDS = 300
 """How long a venv's ``check`` may take."""

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from venvflow import interpreters
-from venvflow.archive.reading import items
-from venvflow.bytecode import Source, compile_sources
+from venvflow.disk import interpreters
+from venvflow.disk.archive.reading import items
+from venvflow.disk.bytecode import Source, compile_sources
+from venvflow.disk.objects import Name, object_name
 from venvflow.errors import VenvflowError
-from venvflow.manifest import source_of
 from venvflow.model import Entry
-from venvflow.objects import Name, object_name
-from venvflow.store import Store
+from venvflow.pure.manifest import source_of
+from venvflow.state.store import Store
 
 _SITE = "/site-packages/"
 

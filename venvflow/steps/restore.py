@@ -7,19 +7,19 @@ import time
 from dataclasses import replace
 from typing import NamedTuple
 
-from venvflow.bytecode import Source, compile_sources, pyc_path
+from venvflow.disk.bytecode import Source, compile_sources, pyc_path
+from venvflow.disk.links import Linker, prevailing
+from venvflow.disk.places import Receipt, watched, write_receipt
 from venvflow.errors import BuildFailed, shown
-from venvflow.job import Job
-from venvflow.links import Linker, prevailing
-from venvflow.manifest import Corrupt
-from venvflow.materialise import Damaged, Materialised, Materialiser
 from venvflow.model import Interpreter, Manifest, Outcome, Snapshot
-from venvflow.places import Receipt, watched, write_receipt
-from venvflow.records import KeyRecord, has_passed, need_key, write_answer
+from venvflow.pure.manifest import Corrupt
+from venvflow.state.materialise import Damaged, Materialised, Materialiser
+from venvflow.state.store import Store
+from venvflow.state.witness import witness
 from venvflow.steps.drift import Drift
+from venvflow.steps.job import Job
+from venvflow.steps.records import KeyRecord, has_passed, need_key, write_answer
 from venvflow.steps.replace import Present, check, check_in_place, finish, is_whole, look_at, unmade
-from venvflow.store import Store
-from venvflow.witness import witness
 
 
 def restore(job: Job) -> Outcome:

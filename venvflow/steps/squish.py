@@ -9,28 +9,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from venvflow.disk.links import Linker, prevailing
+from venvflow.disk.modes import modes_of
+from venvflow.disk.objects import out_of_space
+from venvflow.disk.places import Receipt, watched, write_receipt
+from venvflow.disk.scan import Changing, Found
 from venvflow.errors import EnvironmentFailure, Refused, shown
-from venvflow.index import Stamped
-from venvflow.intake import Intake, Taken
-from venvflow.job import Job
-from venvflow.links import Linker, prevailing
-from venvflow.manifest import directories
 from venvflow.model import BytecodePolicy, Interpreter, LinkMode, Outcome
-from venvflow.modes import modes_of
-from venvflow.objects import out_of_space
-from venvflow.patterns import Matcher
-from venvflow.places import Receipt, watched, write_receipt
-from venvflow.progress import Meter
-from venvflow.records import KeyRecord, need_key, write_json
-from venvflow.relink import Relinked, Relinker
-from venvflow.relocate import Places
-from venvflow.scan import Changing, Found
+from venvflow.pure.manifest import directories
+from venvflow.pure.patterns import Matcher
+from venvflow.pure.progress import Meter
+from venvflow.pure.relocate import Places
+from venvflow.state.index import Stamped
+from venvflow.state.intake import Intake, Taken
+from venvflow.state.relink import Relinked, Relinker
+from venvflow.state.store import Store, bytecode_id
+from venvflow.state.survey import Survey, survey, unusual_modes
+from venvflow.state.witness import witness_of
 from venvflow.steps import claims
 from venvflow.steps.drift import drift_of
+from venvflow.steps.job import Job
+from venvflow.steps.records import KeyRecord, need_key, write_json
 from venvflow.steps.replace import matcher_of
-from venvflow.store import Store, bytecode_id
-from venvflow.survey import Survey, survey, unusual_modes
-from venvflow.witness import witness_of
 
 
 def squish(job: Job, *, any_venv: bool = False) -> Outcome:

@@ -9,23 +9,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from venvflow import interpreters, locks
-from venvflow.accounts import Ledger
+from venvflow.disk import interpreters, locks
+from venvflow.disk.objects import Name, object_name
+from venvflow.disk.occupants import occupants
+from venvflow.disk.places import Place, Receipt, write_receipt
+from venvflow.disk.scan import Found, walk
+from venvflow.disk.sharing import stays_private
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
-from venvflow.index import Stamped
-from venvflow.job import Job
-from venvflow.manifest import Corrupt, entries_of
 from venvflow.model import BytecodePolicy, Entry, LinkMode, Manifest, Outcome
-from venvflow.objects import Name, object_name
-from venvflow.occupants import occupants
-from venvflow.patterns import Matcher, compile_patterns
-from venvflow.places import Place, Receipt, write_receipt
-from venvflow.records import read_key
-from venvflow.registry import Registration
-from venvflow.relocate import Places
-from venvflow.scan import Found, walk
-from venvflow.sharing import stays_private
+from venvflow.pure.manifest import Corrupt, entries_of
+from venvflow.pure.patterns import Matcher, compile_patterns
+from venvflow.pure.relocate import Places
+from venvflow.state.accounts import Ledger
+from venvflow.state.index import Stamped
+from venvflow.state.registry import Registration
+from venvflow.state.store import Store
+from venvflow.state.witness import witness_of
 from venvflow.steps.drift import as_made, drift_of
+from venvflow.steps.job import Job
+from venvflow.steps.records import read_key
 from venvflow.steps.squish import (
     Subject,
     figures_of,
@@ -35,8 +37,6 @@ from venvflow.steps.squish import (
     warnings_of,
     without_excluded,
 )
-from venvflow.store import Store
-from venvflow.witness import witness_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from venvflow.accounts import Census, InodeId, apparent, census, freed, merged, occupied
-from venvflow.manifest import Corrupt
+from venvflow.disk.objects import Name, object_name
+from venvflow.disk.places import read_receipt
 from venvflow.model import Tree
-from venvflow.objects import Name, object_name
-from venvflow.places import read_receipt
-from venvflow.registry import Registration
-from venvflow.store import Store
+from venvflow.pure.manifest import Corrupt
+from venvflow.state.accounts import Census, InodeId, apparent, census, freed, merged, occupied
+from venvflow.state.registry import Registration
+from venvflow.state.store import Store
 
 
 @dataclass(frozen=True, slots=True)

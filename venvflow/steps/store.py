@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 
-from venvflow.inputs import packages_of
-from venvflow.job import Job
-from venvflow.manifest import first_difference, snapshot_id
 from venvflow.model import Manifest, Outcome, Snapshot
-from venvflow.records import KeyRecord, need_key
+from venvflow.pure.manifest import first_difference, snapshot_id
+from venvflow.state.store import Store
 from venvflow.steps import claims
+from venvflow.steps.inputs import packages_of
+from venvflow.steps.job import Job
 from venvflow.steps.manifests import manifest_of
-from venvflow.store import Store
+from venvflow.steps.records import KeyRecord, need_key
 
 
 def store(job: Job) -> Outcome:

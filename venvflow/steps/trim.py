@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from venvflow import locks
-from venvflow.census import Census
-from venvflow.files import write_whole
-from venvflow.index import Outline, Usage
+from venvflow.disk import locks
+from venvflow.disk.files import write_whole
 from venvflow.model import Config, TrimPolicy
-from venvflow.records import TRIM_NOTE, read_json
-from venvflow.registry import Registration
-from venvflow.retention import Candidate, Contents, Plan, plan
-from venvflow.settled import Settled, settle, settled_since
-from venvflow.store import Store
-from venvflow.sweeping import Swept, sweep
+from venvflow.pure.retention import Candidate, Contents, Plan, plan
+from venvflow.state.census import Census
+from venvflow.state.index import Outline, Usage
+from venvflow.state.registry import Registration
+from venvflow.state.settled import Settled, settle, settled_since
+from venvflow.state.store import Store
+from venvflow.state.sweeping import Swept, sweep
+from venvflow.steps.records import TRIM_NOTE, read_json
 
 
 @dataclass(frozen=True, slots=True)

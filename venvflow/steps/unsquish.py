@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from venvflow.disk.links import copy_bytes, create, sync_file_system
+from venvflow.disk.modes import is_sealed, mode_of
+from venvflow.disk.occupants import occupants
+from venvflow.disk.places import RECEIPT, Place, Receipt, watched, write_receipt
+from venvflow.disk.scan import Found, directory, look, walk
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
-from venvflow.links import copy_bytes, create, sync_file_system
 from venvflow.model import Outcome
-from venvflow.modes import is_sealed, mode_of
-from venvflow.occupants import occupants
-from venvflow.places import RECEIPT, Place, Receipt, watched, write_receipt
-from venvflow.relink import TEMPORARY, is_temporary
-from venvflow.scan import Found, directory, look, walk
+from venvflow.state.relink import TEMPORARY, is_temporary
+from venvflow.state.store import Store
+from venvflow.state.witness import witness_of
 from venvflow.steps.squish_path import Errand, held, in_use
-from venvflow.store import Store
-from venvflow.witness import witness_of
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

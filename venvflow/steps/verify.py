@@ -14,20 +14,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from venvflow.links import Linker, write_private
-from venvflow.manifest import Corrupt, entries_of
+from venvflow.disk.links import Linker, write_private
+from venvflow.disk.objects import Name, object_name, object_names
+from venvflow.disk.places import Place, Receipt, write_receipt
+from venvflow.disk.scan import Changing, Content, Found, directory, look, read, walk
+from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
-from venvflow.objects import Name, object_name, object_names
-from venvflow.places import Place, Receipt, write_receipt
-from venvflow.registry import Registration
-from venvflow.relink import TEMPORARY
-from venvflow.relocate import Places, digest_of, fill, find, find_in_record
-from venvflow.scan import Changing, Content, Found, directory, look, read, walk
-from venvflow.sharing import stays_private
+from venvflow.pure.manifest import Corrupt, entries_of
+from venvflow.pure.relocate import Places, digest_of, fill, find, find_in_record
+from venvflow.state.registry import Registration
+from venvflow.state.relink import TEMPORARY
+from venvflow.state.store import Store
+from venvflow.state.witness import is_ignored
 from venvflow.steps import rescue
 from venvflow.steps.drift import as_made
-from venvflow.store import Store
-from venvflow.witness import is_ignored
 
 _LADDERS: dict[str, tuple[LinkMode, ...]] = {
     "reflink": ("reflink",),

@@ -1,7 +1,8 @@
 """``doctor``: what goes wrong in practice, each thing looked at or tried, with how to mend it.
 
 Nothing is changed and nothing is made, but for directories in which links, locks and the like are tried, and
-which go away again (:mod:`venvflow.probes`). Checks are independent: one that fails keeps none from running.
+which go away again (:mod:`venvflow.disk.probes`). Checks are independent: one that fails
+keeps none from running.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from venvflow.job import Job
 from venvflow.model import Config, StoreConfig, TrimPolicy
+from venvflow.steps.job import Job
 
 Verdict = Literal["ok", "warn", "fail"]
 

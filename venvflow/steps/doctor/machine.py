@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-from venvflow import __version__, locks, processes
+from venvflow import __version__
+from venvflow.disk import locks, processes
 from venvflow.errors import VenvflowError, shown
 from venvflow.steps.doctor.finding import Check, Finding, World, fail, ok, warn
 

@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
-from venvflow import builders, interpreters, processes
+from venvflow.disk import builders, interpreters, processes
+from venvflow.disk.places import KEPT_SUFFIX
+from venvflow.disk.scan import open_directory
 from venvflow.errors import UsageError, VenvflowError, shown
-from venvflow.job import Job
-from venvflow.places import KEPT_SUFFIX
-from venvflow.scan import open_directory
 from venvflow.steps.doctor.finding import Check, Finding, World, fail, names, ok, warn
+from venvflow.steps.job import Job
 
 _PATIENCE = 20.0
 """Seconds that a builder has to say its version."""

@@ -12,14 +12,14 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 from urllib.parse import quote
 
-from venvflow import builders, probes
+from venvflow.disk import builders, probes
 from venvflow.errors import VenvflowError, shown
-from venvflow.index import VERSION
 from venvflow.model import FORMAT, LinkMode
+from venvflow.pure.units import show_size
+from venvflow.state.index import VERSION
+from venvflow.state.store import may_become_store
 from venvflow.steps.doctor.finding import Check, Finding, World, fail, names, ok, warn
 from venvflow.steps.doctor.project import said_by, user_name
-from venvflow.store import may_become_store
-from venvflow.units import show_size
 
 _SKEW = 2.0
 """Seconds by which the times of a disk may differ from ours without anybody noticing."""

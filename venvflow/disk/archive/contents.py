@@ -1,0 +1,473 @@
+"""What goes into an archive, decided before anything is written.
+
+A venv names local paths in *templates* (see :mod:`venvflow.pure.relocate`). The archive carries each of them
+twice: filled in with the :data:`NEUTRAL` places, so that a plain ``tar`` gives a complete directory, and as
+it is, in :data:`METADATA`, so that ``postinstall.py`` can fill in any place exactly, again and again. Links
+that name a local path, the one to the interpreter above all, are made by ``postinstall.py`` alone: no
+archive of ours holds a link that leads out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import venvflow
+from venvflow.disk.archive.formats import FORMATS, Format
+from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
+from venvflow.model import Entry, Interpreter, Manifest, Slot, Tree
+from venvflow.pure import relocate
+from venvflow.pure.manifest import Corrupt, directories, entries_of, make_tree
+
+METADATA = ".venvflow-pack"
+"""Directory in the archive with everything that ``postinstall.py`` needs; it stays in the venv."""
+
+POSTINSTALL = "postinstall.py"
+PACK_FORMAT = 1
+"""Version of :data:`METADATA`."""
+
+NEUTRAL = relocate.Places("/venvflow/venv", "/venvflow/project", "/venvflow/python/bin/python3")
+"""What an archive names where a venv names its own path, its project and its interpreter."""
+
+_BUILD_ANEW = "Build the venv anew (delete it, then doit), then try again."
+_NOT_YET = relocate.digest_of(b"")
+"""What a RECORD says, until it is filled in, of a file in another tree: a frame knows its own tree only."""
+
+
+class ObjectSource(Protocol):
+    """Where the bytes of files are: the store's objects, or anything that names files by SHA-256."""
+
+    def path(self, digest: str, executable: bool) -> str:
+        """Return the path of the object; it is read once and checked against its name while it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to write an archive; raises UsageError for what cannot be.
+
+    *level* ``None`` means the format's own default; *threads* never changes a byte. *arcroot* is the name
+    of a directory that everything lies in. With *symlinks* ``copy``, links become copies of the files that
+    they lead to (for targets that hold no links), and links to directories are left to ``postinstall.py``.
+    With *external* ``keep``, links that may lead out of the venv are written as they are: ``tar`` makes them,
+    :func:`~venvflow.disk.archive.extract` refuses them.
+    """
+
+    format: str = "tar.zst"
+    level: int | None = None
+    threads: int = 2
+    arcroot: str = ""
+    symlinks: Literal["keep", "copy"] = "keep"
+    external: Literal["refuse", "keep"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise UsageError(f"unknown format {self.format!r}", hint=f"Known are: {', '.join(FORMATS)}.")
+        known = FORMATS[self.format]
+        if self.level is not None and not known.lowest <= self.level <= known.highest:
+            raise UsageError(f"{self.format} has no level {self.level}", hint=_levels(known))
+        if self.threads < 1:
+            raise UsageError(f"{self.threads} threads cannot compress", hint="At least one is needed.")
+        if self.arcroot and unsafe_name(self.arcroot):
+            raise UsageError(
+                f"arcroot {self.arcroot!r} {unsafe_name(self.arcroot)}", hint="Give a plain name."
+            )
+
+    @property
+    def effective_level(self) -> int:
+        """Return the level that is used."""
+        return FORMATS[self.format].default if self.level is None else self.level
+
+
+def _levels(known: Format) -> str:
+    if not known.highest:
+        return "It is not compressed: leave the level out."
+    return f"Levels: {known.lowest} to {known.highest}."
+
+
+class Member(NamedTuple):
+    """One entry of an archive, its *name* without arcroot. *data* is there, or in the object *digest*."""
+
+    name: str
+    kind: Literal["file", "link", "dir"]
+    size: int = 0
+    executable: bool = False
+    digest: str = ""
+    data: bytes | None = None
+    target: str = ""
+
+
+class Filled(NamedTuple):
+    """A template: its entry, its bytes as they are, and filled in with the neutral places."""
+
+    entry: Entry
+    raw: bytes
+    neutral: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Everything about an archive but its bytes.
+
+    *head* comes first, then the members of each tree. *entries* counts all members, *size* the bytes of all
+    files. *document* is what ``pack.json`` holds.
+    """
+
+    head: tuple[Member, ...]
+    trees: tuple[Tree, ...]
+    templates: Mapping[str, Filled]
+    entries: int
+    size: int
+    document: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+    def members(self, tree: Tree) -> Iterator[Member]:
+        """Yield the members of one tree, in its order."""
+        for entry in tree.entries:
+            if entry.kind == "file":
+                yield Member(entry.path, "file", entry.size, entry.executable, entry.digest)
+            elif entry.kind == "template":
+                data = self.templates[entry.path].neutral
+                yield Member(entry.path, "file", len(data), entry.executable, data=data)
+            elif entry.kind == "link" and not entry.slots:
+                yield Member(entry.path, "link", target=entry.target)
+
+
+def needs_of(interpreter: Interpreter) -> dict[str, str]:
+    """Return what ``postinstall.py`` asks of an interpreter: to be put in a description as ``python``."""
+    return {
+        "implementation": interpreter.implementation,
+        "version": interpreter.version,
+        "abi": interpreter.abi,
+        "platform": interpreter.platform,
+    }
+
+
+# --------------------------------------------------------------------------- deciding
+
+
+def plan(
+    manifest: Manifest, source: ObjectSource, options: Options, description: Mapping[str, Any]
+) -> Contents:
+    """Return what an archive of *manifest* holds. Reads templates and a few small files, and nothing else.
+
+    Raises Refused when an entry could not be unpacked safely, EnvironmentFailure when the manifest
+    contradicts itself or a template cannot be read.
+    """
+    trees = _own_only(manifest)
+    entries = _checked(trees, external=options.external)
+    links = [entry for entry in entries.values() if entry.kind == "link" and entry.slots]
+    if options.symlinks == "copy":
+        trees, left_out = _without_links(trees, entries)
+        entries, links = _checked(trees, external=options.external), [*links, *left_out]
+    templates = _templates(trees, source)
+    directories = _directories(entries.values())
+    editable = _editable(trees, source)
+    warnings = (*_left_behind(editable), *_case_pairs({*entries, *directories}))
+    contents = Contents((), trees, templates, 0, 0, {"editable": editable}, warnings)
+    return _with_head(contents, directories, links, options, description)
+
+
+def _with_head(
+    contents: Contents,
+    directories: Iterable[str],
+    links: Iterable[Entry],
+    options: Options,
+    description: Mapping[str, Any],
+) -> Contents:
+    """Return *contents* with the metadata, which announces what follows it."""
+    blob = b"".join(filled.raw for filled in contents.templates.values())
+    script = _postinstall_source()
+    after = [
+        _text_member(f"{METADATA}/templates", blob),
+        *(Member(name, "dir") for name in directories),
+        _text_member(POSTINSTALL, script, executable=True),
+    ]
+    members = [*after, *(member for tree in contents.trees for member in contents.members(tree))]
+    size = sum(member.size for member in members)
+    document = {
+        **contents.document,
+        "format": PACK_FORMAT,
+        "announced": {"entries": len(members), "bytes": size},
+        "description": dict(description),
+        "distributions": [[tree.name, tree.version] for tree in contents.trees if tree.version],
+        "templates": _template_rows(contents.templates.values()),
+        "templates_sha256": relocate.digest_of(blob)[0].hex(),
+        "links": [[link.path, link.target, _slot_rows(link.slots)] for link in sorted(links)],
+    }
+    data = (json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n").encode("ascii")
+    roots = [Member("", "dir")] if options.arcroot else []
+    head = [*roots, Member(METADATA, "dir"), _text_member(f"{METADATA}/pack.json", data), *after]
+    return Contents(
+        tuple(head),
+        contents.trees,
+        contents.templates,
+        len(members) + len(roots) + 2,
+        size + len(data),
+        document,
+        contents.warnings,
+    )
+
+
+def _text_member(name: str, data: bytes, *, executable: bool = False) -> Member:
+    return Member(name, "file", len(data), executable, data=data)
+
+
+def _postinstall_source() -> bytes:
+    with open(os.path.join(os.path.dirname(venvflow.__file__), POSTINSTALL), "rb") as file:
+        return file.read()
+
+
+def _template_rows(templates: Iterable[Filled]) -> list[list[Any]]:
+    """Return one row per template: path, executable, where in the blob it starts and how long, slots."""
+    rows: list[list[Any]] = []
+    start = 0
+    for entry, raw, _ in templates:
+        rows.append([entry.path, int(entry.executable), start, len(raw), _slot_rows(entry.slots)])
+        start += len(raw)
+    return rows
+
+
+def _slot_rows(slots: Iterable[Slot]) -> list[list[Any]]:
+    return [list(slot) for slot in slots]
+
+
+# --------------------------------------------------------------------------- what may be packed
+
+
+def unsafe_name(name: str) -> str:
+    """Return why *name* cannot be unpacked safely anywhere, as the end of a sentence, or an empty string."""
+    if "\0" in name:
+        return "contains a NUL"
+    if name.startswith("/"):
+        return "is absolute"
+    parts = name.split("/")
+    if not name or "" in parts or "." in parts:
+        return "has an empty part"
+    return "climbs with '..'" if ".." in parts else ""
+
+
+def leads_out(path: str, target: str) -> bool:
+    """Return whether a symlink at *path* may lead out of its venv, or cannot be known not to.
+
+    ``..`` may stand in front only, and no more often than real directories lie above the link: behind a
+    name it would climb from wherever that name leads. If this holds for every link, and no directory above
+    a link is one itself, following any of them stays inside.
+    """
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    climbs = 0
+    while climbs < len(parts) and parts[climbs] == "..":
+        climbs += 1
+    return (
+        not target
+        or target.startswith("/")
+        or "\0" in target
+        or ".." in parts[climbs:]
+        or climbs > path.count("/")
+    )
+
+
+def _own_only(manifest: Manifest) -> tuple[Tree, ...]:
+    """Return the trees without what an earlier archive left in the venv: it gets the same anew."""
+    paths = {entry.path for tree in manifest.trees for entry in tree.entries}
+    if POSTINSTALL in paths and f"{METADATA}/pack.json" not in paths:
+        raise _refused(POSTINSTALL, "is there already, and would be replaced by ours")
+    return tuple(_without(tree) for tree in manifest.trees)
+
+
+def _without(tree: Tree) -> Tree:
+    kept = [entry for entry in tree.entries if not _is_ours(entry.path)]
+    return tree if len(kept) == len(tree.entries) else make_tree(tree.name, tree.version, kept)
+
+
+def _is_ours(path: str) -> bool:
+    return path in {POSTINSTALL, METADATA} or path.startswith(METADATA + "/")
+
+
+def _checked(trees: tuple[Tree, ...], *, external: Literal["refuse", "keep"]) -> dict[str, Entry]:
+    """Return all entries by path, each of which can be unpacked by the rules of extraction."""
+    try:
+        entries = entries_of(Manifest(trees))
+    except Corrupt as error:
+        raise EnvironmentFailure(
+            f"the manifest is damaged: {error}", state="Nothing was written.", hint=_BUILD_ANEW
+        ) from error
+    for path, entry in entries.items():
+        if unsafe_name(path):
+            raise _refused(path, unsafe_name(path))
+        plain = entry.kind == "link" and not entry.slots and external == "refuse"
+        if plain and leads_out(path, entry.target):
+            raise _refused(path, f"is a link that leads out of the venv (to {shown(entry.target)})")
+    return entries
+
+
+def _refused(path: str, why: str) -> Refused:
+    return Refused(
+        f"cannot pack {shown(path)}: it {why}",
+        state="Nothing was written.",
+        hint="Exclude it, or change it in the venv.",
+    )
+
+
+def _directories(entries: Iterable[Entry]) -> list[str]:
+    """Return every directory of the venv, parents first, the empty ones too."""
+    return directories({e.path: e for e in entries if not (e.kind == "link" and e.slots)})
+
+
+def _case_pairs(names: Iterable[str]) -> tuple[str, ...]:
+    seen: dict[str, str] = {}
+    warnings = []
+    for name in sorted(names):
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            warnings.append(
+                f"{shown(other)} and {shown(name)} differ by case only: not every target can hold both"
+            )
+    return tuple(warnings)
+
+
+_EDITABLE = re.compile(rb'"editable"\s*:\s*true')
+
+
+def _editable(trees: Iterable[Tree], source: ObjectSource) -> list[str]:
+    """Return the names of what is installed editable: only a path to the code is in the venv."""
+    found = {
+        tree.name if tree.version else _named_by(entry.path)
+        for tree in trees
+        for entry in tree.entries
+        if _is_path_to_code(entry, source)
+    }
+    return sorted(found)
+
+
+def _named_by(path: str) -> str:
+    """Return the name of the distribution that a file is of which no RECORD lists."""
+    if path.endswith(".egg-link"):
+        return os.path.basename(path).removesuffix(".egg-link")
+    return os.path.basename(os.path.dirname(path)).removesuffix(".dist-info").rpartition("-")[0]
+
+
+def _is_path_to_code(entry: Entry, source: ObjectSource) -> bool:
+    if entry.path.endswith(".dist-info/direct_url.json") and entry.digest:
+        return bool(_EDITABLE.search(read_object(source, entry)))
+    return entry.path.endswith(".egg-link")
+
+
+def _left_behind(editable: list[str]) -> Iterator[str]:
+    if editable:
+        yield (
+            f"the code of {', '.join(map(shown, editable))} stays behind: it is installed editable, so only "
+            "its path is in the venv. Install it built (uv sync --no-editable, pip install without -e), or "
+            "bring the project along and name it with --project where the venv is unpacked"
+        )
+
+
+# --------------------------------------------------------------------------- links as copies
+
+
+def _without_links(
+    trees: tuple[Tree, ...], entries: Mapping[str, Entry]
+) -> tuple[tuple[Tree, ...], list[Entry]]:
+    """Return the trees with files in place of the links to them, and the links that lead to no file."""
+    left_out: list[Entry] = []
+    made = []
+    for tree in trees:
+        kept: list[Entry] = []
+        for entry in tree.entries:
+            if entry.kind != "link" or entry.slots:
+                kept.append(entry)
+                continue
+            found = _follow(entry.path, entries)
+            if found is None:
+                left_out.append(entry)
+            else:
+                kept.append(found._replace(path=entry.path))
+        made.append(make_tree(tree.name, tree.version, kept))
+    return tuple(made), left_out
+
+
+_MOST_LINKS = 40  # as many as Linux follows
+
+
+def _follow(path: str, entries: Mapping[str, Entry]) -> Entry | None:
+    """Return the file that the link at *path* leads to, as the kernel would find it, or None."""
+    todo, done = path.split("/")[::-1], [""]
+    for _ in range(_MOST_LINKS):
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                done.pop()
+            elif part not in ("", "."):
+                done.append(part)
+            found = entries.get("/".join(done[1:]))
+            if found is not None and found.kind == "link":
+                break
+        else:
+            return found if found is not None and found.kind in ("file", "template") else None
+        if found.slots:
+            return None
+        done.pop()
+        todo += found.target.split("/")[::-1]
+    return None
+
+
+# --------------------------------------------------------------------------- templates
+
+
+def _templates(trees: Iterable[Tree], source: ObjectSource) -> dict[str, Filled]:
+    return {filled.entry.path: filled for tree in trees for filled in _filled(tree, source)}
+
+
+def _filled(tree: Tree, source: ObjectSource) -> Iterator[Filled]:
+    """Yield the templates of a tree, filled in by what the tree alone knows; RECORDs come last."""
+    templates = [entry for entry in tree.entries if entry.kind == "template"]
+    own: dict[str, tuple[bytes, int]] = {}
+    for entry in sorted(templates, key=relocate.is_record):
+        raw = read_object(source, entry)
+        digests = {slot.argument: own.get(slot.argument, _NOT_YET) for slot in entry.slots}
+        try:
+            neutral = relocate.fill(raw, entry.slots, NEUTRAL, digests)
+        except (ValueError, KeyError) as error:
+            raise EnvironmentFailure(
+                f"the slots of {shown(entry.path)} are damaged: {error}",
+                state="Nothing was written.",
+                hint=_BUILD_ANEW,
+            ) from error
+        own[entry.path] = relocate.digest_of(neutral)
+        yield Filled(entry, raw, neutral)
+
+
+class DamagedObject(EnvironmentFailure):
+    """The object *digest* is gone, or its bytes are not what its name says."""
+
+    def __init__(self, digest: str, what: str) -> None:
+        super().__init__(
+            what,
+            state="Nothing was written.",
+            hint="Run venvflow verify --heal, or doit again to rebuild it.",
+        )
+        self.digest = digest
+
+
+def damaged(entry_path: str, digest: str, why: str) -> DamagedObject:
+    """Return the error that an object, of which *entry_path* is to be made, cannot be used."""
+    return DamagedObject(digest, f"object {digest} (for {shown(entry_path)}) {why}")
+
+
+def read_object(source: ObjectSource, entry: Entry) -> bytes:
+    """Return the bytes of the object of a small file or a template, after comparing them with its name.
+
+    A template is data, never executable itself, whatever the file is that it becomes. Raises DamagedObject.
+    """
+    executable = entry.executable and entry.kind == "file"
+    try:
+        with open(source.path(entry.digest, executable=executable), "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise damaged(entry.path, entry.digest, f"cannot be read: {error.strerror}") from error
+    if relocate.digest_of(data)[0].hex() != entry.digest:
+        raise damaged(entry.path, entry.digest, "has other bytes than its name says")
+    return data

@@ -1,0 +1,191 @@
+"""What is in an archive, as a manifest; nothing is written, and nothing believed that unpacking would not.
+
+An archive of ours says which of its files are templates, and so compares with a venv at any place. In one of
+another tool, files that name local paths are what they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from venvflow.disk.archive import tar, zipfile
+from venvflow.disk.archive.contents import METADATA, POSTINSTALL, unsafe_name
+from venvflow.disk.archive.extraction import Limits
+from venvflow.disk.archive.formats import Undecodable
+from venvflow.disk.archive.reading import Item, items, unsafe
+from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.model import Entry, Key, Manifest, Slot
+from venvflow.pure.manifest import Distribution, directories_of, group, name_and_version
+from venvflow.pure.relocate import record_paths
+
+_LARGEST_KEPT = 64 << 20
+"""Bytes of a member that is needed as a whole: the metadata, the blob of all templates, a RECORD."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What is in an archive: its *manifest*, and the *key* it says it was made for, None if it does not.
+
+    *ours*: it was written by venvflow, and says which files are templates.
+    """
+
+    manifest: Manifest
+    key: Key | None
+    ours: bool
+
+
+def inventory_of(archive: str) -> Inventory:
+    """Return what is in the file *archive*, of any format.
+
+    Raises Refused for what is damaged or no archive, EnvironmentFailure when it cannot be read.
+    """
+    found = _Inventory(archive)
+    try:
+        limits = Limits()
+        with open(archive, "rb") as raw, closing(items(archive, raw, limits.entries + 1)) as entries:
+            for item in entries:
+                found.add(item, limits)
+    except Refused as error:  # what tells of unpacking elsewhere
+        error.state = "Nothing was changed."
+        error.hint = "If it can be trusted, unpack it with the tool that made it, and compare the directory."
+        raise
+    except (tar.Malformed, zipfile.Malformed, Undecodable) as error:
+        raise _unreadable(archive, f"is damaged, or no archive: {error}") from error
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot read the archive: {error.strerror or error}",
+            where=shown(archive),
+            state="Nothing was changed.",
+            hint="Check its permissions.",
+        ) from error
+    return found.finished()
+
+
+def _unreadable(archive: str, why: str) -> Refused:
+    error = unsafe(archive, why)
+    error.state = "Nothing was changed."
+    return error
+
+
+@dataclass(slots=True)
+class _Inventory:
+    """Collects the members of one archive, by the names that they have there."""
+
+    archive: str
+    members: dict[str, Entry] = field(default_factory=dict)
+    kept: dict[str, bytes] = field(default_factory=dict)
+    size: int = 0
+
+    def add(self, item: Item, limits: Limits) -> None:
+        """Take note of one member; its content is hashed, and kept only where it tells something."""
+        # tar writes "./" before every name when it is told to pack a directory as ".".
+        item = item._replace(name="" if item.name == "." else item.name.removeprefix("./"))
+        why = unsafe_name(item.name) if item.name else ""
+        self.size += item.size
+        if why or len(self.members) >= limits.entries or self.size > limits.size:
+            raise _unreadable(self.archive, f"holds {shown(item.name)}, which {why or 'is too much'}")
+        if item.kind == "file":
+            digest = self._read(item)
+            self.members[item.name] = Entry(item.name, "file", digest, item.executable, item.size)
+        elif item.kind == "link":
+            self.members[item.name] = Entry(item.name, "link", target=item.target)
+        elif item.name:
+            self.members[item.name] = Entry(item.name, "dir")
+
+    def _read(self, item: Item) -> str:
+        hasher = hashlib.sha256()
+        keeps = item.name.endswith(_TELLING)
+        if keeps and item.size > _LARGEST_KEPT:
+            raise _unreadable(self.archive, f"holds {shown(item.name)}, which has {item.size} bytes")
+        parts: list[bytes] = []
+        for part in item.parts:
+            hasher.update(part)
+            if keeps:
+                parts.append(bytes(part))
+        if keeps:
+            self.kept[item.name] = b"".join(parts)
+        return hasher.hexdigest()
+
+    def finished(self) -> Inventory:
+        """Return what the members are together."""
+        root = self._root()
+        document = self._document(f"{root}{_DOCUMENT}")
+        entries = {
+            name[len(root) :]: entry._replace(path=name[len(root) :])
+            for name, entry in self.members.items()
+            if name.startswith(root) and name != root.rstrip("/")
+        }
+        if document is not None:
+            entries = {path: entry for path, entry in entries.items() if not _is_ours(path)}
+        records = {path: self.kept[root + path] for path in entries if path.endswith(_RECORD)}
+        if document is not None:
+            self._put_apart(document, self.kept.get(f"{root}{_TEMPLATES}", b""), entries)
+        parents = set(directories_of(entries))
+        entries = {path: each for path, each in entries.items() if each.kind != "dir" or path not in parents}
+        distributions = [
+            Distribution(*name_and_version(path), record_paths(path, data) | {path})
+            for path, data in records.items()
+        ]
+        key = _key_of(document) if document is not None else None
+        return Inventory(Manifest(group(entries, distributions)), key, document is not None)
+
+    def _root(self) -> str:
+        """Return what the names of the venv's files begin with: a directory and a slash, or nothing."""
+        for mark in (_DOCUMENT, "pyvenv.cfg"):
+            found = [name for name in self.members if name == mark or name.endswith(f"/{mark}")]
+            if found:
+                return min(found, key=lambda name: (name.count("/"), name))[: -len(mark)]
+        return ""
+
+    def _document(self, name: str) -> dict[str, Any] | None:
+        if name not in self.kept:
+            return None
+        try:
+            document = json.loads(self.kept[name])
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(self.archive, f"holds {shown(name)}, which is damaged") from error
+        return document if isinstance(document, dict) else None
+
+    def _put_apart(self, document: dict[str, Any], blob: bytes, entries: dict[str, Entry]) -> None:
+        """Replace what was filled in for the archive by the templates, and add the links to local paths."""
+        try:
+            entries.update({entry.path: entry for entry in _templates(document, blob)})
+            for path, target, slots in document["links"]:
+                entries[path] = Entry(path, "link", target=target, slots=_slots(slots))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable(self.archive, "has metadata that make no sense") from error
+
+
+_DOCUMENT = f"{METADATA}/pack.json"
+_TEMPLATES = f"{METADATA}/templates"
+_RECORD = ".dist-info/RECORD"
+_TELLING = (_DOCUMENT, _TEMPLATES, _RECORD)
+
+
+def _is_ours(path: str) -> bool:
+    return path in (METADATA, POSTINSTALL) or path.startswith(f"{METADATA}/")
+
+
+def _templates(document: dict[str, Any], blob: bytes) -> Iterator[Entry]:
+    for path, executable, start, length, slots in document["templates"]:
+        raw = blob[start : start + length]
+        digest = hashlib.sha256(raw).hexdigest()
+        yield Entry(path, "template", digest, bool(executable), len(raw), "", _slots(slots))
+
+
+def _slots(rows: list[Any]) -> tuple[Slot, ...]:
+    return tuple(Slot(*row) for row in rows)
+
+
+def _key_of(document: dict[str, Any]) -> Key | None:
+    description = document.get("description")
+    key = description.get("key") if isinstance(description, dict) else None
+    digest, parts = (key.get("digest"), key.get("parts")) if isinstance(key, dict) else (None, None)
+    if not isinstance(digest, str) or not isinstance(parts, dict):
+        return None
+    return Key(digest, {str(name): str(value) for name, value in parts.items()})

@@ -1,0 +1,551 @@
+"""Writing an archive: from a manifest and the objects, through any number of threads, to the same bytes.
+
+The members of :mod:`.contents` become pieces that do not depend on each other (a frame per tree, a block of
+fixed size, a file of a zip); threads compress them, and one writer puts them into the file in their order.
+Neither memory nor bytes depend on how large the venv is or on how many threads work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import IO, Any, BinaryIO, NamedTuple, TypeVar
+
+from venvflow.disk.archive import tar, zipfile
+from venvflow.disk.archive.beside import write_beside
+from venvflow.disk.archive.contents import (
+    Contents,
+    Member,
+    ObjectSource,
+    Options,
+    damaged,
+    plan,
+)
+from venvflow.disk.archive.formats import (
+    CHUNK,
+    FORMATS,
+    Progress,
+    block_compressor,
+    library_of,
+    zstd_compressor,
+)
+from venvflow.disk.archive.frames import FrameStore, NewFrame, Unkept, frame_name
+from venvflow.disk.archive.pieces import Copier, Whole
+from venvflow.disk.archive.staging import new_file
+from venvflow.disk.files import sync_directory
+from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.model import CONSTANT_MTIME, Manifest, Slot
+
+_AHEAD = 8  # pieces that are ready or in work while earlier ones are written
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+F = TypeVar("F", bound=IO[bytes])
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An archive that was written.
+
+    *size* is the file's, *content_size* that of all files in it, both in bytes. *frames_reused* of *frames*
+    trees came from the frame store.
+    """
+
+    path: str
+    sha256: str
+    size: int
+    entries: int
+    content_size: int
+    frames: int = 0
+    frames_reused: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def write_archive(
+    manifest: Manifest,
+    source: ObjectSource,
+    destination: str,
+    options: Options,
+    *,
+    description: Mapping[str, Any],
+    frames: FrameStore | None = None,
+    progress: Progress | None = None,
+    mtime_of: Callable[[str], int] | None = None,
+    scratch: str = "",
+    beside: bool = True,
+) -> Written:
+    """Write the archive of *manifest* to *destination*, with ``.json`` and ``.sha256`` files beside it.
+
+    *description* is kept in the archive and beside it; its ``python`` (see :func:`.needs_of`) is what
+    ``postinstall.py`` will ask of an interpreter. For archives that depend on content alone it may hold no
+    time and no path. *progress* is called with bytes done and bytes in all, by one thread at a time.
+
+    *mtime_of* gives the time of each member, in seconds since 1970, by its name without arcroot; without it
+    all have the constant one. What has to be kept for a moment lies in the directory *scratch*, or beside the
+    archive. Without *beside*, nothing is written but the archive.
+
+    Until all three files are there, :func:`is_current` is false. Raises DamagedObject when an object is not
+    what its name says, Refused for entries that could not be unpacked safely, EnvironmentFailure when the
+    archive cannot be written; then *destination* is as it was.
+    """
+    if os.path.isdir(destination):
+        raise Refused(
+            f"{shown(destination)} is a directory",
+            state="Nothing was written.",
+            hint="Name a file, or a directory with a / at its end.",
+        )
+    contents = plan(manifest, source, options, description)
+    try:
+        path = os.path.abspath(destination)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        job = _Job(
+            contents,
+            source,
+            options,
+            None if mtime_of else frames,  # a frame's name says nothing about times
+            _Meter(contents.size, progress),
+            scratch or os.path.dirname(path),
+            mtime_of or _constant,
+        )
+        written = _write(job, path)
+        if beside:
+            write_beside(path, _described(written, contents, options))
+        sync_directory(os.path.dirname(path))
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot write {shown(destination)}: {error.strerror or error}",
+            state="Nothing half-written is kept.",
+            hint="Free space or mend the permissions, then try again.",
+        ) from error
+    return written
+
+
+def _constant(_: str) -> int:
+    return CONSTANT_MTIME
+
+
+def _write(job: _Job, destination: str) -> Written:
+    with new_file(destination) as file:
+        job.sink = _Sink(file)
+        try:
+            _WRITERS.get(job.options.format, _write_blocks)(job)
+        except BaseException:
+            job.meter.stop()
+            raise
+    return Written(
+        destination,
+        job.sink.hasher.hexdigest(),
+        job.sink.size,
+        job.contents.entries,
+        job.contents.size,
+        len(job.contents.trees) if job.options.format == "tar.zst" else 0,
+        job.reused,
+        job.contents.warnings,
+    )
+
+
+def _described(written: Written, contents: Contents, options: Options) -> dict[str, Any]:
+    """Return what the JSON beside an archive says."""
+    return {
+        "archive": os.path.basename(written.path),
+        "format": options.format,
+        "level": options.effective_level,
+        "arcroot": options.arcroot,
+        "sha256": written.sha256,
+        "size": written.size,
+        "entries": written.entries,
+        "content_size": written.content_size,
+        "compressed_by": library_of(options.format),
+        "description": contents.document["description"],
+        "distributions": contents.document["distributions"],
+        "postinstall": {
+            "needs": contents.document["description"].get("python", {}),
+            "needs_project": any(slot.kind == "project" for slot in _slots(contents)),
+            "editable": contents.document["editable"],
+            "fills_in": len(contents.templates),
+        },
+        "warnings": list(contents.warnings),
+    }
+
+
+def _slots(contents: Contents) -> Iterator[Slot]:
+    for tree in contents.trees:
+        for entry in tree.entries:
+            yield from entry.slots
+
+
+# --------------------------------------------------------------------------- a job and its parts
+
+
+class _Sink:
+    """The file that is written, its size and SHA-256 so far."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.hasher = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.hasher.update(data)
+        self._file.write(data)
+        self.size += len(data)
+
+    def copy(self, file: IO[bytes]) -> None:
+        for chunk in iter(lambda: file.read(CHUNK), b""):
+            self.write(chunk)
+
+
+class _Stopped(Exception):
+    """Another thread failed: there is no use in going on."""
+
+
+class _Meter:
+    """Counts bytes for *progress*, and tells threads that are still at work when to stop."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._done = 0
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def advance(self, count: int) -> None:
+        if self._stopped:
+            raise _Stopped
+        if self._progress is not None and count:
+            with self._lock:
+                self._done += count
+                self._progress(self._done, self._total)
+
+
+@dataclass
+class _Job:
+    contents: Contents
+    source: ObjectSource
+    options: Options
+    frames: FrameStore | None
+    meter: _Meter
+    directory: str
+    mtime_of: Callable[[str], int]
+    sink: _Sink = field(init=False)
+    reused: int = 0
+
+    def name(self, member: Member) -> str:
+        """Return the name of *member* in the archive."""
+        root = self.options.arcroot
+        return f"{root}/{member.name}".rstrip("/") if root else member.name
+
+    def members(self) -> Iterator[Member]:
+        """Yield all members of the archive in their order."""
+        yield from self.contents.head
+        for tree in self.contents.trees:
+            yield from self.contents.members(tree)
+
+
+def _in_order(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    threads: int,
+    discard: Callable[[R], None],
+) -> Generator[R, None, None]:
+    """Yield ``work(item)`` in the order of *items*, computed ahead in *threads*; *discard* what is left."""
+    pending: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        for future in pending:
+            if not future.cancelled() and future.exception() is None:
+                discard(future.result())
+
+
+@contextmanager
+def _closed_on_failure(file: F) -> Iterator[F]:
+    """Close a temporary file if it does not get as far as its reader."""
+    try:
+        yield file
+    except BaseException:
+        file.close()
+        raise
+
+
+# --------------------------------------------------------------------------- one tar stream
+
+
+class _Packer:
+    """Fills a buffer of a fixed size with a tar stream, and gives it to *emit* whenever it is full.
+
+    Files are read straight into the buffer. *emit* must be done with it when it returns.
+    """
+
+    def __init__(self, job: _Job, size: int, emit: Callable[[memoryview], object]) -> None:
+        self._job = job
+        self._view = memoryview(bytearray(size))
+        self._used = 0
+        self._emit = emit
+
+    def add(self, member: Member, header: bytes) -> None:
+        self.put(header)
+        if member.data is not None:
+            self.put(member.data)
+            self._job.meter.advance(member.size)
+        elif member.kind == "file":
+            self._read(member)
+        self.put(bytes(tar.padding(member.size)))
+
+    def put(self, data: bytes) -> None:
+        end = self._used + len(data)
+        if end <= len(self._view):
+            self._view[self._used : end] = data
+            self._used = end
+            return
+        done = 0
+        while done < len(data):
+            room = self._room()
+            part = data[done : done + len(room)]
+            room[: len(part)] = part
+            self._used += len(part)
+            done += len(part)
+
+    def end(self) -> None:
+        """Emit what is left."""
+        if self._used:
+            self._emit(self._view[: self._used])
+            self._used = 0
+
+    def _room(self) -> memoryview:
+        """Return what is free of the buffer: never nothing."""
+        if self._used == len(self._view):
+            self.end()
+        return self._view[self._used :]
+
+    def _read(self, member: Member) -> None:
+        for part in _object_parts(self._job.source, member, self._room):
+            self._used += len(part)
+            self._job.meter.advance(len(part))
+
+
+def _object_parts(
+    source: ObjectSource, member: Member, room: Callable[[], memoryview]
+) -> Iterator[memoryview]:
+    """Read an object into the buffers that *room* gives, and yield what was filled.
+
+    Raises DamagedObject at the end, when its SHA-256 is not its name: all that was made of it is void.
+    """
+    hasher = hashlib.sha256()
+    left = member.size
+    try:
+        fd = os.open(source.path(member.digest, member.executable), _OPEN)
+    except OSError as error:
+        raise damaged(member.name, member.digest, f"cannot be read: {error.strerror}") from error
+    try:
+        while left:
+            view = room()[:left]
+            count = os.readv(fd, [view])
+            if not count:
+                break
+            left -= count
+            hasher.update(view[:count])
+            yield view[:count]
+    except OSError as error:
+        raise damaged(member.name, member.digest, f"cannot be read: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    if left or hasher.hexdigest() != member.digest:
+        raise damaged(member.name, member.digest, "has other bytes than its name says")
+
+
+def _header(job: _Job, member: Member) -> bytes:
+    name = job.name(member)
+    mtime = job.mtime_of(member.name)
+    if member.kind == "dir":
+        return tar.directory_header(name, mtime=mtime)
+    if member.kind == "link":
+        return tar.link_header(name, member.target, mtime=mtime)
+    return tar.file_header(name, member.size, executable=member.executable, mtime=mtime)
+
+
+# --------------------------------------------------------------------------- tar.zst: frames
+
+
+def _write_frames(job: _Job) -> None:
+    """Write the head, one frame per tree, and the tail; frames that are kept are copied.
+
+    This thread reads, the compressor's own threads compress, and one more ends the frames in their order and
+    copies them. So all cores work to the end, however different in size the trees are.
+    """
+    nameless = Unkept(job.directory)
+    store = job.frames or nameless
+    trees = job.contents.trees
+    kept = _in_order(
+        lambda tree: store.open(frame_name(tree, job.options)), trees, job.options.threads, _close
+    )
+    with Copier(job.sink.copy) as copier, closing(kept):
+        copier.add(_compressed(job, job.contents.head, nameless.new("head")))
+        for tree, file in zip(trees, kept, strict=True):
+            members = list(job.contents.members(tree))
+            if file is None:
+                new = store.new(frame_name(tree, job.options))
+                copier.add(_compressed(job, members, new))
+            else:
+                copier.add(Whole(file))
+                job.reused += 1
+                job.meter.advance(sum(member.size for member in members))
+    compressor = zstd_compressor(job.options.effective_level, len(tar.END))
+    job.sink.write(compressor.compress(tar.END) + compressor.flush())
+
+
+def _close(file: IO[bytes] | None) -> None:
+    if file is not None:
+        file.close()
+
+
+class _Compressing(NamedTuple):
+    """A frame whose end is still in its compressor."""
+
+    frame: NewFrame
+    compressor: Any
+
+    def finish(self) -> IO[bytes]:
+        self.frame.write(self.compressor.flush())
+        return self.frame.finish()
+
+    def discard(self) -> None:
+        self.frame.discard()
+
+
+def _compressed(job: _Job, members: Sequence[Member], frame: NewFrame) -> _Compressing:
+    """Return a frame that has taken in all *members*."""
+    try:
+        headers = [_header(job, member) for member in members]
+        size = sum(map(len, headers)) + sum(member.size + tar.padding(member.size) for member in members)
+        compressor = zstd_compressor(job.options.effective_level, size, job.options.threads)
+        packer = _Packer(job, CHUNK, lambda view: frame.write(compressor.compress(view)))
+        for member, header in zip(members, headers, strict=True):
+            packer.add(member, header)
+        packer.end()
+    except BaseException:
+        frame.discard()
+        raise
+    return _Compressing(frame, compressor)
+
+
+# --------------------------------------------------------------------------- other tars: blocks
+
+
+def _write_blocks(job: _Job) -> None:
+    """Write one tar stream, cut into blocks of a fixed size that are compressed on their own.
+
+    A block is handed to a thread as soon as it is full, however large the file is that it is a piece of, and
+    waits for the one before it when there are more than threads: blocks are many megabytes each.
+    """
+    compress = block_compressor(job.options.format, job.options.effective_level)
+    pending: deque[Future[bytes]] = deque()
+    pool = ThreadPoolExecutor(job.options.threads)
+
+    def emit(block: memoryview) -> None:
+        pending.append(pool.submit(compress, bytes(block)))
+        if len(pending) > job.options.threads:
+            job.sink.write(pending.popleft().result())
+
+    try:
+        packer = _Packer(job, FORMATS[job.options.format].block, emit)
+        for member in job.members():
+            packer.add(member, _header(job, member))
+        packer.put(tar.END)
+        packer.end()
+        while pending:
+            job.sink.write(pending.popleft().result())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+# --------------------------------------------------------------------------- zip
+
+
+def _write_zip(job: _Job) -> None:
+    records = []
+    ready = _in_order(
+        lambda member: _zipped(job, member),
+        job.members(),
+        job.options.threads,
+        lambda zipped: zipped[1].close(),
+    )
+    with closing(ready):
+        for record, content in ready:
+            records.append(record._replace(offset=job.sink.size))
+            job.sink.write(zipfile.local_header(record))
+            with content:
+                job.sink.copy(content)
+    start = job.sink.size
+    for record in records:
+        job.sink.write(zipfile.directory_record(record))
+    job.sink.write(zipfile.end_records(len(records), job.sink.size - start, start))
+
+
+def _zipped(job: _Job, member: Member) -> tuple[zipfile.Record, IO[bytes]]:
+    """Return the record of *member* and its content as it will be in the zip."""
+    name = _zip_name(job.name(member))
+    mtime = job.mtime_of(member.name)
+    if member.kind == "dir":
+        mode = stat.S_IFDIR | 0o755
+        return zipfile.Record(name + b"/", mode, zipfile.STORED, 0, 0, 0, mtime=mtime), BytesIO()
+    mode = stat.S_IFREG | (0o755 if member.executable else 0o644)
+    if member.kind == "link":
+        mode = stat.S_IFLNK | 0o777
+    spool = tempfile.SpooledTemporaryFile(CHUNK, dir=job.directory)  # noqa: SIM115  # the caller closes it
+    with _closed_on_failure(spool) as content:
+        crc = size = 0
+        compressor = zlib.compressobj(job.options.effective_level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        for part in _content(job, member):
+            crc = zlib.crc32(part, crc)
+            size += len(part)
+            content.write(compressor.compress(part))
+        content.write(compressor.flush())
+        packed = content.tell()
+        content.seek(0)
+        return zipfile.Record(name, mode, zipfile.DEFLATED, crc, packed, size, mtime=mtime), content
+
+
+def _content(job: _Job, member: Member) -> Iterator[bytes | memoryview]:
+    if member.kind == "link" or member.data is not None:
+        job.meter.advance(member.size)
+        yield _zip_name(member.target) if member.data is None else member.data
+        return
+    buffer = memoryview(bytearray(min(member.size, CHUNK)))
+    for part in _object_parts(job.source, member, lambda: buffer):
+        job.meter.advance(len(part))
+        yield part
+
+
+def _zip_name(name: str) -> bytes:
+    try:
+        return name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Refused(
+            f"{shown(name)} is not UTF-8, and a zip can hold no other names",
+            state="Nothing was written.",
+            hint="Use a tar format, or exclude it.",
+        ) from None
+
+
+_WRITERS: dict[str, Callable[[_Job], None]] = {"tar.zst": _write_frames, "zip": _write_zip}

@@ -1,0 +1,155 @@
+"""Canonical bytecode: ``.pyc`` files that are the same bytes in every venv, each compiled once.
+
+A ``.pyc`` records its source's mtime and path. All our sources carry one constant mtime, and we compile
+under the path relative to the venv; CPython's import replaces that by the real one when it loads the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from typing import IO, NamedTuple, cast
+
+import venvflow
+from venvflow.errors import EnvironmentFailure, shown
+from venvflow.model import CONSTANT_MTIME, Interpreter
+
+DONE, FAULTY = 0, 1
+"""Answers of the worker: compiled, and does not compile; anything else is an errno plus one."""
+_DEAD = -1
+_CRASHES = [-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL)]
+
+_WORKER = os.path.join(os.path.dirname(venvflow.__file__), "compile_worker.py")
+
+
+class Source(NamedTuple):
+    """A source to compile: its SHA-256, its path below the venv, and the file to read it from."""
+
+    digest: str
+    path: str
+    file: str
+
+
+def pyc_path(source: str, cache_tag: str) -> str:
+    """Return where the bytecode of the source at *source* belongs (PEP 3147)."""
+    directory, name = os.path.split(source)
+    return os.path.join(directory, "__pycache__", f"{name.removesuffix('.py')}.{cache_tag}.pyc")
+
+
+def compile_sources(
+    interpreter: Interpreter, sources: Sequence[Source], directory: str, *, workers: int = 2
+) -> dict[Source, str | None]:
+    """Compile *sources* into *directory*; return the file of each, None if it does not compile.
+
+    The sources are shared out among *workers* processes. The bytes depend on the interpreter, the source
+    and its path below the venv alone. A source that crashes its process (the compiler can overflow the
+    stack) counts as one that does not compile, and the rest go on in a new process. Raises
+    EnvironmentFailure when the interpreter cannot be run or is killed, and ``OSError`` when a source
+    cannot be read or its bytecode cannot be written.
+    """
+    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(len(sources)):
+        todo.put(number)
+    results: dict[Source, str | None] = {}
+    failures: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            _serve(interpreter, sources, directory, todo, results)
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            failures.append(error)
+            _drain(todo)
+
+    threads = [threading.Thread(target=serve) for _ in range(min(workers, len(sources) // 20 + 1))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        _drain(todo)  # after Ctrl-C the threads end with what they are at
+    if failures:
+        raise failures[0]
+    return {source: results[source] for source in sources}
+
+
+def _serve(
+    interpreter: Interpreter,
+    sources: Sequence[Source],
+    directory: str,
+    todo: queue.SimpleQueue[int],
+    results: dict[Source, str | None],
+) -> None:
+    """Feed worker processes, one after the other, until there is nothing to do."""
+    while not todo.empty():
+        with _start(interpreter, directory) as process:
+            if cast("IO[bytes]", process.stdout).readline() != b"ready\n":
+                raise _cannot_run(interpreter, process)
+            code = DONE
+            while code != _DEAD and (number := _next(todo)) is not None:
+                source = sources[number]
+                code = _ask(process, json.dumps([number, source.file, source.path]) + "\n")
+                if code == _DEAD and process.wait() not in _CRASHES:
+                    raise _cannot_run(interpreter, process)
+                if code not in (DONE, FAULTY, _DEAD):
+                    raise OSError(code - 1, os.strerror(code - 1), source.file)
+                results[source] = os.path.join(directory, f"{number}.pyc") if code == DONE else None
+
+
+def _ask(process: subprocess.Popen[bytes], line: str) -> int:
+    stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+    try:
+        stdin.write(line.encode("ascii"))
+        answer = stdout.readline()
+    except BrokenPipeError:
+        return _DEAD
+    return int(answer) if answer.endswith(b"\n") else _DEAD
+
+
+def _drain(todo: queue.SimpleQueue[int]) -> None:
+    while _next(todo) is not None:
+        pass
+
+
+def _next(todo: queue.SimpleQueue[int]) -> int | None:
+    try:
+        return todo.get_nowait()
+    except queue.Empty:
+        return None
+
+
+def _start(interpreter: Interpreter, directory: str) -> subprocess.Popen[bytes]:
+    # Like -I, which cannot be used: it would ignore the hash seed, which decides the order of sets.
+    flags = ["-s", "-S", "-B", "-X", "utf8", "-W", "ignore"]
+    command = [interpreter.executable, *flags, _WORKER, directory, str(CONSTANT_MTIME)]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environ["PYTHONHASHSEED"] = "0"
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=environ,
+        )
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot run {shown(interpreter.executable)}: {error.strerror}",
+            state="The venv is unchanged.",
+            hint="Install that interpreter again, or change python: in the config.",
+        ) from error
+
+
+def _cannot_run(interpreter: Interpreter, process: subprocess.Popen[bytes]) -> EnvironmentFailure:
+    process.kill()
+    return EnvironmentFailure(
+        f"{shown(interpreter.executable)} cannot compile: it ended with status {process.wait()}",
+        state="The venv is unchanged.",
+        hint="Install that interpreter again, or set bytecode: none in the config.",
+    )

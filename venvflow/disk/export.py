@@ -1,0 +1,197 @@
+"""From manifest to a portable directory: what unpacking the archive would give, without the archive."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from venvflow.disk.archive import ObjectSource, Options, Progress
+from venvflow.disk.archive.contents import Contents, Member, damaged, plan
+from venvflow.disk.archive.formats import CHUNK
+from venvflow.disk.archive.staging import need_free, new_directory
+from venvflow.disk.links import Linker, is_unsupported, write_private
+from venvflow.disk.scan import directory
+from venvflow.disk.sharing import stays_private
+from venvflow.errors import EnvironmentFailure, shown
+from venvflow.model import Entry, LinkMode, Manifest
+
+PRIVATE: tuple[LinkMode, ...] = ("reflink", "copy")
+"""How files are given to an export that shares none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was exported to *path*: entries and bytes, and how many files by which link mode."""
+
+    path: str
+    entries: int
+    size: int
+    modes: Mapping[LinkMode, int]
+    warnings: tuple[str, ...]
+
+
+def export(
+    manifest: Manifest,
+    source: ObjectSource,
+    destination: str,
+    *,
+    description: Mapping[str, Any],
+    modes: Sequence[LinkMode] = PRIVATE,
+    links: Literal["keep", "copy"] = "keep",
+    external: Literal["refuse", "keep"] = "refuse",
+    python: str = "",
+    finish: Callable[[str], None] = lambda _: None,
+    progress: Progress | None = None,
+) -> Exported:
+    """Make the directory *destination* of *manifest*, by the rules by which archives are written.
+
+    Files come by the first of the link *modes* that works, and every one is compared with its digest where
+    it has arrived. *links* and *external* are what :class:`~venvflow.disk.archive.Options` calls ``symlinks``
+    and ``external``. Links to an interpreter are made if *python* is one, else left to ``postinstall.py``.
+    *finish* is called with the directory before it gets its name.
+
+    *destination* must not exist, or be an empty directory. All or nothing: raises DamagedObject, Refused and
+    EnvironmentFailure.
+    """
+    destination = os.path.abspath(destination)
+    need_free(destination, "Nothing was exported.")
+    contents = plan(manifest, source, Options("tar", symlinks=links, external=external), description)
+    linker = Linker(modes)
+    with _told(destination):
+        os.makedirs(os.path.dirname(destination), exist_ok=True)
+        with new_directory(destination) as staging:
+            with directory(staging) as root:
+                _write(contents, source, root, linker, _Counter(contents.size, progress))
+                for path in _interpreters(manifest) if python else ():
+                    _link_interpreter(python, path, root, links)
+            finish(staging)
+    return Exported(destination, contents.entries, contents.size, {**linker.used}, contents.warnings)
+
+
+def holds_links(path: str) -> bool:
+    """Return whether symlinks can be made in the directory *path*, or the nearest one above it that is there.
+
+    Raises EnvironmentFailure if nothing can be made there.
+    """
+    while not os.path.isdir(path):
+        path = os.path.dirname(path) or "."
+    try:
+        with tempfile.TemporaryDirectory(prefix=".vf-", dir=path) as probe:
+            return _can_link(probe)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot write there: {error.strerror}",
+            where=shown(path),
+            state="Nothing was exported.",
+            hint="Choose another destination, or mend the permissions.",
+        ) from error
+
+
+def _can_link(probe: str) -> bool:
+    try:
+        os.symlink("target", os.path.join(probe, "link"))
+    except OSError as error:
+        if is_unsupported(error):
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def _told(destination: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot export to {shown(destination)}: {error.strerror or error}",
+            state="Nothing half-written is kept.",
+            hint="Free space or mend the permissions, then try again.",
+        ) from error
+
+
+class _Counter:
+    """Tells *progress* of bytes that are done."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._done = 0
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if self._progress is not None and count:
+            self._progress(self._done, self._total)
+
+
+def _write(contents: Contents, source: ObjectSource, root: int, linker: Linker, counter: _Counter) -> None:
+    """Write all members below the directory *root*; links come last, so that none is written through."""
+    links = []
+    for member in _members(contents):
+        if member.kind == "dir":
+            os.mkdir(member.name, 0o755, dir_fd=root)
+        elif member.kind == "link":
+            links.append(member)
+        elif member.data is not None:
+            write_private(member.name, root, member.data, executable=member.executable)
+        else:
+            _place(member, source, root, linker)
+        counter.advance(member.size)
+    for member in links:
+        os.symlink(member.target, member.name, dir_fd=root)
+
+
+def _members(contents: Contents) -> Iterator[Member]:
+    yield from contents.head
+    for tree in contents.trees:
+        yield from contents.members(tree)
+
+
+def _place(member: Member, source: ObjectSource, root: int, linker: Linker) -> None:
+    entry = Entry(member.name, "file", member.digest, member.executable, member.size)
+    chosen = _private_of(linker) if stays_private(entry, 1) else linker
+    path = source.path(member.digest, member.executable)
+    try:
+        os.stat(path, follow_symlinks=False)
+    except OSError as error:
+        raise damaged(member.name, member.digest, f"cannot be read: {error.strerror}") from error
+    chosen.place(path, member.name, root, executable=member.executable)
+    if _digest_of(member.name, root) != member.digest:
+        raise damaged(member.name, member.digest, "has other bytes than its name says")
+
+
+def _private_of(linker: Linker) -> Linker:
+    return linker if linker.mode in PRIVATE else Linker(PRIVATE)
+
+
+def _digest_of(name: str, root: int) -> str:
+    hasher = hashlib.sha256()
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    try:
+        while chunk := os.read(fd, CHUNK):
+            hasher.update(chunk)
+    finally:
+        os.close(fd)
+    return hasher.hexdigest()
+
+
+def _interpreters(manifest: Manifest) -> Iterable[str]:
+    for tree in manifest.trees:
+        for entry in tree.entries:
+            if entry.kind == "link" and any(slot.kind == "python" for slot in entry.slots):
+                yield entry.path
+
+
+def _link_interpreter(python: str, path: str, root: int, links: Literal["keep", "copy"]) -> None:
+    parent = os.path.dirname(path)
+    if parent:
+        with suppress(FileExistsError):  # a directory that other entries lie in as well
+            os.mkdir(parent, 0o755, dir_fd=root)
+    if links == "keep":
+        os.symlink(python, path, dir_fd=root)
+    else:
+        Linker(PRIVATE).place(python, path, root, executable=True)

@@ -1,0 +1,504 @@
+"""Objects: the bytes of files, each under the name of its SHA-256 (and its executable bit), never changed.
+
+An object appears under its name only when it is complete and on disk. :class:`Batch` collects many: new
+bytes are staged in ``tmp/``, one ``syncfs`` makes them durable, then each gets its name by ``link``, which
+cannot replace anything. Objects are 0444 or 0555 and carry one constant mtime, so that an edit through a
+hard link is refused to most and visible in all. The exception are *adopted* objects: hard links to files
+that somebody else owns too (uv's cache). Those keep their mode and mtime, because they are not ours alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import itertools
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from venvflow.disk.links import clone, copy_bytes, has_writer, sync_file_system, write_all
+from venvflow.disk.scan import (
+    Changing,
+    Found,
+    Stamp,
+    directory,
+    look,
+    open_directory,
+    read,
+    stamp_of,
+)
+from venvflow.errors import EnvironmentFailure, shown
+from venvflow.model import MTIME_NS, MTIME_TIMES, Durability, Entry, Tree
+
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+_FAN = re.compile(r"[0-9a-f]{2}")
+_REST = re.compile(r"[0-9a-f]{62}x?")
+_STAGING = re.compile(r"[0-9]+-[0-9a-f]{8}")
+_TWIN = re.compile(r"([0-9a-f]{62}x?)\.([1-9][0-9]*)")
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OUT_OF_REACH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class Name(NamedTuple):
+    """What an object is called: SHA-256 in hex, and whether it is executable."""
+
+    digest: str
+    executable: bool
+
+
+def object_name(entry: Entry) -> Name:
+    """Return the object of a file or template; templates are data, never executable themselves."""
+    return Name(entry.digest, entry.executable and entry.kind == "file")
+
+
+def object_names(tree: Tree) -> Iterator[Name]:
+    """Yield the object of every file and template of *tree*."""
+    return (object_name(entry) for entry in tree.entries if entry.digest)
+
+
+class Objects:
+    """The directory ``objects/`` of a store, and ``tmp/`` beside it.
+
+    File systems limit how many names a file may have. An object that has them all gets *twins*: further
+    files of the same content, called like it with ``.1``, ``.2`` … behind, which venvs are linked to.
+    """
+
+    def __init__(self, store: str, durability: Durability = "full") -> None:
+        self.root = f"{store}/objects"
+        self.tmp = os.path.join(store, "tmp")
+        self.quarantined = f"{store}/quarantine"
+        self.durability = durability
+
+    def path(self, name: Name) -> str:
+        """Return where the object lies; made of hex digits only, whatever a manifest says."""
+        return f"{self.root}/{name.digest[:2]}/{name.digest[2:]}{'x' if name.executable else ''}"
+
+    def name_at(self, path: str) -> Name | None:
+        """Return the name of the object that lies at *path*, or None if no object can lie there."""
+        parent, _, rest = path.rpartition("/")
+        root, _, fan = parent.rpartition("/")
+        if root != self.root or not _FAN.fullmatch(fan) or not _REST.fullmatch(rest):
+            return None
+        return Name(fan + rest[:62], rest.endswith("x"))
+
+    def is_at(self, name: Name, inode: int, device: int) -> bool:
+        """Return whether that inode is the object or one of its twins; raises ``OSError`` if it is gone."""
+        path = self.path(name)
+        st = os.lstat(path)
+        for number in itertools.count(1):
+            if (st.st_ino, st.st_dev) == (inode, device):
+                return True
+            try:
+                st = os.lstat(f"{path}.{number}")
+            except FileNotFoundError:
+                break
+        return False
+
+    def twin(self, path: str) -> str | None:
+        """Return a twin of the object (or of the twin) at *path*, made if need be; None if it is damaged.
+
+        Raises ``OSError`` when it cannot be written.
+        """
+        found = _TWIN.fullmatch(os.path.basename(path))
+        base = path if found is None else f"{os.path.dirname(path)}/{found[1]}"
+        number = int(found[2]) + 1 if found else 1
+        name = self.name_at(base)
+        following = f"{base}.{number}"
+        if name is None:
+            return None
+        if os.path.lexists(following):
+            if self._is_sound_twin(name, following):
+                return following
+            self._put_aside(name, following)
+        return following if self._make_twin(name, base, following) else None
+
+    def _is_sound_twin(self, name: Name, path: str) -> bool:
+        """Return whether a twin is what its name says; one whose mtime is ours still is what was made."""
+        return look(path).stamp.mtime_ns == MTIME_NS or _holds(path, name)
+
+    def _make_twin(self, name: Name, source: str, path: str) -> bool:
+        staged = f"{self.tmp}/{os.getpid()}-{os.urandom(4).hex()}"
+        try:
+            _copy(source, staged)
+            if read(staged).digest != name.digest:
+                return False
+            with open(staged, "rb") as file:
+                _seal(file.fileno(), executable=name.executable)
+            with suppress(FileExistsError):  # another run has made it just now
+                os.link(staged, path, follow_symlinks=False)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(staged)
+        return True
+
+    def twins(self) -> Iterator[tuple[Name, str, os.stat_result]]:
+        """Yield every twin on disk: the object that it is one of, its path, its stat."""
+        for fan, entry in self._each():
+            found = _TWIN.fullmatch(entry.name)
+            if found is not None:
+                rest = found[1]
+                name = Name(fan + rest[:62], rest.endswith("x"))
+                yield name, f"{self.root}/{fan}/{entry.name}", entry.stat(follow_symlinks=False)
+
+    def sound(self, name: Name, size: int, adopted: int | None = None) -> bool:
+        """Return whether the object is there and its stat says that nobody touched it.
+
+        *size* is in bytes; *adopted* is the mtime, in nanoseconds, that an adopted object had when it
+        came. An edit that restores size and mtime is not seen here, but by :meth:`verified`.
+        """
+        try:
+            st = os.lstat(self.path(name))
+        except OSError:
+            return False
+        expected = MTIME_NS if adopted is None else adopted
+        same = st.st_size == size and st.st_mtime_ns == expected
+        return same and stat.S_ISREG(st.st_mode) and bool(st.st_mode & 0o100) == name.executable
+
+    def verified(self, name: Name) -> bool:
+        """Return whether the object is what its name says, bytes and executable bit; reads all of it."""
+        return _holds(self.path(name), name)
+
+    def read(self, name: Name) -> bytes | None:
+        """Return the bytes of a small object, or None when they are gone or do not hash to its name."""
+        try:
+            content = read(self.path(name), keep=sys.maxsize)
+        except (OSError, Changing):
+            return None
+        return content.data if content.digest == name.digest else None
+
+    def quarantine(self, name: Name) -> None:
+        """Take a damaged object out of service, keeping its bytes for whoever wants to look.
+
+        In a store that cannot be written it stays where it is, and is found damaged by everyone.
+        """
+        self._put_aside(name, self.path(name))
+
+    def _put_aside(self, name: Name, path: str) -> None:
+        try:
+            os.makedirs(self.quarantined, mode=0o755, exist_ok=True)
+            os.rename(path, f"{self.quarantined}/{name.digest}.{look(path).stamp.inode}")
+        except OSError as error:
+            if error.errno not in _OUT_OF_REACH:
+                raise
+
+    def remove(self, name: Name) -> None:
+        """Delete an object that nothing refers to any more."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path(name))
+
+    def names(self) -> Iterator[tuple[Name, os.stat_result]]:
+        """Yield every object on disk with its stat; what is not called like one is left out."""
+        for fan, entry in self._each():
+            if _REST.fullmatch(entry.name):
+                name = Name(fan + entry.name[:62], entry.name.endswith("x"))
+                yield name, entry.stat(follow_symlinks=False)
+
+    def _each(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        for fan in sorted(os.listdir(self.root)):
+            if _FAN.fullmatch(fan) and not os.path.islink(f"{self.root}/{fan}"):
+                with directory(f"{self.root}/{fan}") as fd, os.scandir(fd) as entries:
+                    for entry in entries:
+                        yield fan, entry
+
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """Collect new objects; :meth:`Batch.publish` is up to the caller, staged files go in any case."""
+        staging, lock = _make_staging(self.tmp)
+        try:
+            yield Batch(self, staging)
+        finally:
+            _empty(staging)
+            os.close(lock)
+
+    def drop_litter(self) -> None:
+        """Remove the staging directories of killed runs: files of a venv may have a second name there.
+
+        Those of runs that are alive are locked, and stay.
+        """
+        with suppress(OSError):  # whoever sweeps the store alone removes the rest
+            for name in os.listdir(self.tmp):
+                path = f"{self.tmp}/{name}"
+                if _STAGING.fullmatch(name):
+                    with suppress(OSError), directory(path) as fd:
+                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        _empty(path)
+
+
+def _holds(path: str, name: Name) -> bool:
+    """Return whether the file at *path* has the bytes and the executable bit that *name* says."""
+    try:
+        return read(path).digest == name.digest and look(path).executable == name.executable
+    except (OSError, Changing):
+        return False
+
+
+def _copy(source: str, path: str) -> None:
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        writing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _transfer(reading, writing)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _make_staging(tmp: str) -> tuple[str, int]:
+    """Return a new directory and the descriptor that locks it, for as long as it is open."""
+    os.makedirs(tmp, exist_ok=True)
+    while True:
+        path = f"{tmp}/{os.getpid()}-{os.urandom(4).hex()}"
+        os.mkdir(path, 0o700)
+        with suppress(FileNotFoundError):  # taken for litter before it was locked
+            fd = open_directory(path)
+            with suppress(OSError):  # a file system without locks: then nobody takes it for litter either
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.path.lexists(path):
+                return path, fd
+            os.close(fd)
+
+
+def _empty(staging: str) -> None:
+    """Remove a staging directory; what a kill leaves is removed by the next squish or trim."""
+    with suppress(OSError):
+        for name in os.listdir(staging):
+            with suppress(OSError):
+                os.unlink(f"{staging}/{name}")
+        os.rmdir(staging)
+
+
+class Batch:
+    """Objects on their way into the store: first staged, all at once made durable, then published.
+
+    *added* maps the names that this batch publishes to their sizes in bytes, *adopted* those that are
+    shared with a stranger to the mtime, in nanoseconds, that they keep, *origins* to the file that an
+    object was copied from, *own* to the file that is the object itself.
+    """
+
+    def __init__(self, objects: Objects, staging: str) -> None:
+        self._objects = objects
+        self.staging = staging
+        self._staged: dict[Name, str] = {}
+        self._records: dict[str, str] = {}
+        self._count = 0
+        self.added: dict[Name, int] = {}
+        self.adopted: dict[Name, int] = {}
+        self.origins: dict[Name, str] = {}
+        self.own: dict[Name, str] = {}
+        self._looks: dict[Name, tuple[Found, bool]] = {}  # of our own files; and whether we built them
+
+    def __contains__(self, name: Name) -> bool:
+        return name in self.added
+
+    def add_bytes(self, data: bytes, *, executable: bool = False) -> Name:
+        """Stage *data* unless the store has it, and return its name."""
+        name = Name(hashlib.sha256(data).hexdigest(), executable)
+        if name not in self.added and not self._objects.sound(name, len(data)):
+            path = self._new_path()
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                write_all(fd, data)
+                _seal(fd, executable=executable)
+            finally:
+                os.close(fd)
+            self._stage(name, path, len(data))
+        return name
+
+    def add_copy(self, source: str, name: Name, stamp: Stamp) -> None:
+        """Stage a copy (a reflink where possible) of the file *source*, which hashed to *name* with *stamp*.
+
+        Raises :class:`venvflow.disk.scan.Changing` when the file is not the one that was hashed any more. One
+        whose stamp moved is hashed again: another program that links to it moves its ctime, too.
+        """
+        path = self._new_path()
+        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            writing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                _transfer(reading, writing)
+                if look(source).stamp != stamp and read(path).digest != name.digest:
+                    raise Changing(source)
+                _seal(writing, executable=name.executable)
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
+        self._stage(name, path, stamp.size)
+        self.origins[name] = source
+
+    def add_staged(self, path: str, name: Name, size: int) -> None:
+        """Take over a file that was written into :attr:`staging` and hashed to *name*."""
+        os.utime(path, ns=MTIME_TIMES)
+        os.chmod(path, 0o555 if name.executable else 0o444)
+        self._stage(name, path, size)
+
+    def add_own(self, source: str, name: Name, found: Found, *, built_here: bool = False) -> None:
+        """Make the file *source* itself the object: it becomes read-only and gets the constant mtime.
+
+        Only for files that have no other name and that nobody can be writing to: the kernel is asked, and
+        where it cannot tell, only what *built_here* our builder has just made will do. Any other becomes
+        an object by copy, and stays as it is. Nothing of it changes before :meth:`publish`.
+        """
+        if self._add_link(source, name, found, most_links=2) is not None:
+            self.own[name] = source
+            self._looks[name] = found, built_here
+
+    def adopt(self, source: str, name: Name, found: Found) -> None:
+        """Make *source* an object by hard link although others share its inode: nothing of it is changed."""
+        if self._add_link(source, name, found) is not None:
+            self.adopted[name] = found.stamp.mtime_ns
+
+    def _add_link(self, source: str, name: Name, found: Found, most_links: int | None = None) -> str | None:
+        """Stage *source* by hard link and return the link; None where a copy had to be made instead."""
+        path = self._new_path()
+        try:
+            os.link(source, path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            self.add_copy(source, name, found.stamp)
+            return None
+        staged = look(path)
+        if staged.stamp[:3] != found.stamp[:3]:  # all but the ctime, which linking moves
+            raise Changing(source)
+        if most_links is not None and staged.links > most_links:  # somebody else has it, too
+            os.unlink(path)
+            self.add_copy(source, name, found.stamp)
+            return None
+        self._stage(name, path, found.stamp.size)
+        return path
+
+    def add_record(self, path: str, data: bytes) -> None:
+        """Stage a file that refers to objects; it appears at *path* after all objects have their names."""
+        staged = self._new_path()
+        with open(staged, "xb") as file:
+            file.write(data)
+        os.chmod(staged, 0o444)
+        self._records[path] = staged
+
+    def publish(self) -> None:
+        """Make everything durable, then give each object its name, then each record.
+
+        Raises ``OSError`` (space, permission), :class:`venvflow.disk.scan.Changing` as :meth:`add_copy` does.
+        What was named until then is complete and stays; files of the venv get back what they were.
+        """
+        try:
+            for name in [*self._looks]:
+                self._take_over(name)
+            self._sync()
+            self._name_all()
+        finally:
+            for name in [*self._looks]:
+                self._give_back(name)
+        for final, path in self._records.items():
+            os.makedirs(os.path.dirname(final), mode=0o755, exist_ok=True)
+            os.rename(path, final)
+        self._sync()
+        self._staged.clear()
+        self._records.clear()
+
+    def _name_all(self) -> None:
+        for fan in {name.digest[:2] for name in self._staged}:
+            os.makedirs(f"{self._objects.root}/{fan}", mode=0o755, exist_ok=True)
+        for name, path in self._staged.items():
+            if _name(path, self._objects, name):
+                self._looks.pop(name, None)
+            else:
+                self._give_back(name)
+                self._yield_to_twin(name)
+            os.unlink(path)
+
+    def _take_over(self, name: Name) -> None:
+        """Make a file of the venv look like an object, if it is still ours alone; else copy it after all."""
+        path, (found, built_here) = self._staged[name], self._looks[name]
+        fd = os.open(path, _READ)
+        try:
+            if _is_ours_alone(fd, found) and has_writer(fd) in ({False, None} if built_here else {False}):
+                _seal(fd, executable=name.executable)
+                return
+        finally:
+            os.close(fd)
+        os.unlink(path)
+        del self._looks[name]
+        self.add_copy(self.own.pop(name), name, found.stamp)
+
+    def _give_back(self, name: Name) -> None:
+        """Let a file of the venv that became no object look as it did."""
+        found, _ = self._looks.pop(name, (None, False))
+        if found is not None:
+            with suppress(OSError):  # by the name that only we know: nobody can have put a link there
+                os.chmod(self._staged[name], found.mode)
+                os.utime(self._staged[name], ns=(found.stamp.mtime_ns, found.stamp.mtime_ns))
+
+    def _yield_to_twin(self, name: Name) -> None:
+        """Note what the object is that was there first: adopted if it has another mtime than ours."""
+        mtime = look(self._objects.path(name)).stamp.mtime_ns
+        self.adopted.pop(name, None)
+        self.own.pop(name, None)
+        self.origins.pop(name, None)  # equal by hash; who replaces a file by it compares the bytes
+        if mtime != MTIME_NS:
+            self.adopted[name] = mtime
+
+    def _sync(self) -> None:
+        if self._objects.durability == "full" and (self._staged or self._records):
+            fd = os.open(self._objects.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                sync_file_system(fd)
+            finally:
+                os.close(fd)
+
+    def _new_path(self) -> str:
+        self._count += 1
+        return f"{self.staging}/{self._count}"
+
+    def _stage(self, name: Name, path: str, size: int) -> None:
+        self._staged[name] = path
+        self.added[name] = size
+
+
+def _seal(fd: int, *, executable: bool) -> None:
+    os.fchmod(fd, 0o555 if executable else 0o444)
+    os.utime(fd, ns=MTIME_TIMES)
+
+
+def _is_ours_alone(fd: int, found: Found) -> bool:
+    """Return whether an open file is the one that was read, our user's own, and has two names, both ours."""
+    st = os.fstat(fd)
+    return stamp_of(st)[:3] == found.stamp[:3] and st.st_uid == os.geteuid() and st.st_nlink == 2
+
+
+def _transfer(reading: int, writing: int) -> None:
+    try:
+        clone(reading, writing)
+    except OSError:
+        copy_bytes(reading, writing)
+
+
+def _name(path: str, objects: Objects, name: Name) -> bool:
+    """Give the file at *path* the object's name; False if that is taken by a sound twin, which stays."""
+    final = objects.path(name)
+    try:
+        os.link(path, final, follow_symlinks=False)
+    except FileExistsError:
+        if objects.verified(name):
+            return False
+        objects.quarantine(name)
+        os.link(path, final, follow_symlinks=False)
+    return True
+
+
+def out_of_space(error: OSError, store: str) -> EnvironmentFailure:
+    """Return the error to raise for an ``OSError`` met while writing to the store at *store*."""
+    return EnvironmentFailure(
+        f"cannot write to the store: {error.strerror}",
+        where=shown(error.filename or store),
+        state="Nothing half-written is kept, no venv was changed.",
+        hint='Free space (or run "venvflow trim"), mend permissions, then run doit again.',
+    )

@@ -1,0 +1,180 @@
+"""Probes: what a file system can do, found out by doing it in a directory of our own that goes away again.
+
+Only trying tells: whether links, locks and a swap of names work depends on the file system, on its mount
+options, on who asks, and on what lies between (containers, network). The directory is a staging directory
+like those in which venvs are made: marked as ours, hidden from git, and settled by the next probe in the
+same place if a kill leaves it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import NamedTuple
+
+from venvflow.disk.links import Linker, exchange
+from venvflow.disk.places import Place
+from venvflow.disk.scan import directory
+from venvflow.errors import LockTimeout, VenvflowError
+from venvflow.model import LinkMode
+
+_NAME = "a probe of venvflow"
+"""Stands for a venv's name; a hash of it names the directory."""
+
+_MODES: tuple[LinkMode, ...] = ("reflink", "hardlink", "symlink")
+
+_NETWORKED = re.compile(
+    r"nfs\d*|cifs|smb\w*|9p|afs|ceph|lustre|gpfs|gfs2|ocfs2|fuse\.(?:sshfs|glusterfs|s3fs)"
+)
+"""File systems that several machines may have at once."""
+
+
+class Unusable(Exception):
+    """A directory in which nothing can be tried; the text says why."""
+
+
+class Mount(NamedTuple):
+    """What a path lies on: the *type* of the file system, empty where nobody tells, and its *point*."""
+
+    type: str
+    point: str
+
+    @property
+    def is_networked(self) -> bool:
+        """Return whether other machines may have the same files."""
+        return _NETWORKED.fullmatch(self.type) is not None
+
+
+class Abilities(NamedTuple):
+    """What can be done in one directory.
+
+    *locks*: a lock keeps others out. *wal*: SQLite's write-ahead log works. *skew*: seconds by which a new
+    file is younger (or, negative, older) than our clock says.
+    """
+
+    locks: bool
+    wal: bool
+    skew: float
+
+
+class Links(NamedTuple):
+    """By which links a directory can have a file of another one, and whether names in it can be swapped."""
+
+    modes: tuple[LinkMode, ...]
+    exchange: bool
+
+
+@contextmanager
+def workshop(path: str) -> Iterator[str]:
+    """Give a fresh directory in the directory *path*, gone at the end; raises :class:`Unusable`.
+
+    What a killed probe left there goes first.
+    """
+    place = Place(os.path.join(path, _NAME))
+    with ExitStack() as stack:
+        try:
+            staged = stack.enter_context(place.staged())
+        except LockTimeout as error:
+            raise Unusable("somebody else is trying the same there just now") from error
+        except VenvflowError as error:
+            reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error.what
+            raise Unusable(str(reason).lower()) from error
+        yield os.path.dirname(staged)
+
+
+def clear(path: str) -> None:
+    """Delete what a killed probe left in the directory *path*, if we may, and if it is nobody's just now."""
+    with suppress(VenvflowError, OSError):
+        Place(os.path.join(path, _NAME)).settle()
+
+
+def nearest(path: str) -> str:
+    """Return *path*, or the lowest directory above it that is there."""
+    path = os.path.realpath(path)
+    while not os.path.isdir(path) and path != "/":
+        path = os.path.dirname(path)
+    return path
+
+
+def links(source: str, target: str) -> Links:
+    """Return how a file in the directory *source* can be given to the directory *target*.
+
+    Both are fresh directories of :func:`workshop`. Raises ``OSError`` when they cannot be written.
+    """
+    file = os.path.join(source, "object")
+    with open(file, "xb") as stream:
+        stream.write(b"probe")
+    with directory(target) as fd:
+        modes = tuple(mode for mode in _MODES if _is_linked(file, mode, fd))
+        os.mkdir("one", dir_fd=fd)
+        os.mkdir("other", dir_fd=fd)
+        swaps = exchange("one", "other", first_fd=fd, second_fd=fd)
+    os.unlink(file)
+    return Links(modes, swaps)
+
+
+def _is_linked(file: str, mode: LinkMode, fd: int) -> bool:
+    used = Linker([mode]).place(file, mode, fd, executable=False)
+    os.unlink(mode, dir_fd=fd)
+    return used == mode
+
+
+def abilities(path: str, now: float) -> Abilities:
+    """Return what can be done in the fresh directory *path*. Raises ``OSError`` when it cannot be written.
+
+    *now* is the time in seconds since 1970.
+    """
+    file = os.path.join(path, "lock")
+    with open(file, "xb"):
+        skew = os.stat(file).st_mtime - now
+    return Abilities(_locks(file), _has_wal(os.path.join(path, "wal.db")), skew)
+
+
+def _locks(path: str) -> bool:
+    """Return whether an exclusive lock keeps a second one out."""
+    with open(path, "rb") as one, open(path, "rb") as other:
+        try:
+            fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EROFS):
+                raise
+            return False
+        with suppress(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    return True
+
+
+def _has_wal(path: str) -> bool:
+    import sqlite3  # noqa: PLC0415 - for this question only
+
+    with suppress(sqlite3.Error):
+        database = sqlite3.connect(path)
+        try:
+            database.execute("CREATE TABLE probe (x)")
+            return bool(database.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal")
+        finally:
+            database.close()
+    return False
+
+
+def mount_of(path: str) -> Mount:
+    """Return what *path* lies on, as far as the kernel lists mounts (Linux)."""
+    real = os.path.realpath(path)
+    best = Mount("", "")
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields, _, rest = line.partition(" - ")
+            point = _unescaped(fields.split(" ")[4])
+            inside = real == point or real.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best.point):  # of two at one point the later one is on top
+                best = Mount(rest.split(" ")[0], point)
+    return best
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -1,0 +1,52 @@
+"""Which files are shared, which stay private, and how a file becomes an object: decisions only."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from venvflow.disk.scan import Found
+from venvflow.model import Entry, LinkMode
+
+_PRIVATE_ENDS = (
+    ".pth", ".egg-link", ".dist-info/RECORD",
+    ".db", ".sqlite", ".sqlite3", ".db-wal", ".db-shm", ".db-journal",
+)  # fmt: skip
+"""How files end that are changed in place: by installers, by what uses databases."""
+
+
+def _is_changed_in_place(path: str) -> bool:
+    """Return whether somebody is likely to write into it; asked for every file, so not by a pattern."""
+    return path.endswith(_PRIVATE_ENDS) or path == "pyvenv.cfg" or path.startswith("bin/activate")
+
+
+def stays_private(entry: Entry, min_size: int, *, adopted: bool = False) -> bool:
+    """Return whether a file or template is never shared by link, but copied for each venv.
+
+    *min_size* is in bytes. Empty files have nothing to share, and sharing their inode would only make
+    one venv's mistake another's. *adopted*: its object keeps a mtime of somebody else's, as it may when
+    another file, a ``.pyi`` say, has the same bytes; a source then needs a copy with ours.
+    """
+    if adopted and entry.path.endswith(".py"):
+        return True
+    too_small = entry.size < max(min_size, 1)
+    return too_small or entry.kind == "template" or _is_changed_in_place(entry.path)
+
+
+Intake = Literal["own", "adopt", "copy"]
+
+
+def intake_of(found: Found, entry: Entry, *, built_here: bool, adopt: bool, mode: LinkMode) -> Intake:
+    """Return how a file whose content the store does not have becomes an object.
+
+    ``own``: the file itself, by another name, read-only and with our mtime: only if nobody else has it.
+    ``adopt``: the file itself as it is, although somebody shares it (uv's cache). ``copy``: new bytes (a
+    reflink where possible), the file is replaced by a link later.
+
+    Sources are copied even where others may be adopted, because bytecode relies on their mtime being
+    the constant one. *built_here*: even a venv of symlinks has files then that nobody can have opened.
+    """
+    if mode not in ("hardlink", "symlink"):
+        return "copy"
+    if found.links == 1:
+        return "own" if built_here or mode == "hardlink" else "copy"
+    return "adopt" if adopt and mode == "hardlink" and not entry.path.endswith(".py") else "copy"

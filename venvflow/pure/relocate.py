@@ -1,0 +1,424 @@
+"""Prefixed entries: where a file names its venv, project or interpreter, and filling that in anew.
+
+:func:`find` takes a file apart into a *template* (the bytes without the local paths) and *slots* (where
+they were, and how they were written). :func:`fill` puts it together for another place. Positions are
+kept beside the template, so no mark inside a file can ever be mistaken for one of ours.
+
+How a local path is written in which file is the business of :mod:`venvflow.pure.spelling`.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from venvflow.model import Entry, Slot
+from venvflow.pure import spelling
+
+_LARGEST_TEXT = 4 << 20
+"""Files larger than this, in bytes, are not taken apart: generated scripts are never so large."""
+
+
+class Places(NamedTuple):
+    """The local paths that files of a venv name, each absolute: *python* is the base interpreter."""
+
+    venv: str
+    project: str
+    python: str
+
+    def text(self, kind: str) -> str:
+        """Return what fills a slot of *kind*."""
+        values = {
+            "venv": self.venv,
+            "name": os.path.basename(self.venv),
+            "project": self.project,
+            "python": self.python,
+            "home": os.path.dirname(self.python),
+        }
+        return values[kind]
+
+
+# --------------------------------------------------------------------------- which files
+
+
+_ACTIVATE = re.compile(r"bin/activate[^/]*\Z")
+_PROJECT_FILE = re.compile(
+    r"""(?x)
+    (?: .*/ | \A )
+    (?: [^/]*\.pth | [^/]*\.egg-link | [^/]*\.dist-info/direct_url\.json
+      | __editable__[^/]*\.py | _?__editable_[^/]*\.py | [^/]*_editable_[^/]*\.py ) \Z
+    | \A bin/[^/]+ \Z
+    """
+)
+_VENV_FILE = re.compile(
+    r"""(?x)
+    \A (?: pyvenv\.cfg | bin/[^/]+ | share/jupyter/kernels/[^/]+/kernel\.json
+      | lib/python[^/]+/site-packages/(?: [^/]+\.(?:pth|py|egg-link) | [^/]+\.dist-info/[^/]+ ) ) \Z
+    """
+)
+
+
+def names_project(path: str) -> bool:
+    """Return whether a file at *path* may name the project's directory and mean it.
+
+    Only the files that installers write for editable and local installs: a project at ``/app`` or
+    ``/src`` would otherwise be found in documentation and test data, where it means something else.
+    """
+    return _PROJECT_FILE.match(path) is not None
+
+
+def names_venv(path: str) -> bool:
+    """Return whether installers write the venv's own path into a file at *path*."""
+    return _VENV_FILE.match(path) is not None or names_project(path)
+
+
+# --------------------------------------------------------------------------- finding
+
+
+class Template(NamedTuple):
+    """A file taken apart: *data* without the local paths, *slots* in order of their offsets."""
+
+    data: bytes
+    slots: tuple[Slot, ...]
+
+    @property
+    def bound(self) -> bool:
+        """Return whether the file refers to the project itself."""
+        return any(slot.kind == "project" for slot in self.slots)
+
+
+class _Hit(NamedTuple):
+    start: int
+    end: int
+    slot: Slot  # with offset 0, filled in when the template is assembled
+    before: bytes = b""  # what the template gets on both sides of the slot:
+    after: bytes = b""  # quotes that end before it, and begin anew behind it
+
+
+def find(path: str, data: bytes, places: Places, *, fresh: bool = False) -> Template | None:
+    """Return the template of the file *data* at *path*, or None when it names no local path.
+
+    *fresh*: the venv lies at a staging path that no other file in the world contains, so the venv's
+    path is looked for in every text file, without caring what stands around it. Otherwise only in
+    files that installers write (:func:`names_venv`), and only where it stands as a path of its own.
+    """
+    if len(data) > _LARGEST_TEXT:
+        return None
+    hits: list[_Hit] = []
+    if path == "pyvenv.cfg":
+        hits += _in_pyvenv_cfg(data, places)
+    if fresh or names_venv(path):
+        hits += _in_shebang(data, places.venv)
+        if b"\0" not in data:
+            hits += _in_text(path, data, "venv", places.venv, taken=hits, fresh=fresh)
+    if hits and _ACTIVATE.match(path):
+        hits += _prompts(path, data, places.text("name"), taken=hits)
+    if names_project(path) and b"\0" not in data:
+        hits += _in_text(path, data, "project", places.project, taken=hits, fresh=False)
+    return _assemble(data, hits) if hits else None
+
+
+def embeds(data: bytes, places: Places) -> bool:
+    """Return whether *data* contains the venv's path, as compiled files may: those cannot be relocated."""
+    return os.fsencode(places.venv) in data
+
+
+def _assemble(data: bytes, hits: Iterable[_Hit]) -> Template:
+    pieces: list[bytes] = []
+    slots: list[Slot] = []
+    position = length = 0
+    for hit in sorted(hits):
+        pieces += (data[position : hit.start], hit.before, hit.after)
+        length += hit.start - position + len(hit.before)
+        slots.append(hit.slot._replace(offset=length))
+        length += len(hit.after)
+        position = hit.end
+    pieces.append(data[position:])
+    return Template(b"".join(pieces), tuple(slots))
+
+
+def _overlaps(start: int, end: int, taken: Iterable[_Hit]) -> bool:
+    return any(start < hit.end and hit.start < end for hit in taken)
+
+
+def _in_shebang(data: bytes, venv: str) -> list[_Hit]:
+    """Find the first line (or the trampoline) of a script that the venv's own Python is to run."""
+    found = spelling.parse_shebang(data, os.fsencode(venv) + b"/") if data.startswith(b"#!") else None
+    if found is None:
+        return []
+    argument, end = found
+    return [_Hit(0, end, Slot(0, "venv", "shebang", argument))]
+
+
+def _in_text(path: str, data: bytes, kind: str, text: str, *, taken: list[_Hit], fresh: bool) -> list[_Hit]:
+    """Find *text* in a text file however it is spelled; *taken* places are not looked at again."""
+    language = spelling.language(path, data)
+    script = language in ("shell", "nu")
+    ways = spelling.spellings(text, script=script)
+    if text == "/" or not (b"file://" in data or any(way in data for way in ways)):
+        return []
+    hits: list[_Hit] = []
+    for match in spelling.pattern(text, script=script).finditer(data):
+        if fresh or _stands_alone(data, *match.span()):
+            hit = _WAYS[language](data, *match.span(), Slot(0, kind, ""))
+            if not _overlaps(hit.start, hit.end, taken):
+                hits.append(hit)
+    return hits
+
+
+_PATH_BYTES = frozenset(
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-+~@%" + bytes(range(0x80, 0x100))
+)
+_GOES_ON = re.compile(rb"\\[uUxN0-7\\]")
+"""An escape after a path that spells one more character of its last name."""
+
+
+def _stands_alone(data: bytes, start: int, end: int) -> bool:
+    """Return whether a path at this position is not a part of a longer one (``/app`` in ``/application``)."""
+    if end < len(data) and (data[end] in _PATH_BYTES or _GOES_ON.match(data, end)):
+        return False
+    before = data[max(0, start - 7) : start]
+    return (
+        not before or before.endswith(b"file://") or (before[-1] not in _PATH_BYTES and before[-1:] != b"/")
+    )
+
+
+# --------------------------------------------------------------------------- in which form
+
+
+def _in_shell(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
+    """Make the path a shell word of its own, outside of the quotes that it may stand in."""
+    before, after = data[start - 1 : start], data[end : end + 1]
+    line = data[data.rfind(b"\n", 0, start) + 1 : start]
+    within = spelling.quoted_by(line)
+    if within in ("#", "`"):
+        return _Hit(start, end, slot._replace(form="line" if within == "#" else "url"))
+    word = slot._replace(form="sh")
+    quotes = within.encode("ascii")
+    if quotes and before == quotes == after and not spelling.quoted_by(line[:-1]):
+        return _Hit(start - 1, end + 1, word)
+    return _Hit(start, end, word, quotes, quotes)
+
+
+_NU_OPEN = re.compile(rb"(?:r#+'|'|\")\Z")
+_NU_CLOSE = re.compile(rb"(?:'#+|'|\")")
+
+
+def _in_nu(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
+    """Make a string that is the path and nothing else a double-quoted one; elsewhere, be safe."""
+    if data[start : start + 1] in (b"'", b'"'):  # a word with its quotes
+        start, end = start + 1, end - 1
+    opening, closing = _NU_OPEN.search(data[max(0, start - 8) : start]), _NU_CLOSE.match(data, end)
+    if opening is None or closing is None:
+        return _Hit(start, end, slot._replace(form="url"))
+    return _Hit(start - len(opening[0]), closing.end(), slot._replace(form="py"), b'"', b'"')
+
+
+def _in_pth(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
+    """Tell the lines that Python runs from the lines that it takes as directories."""
+    line = data[data.rfind(b"\n", 0, start) + 1 : start]
+    return _Hit(
+        start, end, slot._replace(form="py" if line.startswith((b"import ", b"import\t")) else "line")
+    )
+
+
+def _in_form(form: str) -> Callable[[bytes, int, int, Slot], _Hit]:
+    def hit(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
+        is_url = data[max(0, start - 7) : start] == b"file://"
+        return _Hit(start, end, slot._replace(form="url" if is_url else form))
+
+    return hit
+
+
+_WAYS: Mapping[str, Callable[[bytes, int, int, Slot], _Hit]] = {
+    "shell": _in_shell,
+    "nu": _in_nu,
+    "python": _in_form("py"),
+    "json": _in_form("json"),
+    "pth": _in_pth,
+    "other-script": _in_form("url"),  # wrong for a path with blanks, but nothing that could be run
+    "text": _in_form("line"),
+}
+
+
+_PROMPT_LINE = re.compile(rb"(?im)^.*(?:prompt|PS1|set_color|env_name|!= *(?:x|\"\")).*$")
+_PROMPT_START = rb"(?:(?<=[(\"'=])|(?<=VIRTUAL_ENV_PROMPT )|(?<=4B8BBE\) ))"
+_PROMPT_END = rb"(?=[)\"']|$| \(set_color)"
+
+
+def _prompts(path: str, data: bytes, name: str, *, taken: list[_Hit]) -> list[_Hit]:
+    """Find the prompts of activation scripts that repeat the name of the venv's directory."""
+    if spelling.language(path, data) != "shell" or not re.search(r"\w", name):
+        return []  # a name that is punctuation alone cannot be told from the script's own
+    ways = b"|".join(re.escape(way) for way in spelling.spellings(name, script=True))
+    spots = re.compile(_PROMPT_START + b"(?:" + ways + b")" + _PROMPT_END, re.MULTILINE)
+    hits = []
+    for line in _PROMPT_LINE.finditer(data):
+        for spot in spots.finditer(data, *line.span()):
+            hit = _in_shell(data, *spot.span(), Slot(0, "name", ""))
+            if not _overlaps(hit.start, hit.end, taken):
+                hits.append(hit)
+    return hits
+
+
+_SETTING = re.compile(rb"^(?P<key>[a-z-]+)[ \t]*=[ \t]*(?P<value>[^\n]*?)[ \t]*$", re.MULTILINE)
+_MODULE = re.compile(rb" -m (?:venv|virtualenv)(?= )")
+
+
+def _in_pyvenv_cfg(data: bytes, places: Places) -> list[_Hit]:
+    """Find the base interpreter in pyvenv.cfg: directory, path, prefix, and the command used."""
+    hits = []
+    for setting in _SETTING.finditer(data):
+        start, end = setting.span("value")
+        key, value = setting["key"], setting["value"]
+        if key == b"home":
+            hits.append(_Hit(start, end, Slot(0, "home", "line")))
+        elif key in (b"executable", b"base-executable"):
+            hits.append(_Hit(start, end, Slot(0, "python", "line")))
+        elif key in (b"base-prefix", b"base-exec-prefix"):
+            hits += _in_prefix(value, start, end, places)
+        elif key == b"command" and (module := _MODULE.search(value)):
+            hits.append(_Hit(start, start + module.start(), Slot(0, "python", "line")))
+            hits += _in_command(data, start + module.end(), end, places.venv)
+    return hits
+
+
+def _in_prefix(value: bytes, start: int, end: int, places: Places) -> list[_Hit]:
+    """Find the prefix of the base interpreter in the name of its directory."""
+    prefix = os.path.dirname(places.text("home"))
+    if os.path.normpath(os.fsdecode(value)) != prefix:
+        return []
+    return [_Hit(start, end, Slot(0, "home", "line"), after=b"/..")]
+
+
+def _in_command(data: bytes, start: int, end: int, venv: str) -> list[_Hit]:
+    text = os.fsencode(venv)
+    place = data.rfind(text, start, end)
+    return [_Hit(place, place + len(text), Slot(0, "venv", "line"))] if place >= 0 else []
+
+
+def find_link(target: str, places: Places) -> tuple[str, tuple[Slot, ...]]:
+    """Return a symlink's *target* as template text and slots; as it is, without slots, if not local."""
+    for kind in ("venv", "project"):
+        prefix = places.text(kind)
+        if target == prefix or target.startswith(prefix + "/"):
+            return target[len(prefix) :], (Slot(0, kind, "raw"),)
+    if os.path.isabs(target) and os.path.realpath(target) == os.path.realpath(places.python):
+        return "", (Slot(0, "python", "raw"),)
+    return target, ()
+
+
+# --------------------------------------------------------------------------- RECORD
+
+
+def find_in_record(
+    record_path: str, data: bytes, rewritten: Iterable[str], places: Places | None = None
+) -> Template | None:
+    """Return the template of a RECORD in which the lines of the *rewritten* files must be recomputed.
+
+    *rewritten* are paths in the venv. With *places*, absolute paths in the venv are found as well. Lines
+    are found by their position in the file, quoted paths included; a RECORD that cannot be read as CSV is
+    left as it is (None).
+    """
+    wanted = set(rewritten)
+    base = os.path.dirname(os.path.dirname(record_path))
+    hits = []
+    for row, start, end in record_rows(data):
+        if len(row) == 3 and row[1] and os.path.normpath(os.path.join(base, row[0])) in wanted:
+            tail = os.fsencode(f"{row[1]},{row[2]}")
+            place = data.rfind(tail, start, end)
+            if place >= 0:
+                path = os.path.normpath(os.path.join(base, row[0]))
+                hits.append(_Hit(place, place + len(tail), Slot(0, "file", "record", path)))
+    if places is not None:
+        hits += _in_text(record_path, data, "venv", places.venv, taken=hits, fresh=False)
+    return _assemble(data, hits) if hits else None
+
+
+def record_paths(record_path: str, data: bytes) -> frozenset[str]:
+    """Return the paths in the venv that a RECORD lists, without those that lead out of the venv."""
+    base = os.path.dirname(os.path.dirname(record_path))
+    rows = (row for row, _, _ in record_rows(data) if row and row[0])
+    paths = (os.path.normpath(os.path.join(base, row[0])) for row in rows)
+    return frozenset(path for path in paths if not path.startswith(("/", "../")) and path not in ("..", "."))
+
+
+def record_rows(data: bytes) -> Iterator[tuple[list[str], int, int]]:
+    """Yield each row of a RECORD with its start and end; a quoted path may hold line breaks."""
+    start = end = 0
+    plain = b'"' not in data and b"\0" not in data  # as most are: then it takes no CSV reader
+    for line in data.splitlines(keepends=True):
+        end += len(line)
+        if plain:
+            text = os.fsdecode(line.rstrip(b"\r\n"))
+            yield text.split(",") if text else [], start, end
+            start = end
+        elif data.count(b'"', start, end) % 2 == 0:
+            yield _csv_row(data[start:end]), start, end
+            start = end
+
+
+def _csv_row(line: bytes) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(os.fsdecode(line), newline="")), [])
+    except csv.Error:
+        return []
+
+
+# --------------------------------------------------------------------------- filling in
+
+
+Digests = Mapping[str, tuple[bytes, int]]
+"""SHA-256 and size in bytes of files that were filled in, by path in the venv: what RECORDs need."""
+
+
+def fill(data: bytes, slots: Iterable[Slot], places: Places, digests: Digests | None = None) -> bytes:
+    """Return the template *data* with its *slots* filled in for *places*.
+
+    Templates with ``record`` slots need the *digests* of the files they describe: fill those first.
+    Raises ``KeyError`` when one is missing and ``ValueError`` for slots that do not fit the template.
+    """
+    pieces: list[bytes] = []
+    position = 0
+    for slot in slots:
+        if not position <= slot.offset <= len(data):
+            raise ValueError(f"slot at {slot.offset} does not fit a template of {len(data)} bytes")
+        pieces += (data[position : slot.offset], _written(slot, places, digests or {}))
+        position = slot.offset
+    pieces.append(data[position:])
+    return b"".join(pieces)
+
+
+def fill_link(entry: Entry, places: Places) -> str:
+    """Return where the symlink *entry* is to point at in *places*."""
+    return os.fsdecode(fill(os.fsencode(entry.target), entry.slots, places))
+
+
+def is_record(entry: Entry) -> bool:
+    """Return whether *entry* can only be filled in after the files that it describes."""
+    return bool(entry.slots) and any(slot.form == "record" for slot in entry.slots)
+
+
+def _written(slot: Slot, places: Places, digests: Digests) -> bytes:
+    if slot.form == "record":
+        digest, size = digests[slot.argument]
+        return record_fields(digest, size)
+    if slot.form == "shebang":
+        return spelling.shebang(places.venv, slot.argument)
+    return spelling.write(slot.form, places.text(slot.kind))
+
+
+def record_fields(digest: bytes, size: int) -> bytes:
+    """Return ``sha256=…,size`` as a RECORD spells it (URL-safe base64 without padding)."""
+    return b"sha256=%s,%d" % (base64.urlsafe_b64encode(digest).rstrip(b"="), size)
+
+
+def digest_of(data: bytes) -> tuple[bytes, int]:
+    """Return SHA-256 and size of *data*, as :data:`Digests` holds them."""
+    return hashlib.sha256(data).digest(), len(data)

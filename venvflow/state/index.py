@@ -1,0 +1,522 @@
+"""The index: a SQLite database beside the objects that answers what would else need reading everything.
+
+It is a cache of what lies on disk, but for the history of use: delete it, and it is made again from the
+snapshots and trees. Schema, migrations and views are sqlite-utils' (:mod:`venvflow.state.schema`). Rows by
+the ten thousand go through ``executemany``.
+
+All writes happen in ``BEGIN IMMEDIATE`` transactions: a plain ``BEGIN`` that reads first cannot become a
+writer while another process writes, and fails at once instead of waiting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+from venvflow.disk.objects import Name
+from venvflow.disk.scan import Stamp
+from venvflow.errors import EnvironmentFailure, LockTimeout, shown
+from venvflow.model import Entry, Slot, Snapshot, Tree
+
+VERSION = 2
+"""Schema version, kept in ``PRAGMA user_version``."""
+
+_WAIT_SECONDS = 30.0
+
+
+class Stamped(NamedTuple):
+    """A file of a venv as it was when it was last read."""
+
+    stamp: Stamp
+    entry: Entry
+
+
+Compiled = Mapping[tuple[str, str], "tuple[Name, int] | None"]
+"""Bytecode by digest and path of its source: object and size in bytes, None for what does not compile."""
+
+
+class Usage(NamedTuple):
+    """A snapshot's history: a counter that orders uses, and the time of the last one in seconds."""
+
+    seq: int
+    at: float
+
+
+class Outline(NamedTuple):
+    """What is told of a snapshot without reading it: its provenance, its size, when it was *used*.
+
+    *key* is the digest of its key; the other fields are those of :class:`~venvflow.model.Snapshot`.
+    """
+
+    id: str
+    key: str
+    venv: str
+    place: str | None
+    python: str
+    host: str
+    command: str
+    created: float
+    files: int
+    size: int
+    used: Usage | None
+
+
+class Index:
+    """One open index. Not for use by several threads at once; open one per task."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._db = self._open()
+
+    @property
+    def fresh(self) -> bool:
+        """Return whether it was never filled from disk, or a kill cut that short."""
+        return not self.rows("SELECT 1 FROM counters WHERE name = 'filled'")
+
+    def mark_filled(self) -> None:
+        """Note, in the transaction that fills it, that the index holds all that lies on disk."""
+        with self.writing() as db:
+            db.execute("INSERT OR REPLACE INTO counters(name, value) VALUES ('filled', 1)")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if os.path.isfile(self.path) and not _is_writable(self.path):
+            return _open_to_read(self.path)
+        for _ in range(2):
+            try:
+                return _open_in_turn(self.path)
+            except sqlite3.Error as error:
+                if _is_locked(error):
+                    raise _locked(self.path) from error
+                if not (_is_damage(error, self.path) or os.path.isdir(self.path)):
+                    raise _unusable(self.path, error) from error
+                self._move_aside()
+        raise _unusable(self.path, None)
+
+    def _move_aside(self) -> None:
+        """Keep a damaged database under another name: it may hold history that somebody wants."""
+        number = 1
+        while os.path.lexists(f"{self.path}.damaged-{number}"):
+            number += 1
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(OSError):  # gone, or out of reach: who asked for it gets an error then
+                os.rename(self.path + suffix, f"{self.path}{suffix}.damaged-{number}")
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold a write transaction; nested blocks join the outer one.
+
+        Raises LockTimeout while another program writes for too long, EnvironmentFailure when the
+        database cannot be written. A damaged one is moved aside first: the next run makes it again.
+        """
+        if self._db.in_transaction:
+            yield self._db
+            return
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """Return all rows of a query; raises as :meth:`writing` does."""
+        with self._explained():
+            return self._db.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if _is_locked(error):
+                raise _locked(self.path) from error
+            if _is_damage(error, self.path):
+                self._move_aside()
+            raise _unusable(self.path, error) from error
+
+    # ----------------------------------------------------------------------- objects and trees
+
+    def add_objects(self, sizes: Mapping[Name, int], adopted: Mapping[Name, int]) -> None:
+        """Remember objects: sizes in bytes, and the mtime of those that are shared with a stranger."""
+        rows = [(n.digest, n.executable, size, adopted.get(n)) for n, size in sizes.items()]
+        with self.writing() as db:
+            db.executemany(
+                "INSERT INTO objects(digest, executable, size, adopted_mtime) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT(digest, executable) DO UPDATE SET size = excluded.size,"
+                " adopted_mtime = excluded.adopted_mtime",
+                rows,
+            )
+
+    def adopted(self) -> dict[Name, int]:
+        """Return the adopted objects with the mtime in nanoseconds that they came with."""
+        rows = self.rows(
+            "SELECT digest, executable, adopted_mtime FROM objects WHERE adopted_mtime IS NOT NULL"
+        )
+        return {Name(digest, bool(executable)): mtime for digest, executable, mtime in rows}
+
+    def retain(self, trees: Iterable[str], objects: Iterable[Name]) -> None:
+        """Forget all trees and objects but these, and the bytecode of what is forgotten."""
+        trees, objects = set(trees), set(objects)
+        known = [digest for (digest,) in self.rows("SELECT digest FROM trees")]
+        names = [
+            Name(digest, bool(executable))
+            for digest, executable in self.rows("SELECT digest, executable FROM objects")
+        ]
+        with self.writing():
+            self.forget_trees(digest for digest in known if digest not in trees)
+            self.forget_objects(name for name in names if name not in objects)
+
+    def forget_objects(self, names: Iterable[Name]) -> None:
+        """Drop the rows of objects; their bytecode, and trees that list them, go with them."""
+        names = list(names)
+        which = "(SELECT id FROM objects WHERE digest = ? AND executable = ?)"
+        with self.writing() as db:
+            db.executemany(
+                f"DELETE FROM trees WHERE id IN (SELECT tree FROM files WHERE object = {which})",  # noqa: S608
+                names,
+            )
+            db.executemany("DELETE FROM objects WHERE digest = ? AND executable = ?", names)
+
+    def add_trees(self, trees: Iterable[Tree]) -> None:
+        """Remember trees with their files; those that are known already cost one look-up."""
+        with self.writing() as db:
+            for tree in trees:
+                _add_tree(db, tree)
+
+    def forget_trees(self, digests: Iterable[str]) -> None:
+        """Drop trees and the rows of their files."""
+        with self.writing() as db:
+            db.executemany("DELETE FROM trees WHERE digest = ?", [(digest,) for digest in digests])
+
+    # ----------------------------------------------------------------------- bytecode
+
+    def bytecode(self, interpreter: str) -> Compiled:
+        """Return what *interpreter* compiled, as far as it is known."""
+        rows = self.rows(
+            "SELECT source.digest, bytecode.path, object.digest, object.size FROM bytecode"
+            " JOIN objects source ON source.id = bytecode.source"
+            " LEFT JOIN objects object ON object.id = bytecode.object WHERE bytecode.interpreter = ?",
+            (interpreter,),
+        )
+        return {
+            (source, _name(path)): (Name(digest, executable=False), size) if digest else None
+            for source, path, digest, size in rows
+        }
+
+    def add_bytecode(self, interpreter: str, compiled: Compiled) -> None:
+        """Remember what sources compiled to; sources and bytecode must be objects already."""
+        made = {each: found[0].digest if found else None for each, found in compiled.items()}
+        rows = [
+            (interpreter, _text(path), made[source, path], source, made[source, path])
+            for source, path in compiled
+        ]
+        with self.writing() as db:
+            # Bytecode that is no object must not end up as NULL: that says that a source does not compile.
+            db.executemany(
+                "INSERT OR REPLACE INTO bytecode(interpreter, path, source, object)"
+                " SELECT ?, ?, source.id, object.id FROM objects source"
+                " LEFT JOIN objects object ON object.digest = ? AND object.executable = 0"
+                " WHERE source.digest = ?"
+                " AND (? IS NULL OR object.id IS NOT NULL)",
+                rows,
+            )
+
+    # ----------------------------------------------------------------------- snapshots
+
+    def add_snapshot(self, snapshot: Snapshot, now: float) -> None:
+        """Remember a snapshot with its trees, as used now."""
+        with self.writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO snapshots(id, key, parts, venv, place, python, host, command,"
+                " created, used_at, used_seq, files, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    snapshot.id, snapshot.key.digest, json.dumps(snapshot.key.parts), shown(snapshot.venv),
+                    None if snapshot.place is None else _text(snapshot.place), snapshot.python, snapshot.host,
+                    shown(snapshot.command), snapshot.created, now, _next_seq(db), snapshot.files,
+                    snapshot.size,
+                ),
+            )  # fmt: skip
+            db.execute("DELETE FROM snapshot_trees WHERE snapshot = ?", (snapshot.id,))
+            db.executemany(
+                "INSERT OR IGNORE INTO snapshot_trees(snapshot, tree)"
+                " SELECT ?, id FROM trees WHERE digest = ?",
+                [(snapshot.id, tree) for tree in snapshot.trees],
+            )
+
+    def touch_snapshot(self, snapshot: str, now: float) -> None:
+        """Note that a snapshot was used."""
+        with self.writing() as db:
+            db.execute(
+                "UPDATE snapshots SET used_at = ?, used_seq = ? WHERE id = ?", (now, _next_seq(db), snapshot)
+            )
+
+    def forget_snapshots(self, ids: Iterable[str]) -> None:
+        """Drop the rows of snapshots."""
+        with self.writing() as db:
+            db.executemany("DELETE FROM snapshots WHERE id = ?", [(each,) for each in ids])
+
+    def usage(self) -> dict[str, Usage]:
+        """Return when each snapshot was last used."""
+        return {row[0]: Usage(*row[1:]) for row in self.rows("SELECT id, used_seq, used_at FROM snapshots")}
+
+    def outlines(self) -> dict[str, Outline]:
+        """Return every snapshot in outline, by its id."""
+        rows = self.rows(
+            "SELECT id, key, venv, place, python, host, command, created, files, size, used_seq, used_at"
+            " FROM snapshots"
+        )
+        outlines = (Outline._make((*row[:-2], Usage(*row[-2:]))) for row in rows)
+        return {each.id: each._replace(place=each.place and _name(each.place)) for each in outlines}
+
+    def snapshot_keys(self) -> list[tuple[str, dict[str, str], str, int]]:
+        """Return of each snapshot its id, the parts of its key, its venv's name, and when it was used."""
+        found = []
+        for identifier, parts, venv, seq in self.rows("SELECT id, parts, venv, used_seq FROM snapshots"):
+            with suppress(ValueError):  # what a row does not tell, the snapshot itself does
+                found.append((identifier, json.loads(parts), venv, seq))
+        return found
+
+    # ----------------------------------------------------------------------- stamps
+
+    def stamps(self, venv: str) -> dict[str, Stamped]:
+        """Return what is known of the files of the venv at path *venv*, by path below it."""
+        rows = self.rows(
+            "SELECT stamps.path, inode, size, mtime_ns, ctime_ns, entry FROM stamps"
+            " JOIN venvs ON venvs.id = stamps.venv WHERE venvs.path = ?",
+            (_text(venv),),
+        )
+        return {
+            _name(path): Stamped(Stamp(*stamp), _entry(_name(path), json.loads(entry)))
+            for path, *stamp, entry in rows
+        }
+
+    def set_stamps(self, venv: str, stamped: Mapping[str, Stamped]) -> None:
+        """Replace what is known of the files of the venv at path *venv*."""
+        with self.writing() as db:
+            db.execute("INSERT OR IGNORE INTO venvs(path) VALUES (?)", (_text(venv),))
+            (number,) = db.execute("SELECT id FROM venvs WHERE path = ?", (_text(venv),)).fetchone()
+            db.execute("DELETE FROM stamps WHERE venv = ?", (number,))
+            db.executemany(
+                "INSERT INTO stamps(venv, path, inode, size, mtime_ns, ctime_ns, entry)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (number, _text(path), *each.stamp, json.dumps(each.entry[1:]))
+                    for path, each in stamped.items()
+                ),
+            )
+
+    # ----------------------------------------------------------------------- venvs
+
+    def register(
+        self,
+        path: str,
+        *,
+        name: str,
+        project: str,
+        key: str,
+        snapshot: str | None,
+        now: float,
+        trees: Iterable[str] = (),
+    ) -> None:
+        """Remember a venv of this machine, for people's queries; what decides lies in ``venvs/``.
+
+        *trees* are what is in it, if that is not in its snapshot.
+        """
+        with self.writing() as db:
+            db.execute(
+                "INSERT INTO venvs(path, name, project, key, snapshot, seen_at) VALUES (?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT(path) DO UPDATE SET name = excluded.name, project = excluded.project,"
+                " key = excluded.key, snapshot = excluded.snapshot, seen_at = excluded.seen_at",
+                (_text(path), name, _text(project), key, snapshot, now),
+            )
+            (number,) = db.execute("SELECT id FROM venvs WHERE path = ?", (_text(path),)).fetchone()
+            db.execute("DELETE FROM venv_trees WHERE venv = ?", (number,))
+            db.executemany(
+                "INSERT OR IGNORE INTO venv_trees(venv, tree) SELECT ?, id FROM trees WHERE digest = ?",
+                [(number, tree) for tree in trees],
+            )
+
+    def forget_venv(self, path: str) -> None:
+        """Drop a venv and its stamps."""
+        with self.writing() as db:
+            db.execute("DELETE FROM venvs WHERE path = ?", (_text(path),))
+
+
+def _add_tree(db: sqlite3.Connection, tree: Tree) -> None:
+    files = [entry for entry in tree.entries if entry.kind in ("file", "template")]
+    cursor = db.execute(
+        "INSERT OR IGNORE INTO trees(digest, name, version, files, size) VALUES (?, ?, ?, ?, ?)",
+        (tree.digest, shown(tree.name), shown(tree.version), len(files), sum(entry.size for entry in files)),
+    )
+    if cursor.rowcount == 0:
+        return
+    number = cursor.lastrowid
+    db.executemany(
+        "INSERT INTO files(tree, path, object)"
+        " SELECT ?, ?, id FROM objects WHERE digest = ? AND executable = ?",
+        [(number, _text(e.path), e.digest, e.executable and e.kind == "file") for e in files],
+    )
+
+
+def _next_seq(db: sqlite3.Connection) -> int:
+    (seq,) = db.execute("UPDATE counters SET value = value + 1 WHERE name = 'use' RETURNING value").fetchone()
+    return int(seq)
+
+
+def _entry(path: str, row: list[Any]) -> Entry:
+    kind, digest, executable, size, target, slots = row
+    return Entry(path, kind, digest, executable, size, target, tuple(Slot(*slot) for slot in slots))
+
+
+def _text(path: str) -> str | bytes:
+    """Return *path* as SQLite can hold it: bytes when it is not UTF-8."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def _name(value: str | bytes) -> str:
+    return os.fsdecode(value)
+
+
+# --------------------------------------------------------------------------- opening
+
+
+def _open_in_turn(path: str) -> sqlite3.Connection:
+    """Open the database when nobody else is making it.
+
+    SQLite's own patience does not cover this: of two programs that switch a new database to WAL, one
+    is told at once that it is locked.
+    """
+    end = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            return _open_to_write(path)
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
+
+
+def _open_to_write(path: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA foreign_keys = ON")
+        _migrate(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _open_to_read(path: str) -> sqlite3.Connection:
+    """Open a database that we may not write, as it is: even a look at one in WAL mode would make files."""
+    from urllib.parse import quote  # noqa: PLC0415 - for a store that cannot be written only
+
+    uri = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
+    try:
+        db = sqlite3.connect(uri, uri=True, isolation_level=None)
+        try:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version != VERSION:
+                raise _other_version(path, version)  # noqa: TRY301 - the database has to be closed
+        except BaseException:
+            db.close()
+            raise
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: str) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise _other_version(path, version)
+    if version == VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+            _apply_schema(db)
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def _is_damage(error: sqlite3.Error, path: str) -> bool:
+    """Return whether the file is no sound database: neither locked, nor full, nor out of reach."""
+    if type(error) is sqlite3.DatabaseError or "no such table" in str(error):
+        return True
+    # SQLite writes no file whose header says so, and no file whose log it cannot open: that may pass.
+    return "readonly" in str(error) and _is_writable(path) and _says_read_only(path)
+
+
+def _says_read_only(path: str) -> bool:
+    """Return whether the header forbids writing: nobody but damage makes that byte larger than 2."""
+    with suppress(OSError), open(path, "rb") as file:
+        return max(file.read(20)[18:19], default=0) > _LOG_OF_OUR_OWN
+    return False
+
+
+_LOG_OF_OUR_OWN = 2
+"""What the header says of a database in WAL mode; of others it says 1."""
+
+
+def _is_writable(path: str) -> bool:
+    return os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK)
+
+
+def _other_version(path: str, version: int) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"the index is of version {version}, this venvflow knows {VERSION}",
+        where=shown(path),
+        state="Nothing was touched.",
+        hint="Upgrade venvflow, or use another store (VENVFLOW_STORE).",
+    )
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return "locked" in str(error) or "busy" in str(error)
+
+
+def _locked(path: str) -> LockTimeout:
+    return LockTimeout(
+        f"the index is locked by another program for more than {_WAIT_SECONDS:g} s",
+        where=shown(path),
+        state="Nothing was changed.",
+        hint="Close what has it open for writing (a database browser?), then run again.",
+    )
+
+
+def _unusable(path: str, error: sqlite3.Error | None) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"cannot use the index: {error or 'it is damaged and cannot be moved aside'}",
+        where=shown(path),
+        state="No venv was changed.",
+        hint="Check the permissions and the free space of the store.",
+    )
+
+
+def _apply_schema(db: sqlite3.Connection) -> None:
+    from venvflow.state import schema  # noqa: PLC0415 - sqlite-utils costs 50 ms, for a change of schema only
+
+    schema.apply(db)

@@ -1,0 +1,248 @@
+"""From directory to store: what a survey found becomes objects, bytecode and trees.
+
+Nothing of the venv's names changes here; giving it links to the objects is :mod:`venvflow.state.relink`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from venvflow.disk.bytecode import Source, compile_sources, pyc_path
+from venvflow.disk.objects import Batch, Name, object_name
+from venvflow.disk.scan import Found, in_threads, look, read
+from venvflow.disk.sharing import intake_of, stays_private
+from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.model import Entry, Interpreter, LinkMode, Manifest
+from venvflow.pure.manifest import group
+from venvflow.state.index import Compiled
+from venvflow.state.relink import is_temporary
+from venvflow.state.store import Store
+from venvflow.state.survey import Survey
+
+
+@dataclass(slots=True)
+class Taken:
+    """What an intake gave: the *manifest*, all *entries* by path, and figures.
+
+    *origins* maps new objects to the files that they were copied from: those need no comparison. *own* maps
+    those that are files of the venv themselves to their paths.
+    """
+
+    manifest: Manifest
+    entries: dict[str, Entry]
+    origins: dict[Name, str] = field(default_factory=dict)
+    own: dict[Name, str] = field(default_factory=dict)
+    new_objects: int = 0
+    new_bytes: int = 0
+    adopted: int = 0
+    adopted_bytes: int = 0
+    compiled: int = 0
+    uncompilable: int = 0
+
+
+class Intake:
+    """Takes one venv at path *venv* into a store.
+
+    *mode* is how its files will be linked, *min_size* (bytes) from which size on. *built_here*: our
+    builder has just made it, so nobody else uses its files.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        venv: str,
+        interpreter: Interpreter,
+        *,
+        bytecode_key: str,
+        mode: LinkMode,
+        min_size: int,
+        built_here: bool,
+    ) -> None:
+        self._store = store
+        self._objects = store.objects
+        self._venv = venv
+        self._interpreter = interpreter
+        self._bytecode_key = bytecode_key
+        self._mode = mode
+        self._min_size = min_size
+        self._built_here = built_here
+        self._adopted = store.adopted()
+        self._touched: dict[Name, int] = {}
+
+    def take(self, survey: Survey, *, canonical: bool) -> Taken:
+        """Take *survey* into the store and return what came of it.
+
+        *survey* loses what a killed run left in the venv, and the old bytecode of what is compiled anew.
+        *canonical*: every source gets its canonical bytecode. Raises ``OSError`` when the store cannot be
+        written, :class:`venvflow.disk.scan.Changing` when a file is not the one that was surveyed any more.
+        """
+        with self._objects.batch() as batch:
+            _drop_litter(survey)
+            self._resolve_links(survey)
+            self._take_files(batch, survey)
+            compiled, fresh = self._compile(batch, survey) if canonical else ({}, 0)
+            bytecode = self._bytecode_entries(compiled)
+            for path in bytecode:
+                survey.found.pop(path, None)
+            entries = {**survey.entries, **bytecode}
+            manifest = Manifest(group(entries, survey.distributions), survey.bound)
+            self._store.stage_trees(batch, manifest.trees)
+            batch.publish()
+            self._record(batch, entries.values(), manifest, compiled)
+        return Taken(
+            manifest,
+            entries,
+            batch.origins,
+            batch.own,
+            new_objects=len(batch.added),
+            new_bytes=sum(batch.added.values()),
+            adopted=len(batch.adopted),
+            adopted_bytes=sum(batch.added[name] for name in batch.adopted if name in batch.added),
+            compiled=fresh,
+            uncompilable=sum(1 for made in compiled.values() if made is None),
+        )
+
+    def _record(self, batch: Batch, entries: Iterable[Entry], manifest: Manifest, compiled: Compiled) -> None:
+        """Tell the index; of objects too that the store has and the index lost."""
+        sizes = {object_name(entry): entry.size for entry in entries if entry.digest} | batch.added
+        known = self._adopted.keys() - self._touched.keys()
+        kept = {name: size for name, size in sizes.items() if name in batch or name not in known}
+        index = self._store.index
+        with index.writing():
+            index.add_objects(kept, {**self._touched, **batch.adopted})
+            index.add_bytecode(self._bytecode_key, compiled)
+            index.add_trees(manifest.trees)
+
+    # ----------------------------------------------------------------------- files
+
+    def _resolve_links(self, survey: Survey) -> None:
+        """Take links into the store for the files that they stand for: the venv was shared by symlinks."""
+        for path, entry in survey.entries.items():
+            target = os.readlink(f"{self._venv}/{path}") if entry.kind == "link" else ""
+            name = self._objects.name_at(target)
+            if name is None:
+                if is_in_some_store(target):
+                    raise _of_another_store(f"{self._venv}/{path}", target)
+                continue
+            if not self._objects.verified(name):
+                raise _dangling(f"{self._venv}/{path}")
+            size = look(target).stamp.size
+            survey.entries[path] = Entry(path, "file", name.digest, name.executable, size)
+            survey.found.pop(path)  # so that it is put there anew, in whatever mode is chosen now
+
+    def _take_files(self, batch: Batch, survey: Survey) -> None:
+        for template in survey.templates.values():
+            batch.add_bytes(template.data)
+        # Sources first: where another file has the same bytes, the object gets the mtime that sources need.
+        for path in sorted(survey.entries, key=lambda path: not path.endswith(".py")):
+            entry = survey.entries[path]
+            if entry.kind == "file":
+                name = object_name(entry)
+                if name not in batch and not self._has(name, entry.size):
+                    self._take_file(batch, survey.found[path], entry, name)
+
+    def _take_file(self, batch: Batch, found: Found, entry: Entry, name: Name) -> None:
+        path = f"{self._venv}/{found.path}"
+        how = intake_of(
+            found, entry, built_here=self._built_here, adopt=self._store.config.adopt, mode=self._mode
+        )
+        if how == "copy" or stays_private(entry, self._min_size):
+            batch.add_copy(path, name, found.stamp)
+        elif how == "own":
+            batch.add_own(path, name, found, built_here=self._built_here)
+        else:
+            batch.adopt(path, name, found)
+
+    def _has(self, name: Name, size: int) -> bool:
+        """Return whether the store has this object; one whose stat moved must prove itself, or goes."""
+        if self._objects.sound(name, size, self._adopted.get(name)):
+            return True
+        if not os.path.lexists(self._objects.path(name)):
+            return False
+        if self._objects.verified(name):
+            # Adopted by another run meanwhile, or touched: the index must know, or each venv that is
+            # linked to it would look edited.
+            self._touched[name] = look(self._objects.path(name)).stamp.mtime_ns
+            return True
+        self._objects.quarantine(name)
+        return False
+
+    # ----------------------------------------------------------------------- bytecode
+
+    def _compile(self, batch: Batch, survey: Survey) -> tuple[Compiled, int]:
+        """Return the bytecode of every source under ``lib/``, and how many sources were compiled for it."""
+        known = self._store.index.bytecode(self._bytecode_key)
+        compiled: dict[tuple[str, str], tuple[Name, int] | None] = {}
+        todo = []
+        for path, entry in survey.entries.items():
+            if entry.kind == "file" and path.startswith("lib/") and path.endswith(".py"):
+                source = entry.digest, path
+                if source in known and self._has_bytecode(known[source]):
+                    compiled[source] = known[source]
+                else:
+                    todo.append(Source(entry.digest, path, f"{self._venv}/{path}"))
+        if todo:
+            compiled |= self._compile_anew(batch, todo)
+        return compiled, len(todo)
+
+    def _has_bytecode(self, made: tuple[Name, int] | None) -> bool:
+        return made is None or self._has(*made)
+
+    def _compile_anew(
+        self, batch: Batch, todo: list[Source]
+    ) -> dict[tuple[str, str], tuple[Name, int] | None]:
+        files = compile_sources(self._interpreter, todo, batch.staging)
+        contents = in_threads(lambda file: read(file) if file else None, list(files.values()))
+        compiled: dict[tuple[str, str], tuple[Name, int] | None] = {}
+        for (source, file), content in zip(files.items(), contents, strict=True):
+            made = None
+            if file is not None and content is not None:
+                made = Name(content.digest, executable=False), content.stamp.size
+                if made[0] not in batch and not self._has(*made):
+                    batch.add_staged(file, *made)
+            compiled[source.digest, source.path] = made
+        return compiled
+
+    def _bytecode_entries(self, compiled: Compiled) -> dict[str, Entry]:
+        entries = {}
+        for (_, source), made in compiled.items():
+            if made is not None:
+                path = pyc_path(source, self._interpreter.cache_tag)
+                entries[path] = Entry(path, "file", made[0].digest, executable=False, size=made[1])
+        return entries
+
+
+_OBJECT = re.compile(r".*/objects/[0-9a-f]{2}/[0-9a-f]{62}x?(?:\.[0-9]+)?")
+
+
+def is_in_some_store(target: str) -> bool:
+    """Return whether a link's *target* looks like an object of a store, whichever it is."""
+    return _OBJECT.fullmatch(target) is not None
+
+
+def _of_another_store(path: str, target: str) -> Refused:
+    other = shown(target.rpartition("/objects/")[0])
+    return Refused(
+        "the venv is linked into another store by symlinks",
+        where=shown(path),
+        state="The venv is unchanged, and nothing was stored.",
+        hint=f"Delete it and run doit again, or set store.path back to {other}.",
+    )
+
+
+def _dangling(path: str) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        "the object that it links to is missing or damaged",
+        where=shown(path),
+        state="The venv is unchanged, and nothing was stored.",
+        hint="Delete the venv and run doit again: it is built anew.",
+    )
+
+
+def _drop_litter(survey: Survey) -> None:
+    """Leave out what a killed run left in the venv; relinking deletes it."""
+    for path in [path for path in survey.entries if is_temporary(path)]:
+        del survey.entries[path]

@@ -1,0 +1,154 @@
+"""From manifest to directory: a whole venv in a new place, from objects, with every local path filled in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from venvflow.disk.links import Linker, write_private
+from venvflow.disk.objects import Name, Objects, object_name
+from venvflow.disk.scan import directory
+from venvflow.disk.sharing import stays_private
+from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
+from venvflow.pure.manifest import directories_of, entries_of
+from venvflow.pure.relocate import Digests, Places, digest_of, fill, fill_link, is_record
+from venvflow.state.witness import file_look, is_ignored, link_look
+
+_CHUNK = 500
+"""Entries that are made between two words about how far it is."""
+
+
+class Damaged(Exception):
+    """An object that a manifest needs is missing or is not what its name says."""
+
+    def __init__(self, name: Name, path: str) -> None:
+        super().__init__(f"the object of {path} is missing or damaged")
+        self.name = name
+        self.path = path
+
+
+@dataclass(slots=True)
+class Materialised:
+    """What was made: *files* regular files of *size* bytes in all, by link *modes*, in *directories*.
+
+    *looks* are for the receipt's witness.
+    """
+
+    files: int = 0
+    size: int = 0
+    modes: dict[LinkMode, int] = field(default_factory=dict)
+    looks: list[str] = field(default_factory=list, repr=False)
+    directories: list[str] = field(default_factory=list)
+
+
+class Materialiser:
+    """Makes one directory from objects.
+
+    *adopted* gives the mtime in nanoseconds that adopted objects must have. With *verify_all* every
+    object is hashed before it is used; otherwise only one whose size or mtime moved. *progress* is told now
+    and then how many bytes of how many are there.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        places: Places,
+        linker: Linker,
+        *,
+        min_size: int = 1,
+        adopted: Mapping[Name, int] | None = None,
+        verify_all: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._objects = objects
+        self._places = places
+        self._linker = linker
+        self._linker.twin = objects.twin
+        self._private = Linker(("reflink", "copy"))
+        self._min_size = min_size
+        self._adopted = adopted or {}
+        self._verify_all = verify_all
+        self._progress = progress
+        self._looks: list[str] = []
+
+    def make(self, manifest: Manifest, destination: str) -> Materialised:
+        """Make *manifest* at *destination*, a directory that does not exist yet.
+
+        Raises :class:`Damaged` for an object that cannot be used, ``OSError`` for the file system's own
+        reasons, and :class:`venvflow.pure.manifest.Corrupt` if two trees claim one path, or one wants a file
+        or link where another needs a directory.
+        """
+        entries = entries_of(manifest)
+        directories = directories_of(entries)
+        empty = [entry.path for entry in entries.values() if entry.kind == "dir"]
+        result = Materialised(directories=[*directories, *empty])
+        os.mkdir(destination, 0o755)
+        for name in directories:
+            os.mkdir(f"{destination}/{name}", 0o755)
+        digests: dict[str, tuple[bytes, int]] = {}
+        # One descriptor and long relative names: nobody but us writes here, and directories come first, so
+        # no link of the manifest can stand where a file's path leads through.
+        with directory(destination) as root:
+            self._make_entries([entry for entry in entries.values() if not is_record(entry)], root, digests)
+            for entry in entries.values():
+                if is_record(entry):
+                    self._make_template(entry, root, digests)
+        files = [entry for entry in entries.values() if entry.digest]
+        result.files, result.size = len(files), sum(entry.size for entry in files)
+        result.modes = {**self._linker.used}
+        result.looks = self._looks
+        return result
+
+    def _make_entries(self, entries: list[Entry], root: int, digests: dict[str, tuple[bytes, int]]) -> None:
+        done, total = 0, sum(entry.size for entry in entries)
+        for start in range(0, len(entries), _CHUNK):
+            chunk = entries[start : start + _CHUNK]
+            for entry in chunk:
+                self._make_entry(entry, root, digests)
+            if self._progress is not None:
+                done += sum(entry.size for entry in chunk)
+                self._progress(done, total)
+
+    def _make_entry(self, entry: Entry, root: int, digests: dict[str, tuple[bytes, int]]) -> None:
+        if entry.kind == "file":
+            self._make_file(entry, root)
+        elif entry.kind == "template":
+            digests[entry.path] = self._make_template(entry, root, digests)
+        elif entry.kind == "link":
+            os.symlink(fill_link(entry, self._places), entry.path, dir_fd=root)
+            self._looks.append(link_look(entry.path))
+        else:
+            os.mkdir(entry.path, 0o755, dir_fd=root)
+
+    def _make_file(self, entry: Entry, root: int) -> None:
+        if entry.size == 0:
+            write_private(entry.path, root, b"", executable=entry.executable)
+            self._look(entry.path, 0, None)
+            return
+        name = object_name(entry)
+        sound = self._objects.sound(name, entry.size, self._adopted.get(name)) and not self._verify_all
+        if not sound and not self._objects.verified(name):
+            raise Damaged(name, entry.path)
+        adopted = self._adopted.get(name)
+        private = stays_private(entry, self._min_size, adopted=adopted is not None)
+        linker = self._private if private else self._linker
+        mode = linker.place(self._objects.path(name), entry.path, root, executable=entry.executable)
+        if mode == "symlink":
+            self._looks.append(link_look(entry.path))
+        else:
+            self._look(entry.path, entry.size, adopted if mode == "hardlink" else None)
+
+    def _look(self, path: str, size: int, adopted: int | None) -> None:
+        if not is_ignored(path):
+            self._looks.append(file_look(path, size, MTIME_NS if adopted is None else adopted))
+
+    def _make_template(self, entry: Entry, root: int, digests: Digests) -> tuple[bytes, int]:
+        name = object_name(entry)
+        template = self._objects.read(name)
+        if template is None:
+            raise Damaged(name, entry.path)
+        data = fill(template, entry.slots, self._places, digests)
+        write_private(entry.path, root, data, executable=entry.executable)
+        self._look(entry.path, len(data), None)
+        return digest_of(data)

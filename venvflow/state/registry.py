@@ -1,0 +1,128 @@
+"""The registry: the venvs of this machine that use a store, one small file each in ``venvs/``.
+
+It decides what a sweep must spare besides the snapshots, so it is read from these files and never from
+the index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+from venvflow.disk.files import write_whole
+from venvflow.errors import EnvironmentFailure, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A venv of this machine that uses the store.
+
+    *trees* are kept alive for it: those of a venv that is linked by symlinks, or that was squished and not
+    stored (yet). *inode* is that of the directory that venvflow made. *seen* is in seconds since 1970.
+    A venv that is in no config has neither *project*, *name* nor *key*; *settings* says how it was shared.
+    """
+
+    path: str
+    project: str
+    name: str
+    key: str
+    place: str
+    link: str
+    trees: tuple[str, ...]
+    inode: int | None
+    seen: float
+    pin: bool = False
+    settings: str = ""
+
+    @property
+    def gone(self) -> bool:
+        """Return whether the project was deleted; one whose parent is missing too may only be unmounted.
+
+        A venv without a project is gone when it is not there itself, or the directory that it was in is not.
+        """
+        if self.project:
+            return _is_gone(self.project)
+        return _is_gone(self.path) or _is_gone(os.path.dirname(self.path))
+
+
+def _is_gone(path: str) -> bool:
+    return not os.path.lexists(path) and os.path.isdir(os.path.dirname(path))
+
+
+class Registry:
+    """The directory ``venvs/`` of the store at path *store*."""
+
+    def __init__(self, store: str, *, sync: bool = False) -> None:
+        self._sync = sync
+        self._root = f"{store}/venvs"
+        self._tmp = os.path.join(store, "tmp")
+
+    def add(self, registration: Registration) -> None:
+        """Remember a venv, in place of what was known of its path; raises ``OSError``.
+
+        With *sync* it survives a power cut: one that makes no sense would keep everything from being swept.
+        """
+        data = json.dumps(asdict(registration)).encode("ascii")
+        write_whole(self._file(registration.path), data, tmp=self._tmp, sync=self._sync, replace=True)
+
+    def of(self, path: str) -> Registration | None:
+        """Return what is known of the venv at *path*; None as well for a file that makes no sense."""
+        try:
+            return _read(self._file(path))
+        except (OSError, _Senseless):
+            return None
+
+    def all(self) -> list[Registration]:
+        """Return all venvs, in order of their paths.
+
+        Raises EnvironmentFailure for a file that cannot be read or makes no sense: what its venv needs is
+        not known then, and must not be taken for nothing.
+        """
+        return sorted(self._each(), key=lambda each: each.path)
+
+    def remove(self, path: str) -> None:
+        """Forget the venv at *path*."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._file(path))
+
+    def _each(self) -> Iterator[Registration]:
+        for name in os.listdir(self._root):
+            if name.endswith(".json"):
+                file = f"{self._root}/{name}"
+                try:
+                    yield _read(file)
+                except FileNotFoundError:  # forgotten by somebody else just now
+                    continue
+                except (OSError, _Senseless) as error:
+                    raise _unreadable(file, error) from error
+
+    def _file(self, path: str) -> str:
+        return f"{self._root}/{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+
+
+class _Senseless(Exception):
+    """A file that is no registration."""
+
+
+def _read(file: str) -> Registration:
+    with open(file, "rb") as opened:
+        data = opened.read()
+    try:
+        document = json.loads(data)
+        document["trees"] = tuple(document["trees"])
+        return Registration(**document)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _Senseless(f"it makes no sense ({error})") from error
+
+
+def _unreadable(file: str, error: Exception) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"cannot read which venv is registered here: {getattr(error, 'strerror', None) or error}",
+        where=shown(file),
+        state="Nothing was deleted, because that venv may need it.",
+        hint="Mend its permissions, or delete this file and run doit in the project of that venv.",
+    )

@@ -1,0 +1,300 @@
+"""Giving a venv's names their objects, one by one, so that at every moment each name is a whole file.
+
+A file is replaced by rename, only by an object that was compared with it byte for byte, and only if it
+did not change meanwhile. Attributes are never written through a link: a file that has other names is
+replaced, not touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
+from venvflow.disk.objects import Name, Objects, object_name
+from venvflow.disk.release import Releaser
+from venvflow.disk.scan import Found, directory, look
+from venvflow.disk.sharing import stays_private
+from venvflow.model import MTIME_TIMES, Entry, LinkMode
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CHUNK = 1 << 20
+_counter = itertools.count()
+
+TEMPORARY = ".vf-"
+"""How temporary names begin; ``.vf-<pid>-<n>`` is short enough beside any name."""
+
+_LITTER = re.compile(r"\.vf-\d+-(?:\d+|probe)")
+
+
+def is_temporary(path: str) -> bool:
+    """Return whether a file of a venv is what a killed run of ours left: nobody else calls one like that."""
+    return TEMPORARY in path and _LITTER.fullmatch(os.path.basename(path)) is not None
+
+
+@dataclass(slots=True)
+class Relinked:
+    """Files by the *modes* that share them; *kept* are files that changed and were left alone."""
+
+    modes: dict[LinkMode, int] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
+
+
+def _silent(_path: str, _how: str) -> None:
+    """Say nothing."""
+
+
+class Relinker:
+    """Links one venv to objects.
+
+    *origins* maps objects to files of this venv that they were copied from, *own* those that are themselves
+    files of it, *adopted* are objects that keep a mtime of somebody else's. *tell* is called with the path
+    of each file and what became of it: a link mode, ``private``, ``shared already`` or ``left alone``.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        venv: str,
+        linker: Linker,
+        *,
+        min_size: int,
+        origins: Mapping[Name, str],
+        own: Mapping[Name, str] = MappingProxyType({}),
+        adopted: Container[Name] = (),
+        tell: Callable[[str, str], None] = _silent,
+    ) -> None:
+        self._tell = tell
+        self._objects = objects
+        self._venv = venv
+        self._linker = linker
+        self._linker.twin = objects.twin
+        self._private = Linker(("reflink", "copy"))
+        self._min_size = min_size
+        self._origins = origins
+        self._own = own
+        self._released = Releaser()
+        self._adopted = adopted
+        self._kept: list[str] = []
+
+    def relink(self, entries: Mapping[str, Entry], found: MutableMapping[str, Found]) -> Relinked:
+        """Make every file of *entries* what it should be; *found* are those that were surveyed.
+
+        *found* says afterwards how they look now, but for those that were left alone. Entries that were not
+        found (bytecode) are put there, whatever has their name. What a killed run left is deleted. Raises
+        ``OSError`` as the file system does.
+        """
+        self._drop_litter(found.values())
+        by_directory: dict[str, list[Entry]] = {}
+        for entry in entries.values():
+            if entry.kind in ("file", "template"):
+                by_directory.setdefault(os.path.dirname(entry.path), []).append(entry)
+        with self._released:
+            for name, group in by_directory.items():
+                self._relink_directory(name, group, found)
+        return Relinked({**self._linker.used}, self._kept)
+
+    def _relink_directory(self, name: str, group: list[Entry], found: MutableMapping[str, Found]) -> None:
+        path = f"{self._venv}/{name}" if name else self._venv
+        if not os.path.lexists(path) and not self._make_cache(path):
+            self._kept += [entry.path for entry in group if entry.path in found]
+            return
+        with directory(path) as fd:
+            for entry in group:
+                left = len(self._kept)
+                how = self._relink_one(entry, found.get(entry.path), fd)
+                if len(self._kept) == left:
+                    found[entry.path] = look(os.path.basename(entry.path), dir_fd=fd, known_as=entry.path)
+                    self._tell(entry.path, how)
+                else:
+                    self._tell(entry.path, "left alone")
+
+    def _relink_one(self, entry: Entry, item: Found | None, fd: int) -> str:
+        """Make one file what it should be; return what became of it, unless it was left alone."""
+        name = os.path.basename(entry.path)
+        private = stays_private(entry, self._min_size, adopted=object_name(entry) in self._adopted)
+        copies = private or self._linker.mode == "copy"
+        if item is None:
+            self._put(entry, name, fd, self._private if private else self._linker)
+        elif not copies and self._is_shared(entry, item):
+            self._linker.count("hardlink")
+            return "hardlink" if item.links == 1 else "shared already"
+        elif not copies:
+            self._replace(entry, item, name, fd)
+        elif _is_unchanged(item, name, fd):
+            self._normalise(item, name, fd)
+        else:
+            self._kept.append(entry.path)
+        return "private" if copies else self._linker.mode
+
+    def _make_cache(self, path: str) -> bool:
+        """Make a directory for bytecode, if that is what is missing and its source is still there."""
+        parent, name = os.path.split(path)
+        if name != "__pycache__" or not os.path.isdir(parent):
+            return False
+        os.mkdir(path, 0o755)
+        return True
+
+    def _drop_litter(self, found: Iterable[Found]) -> None:
+        for item in found:
+            if is_temporary(item.path) and item.kind in ("file", "link"):
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self._venv}/{item.path}")
+
+    def _is_shared(self, entry: Entry, item: Found) -> bool:
+        """Return whether the name is a link to the object already: renaming over it would do nothing."""
+        name = object_name(entry)
+        if item.links == 1:  # when it was surveyed: it became the object since, or it is none
+            return self._own.get(name) == f"{self._venv}/{item.path}"
+        return self._objects.is_at(name, item.stamp.inode, item.device)
+
+    def _normalise(self, item: Found, name: str, fd: int) -> None:
+        """Give a private file the constant mtime; one that has other names gets an inode of its own first."""
+        if item.links > 1:
+            path = f"{self._venv}/{item.path}"
+            temporary = _made(lambda new: self._private.place(path, new, fd, executable=item.executable), fd)
+            os.chmod(temporary, item.mode & 0o777, dir_fd=fd)  # a new file of ours, as private as the old one
+            self._rename_if_unchanged(temporary, item, name, fd)
+            return
+        file = os.open(name, _READ, dir_fd=fd)
+        try:
+            if _same_version(os.fstat(file), item):
+                os.utime(file, ns=MTIME_TIMES)
+            else:
+                self._kept.append(item.path)
+        finally:
+            os.close(file)
+
+    def _replace(self, entry: Entry, item: Found, name: str, fd: int) -> None:
+        """Replace a file by its object, if they are equal and the file is still the one surveyed."""
+        if self._linker.mode == "reflink" and item.links == 1 and self._share_blocks(entry, item, name, fd):
+            return
+        file = _opened(item, name, fd)
+        try:
+            if file is not None and self._is_equal(entry, file):
+                self._rename_if_unchanged(self._temporary(entry, fd, self._linker), item, name, fd)
+            else:
+                self._kept.append(entry.path)
+        finally:
+            if file is not None:
+                self._released.release(file)
+
+    def _is_equal(self, entry: Entry, file: int) -> bool:
+        copied_from = self._origins.get(object_name(entry))
+        return copied_from == f"{self._venv}/{entry.path}" or _same_bytes(
+            file, self._object(entry), entry.size
+        )
+
+    def _share_blocks(self, entry: Entry, item: Found, name: str, fd: int) -> bool:
+        """Let the kernel compare a file with its object and share their blocks: it keeps its own inode.
+
+        Return whether that settled it; False where the file system cannot do that.
+        """
+        file = _opened(item, name, fd)
+        if file is None:
+            self._kept.append(item.path)
+            return True
+        try:
+            source = os.open(self._object(entry), _READ)
+            try:
+                equal = share_blocks(source, file, entry.size)
+            finally:
+                os.close(source)
+            if equal and _same_version(os.fstat(file), item):
+                os.utime(file, ns=MTIME_TIMES)
+                self._linker.count("reflink")
+            else:
+                self._kept.append(item.path)
+        except OSError as error:
+            if not is_unsupported(error):
+                raise
+            return False
+        finally:
+            os.close(file)
+        return True
+
+    def _rename_if_unchanged(self, temporary: str, item: Found, name: str, fd: int) -> None:
+        if _is_unchanged(item, name, fd):
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        else:
+            os.unlink(temporary, dir_fd=fd)
+            self._kept.append(item.path)
+
+    def _put(self, entry: Entry, name: str, fd: int, linker: Linker) -> None:
+        if entry.size and linker.link_new(self._object(entry), name, fd):
+            return
+        temporary = self._temporary(entry, fd, linker)
+        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        with suppress(FileNotFoundError):  # renaming one name of a file over another does nothing at all
+            os.unlink(temporary, dir_fd=fd)
+
+    def _temporary(self, entry: Entry, fd: int, linker: Linker) -> str:
+        def make(name: str) -> None:
+            if entry.size == 0:
+                write_private(name, fd, b"", executable=entry.executable)
+            else:
+                linker.place(self._object(entry), name, fd, executable=entry.executable)
+
+        return _made(make, fd)
+
+    def _object(self, entry: Entry) -> str:
+        return self._objects.path(object_name(entry))
+
+
+def _made(make: Callable[[str], object], fd: int) -> str:
+    """Return the name under which *make* made a new file in the directory *fd*."""
+    name = f"{TEMPORARY}{os.getpid()}-{next(_counter)}"
+    try:
+        make(name)
+    except FileExistsError:  # left by a killed run that had our process id
+        os.unlink(name, dir_fd=fd)
+        make(name)
+    return name
+
+
+def _is_unchanged(item: Found, name: str, fd: int) -> bool:
+    """Return whether *name* is still the file that was surveyed; what is newer is the user's, and wins."""
+    try:
+        return _same_version(os.stat(name, dir_fd=fd, follow_symlinks=False), item)
+    except FileNotFoundError:
+        return False
+
+
+def _opened(item: Found, name: str, fd: int) -> int | None:
+    """Return a descriptor of the file that was surveyed, None if *name* is something else by now."""
+    try:
+        file = os.open(name, _READ, dir_fd=fd)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return None
+        raise
+    if _same_version(os.fstat(file), item):
+        return file
+    os.close(file)
+    return None
+
+
+def _same_version(st: os.stat_result, item: Found) -> bool:
+    # The ctime is left out: it moves when the file gets another name as an object.
+    return (st.st_ino, st.st_size, st.st_mtime_ns) == item.stamp[:3]
+
+
+def _same_bytes(one: int, other: str, size: int) -> bool:
+    """Return whether an open file of *size* bytes has the same bytes as the file at the path *other*."""
+    two = os.open(other, _READ)
+    try:
+        chunk = min(size + 1, _CHUNK)  # so that a small file takes one read, and a longer one shows
+        while True:
+            left, right = os.read(one, chunk), os.read(two, chunk)
+            if left != right:
+                return False
+            if len(left) < chunk:
+                return True
+    finally:
+        os.close(two)

@@ -1,0 +1,486 @@
+"""The store: objects, trees, snapshots and the index of one machine or user, as one thing.
+
+What counts lies on disk as files, in this order: objects, then the trees that list them, then the
+snapshot that lists the trees. So whatever can be seen is complete, and a kill in between leaves only
+files that nobody refers to. Deleting goes the other way round. The index is a cache of this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+from venvflow.disk import locks
+from venvflow.disk.files import sync_directory, write_whole
+from venvflow.disk.objects import Batch, Name, Objects, out_of_space
+from venvflow.disk.scan import directory
+from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
+from venvflow.model import FORMAT, Key, Manifest, Snapshot, StoreConfig, Tree
+from venvflow.pure.keys import make_key
+from venvflow.pure.manifest import (
+    Corrupt,
+    decode_objects,
+    decode_snapshot,
+    decode_tree,
+    encode_snapshot,
+    encode_tree,
+    snapshot_id,
+    source_of,
+)
+from venvflow.state.index import Index, Outline, Usage
+from venvflow.state.registry import Registration, Registry
+
+README = """\
+This is a store of venvflow: files that Python virtual environments share, and what is needed to make
+those environments again.
+
+It is data, not a cache: environments may be linked to the files under objects/. To move it, move the
+whole directory and set store.path (or VENVFLOW_STORE). To delete it, first make sure that no environment
+uses symlinks into it ("venvflow status" says); environments with hard links, reflinks or copies stay whole.
+
+objects/    files, named by SHA-256 (with an x behind it when executable); never change them
+trees/      which files make up one installed package
+snapshots/  which packages make up one environment, and the key it is found by
+venvs/      the environments on this machine that use the store
+frames/     compressed packages, used again when an archive is made
+index.db    SQLite, made from the above; may be deleted. Try: sqlite-utils index.db savings
+tmp/ locks/ quarantine/   work in progress, lock files, files that were found damaged
+"""
+
+
+_Decoded = TypeVar("_Decoded")
+
+
+class Store:
+    """An open store. *path* is absolute and resolved."""
+
+    def __init__(
+        self, config: StoreConfig, *, timeout: float = 300, on_wait: Callable[[str], None] | None = None
+    ) -> None:
+        self.config = config
+        self.path = os.path.realpath(config.path)
+        self.timeout = timeout
+        self.on_wait = on_wait
+        self._index: Index | None = None
+        self.read_only = False
+        self._open()
+        self.objects = Objects(self.path, config.durability)
+        self.durable = config.durability == "full"
+        self.registry = Registry(self.path, sync=self.durable)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the index, if it was opened."""
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+    # ----------------------------------------------------------------------- opening
+
+    def _open(self) -> None:
+        try:
+            if not os.path.lexists(f"{self.path}/format"):
+                self._create()
+            self._check_format()
+        except OSError as error:
+            raise EnvironmentFailure(
+                f"cannot open the store: {error.strerror}",
+                where=shown(error.filename or self.path),
+                state="Nothing was changed.",
+                hint="Check store.path (or VENVFLOW_STORE), its permissions and its free space.",
+            ) from error
+        self._refuse_world_writable()
+        self.read_only = not os.access(f"{self.path}/objects", os.W_OK)
+
+    def _create(self) -> None:
+        os.makedirs(self.path, mode=0o755, exist_ok=True)
+        # Another process may be making the same store, and be done and at work in it by now.
+        if not may_become_store(self.path) and not os.path.lexists(f"{self.path}/format"):
+            raise Refused(
+                "the directory is not empty and not a store",
+                where=shown(self.path),
+                state="It was left as it is.",
+                hint="Choose an empty or a new directory as store.path.",
+            )
+        for name in _DIRECTORIES:
+            os.makedirs(f"{self.path}/{name}", mode=0o755, exist_ok=True)
+        for name, text in (("README", README), ("format", f"{FORMAT}\n")):
+            with suppress(FileExistsError):
+                write_whole(f"{self.path}/{name}", text.encode(), tmp=os.path.join(self.path, "tmp"))
+
+    def _check_format(self) -> None:
+        with open(f"{self.path}/format", "rb") as file:
+            text = file.read(100).strip()
+        if text != str(FORMAT).encode():
+            raise StoreFormatError(
+                f"the store has format {text.decode('ascii', 'replace')!r}, this venvflow knows {FORMAT}",
+                where=shown(self.path),
+                state="Nothing in it was touched.",
+                hint="Upgrade venvflow, or use another store (VENVFLOW_STORE).",
+            )
+
+    def _refuse_world_writable(self) -> None:
+        st = os.stat(self.path)
+        if st.st_mode & stat.S_IWOTH and not st.st_mode & stat.S_ISVTX:
+            raise Refused(
+                "everybody may write to the store, so nobody can trust it",
+                where=shown(self.path),
+                state="Nothing in it was used.",
+                hint=f"chmod o-w {shown(self.path)}",
+            )
+
+    # ----------------------------------------------------------------------- locks
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """Hold the store for use: nothing is trimmed meanwhile."""
+        with locks.shared(
+            f"{self.path}/locks/store", timeout=self.timeout, what="the store", on_wait=self.on_wait
+        ):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the store alone: nobody restores, squishes, packs or stores meanwhile."""
+        with locks.exclusive(
+            f"{self.path}/locks/store", timeout=self.timeout, what="the store", on_wait=self.on_wait
+        ):
+            yield
+
+    def claim(self, key: str) -> locks.Lock | None:
+        """Return the right to build what *key* stands for, or None while somebody else has it."""
+        return locks.try_exclusive(f"{self.path}/locks/key-{key}", what=f"the build of {key[:12]}")
+
+    # ----------------------------------------------------------------------- index
+
+    @property
+    def index(self) -> Index:
+        """Return the index, opened (and made from what lies on disk, if it is new) when first needed."""
+        if self._index is None:
+            index = Index(f"{self.path}/index.db")
+            self._index = index
+            if index.fresh:
+                self.rebuild_index()
+        return self._index
+
+    def rebuild_index(self) -> None:
+        """Fill the index from objects, trees and snapshots; only the history of use cannot be made again."""
+        sizes, adopted = self._objects_on_disk()  # may read a lot, so before others are kept from writing
+        index = self.index
+        with index.writing():
+            index.add_objects(sizes, adopted)
+            for snapshot in self.snapshots():
+                with suppress(Corrupt):
+                    manifest = self.load(snapshot)
+                    self.learn(manifest.trees, snapshot.key)
+                    index.add_snapshot(snapshot, snapshot.created)
+            with suppress(EnvironmentFailure):  # who sweeps will say what is wrong there
+                for record in self.registrations():
+                    self._index_registration(record)
+            index.mark_filled()
+
+    def _objects_on_disk(self) -> tuple[dict[Name, int], dict[Name, int]]:
+        """Return sizes and adopted mtimes; what has another mtime than ours must prove its content first."""
+        sizes: dict[Name, int] = {}
+        adopted: dict[Name, int] = {}
+        for name, st in self.objects.names():
+            if self.objects.sound(name, st.st_size):
+                sizes[name] = st.st_size
+            elif self.objects.verified(name):
+                sizes[name] = st.st_size
+                adopted[name] = st.st_mtime_ns
+            else:
+                self.objects.quarantine(name)
+        return sizes, adopted
+
+    def learn(self, trees: Iterable[Tree], key: Key) -> None:
+        """Tell the index of trees whose objects it knows, and what they say about bytecode."""
+        trees = list(trees)
+        self.index.add_trees(trees)
+        compiled: dict[tuple[str, str], tuple[Name, int] | None] = {}
+        if key.parts.get("bytecode") == "canonical":
+            for tree in trees:
+                files = {entry.path: entry for entry in tree.entries if entry.kind == "file"}
+                for path, entry in files.items():
+                    source = files.get(source_of(path) or "")
+                    if source is not None:
+                        made = Name(entry.digest, executable=False), entry.size
+                        compiled[source.digest, source.path] = made
+        self.index.add_bytecode(bytecode_id(key.parts), compiled)
+
+    def adopted(self) -> dict[Name, int]:
+        """Return the adopted objects; none where the index cannot be used: they are verified then."""
+        try:
+            return self.index.adopted()
+        except EnvironmentFailure:
+            return {}
+
+    # ----------------------------------------------------------------------- trees and snapshots
+
+    def stage_trees(self, batch: Batch, trees: Iterable[Tree]) -> None:
+        """Add to *batch* the trees that the store does not have."""
+        for tree in trees:
+            path = self._tree_path(tree.digest)
+            if not os.path.exists(path):
+                batch.add_record(path, encode_tree(tree))
+
+    def tree(self, digest: str) -> Tree:
+        """Return a tree; raises :class:`~venvflow.pure.manifest.Corrupt` if it is missing or damaged."""
+        return self._decoded(digest, decode_tree)
+
+    def tree_objects(self, digest: str) -> list[tuple[Name, int]]:
+        """Return the objects that a tree lists, with their sizes in bytes; raises as :meth:`tree` does."""
+        rows = self._decoded(digest, decode_objects)
+        return [(Name(each, executable), size) for each, executable, size in rows]
+
+    def _decoded(self, digest: str, decode: Callable[[str, bytes], _Decoded]) -> _Decoded:
+        try:
+            with open(self._tree_path(digest), "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise Corrupt(f"tree {digest[:12]} cannot be read: {error.strerror}") from error
+        try:
+            return decode(digest, data)
+        except Corrupt as error:
+            self._reject_tree(digest)
+            raise Corrupt(f"tree {digest[:12]} is damaged: {error}") from error
+
+    def _reject_tree(self, digest: str) -> None:
+        """Put a damaged tree out of the way, or the next squish would believe that it is there."""
+        with suppress(OSError):
+            os.unlink(self._tree_path(digest))
+
+    def has_tree(self, digest: str) -> bool:
+        """Return whether there is a tree of this name; whether it is whole, reading it tells."""
+        return os.path.exists(self._tree_path(digest))
+
+    def load(self, snapshot: Snapshot) -> Manifest:
+        """Return what a snapshot holds; raises :class:`~venvflow.pure.manifest.Corrupt` if a tree is bad."""
+        return Manifest(tuple(self.tree(digest) for digest in snapshot.trees), snapshot.place is not None)
+
+    def find(self, key: str, place: str) -> Snapshot | None:
+        """Return the snapshot for a key digest: one for any place, or one that is bound to *place*."""
+        for bound in (None, place):
+            snapshot = self.snapshot(snapshot_id(key, bound))
+            if snapshot is not None and snapshot.key.digest == key and snapshot.place == bound:
+                return snapshot
+        return None
+
+    def snapshot(self, identifier: str) -> Snapshot | None:
+        """Return the snapshot with this id, or None if there is none that can be believed."""
+        try:
+            with open(self._snapshot_path(identifier), "rb") as file:
+                snapshot: Snapshot | None = decode_snapshot(file.read())
+        except OSError:
+            return None
+        except Corrupt:
+            snapshot = None
+        if snapshot is None or not _is_honest(snapshot, identifier):
+            self.quarantine_snapshot(identifier)
+            return None
+        return snapshot
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return every snapshot in the store, oldest first."""
+        found = [snapshot for name in self._snapshot_ids() if (snapshot := self.snapshot(name)) is not None]
+        return sorted(found, key=lambda snapshot: (snapshot.created, snapshot.id))
+
+    def outlines(self) -> list[Outline]:
+        """Return every snapshot in outline, oldest first.
+
+        From the index, if that knows exactly those that are there: then none of them is read, and one whose
+        file was damaged is among them. From the snapshots otherwise.
+        """
+        known = self._known_outlines()
+        if known.keys() == self._snapshot_ids():
+            return sorted(known.values(), key=lambda each: (each.created, each.id))
+        return self.outlined(self.snapshots())
+
+    def outlined(self, snapshots: Iterable[Snapshot]) -> list[Outline]:
+        """Return in outline what was read, with the history of use, as far as the index knows it."""
+        known = self._known_outlines()
+        return [_outline(each, known.get(each.id)) for each in snapshots]
+
+    def _known_outlines(self) -> dict[str, Outline]:
+        """Return the outlines in the index; none where it cannot be opened, as on a full disk."""
+        try:
+            return self.index.outlines()
+        except EnvironmentFailure:
+            return {}
+
+    def _snapshot_ids(self) -> set[str]:
+        names = os.listdir(f"{self.path}/snapshots")
+        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+
+    def usage(self) -> dict[str, Usage]:
+        """Return when each snapshot was last used."""
+        return self.index.usage()
+
+    def publish(self, snapshot: Snapshot, now: float) -> Snapshot:
+        """Publish *snapshot* unless there is one of that id, and return the one that is there now."""
+        existing = self.snapshot(snapshot.id)
+        if existing is None:
+            with self._explained(), suppress(FileExistsError):
+                self._write_snapshot(snapshot)
+            existing = self.snapshot(snapshot.id) or snapshot
+        self.index.add_snapshot(existing, now)
+        return existing
+
+    def _write_snapshot(self, snapshot: Snapshot) -> None:
+        sync = self.durable
+        path = self._snapshot_path(snapshot.id)
+        write_whole(path, encode_snapshot(snapshot), tmp=self.objects.tmp, sync=sync)
+        if sync:
+            sync_directory(f"{self.path}/snapshots")
+
+    def quarantine_snapshot(self, identifier: str) -> None:
+        """Take a snapshot out of service: its key is a miss now; the file is kept for whoever asks why.
+
+        In a store that cannot be written it stays, and is found amiss by everyone.
+        """
+        if self.read_only:
+            return
+        with self._explained(), suppress(FileNotFoundError):
+            os.makedirs(f"{self.path}/quarantine", mode=0o755, exist_ok=True)
+            os.rename(self._snapshot_path(identifier), f"{self.path}/quarantine/{identifier}.json")
+        with suppress(EnvironmentFailure):
+            self.index.forget_snapshots([identifier])
+
+    def drop(self, identifiers: Iterable[str]) -> None:
+        """Delete snapshots; their trees and objects go with the next :meth:`sweep`."""
+        identifiers = list(identifiers)
+        with self._explained():
+            for identifier in identifiers:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._snapshot_path(identifier))
+            if self.durable:
+                sync_directory(f"{self.path}/snapshots")
+        with suppress(EnvironmentFailure):
+            self.index.forget_snapshots(identifiers)
+
+    def generation(self) -> int:
+        """Return a number that changes whenever a snapshot comes or goes."""
+        return os.stat(f"{self.path}/snapshots").st_mtime_ns
+
+    def _tree_path(self, digest: str) -> str:
+        return f"{self.path}/trees/{digest[:2]}/{digest[2:]}"
+
+    def _snapshot_path(self, identifier: str) -> str:
+        return f"{self.path}/snapshots/{identifier}.json"
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise out_of_space(error, self.path) from error
+
+    # ----------------------------------------------------------------------- registered venvs
+
+    def register(self, registration: Registration) -> None:
+        """Remember a venv of this machine, in place of what was known of that path."""
+        with self._explained():
+            self.registry.add(registration)
+        self._index_registration(registration)
+
+    def registration(self, path: str) -> Registration | None:
+        """Return what is known of the venv at *path*."""
+        return self.registry.of(path)
+
+    def registrations(self) -> list[Registration]:
+        """Return all venvs that use this store, in order of their paths.
+
+        Raises EnvironmentFailure when it cannot be known what one of them needs.
+        """
+        return self.registry.all()
+
+    def unregister(self, path: str) -> None:
+        """Forget a venv: what only it needs may be swept."""
+        with self._explained():
+            self.registry.remove(path)
+        with suppress(EnvironmentFailure):
+            self.index.forget_venv(path)
+
+    def _index_registration(self, record: Registration) -> None:
+        self.index.register(
+            record.path, name=record.name, project=record.project, key=record.key,
+            snapshot=snapshot_id(record.key, record.place or None) if record.key else None, now=record.seen,
+            trees=record.trees,
+        )  # fmt: skip
+
+    # ----------------------------------------------------------------------- space
+
+    def size_on_disk(self) -> int:
+        """Return the bytes that the store's files occupy, each inode once."""
+        blocks: dict[int, int] = {}
+        todo = [self.path]
+        while todo:
+            path = todo.pop()
+            with suppress(FileNotFoundError), directory(path) as fd, os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(f"{path}/{entry.name}")
+                        continue
+                    with suppress(FileNotFoundError):  # others may be at work
+                        st = entry.stat(follow_symlinks=False)
+                        blocks[st.st_ino] = st.st_blocks
+        return sum(blocks.values()) * 512
+
+    def free_bytes(self) -> int:
+        """Return the free bytes of the store's file system."""
+        vfs = os.statvfs(self.path)
+        return vfs.f_bavail * vfs.f_frsize
+
+
+_DIRECTORIES = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks")
+
+_LITTER = re.compile(r"\d+-[0-9a-f]{8}")
+"""Names of files that a killed :func:`~venvflow.disk.files.write_whole` leaves in ``tmp/``."""
+
+
+def may_become_store(path: str) -> bool:
+    """Return whether a directory holds nothing yet, or what a killed :meth:`Store._create` leaves.
+
+    Names alone do not tell: whatever lies in ``tmp/`` of a store is deleted one day.
+    """
+    names = {name for name in os.listdir(path) if name[0] != "." and name != "lost+found"}
+    if "README" in names:
+        with open(f"{path}/README", "rb") as file:
+            return file.read(len(README) + 1) == README.encode()
+    return all(name in _DIRECTORIES and _holds_litter_only(f"{path}/{name}") for name in names)
+
+
+def _holds_litter_only(path: str) -> bool:
+    return os.path.isdir(path) and all(_LITTER.fullmatch(name) for name in os.listdir(path))
+
+
+def _is_honest(snapshot: Snapshot, identifier: str) -> bool:
+    """Return whether a snapshot is the one that its name and its key say."""
+    key = snapshot.key
+    return (
+        snapshot.id == identifier == snapshot_id(key.digest, snapshot.place)
+        and make_key(key.parts).digest == key.digest
+    )
+
+
+def _outline(snapshot: Snapshot, known: Outline | None) -> Outline:
+    """Return a snapshot in outline, with the history of use of the outline that is *known* of it."""
+    return Outline(
+        snapshot.id, snapshot.key.digest, snapshot.venv, snapshot.place, snapshot.python, snapshot.host,
+        snapshot.command, snapshot.created, snapshot.files, snapshot.size,
+        known.used if known is not None else None,
+    )  # fmt: skip
+
+
+def bytecode_id(parts: dict[str, str]) -> str:
+    """Return what two venvs must agree on to share bytecode, from the parts of their keys."""
+    return f"{parts.get('python', '')} {parts.get('abi', '')}"

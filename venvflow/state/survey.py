@@ -1,0 +1,222 @@
+"""The survey of a venv: every path as an entry, every file hashed, every local path found. Read once.
+
+What was read before and did not change since (by its stamp) is not read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from venvflow.disk.places import RECEIPT
+from venvflow.disk.scan import Changing, Found, in_threads, read, walk
+from venvflow.errors import EnvironmentFailure, shown
+from venvflow.model import BytecodePolicy, Entry
+from venvflow.pure.manifest import Distribution, name_and_version, source_of
+from venvflow.pure.relocate import Places, Template, embeds, find, find_in_record, find_link, record_paths
+from venvflow.state.index import Stamped
+
+_KEEP = 4 << 20
+"""Files up to this many bytes are held in memory while they are searched for local paths."""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a venv holds: *entries* and what the walk *found* by path, *templates* by path.
+
+    *embedding* are binary files that contain the venv's path and cannot be relocated, *special* are
+    devices, FIFOs and sockets, which are never stored, *excluded* counts files left out by patterns.
+    """
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    found: dict[str, Found] = field(default_factory=dict)
+    templates: dict[str, Template] = field(default_factory=dict)
+    distributions: list[Distribution] = field(default_factory=list)
+    embedding: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
+    excluded: int = 0
+
+    @property
+    def bound(self) -> bool:
+        """Return whether any entry refers to the project itself."""
+        return any(slot.kind == "project" for entry in self.entries.values() for slot in entry.slots)
+
+    def stamped(self) -> dict[str, Stamped]:
+        """Return the files with their stamps, for the next survey."""
+        return {
+            path: Stamped(self.found[path].stamp, entry)
+            for path, entry in self.entries.items()
+            if entry.kind in ("file", "template")
+        }
+
+
+class _Reading(NamedTuple):
+    entry: Entry
+    found: Found
+    template: Template | None
+    data: bytes  # of a RECORD only
+    embeds: bool
+
+
+def survey(
+    venv: str,
+    places: Places,
+    *,
+    fresh: bool = False,
+    bytecode: BytecodePolicy = "canonical",
+    known: Mapping[str, Stamped] | None = None,
+    excludes_file: Callable[[str], bool] | None = None,
+    excludes_directory: Callable[[str], bool] | None = None,
+    walked: Sequence[Found] | None = None,
+) -> Survey:
+    """Survey the venv that lies at path *venv* and whose files speak of *places*.
+
+    *fresh*: it was built at a path that nothing else contains (see :func:`venvflow.pure.relocate.find`).
+    *known*: what an earlier survey or squish stamped. *walked*: a walk of just now, which need not enter
+    excluded directories. Raises EnvironmentFailure for what cannot be read and for a file that keeps
+    changing.
+    """
+    result = Survey()
+    known = known or {}
+    skip = excludes_directory or _nothing
+    skip_file = excludes_file or _nothing
+    if walked is None:
+        walked = walk(venv, enter=lambda path: not skip(path))
+    found = {item.path: item for item in walked}
+    result.found = found
+    to_read: list[Found] = []
+    for path, item in found.items():
+        if item.kind == "dir" or _is_ours(path) or _is_derived(path, found, bytecode):
+            continue
+        if skip_file(path):
+            result.excluded += 1
+        elif item.kind == "special":
+            result.special.append(path)
+        elif item.kind == "link":
+            result.entries[path] = _link_entry(venv, path, places)
+        elif not _is_known(item, known.get(path)):
+            to_read.append(item)
+        else:
+            result.entries[path] = known[path].entry
+    records = _read_all(venv, places, to_read, result, fresh=fresh)
+    _add_records(result, records, places)
+    _add_empty_directories(result, skip, bytecode)
+    return result
+
+
+def _is_known(item: Found, earlier: Stamped | None) -> bool:
+    return earlier is not None and earlier.stamp == item.stamp and not _is_record(item.path)
+
+
+def _link_entry(venv: str, path: str, places: Places) -> Entry:
+    try:
+        target, slots = find_link(os.readlink(f"{venv}/{path}"), places)
+    except OSError as error:
+        raise _unreadable(venv, path, error.strerror or str(error)) from error
+    return Entry(path, "link", target=target, slots=slots)
+
+
+def _nothing(_: str) -> bool:
+    return False
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith(RECEIPT)
+
+
+def _is_derived(path: str, found: Mapping[str, Found], bytecode: BytecodePolicy) -> bool:
+    """Return whether a file is bytecode that is made anew (or not wanted) rather than taken as it is."""
+    if bytecode == "keep":
+        return False
+    source = source_of(path)
+    return source is not None and (bytecode == "none" or source in found)
+
+
+def _is_record(path: str) -> bool:
+    return path.endswith(".dist-info/RECORD")
+
+
+def _read_all(
+    venv: str, places: Places, items: list[Found], result: Survey, *, fresh: bool
+) -> dict[str, bytes]:
+    """Read *items* into *result*; return the bytes of the RECORDs among them."""
+
+    def read_one(item: Found) -> _Reading:
+        return _read_one(venv, places, item, fresh=fresh)
+
+    records: dict[str, bytes] = {}
+    try:
+        for reading in in_threads(read_one, items):
+            path = reading.entry.path
+            result.entries[path] = reading.entry
+            result.found[path] = reading.found
+            if reading.template is not None:
+                result.templates[path] = reading.template
+            if reading.embeds:
+                result.embedding.append(path)
+            if _is_record(path):
+                records[path] = reading.data
+    except OSError as error:
+        raise _unreadable(venv, error.filename, error.strerror or str(error)) from error
+    except Changing as error:
+        raise _unreadable(venv, error.args[0], "it keeps changing while it is read") from error
+    return records
+
+
+def _read_one(venv: str, places: Places, item: Found, *, fresh: bool) -> _Reading:
+    content = read(f"{venv}/{item.path}", keep=_KEEP)
+    # Most files are as the walk found them: then there need not be two of each stamp in memory.
+    now = item if item.stamp == content.stamp else item._replace(stamp=content.stamp)
+    template = find(item.path, content.data, places, fresh=fresh) if content.data else None
+    entry = Entry(item.path, "file", content.digest, item.executable, content.stamp.size)
+    if template is not None:
+        entry = _template_entry(item, template)
+    stuck = template is None and fresh and embeds(content.data, places)
+    return _Reading(entry, now, template, content.data if _is_record(item.path) else b"", stuck)
+
+
+def _template_entry(item: Found, template: Template) -> Entry:
+    digest = hashlib.sha256(template.data).hexdigest()
+    return Entry(item.path, "template", digest, item.executable, len(template.data), "", template.slots)
+
+
+def _add_records(result: Survey, records: Mapping[str, bytes], places: Places) -> None:
+    """Turn RECORDs that describe templates into templates, and learn from all which files are whose."""
+    rewritten = {path for path, entry in result.entries.items() if entry.kind == "template"}
+    for path, data in sorted(records.items()):
+        name, version = name_and_version(path)
+        result.distributions.append(Distribution(name, version, record_paths(path, data) | {path}))
+        template = find_in_record(path, data, rewritten, places)
+        if template is not None:
+            result.templates[path] = template
+            result.entries[path] = _template_entry(result.found[path], template)
+
+
+def _add_empty_directories(result: Survey, skip: Callable[[str], bool], bytecode: BytecodePolicy) -> None:
+    parents = {os.path.dirname(path) for path in result.found}
+    for path, item in result.found.items():
+        # A kill may leave a cache for bytecode without any; what will be in it comes from elsewhere.
+        is_cache = bytecode != "keep" and os.path.basename(path) == "__pycache__"
+        if item.kind == "dir" and path not in parents and not is_cache and not skip(path):
+            result.entries[path] = Entry(path, "dir")
+
+
+def _unreadable(venv: str, path: object, why: str) -> EnvironmentFailure:
+    where = os.fsdecode(path) if isinstance(path, (str, bytes)) else venv
+    return EnvironmentFailure(
+        f"cannot read a file of the venv: {why}",
+        where=shown(where if where.startswith(venv) else f"{venv}/{where}"),
+        state="The venv is unchanged and nothing half-written is kept.",
+        hint="Mend or delete that file, then run again.",
+    )
+
+
+def unusual_modes(result: Survey) -> list[str]:
+    """Return files whose setuid, setgid or world-writable bits are not kept; empty ones are only locks."""
+    bits = stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH
+    files = (item for item in result.found.values() if item.kind == "file" and item.stamp.size)
+    return [item.path for item in files if item.mode & bits]

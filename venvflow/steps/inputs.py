@@ -1,0 +1,132 @@
+"""The files whose bytes are in a key: reading them, and seeing without running anything that none changed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sys
+from contextlib import suppress
+from functools import cache
+
+from venvflow.disk import builders, interpreters
+from venvflow.disk.scan import Changing, Content, read
+from venvflow.errors import EnvironmentFailure, VenvflowError, shown
+from venvflow.model import FORMAT
+from venvflow.steps.job import Job
+from venvflow.steps.records import KeyRecord, read_key
+
+_IS_LINK = (errno.ELOOP, errno.EMLINK)
+"""What opening a link without following it answers, on Linux and on BSD."""
+
+LARGEST = 256 << 20
+"""Bytes of the largest file that may be in a key."""
+
+
+def key_is_current(job: Job) -> bool:
+    """Return whether ``key.json`` still holds: the same files are read again, nothing is run.
+
+    Files are always read, whatever their mtime says: an edit that keeps it would otherwise go unseen.
+    """
+    record = read_key(job)
+    return record is not None and still_holds(job, record)
+
+
+def still_holds(job: Job, record: KeyRecord) -> bool:
+    """Return whether the inputs of *record* are still what its key was made of."""
+    try:
+        plan = builders.choose(job.spec, job.environ)
+        identity = _identity(record.interpreter.executable)
+        return identity != "" and record.fingerprint == fingerprint(job, plan, record.inputs, identity)
+    except VenvflowError:
+        return False  # a file or a builder is gone, or none fits: running the step will say which
+
+
+@cache
+def _identity(executable: str) -> str:
+    """Return the interpreter's identity: asked for once in a run, however many venvs use it."""
+    return interpreters.identity(executable)
+
+
+@cache
+def _machine() -> tuple[str, ...]:
+    """Return what a C library or system upgrade changes: one checkout may be used from host and container."""
+    system = os.uname()
+    libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
+    return system.sysname, system.machine, libc or ""
+
+
+def fingerprint(job: Job, plan: builders.Plan, paths: tuple[str, ...], interpreter: str) -> str:
+    """Return a hash of all that decides the key: *paths* by their bytes, *interpreter* by its identity."""
+    spec = job.spec
+    seen = [
+        FORMAT, spec.python, spec.locks, spec.key_files, spec.exclude, spec.bytecode, plan.name,
+        plan.commands, plan.inputs, interpreter, *_machine(), spec.python or sys.version,
+        [(name, job.environ.get(name)) for name in spec.key_env],
+        [hashlib.sha256(read_input(path, spec.name)).hexdigest() for path in paths],
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(seen).encode("ascii")).hexdigest()
+
+
+def files_of(job: Job, record: KeyRecord) -> dict[str, tuple[str, bytes]]:
+    """Return path and bytes of each file of the key, by the name of its part.
+
+    A file that is not there any more, or not what the key was made of, is left out.
+    """
+    found = {}
+    for path in record.inputs:
+        with suppress(EnvironmentFailure):
+            data = read_input(path, job.spec.name)
+            digest = hashlib.sha256(data).hexdigest()
+            names = (name for name, part in record.key.parts.items() if part == digest and ":" in name)
+            found.update(
+                {name: (path, data) for name in names if name.endswith(f":{os.path.basename(path)}")}
+            )
+    return found
+
+
+def packages_of(job: Job, record: KeyRecord) -> dict[str, dict[str, str]]:
+    """Return what each lock file of the key lists, by the name of its part, as far as it can be read."""
+    from venvflow.pure.lockfiles import listed  # noqa: PLC0415 - a run with nothing to do reads no packages
+
+    found = {name: listed(path, data) for name, (path, data) in files_of(job, record).items()}
+    return {name: packages for name, packages in found.items() if packages is not None}
+
+
+def read_input(path: str, venv: str) -> bytes:
+    """Return the bytes of a regular file, whole and unchanged while it was read; never waits for a FIFO.
+
+    Raises EnvironmentFailure that names *venv*, the file and the reason.
+    """
+    try:
+        content = _read_followed(path)
+    except Changing as error:
+        raise _unreadable(path, venv, "it keeps changing while it is read") from error
+    except ValueError as error:
+        raise _unreadable(path, venv, str(error)) from error
+    except OSError as error:
+        why = "it is a directory" if os.path.isdir(path) else str(error.strerror).lower()
+        raise _unreadable(path, venv, why) from error
+    if content.stamp.size > LARGEST:
+        raise _unreadable(path, venv, f"it is larger than {LARGEST >> 20} MiB")
+    return content.data
+
+
+def _read_followed(path: str) -> Content:
+    """Read *path*; a lock file may be a link to one that several projects share: nothing is written to it."""
+    try:
+        return read(path, keep=LARGEST)
+    except OSError as error:
+        if error.errno not in _IS_LINK:
+            raise
+    return read(os.path.realpath(path), keep=LARGEST)
+
+
+def _unreadable(path: str, venv: str, why: str) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"cannot read {shown(path)}: {why}",
+        where=venv,
+        state="The venv and its key are as they were.",
+        hint="Mend that file, or change locks: in the config.",
+    )

@@ -1,0 +1,119 @@
+"""A job: one venv of one config, with the world around it, and the small files by which its steps speak.
+
+A run with nothing to do looks at every job, so store and locks are imported when a step asks for them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from venvflow.disk.places import Place
+from venvflow.model import Config, Interpreter, VenvSpec
+
+if TYPE_CHECKING:
+    from venvflow.disk.locks import Lock
+    from venvflow.pure.progress import Meter
+    from venvflow.pure.relocate import Places
+    from venvflow.state.store import Store
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a step works on.
+
+    *now* is the clock, in seconds since 1970; *say* takes sentences about waiting and progress. *force*
+    allows replacing a venv that was changed by hand. *command* is recorded in snapshots.
+    """
+
+    config: Config
+    spec: VenvSpec
+    environ: Mapping[str, str]
+    now: Callable[[], float]
+    say: Callable[[str], None] = field(default=_silent)
+    force: bool = False
+    command: str = ""
+
+    @cached_property
+    def place(self) -> Place:
+        """Return where the venv belongs."""
+        return Place(self.spec.path)
+
+    @cached_property
+    def root(self) -> str:
+        """Return the project root, resolved: what builders write into files is resolved too."""
+        return os.path.realpath(self.config.root)
+
+    @property
+    def position(self) -> str:
+        """Return the venv's place in the project: what bound snapshots are bound to."""
+        return os.path.relpath(self.place.path, self.root)
+
+    @cached_property
+    def meter(self) -> Meter:
+        """Return where the steps of this venv say how far they are."""
+        from venvflow.pure.progress import meter  # noqa: PLC0415 - see the top of this module
+
+        return meter(self.spec.name)
+
+    def places(self, interpreter: Interpreter) -> Places:
+        """Return the local paths that the venv's files name when it is in its place."""
+        from venvflow.pure.relocate import Places  # noqa: PLC0415 - see the top of this module
+
+        return Places(self.place.path, self.root, interpreter.executable)
+
+    def file(self, name: str) -> str:
+        """Return the path of one of the files by which this venv's tasks speak to each other."""
+        return os.path.join(self.config.state_dir, self.spec.name, name)
+
+    @contextmanager
+    def locked(self) -> Iterator[Lock]:
+        """Hold the venv: one step at a time, in all processes."""
+        from venvflow.disk import locks  # noqa: PLC0415 - see the top of this module
+
+        with locks.exclusive(
+            self.file("lock"),
+            timeout=locks.lock_timeout(self.environ),
+            what=f"the venv {self.spec.name}",
+            on_wait=self.say,
+        ) as lock:
+            yield lock
+
+    def open_store(self) -> Store:
+        """Open the store of the config."""
+        from venvflow.disk import locks  # noqa: PLC0415 - see the top of this module
+        from venvflow.state.store import Store  # noqa: PLC0415 - see the top of this module
+
+        return Store(self.config.store, timeout=locks.lock_timeout(self.environ), on_wait=self.say)
+
+    def register(
+        self,
+        store: Store,
+        key: str,
+        *,
+        link: str,
+        trees: tuple[str, ...] = (),
+        bound: bool = False,
+        inode: int | None = None,
+    ) -> None:
+        """Tell the store of this venv; *trees* are what it keeps alive.
+
+        *inode* is that of the directory that will be at its place soon; without it, of the one that is.
+        """
+        from venvflow.state.registry import Registration  # noqa: PLC0415 - see the top of this module
+
+        place = self.position if bound else ""
+        store.register(
+            Registration(
+                path=self.place.path, project=self.root, name=self.spec.name, key=key, place=place, link=link,
+                trees=trees, inode=inode or self.place.inode(), seen=self.now(), pin=self.spec.pin,
+            )
+        )  # fmt: skip
