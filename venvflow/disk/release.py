@@ -2,7 +2,8 @@
 
 The last name and the last descriptor of a file going makes the file system free its blocks, and that may
 wait for the disk, a file at a time. Who replaces thousands of files keeps each one open instead and hands
-the descriptor over; a few threads close them, and the waits happen side by side.
+the descriptor over; a few threads close them, and the waits happen side by side. They are handed on by the
+batch: waking a thread for each file would cost more than closing it.
 """
 
 from __future__ import annotations
@@ -10,60 +11,66 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 
-_AT_ONCE = 64
-"""Up to so many descriptors are only collected: for a few files, threads are not worth starting."""
+_BATCH = 32
+"""Descriptors that are closed at once; fewer than that are not worth starting threads."""
 
 _THREADS = 4
-_MOST = 256
-"""Descriptors that may wait to be closed; a process may often have no more than 1,024."""
+_MOST = 4
+"""Batches that may wait to be closed; a process may often have no more than 1,024 files open."""
 
 
 class Releaser:
     """Closes descriptors in threads, as a context manager: at the end of the block all are closed."""
 
     def __init__(self) -> None:
-        self._few: list[int] = []
-        self._waiting: queue.Queue[int] = queue.Queue(_MOST)
+        self._batch: list[int] = []
+        self._waiting: queue.Queue[list[int]] = queue.Queue(_MOST)
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Releaser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for fd in self._few:
-            _close(fd)
-        self._few.clear()
+        _close(self._batch)
+        self._batch = []
         for _thread in self._threads:
-            self._waiting.put(-1)
+            self._waiting.put([])
         for thread in self._threads:
             thread.join()
         self._threads.clear()
 
     def release(self, fd: int) -> None:
         """Close *fd* soon; it belongs to this object from now on."""
-        if self._threads:
-            self._waiting.put(fd)
-            return
-        self._few.append(fd)
-        if len(self._few) >= _AT_ONCE:
-            self._start()
+        self._batch.append(fd)
+        if len(self._batch) >= _BATCH:
+            if not self._threads:
+                self._start()
+            self._waiting.put(self._batch)
+            self._batch = []
 
     def _start(self) -> None:
         for number in range(_THREADS):
             thread = threading.Thread(target=self._serve, name=f"release-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
-        for fd in self._few:
-            self._waiting.put(fd)
-        self._few.clear()
 
     def _serve(self) -> None:
-        while (fd := self._waiting.get()) >= 0:
-            _close(fd)
+        while batch := self._waiting.get():
+            _close(batch)
 
 
-def _close(fd: int) -> None:
-    with suppress(OSError):  # nothing was written through it: there is nothing that could be lost
-        os.close(fd)
+def _close(fds: Sequence[int]) -> None:
+    """Close descriptors, those in a row by one call; errors say nothing: nothing was written through them."""
+    for first, last in _rows(sorted(fds)):
+        os.closerange(first, last + 1)
+
+
+def _rows(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last of each row of numbers that follow each other, of sorted ones."""
+    start = 0
+    for index, number in enumerate(numbers):
+        if index + 1 == len(numbers) or numbers[index + 1] != number + 1:
+            yield numbers[start], number
+            start = index + 1
