@@ -330,11 +330,10 @@ def find_in_record(
     base = os.path.dirname(os.path.dirname(record_path))
     hits = []
     for row, start, end in record_rows(data):
-        if len(row) == 3 and row[1] and os.path.normpath(os.path.join(base, row[0])) in wanted:
+        if len(row) == 3 and row[1] and (path := _listed(base, row[0])) in wanted:
             tail = os.fsencode(f"{row[1]},{row[2]}")
             place = data.rfind(tail, start, end)
             if place >= 0:
-                path = os.path.normpath(os.path.join(base, row[0]))
                 hits.append(_Hit(place, place + len(tail), Slot(0, "file", "record", path)))
     if places is not None:
         hits += _in_text(record_path, data, "venv", places.venv, taken=hits, fresh=False)
@@ -345,8 +344,15 @@ def record_paths(record_path: str, data: bytes) -> frozenset[str]:
     """Return the paths in the venv that a RECORD lists, without those that lead out of the venv."""
     base = os.path.dirname(os.path.dirname(record_path))
     rows = (row for row, _, _ in record_rows(data) if row and row[0])
-    paths = (os.path.normpath(os.path.join(base, row[0])) for row in rows)
+    paths = (_listed(base, row[0]) for row in rows)
     return frozenset(path for path in paths if not path.startswith(("/", "../")) and path not in ("..", "."))
+
+
+def _listed(base: str, name: str) -> str:
+    """Return the path of what a RECORD calls *name*, whose names are relative to *base*."""
+    if "./" not in name and "//" not in name and not name.endswith((".", "/")) and base:
+        return name if name.startswith("/") else f"{base}/{name}"  # as most are; this is asked for every file
+    return os.path.normpath(os.path.join(base, name))
 
 
 def record_rows(data: bytes) -> Iterator[tuple[list[str], int, int]]:
