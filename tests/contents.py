@@ -23,6 +23,7 @@ from venvflow.state.store import Store
 MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 NOBODY = 65534
 KILLED = 77
+MEMORY = "/dev/shm"  # noqa: S108 - the one place that is another file system nearly everywhere
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for mounts or other users")
 
@@ -201,10 +202,13 @@ def mounted(target: Path, *options: str) -> Iterator[Path]:
 @contextmanager
 def elsewhere(beside: Path) -> Iterator[Path]:
     """Give a directory on another file system than *beside*, or skip the test."""
-    shm = Path("/dev/shm")  # noqa: S108 - the one place that is another file system nearly everywhere
-    if not os.access(shm, os.W_OK) or shm.stat().st_dev == beside.stat().st_dev:
-        pytest.skip("there is no second file system: /dev/shm cannot be written or is the same one")
-    with tempfile.TemporaryDirectory(dir=shm) as directory:
+    device = beside.stat().st_dev
+    candidates = (Path(MEMORY), Path(tempfile.gettempdir()))
+    others = (each for each in candidates if os.access(each, os.W_OK) and each.stat().st_dev != device)
+    other = next(others, None)
+    if other is None:
+        pytest.skip(f"there is no second file system: {MEMORY} cannot be written or is the same one")
+    with tempfile.TemporaryDirectory(dir=other) as directory:
         yield Path(directory)
 
 

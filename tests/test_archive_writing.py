@@ -15,7 +15,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 import zipfile
 import zlib
@@ -50,7 +49,6 @@ from venvflow.disk.archive import (
     format_of,
     is_current,
     needs_of,
-    pieces,
     write_archive,
     writing,
 )
@@ -447,14 +445,14 @@ def test_an_archive_is_not_current_before_the_last_of_its_files(
 ) -> None:
     """If writing stops between the archive and its checksum, an older checksum does not vouch for it."""
     pack(_one_file(objects, b"older"), objects, tmp_path / "a.tar")
-    rename = os.rename
+    rename = os.replace
 
     def failing(source: str, target: str) -> None:
         if os.path.basename(target) == stopped_at:
             raise OSError(28, "No space left on device")
         rename(source, target)
 
-    monkeypatch.setattr(os, "rename", failing)
+    monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(EnvironmentFailure, match="No space left"):
         pack(manifest, objects, tmp_path / "a.tar")
     assert not is_current(str(tmp_path / "a.tar"))
@@ -689,7 +687,7 @@ def test_an_archive_is_on_disk_before_it_has_its_name(
 ) -> None:
     """Content, then name; the checksum in the same way after it, and the names of all three at the end."""
     calls: list[str] = []
-    real_sync, real_rename = os.fsync, os.rename
+    real_sync, real_rename = os.fsync, os.replace
 
     def sync(fd: int) -> None:
         calls.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "content")
@@ -700,51 +698,9 @@ def test_an_archive_is_on_disk_before_it_has_its_name(
         real_rename(old, new)
 
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "replace", rename)
     pack(manifest, objects, tmp_path / "a.tar")
     assert calls == ["content", "a.tar", "a.tar.json", "content", "a.tar.sha256", "directory"]
-
-
-class _Piece:
-    """A piece of an archive that is there when *ready* is set, and what became of it."""
-
-    def __init__(self, ready: threading.Event, error: Exception | None = None) -> None:
-        self.ready = ready
-        self.error = error
-        self.became = ""
-
-    def finish(self) -> io.BytesIO:
-        self.ready.wait(10)
-        if self.error is not None:
-            raise self.error
-        self.became = "finished"
-        return io.BytesIO(b"piece")
-
-    def discard(self) -> None:
-        self.became = "discarded"
-
-
-def test_pieces_that_nobody_wants_any_more_are_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that fails in its thread, and those that wait behind one when the reader fails."""
-    monkeypatch.setattr(pieces, "_UNFINISHED", 9)
-    for error in (None, OSError("disk")):
-        ready = threading.Event()
-        three = [_Piece(ready, error), _Piece(ready), _Piece(ready)]
-        out = io.BytesIO()
-        with pytest.raises(ZeroDivisionError):
-            _copy_and_fail(out, three, ready)
-        first = "finished" if error is None else "discarded"
-        assert [piece.became for piece in three] == [first, "discarded", "discarded"]
-    with pytest.raises(OSError, match="disk"), pieces.Copier(writing._Sink(out).copy) as copier:
-        copier.add(_Piece(ready, OSError("disk")))
-
-
-def _copy_and_fail(out: io.BytesIO, given: list[_Piece], ready: threading.Event) -> None:
-    with pieces.Copier(writing._Sink(out).copy) as copier:
-        for piece in given:
-            copier.add(piece)
-        threading.Timer(0.1, ready.set).start()
-        raise ZeroDivisionError
 
 
 def test_a_reader_that_fails_discards_what_it_was_writing(

@@ -231,7 +231,7 @@ FAULTS = (
     ),
     Fault(
         "too many open files", "restore api", few_files,
-        "Too many open files", "", "whole|Nothing|No venv|unchanged", "ulimit|again",
+        "Too many open files", "", "still there|whole|Nothing|No venv|unchanged", "ulimit|again",
     ),
     Fault(
         "a file system without locks", "restore api", failing(fcntl, "flock", errno.ENOLCK),

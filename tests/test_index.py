@@ -14,7 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from contents import NOBODY, file_entry, for_everybody, in_child, name_of, needs_root, snapshot_of, tree_of
+from contents import (
+    KILLED,
+    NOBODY,
+    file_entry,
+    for_everybody,
+    in_child,
+    name_of,
+    needs_root,
+    snapshot_of,
+    tree_of,
+)
 
 from venvflow.disk.objects import Name
 from venvflow.disk.scan import Stamp
@@ -204,6 +214,53 @@ def test_a_newer_version_is_not_touched(path: str) -> None:
     with pytest.raises(EnvironmentFailure, match=rf"version {VERSION + 1}.*knows {VERSION}"):
         Index(path)
     assert Path(path).read_bytes() == before
+
+
+@pytest.fixture
+def older(path: str) -> str:
+    """Give an index as the first version left it: the same tables, views of its own, history of use."""
+    with closing(Index(path)) as index:
+        index.mark_filled()
+        index.add_snapshot(snapshot_of(fill(index, {"a": b"a"}), 1), 77.0)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP VIEW venv_content")
+        db.execute("DROP VIEW packages")
+        db.execute("CREATE VIEW packages AS SELECT 'of the first version' AS package")
+        db.execute("PRAGMA user_version = 1")
+    return path
+
+
+def test_an_older_version_is_brought_up_to_date_and_keeps_its_history(older: str) -> None:
+    """Tables stay, views are made anew."""
+    with closing(Index(older)) as index:
+        assert not index.fresh
+        assert index.rows("PRAGMA user_version") == [(VERSION,)]
+        assert [usage.at for usage in index.usage().values()] == [77.0]
+        assert view(index, "packages") == []
+    assert os.listdir(os.path.dirname(older)) == ["index.db"]
+
+
+def test_a_migration_that_is_killed_is_done_again(older: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a part of it was done, and after all of it but the end."""
+    real = schema.apply
+
+    def half(db: sqlite3.Connection) -> None:
+        db.execute("DROP VIEW packages")
+        os._exit(KILLED)
+
+    def whole(db: sqlite3.Connection) -> None:
+        real(db)
+        os._exit(KILLED)
+
+    for apply in (half, whole):
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "apply", apply)
+            assert in_child(lambda: Index(older).close()) == KILLED
+        with closing(sqlite3.connect(older)) as db:
+            assert db.execute("SELECT package FROM packages").fetchall() == [("of the first version",)]
+    with closing(Index(older)) as index:
+        assert [usage.at for usage in index.usage().values()] == [77.0]
+        assert view(index, "packages") == []
 
 
 def test_a_failed_migration_leaves_nothing(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from importlib.util import MAGIC_NUMBER
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,7 @@ from venvflow.errors import EnvironmentFailure, UsageError
 from venvflow.model import Interpreter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 BASE = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
@@ -259,3 +260,21 @@ def test_identity_of_an_interpreter_is_that_of_its_executable(tmp_path: Path) ->
     """The record and its path may be used alike."""
     found = resolve("", root="/", environ=environ(tmp_path))
     assert identity(found) == identity(found.executable) != ""
+
+
+def test_the_python_that_runs_venvflow_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the project, the home and the PATH: it is this process's own. What the loader needs counts."""
+    asked: list[str] = []
+    real = interpreters._answer
+
+    def answer(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
+        asked.append(environ.get("LD_LIBRARY_PATH", ""))
+        return real(path, environ)
+
+    monkeypatch.setattr(interpreters, "_answer", answer)
+    for project in ("one", "two"):
+        found = resolve("", root=str(tmp_path / project), environ=environ(tmp_path / project, tmp_path))
+        assert found.executable == BASE
+    assert asked == [""]
+    resolve("", root="/", environ={"LD_LIBRARY_PATH": "/nowhere"})
+    assert asked == ["", "/nowhere"]

@@ -253,6 +253,30 @@ def test_all_bytes_are_copied_whatever_the_kernel_offers(
     assert (tmp_path / "b").read_bytes() == data
 
 
+@pytest.mark.parametrize(
+    ("size", "data"),
+    [
+        (1 << 20, []),
+        (1 << 20, [(0, b"head")]),
+        ((1 << 20) + 3, [((1 << 20), b"end")]),
+        (3 << 20, [(5000, b"x" * 70_000), (2 << 20, b"y")]),
+        (4 << 20, [(1 << 20, b"z" * (5 << 18))]),
+    ],
+)
+def test_holes_are_copied_as_holes(tmp_path: Path, size: int, data: list[tuple[int, bytes]]) -> None:
+    """Wherever they are; where the file system has none, the bytes are right all the same."""
+    sparse, copy = tmp_path / "a", tmp_path / "b"
+    with sparse.open("wb") as file:
+        for offset, text in data:
+            file.seek(offset)
+            file.write(text)
+        file.truncate(size)
+    with sparse.open("rb") as reading, copy.open("wb") as writing:
+        copy_bytes(reading.fileno(), writing.fileno())
+    assert copy.read_bytes() == sparse.read_bytes()
+    assert copy.stat().st_blocks <= sparse.stat().st_blocks
+
+
 def test_a_copy_under_a_wide_open_umask_is_not_writable_by_all(
     source: Path, venv: int, tmp_path: Path
 ) -> None:

@@ -36,7 +36,6 @@ from contents import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from venvflow.disk.files import sync_directory, write_whole
 from venvflow.disk.objects import Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
 from venvflow.model import FORMAT, Manifest, Snapshot
@@ -726,22 +725,6 @@ def test_sizes_are_those_of_the_disk(tmp_path: Path) -> None:
         assert store.size_on_disk() == blocks(store.path)
         vfs = os.statvfs(tmp_path)
         assert abs(store.free_bytes() - vfs.f_bavail * vfs.f_frsize) < 1 << 30
-
-
-# --------------------------------------------------------------------------- small files
-
-
-def test_a_small_file_appears_whole_and_replaces_only_if_asked(tmp_path: Path) -> None:
-    """What failed leaves no trace."""
-    path = str(tmp_path / "file")
-    write_whole(path, b"one", tmp=str(tmp_path), sync=True)
-    with pytest.raises(FileExistsError):
-        write_whole(path, b"two", tmp=str(tmp_path))
-    assert Path(path).read_bytes() == b"one"
-    write_whole(path, b"three", tmp=str(tmp_path), replace=True)
-    sync_directory(str(tmp_path))
-    assert Path(path).read_bytes() == b"three"
-    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_trees_are_staged_once(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def from_system(error: OSError | MemoryError, state: str) -> EnvironmentFailure:
         hint = "Change to a directory that exists."
         return EnvironmentFailure("the working directory is gone", state=state, hint=hint)
     where = shown(error.filename) if error.filename is not None else ""
-    hint = _advice(error, "Check permissions and free space, then run again.")
+    hint = advice(error, "Check permissions and free space, then run again.")
     return EnvironmentFailure(f"{error.strerror or error}", where=where, state=state, hint=hint)
 
 
@@ -156,7 +156,8 @@ def _has_directory() -> bool:
     return True
 
 
-def _advice(error: OSError, usual: str) -> str:
+def advice(error: OSError, usual: str) -> str:
+    """Return what helps against what the system refused; *usual* where that is no case of its own."""
     return {
         errno.ENOSPC: 'Free space, or run "venvflow trim", then run again.',
         errno.EDQUOT: 'Your quota is used up: free space, or run "venvflow trim", then run again.',

@@ -57,9 +57,10 @@ class _Untouched(Index):
         if not os.path.isfile(self.path):
             return sqlite3.connect(":memory:")
         # SQLite leaves files beside a database that it opens for reading, but not beside one that it is told
-        # nobody writes to. Nobody does when there is no write-ahead log; one that begins to just now can at
-        # worst make the history look empty.
-        alone = "&immutable=1" if not os.path.lexists(f"{self.path}-wal") else ""
+        # nobody writes to. Nobody does when there is no log of either kind; one that begins to just now can
+        # at worst make the history look empty.
+        busy = any(os.path.lexists(f"{self.path}{log}") for log in ("-wal", "-journal"))
+        alone = "" if busy else "&immutable=1"
         return sqlite3.connect(f"file:{quote(os.fsencode(self.path))}?mode=ro{alone}", uri=True)
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:

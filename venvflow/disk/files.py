@@ -1,28 +1,55 @@
-"""Small files that appear whole or not at all: written under another name, then given their own."""
+"""Small files that appear whole or not at all: written under another name, then given their own.
+
+Every such name is made here (:func:`temporary_name`), so that one rule knows what a kill left of it:
+
+- in a directory of ours (``tmp/`` of the store), whoever holds the store alone deletes all that is there;
+- beside the file itself (archives, a venv's receipt, the project's state), whoever writes the next one there
+  deletes what is of a process that is gone and that nobody holds. In a venv, squish does so too.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from contextlib import suppress
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
-from venvflow.disk.links import create, write_all
+_TEMPORARY = re.compile(r"\.vf-(\d+)-\d+")
 
 
-def write_whole(path: str, data: bytes, *, tmp: str, sync: bool = False, replace: bool = False) -> None:
-    """Write *data* to *path* by way of the directory *tmp* of the same file system.
+def temporary_name() -> str:
+    """Return a name that nobody else uses, on other machines neither, short whatever it stands for."""
+    return f".vf-{os.getpid()}-{int.from_bytes(os.urandom(6), 'big')}"
 
-    With *sync* it is on disk before it has its name. Raises ``FileExistsError`` when there is a file of
-    that name and *replace* is false, ``OSError`` for space and permission; *path* is as it was then.
+
+def is_temporary_name(name: str) -> bool:
+    """Return whether a name is one that :func:`temporary_name` gives."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+@contextmanager
+def new_file(path: str, *, tmp: str = "", sync: bool = False, replace: bool = True) -> Iterator[BinaryIO]:
+    """Give a file to write that becomes *path* at the end of the block; if that fails, nothing has happened.
+
+    Until then it lies in *tmp*, a directory of ours on the same file system that is swept while nobody writes
+    there, or else beside *path*. With *sync* it is on disk before it gets its name; the name itself is up to
+    :func:`sync_directory`. Raises ``FileExistsError`` when there is a file of that name and *replace* is
+    false, ``OSError`` for space and permission.
     """
-    temporary = f"{tmp}/{os.getpid()}-{os.urandom(4).hex()}"
+    if not tmp:
+        remove_leftovers(os.path.dirname(path))
+    temporary = os.path.join(tmp or os.path.dirname(path), temporary_name())
     try:
-        fd = create(temporary, None, executable=False)
-        try:
-            write_all(fd, data)
+        with open(temporary, "xb", opener=_only_ours if tmp else None) as file:
+            if not tmp:
+                claim(file.fileno())
+            yield file
+            file.flush()
             if sync:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
+                os.fsync(file.fileno())
         if replace:
             os.replace(temporary, path)
         else:
@@ -32,6 +59,12 @@ def write_whole(path: str, data: bytes, *, tmp: str, sync: bool = False, replace
             os.unlink(temporary)
 
 
+def write_whole(path: str, data: bytes, *, tmp: str = "", sync: bool = False, replace: bool = True) -> None:
+    """Write *data* to *path* as :func:`new_file` does."""
+    with new_file(path, tmp=tmp, sync=sync, replace=replace) as file:
+        file.write(data)
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable; an empty *path* is the working directory."""
     fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -39,3 +72,51 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _only_ours(path: str, flags: int) -> int:
+    """Open a file of the store: others may read it, whatever the umask lets them do elsewhere."""
+    return os.open(path, flags, 0o644)
+
+
+# --------------------------------------------------------------------------- what killed runs leave
+
+
+def claim(fd: int) -> None:
+    """Hold a lock on what is being made while it is open: whoever finds it knows that it is alive."""
+    with suppress(OSError):  # no locks here: then only its process keeps it from being taken for a leftover
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_leftovers(parent: str) -> None:
+    """Remove from *parent* what killed runs left: their process is gone, and nobody holds it.
+
+    Where this stops being safe: between making a file and claiming it, for whoever looks from a machine or a
+    container that cannot see the process. An empty *parent* is the working directory.
+    """
+    from venvflow.disk.locks import is_alive  # noqa: PLC0415 - a run with nothing to do writes nothing
+
+    with suppress(OSError):
+        for name in os.listdir(parent or "."):
+            match = _TEMPORARY.fullmatch(name)
+            if match and not is_alive(int(match[1])):
+                _remove_unless_held(os.path.join(parent, name))
+
+
+def _remove_unless_held(path: str) -> None:
+    with suppress(OSError):  # what cannot be removed, or is held after all, is in nobody's way
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path, is_directory=stat.S_ISDIR(os.fstat(fd).st_mode))
+        finally:
+            os.close(fd)
+
+
+def _remove(path: str, *, is_directory: bool) -> None:
+    if is_directory:
+        import shutil  # noqa: PLC0415 - directories are left by unpack and export only
+
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)

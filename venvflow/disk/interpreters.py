@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds that an interpreter has to answer."""
 
+_LOADER = ("LD_LIBRARY_PATH", "NIX_LD", "NIX_LD_LIBRARY_PATH")
+"""What a program may need to start at all."""
+
 _ENVIRONMENT = (
-    *("HOME", "LANG", "LD_LIBRARY_PATH", "NIX_LD", "NIX_LD_LIBRARY_PATH", "PATH", "TMPDIR"),
+    *("HOME", "LANG", *_LOADER, "PATH", "TMPDIR"),
     *("PYENV_ROOT", "PYENV_VERSION", "UV_PYTHON_INSTALL_DIR", "XDG_DATA_HOME"),
 )
 """All that an interpreter sees when it is asked; a version manager's shim needs some of it."""
@@ -124,6 +127,8 @@ def resolve(python: str, *, root: str, environ: Mapping[str, str]) -> Interprete
     :raises UsageError: *python* is neither a version nor a path.
     :raises EnvironmentFailure: there is no such interpreter, or it does not work.
     """
+    if not python:  # it is no shim and found by nobody: neither project nor user changes what it says
+        return _resolve("", "", tuple((name, environ[name]) for name in _LOADER if name in environ))
     visible = tuple((name, environ[name]) for name in _ENVIRONMENT if name in environ)
     return _resolve(python, root, visible)
 

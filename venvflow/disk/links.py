@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from venvflow.disk.scan import BLOCK
 from venvflow.model import MTIME_TIMES, LinkMode
 
 _FICLONE = 0x40049409
@@ -209,7 +210,38 @@ def is_unsupported(error: OSError) -> bool:
 
 
 def copy_bytes(reading: int, writing: int) -> None:
-    """Copy all bytes of one open file to another, in the kernel where it can."""
+    """Copy all bytes of an open file to an empty one, in the kernel where it can; holes stay holes."""
+    found = os.fstat(reading)
+    if found.st_size >= _WORTH_HOLES and found.st_blocks * BLOCK < found.st_size and hasattr(os, "SEEK_DATA"):
+        _copy_data(reading, writing, found.st_size)
+    else:
+        _copy_all(reading, writing)
+
+
+_WORTH_HOLES = 1 << 16
+"""Bytes of the smallest file whose holes are looked for: others may lie in their inode, without a block."""
+
+
+def _copy_data(reading: int, writing: int, size: int) -> None:
+    """Copy what is between the holes of a file of *size* bytes."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(reading, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # there is nothing but a hole
+                raise
+            break
+        end = os.lseek(reading, start, os.SEEK_HOLE)
+        os.lseek(reading, start, os.SEEK_SET)
+        os.lseek(writing, start, os.SEEK_SET)
+        while start < end and (data := os.read(reading, min(end - start, 1 << 20))):
+            write_all(writing, data)
+            start += len(data)
+    os.ftruncate(writing, size)
+
+
+def _copy_all(reading: int, writing: int) -> None:
     sender = getattr(os, "copy_file_range", None)
     while sender is not None:
         try:

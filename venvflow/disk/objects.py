@@ -19,7 +19,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from venvflow.disk.links import clone, copy_bytes, has_writer, sync_file_system, write_all
 from venvflow.disk.scan import (
@@ -43,6 +43,9 @@ _STAGING = re.compile(r"[0-9]+-[0-9a-f]{8}")
 _TWIN = re.compile(r"([0-9a-f]{62}x?)\.([1-9][0-9]*)")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OUT_OF_REACH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+Standing = Literal["sound", "doubtful", "absent"]
 
 
 class Name(NamedTuple):
@@ -152,13 +155,23 @@ class Objects:
         *size* is in bytes; *adopted* is the mtime, in nanoseconds, that an adopted object had when it
         came. An edit that restores size and mtime is not seen here, but by :meth:`verified`.
         """
+        return self.standing(name, size, adopted) == "sound"
+
+    def standing(self, name: Name, size: int, adopted: int | None = None) -> Standing:
+        """Return whether the object is ``absent``, ``sound`` as :meth:`sound` says, or ``doubtful``."""
         try:
             st = os.lstat(self.path(name))
         except OSError:
-            return False
-        expected = MTIME_NS if adopted is None else adopted
-        same = st.st_size == size and st.st_mtime_ns == expected
-        return same and stat.S_ISREG(st.st_mode) and bool(st.st_mode & 0o100) == name.executable
+            return "absent"
+        return "sound" if _is_as_made(st, name, size, adopted) else "doubtful"
+
+    def sound_inode(self, name: Name, size: int, adopted: int | None = None) -> tuple[int, int] | None:
+        """Return inode and device of the object if it is sound as :meth:`sound` says, None if not."""
+        try:
+            st = os.lstat(self.path(name))
+        except OSError:
+            return None
+        return (st.st_ino, st.st_dev) if _is_as_made(st, name, size, adopted) else None
 
     def verified(self, name: Name) -> bool:
         """Return whether the object is what its name says, bytes and executable bit; reads all of it."""
@@ -228,6 +241,12 @@ class Objects:
                     with suppress(OSError), directory(path) as fd:
                         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         _empty(path)
+
+
+def _is_as_made(st: os.stat_result, name: Name, size: int, adopted: int | None) -> bool:
+    expected = MTIME_NS if adopted is None else adopted
+    same = st.st_size == size and st.st_mtime_ns == expected
+    return same and stat.S_ISREG(st.st_mode) and bool(st.st_mode & 0o100) == name.executable
 
 
 def _holds(path: str, name: Name) -> bool:

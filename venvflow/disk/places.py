@@ -19,13 +19,13 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 from venvflow.disk.links import exchange
 from venvflow.disk.scan import DEEPEST, directory, open_directory
-from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, shown
+from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, advice, shown
 
 RECEIPT = ".venvflow.json"
 """Name of the receipt in a venv: which key it was made for. It is never stored, packed or restored."""
@@ -148,11 +148,9 @@ class Place:
         if receipt.path != self.path:
             return False
         try:
-            os.stat(f"{self.path}/bin/python")
-            if os.lstat(self.path).st_mtime_ns != receipt.top:
-                return False
-            base, lstat = self.path + "/", os.lstat  # for every directory of every venv, on every run
-            return all(lstat(base + name).st_mtime_ns == mtime for name, mtime in receipt.directories.items())
+            with directory(self.path) as fd:
+                os.stat("bin/python", dir_fd=fd)
+                return os.fstat(fd).st_mtime_ns == receipt.top and _have_mtimes(fd, receipt.directories)
         except OSError:
             return False
 
@@ -225,6 +223,7 @@ class Place:
         self.settle()
         with _explained(self.path):
             os.makedirs(self.parent, exist_ok=True)
+            _need_descriptors(self.parent)
             os.mkdir(self.staging, 0o755)
             self.guard = self._guarded()
         try:
@@ -293,6 +292,18 @@ class Place:
         os.rmdir(self.staging)
 
 
+_SPARE = 40
+"""Open files that must be allowed: what is staged could not be removed with fewer, one for each level."""
+
+
+def _need_descriptors(path: str) -> None:
+    """Raise ``OSError`` if this process may not open the files that staging beside *path* will need."""
+    with ExitStack() as stack:
+        fd = stack.enter_context(directory(path))
+        for _ in range(_SPARE):
+            stack.callback(os.close, os.dup(fd))
+
+
 def _is_staging(path: str) -> bool:
     """Return whether a directory is a staging directory of ours, or the empty beginning of one."""
     if not stat.S_ISDIR(os.lstat(path).st_mode):
@@ -304,12 +315,9 @@ def _is_staging(path: str) -> bool:
         return not os.listdir(path)
 
 
-def _write_new(path: str, data: bytes, *, sync: bool = False) -> None:
+def _write_new(path: str, data: bytes) -> None:
     with open(path, "xb") as file:
         file.write(data)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _discard(name: str, parent: int) -> None:
@@ -392,7 +400,7 @@ def _explained(path: str, state: str = "The venv that was there is still there."
             f"cannot change the venv's place: {error.strerror}",
             where=shown(error.filename or path),
             state=state,
-            hint="Check permissions, owner and free space of its parent directory.",
+            hint=advice(error, "Check permissions, owner and free space of its parent directory."),
         ) from error
 
 
@@ -406,18 +414,15 @@ def write_receipt(venv: str, receipt: Receipt, *, sync: bool = False) -> None:
     is on disk before it has its name: a venv without a receipt that makes sense is not known as ours. Raises
     EnvironmentFailure.
     """
-    temporary = f"{venv}/{RECEIPT}.vf-new"  # one name for all runs, so that none leaves more than one
+    from venvflow.disk.files import write_whole  # noqa: PLC0415 - a run with nothing to do writes nothing
+
     with _explained(venv, "The venv works; its receipt is as it was."):
         top = os.lstat(venv).st_mtime_ns
         document = {name: getattr(receipt, name) for name in Receipt.__slots__}
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
+        data = json.dumps({**document, "top": top}).encode("ascii")
         try:
-            _write_new(temporary, json.dumps({**document, "top": top}).encode("ascii"), sync=sync)
-            os.replace(temporary, f"{venv}/{RECEIPT}")
+            write_whole(f"{venv}/{RECEIPT}", data, sync=sync)
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
             os.utime(venv, ns=(top, top))
 
 
@@ -432,6 +437,15 @@ def read_receipt(venv: str) -> Receipt | None:
         return Receipt(**document) if all(isinstance(each, dict) for each in maps) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _have_mtimes(fd: int, directories: Mapping[str, int]) -> bool:
+    """Return whether directories below *fd* have these mtimes; raises ``OSError`` for one that is gone."""
+    stat_at = os.stat  # for every directory of every venv, on every run: a path from the root takes longer
+    for name, mtime in directories.items():
+        if stat_at(name, dir_fd=fd, follow_symlinks=False).st_mtime_ns != mtime:
+            return False
+    return True
 
 
 def watched(venv: str, directories: Iterable[str]) -> dict[str, int]:

@@ -28,6 +28,10 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+Kind = Literal["file", "link", "dir", "special"]
+_KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
+
+
 class Stamp(NamedTuple):
     """What tells that a file is still the one that was read: a changed file changes one of these."""
 
@@ -44,7 +48,7 @@ class Found(NamedTuple):
     """
 
     path: str
-    kind: Literal["file", "link", "dir", "special"]
+    kind: Kind
     stamp: Stamp
     mode: int
     links: int
@@ -121,22 +125,14 @@ def look(path: str, *, dir_fd: int | None = None, known_as: str = "") -> Found:
 
 
 def _look(path: str, st: os.stat_result) -> Found:
-    stamp = stamp_of(st)
-    mode, occupied = stat.S_IMODE(st.st_mode), st.st_blocks * BLOCK
-    return Found(path, _kind(st.st_mode), stamp, mode, st.st_nlink, st.st_dev, occupied)
+    mode = st.st_mode
+    kind = _KINDS.get(stat.S_IFMT(mode), "special")
+    return Found(path, kind, stamp_of(st), stat.S_IMODE(mode), st.st_nlink, st.st_dev, st.st_blocks * BLOCK)
 
 
 def stamp_of(st: os.stat_result) -> Stamp:
     """Return the stamp of a file."""
     return Stamp(st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
-
-
-def _kind(mode: int) -> Literal["file", "link", "dir", "special"]:
-    if stat.S_ISREG(mode):
-        return "file"
-    if stat.S_ISDIR(mode):
-        return "dir"
-    return "link" if stat.S_ISLNK(mode) else "special"
 
 
 @contextmanager
@@ -173,26 +169,34 @@ class Changing(Exception):
     """A file kept changing while it was read."""
 
 
-def read(path: str, *, dir_fd: int | None = None, keep: int = 0, attempts: int = 3) -> Content:
+def read(
+    path: str, *, known: Stamp | None = None, dir_fd: int | None = None, keep: int = 0, attempts: int = 3
+) -> Content:
     """Read the regular file at *path*: hash it, and keep its bytes if there are at most *keep*.
 
-    The stamp is taken before and after; if it moved, the file is read again, *attempts* times in all.
-    Raises :class:`Changing` then, and ``OSError`` when it is not a readable regular file.
+    The stamp is taken before and after; if it moved, the file is read again, *attempts* times in all. One
+    that is *known* from a look at a regular file just now will do for the first time. Raises
+    :class:`Changing` when it keeps moving, and ``OSError`` when it is not a readable regular file.
     """
     for _ in range(attempts):
         fd = os.open(path, _OPEN_FILE, dir_fd=dir_fd)
         try:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode):
-                raise OSError(errno.EINVAL, "not a regular file", path)
-            digest, data = _consume(fd, before.st_size, keep)
-            after = os.fstat(fd)
+            before = known or _stamp_of_file(fd, path)
+            digest, data = _consume(fd, before.size, keep)
+            after = stamp_of(os.fstat(fd))
         finally:
             os.close(fd)
-        stamp = stamp_of(after)
-        if stamp == stamp_of(before):
-            return Content(digest, stamp, data)
+        if after == before:
+            return Content(digest, after, data)
+        known = None
     raise Changing(path)
+
+
+def _stamp_of_file(fd: int, path: str) -> Stamp:
+    st = os.fstat(fd)
+    if not stat.S_ISREG(st.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return stamp_of(st)
 
 
 def _consume(fd: int, size: int, keep: int) -> tuple[str, bytes]:

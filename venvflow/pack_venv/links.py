@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from venvflow.disk.archive.staging import temporary_name
+from venvflow.disk.files import temporary_name
 from venvflow.disk.scan import walk
 from venvflow.errors import UsageError, shown
 

@@ -195,6 +195,11 @@ class Index:
             for tree in trees:
                 _add_tree(db, tree)
 
+    def unknown_trees(self, trees: Iterable[Tree]) -> list[Tree]:
+        """Return those of *trees* that there are no rows of; the objects of the others have rows, too."""
+        known = {digest for (digest,) in self.rows("SELECT digest FROM trees")}
+        return [tree for tree in trees if tree.digest not in known]
+
     def forget_trees(self, digests: Iterable[str]) -> None:
         """Drop trees and the rows of their files."""
         with self.writing() as db:
@@ -261,6 +266,12 @@ class Index:
             db.execute(
                 "UPDATE snapshots SET used_at = ?, used_seq = ? WHERE id = ?", (now, _next_seq(db), snapshot)
             )
+
+    def pull_back(self, now: float) -> None:
+        """Let no snapshot be used later than *now*: the clock was wrong then, and it would never grow old."""
+        if self.rows("SELECT 1 FROM snapshots WHERE used_at > ? LIMIT 1", (now,)):
+            with self.writing() as db:
+                db.execute("UPDATE snapshots SET used_at = ? WHERE used_at > ?", (now, now))
 
     def forget_snapshots(self, ids: Iterable[str]) -> None:
         """Drop the rows of snapshots."""
@@ -348,6 +359,11 @@ class Index:
                 [(number, tree) for tree in trees],
             )
 
+    def seen(self) -> dict[str, float]:
+        """Return when each registered venv was registered last, by its path, in seconds since 1970."""
+        rows = self.rows("SELECT path, seen_at FROM venvs WHERE seen_at IS NOT NULL")
+        return {_name(path): at for path, at in rows}
+
     def forget_venv(self, path: str) -> None:
         """Drop a venv and its stamps."""
         with self.writing() as db:
@@ -413,9 +429,11 @@ def _open_in_turn(path: str) -> sqlite3.Connection:
 
 
 def _open_to_write(path: str) -> sqlite3.Connection:
+    _part_from_other_names(path)
     db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
     try:
-        db.execute("PRAGMA journal_mode = WAL")
+        if db.execute("PRAGMA journal_mode").fetchone() != ("wal",) and not _is_networked(path):
+            db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA foreign_keys = ON")
         _migrate(db, path)
@@ -423,6 +441,43 @@ def _open_to_write(path: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _is_networked(path: str) -> bool:
+    """Return whether other machines may have the same file: they would not see a log in shared memory."""
+    from venvflow.disk.probes import mount_of  # noqa: PLC0415 - for a database without a log only
+
+    return mount_of(path).is_networked
+
+
+def _part_from_other_names(path: str) -> None:
+    """Give the database a file of its own if it has other names, as in a store copied by ``cp -al``.
+
+    Programs that know one database by two names do not see each other's logs, and would destroy it. While
+    somebody has it open, or where there is no room, it is left as it is: who opens it next tries again.
+    """
+    try:
+        if os.stat(path).st_nlink == 1:
+            return
+    except FileNotFoundError:
+        return
+    db = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        with suppress(sqlite3.OperationalError):
+            db.execute("PRAGMA journal_mode = DELETE")  # what is in the log goes into the file
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("BEGIN EXCLUSIVE")  # an inode's lock: it holds for all its names, until we close it
+            db.execute("COMMIT")
+            _remove(f"{path}.own")
+            db.execute("VACUUM INTO ?", (f"{path}.own",))
+            os.rename(f"{path}.own", path)
+    finally:
+        db.close()
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _open_to_read(path: str) -> sqlite3.Connection:

@@ -67,7 +67,7 @@ class Registry:
         With *sync* it survives a power cut: one that makes no sense would keep everything from being swept.
         """
         data = json.dumps(asdict(registration)).encode("ascii")
-        write_whole(self._file(registration.path), data, tmp=self._tmp, sync=self._sync, replace=True)
+        write_whole(self._file(registration.path), data, tmp=self._tmp, sync=self._sync)
 
     def of(self, path: str) -> Registration | None:
         """Return what is known of the venv at *path*; None as well for a file that makes no sense."""

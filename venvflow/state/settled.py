@@ -46,7 +46,7 @@ def settle(store: Store, registrations: Iterable[Registration], settled: Settled
     }
     with suppress(OSError):
         path, data = f"{store.path}/{_FILE}", json.dumps(document).encode("ascii")
-        write_whole(path, data, tmp=store.objects.tmp, replace=True)
+        write_whole(path, data, tmp=store.objects.tmp)
 
 
 def settled_since(store: Store, registrations: Iterable[Registration]) -> Settled | None:

@@ -8,14 +8,14 @@ files that nobody refers to. Deleting goes the other way round. The index is a c
 from __future__ import annotations
 
 import os
-import re
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from venvflow.disk import locks
-from venvflow.disk.files import sync_directory, write_whole
+from venvflow.disk.files import is_temporary_name, sync_directory, write_whole
 from venvflow.disk.objects import Batch, Name, Objects, out_of_space
 from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
@@ -115,7 +115,9 @@ class Store:
             os.makedirs(f"{self.path}/{name}", mode=0o755, exist_ok=True)
         for name, text in (("README", README), ("format", f"{FORMAT}\n")):
             with suppress(FileExistsError):
-                write_whole(f"{self.path}/{name}", text.encode(), tmp=os.path.join(self.path, "tmp"))
+                write_whole(
+                    f"{self.path}/{name}", text.encode(), tmp=os.path.join(self.path, "tmp"), replace=False
+                )
 
     def _check_format(self) -> None:
         with open(f"{self.path}/format", "rb") as file:
@@ -178,7 +180,10 @@ class Store:
         index = self.index
         with index.writing():
             index.add_objects(sizes, adopted)
+            known = index.usage()
             for snapshot in self.snapshots():
+                if snapshot.id in known:  # its history is worth keeping
+                    continue
                 with suppress(Corrupt):
                     manifest = self.load(snapshot)
                     self.learn(manifest.trees, snapshot.key)
@@ -187,6 +192,22 @@ class Store:
                 for record in self.registrations():
                     self._index_registration(record)
             index.mark_filled()
+
+    def catch_up(self, registrations: Iterable[Registration]) -> None:
+        """Let the index know exactly the snapshots that are there, and the venvs of *registrations*.
+
+        It may be an older copy of itself, from a backup or without its log. Where it cannot be written, it
+        stays as it is. The caller holds the store alone, so that nothing comes or goes meanwhile.
+        """
+        there, venvs = self._snapshot_ids(), {each.path: each.seen for each in registrations}
+        with suppress(EnvironmentFailure):
+            known, seen = self.index.usage().keys(), self.index.seen()
+            if known == there and seen == venvs:
+                return
+            self.index.forget_snapshots(known - there)
+            for path in seen.keys() - venvs.keys():
+                self.index.forget_venv(path)
+            self.rebuild_index()
 
     def _objects_on_disk(self) -> tuple[dict[Name, int], dict[Name, int]]:
         """Return sizes and adopted mtimes; what has another mtime than ours must prove its content first."""
@@ -227,15 +248,21 @@ class Store:
     # ----------------------------------------------------------------------- trees and snapshots
 
     def stage_trees(self, batch: Batch, trees: Iterable[Tree]) -> None:
-        """Add to *batch* the trees that the store does not have."""
+        """Add to *batch* the trees that the store does not have.
+
+        Raises EnvironmentFailure, as :meth:`tree` does, for names that this Python reads as no other does.
+        """
         for tree in trees:
+            _refuse_other_spelling(tree)
             path = self._tree_path(tree.digest)
             if not os.path.exists(path):
                 batch.add_record(path, encode_tree(tree))
 
     def tree(self, digest: str) -> Tree:
         """Return a tree; raises :class:`~venvflow.pure.manifest.Corrupt` if it is missing or damaged."""
-        return self._decoded(digest, decode_tree)
+        tree = self._decoded(digest, decode_tree)
+        _refuse_other_spelling(tree)
+        return tree
 
     def tree_objects(self, digest: str) -> list[tuple[Name, int]]:
         """Return the objects that a tree lists, with their sizes in bytes; raises as :meth:`tree` does."""
@@ -338,7 +365,7 @@ class Store:
     def _write_snapshot(self, snapshot: Snapshot) -> None:
         sync = self.durable
         path = self._snapshot_path(snapshot.id)
-        write_whole(path, encode_snapshot(snapshot), tmp=self.objects.tmp, sync=sync)
+        write_whole(path, encode_snapshot(snapshot), tmp=self.objects.tmp, sync=sync, replace=False)
         if sync:
             sync_directory(f"{self.path}/snapshots")
 
@@ -443,9 +470,6 @@ class Store:
 
 _DIRECTORIES = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks")
 
-_LITTER = re.compile(r"\d+-[0-9a-f]{8}")
-"""Names of files that a killed :func:`~venvflow.disk.files.write_whole` leaves in ``tmp/``."""
-
 
 def may_become_store(path: str) -> bool:
     """Return whether a directory holds nothing yet, or what a killed :meth:`Store._create` leaves.
@@ -460,7 +484,25 @@ def may_become_store(path: str) -> bool:
 
 
 def _holds_litter_only(path: str) -> bool:
-    return os.path.isdir(path) and all(_LITTER.fullmatch(name) for name in os.listdir(path))
+    return os.path.isdir(path) and all(is_temporary_name(name) for name in os.listdir(path))
+
+
+def _refuse_other_spelling(tree: Tree) -> None:
+    """Raise EnvironmentFailure for a name that is not ASCII where Python does not take file names for UTF-8.
+
+    There it is another text, so the same venv would be another tree, or a tree another venv.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8":
+        return
+    for entry in tree.entries:
+        if not entry.path.isascii():
+            raise EnvironmentFailure(
+                f"this Python takes file names for {encoding}, but trees of the store hold UTF-8",
+                where=f"{tree.name}: {shown(entry.path)}",
+                state="The venv and the store are as they were.",
+                hint="Set PYTHONUTF8=1, or choose a locale with UTF-8 (LC_ALL=C.UTF-8), and run again.",
+            )
 
 
 def _is_honest(snapshot: Snapshot, identifier: str) -> bool:

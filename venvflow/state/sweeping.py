@@ -19,6 +19,10 @@ QUARANTINE_SECONDS = 14 * 86_400
 """How long what was found damaged is kept for whoever wants to look at it, or to mend something with it."""
 
 
+_SKEW_SECONDS = 86_400
+"""How far the clocks of machines that share a store may be apart."""
+
+
 class Swept(NamedTuple):
     """What a sweep removed: counts, and the bytes that the file system got back. *twins* are left.
 
@@ -112,6 +116,7 @@ class _Sweeping:
     def _sweep_quarantine(self) -> None:
         for path in overdue(self._store):
             self._delete(path)
+        _count_from_now(f"{self._store.path}/quarantine")
 
     def _delete(self, path: str) -> bool:
         try:
@@ -144,6 +149,18 @@ def overdue(store: Store) -> Iterator[str]:
             with suppress(FileNotFoundError):
                 if os.lstat(path).st_ctime < too_old:
                     yield path
+
+
+def _count_from_now(root: str) -> None:
+    """Give what a clock that was ahead put aside the ctime of now: else it would stay until that time."""
+    latest = time.time() + _SKEW_SECONDS
+    for directory, _, names in os.walk(root):
+        for name in names:
+            with suppress(OSError):
+                st = os.lstat(f"{directory}/{name}")
+                if st.st_ctime > latest:  # any change moves it; the times that we set are those it has
+                    times = (st.st_atime_ns, st.st_mtime_ns)
+                    os.utime(f"{directory}/{name}", ns=times, follow_symlinks=False)
 
 
 def _fanned(root: str) -> Iterator[tuple[str, str, str]]:

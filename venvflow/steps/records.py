@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -48,16 +47,12 @@ def write_json(path: str, document: Mapping[str, Any]) -> None:
 
 
 def _write_text(path: str, text: str) -> None:
-    temporary = f"{path}.{os.getpid()}-{os.urandom(3).hex()}"
+    from venvflow.disk.files import write_whole  # noqa: PLC0415 - a run with nothing to do writes nothing
+
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        _remove_litter(os.path.dirname(path))
-        with open(temporary, "w", encoding="ascii") as file:
-            file.write(text)
-        os.replace(temporary, path)
+        write_whole(path, text.encode("ascii"))
     except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
         raise EnvironmentFailure(
             f"cannot write the project's state: {error.strerror}",
             where=shown(path),
@@ -93,17 +88,6 @@ def _parsed(path: str, stamp: tuple[int, ...]) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return document if isinstance(document, dict) else None
-
-
-def _remove_litter(directory: str) -> None:
-    """Remove what killed runs were about to rename: names that end with the pid of a process that is gone."""
-    from venvflow.disk.locks import is_alive  # noqa: PLC0415 - a run with nothing to do writes nothing
-
-    with suppress(FileNotFoundError):
-        for name in os.listdir(directory):
-            pid = name.rpartition(".")[2].partition("-")[0]
-            if pid.isdigit() and "-" in name and not is_alive(int(pid)):
-                os.unlink(f"{directory}/{name}")
 
 
 def write_key(job: Job, record: KeyRecord) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from venvflow.disk import locks
 from venvflow.disk.files import write_whole
+from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, TrimPolicy
 from venvflow.pure.retention import Candidate, Contents, Plan, plan
 from venvflow.state.census import Census
@@ -50,6 +51,10 @@ def trim(
         store.use() if dry_run else store.alone(),
     ):
         census = Census(store)
+        if not dry_run:
+            store.catch_up(census.registrations)
+            with suppress(EnvironmentFailure):  # on a full disk that has to wait
+                store.index.pull_back(now)
         gone = [each for each in census.registrations if _is_gone(each, config) and each.link != "symlink"]
         trimmed = _unchanged(config, store, census, now) if not gone else None
         if trimmed is None:
@@ -116,7 +121,7 @@ def _note(store: Store, now: float, policy: TrimPolicy) -> None:
     note = {"at": now, "generation": store.generation(), "policy": repr(policy)}
     with suppress(OSError):
         path, data = f"{store.path}/{TRIM_NOTE}", json.dumps(note).encode("ascii")
-        write_whole(path, data, tmp=store.objects.tmp, replace=True)
+        write_whole(path, data, tmp=store.objects.tmp)
 
 
 def _candidates(config: Config, venvs: list[Registration], snapshots: Iterable[Outline]) -> list[Candidate]:

@@ -12,7 +12,8 @@ stream and which every venv that has the tree shares.
 :mod:`.contents`       what goes into an archive, decided before anything is written
 :mod:`.writing`        writing one: :func:`write_archive`
 :mod:`.frames`         compressed trees that are kept: :class:`FrameDirectory`
-:mod:`.pieces`         parts that are ended and put together while the next ones are read
+:mod:`.stream`         members read and put into one tar stream, objects compared with their names
+:mod:`.joining`        frames put together while the next ones are read
 :mod:`.beside`         description and checksum beside it: :func:`is_current`
 :mod:`.staging`        files and directories that appear only when they are complete
 :mod:`.reading`        the entries of one that nobody vouches for

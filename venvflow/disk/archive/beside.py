@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from venvflow.disk.archive.formats import CHUNK
-from venvflow.disk.archive.staging import new_file
+from venvflow.disk.files import write_whole
 
 
 def write_beside(path: str, document: dict[str, Any]) -> None:
@@ -17,10 +17,8 @@ def write_beside(path: str, document: dict[str, Any]) -> None:
     The checksum comes last: until then the archive is not current. Raises ``OSError``.
     """
     # A power cut may take the description from us. Then the archive is not current, and no harm is done.
-    with new_file(path + ".json", flush=False) as file:
-        file.write((json.dumps(document, sort_keys=True, indent=1) + "\n").encode("ascii"))
-    with new_file(path + ".sha256") as file:
-        file.write(_checksum_line(document["sha256"], os.path.basename(path)))
+    write_whole(path + ".json", (json.dumps(document, sort_keys=True, indent=1) + "\n").encode("ascii"))
+    write_whole(path + ".sha256", _checksum_line(document["sha256"], os.path.basename(path)), sync=True)
 
 
 def _checksum_line(digest: str, name: str) -> bytes:

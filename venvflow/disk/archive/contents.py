@@ -135,6 +135,18 @@ class Contents:
             elif entry.kind == "link" and not entry.slots:
                 yield Member(entry.path, "link", target=entry.target)
 
+    def extent(self, tree: Tree) -> tuple[int, int]:
+        """Return how many members a tree has, and the bytes of its files, without making them."""
+        count = size = 0
+        for entry in tree.entries:
+            if entry.kind == "file":
+                count, size = count + 1, size + entry.size
+            elif entry.kind == "template":
+                count, size = count + 1, size + len(self.templates[entry.path].neutral)
+            elif entry.kind == "link" and not entry.slots:
+                count += 1
+        return count, size
+
 
 def needs_of(interpreter: Interpreter) -> dict[str, str]:
     """Return what ``postinstall.py`` asks of an interpreter: to be put in a description as ``python``."""
@@ -186,12 +198,13 @@ def _with_head(
         *(Member(name, "dir") for name in directories),
         _text_member(POSTINSTALL, script, executable=True),
     ]
-    members = [*after, *(member for tree in contents.trees for member in contents.members(tree))]
-    size = sum(member.size for member in members)
+    extents = [contents.extent(tree) for tree in contents.trees]
+    count = len(after) + sum(number for number, _ in extents)
+    size = sum(member.size for member in after) + sum(held for _, held in extents)
     document = {
         **contents.document,
         "format": PACK_FORMAT,
-        "announced": {"entries": len(members), "bytes": size},
+        "announced": {"entries": count, "bytes": size},
         "description": dict(description),
         "distributions": [[tree.name, tree.version] for tree in contents.trees if tree.version],
         "templates": _template_rows(contents.templates.values()),
@@ -205,7 +218,7 @@ def _with_head(
         tuple(head),
         contents.trees,
         contents.templates,
-        len(members) + len(roots) + 2,
+        count + len(roots) + 2,
         size + len(data),
         document,
         contents.warnings,

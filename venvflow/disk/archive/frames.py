@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, Protocol
 
 from venvflow.disk.archive.contents import Options
 from venvflow.disk.archive.formats import CHUNK, zstd_version
-from venvflow.disk.archive.staging import temporary_name
+from venvflow.disk.files import temporary_name
 from venvflow.model import Tree
 
-FRAME_FORMAT = 2
+FRAME_FORMAT = 3
 """Version of how trees become frames: of headers and order, and of what the compressor is told."""
 
 
@@ -30,8 +29,8 @@ class NewFrame(Protocol):
     def write(self, data: bytes) -> object:
         """Write the next bytes."""
 
-    def finish(self) -> IO[bytes]:
-        """Return the whole frame, open for reading at its start."""
+    def finish(self) -> object:
+        """End it: it is whole."""
 
     def discard(self) -> None:
         """Forget it."""
@@ -98,18 +97,16 @@ class _Kept:
     def __init__(self, directory: str, name: str) -> None:
         self._final = os.path.join(directory, name)
         self._temporary = os.path.join(directory, temporary_name())
-        self._file = open(self._temporary, "x+b")  # noqa: SIM115  # finish() gives it away, discard() closes it
+        self._file = open(self._temporary, "xb")  # noqa: SIM115  # finish() or discard() closes it
         self._hasher = hashlib.sha256()
 
     def write(self, data: bytes) -> None:
         self._hasher.update(data)
         self._file.write(data)
 
-    def finish(self) -> IO[bytes]:
-        self._file.flush()
+    def finish(self) -> None:
+        self._file.close()
         os.rename(self._temporary, f"{self._final}.{self._hasher.hexdigest()}")
-        self._file.seek(0)
-        return self._file
 
     def discard(self) -> None:
         with suppress(OSError):  # a full disk says so once more
@@ -119,34 +116,26 @@ class _Kept:
 
 
 class Unkept:
-    """Frames that are for one archive only: files without a name in *directory*."""
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    """Frames that are for one archive only."""
 
     def open(self, name: str) -> None:  # noqa: ARG002 - there is none of any name
         """Return None."""
         return
 
     def new(self, name: str) -> NewFrame:  # noqa: ARG002 - they have none
-        """Return a frame to write; raises ``OSError`` as files do."""
-        return _Nameless(self._directory)
+        """Return a frame of which nothing is kept."""
+        return _Forgotten()
 
 
-class _Nameless:
-    def __init__(self, directory: str) -> None:
-        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # as above
-
+class _Forgotten:
     def write(self, data: bytes) -> None:
-        self._file.write(data)
+        """Forget it: it is in the archive."""
 
-    def finish(self) -> IO[bytes]:
-        self._file.seek(0)
-        return self._file
+    def finish(self) -> None:
+        pass
 
     def discard(self) -> None:
-        with suppress(OSError):
-            self._file.close()
+        pass
 
 
 def _digest_of(file: IO[bytes]) -> str:

@@ -1,29 +1,16 @@
-"""Nothing is visible before it is complete: files and directories made beside their place, renamed in."""
+"""Nothing is visible before it is complete: directories made beside their place, renamed in."""
 
 from __future__ import annotations
 
-import fcntl
-import itertools
 import os
-import re
 import shutil
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from contextlib import contextmanager
 
-from venvflow.disk.files import sync_directory
+from venvflow.disk.files import claim, remove_leftovers, sync_directory, temporary_name
 from venvflow.disk.links import sync_file_system
-from venvflow.disk.locks import is_alive
 from venvflow.disk.scan import directory
 from venvflow.errors import Refused, shown
-
-_numbers = itertools.count()
-
-
-def temporary_name() -> str:
-    """Return a name that nobody else uses, on other machines neither, short whatever it stands for."""
-    return f".vf-{os.getpid()}-{next(_numbers)}-{os.urandom(3).hex()}"
 
 
 def need_free(destination: str, state: str) -> None:
@@ -43,30 +30,6 @@ def need_free(destination: str, state: str) -> None:
 
 
 @contextmanager
-def new_file(destination: str, *, flush: bool = True) -> Iterator[BinaryIO]:
-    """Give a file to write that becomes *destination* at the end of the block.
-
-    Replaces a file that is there; if the block fails, nothing has happened. Unless *flush* is false, it is on
-    disk before it gets its name; the name itself is up to :func:`sync_directory`. Raises ``OSError``.
-    """
-    parent = os.path.dirname(destination)
-    _remove_leftovers(parent)
-    temporary = os.path.join(parent, temporary_name())
-    try:
-        with open(temporary, "xb") as file:
-            _claim(file.fileno())
-            yield file
-            file.flush()
-            if flush:
-                os.fsync(file.fileno())
-        os.rename(temporary, destination)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-
-
-@contextmanager
 def new_directory(destination: str) -> Iterator[str]:
     """Give the path of a directory to fill that becomes *destination* at the end of the block.
 
@@ -75,12 +38,12 @@ def new_directory(destination: str) -> Iterator[str]:
     all that it made is removed.
     """
     parent = os.path.dirname(destination)
-    _remove_leftovers(parent)
+    remove_leftovers(parent)
     temporary = os.path.join(parent, temporary_name())
     try:
         os.mkdir(temporary)
         with directory(temporary) as fd:
-            _claim(fd)
+            claim(fd)
             yield temporary
             sync_file_system(fd)
         os.rename(temporary, destination)
@@ -88,35 +51,3 @@ def new_directory(destination: str) -> Iterator[str]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_directory(parent)
-
-
-# --------------------------------------------------------------------------- what killed runs leave
-
-_TEMPORARY = re.compile(r"\.vf-(\d+)-\d+-[0-9a-f]{6}")
-
-
-def _claim(fd: int) -> None:
-    """Hold a lock on what is being made while it is open: whoever finds it knows that it is alive."""
-    with suppress(OSError):  # no locks here: then only its process keeps it from being taken for a leftover
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _remove_leftovers(parent: str) -> None:
-    """Remove from *parent* what killed runs left: their process is gone, and nobody holds it."""
-    with suppress(OSError):  # what cannot be removed is in nobody's way
-        for name in os.listdir(parent or "."):
-            match = _TEMPORARY.fullmatch(name)
-            if match and not is_alive(int(match[1])):
-                _remove_unless_held(os.path.join(parent, name))
-
-
-def _remove_unless_held(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-    finally:
-        os.close(fd)

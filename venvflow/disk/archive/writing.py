@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import IO, Any, BinaryIO, NamedTuple, TypeVar
+from typing import IO, Any, BinaryIO, TypeVar
 
 from venvflow.disk.archive import tar, zipfile
 from venvflow.disk.archive.beside import write_beside
@@ -28,7 +28,6 @@ from venvflow.disk.archive.contents import (
     Member,
     ObjectSource,
     Options,
-    damaged,
     plan,
 )
 from venvflow.disk.archive.formats import (
@@ -40,14 +39,13 @@ from venvflow.disk.archive.formats import (
     zstd_compressor,
 )
 from venvflow.disk.archive.frames import FrameStore, NewFrame, Unkept, frame_name
-from venvflow.disk.archive.pieces import Copier, Whole
-from venvflow.disk.archive.staging import new_file
-from venvflow.disk.files import sync_directory
+from venvflow.disk.archive.joining import Joiner
+from venvflow.disk.archive.stream import Checker, Packer, object_parts
+from venvflow.disk.files import new_file, sync_directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import CONSTANT_MTIME, Manifest, Slot
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 F = TypeVar("F", bound=IO[bytes])
 T = TypeVar("T")
 R = TypeVar("R")
@@ -135,7 +133,7 @@ def _constant(_: str) -> int:
 
 
 def _write(job: _Job, destination: str) -> Written:
-    with new_file(destination) as file:
+    with new_file(destination, sync=True) as file:
         job.sink = _Sink(file)
         try:
             _WRITERS.get(job.options.format, _write_blocks)(job)
@@ -288,90 +286,7 @@ def _closed_on_failure(file: F) -> Iterator[F]:
         raise
 
 
-# --------------------------------------------------------------------------- one tar stream
-
-
-class _Packer:
-    """Fills a buffer of a fixed size with a tar stream, and gives it to *emit* whenever it is full.
-
-    Files are read straight into the buffer. *emit* must be done with it when it returns.
-    """
-
-    def __init__(self, job: _Job, size: int, emit: Callable[[memoryview], object]) -> None:
-        self._job = job
-        self._view = memoryview(bytearray(size))
-        self._used = 0
-        self._emit = emit
-
-    def add(self, member: Member, header: bytes) -> None:
-        self.put(header)
-        if member.data is not None:
-            self.put(member.data)
-            self._job.meter.advance(member.size)
-        elif member.kind == "file":
-            self._read(member)
-        self.put(bytes(tar.padding(member.size)))
-
-    def put(self, data: bytes) -> None:
-        end = self._used + len(data)
-        if end <= len(self._view):
-            self._view[self._used : end] = data
-            self._used = end
-            return
-        done = 0
-        while done < len(data):
-            room = self._room()
-            part = data[done : done + len(room)]
-            room[: len(part)] = part
-            self._used += len(part)
-            done += len(part)
-
-    def end(self) -> None:
-        """Emit what is left."""
-        if self._used:
-            self._emit(self._view[: self._used])
-            self._used = 0
-
-    def _room(self) -> memoryview:
-        """Return what is free of the buffer: never nothing."""
-        if self._used == len(self._view):
-            self.end()
-        return self._view[self._used :]
-
-    def _read(self, member: Member) -> None:
-        for part in _object_parts(self._job.source, member, self._room):
-            self._used += len(part)
-            self._job.meter.advance(len(part))
-
-
-def _object_parts(
-    source: ObjectSource, member: Member, room: Callable[[], memoryview]
-) -> Iterator[memoryview]:
-    """Read an object into the buffers that *room* gives, and yield what was filled.
-
-    Raises DamagedObject at the end, when its SHA-256 is not its name: all that was made of it is void.
-    """
-    hasher = hashlib.sha256()
-    left = member.size
-    try:
-        fd = os.open(source.path(member.digest, member.executable), _OPEN)
-    except OSError as error:
-        raise damaged(member.name, member.digest, f"cannot be read: {error.strerror}") from error
-    try:
-        while left:
-            view = room()[:left]
-            count = os.readv(fd, [view])
-            if not count:
-                break
-            left -= count
-            hasher.update(view[:count])
-            yield view[:count]
-    except OSError as error:
-        raise damaged(member.name, member.digest, f"cannot be read: {error.strerror}") from error
-    finally:
-        os.close(fd)
-    if left or hasher.hexdigest() != member.digest:
-        raise damaged(member.name, member.digest, "has other bytes than its name says")
+# --------------------------------------------------------------------------- tars
 
 
 def _header(job: _Job, member: Member) -> bytes:
@@ -390,26 +305,24 @@ def _header(job: _Job, member: Member) -> bytes:
 def _write_frames(job: _Job) -> None:
     """Write the head, one frame per tree, and the tail; frames that are kept are copied.
 
-    This thread reads, the compressor's own threads compress, and one more ends the frames in their order and
-    copies them. So all cores work to the end, however different in size the trees are.
+    This thread reads, the compressor's own threads compress, one thread compares what was read with its name,
+    and one writes. So all cores work to the end, however different in size the trees are.
     """
-    nameless = Unkept(job.directory)
-    store = job.frames or nameless
+    store = job.frames or Unkept()
     trees = job.contents.trees
     kept = _in_order(
         lambda tree: store.open(frame_name(tree, job.options)), trees, job.options.threads, _close
     )
-    with Copier(job.sink.copy) as copier, closing(kept):
-        copier.add(_compressed(job, job.contents.head, nameless.new("head")))
+    with Checker() as checker, Joiner(job.sink) as joiner, closing(kept):
+        frames = _Frames(job, joiner, checker)
+        frames.add(job.contents.head, Unkept().new("head"))
         for tree, file in zip(trees, kept, strict=True):
-            members = list(job.contents.members(tree))
             if file is None:
-                new = store.new(frame_name(tree, job.options))
-                copier.add(_compressed(job, members, new))
+                frames.add([*job.contents.members(tree)], store.new(frame_name(tree, job.options)))
             else:
-                copier.add(Whole(file))
+                joiner.copy(file)
                 job.reused += 1
-                job.meter.advance(sum(member.size for member in members))
+                job.meter.advance(job.contents.extent(tree)[1])
     compressor = zstd_compressor(job.options.effective_level, len(tar.END))
     job.sink.write(compressor.compress(tar.END) + compressor.flush())
 
@@ -419,34 +332,31 @@ def _close(file: IO[bytes] | None) -> None:
         file.close()
 
 
-class _Compressing(NamedTuple):
-    """A frame whose end is still in its compressor."""
+class _Frames:
+    """Makes frames of members, one after the other, for a *joiner*."""
 
-    frame: NewFrame
-    compressor: Any
+    def __init__(self, job: _Job, joiner: Joiner, checker: Checker) -> None:
+        self._job = job
+        self._joiner = joiner
+        self._frame: NewFrame
+        self._compressor: Any
+        self._packer = Packer(job.source, CHUNK, self._compress, checker, job.meter.advance, buffers=4)
 
-    def finish(self) -> IO[bytes]:
-        self.frame.write(self.compressor.flush())
-        return self.frame.finish()
-
-    def discard(self) -> None:
-        self.frame.discard()
-
-
-def _compressed(job: _Job, members: Sequence[Member], frame: NewFrame) -> _Compressing:
-    """Return a frame that has taken in all *members*."""
-    try:
-        headers = [_header(job, member) for member in members]
+    def add(self, members: Sequence[Member], frame: NewFrame) -> None:
+        """Write all *members* to a frame; raises DamagedObject, and then there will be no such frame."""
+        self._joiner.begin(frame)
+        headers = [_header(self._job, member) for member in members]
         size = sum(map(len, headers)) + sum(member.size + tar.padding(member.size) for member in members)
-        compressor = zstd_compressor(job.options.effective_level, size, job.options.threads)
-        packer = _Packer(job, CHUNK, lambda view: frame.write(compressor.compress(view)))
+        options = self._job.options
+        self._frame = frame
+        self._compressor = zstd_compressor(options.effective_level, size, options.threads)
         for member, header in zip(members, headers, strict=True):
-            packer.add(member, header)
-        packer.end()
-    except BaseException:
-        frame.discard()
-        raise
-    return _Compressing(frame, compressor)
+            self._packer.add(member, header)
+        self._packer.end()
+        self._joiner.end(frame, self._compressor)
+
+    def _compress(self, view: memoryview) -> None:
+        self._joiner.add(self._frame, self._compressor.compress(view))
 
 
 # --------------------------------------------------------------------------- other tars: blocks
@@ -468,11 +378,13 @@ def _write_blocks(job: _Job) -> None:
             job.sink.write(pending.popleft().result())
 
     try:
-        packer = _Packer(job, FORMATS[job.options.format].block, emit)
-        for member in job.members():
-            packer.add(member, _header(job, member))
-        packer.put(tar.END)
-        packer.end()
+        with Checker() as checker:
+            block = FORMATS[job.options.format].block
+            packer = Packer(job.source, block, emit, checker, job.meter.advance)
+            for member in job.members():
+                packer.add(member, _header(job, member))
+            packer.put(tar.END)
+            packer.end()
         while pending:
             job.sink.write(pending.popleft().result())
     finally:
@@ -532,7 +444,7 @@ def _content(job: _Job, member: Member) -> Iterator[bytes | memoryview]:
         yield _zip_name(member.target) if member.data is None else member.data
         return
     buffer = memoryview(bytearray(min(member.size, CHUNK)))
-    for part in _object_parts(job.source, member, lambda: buffer):
+    for part in object_parts(job.source, member, buffer):
         job.meter.advance(len(part))
         yield part
 

@@ -1,0 +1,220 @@
+"""Small files that appear whole or not at all, and what a kill leaves of them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from venvflow.disk.files import (
+    is_temporary_name,
+    new_file,
+    remove_leftovers,
+    sync_directory,
+    temporary_name,
+    write_whole,
+)
+from venvflow.state.relink import is_temporary
+from venvflow.state.witness import is_ignored
+
+
+@pytest.fixture(params=["beside", "in a directory of ours"])
+def tmp(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give where files are made: beside their place, or in a directory of ours."""
+    return "" if request.param == "beside" else str(_made(tmp_path / "tmp"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Give the directory that the file is for."""
+    return _made(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def dead() -> int:
+    """Give the number of a process that is gone."""
+    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _left(*directories: Path | str) -> list[str]:
+    return [name for each in directories if each for name in os.listdir(each) if name != "file"]
+
+
+# --------------------------------------------------------------------------- whole or not at all
+
+
+def test_a_file_appears_whole_and_replaces_what_was_there(tmp: str, home: Path) -> None:
+    """Until the block ends, the old one stands."""
+    path = home / "file"
+    write_whole(str(path), b"one", tmp=tmp, sync=True)
+    with new_file(str(path), tmp=tmp) as file:
+        file.write(b"two")
+        file.flush()
+        assert path.read_bytes() == b"one"
+    sync_directory(str(home))
+    assert path.read_bytes() == b"two"
+    assert not _left(tmp, home)
+
+
+def test_a_file_that_is_there_is_spared_if_asked(tmp: str, home: Path) -> None:
+    """Who comes second is told, and leaves nothing."""
+    path = str(home / "file")
+    write_whole(path, b"one", tmp=tmp, replace=False)
+    with pytest.raises(FileExistsError):
+        write_whole(path, b"two", tmp=tmp, replace=False)
+    assert (home / "file").read_bytes() == b"one"
+    assert not _left(tmp, home)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_block_that_fails_has_done_nothing(tmp: str, home: Path, error: type[BaseException]) -> None:
+    """Neither to the file nor to the directory that it was made in."""
+    path = home / "file"
+    path.write_bytes(b"one")
+
+    def fail() -> None:
+        with new_file(str(path), tmp=tmp) as file:
+            file.write(b"two")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_bytes() == b"one"
+    assert not _left(tmp, home)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_fails_changes_nothing(
+    call: str, tmp: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is passed on as it is."""
+
+    def failing(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, call, failing)
+    (home / "file").write_bytes(b"one")
+    with pytest.raises(OSError, match="Input/output error"):
+        write_whole(str(home / "file"), b"two", tmp=tmp, sync=True)
+    assert (home / "file").read_bytes() == b"one"
+    assert not _left(tmp, home)
+
+
+def test_what_is_synced_is_on_disk_before_it_has_its_name(
+    tmp: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all its bytes: none wait in a buffer."""
+    seen: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: seen.append((os.fstat(fd).st_size, (home / "file").exists())))
+    write_whole(str(home / "file"), b"three", tmp=tmp, sync=True)
+    write_whole(str(home / "file"), b"four", tmp=tmp)
+    assert seen == [(5, False)]
+
+
+def test_a_file_for_others_follows_the_umask_one_of_the_store_is_only_ours(
+    home: Path, tmp_path: Path
+) -> None:
+    """Whatever a umask lets a group write elsewhere, nobody else writes in the store."""
+    before = os.umask(0o002)
+    try:
+        write_whole(str(home / "file"), b"")
+        write_whole(str(home / "ours"), b"", tmp=str(_made(tmp_path / "tmp")))
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((home / name).stat().st_mode) for name in ("file", "ours")] == [0o664, 0o644]
+
+
+def test_a_relative_path_is_one_in_the_working_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it has no directory at all."""
+    monkeypatch.chdir(home)
+    write_whole("file", b"one", sync=True)
+    sync_directory("")
+    assert (home / "file").read_bytes() == b"one"
+
+
+# --------------------------------------------------------------------------- names
+
+
+def test_all_who_look_for_litter_know_the_names() -> None:
+    """Here, in a venv, and where a venv is compared with what it should be."""
+    names = {temporary_name() for _ in range(100)}
+    assert len(names) == 100
+    for knows in (is_temporary_name, is_temporary, is_ignored):
+        assert all(knows(name) for name in names), knows
+    assert max(map(len, names)) < 40
+
+
+@pytest.mark.parametrize("name", [".vf-0123abcd", ".vf-1", ".vf-1-2.py", "x.vf-1-2", ".vf-a-1", "1-2"])
+def test_no_other_name_is_taken_for_one(name: str) -> None:
+    """Not that of a venv's staging directory either."""
+    assert not is_temporary_name(name)
+
+
+# --------------------------------------------------------------------------- what killed runs leave
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir], ids=["file", "directory"])
+def test_what_a_killed_run_left_goes_with_the_next_file(
+    make: Callable[[Path], None], dead: int, home: Path
+) -> None:
+    """Also directories with something in them."""
+    left = home / f".vf-{dead}-77"
+    make(left)
+    if left.is_dir():
+        (left / "file").touch()
+    write_whole(str(home / "file"), b"")
+    assert not _left(home)
+
+
+def test_what_somebody_works_on_stays(dead: int, home: Path) -> None:
+    """Be it a process of this machine, or one that we cannot see and that holds it; others do not stay."""
+    (alive, held, left) = (home / f".vf-{pid}-{n}" for pid, n in ((os.getpid(), 1), (dead, 2), (dead, 3)))
+    for path in (alive, held, left):
+        path.touch()
+    with held.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        remove_leftovers(str(home))
+    assert sorted(home.iterdir()) == sorted((alive, held))
+
+
+def test_a_file_is_held_while_it_is_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So nobody takes it away, even who sees no process of that number."""
+    monkeypatch.setattr("venvflow.disk.locks.is_alive", lambda _: False)
+    with new_file(str(home / "file")) as file:
+        file.write(b"one")
+        remove_leftovers(str(home))
+    assert (home / "file").read_bytes() == b"one"
+
+
+def test_leftovers_are_never_removed_through_a_link(dead: int, home: Path, tmp_path: Path) -> None:
+    """Nor does one that cannot be removed stop us."""
+    canary = _made(tmp_path / "canary")
+    (canary / "file").touch()
+    (home / f".vf-{dead}-1").symlink_to(canary)
+    os.mkfifo(home / f".vf-{dead}-2")
+    write_whole(str(home / "file"), b"")
+    assert os.listdir(canary) == ["file"]
+
+
+def test_without_locks_files_are_made_all_the_same(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems have none."""
+
+    def none(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    write_whole(str(home / "file"), b"one")
+    assert (home / "file").read_bytes() == b"one"
