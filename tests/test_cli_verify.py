@@ -13,8 +13,10 @@ from contents import MTIME_NS, picture, write
 from machines import FILES, Machine, machine
 
 from venvflow.disk.archive import FrameDirectory, tar
+from venvflow.disk.objects import Name, object_name
 from venvflow.disk.places import read_receipt
 from venvflow.disk.scan import read
+from venvflow.model import Entry
 
 __all__ = ["machine"]
 
@@ -173,12 +175,12 @@ def test_a_good_copy_may_be_in_a_packed_tree(machine: Machine, venvs: list[Path]
     """What pack keeps compressed has every file of a distribution."""
     receipt = read_receipt(str(venvs[0]))
     assert receipt is not None
-    frame = FrameDirectory(f"{machine.store}/frames").new(f"{receipt.trees[1]}.f2.l3")
+    frame = FrameDirectory(f"{machine.store}/frames").new(f"{receipt.trees[1]}.f3.l3")
     name = table(machine, venvs[0]).relative_to(venvs[0])
     data = tar.file_header("x/lib/demo/other", 3, executable=False) + b"abc" + bytes(509)
     data += tar.file_header(f"x/{name}", len(DATA), executable=False) + DATA
     frame.write(gzip.compress(data))
-    frame.finish().close()
+    frame.finish()
     put(table(machine, venvs[0]), b"edited")
     (found,) = findings(machine, "--heal")
     assert found["healed"] == "its bytes came from a packed tree of the store"
@@ -297,6 +299,28 @@ def test_symlinked_venvs_get_the_bytes_of_the_healed_object(machine: Machine) ->
     assert [table(machine, venv).read_bytes() for venv in venvs] == [b"edited", DATA, DATA]
     assert not table(machine, venvs[0]).is_symlink()
     assert table(machine, venvs[1]).is_symlink()
+
+
+def test_much_damage_costs_no_more_looks_than_little(
+    machine: Machine, venvs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has an object is looked up, not searched for: a venv may have a million files."""
+    asked: list[Entry] = []
+
+    def counting(entry: Entry) -> Name:
+        asked.append(entry)
+        return object_name(entry)
+
+    monkeypatch.setattr("venvflow.steps.verify.inspection.object_name", counting)
+    put(table(machine, venvs[0]), b"edited")
+    assert len(findings(machine)) == 1
+    little = len(asked)
+    asked.clear()
+    for path in machine.site(venvs[0]).glob("demo/*.*"):
+        if path.stat().st_size:
+            put(path, b"edited, too")
+    assert len(findings(machine)) == 3
+    assert len(asked) == little
 
 
 def test_progress_is_shown_for_a_full_reading(

@@ -66,6 +66,18 @@ def _lose_module(world: World) -> None:
     world.module("alpha").unlink()
 
 
+def _edit_module(world: World) -> None:
+    before = world.module("alpha").parent.stat().st_mtime_ns
+    world.module("alpha").chmod(0o644)
+    world.module("alpha").write_text("EDITED = 1\n")
+    assert world.module("alpha").parent.stat().st_mtime_ns == before
+
+
+def _edit_script(world: World) -> None:
+    with open(world.venv() / "bin" / "alpha", "a") as file:
+        file.write("# mine\n")
+
+
 def _lose_key(world: World) -> None:
     (world.root / ".venvflow" / "api" / "key.json").unlink()
 
@@ -92,6 +104,8 @@ def _lose_snapshot(world: World) -> None:
     [
         (_lose_venv, {"is_in_place", "is_built", "is_squished"}),
         (_lose_module, {"is_in_place"}),
+        (_edit_module, {"is_in_place"}),
+        (_edit_script, {"is_in_place"}),
         (_lose_key, {"is_hashed", "is_in_place", "is_built", "is_squished", "is_stored"}),
         (_lose_manifest, {"is_squished", "is_packed", "is_stored"}),
         (_lose_archive, {"is_packed"}),

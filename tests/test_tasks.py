@@ -9,11 +9,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from doit.dependency import JSONCodec
+from doit.doit_cmd import DoitMain
 from doit.task import Task
 from flows import World
 
-from venvflow import tasks
+from venvflow import backend, tasks
+from venvflow.backend import StateBackend
 from venvflow.errors import Refused
+from venvflow.tasks import VenvflowLoader
 
 
 @pytest.fixture
@@ -25,7 +29,7 @@ def world(tmp_path: Path, house: Path, monkeypatch: pytest.MonkeyPatch) -> World
         world.lock(name, world.wheel("alpha"))
     monkeypatch.chdir(world.root)
     monkeypatch.setattr(tasks, "_flow", world.flow())
-    monkeypatch.setattr(tasks, "_cleaned", set())
+    monkeypatch.setattr(backend, "_codes", [])
     return world
 
 
@@ -102,7 +106,7 @@ def test_each_venv_has_a_group_of_its_own_where_one_may_be_asked_for(
     monkeypatch.setattr(sys, "argv", ["doit", *words])
     made = _tasks()
     assert [name for name in made if name in ("api", "web")] == groups
-    assert all(made[name].task_dep == [f"pack:{name}", f"store:{name}"] for name in groups)
+    assert all(made[name].task_dep == [f"{verb}:{name}" for verb in VERBS] for name in groups)
 
 
 def test_a_venv_called_like_a_task_has_no_group(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +208,7 @@ def test_an_error_while_asking_means_that_the_step_runs(
     assert not _is_done("store", {"did": "x"})
 
 
-def test_trim_runs_as_a_task(world: World) -> None:
+def test_trim_runs_as_a_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers with what it dropped, and is up to date afterwards."""
     for verb in ("hash-lockfiles", "build-venv", "squish", "store"):
         _run(verb)
@@ -213,6 +217,11 @@ def test_trim_runs_as_a_task(world: World) -> None:
     answer = tasks.run_trim()
     assert isinstance(answer, dict)
     assert "0 of 1" in answer["reason"]
+    assert answer["did"] == "kept"  # which is not worth a line
+    monkeypatch.setattr(sys, "argv", ["doit", "trim"])
+    asked = tasks.run_trim()
+    assert isinstance(asked, dict)
+    assert asked["did"] == "dropped"
     assert tasks.is_trimmed(task, {"did": "x"})
     assert not tasks.is_trimmed(task, {})
 
@@ -226,7 +235,6 @@ def test_cleaning_a_dry_run_names_and_keeps(world: World) -> None:
     made["build-venv:api"].clean(out, dryrun=True)
     assert out.getvalue() == f"build-venv:api  would remove {world.venv()}\n"
     assert world.venv().exists()
-    tasks._cleaned.clear()
     made["build-venv:api"].clean(out, dryrun=False)
     assert out.getvalue().endswith(f"build-venv:api  removed {world.venv()}\n")
     assert not world.venv().exists()
@@ -237,21 +245,71 @@ def test_cleaning_a_dry_run_names_and_keeps(world: World) -> None:
     assert not (world.root / ".venvflow" / "api" / "key.json").exists()
 
 
+def doit(*words: str) -> int:
+    """Run a command of doit in this process, and return its exit code."""
+    sys.argv[1:] = words
+    try:
+        return int(DoitMain(VenvflowLoader()).run(list(words)) or 0)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@pytest.mark.parametrize("word", ["api", "ap*"])
 def test_cleaning_a_venv_by_its_name_cleans_all_its_steps_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
     """``doit clean api``; where the steps are named as well, nothing is told twice."""
-    monkeypatch.setattr(sys, "argv", ["doit", "clean", "api"])
+    monkeypatch.setattr(sys, "argv", ["doit"])
     for verb in ("hash-lockfiles", "build-venv"):
         _run(verb)
-    made, out = _tasks(), io.StringIO()
-    made["api"].clean(out, dryrun=True)
-    made["build-venv:api"].clean(out, dryrun=True)
-    assert out.getvalue() == f"build-venv:api  would remove {world.venv()}\n"
-    tasks._cleaned.clear()
-    made["api"].clean(out, dryrun=False)
+    capsys.readouterr()
+    assert doit("clean", "-n", word, "build-venv") == 0
+    assert capsys.readouterr().out == f"build-venv:api  would remove {world.venv()}\n"
+    assert doit("clean", word) == 0
     assert not world.venv().exists()
     assert not (world.root / ".venvflow" / "api" / "key.json").exists()
+
+
+def test_cleaning_ends_with_the_code_of_what_was_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After all else was cleaned."""
+    monkeypatch.setattr(sys, "argv", ["doit"])
+    for verb in ("hash-lockfiles", "build-venv"):
+        _run(verb)
+    world.module("alpha").with_name("mine.py").write_text("X = 1\n")
+    assert doit("clean", "api") == 6
+    assert "mine.py" in capsys.readouterr().err
+    assert world.module("mine").exists()
+    assert not (world.root / ".venvflow" / "api" / "key.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "did"), [("forget", "forgetting"), ("ignore", "ignoring"), ("clean --forget", "")]
+)
+def test_a_venvs_name_stands_for_its_tasks(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, did: str
+) -> None:
+    """``doit forget api`` and its like act on all six, and on nothing of another venv, nor on trim."""
+    monkeypatch.setattr(sys, "argv", ["doit"])
+    state = {f"{verb}:{venv}": {"did": "x"} for verb in VERBS for venv in ("api", "web")}
+    path = world.root / ".venvflow/state.db"
+
+    def saved() -> StateBackend:
+        return StateBackend(str(path), JSONCodec())
+
+    backend = saved()
+    for name, values in {**state, "trim": {"did": "x"}}.items():
+        backend.set(name, "_values_:", values)
+    backend.dump()
+    assert doit(*command.split(), "api") == 0
+    out = capsys.readouterr().out
+    after = saved()
+    for name in (*state, "trim"):
+        touched = not after.in_(name) or after.get(name, "ignore:") == "1"
+        assert touched == name.endswith(":api"), name
+        if did:
+            assert (f"{did} {name}\n" in out) == touched
 
 
 def test_cleaning_tells_names_that_the_terminal_cannot_show(
@@ -308,3 +366,19 @@ def test_a_dodo_file_gets_settings_and_tasks_by_one_import() -> None:
     exec("from venvflow.tasks import *", space)  # noqa: S102 - what a dodo.py says
     assert set(space) - {"__builtins__"} == {"DOIT_CONFIG", "task_venvflow"}
     assert space["DOIT_CONFIG"]["backend"] == "venvflow"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([], set()),
+        (["api"], {"api"}),
+        (["restore:api", "*:web"], {"api", "web"}),
+        (["-n", "4"], set()),
+        (["-n", "4", "4"], {"4"}),
+        (["trim", "*:a*", "web2"], set()),
+    ],
+)
+def test_who_is_asked_for_by_name_is_known(words: list[str], named: set[str]) -> None:
+    """A value of an option is no name, even if a venv is called like it."""
+    assert tasks._named_in(words, ["api", "web", "4"]) == named

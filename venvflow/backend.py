@@ -89,6 +89,18 @@ def end_as_told() -> None:
         signal.raise_signal(_received[0])
 
 
+_codes: list[int] = []
+"""The exit codes of what failed without doit knowing of it."""
+
+
+def end_with(code: int) -> None:
+    """Let the command that runs go on, and end with *code* when it saves its state, the last thing it does.
+
+    ``doit clean`` has no failures: whatever its tasks say, it would end with 0.
+    """
+    _codes.append(code)
+
+
 class StateBackend:
     """doit's state of all tasks: read once, when it is first asked for, and written task by task.
 
@@ -163,6 +175,8 @@ class StateBackend:
                 self._file.close()
             if self._error is not None and (self._pending or self._forget_all):
                 raise self._not_saved(self._error)
+        if _codes:
+            raise SystemExit(_codes[0])
 
     def _mark(self, task_id: str) -> None:
         self._pending.add(task_id)

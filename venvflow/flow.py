@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, cached_property
 
 from venvflow.disk.places import RECEIPT, Receipt, read_receipt
 from venvflow.model import Config
@@ -18,6 +18,7 @@ from venvflow.pure import config as configs
 from venvflow.pure.manifest import snapshot_id
 from venvflow.steps.inputs import key_is_current
 from venvflow.steps.job import Job
+from venvflow.steps.patrol import Post, patrol
 from venvflow.steps.records import TRIM_NOTE, has_passed, pack_is_current, read_json, stamp_of
 
 TRIM_INTERVAL = 86_400
@@ -25,7 +26,11 @@ TRIM_INTERVAL = 86_400
 
 
 class Flow:
-    """A loaded config with the world around it. *command* goes into the provenance of snapshots."""
+    """A loaded config with the world around it. *command* goes into the provenance of snapshots.
+
+    *named* are the venvs that somebody asks for by name: these are looked at, whatever their number of files,
+    and no others. Empty: all, as far as a run's budget goes.
+    """
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class Flow:
         self.now = now
         self.say = say
         self.command = command
+        self.named: frozenset[str] = frozenset()
         self._jobs: dict[tuple[str, bool], Job] = {}
 
     def job(self, venv: str, *, force: bool = False) -> Job:
@@ -59,12 +65,13 @@ class Flow:
         return key_is_current(self.job(venv))
 
     def is_in_place(self, venv: str) -> bool:
-        """Return whether the venv is there, for its key, checked, and untouched as far as a glance tells."""
+        """Return whether the venv is there, for its key, checked, and untouched as far as a look tells."""
         job = self.job(venv)
         receipt = self._receipt_for_key(job)
         if receipt is None or not has_passed(job, receipt.key):
             return False
-        return job.place.untouched(receipt) and not self._is_hollow(receipt)
+        looks_whole = job.place.untouched(receipt) and not self._is_hollow(receipt)
+        return looks_whole and venv not in self._suspects
 
     def is_built(self, venv: str) -> bool:
         """Return whether there is a venv for the key that the last restore or build was content with."""
@@ -126,6 +133,14 @@ class Flow:
         first = next(iter(receipt.trees), "")
         here = os.path.realpath(self.config.store.path)
         return receipt.store != here or not os.path.lexists(f"{here}/trees/{first[:2]}/{first[2:]}")
+
+    @cached_property
+    def _suspects(self) -> frozenset[str]:
+        """Return the venvs with files that do not look as they were made; looked for once in a run."""
+        jobs = [self.job(venv) for venv in self.config.venvs if venv in self.named or not self.named]
+        receipts = [(job, self._receipt_for_key(job)) for job in jobs]
+        posts = [Post(job, each) for job, each in receipts if each is not None and each.state == "shared"]
+        return patrol(posts, whole=bool(self.named))
 
     def _key(self, job: Job) -> str:
         record = read_json(job.file("key.json"))

@@ -20,11 +20,15 @@ from venvflow.flow import Flow
 from venvflow.model import Snapshot
 from venvflow.pure.comparison import part_changes
 from venvflow.pure.manifest import snapshot_id
+from venvflow.state.holdings import Holdings
+from venvflow.state.looks import Watch
 from venvflow.state.store import Store
+from venvflow.steps.drift import drift_of
 from venvflow.steps.explain import KeyNow, key_now
 from venvflow.steps.job import Job
+from venvflow.steps.patrol import Post, looks_as_made
 from venvflow.steps.records import OTHER_MANIFEST, KeyRecord, has_passed, why_pack
-from venvflow.steps.replace import Present, is_whole, look, refuse_to_lose
+from venvflow.steps.replace import Present, is_whole, look, matcher_of, refuse_to_lose
 from venvflow.steps.squish import refuse_changed
 
 Would = Literal["run", "nothing", "fail", "not run"]
@@ -36,7 +40,7 @@ class Forecast(NamedTuple):
 
     *would*: ``run`` (*did* is what it will answer: new, hit, miss, built …), ``nothing`` (it is up to date,
     or will find nothing to do), ``fail``, or ``not run``, because of a task before it. *reason* says why. It
-    is not *certain* where a build may give just what was there before.
+    is not *certain* where a build may give just what was there before, or trim may find nothing to drop.
     """
 
     task: str
@@ -195,6 +199,7 @@ class _Steps:
         job, receipt = self.job, present.receipt
         if receipt is not None and present.is_for(record.key.digest, job.place.path):
             kept = _Venv("kept", receipt.trees, receipt.bound, receipt.state == "shared")
+            present = self._looked_through(present)
             if present.drift.by_hand:
                 return _nothing(f"changed by hand ({present.drift}): left as it is"), kept
             if is_whole(job, present):
@@ -204,6 +209,15 @@ class _Steps:
             settled = f"{told.reason}; first a run that is at work, or was killed, has to be settled"
             told = told._replace(reason=settled, certain=False)
         return told, venv
+
+    def _looked_through(self, present: Present) -> Present:
+        """Return a venv of which no directory changed with what restore would see: edits in place."""
+        job, receipt, store = self.job, present.receipt, self.store
+        if not self.thorough or present.drift or receipt is None or store is None:
+            return present
+        if looks_as_made(Post(job, receipt), Watch(store.objects.root, Holdings(store).looks)):
+            return present
+        return present._replace(drift=drift_of(job.place.path, receipt, store, matcher_of(job)))
 
     def _brought(self, present: Present, snapshot: Snapshot | None, why: str) -> tuple[_Told, _Venv | None]:
         """Return what restore does where there is no venv that could be kept, and the venv that it brings."""
@@ -316,7 +330,9 @@ def _of_trim(flow: Flow, everybody: Sequence[Sequence[Forecast]]) -> Forecast:
     why = f"{stored} adds a snapshot" if stored else flow.why_trim()
     if not why and not _has_run(f"{flow.config.state_dir}/state.db", "trim"):
         why = "doit does not know of an earlier time"
-    return Forecast("trim", "run", "dropped", why) if why else Forecast("trim", "nothing", "", "nothing new")
+    if not why:
+        return Forecast("trim", "nothing", "", "nothing new")
+    return Forecast("trim", "run", "dropped", why, certain=False)
 
 
 def _has_run(state: str, task: str) -> bool:

@@ -22,6 +22,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Any
 
@@ -31,7 +32,7 @@ from doit.exceptions import InvalidCommand, TaskFailed
 from doit.globals import Globals
 from doit.task import DelayedLoader, Task
 
-from venvflow.backend import end_as_told, install_signal_handlers, wait_for_children
+from venvflow.backend import end_as_told, end_with, install_signal_handlers, wait_for_children
 from venvflow.errors import LockTimeout, UsageError, VenvflowError, from_system, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
@@ -84,11 +85,25 @@ def current_flow() -> Flow:
             sys.stderr.write(f"venvflow: {error}\n")
             raise SystemExit(error.exit_code) from None
         _flow.say = _say
+        _flow.named = _named_in(sys.argv[1:], _flow.config.venvs)
         for warning in _flow.config.warnings:
             _flow.say(warning)
         _end_quietly()
         control.InvalidCommand = _UnknownName
     return _flow
+
+
+def _named_in(words: Sequence[str], venvs: Iterable[str]) -> frozenset[str]:
+    """Return the venvs that *words* ask for by name: ``api``, ``restore:api``, ``*:api``.
+
+    A word after an option may be its value; one that is taken for it all the same is looked at in its turn.
+    """
+    asked = {
+        word.rpartition(":")[2]
+        for before, word in zip(["", *words], words, strict=False)
+        if not before.startswith("-")
+    }
+    return frozenset(asked.intersection(venvs))
 
 
 def _say(text: str) -> None:
@@ -182,32 +197,34 @@ class _Step(Task):  # type: ignore[misc]  # doit has no types
 
     def clean(self, outstream: Any, dryrun: bool) -> None:
         """Remove what the step left."""
-        _clean(self.name, outstream, dryrun=dryrun)
-
-
-class _Venv(Task):  # type: ignore[misc]  # doit has no types
-    """All steps of one venv; ``doit clean`` would ask the sub-tasks of a group only; these are of others."""
-
-    def clean(self, outstream: Any, dryrun: bool) -> None:
-        """Remove what the steps left, the last one first."""
-        for verb in reversed(TASK_DOCS):
-            _clean(f"{verb}:{self.name}", outstream, dryrun=dryrun)
-
-
-_cleaned: set[str] = set()
-"""Tasks that were cleaned: they are met again in their groups."""
-
-
-def _clean(task: str, outstream: Any, *, dryrun: bool) -> None:
-    if task not in _cleaned:
-        _cleaned.add(task)
-        verb, _, venv = task.partition(":")
+        verb, _, venv = self.name.partition(":")
         if removed := clean_step(verb, venv, dryrun=dryrun):
             show_everything(outstream)
-            put(outstream, f"{task}  {removed}\n")
+            put(outstream, f"{self.name}  {removed}\n")
+
+
+_BY_SUBTASK = ("clean", "forget", "ignore")
+"""doit's commands that do to the sub-tasks of a group what they do to the group."""
+
+
+def _owns_its_tasks(venv: str) -> bool:
+    """Return whether a venv's tasks are sub-tasks of its group for once, because such a command names that.
+
+    doit knows one group only for each task. The tasks of another one are to it what a group needs, which
+    these commands leave alone.
+    """
+    words = [word for word in sys.argv[1:] if not word.startswith("-") and "=" not in word]
+    is_named = any(fnmatchcase(venv, word) for word in words[1:])
+    return is_named and words[0] in _BY_SUBTASK and venv not in _taken(_other_tasks())
+
+
+def _taken(own: set[str]) -> set[str]:
+    """Return the names that no group of a venv can have; *own* are those of a dodo.py."""
+    return {*TASK_DOCS, "trim", *own}
 
 
 def _tasks_of(spec: VenvSpec) -> Iterator[Task]:
+    group = spec.name if _owns_its_tasks(spec.name) else ""
     locks = [path for path in (*spec.locks, *spec.key_files) if os.path.isfile(path)]
     for verb, needs in _NEEDS.items():
         yield _Step(
@@ -217,13 +234,13 @@ def _tasks_of(spec: VenvSpec) -> Iterator[Task]:
             task_dep=[f"{needs}:{spec.name}"] if needs else [],
             file_dep=locks if verb == "hash-lockfiles" else [],
             uptodate=[(is_done, [verb, spec.name])],
-            subtask_of=verb,
+            subtask_of=group or verb,
             io={"capture": False},
         )
 
 
-def _group(name: str, doc: str, tasks: list[str], kind: type[Task] = Task) -> Task:
-    group = kind(name, None, doc=doc, has_subtask=True)
+def _group(name: str, doc: str, tasks: list[str]) -> Task:
+    group = Task(name, None, doc=doc, has_subtask=True)
     group.task_dep.extend(tasks)
     return group
 
@@ -237,9 +254,10 @@ def _groups_of_venvs(venvs: Iterable[str]) -> Iterator[Task]:
     own = _other_tasks()
     if not own and not any(not word.startswith("-") for word in sys.argv[1:]):
         return
+    taken = _taken(own)
     for name in venvs:
-        if name not in own and name not in TASK_DOCS and name != "trim":
-            yield _group(name, f"all that the venv {name} needs", [f"pack:{name}", f"store:{name}"], _Venv)
+        if name not in taken:
+            yield _group(name, f"all that the venv {name} needs", [f"{verb}:{name}" for verb in TASK_DOCS])
 
 
 def _other_tasks() -> set[str]:
@@ -304,7 +322,10 @@ def run_trim() -> dict[str, Any] | StepFailed:
         return _failed(from_system(error, "Every snapshot is there, whole, or gone."))
     freed = trimmed.swept.bytes if trimmed.swept is not None else 0
     reason = f"{len(trimmed.plan.drop)} of {len(trimmed.snapshots)} snapshots, {show_size(freed)} freed"
-    return {"did": "dropped", "reason": reason, "figures": {}, "warnings": list(trimmed.plan.problems)}
+    # Who asks for it by name gets an answer; at the end of every other run, nothing is not worth a line.
+    told = trimmed.plan.drop or freed or "trim" in sys.argv[1:]
+    did = "dropped" if told else "kept"
+    return {"did": did, "reason": reason, "figures": {}, "warnings": list(trimmed.plan.problems)}
 
 
 def _step(verb: str) -> Callable[[Any], Outcome]:
@@ -397,6 +418,7 @@ def clean_step(verb: str, venv: str, *, dryrun: bool) -> str:
         removed = clean(current_flow().job(venv), verb, _LEFT_BEHIND[verb], dry_run=dryrun)
     except VenvflowError as error:
         sys.stderr.write(f"venvflow: {error}\n")
+        end_with(error.exit_code)
         return ""
     did = "would remove" if dryrun else "removed"
     beside = " and what is beside it" if len(removed) > 1 else ""

@@ -90,6 +90,18 @@ def change_by_hand(project: Project) -> None:
     (project.site("api") / "mine.py").write_text("MINE = 1\n")
 
 
+def edit_in_place(project: Project) -> None:
+    """Write through a hard link; no directory moves."""
+    module = project.site("api") / "beta.py"
+    module.chmod(0o644)
+    module.write_text("def main(): print('mine')\n")
+
+
+def touch(project: Project) -> None:
+    """Give a file another time."""
+    os.utime(project.site("api") / "beta.py")
+
+
 def exclude_more(project: Project) -> None:
     """Change what the key depends on in the config."""
     project.configure({"api": {**PACKED, "exclude": ["**/nothing/"]}, **WEB})
@@ -180,7 +192,6 @@ def lose_snapshot_and_venv(project: Project) -> None:
 
 CHAIN = {
     "restore:api": "miss", "build-venv:api": "built", "squish:api": "squished", "store:api": "stored",
-    "trim": "dropped",
 }  # fmt: skip
 NEW = {"hash-lockfiles:api": "new"}
 HIT = {"restore:api": "hit"}
@@ -197,17 +208,19 @@ PACK = {"pack:api": "packed"}
         (delete_half, HIT),
         (delete_interpreter, HIT),
         (change_by_hand, {}),
+        (edit_in_place, {}),
+        (touch, {}),
         (exclude_more, {**NEW, **CHAIN, **PACK}),
         (change_link, {}),
         (add_check, {}),
         (move_venv, HIT),
         (pack_otherwise, PACK),
         (delete_archive, PACK),
-        (delete_store, {"store:api": "stored", "trim": "dropped"}),
-        (delete_snapshots, {"store:api": "stored", "trim": "dropped"}),
-        (delete_state, {**NEW, **PACK, "trim": "dropped"}),
-        (delete_doits_state, {"trim": "dropped"}),
-        (change_policy, {"trim": "dropped"}),
+        (delete_store, {"store:api": "stored"}),
+        (delete_snapshots, {"store:api": "stored"}),
+        (delete_state, {**NEW, **PACK}),
+        (delete_doits_state, {}),
+        (change_policy, {}),
         (lose_snapshot_and_venv, CHAIN),
     ],
 )
@@ -248,7 +261,7 @@ def test_what_another_venv_is_built_for_is_a_hit(machine: Machine) -> None:
     assert not did.keys() & {"build-venv:web", "squish:web", "store:web"}
     delete_snapshots(project)
     assert told(project, "web")["store:web"]["reason"] == "store:api adds the snapshot"
-    assert set(project.doit().did) == {"store:api", "trim"}
+    assert set(project.doit().did) == {"store:api"}
 
 
 def test_nothing_is_restored_where_the_config_forbids_it(project: Project) -> None:

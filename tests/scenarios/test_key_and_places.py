@@ -213,7 +213,6 @@ def _scripted(machine: Machine) -> Path:
                          scripts={"scripted": "scripted:main", "second": "scripted:main"})  # fmt: skip
 
 
-@pytest.mark.quick
 def test_every_console_script_runs_in_another_checkout(restored: tuple[Project, Project]) -> None:
     """Spaces, quotes and non-ASCII letters in the path break no shebang."""
     _, second = restored

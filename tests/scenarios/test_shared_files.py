@@ -25,7 +25,6 @@ def test_a_restored_venv_has_valid_bytecode_for_every_source(machine: Machine) -
         project.doit()
 
 
-@pytest.mark.quick
 def test_two_venvs_share_the_inodes_of_sources_and_bytecode(machine: Machine) -> None:
     """The second venv compiles only what no venv had before."""
     project = machine.project("p", {"a": {"path": "a/venv"}, "b": {}})

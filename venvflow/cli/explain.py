@@ -58,7 +58,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     miss), ``nearest`` (null without one; ``id``, ``key``, ``venv``, ``place``, ``created``, ``last_used``,
     and a comparison), ``since`` (what changed since the venv was made: a comparison, null where nothing did
     or nobody knows), ``tasks``, each with ``task``, ``would`` (run, nothing, fail, not run), ``did`` (what it
-    will answer or null), ``reason`` and ``certain`` (false where a build may give what was there before).
+    will answer or null), ``reason`` and ``certain`` (false where a build may give what was there before,
+    or trim may find nothing to drop).
 
     JSON for two: ``old``, ``new`` (``kind``: venv, path, archive, snapshot or key; ``name``; ``key``),
     ``equal``, and a comparison.

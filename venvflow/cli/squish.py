@@ -92,6 +92,7 @@ class _Service:
     def serve(self, path: str) -> int:
         """Serve the venv at *path*; return the exit code of what went wrong, or 0."""
         try:
+            self.machine.need_venv(path, self._args.work_dir)
             self._serve(path)
         except VenvflowError as error:
             self.out.fail(str(error))

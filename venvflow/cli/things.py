@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from venvflow.cli.machine import Machine, nearest_venvs
 from venvflow.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from venvflow.cli.glance import Glance
-    from venvflow.cli.machine import Machine
     from venvflow.model import Key, Snapshot
     from venvflow.steps.job import Job
     from venvflow.steps.records import KeyRecord
@@ -113,6 +113,8 @@ class Names:
     def _unknown(self, word: str, what: str) -> UsageError:
         from venvflow.pure.nearest import meant  # noqa: PLC0415 - only for mistakes
 
+        if "/" in word and (venv := next(nearest_venvs(self._absolute(word)), None)):
+            return UsageError(what, state="Nothing was changed.", hint=f"Did you mean {shown(venv)}?")
         flow = self._machine.flow
         if flow is None:
             hint = "There is no venvflow.yaml here that names venvs: give a path, or say where with -C or -c."

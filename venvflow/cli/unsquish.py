@@ -39,14 +39,15 @@ def run(args: argparse.Namespace, out: Output) -> int:
     machine = open_machine(args, out)
     records: list[dict[str, Any]] = []
     paths = list(dict.fromkeys(machine.path_of(word, args.work_dir) for word in args.paths))
-    codes = [_serve(machine, out, path, records) for path in paths]
+    codes = [_serve(machine, out, args.work_dir, path, records) for path in paths]
     if out.as_json:
         out.document({"store": machine.store.path, "venvs": records})
     return next((code for code in codes if code), 0)
 
 
-def _serve(machine: Machine, out: Output, path: str, records: list[dict[str, Any]]) -> int:
+def _serve(machine: Machine, out: Output, work_dir: str, path: str, records: list[dict[str, Any]]) -> int:
     try:
+        machine.need_venv(path, work_dir)
         records.append(_unsquish(machine, out, path))
     except VenvflowError as error:
         out.fail(str(error))
@@ -61,7 +62,7 @@ def _unsquish(machine: Machine, out: Output, path: str) -> dict[str, Any]:
     from venvflow.state.accounts import Ledger  # noqa: PLC0415
     from venvflow.state.store import Store  # noqa: PLC0415
     from venvflow.steps.squish_path import Errand, Sharing  # noqa: PLC0415
-    from venvflow.steps.unsquish import unsquish  # noqa: PLC0415
+    from venvflow.steps.unsquish import refuse_unless_changeable, unsquish  # noqa: PLC0415
 
     def tell(file: str, how: str) -> None:
         if out.verbose:
@@ -71,6 +72,7 @@ def _unsquish(machine: Machine, out: Output, path: str) -> dict[str, Any]:
         Place(path), Sharing(("copy",), 1), os.environ, time.time, Ledger(machine.store.path),
         machine.job_at(path), out.say, tell,
     )  # fmt: skip
+    refuse_unless_changeable(errand.place)  # before a store is made
     with Store(machine.store, timeout=locks.lock_timeout(os.environ), on_wait=out.say) as store:
         outcome = unsquish(store, errand)
     if not out.as_json:

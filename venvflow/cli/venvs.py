@@ -17,12 +17,13 @@ from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.pure.keys import differing
 from venvflow.state.holdings import Holdings, own_bytes, trees_by_venv
-from venvflow.state.witness import witness_of
+from venvflow.state.looks import Watch
 from venvflow.steps.drift import Drift, drift_of
 from venvflow.steps.hash_lockfiles import compute_key
 from venvflow.steps.inputs import key_is_current
 from venvflow.steps.job import Job
 from venvflow.steps.likeness import unlike_the_locks
+from venvflow.steps.patrol import Post, looks_as_made
 from venvflow.steps.records import KeyRecord, read_key
 from venvflow.steps.replace import is_hollow, matcher_of
 
@@ -97,6 +98,13 @@ class View:
     def holdings(self) -> Holdings | None:
         """Return what the venvs have in the store."""
         return Holdings(self.store) if self.store is not None else None
+
+    @cached_property
+    def watch(self) -> Watch:
+        """Return what looks at files, at each object once for all venvs."""
+        if self.store is None or self.holdings is None:
+            return Watch("", lambda _: None)
+        return Watch(self.store.objects.root, self.holdings.looks)
 
     def has(self, job: Job, key: str) -> bool:
         """Return whether the store has a venv for the digest *key* and the job's place."""
@@ -192,35 +200,26 @@ def _by_hand(job: Job, view: View, drift: Drift, receipt: Receipt, wanted: KeyRe
         reason += f"; besides, {wanted.reason}"
     elif wanted.key.digest != receipt.key:
         reason += "; besides, it was made for other lock files, settings or another Python"
+    return Judged("changed by hand", reason, _drop(job, drift, stored=stored), receipt, stored)
+
+
+def _drop(job: Job, drift: Drift, *, stored: bool | None) -> str:
+    """Return what to do about a change by hand."""
+    if drift.shared:
+        return '"venvflow verify --heal" mends it, in all venvs that share the file'
     drop = f'"venvflow restore {shown(job.spec.name)} --force"' if stored else "delete it and run doit"
-    do = f"{drop}, to drop that; put it into the lock file, to keep it"
-    return Judged("changed by hand", reason, do, receipt, stored)
+    return f"{drop}, to drop that; put it into the lock file, to keep it"
 
 
 def _drift(job: Job, view: View, receipt: Receipt) -> Drift:
     """Return what was changed by hand: files are looked at one by one only where the venv looks changed."""
     if is_hollow(job, view.store, receipt):
         return Drift(missing=("what its symlinks lead to",))
-    if job.place.untouched(receipt) and _looks_as_made(job, view, receipt):
+    if job.place.untouched(receipt) and looks_as_made(Post(job, receipt), view.watch):
         return Drift()
     with suppress(EnvironmentFailure):
         return drift_of(job.place.path, receipt, view.store, matcher_of(job))
     return Drift(missing=(".",))
-
-
-def _looks_as_made(job: Job, view: View, receipt: Receipt) -> bool:
-    """Return whether all files have the sizes and times that they had, which an edit in place changes.
-
-    One look at the store's objects does for all venvs that are linked to them. Where it does not, because
-    one of them changed or the index is lost, and for all other venvs, every file is looked at.
-    """
-    linked = receipt.state == "shared" and receipt.link == "hardlink"
-    holdings = view.holdings if linked else None
-    if holdings is not None and holdings.look_as_made(job.place.path, receipt, job.spec.min_size):
-        return True
-    with suppress(EnvironmentFailure):
-        return witness_of(walk(job.place.path)) == receipt.witness
-    return False
 
 
 # --------------------------------------------------------------------------- what it should be

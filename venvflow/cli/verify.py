@@ -56,8 +56,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
     only = frozenset(machine.path_of(word, args.work_dir) for word in args.venvs)
     with ExitStack() as stack:
         store = _opened(machine, out, stack, heal=args.heal)
-        result = _verify(store, only, args, out) if store is not None else None
+        result = _verify(machine, store, only, args, out) if store is not None else None
     if result is None:
+        for path in sorted(only):
+            machine.need_venv(path, args.work_dir)
         if only:
             raise UsageError(
                 "there is no store yet, so nothing is shared",
@@ -87,14 +89,17 @@ def _opened(machine: Machine, out: Output, stack: ExitStack, *, heal: bool) -> S
     return store
 
 
-def _verify(store: Store, only: frozenset[str], args: argparse.Namespace, out: Output) -> Verified:
+def _verify(
+    machine: Machine, store: Store, only: frozenset[str], args: argparse.Namespace, out: Output
+) -> Verified:
     from venvflow.pure import progress  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.rescue import uv_caches  # noqa: PLC0415
     from venvflow.steps.verify import verify  # noqa: PLC0415
+    from venvflow.steps.verify.rescue import uv_caches  # noqa: PLC0415
 
     registrations = store.registrations()
     unknown = only - {each.path for each in registrations}
     if unknown:
+        machine.need_venv(min(unknown), args.work_dir)
         raise UsageError(
             "it is not shared through this store",
             where=shown(min(unknown)),

@@ -1,12 +1,6 @@
 """Holdings: what many venvs have in the store, each tree read once however many of them have it.
 
-It answers two questions about a whole fleet for the price of one look at each object: was something edited
-in place, and which bytes are in one venv only. A venv that is linked by hard links has the store's own files,
-so whoever edits one of them edits the object, and one look at that stands for all venvs. Its private files
-and its directories are looked at one by one.
-
-Where this stops being safe: a file that became private because somebody changed it while it was shared, and
-names beyond the links that a file may have, are not looked at. ``verify`` looks at every file.
+It answers two questions about a whole fleet: how should its files look, and which bytes are in one venv only.
 """
 
 from __future__ import annotations
@@ -18,14 +12,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 from venvflow.disk.objects import Name, object_name
-from venvflow.disk.places import Receipt
 from venvflow.disk.sharing import stays_private
 from venvflow.errors import EnvironmentFailure
-from venvflow.model import MTIME_NS, Entry
+from venvflow.model import Entry
 from venvflow.pure.manifest import Corrupt, snapshot_id
+from venvflow.state.looks import Looks, looks_of
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
-from venvflow.state.witness import is_ignored
 
 
 class Holding(NamedTuple):
@@ -42,7 +35,6 @@ class Holdings:
         self._store = store
         self._entries: dict[str, tuple[Entry, ...] | None] = {}
         self._holdings: dict[tuple[str, int], Holding] = {}
-        self._sound: dict[tuple[str, int], bool] = {}
 
     @cached_property
     def _adopted(self) -> dict[Name, int]:
@@ -60,17 +52,10 @@ class Holdings:
             self._holdings[key] = Holding(tuple(private), tuple(linked))
         return self._holdings[key]
 
-    def look_as_made(self, venv: str, receipt: Receipt, min_size: int) -> bool:
-        """Return whether no file of the shared venv at path *venv* was edited in place, by size and mtime.
-
-        *min_size* (bytes) is that below which its files are private. Files added or removed are not looked
-        for: they show in its directories. Only for venvs that are linked by hard links.
-        """
-        return all(
-            self._is_sound(digest, min_size)
-            and all(self._is_as_made(venv, entry) for entry in self.of(digest, min_size).private)
-            for digest in receipt.trees
-        )
+    def looks(self, digest: str) -> Looks | None:
+        """Return how the files of a tree should look, None if it is missing or damaged."""
+        entries = self._entries_of(digest)
+        return None if entries is None else looks_of(entries, self._adopted)
 
     def _entries_of(self, digest: str) -> tuple[Entry, ...] | None:
         if digest not in self._entries:
@@ -81,30 +66,6 @@ class Holdings:
             else:
                 self._entries[digest] = tuple(entry for entry in tree.entries if entry.digest)
         return self._entries[digest]
-
-    def _is_sound(self, digest: str, min_size: int) -> bool:
-        """Return whether the tree, and all objects that venvs are linked to, are what they were."""
-        key = digest, min_size
-        if key not in self._sound:
-            self._sound[key] = self._entries_of(digest) is not None and all(
-                is_ignored(entry.path) or self._is_untouched(entry)
-                for entry in self.of(digest, min_size).linked
-            )
-        return self._sound[key]
-
-    def _is_untouched(self, entry: Entry) -> bool:
-        name = object_name(entry)
-        return self._store.objects.sound(name, entry.size, self._adopted.get(name))
-
-    def _is_as_made(self, venv: str, entry: Entry) -> bool:
-        if is_ignored(entry.path):
-            return True
-        try:
-            st = os.lstat(f"{venv}/{entry.path}")
-        except OSError:
-            return False
-        same_size = entry.kind == "template" or st.st_size == entry.size
-        return same_size and st.st_mtime_ns in (MTIME_NS, self._adopted.get(object_name(entry), MTIME_NS))
 
 
 # --------------------------------------------------------------------------- who has what

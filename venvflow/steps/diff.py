@@ -73,7 +73,7 @@ def _known(
         return {}
     if receipt.state == "built":
         return store.index.stamps(place.path)
-    return known_of(store, receipt, found)
+    return known_of(store, receipt, found).stamped
 
 
 def _survey(

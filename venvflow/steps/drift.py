@@ -1,29 +1,53 @@
-"""Drift: what was changed in a venv by hand since venvflow made it. By stat, without reading any file."""
+"""Drift: what was changed in a venv by hand since venvflow made it.
+
+By ``stat``; only a file that looks changed and may yet be the same is read.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from venvflow.disk.objects import Name
+from venvflow.disk.objects import Name, object_name
 from venvflow.disk.places import Receipt
-from venvflow.disk.scan import Found, walk
+from venvflow.disk.scan import Changing, Found, look, read, walk
 from venvflow.model import MTIME_NS, Entry, Manifest
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
+from venvflow.pure.relocate import Places
 from venvflow.state.index import Stamped
 from venvflow.state.store import Store
 from venvflow.state.witness import is_ignored, witness_of
+from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness
+
+
+class Touched(NamedTuple):
+    """A file whose mtime moved and whose bytes did not, with its SHA-256 in hex and the mtime that it had.
+
+    *path* is absolute: that of the object where the venv has a symlink.
+    """
+
+    path: str
+    digest: str
+    mtime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Paths below the venv: *added* and *edited* are somebody's work, *missing* is only damage."""
+    """Paths below the venv: *added* and *edited* are somebody's work, *missing* is only damage.
+
+    *shared* are those of the edited that are the store's own files: all venvs that share them have the edit.
+    *touched* are files that only look changed, and are no drift.
+    """
 
     added: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    touched: tuple[Touched, ...] = ()
 
     @property
     def by_hand(self) -> bool:
@@ -72,18 +96,115 @@ def drift_of(venv: str, receipt: Receipt, store: Store | None, matcher: Matcher 
         entries = entries_of(manifest)
     except Corrupt:
         return _by_witness(found, receipt)
-    return _against_manifest(found, entries, store.adopted(), linked=receipt.link == "symlink")
+    if receipt.link == "symlink":
+        found |= _led_to(found, entries, store)
+    return _against_manifest(_Compared(venv, receipt, store, found, entries, store.adopted()))
 
 
-def _against_manifest(
-    found: Mapping[str, Found], entries: Mapping[str, Entry], adopted: Mapping[Name, int], *, linked: bool
-) -> Drift:
-    edited = [
-        path
+def _led_to(found: Mapping[str, Found], entries: Mapping[str, Entry], store: Store) -> dict[str, Found]:
+    """Return the objects that symlinks of a venv stand for, by the paths of the symlinks."""
+    objects: dict[str, Found] = {}
+    for path, entry in entries.items():
+        if entry.kind == "file" and path in found and found[path].kind == "link":
+            with suppress(OSError):  # one that leads nowhere is a missing file, and looked for before
+                objects[path] = look(store.objects.path(object_name(entry)))
+    return objects
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A venv and what it should be, for those of its files that look changed."""
+
+    venv: str
+    receipt: Receipt
+    store: Store
+    found: Mapping[str, Found]
+    entries: Mapping[str, Entry]
+    adopted: Mapping[Name, int]
+
+    def sameness(self) -> Sameness:
+        """Return what tells whether a file only looks changed."""
+        registration = self.store.registration(self.venv)
+        project = registration.project if registration is not None else ""
+        places = Places(self.venv, project or os.path.dirname(self.venv), self.receipt.python)
+        return Sameness(self.entries, places, self.store.objects)
+
+    def is_objects(self, entry: Entry) -> bool:
+        """Return whether the venv's file is the store's own."""
+        item = self.found[entry.path]
+        with suppress(OSError):
+            return self.store.objects.is_at(object_name(entry), item.stamp.inode, item.device)
+        return False
+
+
+def _against_manifest(compared: _Compared) -> Drift:
+    found, entries, linked = compared.found, compared.entries, compared.receipt.link == "symlink"
+    drift = _sorted(_added(found, entries), (), [path for path in entries if path not in found])
+    changed = [
+        entry
         for path, entry in entries.items()
-        if path in found and not is_ignored(path) and not as_made(found[path], entry, adopted, linked=linked)
+        if path in found
+        and not is_ignored(path)
+        and not as_made(found[path], entry, compared.adopted, linked=linked)
     ]
-    return _sorted(_added(found, entries), edited, [path for path in entries if path not in found])
+    return _told_apart(drift, changed, compared) if changed else drift
+
+
+def _told_apart(drift: Drift, changed: Sequence[Entry], compared: _Compared) -> Drift:
+    """Return *drift* with the files that look *changed*: edited, or only touched."""
+    sameness = compared.sameness()
+    looked = {entry: _touched(entry, compared, sameness) for entry in changed}
+    edited = [entry for entry, same in looked.items() if same is None]
+    return replace(
+        drift,
+        edited=_paths(edited),
+        shared=_paths(entry for entry in edited if entry.kind == "file" and compared.is_objects(entry)),
+        touched=tuple(same for same in looked.values() if same is not None),
+    )
+
+
+def _paths(entries: Iterable[Entry]) -> tuple[str, ...]:
+    return tuple(sorted(entry.path for entry in entries))
+
+
+def _touched(entry: Entry, compared: _Compared, sameness: Sameness) -> Touched | None:
+    """Return a file that has the bytes that it had, None if it is another one by now."""
+    item = compared.found[entry.path]
+    if item.kind != "file" or not entry.digest or (entry.kind == "file" and item.stamp.size != entry.size):
+        return None
+    path = os.path.join(compared.venv, item.path)
+    with suppress(OSError, Changing):
+        content = read(path, keep=LARGEST_TEMPLATE if entry.kind == "template" else 0)
+        if sameness.holds(entry, content):
+            return Touched(path, content.digest, compared.adopted.get(object_name(entry), MTIME_NS))
+    return None
+
+
+def give_times_back(touched: Iterable[Touched]) -> None:
+    """Give files their mtimes again, so that they do not look changed for ever.
+
+    The caller holds the venv. Bytecode is valid again by that, too. What is not ours to mend is compared
+    again by the next run.
+    """
+    for each in touched:
+        with suppress(OSError, Changing):
+            if _may_have_its_time(os.lstat(each.path), each):
+                _give_time_back(each)
+
+
+def _may_have_its_time(st: os.stat_result, touched: Touched) -> bool:
+    """Return whether nobody else minds: a file with other names and write bits may be a stranger's.
+
+    One that was adopted gets the mtime that it came with.
+    """
+    return st.st_nlink == 1 or not st.st_mode & 0o222 or touched.mtime_ns != MTIME_NS
+
+
+def _give_time_back(touched: Touched) -> None:
+    """Set the mtime, and do not hide an edit that came meanwhile: one that comes later moves it again."""
+    os.utime(touched.path, ns=(touched.mtime_ns, touched.mtime_ns), follow_symlinks=False)
+    if read(touched.path).digest != touched.digest:
+        os.utime(touched.path, follow_symlinks=False)
 
 
 def as_made(item: Found, entry: Entry, adopted: Mapping[Name, int], *, linked: bool = True) -> bool:
@@ -133,5 +254,5 @@ def _added(found: Mapping[str, Found], known: Mapping[str, object]) -> list[str]
     ]
 
 
-def _sorted(added: list[str], edited: list[str], missing: list[str]) -> Drift:
+def _sorted(added: Iterable[str], edited: Iterable[str], missing: Iterable[str]) -> Drift:
     return Drift(tuple(sorted(added)), tuple(sorted(edited)), tuple(sorted(missing)))

@@ -50,7 +50,7 @@ def estimate(store: Store | None, errand: Errand, foresight: Foresight, *, store
     receipt = place.receipt()
     known = {}
     if store is not None and receipt is not None and receipt.path == place.path:
-        known = known_of(store, receipt, without_excluded(walk(place.path), subject.matcher))
+        known = known_of(store, receipt, without_excluded(walk(place.path), subject.matcher)).stamped
     looked = look_through(subject, known)
     replaced: dict[tuple[int, int], int] = {}
     for path in _surplus(store, subject, looked.entries, looked.found, foresight):

@@ -16,8 +16,9 @@ from venvflow.pure.manifest import Corrupt
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
 from venvflow.state.witness import witness
-from venvflow.steps.drift import Drift
+from venvflow.steps.drift import Drift, give_times_back
 from venvflow.steps.job import Job
+from venvflow.steps.patrol import edits
 from venvflow.steps.records import KeyRecord, has_passed, need_key, write_answer
 from venvflow.steps.replace import Present, check, check_in_place, finish, is_whole, look_at, unmade
 
@@ -41,7 +42,7 @@ def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
     """Restore while the venv and the store are held."""
     present = look_at(job, store)
     if present.is_for(record.key.digest, job.place.path) and not job.force:
-        kept = _keep(job, present)
+        kept = _keep(job, store, present)
         if kept is not None and not has_passed(job, record.key.digest):
             _prove(job)
         if kept is not None:
@@ -58,13 +59,14 @@ def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
     return outcome
 
 
-def _keep(job: Job, present: Present) -> Outcome | None:
+def _keep(job: Job, store: Store, present: Present) -> Outcome | None:
     """Return the outcome for a venv that is what it should be, or None if it is damaged.
 
     What somebody added or edited is theirs: it is reported and left alone.
     """
     assert present.receipt is not None  # noqa: S101 - is_for says so
-    drift = present.drift
+    drift = present.drift or edits(job, store, present.receipt)
+    give_times_back(drift.touched)
     if drift.by_hand:
         return Outcome("kept", "changed by hand", warnings=(_left(job, drift),))
     if not is_whole(job, present):
@@ -91,10 +93,18 @@ def _prove(job: Job) -> None:
 
 
 def _left(job: Job, drift: Drift) -> str:
-    return (
-        f"changed by hand ({drift}); left as it is. To drop the changes, run "
-        f'"venvflow restore {job.spec.name} --force"; to keep them, put them into the lock file.'
-    )
+    name = job.spec.name
+    if drift.shared:
+        do = (
+            'The store and all venvs that share it have the edit: "venvflow verify --heal" gives all of them '
+            f'their bytes back, "venvflow verify {name} --heal" all but this one.'
+        )
+    else:
+        do = (
+            f'To drop the changes, run "venvflow restore {name} --force"; to keep them, put them into the '
+            "lock file."
+        )
+    return f"changed by hand ({drift}); left as it is. {do}"
 
 
 def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Outcome:

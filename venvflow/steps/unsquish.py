@@ -32,7 +32,7 @@ def unsquish(store: Store, errand: Errand) -> Outcome:
     file cannot be copied.
     """
     place = errand.place
-    _refuse_unless_ours_to_change(place)
+    refuse_unless_changeable(place)
     start = time.monotonic()
     with held(store, errand), store.use():
         receipt = place.receipt()
@@ -55,7 +55,8 @@ def unsquish(store: Store, errand: Errand) -> Outcome:
     return Outcome("unsquished", "", figures, (*warnings,))
 
 
-def _refuse_unless_ours_to_change(place: Place) -> None:
+def refuse_unless_changeable(place: Place) -> None:
+    """Raise UsageError when there is no venv at *place*, Refused when it may not be touched."""
     state = place.state()
     if state in ("absent", "empty", "file") or not os.path.lexists(f"{place.path}/pyvenv.cfg"):
         raise UsageError(

@@ -8,26 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from venvflow.disk import interpreters
 from venvflow.disk.archive.reading import items
 from venvflow.disk.bytecode import Source, compile_sources
 from venvflow.disk.objects import Name, object_name
 from venvflow.errors import VenvflowError
-from venvflow.model import Entry
 from venvflow.pure.manifest import source_of
 from venvflow.state.store import Store
+from venvflow.steps.verify.holders import Use
 
 _SITE = "/site-packages/"
-
-
-class Use(NamedTuple):
-    """A file that should have the bytes: in the *venv* at that path, whose files are *entries* by path."""
-
-    venv: str
-    entry: Entry
-    entries: dict[str, Entry]
 
 
 def uv_caches() -> tuple[str, ...]:
@@ -88,11 +79,13 @@ def _frames(store: Store, trees: Sequence[str]) -> Iterator[str]:
 def compiled_copies(store: Store, uses: Sequence[Use], scratch: str) -> Iterator[str]:
     """Yield bytecode that was compiled anew from its source, into the directory *scratch*."""
     for use in uses:
-        source = use.entries.get(source_of(use.entry.path) or "")
+        source = use.holder.entries.get(source_of(use.entry.path) or "")
         if source is None or not store.objects.verified(object_name(source)):
             continue
         with suppress(VenvflowError, OSError):
-            python = interpreters.resolve(f"{use.venv}/bin/python", root=use.venv, environ=os.environ)
+            python = interpreters.resolve(
+                f"{use.holder.path}/bin/python", root=use.holder.path, environ=os.environ
+            )
             job = Source(source.digest, source.path, store.objects.path(object_name(source)))
             made = compile_sources(python, [job], scratch)[job]
             if made is not None:

@@ -1,0 +1,129 @@
+"""Drift: what looks changed is compared; what was only touched gets its time back; whose file it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from contents import MTIME_NS, name_of, open_store, stock
+
+from venvflow.disk.places import Receipt
+from venvflow.steps.drift import Drift, Touched, drift_of, give_times_back
+
+FILES = {"lib/one.py": b"ONE = 1\n", "lib/two.py": b"TWO = 2\n"}
+ONE = "lib/one.py"
+
+
+class Venv:
+    """A venv of two files, shared by *link*, and its store."""
+
+    def __init__(self, root: Path, link: str) -> None:
+        self.store = open_store(root / "store")
+        (tree,) = stock(self.store, FILES).trees
+        self.path = root / "venv"
+        self.link = link
+        (self.path / "lib").mkdir(parents=True)
+        for path, data in FILES.items():
+            self._place(path, data)
+        self.receipt = Receipt("key", str(self.path), "shared", "built", trees=(tree.digest,), link=link)
+
+    def _place(self, path: str, data: bytes) -> None:
+        source, target = self.store.objects.path(name_of(data)), self.path / path
+        if self.link == "copy":
+            target.write_bytes(data)
+            os.utime(target, ns=(MTIME_NS, MTIME_NS))
+        else:
+            (os.link if self.link == "hardlink" else os.symlink)(source, target)
+
+    def drift(self) -> Drift:
+        """Return what was changed."""
+        return drift_of(str(self.path), self.receipt, self.store)
+
+    def write(self, data: bytes) -> None:
+        """Write into a file in place."""
+        (self.path / ONE).chmod(0o644)
+        (self.path / ONE).write_bytes(data)
+
+
+@pytest.fixture(params=["hardlink", "copy", "symlink"])
+def venv(request: pytest.FixtureRequest, tmp_path: Path) -> Venv:
+    """Give a venv, shared in each way."""
+    return Venv(tmp_path, request.param)
+
+
+def test_nothing_changed_is_no_drift(venv: Venv) -> None:
+    """Nor is anything touched."""
+    assert venv.drift() == Drift()
+
+
+@pytest.mark.parametrize("data", [b"ONE = 2\n", b"ONE = 1\n# longer\n", b""])
+def test_other_bytes_are_an_edit(venv: Venv, data: bytes) -> None:
+    """Of the same size or not; shared with all, unless the venv has a copy."""
+    venv.write(data)
+    drift = venv.drift()
+    assert drift == Drift(edited=(ONE,), shared=() if venv.link == "copy" else (ONE,))
+    assert drift.by_hand
+
+
+def test_the_same_bytes_with_another_time_are_no_edit(venv: Venv) -> None:
+    """The file gets its time back, and looks as made then."""
+    os.utime(venv.path / ONE)
+    drift = venv.drift()
+    assert not drift
+    assert str(drift) == ""
+    assert [os.path.samefile(each.path, venv.path / ONE) for each in drift.touched] == [True]
+    give_times_back(drift.touched)
+    assert (venv.path / ONE).stat().st_mtime_ns == MTIME_NS
+    assert venv.drift() == Drift()
+
+
+def test_a_file_that_was_replaced_is_no_edit_of_the_stores_own(tmp_path: Path) -> None:
+    """As by an editor that renames: the other venvs keep their bytes."""
+    venv = Venv(tmp_path, "hardlink")
+    (venv.path / "new").write_bytes(b"ONE = 2\n")
+    os.replace(venv.path / "new", venv.path / ONE)
+    assert venv.drift() == Drift(edited=(ONE,))
+
+
+def test_an_edit_that_comes_while_a_time_is_given_back_still_shows(tmp_path: Path) -> None:
+    """The file was compared before: it has other bytes by now."""
+    venv = Venv(tmp_path, "copy")
+    os.utime(venv.path / ONE)
+    touched = venv.drift().touched
+    venv.write(b"ONE = 3\n")
+    give_times_back(touched)
+    assert venv.drift().edited == (ONE,)
+
+
+def test_a_strangers_file_keeps_its_time(tmp_path: Path) -> None:
+    """One with other names that may be written to is perhaps not ours; one that is gone is nobody's."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    os.link(file, tmp_path / "another name")
+    digest = hashlib.sha256(b"x").hexdigest()
+    os.utime(file, ns=(5, 5))
+    give_times_back([Touched(str(file), digest, MTIME_NS), Touched(str(tmp_path / "gone"), digest, MTIME_NS)])
+    assert file.stat().st_mtime_ns == 5
+    give_times_back([Touched(str(file), digest, 77)])
+    assert file.stat().st_mtime_ns == 77
+
+
+def test_what_an_adopted_object_had_is_what_it_gets_back(tmp_path: Path) -> None:
+    """Its time is not ours, because it is not ours alone."""
+    venv = Venv(tmp_path, "hardlink")
+    name = name_of(FILES[ONE])
+    with venv.store.index.writing():
+        venv.store.index.add_objects({name: len(FILES[ONE])}, {name: 77})
+    assert venv.store.adopted() == {name: 77}
+    os.utime(venv.path / ONE)
+    give_times_back(venv.drift().touched)
+    assert (venv.path / ONE).stat().st_mtime_ns == 77
+
+
+def test_a_symlink_that_leads_nowhere_is_left_to_others(tmp_path: Path) -> None:
+    """What was lost of the store is no change by hand."""
+    venv = Venv(tmp_path, "symlink")
+    os.unlink(venv.store.objects.path(name_of(FILES[ONE])))
+    assert not venv.drift().by_hand

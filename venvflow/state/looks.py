@@ -1,0 +1,200 @@
+"""Looks: how the files of shared venvs should look, and whether they do, by one ``stat`` of each.
+
+An edit in place moves a file's mtime and leaves its directory alone. A venv that is linked to the store has
+the store's own files, so one look at an object stands for all venvs that share it; its private files are
+looked at one by one, and so are all files of a venv with inodes of its own (``copy``, ``reflink``).
+
+What to look for stands in the venv's trees. To decode them takes longer than to look, so a project keeps a
+list of what it needs of them (:func:`read_looks`), which may be deleted at any time.
+
+Where this stops being safe: nobody sees who puts back size and mtime. Not looked at are a file that became
+private because somebody changed it while it was shared, one with another inode than its object (names beyond
+a file's limit, an object that was made anew), and bytecode, which Python may write again. ``verify`` looks at
+every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from venvflow.disk.places import Receipt
+from venvflow.disk.scan import directory
+from venvflow.model import MTIME_NS, Entry
+
+if TYPE_CHECKING:
+    from venvflow.disk.objects import Name
+
+_FORMAT = 1
+_ANY_SIZE = -1
+
+
+class Looks(NamedTuple):
+    """How the files of one tree should look, in four lists of the same length.
+
+    *paths* are below the venv, *objects* below ``objects/`` of the store, empty for files that no venv is
+    linked to. *sizes* are in bytes, -1 where each venv has its own; *mtimes* are in nanoseconds.
+    """
+
+    paths: list[str]
+    objects: list[str]
+    sizes: list[int]
+    mtimes: list[int]
+
+
+def looks_of(entries: Iterable[Entry], adopted: Mapping[Name, int]) -> Looks:
+    """Return how the files of a tree's *entries* should look.
+
+    *adopted* are the mtimes, in nanoseconds, of objects that keep one of their own.
+    """
+    from venvflow.disk.objects import object_name  # noqa: PLC0415 - not for who has it written down
+    from venvflow.disk.sharing import stays_private  # noqa: PLC0415
+    from venvflow.state.witness import is_ignored  # noqa: PLC0415
+
+    looks = Looks([], [], [], [])
+    for entry in entries:
+        if entry.digest and not is_ignored(entry.path):
+            name = object_name(entry)
+            private = stays_private(entry, 1, adopted=name in adopted)
+            looks.paths.append(entry.path)
+            looks.objects.append("" if private else _place_of(name))
+            looks.sizes.append(_ANY_SIZE if entry.kind == "template" else entry.size)
+            looks.mtimes.append(adopted.get(name, MTIME_NS))
+    return looks
+
+
+def _place_of(name: Name) -> str:
+    return f"{name.digest[:2]}/{name.digest[2:]}{'x' if name.executable else ''}"
+
+
+# --------------------------------------------------------------------------- looking
+
+_Row = tuple[str, int, int]
+"""A name, and the size and the mtime that it should have."""
+
+
+class _Work(NamedTuple):
+    """What is looked at for a tree: *objects* once, and *own* files of each venv, or *all* of its files."""
+
+    objects: list[_Row]
+    own: list[_Row]
+    all: list[_Row]
+
+
+class Watch:
+    """One look at many venvs, at each object once; *looked* counts the files.
+
+    *objects* is the directory of the store's objects. *looks* gives the looks of a tree by its digest, None
+    where nobody knows them.
+    """
+
+    def __init__(self, objects: str, looks: Callable[[str], Looks | None]) -> None:
+        self.looked = 0
+        self._objects = objects
+        self._looks = looks
+        self._work: dict[tuple[str, int], _Work | None] = {}
+        self._found: dict[tuple[str, int], Literal["as made", "changed", "gone"]] = {}
+
+    def as_made(self, venv: str, receipt: Receipt, min_size: int) -> bool | None:
+        """Return whether no file of the shared venv at path *venv* was edited in place, None if nobody knows.
+
+        *min_size* (bytes) is that below which its files are private. Files added or removed are not looked
+        for: they show in its directories.
+        """
+        linked = receipt.link in ("hardlink", "symlink")
+        work = [(digest, self._work_for(digest, min_size)) for digest in receipt.trees]
+        try:
+            with directory(venv) as fd:
+                for digest, each in work:
+                    if each is None:
+                        return None
+                    if not self._tree_as_made(fd, (digest, min_size), each, linked=linked):
+                        return False
+        except OSError:
+            return False
+        return True
+
+    def _tree_as_made(self, fd: int, key: tuple[str, int], work: _Work, *, linked: bool) -> bool:
+        found = self._objects_found(key, work) if linked else "gone"
+        if found == "changed":
+            return False
+        # Without its objects, a venv of hard links is whole all the same: its own names have the files.
+        return self._is_like(fd, work.own if found == "as made" else work.all)
+
+    def _objects_found(self, key: tuple[str, int], work: _Work) -> Literal["as made", "changed", "gone"]:
+        if key not in self._found:
+            try:
+                with directory(self._objects) as fd:
+                    self._found[key] = "as made" if self._is_like(fd, work.objects) else "changed"
+            except OSError:
+                self._found[key] = "gone"
+        return self._found[key]
+
+    def _is_like(self, fd: int, rows: list[_Row]) -> bool:
+        """Return whether all files look as they should; *fd* is the directory that their names are below.
+
+        Raises ``OSError`` for one that is gone.
+        """
+        self.looked += len(rows)
+        stat = os.stat  # for every file, on every run
+        for name, size, mtime in rows:
+            st = stat(name, dir_fd=fd, follow_symlinks=False)
+            now = st.st_mtime_ns
+            if now not in (mtime, MTIME_NS) or size not in (st.st_size, _ANY_SIZE):
+                return False
+        return True
+
+    def _work_for(self, digest: str, min_size: int) -> _Work | None:
+        key = digest, min_size
+        if key not in self._work:
+            looks = self._looks(digest)
+            self._work[key] = None if looks is None else _divided(looks, min_size)
+        return self._work[key]
+
+
+def _divided(looks: Looks, min_size: int) -> _Work:
+    work = _Work([], [], [])
+    for path, name, size, mtime in zip(*looks, strict=True):
+        row = path, size, mtime
+        work.all.append(row)
+        if name and size >= min_size:
+            work.objects.append((name, size, mtime))
+        else:
+            work.own.append(row)
+    return work
+
+
+# --------------------------------------------------------------------------- kept by a project
+
+
+def read_looks(path: str, store: str) -> dict[str, Looks]:
+    """Return the looks by the digests of their trees that :func:`write_looks` has left at *path*.
+
+    Nothing if there is no such file, if it is damaged, or if it is for another store than that at the path
+    *store*.
+    """
+    try:
+        with open(path, "rb") as file:
+            digest, _, data = file.read().partition(b"\n")
+        if hashlib.sha256(data).hexdigest().encode() != digest:
+            return {}
+        document = json.loads(data)
+        if document["format"] != _FORMAT or document["store"] != store:
+            return {}
+        return {tree: Looks(*lists) for tree, lists in document["trees"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def write_looks(path: str, store: str, looks: Mapping[str, Looks]) -> None:
+    """Leave *looks*, by the digests of their trees, for the next run, if we may write there."""
+    from venvflow.disk.files import write_whole  # noqa: PLC0415 - rarely needed
+
+    document = {"format": _FORMAT, "store": store, "trees": looks}
+    data = json.dumps(document, separators=(",", ":")).encode("ascii")
+    with suppress(OSError):
+        write_whole(path, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)

@@ -1,0 +1,194 @@
+"""Patrol: a run of ``doit`` looks for edits in place, in one venv after the other, as far as its budget goes.
+
+Small projects are always looked at as a whole. A large one is looked at in turn: the next run begins where
+this one ended. What a patrol needs lies in the project's state, under names that no venv can have, and may be
+deleted at any time: it is made again from the store.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from venvflow.errors import EnvironmentFailure, VenvflowError
+from venvflow.state.looks import Looks, Watch, looks_of, read_looks, write_looks
+
+if TYPE_CHECKING:
+    from venvflow.disk.objects import Name
+    from venvflow.disk.places import Receipt
+    from venvflow.model import Config
+    from venvflow.state.store import Store
+    from venvflow.steps.drift import Drift
+    from venvflow.steps.job import Job
+
+BUDGET = 50_000
+"""Files that a run looks at before it leaves the other venvs to the next one; one venv is never cut short."""
+
+_DECODED = 3
+"""How many looks it costs to learn from a tree how one file should look."""
+
+
+class Post(NamedTuple):
+    """What a patrol passes: a shared venv, and the receipt that says so."""
+
+    job: Job
+    receipt: Receipt
+
+
+def patrol(posts: Sequence[Post], *, budget: int = BUDGET, whole: bool = False) -> frozenset[str]:
+    """Return the names of the venvs of which some file does not look as it was made.
+
+    *posts* are all of one config, in its order. *budget* counts files: venvs beyond it are left to the next
+    run. With *whole* there is no budget, and whose turn it is stays as it was.
+    """
+    if not posts:
+        return frozenset()
+    config = posts[0].job.config
+    memory = _Memory(config)
+    watch = Watch(memory.objects, memory.looks)
+    suspects, left = set(), ""
+    for post in posts if whole else _in_turn(posts, _begin(config)):
+        name = post.job.spec.name
+        if not whole and watch.looked + memory.decoded * _DECODED >= budget:
+            left = name
+            break
+        if not looks_as_made(post, watch):
+            suspects.add(name)
+    memory.keep(() if whole else posts)
+    if not whole:
+        _begin_next(config, left)
+    return frozenset(suspects)
+
+
+def looks_as_made(post: Post, watch: Watch) -> bool:
+    """Return whether all files of a venv have the sizes and times that they had.
+
+    Where nobody knows what it was made of, every file is looked at, and compared with the receipt's witness.
+    """
+    venv, receipt = post.job.place.path, post.receipt
+    seen = watch.as_made(venv, receipt, post.job.spec.min_size) if receipt.state == "shared" else None
+    if seen is not None:
+        return seen
+    from venvflow.disk.scan import walk  # noqa: PLC0415 - a run with nothing to do knows
+    from venvflow.state.witness import witness_of  # noqa: PLC0415
+
+    with suppress(EnvironmentFailure):
+        found = walk(venv)
+        watch.looked += len(found)
+        return witness_of(found) == receipt.witness
+    return False
+
+
+def edits(job: Job, store: Store, receipt: Receipt) -> Drift:
+    """Return the drift of a venv of which no directory changed: files that were edited in place.
+
+    Raises EnvironmentFailure when the venv cannot be read.
+    """
+    from venvflow.steps.drift import Drift, drift_of  # noqa: PLC0415 - not for who has nothing to do
+    from venvflow.steps.replace import matcher_of  # noqa: PLC0415
+
+    if receipt.state != "shared" or not patrol([Post(job, receipt)], whole=True):
+        return Drift()
+    drift = drift_of(job.place.path, receipt, store, matcher_of(job))
+    if not drift and not drift.touched:
+        _forget(job.config)  # or each run would think that it looks changed
+    return drift
+
+
+# --------------------------------------------------------------------------- whose turn it is
+
+
+def _in_turn(posts: Sequence[Post], first: str) -> list[Post]:
+    """Return *posts* from the venv called *first* on, then those before it."""
+    names = [post.job.spec.name for post in posts]
+    at = names.index(first) if first in names else 0
+    return [*posts[at:], *posts[:at]]
+
+
+def _begin(config: Config) -> str:
+    """Return the venv that the last patrol has left to this one, empty if it left none."""
+    with suppress(OSError, ValueError), open(_next_file(config), encoding="ascii") as file:
+        return file.read()
+    return ""
+
+
+def _begin_next(config: Config, venv: str) -> None:
+    """Note that the next patrol begins with *venv*; empty: with the first one."""
+    with suppress(OSError):  # where one may not write, every patrol is the first one
+        if venv:
+            from venvflow.disk.files import write_whole  # noqa: PLC0415 - small projects have no turns
+
+            write_whole(_next_file(config), venv.encode("ascii"))
+        else:
+            os.unlink(_next_file(config))
+
+
+def _next_file(config: Config) -> str:
+    return f"{config.state_dir}/.next"
+
+
+# --------------------------------------------------------------------------- what a project remembers
+
+
+class _Memory:
+    """How the files of trees should look: as the project has written it down, else as the store's trees say.
+
+    *decoded* counts the files that had to be learnt from the store.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.decoded = 0
+        self._config = config
+        self._store_path = os.path.realpath(config.store.path)
+        self.objects = f"{self._store_path}/objects"
+        self._known = read_looks(_looks_file(config), self._store_path)
+        self._learnt: dict[str, Looks] = {}
+        self._store: Store | None = None
+        self._adopted: Mapping[Name, int] | None = None
+
+    def looks(self, digest: str) -> Looks | None:
+        """Return the looks of a tree, None if nobody has it."""
+        looks = self._known.get(digest)
+        return looks if looks is not None else self._learn(digest)
+
+    def keep(self, posts: Iterable[Post]) -> None:
+        """Write down what was learnt, and drop what none of *posts* has; nothing, if there are no posts."""
+        if self._store is not None:
+            self._store.close()
+        if self._learnt:
+            needed = {digest for post in posts for digest in post.receipt.trees} or self._known.keys()
+            kept = {digest: looks for digest, looks in self._known.items() if digest in needed}
+            write_looks(_looks_file(self._config), self._store_path, kept | self._learnt)
+
+    def _learn(self, digest: str) -> Looks | None:
+        from venvflow.pure.manifest import Corrupt  # noqa: PLC0415 - only what is new is learnt
+
+        with suppress(Corrupt, VenvflowError, OSError):
+            store = self._opened()
+            if store is not None:
+                if self._adopted is None:
+                    self._adopted = store.adopted()
+                looks = self._learnt[digest] = looks_of(store.tree(digest).entries, self._adopted)
+                self.decoded += len(looks.paths)
+                return looks
+        return None
+
+    def _opened(self) -> Store | None:
+        """Return the store; none is made where none is."""
+        if self._store is None and os.path.lexists(f"{self._store_path}/format"):
+            from venvflow.state.store import Store  # noqa: PLC0415 - only what is new is learnt
+
+            self._store = Store(self._config.store)
+        return self._store
+
+
+def _looks_file(config: Config) -> str:
+    return f"{config.state_dir}/.looks"
+
+
+def _forget(config: Config) -> None:
+    """Drop what is written down of trees: the next patrol learns it anew."""
+    with suppress(OSError):
+        os.unlink(_looks_file(config))
