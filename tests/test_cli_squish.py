@@ -603,3 +603,56 @@ def test_it_can_be_interrupted(machine: Machine) -> None:
 
     assert in_child(work) == 143
     assert {path: what for path, what in shown(venv).items() if ".vf-" not in path} == before
+
+
+# --------------------------------------------------------------------------- extended attributes
+
+
+def noted(file: Path) -> bytes | None:
+    """Return what somebody noted on a file."""
+    try:
+        return os.getxattr(file, "user.note")
+    except OSError:
+        return None
+
+
+def note(file: Path) -> None:
+    """Note something on a file, or skip the test."""
+    try:
+        os.setxattr(file, "user.note", b"mine")
+    except (OSError, AttributeError) as error:
+        pytest.skip(f"no extended attributes here: {error}")
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["new to the store", "in the store already"])
+def test_a_file_with_attributes_stays_private_and_keeps_them(machine: Machine, *, first: bool) -> None:
+    """Capabilities, access lists and notes belong to one file; a warning names it; unsquish keeps it."""
+    venvs = [machine.venv("a"), machine.venv("b")]
+    mine, other = (machine.site(venv) / "demo/table.bin" for venv in (venvs if first else venvs[::-1]))
+    note(mine)
+    said = machine.done("squish", *venvs).err
+    assert "table.bin has extended attributes" in said
+    assert (mine.stat().st_nlink, noted(mine)) == (1, b"mine")
+    assert noted(other) is None
+    assert mine.stat().st_mtime_ns == MTIME_NS
+    assert other.stat().st_nlink == 2
+    assert machine.done("verify", "--full").code == 0
+    (mine.parent / "later.py").write_bytes(b"LATER = 1\n")
+    machine.done("squish", *venvs)
+    assert noted(mine) == b"mine"
+    machine.done("unsquish", *venvs)
+    assert (mine.read_bytes(), noted(mine)) == (FILES["demo/table.bin"], b"mine")
+
+
+def test_a_file_with_attributes_and_another_name_gets_an_inode_with_them(machine: Machine) -> None:
+    """The other name keeps the old one, time and all."""
+    venv = machine.venv("a")
+    mine = machine.site(venv) / "demo/table.bin"
+    note(mine)
+    stranger = machine.root / "stranger"
+    os.link(mine, stranger)
+    before = stranger.stat()
+    machine.done("squish", venv)
+    assert (mine.stat().st_nlink, noted(mine), mine.stat().st_mtime_ns) == (1, b"mine", MTIME_NS)
+    assert (stranger.stat().st_ino, stranger.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert mine.read_bytes() == FILES["demo/table.bin"]

@@ -94,9 +94,9 @@ def test_stats_say_what_du_says_to_the_block(
     with disk(tmp_path, kind) as place, on(machine, place, monkeypatch):
         venvs = [machine.venv(name, files=BIG) for name in "ab"]
         machine.done("squish", *venvs, "--link", link)
-        frame = FrameDirectory(f"{machine.store}/frames").new("0" * 64 + ".f2.l3")
+        frame = FrameDirectory(f"{machine.store}/frames").new("0" * 64 + ".f3.l3")
         frame.write(os.urandom(100_000))
-        frame.finish().close()
+        frame.finish()
         os.sync()  # btrfs and xfs count what they have allocated
         answer = machine.done("stats", "--json").document
         assert [record["disk"] for record in answer["venvs"]] == [machine.du(venv) for venv in venvs]
@@ -189,6 +189,13 @@ def test_a_damaged_twin_is_made_anew(tmp_path: Path) -> None:
     assert name == name_of(b"bytes")
 
 
+def fill(filler: Path, *, leave: int) -> None:
+    """Let a file grow until its file system has *leave* bytes left, or a little less."""
+    status = os.statvfs(filler.parent)
+    with filler.open("ab") as file:
+        file.write(b"x" * max(0, status.f_bavail * status.f_frsize - leave))
+
+
 @needs_root
 def test_a_full_disk_stops_squish_and_unsquish_and_loses_nothing(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -202,14 +209,14 @@ def test_a_full_disk_stops_squish_and_unsquish_and_loses_nothing(
         venv = machine.venv("a", files={**FILES, "demo/big.bin": data})
         machine.done("squish", venv)
         filler = place / "filler"
-        with filler.open("wb") as file:
-            file.write(b"x" * (os.statvfs(place).f_bavail * 4096 - 400_000))
+        fill(filler, leave=400_000)
         answer = machine.run("unsquish", venv)
         assert answer.code == 3
         assert "The venv works" in answer.err
         assert machine.works(venv)
         assert (machine.site(venv) / "demo/big.bin").read_bytes() == data
         other = machine.venv("b", files={**FILES, "demo/other.bin": os.urandom(250_000)})
+        fill(filler, leave=20_000)
         answer = machine.run("squish", other)
         assert answer.code == 3
         assert machine.works(other)

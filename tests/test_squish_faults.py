@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -74,16 +75,26 @@ def test_what_nests_too_deep_is_an_error_and_changes_nothing(machine: Machine) -
     shutil.rmtree(deep)
 
 
-def test_sparse_files_stay_sparse_or_at_least_whole(machine: Machine) -> None:
-    """Shared, a hole costs nothing twice."""
+@pytest.mark.slow
+@pytest.mark.parametrize("link", ["hardlink", "copy"])
+def test_sparse_files_stay_sparse(machine: Machine, link: str) -> None:
+    """Holes take no room: not in the store, not when they are shared, not when they are taken back."""
     venvs = [machine.venv("a"), machine.venv("b")]
     for venv in venvs:
         with (machine.site(venv) / "sparse.bin").open("wb") as file:
             file.write(b"head")
             file.truncate(4 << 20)
     before = [shown(venv) for venv in venvs]
-    machine.done("squish", *venvs)
+    files = [machine.site(venv) / "sparse.bin" for venv in venvs]
+    if files[0].stat().st_blocks * 512 > 1 << 20:
+        pytest.skip("this file system has no holes")
+    machine.done("squish", "--link", link, *venvs)
     assert [shown(venv) for venv in venvs] == before
+    machine.done("unsquish", *venvs)
+    assert [shown(venv) for venv in venvs] == before
+    kept = [path for path in (machine.store / "objects").rglob("*") if path.stat().st_size == 4 << 20]
+    assert len(kept) == 1
+    assert all(path.stat().st_blocks * 512 < 1 << 20 for path in (*files, *kept))
 
 
 def test_a_database_is_never_shared(machine: Machine) -> None:
@@ -192,3 +203,51 @@ def test_a_store_and_venvs_of_different_times_agree_again(machine: Machine) -> N
     assert [shown(venv) for venv in venvs] == before
     assert machine.done("verify", "--full").code == 0
     assert os.path.samefile(*(machine.site(venv) / "demo/data.py" for venv in venvs))
+
+
+@pytest.mark.slow
+def test_a_store_that_was_copied_by_links_goes_its_own_way(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``cp -al``: one database under two names would be destroyed by two programs that write to it."""
+    venvs = [machine.venv(name) for name in "abc"]
+    before = [shown(venv) for venv in venvs]
+    machine.done("squish", venvs[0])
+    copy = machine.root / "copy"
+    subprocess.run(["cp", "-al", machine.store, copy], check=True)
+    machine.done("squish", venvs[1])
+    monkeypatch.setenv("VENVFLOW_STORE", str(copy))
+    machine.done("squish", venvs[2])
+    for store in (machine.store, copy):
+        monkeypatch.setenv("VENVFLOW_STORE", str(store))
+        assert machine.done("verify", "--full").code == 0
+        with sqlite3.connect(store / "index.db") as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        database.close()
+        assert not list(store.glob("*.damaged-*"))
+    assert [shown(venv) for venv in venvs] == before
+
+
+@pytest.mark.slow
+def test_an_old_database_beside_a_newer_log_costs_no_byte(machine: Machine) -> None:
+    """SQLite would play the log into a file that it does not belong to."""
+    venvs = [machine.venv(name) for name in "ab"]
+    before = [shown(venv) for venv in venvs]
+    machine.done("squish", venvs[0])
+    index = machine.store / "index.db"
+    old = index.read_bytes()
+    with sqlite3.connect(index, isolation_level=None) as holder:  # so that the log is not written back
+        holder.execute("SELECT count(*) FROM objects").fetchone()
+        machine.done("squish", venvs[1])
+        log = Path(f"{index}-wal").read_bytes()
+    holder.close()
+    machine.done("unsquish", venvs[1])
+    index.write_bytes(old)
+    Path(f"{index}-wal").write_bytes(log[: len(log) // 2])
+    for _ in range(3):
+        if machine.run("squish", *venvs).code == 0:
+            break
+    assert [shown(venv) for venv in venvs] == before
+    assert machine.done("verify", "--full").code == 0
+    machine.done("unsquish", *venvs)
+    assert [shown(venv) for venv in venvs] == before

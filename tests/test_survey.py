@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,9 +60,9 @@ class Reads:
         self.paths: list[str] = []
         real = scan.read
 
-        def read(path: str, *, keep: int = 0) -> Content:
+        def read(path: str, **how: Any) -> Content:
             self.paths.append(path)
-            return real(path, keep=keep)
+            return real(path, **how)
 
         monkeypatch.setattr(surveys, "read", read)
 
@@ -213,7 +214,7 @@ def test_what_cannot_be_read_is_an_error_in_four_parts(venv: Path, monkeypatch: 
         (Changing(f"{venv}/bin/tool"), "it keeps changing while it is read"),
     ):
 
-        def read(path: str, *, keep: int = 0, problem: Exception = problem) -> Content:
+        def read(path: str, problem: Exception = problem, **_: object) -> Content:
             raise problem
 
         monkeypatch.setattr(surveys, "read", read)

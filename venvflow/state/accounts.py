@@ -31,30 +31,39 @@ class Inode(NamedTuple):
 Census = dict[InodeId, Inode]
 
 
-def census(root: str) -> Census:
+def census(root: str, *, without: str = "") -> Census:
     """Return every inode at and below the directory *root*, which need not exist. Nothing is followed.
 
-    What vanishes meanwhile, or cannot be looked into, is left out: others may be at work.
+    What vanishes meanwhile, or cannot be looked into, is left out: others may be at work. So is what lies at
+    and below the directory *without*.
     """
     found: Census = {}
     with suppress(OSError):
         _count(found, os.lstat(root))
         waiting = [root]
         while waiting:
-            waiting += _count_directory(found, waiting.pop())
+            waiting += _count_directory(found, waiting.pop(), without)
     return found
 
 
-def _count_directory(found: Census, path: str) -> list[str]:
-    """Count what is in one directory and return the directories among it."""
+def _count_directory(found: Census, path: str, without: str) -> list[str]:
+    """Count what is in one directory, but for *without*, and return the directories among it."""
     below: list[str] = []
-    with suppress(OSError), os.scandir(path) as entries:
+    try:
+        entries = os.scandir(path)
+    except OSError:
+        return below
+    with entries:
         for entry in entries:
-            with suppress(OSError):
+            if entry.path == without:
+                continue
+            try:
                 st = entry.stat(follow_symlinks=False)
-                _count(found, st)
-                if stat.S_ISDIR(st.st_mode):
-                    below.append(entry.path)
+            except OSError:
+                continue
+            _count(found, st)
+            if stat.S_ISDIR(st.st_mode):
+                below.append(entry.path)
     return below
 
 
@@ -80,6 +89,9 @@ def merged(parts: Iterable[Mapping[InodeId, Inode]]) -> Census:
     """Return several censuses as one: inodes that are in more than one of them count once."""
     total: Census = {}
     for part in parts:
+        if total.keys().isdisjoint(part):
+            total.update(part)
+            continue
         for key, inode in part.items():
             known = total.get(key)
             total[key] = inode if known is None else known._replace(names=known.names + inode.names)
@@ -105,29 +117,62 @@ class Ledger:
     """What venvs and their store occupy, before and after: :meth:`open` each before the first change."""
 
     def __init__(self, store: str) -> None:
-        self._store = store
         self._is_new = not os.path.lexists(store)  # it may be made before the first venv is changed
-        self._paths: list[str] = []
+        self._store = _Stock(store)
         self._before: Census = {}
+        self._after: dict[str, Census | None] = {}
 
     def open(self, venv: str, found: Iterable[Found] | None = None) -> None:
         """Count a venv that is about to be changed; with the first one, the store too.
 
         *found* is what a walk of all of it has found just now, if there was one.
         """
-        if not self._paths:
-            self._paths.append(self._store)
-            self._before = {} if self._is_new else census(self._store)
-        self._paths.append(venv)
+        if not self._after:
+            self._before = {} if self._is_new else self._store.census()
+        self._after[venv] = None
         counted = census(venv) if found is None else census_of(venv, found)
         self._before = merged([self._before, counted])
 
+    def settle(self, venv: str, found: Iterable[Found]) -> None:
+        """Count a venv that was changed, by how all below it looks now; if not, it is walked at the end."""
+        self._after[venv] = census_of(venv, found)
+
     def close(self) -> Balance:
-        """Count again and return what changed."""
-        after = merged(census(path) for path in self._paths)
+        """Count what was not counted since it was changed, and return what changed."""
+        counted = (census(venv) if after is None else after for venv, after in self._after.items())
+        after = merged([self._store.census(), *counted] if self._after else [])
         lost = {key: inode for key, inode in self._before.items() if key not in after}
         elsewhere = sum(inode.bytes for inode in lost.values() if inode.links > inode.names)
         return Balance(occupied(self._before), occupied(after), elsewhere)
+
+
+class _Stock:
+    """A store to be counted more than once: objects never change, so what their directories held is known."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._objects = f"{store}/objects"
+        self._known: dict[str, tuple[int, Census]] = {}
+
+    def census(self) -> Census:
+        """Return the census of the store as it is now."""
+        found = census(self._store, without=self._objects)
+        with suppress(OSError):
+            _count(found, os.lstat(self._objects))
+            with os.scandir(self._objects) as fans:
+                return merged([found, *(self._fan(fan.path) for fan in fans)])
+        return found
+
+    def _fan(self, path: str) -> Census:
+        """Return the census of one directory of objects; its mtime tells whether any came or went."""
+        try:
+            mtime = os.lstat(path).st_mtime_ns
+        except OSError:
+            return {}
+        known = self._known.get(path)
+        if known is None or known[0] != mtime:
+            known = self._known[path] = mtime, census(path)
+        return known[1]
 
 
 class Balance(NamedTuple):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
+from venvflow.disk.attributes import own_attributes
 from venvflow.disk.bytecode import Source, compile_sources, pyc_path
 from venvflow.disk.objects import Batch, Name, object_name
 from venvflow.disk.scan import Found, in_threads, look, read
@@ -72,18 +73,19 @@ class Intake:
         self._adopted = store.adopted()
         self._touched: dict[Name, int] = {}
 
-    def take(self, survey: Survey, *, canonical: bool) -> Taken:
+    def take(self, survey: Survey, *, canonical: bool, sound: Container[str] = ()) -> Taken:
         """Take *survey* into the store and return what came of it.
 
-        *survey* loses what a killed run left in the venv, and the old bytecode of what is compiled anew.
-        *canonical*: every source gets its canonical bytecode. Raises ``OSError`` when the store cannot be
+        *sound* are paths whose objects were seen to be sound just now. *survey* loses what a killed run left
+        in the venv, and the old bytecode of what is compiled anew. *canonical*: every source gets its
+        canonical bytecode. Raises ``OSError`` when the store cannot be
         written, :class:`venvflow.disk.scan.Changing` when a file is not the one that was surveyed any more.
         """
         with self._objects.batch() as batch:
             _drop_litter(survey)
             self._resolve_links(survey)
-            self._take_files(batch, survey)
-            compiled, fresh = self._compile(batch, survey) if canonical else ({}, 0)
+            self._take_files(batch, survey, sound)
+            compiled, fresh = self._compile(batch, survey) if canonical else ({}, {})
             bytecode = self._bytecode_entries(compiled)
             for path in bytecode:
                 survey.found.pop(path, None)
@@ -91,7 +93,7 @@ class Intake:
             manifest = Manifest(group(entries, survey.distributions), survey.bound)
             self._store.stage_trees(batch, manifest.trees)
             batch.publish()
-            self._record(batch, entries.values(), manifest, compiled)
+            self._record(batch, entries.values(), manifest, fresh)
         return Taken(
             manifest,
             entries,
@@ -101,20 +103,23 @@ class Intake:
             new_bytes=sum(batch.added.values()),
             adopted=len(batch.adopted),
             adopted_bytes=sum(batch.added[name] for name in batch.adopted if name in batch.added),
-            compiled=fresh,
+            compiled=len(fresh),
             uncompilable=sum(1 for made in compiled.values() if made is None),
         )
 
-    def _record(self, batch: Batch, entries: Iterable[Entry], manifest: Manifest, compiled: Compiled) -> None:
-        """Tell the index; of objects too that the store has and the index lost."""
+    def _record(self, batch: Batch, entries: Iterable[Entry], manifest: Manifest, fresh: Compiled) -> None:
+        """Tell the index what it does not know; of objects too that the store has and the index lost."""
+        index = self._store.index
+        trees = index.unknown_trees(manifest.trees)
+        if not self._touched:
+            entries = (entry for tree in trees for entry in tree.entries)
         sizes = {object_name(entry): entry.size for entry in entries if entry.digest} | batch.added
         known = self._adopted.keys() - self._touched.keys()
         kept = {name: size for name, size in sizes.items() if name in batch or name not in known}
-        index = self._store.index
         with index.writing():
             index.add_objects(kept, {**self._touched, **batch.adopted})
-            index.add_bytecode(self._bytecode_key, compiled)
-            index.add_trees(manifest.trees)
+            index.add_bytecode(self._bytecode_key, fresh)
+            index.add_trees(trees)
 
     # ----------------------------------------------------------------------- files
 
@@ -133,13 +138,13 @@ class Intake:
             survey.entries[path] = Entry(path, "file", name.digest, name.executable, size)
             survey.found.pop(path)  # so that it is put there anew, in whatever mode is chosen now
 
-    def _take_files(self, batch: Batch, survey: Survey) -> None:
+    def _take_files(self, batch: Batch, survey: Survey, sound: Container[str]) -> None:
         for template in survey.templates.values():
             batch.add_bytes(template.data)
         # Sources first: where another file has the same bytes, the object gets the mtime that sources need.
         for path in sorted(survey.entries, key=lambda path: not path.endswith(".py")):
             entry = survey.entries[path]
-            if entry.kind == "file":
+            if entry.kind == "file" and path not in sound:
                 name = object_name(entry)
                 if name not in batch and not self._has(name, entry.size):
                     self._take_file(batch, survey.found[path], entry, name)
@@ -149,7 +154,8 @@ class Intake:
         how = intake_of(
             found, entry, built_here=self._built_here, adopt=self._store.config.adopt, mode=self._mode
         )
-        if how == "copy" or stays_private(entry, self._min_size):
+        # What is shared has no attributes of one file: it keeps them as a private file, beside its object.
+        if how == "copy" or stays_private(entry, self._min_size) or own_attributes(path):
             batch.add_copy(path, name, found.stamp)
         elif how == "own":
             batch.add_own(path, name, found, built_here=self._built_here)
@@ -158,10 +164,9 @@ class Intake:
 
     def _has(self, name: Name, size: int) -> bool:
         """Return whether the store has this object; one whose stat moved must prove itself, or goes."""
-        if self._objects.sound(name, size, self._adopted.get(name)):
-            return True
-        if not os.path.lexists(self._objects.path(name)):
-            return False
+        standing = self._objects.standing(name, size, self._adopted.get(name))
+        if standing != "doubtful":
+            return standing == "sound"
         if self._objects.verified(name):
             # Adopted by another run meanwhile, or touched: the index must know, or each venv that is
             # linked to it would look edited.
@@ -172,8 +177,8 @@ class Intake:
 
     # ----------------------------------------------------------------------- bytecode
 
-    def _compile(self, batch: Batch, survey: Survey) -> tuple[Compiled, int]:
-        """Return the bytecode of every source under ``lib/``, and how many sources were compiled for it."""
+    def _compile(self, batch: Batch, survey: Survey) -> tuple[Compiled, Compiled]:
+        """Return the bytecode of every source under ``lib/``, and what of it was compiled just now."""
         known = self._store.index.bytecode(self._bytecode_key)
         compiled: dict[tuple[str, str], tuple[Name, int] | None] = {}
         todo = []
@@ -184,9 +189,8 @@ class Intake:
                     compiled[source] = known[source]
                 else:
                     todo.append(Source(entry.digest, path, f"{self._venv}/{path}"))
-        if todo:
-            compiled |= self._compile_anew(batch, todo)
-        return compiled, len(todo)
+        fresh = self._compile_anew(batch, todo) if todo else {}
+        return {**compiled, **fresh}, fresh
 
     def _has_bytecode(self, made: tuple[Name, int] | None) -> bool:
         return made is None or self._has(*made)

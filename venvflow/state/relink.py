@@ -11,11 +11,12 @@ import errno
 import itertools
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, MutableMapping
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from venvflow.disk.attributes import copy_attributes, own_attributes
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.release import Releaser
@@ -40,10 +41,14 @@ def is_temporary(path: str) -> bool:
 
 @dataclass(slots=True)
 class Relinked:
-    """Files by the *modes* that share them; *kept* are files that changed and were left alone."""
+    """Files by the *modes* that share them; *kept* are files that changed and were left alone.
+
+    *attributed* have extended attributes of their own, and stay private.
+    """
 
     modes: dict[LinkMode, int] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
+    attributed: list[str] = field(default_factory=list)
 
 
 def _silent(_path: str, _how: str) -> None:
@@ -54,8 +59,9 @@ class Relinker:
     """Links one venv to objects.
 
     *origins* maps objects to files of this venv that they were copied from, *own* those that are themselves
-    files of it, *adopted* are objects that keep a mtime of somebody else's. *tell* is called with the path
-    of each file and what became of it: a link mode, ``private``, ``shared already`` or ``left alone``.
+    files of it, *adopted* are objects that keep a mtime of somebody else's, *linked* paths that were seen
+    to be names of their objects just now. *tell* is called with the path of each file and what became of it:
+    a link mode, ``private``, ``shared already`` or ``left alone``.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Relinker:
         origins: Mapping[Name, str],
         own: Mapping[Name, str] = MappingProxyType({}),
         adopted: Container[Name] = (),
+        linked: Container[str] = (),
         tell: Callable[[str, str], None] = _silent,
     ) -> None:
         self._tell = tell
@@ -81,7 +88,11 @@ class Relinker:
         self._own = own
         self._released = Releaser()
         self._adopted = adopted
+        self._linked = linked
+        prefix = f"{TEMPORARY}{os.getpid()}-"
+        self._temporary_names = (f"{prefix}{number}" for number in _counter)
         self._kept: list[str] = []
+        self._attributed: list[str] = []
 
     def relink(self, entries: Mapping[str, Entry], found: MutableMapping[str, Found]) -> Relinked:
         """Make every file of *entries* what it should be; *found* are those that were surveyed.
@@ -92,33 +103,44 @@ class Relinker:
         """
         self._drop_litter(found.values())
         by_directory: dict[str, list[Entry]] = {}
-        for entry in entries.values():
-            if entry.kind in ("file", "template"):
-                by_directory.setdefault(os.path.dirname(entry.path), []).append(entry)
+        for path, entry in entries.items():
+            if path in self._linked and self._stays_linked(entry):
+                self._linker.count("hardlink")
+                self._tell(path, "shared already")
+            elif entry.kind in ("file", "template"):
+                by_directory.setdefault(path.rpartition("/")[0], []).append(entry)
         with self._released:
             for name, group in by_directory.items():
                 self._relink_directory(name, group, found)
-        return Relinked({**self._linker.used}, self._kept)
+        return Relinked({**self._linker.used}, self._kept, self._attributed)
+
+    def _stays_linked(self, entry: Entry) -> bool:
+        """Return whether a name of its object is to remain one."""
+        return self._linker.mode == "hardlink" and not self._is_private(entry)
+
+    def _is_private(self, entry: Entry) -> bool:
+        return stays_private(entry, self._min_size, adopted=object_name(entry) in self._adopted)
 
     def _relink_directory(self, name: str, group: list[Entry], found: MutableMapping[str, Found]) -> None:
         path = f"{self._venv}/{name}" if name else self._venv
         if not os.path.lexists(path) and not self._make_cache(path):
             self._kept += [entry.path for entry in group if entry.path in found]
             return
+        start = len(name) + 1 if name else 0
         with directory(path) as fd:
             for entry in group:
                 left = len(self._kept)
-                how = self._relink_one(entry, found.get(entry.path), fd)
+                base = entry.path[start:]
+                how = self._relink_one(entry, found.get(entry.path), base, fd)
                 if len(self._kept) == left:
-                    found[entry.path] = look(os.path.basename(entry.path), dir_fd=fd, known_as=entry.path)
+                    found[entry.path] = look(base, dir_fd=fd, known_as=entry.path)
                     self._tell(entry.path, how)
                 else:
                     self._tell(entry.path, "left alone")
 
-    def _relink_one(self, entry: Entry, item: Found | None, fd: int) -> str:
+    def _relink_one(self, entry: Entry, item: Found | None, name: str, fd: int) -> str:
         """Make one file what it should be; return what became of it, unless it was left alone."""
-        name = os.path.basename(entry.path)
-        private = stays_private(entry, self._min_size, adopted=object_name(entry) in self._adopted)
+        private = self._is_private(entry)
         copies = private or self._linker.mode == "copy"
         if item is None:
             self._put(entry, name, fd, self._private if private else self._linker)
@@ -126,7 +148,7 @@ class Relinker:
             self._linker.count("hardlink")
             return "hardlink" if item.links == 1 else "shared already"
         elif not copies:
-            self._replace(entry, item, name, fd)
+            return self._replace(entry, item, name, fd)
         elif _is_unchanged(item, name, fd):
             self._normalise(item, name, fd)
         else:
@@ -158,7 +180,9 @@ class Relinker:
         """Give a private file the constant mtime; one that has other names gets an inode of its own first."""
         if item.links > 1:
             path = f"{self._venv}/{item.path}"
-            temporary = _made(lambda new: self._private.place(path, new, fd, executable=item.executable), fd)
+            temporary = self._made(
+                lambda new: self._private.place(path, new, fd, executable=item.executable), fd
+            )
             os.chmod(temporary, item.mode & 0o777, dir_fd=fd)  # a new file of ours, as private as the old one
             self._rename_if_unchanged(temporary, item, name, fd)
             return
@@ -171,12 +195,20 @@ class Relinker:
         finally:
             os.close(file)
 
-    def _replace(self, entry: Entry, item: Found, name: str, fd: int) -> None:
-        """Replace a file by its object, if they are equal and the file is still the one surveyed."""
-        if self._linker.mode == "reflink" and item.links == 1 and self._share_blocks(entry, item, name, fd):
-            return
+    def _replace(self, entry: Entry, item: Found, name: str, fd: int) -> str:
+        """Replace a file by its object, if they are equal and the file is still the one surveyed.
+
+        One that has attributes of its own stays private. Return what became of it.
+        """
+        mode = self._linker.mode
+        if mode == "reflink" and item.links == 1 and self._share_blocks(entry, item, name, fd):
+            return mode
         file = _opened(item, name, fd)
         try:
+            if file is not None and own_attributes(file):
+                self._attributed.append(entry.path)
+                self._keep_attributes(item, file, name, fd)
+                return "private"
             if file is not None and self._is_equal(entry, file):
                 self._rename_if_unchanged(self._temporary(entry, fd, self._linker), item, name, fd)
             else:
@@ -184,6 +216,23 @@ class Relinker:
         finally:
             if file is not None:
                 self._released.release(file)
+        return self._linker.mode
+
+    def _keep_attributes(self, item: Found, file: int, name: str, fd: int) -> None:
+        """Give an open file the constant mtime; one that has other names gets an inode of its own first."""
+        if item.links == 1:
+            os.utime(file, ns=MTIME_TIMES)
+            return
+        path = f"{self._venv}/{item.path}"
+        temporary = self._made(lambda new: self._private.place(path, new, fd, executable=item.executable), fd)
+        with _writable(temporary, fd) as copy:
+            whole = copy_attributes(file, copy)
+            os.fchmod(copy, item.mode & 0o777)  # last: it is part of an access list
+        if whole:
+            self._rename_if_unchanged(temporary, item, name, fd)
+        else:
+            os.unlink(temporary, dir_fd=fd)
+            self._kept.append(item.path)
 
     def _is_equal(self, entry: Entry, file: int) -> bool:
         copied_from = self._origins.get(object_name(entry))
@@ -235,27 +284,41 @@ class Relinker:
             os.unlink(temporary, dir_fd=fd)
 
     def _temporary(self, entry: Entry, fd: int, linker: Linker) -> str:
+        """Return the temporary name in the directory *fd* of what a file becomes."""
+        name = next(self._temporary_names)
+        if entry.size and linker.link_new(self._object(entry), name, fd):
+            return name  # what most files become
+
         def make(name: str) -> None:
             if entry.size == 0:
                 write_private(name, fd, b"", executable=entry.executable)
             else:
                 linker.place(self._object(entry), name, fd, executable=entry.executable)
 
-        return _made(make, fd)
+        return self._made(make, fd)
+
+    def _made(self, make: Callable[[str], object], fd: int) -> str:
+        """Return the name under which *make* made a new file in the directory *fd*."""
+        name = next(self._temporary_names)
+        try:
+            make(name)
+        except FileExistsError:  # left by a killed run that had our process id
+            os.unlink(name, dir_fd=fd)
+            make(name)
+        return name
 
     def _object(self, entry: Entry) -> str:
         return self._objects.path(object_name(entry))
 
 
-def _made(make: Callable[[str], object], fd: int) -> str:
-    """Return the name under which *make* made a new file in the directory *fd*."""
-    name = f"{TEMPORARY}{os.getpid()}-{next(_counter)}"
+@contextmanager
+def _writable(name: str, fd: int) -> Iterator[int]:
+    file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
     try:
-        make(name)
-    except FileExistsError:  # left by a killed run that had our process id
-        os.unlink(name, dir_fd=fd)
-        make(name)
-    return name
+        yield file
+        os.utime(file, ns=MTIME_TIMES)
+    finally:
+        os.close(file)
 
 
 def _is_unchanged(item: Found, name: str, fd: int) -> bool:

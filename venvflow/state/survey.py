@@ -168,7 +168,7 @@ def _read_all(
 
 
 def _read_one(venv: str, places: Places, item: Found, *, fresh: bool) -> _Reading:
-    content = read(f"{venv}/{item.path}", keep=_KEEP)
+    content = read(f"{venv}/{item.path}", known=item.stamp, keep=_KEEP)
     # Most files are as the walk found them: then there need not be two of each stamp in memory.
     now = item if item.stamp == content.stamp else item._replace(stamp=content.stamp)
     template = find(item.path, content.data, places, fresh=fresh) if content.data else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -196,9 +196,12 @@ def share(
     built_here: bool,
     modes: Mapping[str, int] | None,
     walked: list[Found] | None = None,
+    sound: Container[str] = (),
+    linked: Container[str] = (),
 ) -> Shared:
     """Give a venv's files to the store and link their names; *known* need not be read again.
 
+    *sound* are paths whose objects were seen to be sound just now, *linked* those that are names of theirs.
     *modes* are those noted when it was shared before (None: it never was), *walked* is what a walk of all of
     it has found just now, if there was one; it is used up. Venv and store are held by the caller. *register*
     is called before any name becomes a link: a venv of symlinks needs its objects from then on, whoever
@@ -211,12 +214,14 @@ def share(
             walked.clear()  # of a large venv it is megabytes, and soon out of date
         had = modes_of((looked.found[path] for path in looked.entries if path in looked.found), modes)
         unusual = tuple(unusual_modes(looked))
-        taken = _take(subject, store, looked, built_here=built_here)
+        taken = _intake(subject, store, built_here=built_here).take(
+            looked, canonical=subject.bytecode == "canonical", sound=sound
+        )
         trees = tuple(tree.digest for tree in taken.manifest.trees)
         register(trees, "symlink" if "symlink" in subject.link else "", bound=taken.manifest.bound)
         relinker = Relinker(
             store.objects, subject.path, Linker(subject.link), min_size=subject.min_size,
-            origins=taken.origins, own=taken.own, adopted=store.adopted(), tell=subject.tell,
+            origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=linked, tell=subject.tell,
         )  # fmt: skip
         return Shared(subject, looked, taken, relinker.relink(taken.entries, looked.found), had, unusual)
     except Changing as error:
@@ -254,7 +259,7 @@ def _entered(walked: Sequence[Found], matcher: Matcher) -> Iterator[Found]:
             yield item
 
 
-def _take(subject: Subject, store: Store, looked: Survey, *, built_here: bool) -> Taken:
+def _intake(subject: Subject, store: Store, *, built_here: bool) -> Intake:
     return Intake(
         store,
         subject.path,
@@ -263,7 +268,7 @@ def _take(subject: Subject, store: Store, looked: Survey, *, built_here: bool) -
         mode=_first_mode(subject, store),
         min_size=subject.min_size,
         built_here=built_here,
-    ).take(looked, canonical=subject.bytecode == "canonical")
+    )
 
 
 def bytecode_of(interpreter: Interpreter) -> str:
@@ -346,6 +351,7 @@ def warnings_of(shared: Shared) -> tuple[str, ...]:
     looked, relinked = shared.looked, shared.relinked
     notes: list[tuple[Sequence[str], str]] = [
         (relinked.kept, "changed while it was shared and stays private"),
+        (relinked.attributed, "has extended attributes, which a link would not keep, and stays private"),
         (looked.special, "is a device, FIFO or socket and is not stored"),
         (looked.embedding, "is a binary file that contains the path it was built at"),
         (shared.unusual, "has setuid, setgid or world-writable bits, which are not kept"),

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from venvflow.disk import interpreters, locks
 from venvflow.disk.objects import Name, object_name
 from venvflow.disk.occupants import occupants
-from venvflow.disk.places import Place, Receipt, write_receipt
-from venvflow.disk.scan import Found, walk
+from venvflow.disk.places import RECEIPT, Place, Receipt, write_receipt
+from venvflow.disk.scan import Found, look, walk
 from venvflow.disk.sharing import stays_private
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import BytecodePolicy, Entry, LinkMode, Manifest, Outcome
@@ -23,6 +24,7 @@ from venvflow.pure.relocate import Places
 from venvflow.state.accounts import Ledger
 from venvflow.state.index import Stamped
 from venvflow.state.registry import Registration
+from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store
 from venvflow.state.witness import witness_of
 from venvflow.steps.drift import as_made, drift_of
@@ -123,16 +125,20 @@ def _share(store: Store, errand: Errand, receipt: Receipt) -> Outcome:
     shared = share(
         subject,
         store,
-        known,
+        known.stamped,
         register,
         built_here=False,
         modes=receipt.modes if receipt.trees else None,
         walked=walked,
+        sound=known.stamped,
+        linked=known.linked,
     )
     fresh = shared_receipt(shared, receipt, subject.interpreter, store.path)
     store.register(_registration(store, errand, fresh))
     write_receipt(place.path, fresh, sync=store.durable)
     store.index.set_stamps(place.path, {})
+    if subject.matcher is None:
+        errand.ledger.settle(place.path, _as_it_is_now(place.path, shared.looked.found))
     warnings = warnings_of(shared)
     if users:
         warnings += (in_use(users),)
@@ -302,28 +308,50 @@ def _is_object(store: Store, entry: Entry, item: Found | None) -> bool:
     return False
 
 
-def known_of(store: Store, receipt: Receipt, found: Iterable[Found]) -> dict[str, Stamped]:
+class Known(NamedTuple):
+    """Files that need no reading, with their objects sound in the store; *linked* are names of theirs."""
+
+    stamped: dict[str, Stamped]
+    linked: set[str]
+
+
+def known_of(store: Store, receipt: Receipt, found: Iterable[Found]) -> Known:
     """Return the files that are, by their stat, what they were when the venv was shared; none if unknown."""
+    known = Known({}, set())
     if receipt.state != "shared":
-        return {}
+        return known
     try:
         entries = entries_of(Manifest(tuple(store.tree(digest) for digest in receipt.trees)))
     except Corrupt:
-        return {}
+        return known
     adopted = store.adopted()
-    return {
-        item.path: Stamped(item.stamp, entry)
-        for item in found
-        if (entry := entries.get(item.path)) is not None and _is_known(store, item, entry, adopted)
-    }
+    for item in found:
+        entry = entries.get(item.path)
+        if entry is None or not _may_be_known(item, entry, adopted):
+            continue
+        name = object_name(entry)
+        inode = store.objects.sound_inode(name, entry.size, adopted.get(name))
+        if inode is not None:
+            known.stamped[item.path] = Stamped(item.stamp, entry)
+            if inode == (item.stamp.inode, item.device):
+                known.linked.add(item.path)
+    return known
 
 
-def _is_known(store: Store, item: Found, entry: Entry, adopted: Mapping[Name, int]) -> bool:
-    """Return whether a file needs no reading; the object behind it must be there, too."""
-    if item.kind != "file" or not entry.digest or item.executable != entry.executable:
-        return False
-    name = object_name(entry)
-    return as_made(item, entry, adopted) and store.objects.sound(name, entry.size, adopted.get(name))
+def _may_be_known(item: Found, entry: Entry, adopted: Mapping[Name, int]) -> bool:
+    same_kind = item.kind == "file" and entry.digest and item.executable == entry.executable
+    return bool(same_kind) and as_made(item, entry, adopted)
+
+
+def _as_it_is_now(venv: str, found: Mapping[str, Found]) -> Iterator[Found]:
+    """Yield all that is in a venv now that was shared, by what is known: only directories changed besides."""
+    directories = {path for path, item in found.items() if item.kind == "dir"}
+    directories |= {path.rpartition("/")[0] for path in found} - {""}
+    for path in (*directories, RECEIPT):
+        yield look(f"{venv}/{path}", known_as=path)
+    for path, item in found.items():
+        if item.kind != "dir" and path != RECEIPT and not is_temporary(path):
+            yield item
 
 
 def _registration(store: Store, errand: Errand, receipt: Receipt) -> Registration:
