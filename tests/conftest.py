@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import fixtures
 import pytest
+from contents import MEMORY
 from hypothesis import settings
 from scenario import Machine
 
 pytest_plugins = ("cli_project",)
 """Fixtures of all tests of the command line; named here, before any test module imports it."""
 
-# Tests run the Python of venvs that they compare file by file afterwards; a shell may or may not forbid it
-# to write bytecode there. Those that are about bytecode unset this for their children.
-os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+# A shell lets what it starts in the background ignore Ctrl-C, and so would all commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_ROOM = 2 << 30
+"""Bytes that the quick tests may need, with those of the runs before that pytest keeps."""
 
 # A machine that is busy is no reason to fail.
 settings.register_profile("venvflow", deadline=None)
@@ -27,8 +31,34 @@ settings.load_profile("venvflow")
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker of the few scenarios that are not slow known; with the quick tests, try less."""
     config.addinivalue_line("markers", "quick: a scenario that runs with the quick tests, too")
+    if config.getoption("dist", "no") == "no":  # with xdist, that is where tests are run
+        _forbid_bytecode()
     if "not slow" in config.getoption("markexpr"):
         settings.load_profile("quick")
+        if _memory_will_do():
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+
+
+def _forbid_bytecode() -> None:
+    """Let what tests start write no bytecode, whatever the shell says; those that are about it unset this.
+
+    They run the Python of venvs that they compare file by file afterwards. xdist's workers must be started
+    without it: what pytest makes of the test modules would not be kept, and each would make it each time.
+    """
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+
+def _memory_will_do() -> bool:
+    """Return whether files in memory are as good as on disk: twice as fast, if there are room and programs.
+
+    All tests together, as ``make test`` runs them, work on a disk: it gives inodes out again, counts in other
+    blocks, and takes its time to be in sync.
+    """
+    try:
+        found = os.statvfs(MEMORY)
+    except OSError:
+        return False
+    return not found.f_flag & os.ST_NOEXEC and found.f_bavail * found.f_frsize > _ROOM
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,11 +10,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
+import warnings
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
+from contents import in_child
+from doit.cmd_run import opt_outfile
+from doit.doit_cmd import DoitMain
 
 from venvflow.backend import StateBackend, install_signal_handlers
 from venvflow.disk import processes
@@ -104,10 +109,33 @@ class Project:
         )
 
     def doit(self, *words: str, code: int = 0, **environ: str) -> tuple[str, str]:
-        """Run doit with *words*, assert its exit code, and return stdout and stderr."""
-        out, err = (child := self.start(*words, **environ)).communicate(timeout=60)
-        assert child.returncode == code, err
-        return out, err
+        """Run doit with *words*, assert its exit code, and return stdout and stderr.
+
+        In a forked child, which has everything imported.
+        """
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            ended = in_child(lambda: self._doit(words, environ, out, err))
+            texts = [(file.seek(0), file.read())[1] for file in (out, err)]
+        assert ended == code, texts
+        return texts[0], texts[1]
+
+    def _doit(self, words: tuple[str, ...], environ: dict[str, str], out: IO[str], err: IO[str]) -> None:
+        """Become doit."""
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        os.environ.update(environ)
+        os.chdir(self.root)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        opt_outfile["default"] = sys.stdout  # doit took the one that was there when it was imported
+        warnings.simplefilter("ignore")
+        try:
+            code = DoitMain().run(list(words)) or 0
+        except BaseException:  # noqa: BLE001 - as Python itself would end
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
     def ran(self) -> list[str]:
         """Return the names of the tasks that ran since the last call."""

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from fixtures import MADE, memory, sample, shim, world
+from rehearsal import rehearsed
 from scenes import SCENES, Scene
 from shim import Server
-from worlds import World, interesting, pictures
+from worlds import World
 
 __all__ = ["memory", "sample", "shim", "world"]
 
@@ -61,12 +62,8 @@ PAIRS = (
 def test_both_end_well(world: World, pair: Pair, sample: int | None) -> None:
     """The other one waits in vain, or does its work; the venvs are whole and the store is sound after all."""
     scene = pair.first
-    scene.begin(world)
-    world.begin()
-    before = pictures(world, scene.venvs)
-    calls = world.done(scene.action).calls
-    after = pictures(world, scene.venvs)
-    for call in interesting(calls, sample):
+    rehearsal = rehearsed(world, scene)
+    for call in rehearsal.faulty_calls(sample):
         world.reset()
         stopped = world.server.do(scene.action, world.root, "stop", call)
         if not stopped.stopped:  # the order of threads is not always the same
@@ -75,12 +72,11 @@ def test_both_end_well(world: World, pair: Pair, sample: int | None) -> None:
         other = world.server.do(pair.other, world.root)
         first = world.server.go_on(stopped)
         said = f"first: {first.output}\nother: {other.output}"
-        at = f"stopped at call {call} of {calls} ({stopped.call})\n{said}"
+        at = f"stopped at call {call} of {rehearsal.calls} ({stopped.call})\n{said}"
         assert other.code in (0, 1, BLOCKED), f"{other.code}: {at}"
         assert first.code in (0, 1, BLOCKED), f"{first.code}: {at}"
         assert "Traceback" not in first.output + other.output, at
-        now = pictures(world, scene.venvs)
-        assert all(now[venv] in (before[venv], after[venv]) for venv in scene.venvs), at
+        assert not rehearsal.mixtures(), f"{rehearsal.mixtures()} are mixtures: {at}"
         assert not list(world.wrong()), f"{list(world.wrong())} {at}"
         world.done("flow")
         world.done("trimmed")

@@ -8,15 +8,14 @@ from typing import Literal
 
 import pytest
 from fixtures import MADE, memory, sample, server, shim, world
+from rehearsal import Rehearsal, rehearsed
 from scenes import SCENES, Scene
 from shim import Answer
-from worlds import Picture, World, interesting, pictures
+from worlds import World
 
 __all__ = ["memory", "sample", "server", "shim", "world"]
 
 pytestmark = pytest.mark.slow
-
-Looks = dict[str, "Picture | None"]
 
 
 @dataclass(frozen=True)
@@ -42,21 +41,17 @@ def test_nothing_is_lost_and_the_next_run_finishes(
     world: World, scene: Scene, fault: Fault, sample: int | None
 ) -> None:
     """Each venv looks as before or as after, the store is sound, and doing it again leads to the end."""
-    scene.begin(world)
-    world.begin()
-    before = pictures(world, scene.venvs)
-    calls = world.done(scene.action).calls
-    after = pictures(world, scene.venvs)
-    for call in interesting(calls, sample):
+    rehearsal = rehearsed(world, scene)
+    for call in rehearsal.faulty_calls(sample):
         world.reset()
         answer = world.server.do(scene.action, world.root, fault.mode, call, fault.error)
-        at = f"{fault.name} at call {call} of {calls} ({answer.call})\n{answer.output}"
+        at = f"{fault.name} at call {call} of {rehearsal.calls} ({answer.call})\n{answer.output}"
         MADE[fault.name] += bool(answer.fired)
         _ended_as_it_may(fault, answer, at)
-        _survived(world, scene, (before, after), at)
+        assert not rehearsal.mixtures(), f"{rehearsal.mixtures()} are mixtures: {at}"
         wrong = list(world.wrong(rows=fault.mode == "kill"))  # else the index may be out of reach
         assert scene.damaged or not wrong, f"{wrong} {at}"
-        _finishes(world, scene, after, at)
+        _finishes(rehearsal, at)
 
 
 def _ended_as_it_may(fault: Fault, answer: Answer, at: str) -> None:
@@ -67,16 +62,11 @@ def _ended_as_it_may(fault: Fault, answer: Answer, at: str) -> None:
         assert answer.output.strip(), at
 
 
-def _survived(world: World, scene: Scene, looks: tuple[Looks, Looks], at: str) -> None:
-    now = pictures(world, scene.venvs)
-    for venv in scene.venvs:
-        assert now[venv] in (looks[0][venv], looks[1][venv]), f"{venv} is a mixture: {at}"
-
-
-def _finishes(world: World, scene: Scene, after: Looks, at: str) -> None:
+def _finishes(rehearsal: Rehearsal, at: str) -> None:
+    world, scene = rehearsal.world, rehearsal.scene
     again = world.server.do(scene.action, world.root)
     assert again.code in scene.again, f"{again.code}: {again.output}\nafter {at}"
-    assert pictures(world, scene.venvs) == after, f"not finished after {at}"
+    assert rehearsal.looks() == rehearsal.after, f"not finished after {at}"
     world.done("trimmed")
     wrong = list(world.wrong())
     assert not wrong, f"{wrong} in the end, after {at}"

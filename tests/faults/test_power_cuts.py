@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from contents import mounted, needs_root
 from fixtures import MADE, memory, sample, server, shim
+from rehearsal import Rehearsal
 from scenes import SCENES, Scene
 from shim import Server
-from worlds import World, interesting, pictures
+from worlds import World
 
 __all__ = ["memory", "sample", "server", "shim"]
 
@@ -97,29 +98,26 @@ def test_the_disk_holds_the_old_state_or_the_new_one(
     with disk.in_use() as point:
         world = World(disk.directory, point / "world", server)
         world.root.mkdir()
-        scene.begin(world)
-        before = pictures(world, scene.venvs)
+        rehearsal = Rehearsal(world, scene)
+        rehearsal.begin()
     disk.keep("begun")
     with disk.in_use():
-        calls = world.done(scene.action).calls
-        after = pictures(world, scene.venvs)
-    for call in interesting(calls, sample):
+        rehearsal.play()
+    for call in rehearsal.faulty_calls(sample):
         disk.back_to("begun")
         with disk.in_use() as point:
             answer = server.do(scene.action, world.root, "kill", call)
             _commit(point / "unrelated")
             disk.keep("cut")
         disk.back_to("cut")
-        at = f"power cut at call {call} of {calls} ({answer.call})"
+        at = f"power cut at call {call} of {rehearsal.calls} ({answer.call})"
         MADE["power cut"] += bool(answer.fired)
         with disk.in_use():
-            now = pictures(world, scene.venvs)
-            for venv in scene.venvs:
-                assert now[venv] in (before[venv], after[venv]), f"{venv} is a mixture: {at}"
+            assert not rehearsal.mixtures(), f"{rehearsal.mixtures()} are mixtures: {at}"
             wrong = list(world.wrong(rows=False))
             assert not wrong, f"{wrong} {at}"
             world.done(scene.action)
-            assert pictures(world, scene.venvs) == after, f"not finished after {at}"
+            assert rehearsal.looks() == rehearsal.after, f"not finished after {at}"
             world.done("flow")  # rows that are too many mislead nobody
             wrong = list(world.wrong(rows=False))
             assert not wrong, f"{wrong} in the end, after {at}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -27,9 +26,6 @@ from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.places import RECEIPT, read_receipt
 from venvflow.model import StoreConfig
 from venvflow.state.store import Store
-
-_LITTER = re.compile(r"\.vf-|\.\d+-[0-9a-f]{6}$")
-"""What temporary names of all kinds look like."""
 
 Picture = Mapping[str, tuple[str, "bytes | str", bool]]
 
@@ -160,7 +156,7 @@ class World:
         written, and what was last written to it does not survive a power cut.
         """
         for receipt in self.root.rglob(RECEIPT):
-            if read_receipt(str(receipt.parent)) is None:
+            if not _is_nobodys(receipt) and read_receipt(str(receipt.parent)) is None:
                 yield f"{receipt} makes no sense"
         if not (self.store / "objects").is_dir():
             return
@@ -201,10 +197,20 @@ class World:
 
     def litter(self) -> list[str]:
         """Return what interrupted work left anywhere in the world."""
-        found = [path for path in self.root.rglob("*") if _LITTER.search(path.name)]
+        found = [path for path in self.root.rglob("*") if ".vf-" in path.name]
         temporary = self.store / "tmp"
         found += list(temporary.iterdir()) if temporary.is_dir() else []
         return sorted(str(path.relative_to(self.root)) for path in found)
+
+
+def _is_nobodys(path: Path) -> bool:
+    """Return whether something lies in a venv that is not in its place yet, or will never be there again.
+
+    The next run deletes it unread; one that may have to go back (``old/``) must be whole.
+    """
+    parts = path.parts
+    staged = [parts[number + 1] for number, part in enumerate(parts[:-1]) if part.startswith(".vf-")]
+    return bool({"new", "gone"}.intersection(staged))
 
 
 def pictures(world: World, venvs: tuple[str, ...]) -> dict[str, Picture | None]:
