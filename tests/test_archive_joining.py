@@ -20,11 +20,11 @@ class _Archive:
         self._error = error
         self._bad = bad
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes) -> None:
         """Write, or fail."""
         if self._error is not None and data == self._bad:
             raise self._error
-        self.data += bytes(data)
+        self.data += data
 
     def copy(self, file: IO[bytes]) -> None:
         """Copy."""

@@ -14,6 +14,7 @@ stream and which every venv that has the tree shares.
 :mod:`.frames`         compressed trees that are kept: :class:`FrameDirectory`
 :mod:`.stream`         members read and put into one tar stream, objects compared with their names
 :mod:`.joining`        frames put together while the next ones are read
+:mod:`.sink`           the file that an archive becomes, hashed while it is written
 :mod:`.beside`         description and checksum beside it: :func:`is_current`
 :mod:`.staging`        files and directories that appear only when they are complete
 :mod:`.reading`        the entries of one that nobody vouches for

@@ -23,7 +23,7 @@ _ENDING = 2
 class Target(Protocol):
     """The archive that is written."""
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes) -> None:
         """Write the next bytes."""
 
     def copy(self, file: IO[bytes]) -> None:

@@ -7,7 +7,6 @@ Neither memory nor bytes depend on how large the venv is or on how many threads 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import tempfile
@@ -19,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import IO, Any, BinaryIO, TypeVar
+from typing import IO, Any, TypeVar
 
 from venvflow.disk.archive import tar, zipfile
 from venvflow.disk.archive.beside import write_beside
@@ -40,6 +39,7 @@ from venvflow.disk.archive.formats import (
 )
 from venvflow.disk.archive.frames import FrameStore, NewFrame, Unkept, frame_name
 from venvflow.disk.archive.joining import Joiner
+from venvflow.disk.archive.sink import Sink
 from venvflow.disk.archive.stream import Checker, Packer, object_parts
 from venvflow.disk.files import new_file, sync_directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
@@ -133,8 +133,7 @@ def _constant(_: str) -> int:
 
 
 def _write(job: _Job, destination: str) -> Written:
-    with new_file(destination, sync=True) as file:
-        job.sink = _Sink(file)
+    with new_file(destination, sync=True) as file, Sink(file) as job.sink:
         try:
             _WRITERS.get(job.options.format, _write_blocks)(job)
         except BaseException:
@@ -142,7 +141,7 @@ def _write(job: _Job, destination: str) -> Written:
             raise
     return Written(
         destination,
-        job.sink.hasher.hexdigest(),
+        job.sink.sha256,
         job.sink.size,
         job.contents.entries,
         job.contents.size,
@@ -185,24 +184,6 @@ def _slots(contents: Contents) -> Iterator[Slot]:
 # --------------------------------------------------------------------------- a job and its parts
 
 
-class _Sink:
-    """The file that is written, its size and SHA-256 so far."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.hasher = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes | memoryview) -> None:
-        self.hasher.update(data)
-        self._file.write(data)
-        self.size += len(data)
-
-    def copy(self, file: IO[bytes]) -> None:
-        for chunk in iter(lambda: file.read(CHUNK), b""):
-            self.write(chunk)
-
-
 class _Stopped(Exception):
     """Another thread failed: there is no use in going on."""
 
@@ -238,7 +219,7 @@ class _Job:
     meter: _Meter
     directory: str
     mtime_of: Callable[[str], int]
-    sink: _Sink = field(init=False)
+    sink: Sink = field(init=False)
     reused: int = 0
 
     def name(self, member: Member) -> str:
