@@ -44,7 +44,7 @@ def test_the_disk_gets_long_files_on_the_way(tmp_path: Path, monkeypatch: pytest
 def test_a_disk_that_refuses_is_noticed_before_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the other thread meets is raised by a write, or at the latest at the end; there is no hash then."""
+    """What the other thread meets is raised by a write, or at the latest at the end; there is no hash."""
 
     def fail(_: int) -> None:
         raise OSError(errno.EIO, "disk")

@@ -21,6 +21,7 @@ from contents import in_child
 from doit.cmd_run import opt_outfile
 from doit.doit_cmd import DoitMain
 
+from venvflow import backend as backends
 from venvflow.backend import StateBackend, install_signal_handlers
 from venvflow.disk import processes
 
@@ -598,3 +599,43 @@ def test_signal_handlers_leave_others_alone(monkeypatch: pytest.MonkeyPatch) -> 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+WAITS_FOR_A_LOCK = """
+import signal, sys, threading
+from venvflow.backend import install_signal_handlers
+install_signal_handlers()
+def meet():  # as if the signal had come when the main thread had looked, and did not wait yet
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Timer(0.1, meet).start()
+lock = threading.Lock()
+lock.acquire()
+try:
+    lock.acquire()
+except KeyboardInterrupt:
+    print("ended")
+"""
+
+
+def test_a_signal_is_acted_on_although_the_main_thread_waits() -> None:
+    """Python is told of it in a moment at which nobody looks: it is sent once more."""
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS_FOR_A_LOCK], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout, done.stderr) == ("ended\n", "")
+
+
+def test_only_signals_that_were_not_acted_on_are_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only to who handles them as we do."""
+    reading, writing = os.pipe()
+    os.write(writing, bytes([signal.SIGTERM, signal.SIGHUP, signal.SIGINT]))
+    os.close(writing)
+    sent: list[int] = []
+    monkeypatch.setattr(backends, "_GAP", 0)
+    monkeypatch.setattr(backends, "_received", [signal.SIGHUP])
+    ours = {signal.SIGTERM: backends._interrupt, signal.SIGHUP: backends._interrupt}
+    monkeypatch.setattr(signal, "getsignal", ours.get)
+    monkeypatch.setattr(signal, "pthread_kill", lambda _thread, number: sent.append(number))
+    backends._send_again(reading)
+    os.close(reading)
+    assert sent == [signal.SIGTERM]

@@ -54,6 +54,36 @@ def install_signal_handlers() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _interrupt)
+    _watch_for_signals()
+
+
+_WATCH = "venvflow-signals"
+_GAP = 0.05
+"""Seconds after which a signal that Python was told of, but did not act on, is sent once more."""
+
+
+def _watch_for_signals() -> None:
+    """See to it that a signal is acted on although the main thread waits for threads that are at work.
+
+    Python looks for signals between two steps of its own, and the kernel wakes what waits already. A signal
+    that comes between the last look and the wait is met by neither, until the next task ends.
+    """
+    if any(thread.name == _WATCH for thread in threading.enumerate()):
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # here the kernel's own call leaves the number
+    os.register_at_fork(
+        after_in_child=lambda: signal.set_wakeup_fd(-1)
+    )  # what comes to a child is not for us
+    threading.Thread(target=_send_again, args=(reading,), name=_WATCH, daemon=True).start()
+
+
+def _send_again(reading: int) -> None:
+    while number := os.read(reading, 1):
+        threading.Event().wait(_GAP)
+        if number[0] not in _received and signal.getsignal(number[0]) is _interrupt:
+            signal.pthread_kill(threading.main_thread().ident or 0, number[0])
 
 
 _received: list[int] = []
