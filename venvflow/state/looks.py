@@ -78,11 +78,16 @@ _Row = tuple[str, int, int]
 
 
 class _Work(NamedTuple):
-    """What is looked at for a tree: *objects* once, and *own* files of each venv, or *all* of its files."""
+    """What is looked at for a tree of these *looks*: *objects* once, and *own* files of each venv, or all."""
 
     objects: list[_Row]
     own: list[_Row]
-    all: list[_Row]
+    looks: Looks
+
+    @property
+    def all(self) -> list[_Row]:
+        """Return all files; hardly ever asked for, so they are not kept."""
+        return [*zip(self.looks.paths, self.looks.sizes, self.looks.mtimes, strict=True)]
 
 
 class Watch:
@@ -157,10 +162,9 @@ class Watch:
 
 
 def _divided(looks: Looks, min_size: int) -> _Work:
-    work = _Work([], [], [])
+    work = _Work([], [], looks)
     for path, name, size, mtime in zip(*looks, strict=True):
         row = path, size, mtime
-        work.all.append(row)
         if name and size >= min_size:
             work.objects.append((name, size, mtime))
         else:

@@ -16,7 +16,7 @@ from venvflow.disk.archive.frames import NewFrame
 _WAITING = 8 << 20
 """Bytes that may wait to be written."""
 
-_ENDING = 2
+_ENDING = 1
 """Frames whose compressor still works while the next one is begun: each has buffers of its own."""
 
 
