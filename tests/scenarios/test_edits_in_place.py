@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scenario import Machine, Project, Run
+from scenario import BESIDE, Machine, Project, Run
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def _write_through(file: Path, text: str = "def main(): print('mine')\n") -> Non
 
 
 def _venvflow(project: Project, *words: str) -> Run:
-    return project.run([os.path.join(os.path.dirname(shutil.which("doit") or ""), "venvflow"), *words])
+    return project.run([os.path.join(BESIDE, "venvflow"), *words])
 
 
 def _reported(run: Run) -> set[str]:

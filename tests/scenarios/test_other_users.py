@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from contents import for_everybody, needs_root
-from scenario import MINOR, UV, Machine, Project
+from scenario import BESIDE, MINOR, UV, Machine, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, needs_root]
 
@@ -99,7 +99,8 @@ def _environ(project: Project, user: User) -> dict[str, str]:
     home = project.root.parent
     own = {"HOME": str(home), "TMPDIR": str(home), "VENVFLOW_STORE": str(home / "store")}
     own |= {"UV_CACHE_DIR": str(home / "cache"), "PYTHONPATH": _libraries(), **user.environ}
-    return {**project.machine.environ, **own}
+    usual = project.machine.environ
+    return {**usual, "PATH": f"{BESIDE}{os.pathsep}{usual['PATH']}", **own}  # uv lies there
 
 
 def _digests(project: Project, user: User, python: str) -> dict[str, str]:
