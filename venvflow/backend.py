@@ -14,6 +14,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -81,7 +82,7 @@ def _watch_for_signals() -> None:
 
 def _send_again(reading: int) -> None:
     while number := os.read(reading, 1):
-        threading.Event().wait(_GAP)
+        time.sleep(_GAP)
         if number[0] not in _received and signal.getsignal(number[0]) is _interrupt:
             signal.pthread_kill(threading.main_thread().ident or 0, number[0])
 

@@ -179,10 +179,7 @@ class Relinker:
     def _normalise(self, item: Found, name: str, fd: int) -> None:
         """Give a private file the constant mtime; one that has other names gets an inode of its own first."""
         if item.links > 1:
-            path = f"{self._venv}/{item.path}"
-            temporary = self._made(
-                lambda new: self._private.place(path, new, fd, executable=item.executable), fd
-            )
+            temporary = self._private_copy(item, fd)
             os.chmod(temporary, item.mode & 0o777, dir_fd=fd)  # a new file of ours, as private as the old one
             self._rename_if_unchanged(temporary, item, name, fd)
             return
@@ -223,8 +220,7 @@ class Relinker:
         if item.links == 1:
             os.utime(file, ns=MTIME_TIMES)
             return
-        path = f"{self._venv}/{item.path}"
-        temporary = self._made(lambda new: self._private.place(path, new, fd, executable=item.executable), fd)
+        temporary = self._private_copy(item, fd)
         with _writable(temporary, fd) as copy:
             whole = copy_attributes(file, copy)
             os.fchmod(copy, item.mode & 0o777)  # last: it is part of an access list
@@ -285,9 +281,6 @@ class Relinker:
 
     def _temporary(self, entry: Entry, fd: int, linker: Linker) -> str:
         """Return the temporary name in the directory *fd* of what a file becomes."""
-        name = next(self._temporary_names)
-        if entry.size and linker.link_new(self._object(entry), name, fd):
-            return name  # what most files become
 
         def make(name: str) -> None:
             if entry.size == 0:
@@ -296,6 +289,11 @@ class Relinker:
                 linker.place(self._object(entry), name, fd, executable=entry.executable)
 
         return self._made(make, fd)
+
+    def _private_copy(self, item: Found, fd: int) -> str:
+        """Return the temporary name in the directory *fd* of a file of the venv with an inode of its own."""
+        path = f"{self._venv}/{item.path}"
+        return self._made(lambda new: self._private.place(path, new, fd, executable=item.executable), fd)
 
     def _made(self, make: Callable[[str], object], fd: int) -> str:
         """Return the name under which *make* made a new file in the directory *fd*."""
