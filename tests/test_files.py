@@ -1,9 +1,10 @@
-"""Small files that appear whole or not at all, and what a kill leaves of them."""
+"""Small files: read with care, written whole or not at all, and what a kill leaves of them."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 from venvflow.disk.files import (
     is_temporary_name,
     new_file,
+    read_beginning,
+    read_small,
     remove_leftovers,
     sync_directory,
     temporary_name,
@@ -51,6 +54,97 @@ def _made(path: Path) -> Path:
 
 def _left(*directories: Path | str) -> list[str]:
     return [name for each in directories if each for name in os.listdir(each) if name != "file"]
+
+
+# --------------------------------------------------------------------------- read with care
+
+
+def _sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 4 << 30)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "missing": lambda _path: None,
+    "FIFO": os.mkfifo,
+    "directory": os.mkdir,
+    "socket": _socket,
+    "4 GiB": _sparse,
+    "link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "link to nothing": lambda path: path.symlink_to("nothing"),
+    "link to itself": lambda path: path.symlink_to(path.name),
+}
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_is_not_a_small_file_is_an_error_that_says_why(home: Path, kind: str, follow: bool) -> None:
+    """Nobody waits for the other end of a FIFO, and nothing large is read."""
+    path = home / "file"
+    STRANGE[kind](path)
+    with pytest.raises(OSError, match=r"No such file|it is ") as caught:
+        read_small(str(path), follow=follow)
+    assert caught.value.filename == str(path)
+
+
+@pytest.mark.parametrize("kind", [each for each in STRANGE if each != "4 GiB"])
+def test_the_beginning_of_what_is_not_a_file_is_an_error_too(home: Path, kind: str) -> None:
+    """It is read by the same rule, but for the size."""
+    path = home / "file"
+    STRANGE[kind](path)
+    with pytest.raises(OSError, match=r"No such file|it is "):
+        read_beginning(str(path), 10)
+
+
+def test_a_file_is_read_up_to_its_limit_and_not_a_byte_more(home: Path) -> None:
+    """The limit is part of what is allowed; of a larger file, the beginning can be had."""
+    path = home / "file"
+    path.write_bytes(b"12345678")
+    assert read_small(str(path), largest=8) == b"12345678"
+    with pytest.raises(OSError, match="larger than 7 bytes"):
+        read_small(str(path), largest=7)
+    assert read_beginning(str(path), 3) == b"123"
+
+
+def test_a_file_without_a_size_is_read_up_to_the_limit() -> None:
+    """Files of the kernel say that they are empty, and one may grow while it is read."""
+    assert read_small("/proc/self/status", follow=True).startswith(b"Name:")
+    with pytest.raises(OSError, match="larger than 9 bytes"):
+        read_small("/proc/self/status", largest=9)
+
+
+def test_a_link_is_followed_only_when_told_to(home: Path) -> None:
+    """Notes of ours are never links, files of the user's may be."""
+    (home / "real").write_bytes(b"text")
+    (home / "file").symlink_to("real")
+    assert read_small(str(home / "file"), follow=True) == b"text"
+    with pytest.raises(OSError, match="it is a symbolic link"):
+        read_small(str(home / "file"))
+
+
+def test_a_name_that_no_file_can_have_is_an_error_like_others() -> None:
+    """It comes out of a record that somebody else wrote."""
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(OSError, match="no file can have this name"):
+            read_small(name)
+
+
+def test_reading_small_files_leaves_nothing_open(home: Path) -> None:
+    """Neither those that were read nor those that were refused."""
+    (home / "file").write_bytes(b"text")
+    os.mkfifo(home / "pipe")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        read_small(str(home / "file"))
+        for name, largest in (("pipe", 10), ("file", 1)):
+            with pytest.raises(OSError, match="it is "):
+                read_small(str(home / name), largest=largest)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 # --------------------------------------------------------------------------- whole or not at all
@@ -157,7 +251,10 @@ def test_all_who_look_for_litter_know_the_names() -> None:
     assert max(map(len, names)) < 40
 
 
-@pytest.mark.parametrize("name", [".vf-0123abcd", ".vf-1", ".vf-1-2.py", "x.vf-1-2", ".vf-a-1", "1-2"])
+@pytest.mark.parametrize(
+    "name",
+    [".vf-0123abcd", ".vf-1", ".vf-1-2.py", "x.vf-1-2", ".vf-a-1", "1-2", ".vf-99999999999999999999-1"],
+)
 def test_no_other_name_is_taken_for_one(name: str) -> None:
     """Not that of a venv's staging directory either."""
     assert not is_temporary_name(name)
@@ -188,6 +285,14 @@ def test_what_somebody_works_on_stays(dead: int, home: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         remove_leftovers(str(home))
     assert sorted(home.iterdir()) == sorted((alive, held))
+
+
+def test_a_number_that_no_process_has_is_no_process(home: Path) -> None:
+    """The kernel has no room for it, and what is named by it is in nobody's way: it is removed."""
+    (home / ".vf-9999999999-1").touch()
+    (home / ".vf-99999999999999999999-1").touch()
+    write_whole(str(home / "file"), b"")
+    assert _left(home) == [".vf-99999999999999999999-1"]
 
 
 def test_a_file_is_held_while_it_is_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
+from venvflow.disk.files import read_beginning
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, VenvflowError, shown
 
 if TYPE_CHECKING:
@@ -239,8 +240,8 @@ def _store_in_use(config: Config) -> list[str]:
 
 
 def _read(path: str) -> str:
-    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(1 << 20) if os.path.isfile(path) else ""
+    with suppress(OSError):
+        return read_beginning(path, 1 << 20).decode("utf-8", "replace")
     return ""
 
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from venvflow.cli.glance import Glance
 from venvflow.disk import builders, interpreters
+from venvflow.disk.files import read_beginning
 from venvflow.disk.places import Receipt
 from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
@@ -354,8 +355,7 @@ def _facts_of(job: Job, store: Glance | None, receipt: Receipt | None, own: Mapp
 def python_of(venv: str) -> str:
     """Return the version in the venv's ``pyvenv.cfg``; empty if it says none."""
     try:
-        with open(f"{venv}/pyvenv.cfg", encoding="utf-8", errors="replace") as file:
-            text = file.read(65_536)
+        text = read_beginning(f"{venv}/pyvenv.cfg", 65_536).decode("utf-8", "replace")
     except OSError:
         return ""
     # Some tools write their own version as "version", and Python's as "version_info".

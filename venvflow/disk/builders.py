@@ -32,6 +32,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from venvflow.disk.files import read_small
 from venvflow.errors import BuildFailed, EnvironmentFailure, UsageError, shown
 
 if TYPE_CHECKING:
@@ -621,8 +622,7 @@ def _working_directory(request: Request) -> str:
 
 def _has_local_paths(lock: str) -> bool:
     try:
-        with open(lock, "rb") as file:
-            return re.search(_LOCAL, file.read()) is not None
+        return re.search(_LOCAL, read_small(lock, follow=True)) is not None
     except OSError as error:
         raise EnvironmentFailure(
             f"{shown(lock)} cannot be read: {error.strerror}",
@@ -710,12 +710,11 @@ def _empty_cache(directory: str) -> None:
 
 
 def _forget_bytecode(record: str) -> None:
-    with open(record, "rb") as file:
-        lines = file.readlines()
+    lines = read_small(record).split(b"\n")
     kept = [line for line in lines if not re.search(rb'__pycache__/[^/]*\.pyc"?,', line)]
     if len(kept) == len(lines):
         return
     # By rename: the file may share its inode with a cache that is not ours.
     with open(f"{record}.vf", "xb") as file:
-        file.writelines(kept)
+        file.write(b"\n".join(kept))
     os.replace(f"{record}.vf", record)

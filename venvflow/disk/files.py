@@ -1,6 +1,8 @@
-"""Small files that appear whole or not at all: written under another name, then given their own.
+"""Small files: read with care, and written so that they appear whole or not at all.
 
-Every such name is made here (:func:`temporary_name`), so that one rule knows what a kill left of it:
+What is read may have been put there by anybody: :func:`read_small` neither waits nor takes more than it can
+hold. What is written has another name until it is whole. Every such name is made here
+(:func:`temporary_name`), so that one rule knows what a kill left of it:
 
 - in a directory of ours (``tmp/`` of the store), whoever holds the store alone deletes all that is there;
 - beside the file itself (archives, a venv's receipt, the project's state), whoever writes the next one there
@@ -9,6 +11,7 @@ Every such name is made here (:func:`temporary_name`), so that one rule knows wh
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -17,7 +20,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-_TEMPORARY = re.compile(r"\.vf-(\d+)-\d+")
+LARGEST_SMALL = 64 << 20
+"""Bytes of the largest file that is read as a whole: the notes of the largest venvs are a tenth of it."""
+
+_TEMPORARY = re.compile(r"\.vf-([0-9]{1,10})-[0-9]{1,15}")
 
 
 def temporary_name() -> str:
@@ -28,6 +34,76 @@ def temporary_name() -> str:
 def is_temporary_name(name: str) -> bool:
     """Return whether a name is one that :func:`temporary_name` gives."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def read_small(
+    path: str, *, largest: int = LARGEST_SMALL, follow: bool = False, dir_fd: int | None = None
+) -> bytes:
+    """Return all bytes of the regular file at *path*, of which there may be at most *largest*.
+
+    Raises ``OSError`` whose text says why for everything else: a FIFO, a socket or a device (nobody waits
+    for them), a directory, a larger file (no more of it is read), a path that no file can have. So it does
+    for a symlink, unless told to *follow*: for files of the user's own that may be links, never for notes
+    of ours. *dir_fd* is the directory that a relative *path* is below.
+    """
+    fd, size = _open_regular(path, follow, dir_fd)
+    try:
+        # It may grow while it is read, and files of /proc have no size.
+        data = _read_up_to(fd, largest + 1, size) if size <= largest else None
+    finally:
+        os.close(fd)
+    if data is None or len(data) > largest:
+        raise OSError(errno.EFBIG, f"it is larger than {largest} bytes", path)
+    return data
+
+
+def read_beginning(path: str, count: int) -> bytes:
+    """Return the first *count* bytes of a regular file, or of one that a symlink leads to.
+
+    Raises ``OSError`` for what is not a file, as :func:`read_small` does.
+    """
+    fd, size = _open_regular(path, follow=True, dir_fd=None)
+    try:
+        return _read_up_to(fd, count, size)
+    finally:
+        os.close(fd)
+
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_CHUNK = 1 << 16
+
+
+def _open_regular(path: str, follow: bool, dir_fd: int | None) -> tuple[int, int]:
+    """Return a descriptor of a regular file, and its size in bytes."""
+    try:
+        fd = os.open(path, _READ if follow else _READ | os.O_NOFOLLOW, dir_fd=dir_fd)
+    except ValueError as error:  # a NUL, or text that is no file name
+        raise OSError(errno.EINVAL, "no file can have this name", path) from error
+    except OSError as error:
+        raise _clearer(error) from error
+    st = os.fstat(fd)
+    if not stat.S_ISREG(st.st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return fd, st.st_size
+
+
+def _read_up_to(fd: int, count: int, size: int) -> bytes:
+    """Return at most *count* bytes; *size* is how many there should be."""
+    parts = []
+    while count > 0 and (part := os.read(fd, min(count, max(size + 1, _CHUNK)))):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _clearer(error: OSError) -> OSError:
+    """Return the error in words that say what is wrong where the system's own do not."""
+    if error.errno in (errno.ELOOP, errno.EMLINK):
+        return OSError(error.errno, "it is a symbolic link", error.filename)
+    if error.errno == errno.ENXIO:
+        return OSError(errno.EINVAL, "it is not a regular file", error.filename)
+    return error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from venvflow.disk.files import read_small
 from venvflow.errors import EnvironmentFailure, UsageError, from_system, shown
 from venvflow.model import Interpreter
 
@@ -296,8 +297,8 @@ def _base_of_copy(executable: str) -> str:
     """Return the base interpreter if *executable* is a copy that lies in a venv, else nothing."""
     venv = os.path.dirname(os.path.dirname(executable))
     try:
-        with open(os.path.join(venv, "pyvenv.cfg"), encoding="utf-8") as file:
-            lines = [line.partition("=") for line in file]
+        text = read_small(os.path.join(venv, "pyvenv.cfg"), follow=True).decode("utf-8")
+        lines = [line.partition("=") for line in text.split("\n")]
     except (OSError, UnicodeDecodeError):
         return ""
     home = next((value.strip() for name, _, value in lines if name.strip() == "home"), "")

@@ -329,6 +329,8 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except OverflowError:  # a number out of a name or a note, larger than any process has
+        return False
     except OSError:
         return True
     return True

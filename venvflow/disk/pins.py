@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from venvflow.disk.files import read_beginning
 from venvflow.disk.places import read_receipt
 from venvflow.errors import shown
 from venvflow.pure.config import is_version
@@ -26,11 +27,8 @@ _LARGEST_READ = 1 << 20  # bytes of a file that are looked at
 
 def beginning(path: str) -> str:
     """Return the beginning of a regular file as text; nothing, if there is none that can be read."""
-    if not os.path.isfile(path):  # opening a pipe would wait for its other end
-        return ""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(_LARGEST_READ)
+        return read_beginning(path, _LARGEST_READ).decode("utf-8", "replace")
     except OSError:
         return ""
 

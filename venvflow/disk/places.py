@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.links import exchange
 from venvflow.disk.scan import DEEPEST, directory, open_directory
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, advice, shown
@@ -309,8 +310,7 @@ def _is_staging(path: str) -> bool:
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         return False
     try:
-        with open(f"{path}/{_MARK}", "rb") as file:
-            return _MARK_TEXT.startswith(file.read(len(_MARK_TEXT) + 1))
+        return _MARK_TEXT.startswith(read_small(f"{path}/{_MARK}", largest=len(_MARK_TEXT)))
     except OSError:
         return not os.listdir(path)
 
@@ -414,8 +414,6 @@ def write_receipt(venv: str, receipt: Receipt, *, sync: bool = False) -> None:
     is on disk before it has its name: a venv without a receipt that makes sense is not known as ours. Raises
     EnvironmentFailure.
     """
-    from venvflow.disk.files import write_whole  # noqa: PLC0415 - a run with nothing to do writes nothing
-
     with _explained(venv, "The venv works; its receipt is as it was."):
         top = os.lstat(venv).st_mtime_ns
         document = {name: getattr(receipt, name) for name in Receipt.__slots__}
@@ -429,8 +427,7 @@ def write_receipt(venv: str, receipt: Receipt, *, sync: bool = False) -> None:
 def read_receipt(venv: str) -> Receipt | None:
     """Return the receipt of the venv at path *venv*, or None if there is none that makes sense."""
     try:
-        with open(f"{venv}/{RECEIPT}", encoding="ascii") as file:
-            document = json.load(file)
+        document = json.loads(read_small(f"{venv}/{RECEIPT}"))
         document["trees"] = tuple(str(digest) for digest in document["trees"])
         document["warnings"] = tuple(str(warning) for warning in document.get("warnings", ()))
         maps = (document.get(name, {}) for name in ("directories", "modes", "private"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from venvflow.disk.archive import NEUTRAL
+from venvflow.disk.files import read_beginning, read_small
 from venvflow.disk.scan import Changing, Found, read, walk
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Manifest
@@ -108,8 +109,7 @@ def _is_left_out(root: str, path: str) -> bool:
 
 def _is_generated(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
-            return _GENERATED in file.read(2000)
+        return _GENERATED in read_beginning(path, 2000)
     except OSError:
         return False  # reading it as one of the files will say what is wrong with it
 
@@ -120,8 +120,8 @@ def _is_generated(path: str) -> bool:
 def _settings(root: str) -> dict[str, str]:
     """Return what ``pyvenv.cfg`` says, if there is one."""
     try:
-        with open(os.path.join(root, "pyvenv.cfg"), encoding="utf-8", errors="surrogateescape") as file:
-            pairs = [line.partition("=") for line in file]
+        text = os.fsdecode(read_small(os.path.join(root, "pyvenv.cfg"), follow=True))
+        pairs = [line.partition("=") for line in text.split("\n")]
     except OSError:
         return {}
     return {key.strip().lower(): value.strip() for key, equals, value in pairs if equals}

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.places import Receipt
 from venvflow.disk.scan import directory
 from venvflow.model import MTIME_NS, Entry
@@ -182,8 +183,7 @@ def read_looks(path: str, store: str) -> dict[str, Looks]:
     *store*.
     """
     try:
-        with open(path, "rb") as file:
-            digest, _, data = file.read().partition(b"\n")
+        digest, _, data = read_small(path).partition(b"\n")
         if hashlib.sha256(data).hexdigest().encode() != digest:
             return {}
         document = json.loads(data)
@@ -196,8 +196,6 @@ def read_looks(path: str, store: str) -> dict[str, Looks]:
 
 def write_looks(path: str, store: str, looks: Mapping[str, Looks]) -> None:
     """Leave *looks*, by the digests of their trees, for the next run, if we may write there."""
-    from venvflow.disk.files import write_whole  # noqa: PLC0415 - rarely needed
-
     document = {"format": _FORMAT, "store": store, "trees": looks}
     data = json.dumps(document, separators=(",", ":")).encode("ascii")
     with suppress(OSError):

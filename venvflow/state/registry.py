@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from venvflow.disk.files import write_whole
+from venvflow.disk.files import read_small, write_whole
 from venvflow.errors import EnvironmentFailure, shown
 
 
@@ -109,8 +109,7 @@ class _Senseless(Exception):
 
 
 def _read(file: str) -> Registration:
-    with open(file, "rb") as opened:
-        data = opened.read()
+    data = read_small(file)
     try:
         document = json.loads(data)
         document["trees"] = tuple(document["trees"])

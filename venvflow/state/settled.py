@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from venvflow.disk.files import write_whole
+from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.scan import directory
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
@@ -68,8 +68,7 @@ def own_bytes_since(store: Store) -> Mapping[str, int] | None:
 
 def _read(store: Store) -> dict[str, object]:
     try:
-        with open(f"{store.path}/{_FILE}", "rb") as file:
-            document = json.load(file)
+        document = json.loads(read_small(f"{store.path}/{_FILE}"))
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from venvflow.disk import locks
-from venvflow.disk.files import is_temporary_name, sync_directory, write_whole
+from venvflow.disk.files import is_temporary_name, read_small, sync_directory, write_whole
 from venvflow.disk.objects import Batch, Name, Objects, out_of_space
 from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
@@ -51,6 +51,9 @@ index.db    SQLite, made from the above; may be deleted. Try: sqlite-utils index
 tmp/ locks/ quarantine/   work in progress, lock files, files that were found damaged
 """
 
+
+LARGEST_FORMAT = 100
+"""Bytes of the largest file that may say which format a store has."""
 
 _Decoded = TypeVar("_Decoded")
 
@@ -120,8 +123,7 @@ class Store:
                 )
 
     def _check_format(self) -> None:
-        with open(f"{self.path}/format", "rb") as file:
-            text = file.read(100).strip()
+        text = read_small(f"{self.path}/format", largest=LARGEST_FORMAT).strip()
         if text != str(FORMAT).encode():
             raise StoreFormatError(
                 f"the store has format {text.decode('ascii', 'replace')!r}, this venvflow knows {FORMAT}",
@@ -271,8 +273,7 @@ class Store:
 
     def _decoded(self, digest: str, decode: Callable[[str, bytes], _Decoded]) -> _Decoded:
         try:
-            with open(self._tree_path(digest), "rb") as file:
-                data = file.read()
+            data = read_small(self._tree_path(digest))
         except OSError as error:
             raise Corrupt(f"tree {digest[:12]} cannot be read: {error.strerror}") from error
         try:
@@ -305,8 +306,7 @@ class Store:
     def snapshot(self, identifier: str) -> Snapshot | None:
         """Return the snapshot with this id, or None if there is none that can be believed."""
         try:
-            with open(self._snapshot_path(identifier), "rb") as file:
-                snapshot: Snapshot | None = decode_snapshot(file.read())
+            snapshot: Snapshot | None = decode_snapshot(read_small(self._snapshot_path(identifier)))
         except OSError:
             return None
         except Corrupt:
@@ -478,8 +478,10 @@ def may_become_store(path: str) -> bool:
     """
     names = {name for name in os.listdir(path) if name[0] != "." and name != "lost+found"}
     if "README" in names:
-        with open(f"{path}/README", "rb") as file:
-            return file.read(len(README) + 1) == README.encode()
+        try:
+            return read_small(f"{path}/README", largest=len(README)) == README.encode()
+        except OSError:
+            return False
     return all(name in _DIRECTORIES and _holds_litter_only(f"{path}/{name}") for name in names)
 
 

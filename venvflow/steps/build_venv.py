@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from venvflow.disk import builders, locks
+from venvflow.disk.files import read_small
 from venvflow.disk.links import write_private
 from venvflow.disk.places import Receipt, watched
 from venvflow.disk.scan import directory, look
@@ -225,8 +226,7 @@ def _prune_records(venv: str, gone: Collection[str]) -> None:
     """Take the rows of files that are *gone* out of all RECORDs."""
     for file in glob.iglob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info/RECORD"):
         path = os.path.relpath(file, venv)
-        with open(file, "rb") as stream:
-            data = stream.read()
+        data = read_small(file)
         pruned = prune_record(path, data, gone)
         if pruned != data:
             _rewrite(venv, Entry(path, "file"), pruned)

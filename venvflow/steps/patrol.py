@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from venvflow.disk.files import read_small, write_whole
 from venvflow.errors import EnvironmentFailure, VenvflowError
 from venvflow.state.looks import Looks, Watch, looks_of, read_looks, write_looks
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 BUDGET = 50_000
 """Files that a run looks at before it leaves the other venvs to the next one; one venv is never cut short."""
+
+_LONGEST_NAME = 4096
+"""Bytes of the longest name of a venv that anybody notes."""
 
 _DECODED = 3
 """How many looks it costs to learn from a tree how one file should look."""
@@ -109,8 +113,8 @@ def _in_turn(posts: Sequence[Post], first: str) -> list[Post]:
 
 def _begin(config: Config) -> str:
     """Return the venv that the last patrol has left to this one, empty if it left none."""
-    with suppress(OSError, ValueError), open(_next_file(config), encoding="ascii") as file:
-        return file.read()
+    with suppress(OSError, ValueError):
+        return read_small(_next_file(config), largest=_LONGEST_NAME).decode("ascii")
     return ""
 
 
@@ -118,8 +122,6 @@ def _begin_next(config: Config, venv: str) -> None:
     """Note that the next patrol begins with *venv*; empty: with the first one."""
     with suppress(OSError):  # where one may not write, every patrol is the first one
         if venv:
-            from venvflow.disk.files import write_whole  # noqa: PLC0415 - small projects have no turns
-
             write_whole(_next_file(config), venv.encode("ascii"))
         else:
             os.unlink(_next_file(config))

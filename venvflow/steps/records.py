@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+from venvflow.disk.files import read_small, write_whole
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Interpreter, Key, PackOptions
 from venvflow.steps.job import Job
@@ -47,8 +48,6 @@ def write_json(path: str, document: Mapping[str, Any]) -> None:
 
 
 def _write_text(path: str, text: str) -> None:
-    from venvflow.disk.files import write_whole  # noqa: PLC0415 - a run with nothing to do writes nothing
-
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         write_whole(path, text.encode("ascii"))
@@ -83,8 +82,7 @@ def _parsed(path: str, stamp: tuple[int, ...]) -> dict[str, Any] | None:
     if not stamp:
         return None
     try:
-        with open(path, encoding="ascii") as file:
-            document = json.load(file)
+        document = json.loads(read_small(path))
     except (OSError, ValueError):
         return None
     return document if isinstance(document, dict) else None

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from venvflow.disk.archive.formats import CHUNK
-from venvflow.disk.files import write_whole
+from venvflow.disk.files import read_beginning, read_small, write_whole
 
 
 def write_beside(path: str, document: dict[str, Any]) -> None:
@@ -35,8 +35,7 @@ def recorded_digest(archive: str) -> str | None:
     A file that says something else gives a text that is the SHA-256 of nothing. Raises ``OSError``.
     """
     try:
-        with open(archive + ".sha256", "rb") as file:
-            return file.read(1024).lstrip(b"\\")[:64].decode("ascii", "replace")
+        return read_beginning(archive + ".sha256", 1024).lstrip(b"\\")[:64].decode("ascii", "replace")
     except FileNotFoundError:
         return None
 
@@ -48,10 +47,9 @@ def is_current(path: str) -> bool:
     """
     try:
         expected = recorded_digest(path)
-        with open(path + ".json", "rb") as file:
-            described = json.load(file)["sha256"]
+        described = json.loads(read_small(path + ".json", follow=True))["sha256"]
         return expected is not None and described == expected == digest_of_file(path)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

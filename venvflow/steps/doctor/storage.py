@@ -13,11 +13,12 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from venvflow.disk import builders, probes
+from venvflow.disk.files import read_small
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import FORMAT, LinkMode
 from venvflow.pure.units import show_size
 from venvflow.state.index import VERSION
-from venvflow.state.store import may_become_store
+from venvflow.state.store import LARGEST_FORMAT, may_become_store
 from venvflow.steps.doctor.finding import Check, Finding, World, fail, names, ok, warn
 from venvflow.steps.doctor.project import said_by, user_name
 
@@ -79,8 +80,8 @@ def _standing_store(world: World, st: os.stat_result) -> Finding:
 
 def _unusable_store(path: str, st: os.stat_result) -> Finding | None:
     try:
-        with open(os.path.join(path, "format"), "rb") as file:
-            text = file.read(100).strip().decode("ascii", "replace")
+        data = read_small(os.path.join(path, "format"), largest=LARGEST_FORMAT)
+        text = data.strip().decode("ascii", "replace")
     except OSError as error:
         remedy = f"Run as {user_name(st.st_uid)}."
         return fail("store", f"{shown(path)}: {str(error.strerror).lower()}", remedy)
