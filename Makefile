@@ -3,21 +3,31 @@
 #   make run     build, share, pack and store the venvs of config/venvflow.yaml, and show what it did
 #   make test    lint, type checks and tests
 #
-# Both set up what they need in .make/venv, once.
+# Both set up what they need in .make/venv, once: what requirements/ names, by version and hash, and nothing else.
+# With another Python (make test PYTHON=python3.14), they do it beside that, in .make/3.14.
 
-PYTHON ?= $(shell .ci/find-python)
-VENV := .make/venv
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell .ci/find-python)
+VENV ?= .make/venv
+else
+VENV ?= .make/$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+endif
+PYTHONS := 3.10 3.11 3.12 3.13 3.14 3.15
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+LOCKED := $(PIP) --require-hashes --only-binary :all:
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --generate-hashes \
+	--custom-compile-command "make relock" --output-file
 # A shell may forbid Python to write bytecode; then nothing here would ever be compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test quick network long faults lint docs recording bench bench-quick clean help
+.PHONY: run test quick pythons newest network long faults lint relock docs recording bench bench-quick clean help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST) | column -t -s:
 
-run: .make/run  ## build, share, pack and store the example venvs; show what was saved
+run: $(VENV)/run  ## build, share, pack and store the example venvs; show what was saved
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/doit
 	@$(BIN)/venvflow status
 	@$(BIN)/sqlite-utils rows .store/index.db savings --fmt simple
@@ -25,48 +35,70 @@ run: .make/run  ## build, share, pack and store the example venvs; show what was
 test: lint  ## lint, type checks and all tests that need neither network nor minutes
 	$(BIN)/pytest -q -n 2
 
-quick: .make/test  ## the tests that take seconds
+quick: $(VENV)/test  ## the tests that take seconds
 	$(BIN)/pytest -q -n 2 -m "not slow"
 
-network: .make/test  ## the tests that need a package index
+pythons:  ## the tests that take seconds, on each Python that is here; says which are not
+	@failed=; for version in $(PYTHONS); do \
+		python=$$(.ci/find-python $$version); \
+		if test -z "$$python"; then echo "Python $$version: not here"; continue; fi; \
+		echo "Python $$version: $$python"; \
+		$(MAKE) --no-print-directory quick PYTHON="$$python" || failed="$$failed $$version"; \
+	done; test -z "$$failed" || { echo "Python$$failed: tests failed" >&2; exit 1; }
+
+newest: VENV := .make/newest
+newest:  ## the tests that take seconds, with the newest release of everything that is installed
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) --editable '.[uv]' --group test --group lint --group docs
+	$(BIN)/mypy
+	$(BIN)/pytest -q -n 2 -m "not slow"
+
+network: $(VENV)/test  ## the tests that need a package index
 	$(BIN)/pytest -q -m network --run-network
 
-long: .make/test  ## the tests that take a minute each, with files of gigabytes
+long: $(VENV)/test  ## the tests that take a minute each, with files of gigabytes
 	$(BIN)/pytest -q -m long --run-long
 
-faults: .make/test  ## a fault at every call of every action: kills, failing and full disks, power cuts; minutes
+faults: $(VENV)/test  ## a fault at every call of every action: kills, failing and full disks, power cuts; minutes
 	$(BIN)/pytest -q -p no:xdist --timeout 3600 --all-faults tests/faults
 
-lint: .make/test  ## ruff and mypy
+lint: $(VENV)/test  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: .make/test  ## what is generated in the documents: reference pages, and what sessions print
+relock: $(VENV)/run  ## lock the newest of what is installed here, for every Python from 3.10 on, in requirements/
+	$(LOCK) requirements/test.txt --group setup --group test --group docs --group lint pyproject.toml --extra uv
+	$(LOCK) requirements/run.txt --group setup --constraints requirements/test.txt pyproject.toml --extra uv
+	$(LOCK) requirements/setup.txt --group setup --constraints requirements/test.txt
+
+docs: $(VENV)/test  ## what is generated in the documents: reference pages, and what sessions print
 	PYTHONPATH=tests $(BIN)/python -m tools reference
 	PYTHONPATH=tests $(BIN)/python -m tools sessions
 
-recording: .make/test  ## the terminal session of the README, recorded anew
+recording: $(VENV)/test  ## the terminal session of the README, recorded anew
 	PYTHONPATH=tests $(BIN)/python -m tools recording
 
-bench: .make/test  ## all benchmark rows, on large inputs: about 40 minutes; goes on where it was stopped
+bench: $(VENV)/test  ## all benchmark rows, on large inputs: about 40 minutes; goes on where it was stopped
 	$(BIN)/python -m bench --resume
 
-bench-quick: .make/test  ## the benchmark on small inputs, under two minutes
+bench-quick: $(VENV)/test  ## the benchmark on small inputs, under two minutes
 	$(BIN)/python -m bench --quick
 
-.make/venv: .ci/find-python
+$(VENV)/setup: .ci/find-python requirements/setup.txt
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.10 with venv was found. Install one, or: make PYTHON=/path/to/python3" >&2; exit 3; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@touch $(VENV)
-
-.make/run: .make/venv pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[uv]'
+	$(LOCKED) -r requirements/setup.txt
 	@touch $@
 
-.make/test: .make/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --group lint --group docs
+$(VENV)/run: $(VENV)/setup requirements/run.txt pyproject.toml
+	$(LOCKED) -r requirements/run.txt
+	$(PIP) --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/test: $(VENV)/run requirements/test.txt
+	$(LOCKED) -r requirements/test.txt
 	@touch $@
 
 clean:  ## remove everything that the commands above made, caches of uv and pip apart

@@ -74,6 +74,8 @@ def test_an_unreadable_file_is_an_error_of_the_environment(root: Path) -> None:
         ("a: *b", "1: the alias *b refers to nothing"),
         ("[" * 60, "1: lists and mappings are nested more than 50 deep"),
         ("\n" + "- " * 60, "2: lists and mappings are nested more than 50 deep"),
+        ("\n" + "- " * 100_000, "2: lists and mappings are nested more than 50 deep"),
+        ("x: 1\ny: " + "[" * 100_000, "2: lists and mappings are nested more than 50 deep"),
         ("{a: " * 100_000, "1: lists and mappings are nested more than 50 deep"),
         ("venvs: {}\n[a]: b", "2: a key must be text, found a list"),
         ("venvs: {}\n<<: {version: 1}", "2: merge keys"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import yaml
@@ -18,6 +19,7 @@ from venvflow.pure.config.nodes import Kind, Node, clipped
 from venvflow.pure.config.report import Report
 
 _DEEPEST = 50  # lists and mappings inside each other; a sensible config has five
+_TOO_DEEP = f"lists and mappings are nested more than {_DEEPEST} deep"
 _MOST_COPIES = 10_000  # nodes that aliases may add
 
 _FORBIDDEN = r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # 3 ms to compile
@@ -70,11 +72,22 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str, s
     mark = error.problem_mark or error.context_mark
     index = mark.line if mark else 0
     lines = text.split("\n")
+    if _is_too_deep(lines[: index + 1]):
+        return index + 1, "", _TOO_DEEP
     written = lines[index] if index < len(lines) else ""
     problem = f"this is not YAML: {error.problem or error.context}"
     if "\t" in written[: len(written) - len(written.lstrip())]:
         problem += " (indent with spaces: YAML does not allow tabs)"
     return index + 1, "", problem
+
+
+def _is_too_deep(lines: list[str]) -> bool:
+    """Return whether brackets are open in brackets too often for us in *lines*, which end with a problem.
+
+    The library reads up to 1,024 characters ahead of its events, so a limit of its own comes before ours.
+    """
+    brackets = re.findall(r"[][{}]", "\n".join(lines))
+    return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0) > _DEEPEST
 
 
 def _kind(text: str) -> Kind:
@@ -123,7 +136,7 @@ class _Composer:
 
     def _begin(self, node: Node, event: yaml.CollectionStartEvent) -> None:
         if len(self._open) >= _DEEPEST:
-            raise _Unusable(node.line, f"lists and mappings are nested more than {_DEEPEST} deep")
+            raise _Unusable(node.line, _TOO_DEEP)
         self._define(node, event)
         node.weight = -self._count  # negative while open: see alias
         self._count += 1
