@@ -53,10 +53,11 @@ class Receipt:
     *path* is where it was made for, *state* how far it is: ``built`` (not shared yet) or ``shared``
     (its files are the store's, *trees* its manifest). *directories* are directories of the venv with
     their mtimes in nanoseconds: a file added or removed moves one of them. *witness* is a hash of how all
-    files looked (:mod:`venvflow.state.witness`), *store* the one that its symlinks lead into. *warnings* are
-    what the build said of what is in it. *modes* are those that its files had (:mod:`venvflow.disk.modes`),
-    *private* files that somebody edited and that verify knows as the venv's own, with their SHA-256. *top* is
-    the mtime of the venv's own directory; :func:`write_receipt` fills it in.
+    files looked (:mod:`venvflow.state.witness`), *contents* tell what is in them
+    (:mod:`venvflow.state.contents`; empty: not known), *store* is the one that its symlinks lead into.
+    *warnings* are what the build said of what is in it. *modes* are those that its files had
+    (:mod:`venvflow.disk.modes`), *private* files that somebody edited and that verify knows as the venv's
+    own, with their SHA-256. *top* is the mtime of its own directory; :func:`write_receipt` fills it in.
     """
 
     key: str
@@ -72,6 +73,7 @@ class Receipt:
     warnings: tuple[str, ...] = ()
     modes: Mapping[str, int] = field(default_factory=dict, repr=False)
     private: Mapping[str, str] = field(default_factory=dict, repr=False)
+    contents: str = field(default="", repr=False)
     directories: Mapping[str, int] = field(default_factory=dict, repr=False)
     top: int = field(default=0, repr=False, compare=False)
 

@@ -6,7 +6,6 @@ Nothing of the venv's names changes here; giving it links to the objects is :mod
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ from venvflow.disk.sharing import intake_of, stays_private
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Interpreter, LinkMode, Manifest
 from venvflow.pure.manifest import group
+from venvflow.state.contents import digest_in
 from venvflow.state.index import Compiled
 from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store
@@ -129,7 +129,7 @@ class Intake:
             target = os.readlink(f"{self._venv}/{path}") if entry.kind == "link" else ""
             name = self._objects.name_at(target)
             if name is None:
-                if is_in_some_store(target):
+                if digest_in(target):
                     raise _of_another_store(f"{self._venv}/{path}", target)
                 continue
             if not self._objects.verified(name):
@@ -217,14 +217,6 @@ class Intake:
                 path = pyc_path(source, self._interpreter.cache_tag)
                 entries[path] = Entry(path, "file", made[0].digest, executable=False, size=made[1])
         return entries
-
-
-_OBJECT = re.compile(r".*/objects/[0-9a-f]{2}/[0-9a-f]{62}x?(?:\.[0-9]+)?")
-
-
-def is_in_some_store(target: str) -> bool:
-    """Return whether a link's *target* looks like an object of a store, whichever it is."""
-    return _OBJECT.fullmatch(target) is not None
 
 
 def _of_another_store(path: str, target: str) -> Refused:

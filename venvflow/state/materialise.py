@@ -32,13 +32,14 @@ class Damaged(Exception):
 class Materialised:
     """What was made: *files* regular files of *size* bytes in all, by link *modes*, in *directories*.
 
-    *looks* are for the receipt's witness.
+    *looks* are for the receipt's witness, *digests* (path and SHA-256, empty for a link) for its contents.
     """
 
     files: int = 0
     size: int = 0
     modes: dict[LinkMode, int] = field(default_factory=dict)
     looks: list[str] = field(default_factory=list, repr=False)
+    digests: list[tuple[str, str]] = field(default_factory=list, repr=False)
     directories: list[str] = field(default_factory=list)
 
 
@@ -71,6 +72,7 @@ class Materialiser:
         self._verify_all = verify_all
         self._progress = progress
         self._looks: list[str] = []
+        self._digests: list[tuple[str, str]] = []
 
     def make(self, manifest: Manifest, destination: str) -> Materialised:
         """Make *manifest* at *destination*, a directory that does not exist yet.
@@ -97,7 +99,7 @@ class Materialiser:
         files = [entry for entry in entries.values() if entry.digest]
         result.files, result.size = len(files), sum(entry.size for entry in files)
         result.modes = {**self._linker.used}
-        result.looks = self._looks
+        result.looks, result.digests = self._looks, self._digests
         return result
 
     def _make_entries(self, entries: list[Entry], root: int, digests: dict[str, tuple[bytes, int]]) -> None:
@@ -118,10 +120,12 @@ class Materialiser:
         elif entry.kind == "link":
             os.symlink(fill_link(entry, self._places), entry.path, dir_fd=root)
             self._looks.append(link_look(entry.path))
+            self._digests.append((entry.path, ""))
         else:
             os.mkdir(entry.path, 0o755, dir_fd=root)
 
     def _make_file(self, entry: Entry, root: int) -> None:
+        self._digests.append((entry.path, entry.digest))
         if entry.size == 0:
             write_private(entry.path, root, b"", executable=entry.executable)
             self._look(entry.path, 0, None)
@@ -151,4 +155,6 @@ class Materialiser:
         data = fill(template, entry.slots, self._places, digests)
         write_private(entry.path, root, data, executable=entry.executable)
         self._look(entry.path, len(data), None)
-        return digest_of(data)
+        made = digest_of(data)
+        self._digests.append((entry.path, made[0].hex()))
+        return made

@@ -28,6 +28,7 @@ _KEEP = 4 << 20
 class Survey:
     """What a venv holds: *entries* and what the walk *found* by path, *templates* by path.
 
+    *filled* are the SHA-256 (in hex) of templates and RECORDs that were read, as they lie in the venv.
     *embedding* are binary files that contain the venv's path and cannot be relocated, *special* are
     devices, FIFOs and sockets, which are never stored, *excluded* counts files left out by patterns.
     """
@@ -35,6 +36,7 @@ class Survey:
     entries: dict[str, Entry] = field(default_factory=dict)
     found: dict[str, Found] = field(default_factory=dict)
     templates: dict[str, Template] = field(default_factory=dict)
+    filled: dict[str, str] = field(default_factory=dict)
     distributions: list[Distribution] = field(default_factory=list)
     embedding: list[str] = field(default_factory=list)
     special: list[str] = field(default_factory=list)
@@ -53,10 +55,21 @@ class Survey:
             if entry.kind in ("file", "template")
         }
 
+    def digests(self) -> list[tuple[str, str]] | None:
+        """Return path and SHA-256 (in hex, empty for a link) of each file; None if some were not read."""
+        entries = [entry for entry in self.entries.values() if entry.kind != "dir"]
+        if any(entry.kind == "template" and entry.path not in self.filled for entry in entries):
+            return None
+        return [
+            (each.path, self.filled[each.path] if each.kind == "template" else each.digest)
+            for each in entries
+        ]
+
 
 class _Reading(NamedTuple):
     entry: Entry
     found: Found
+    digest: str
     template: Template | None
     data: bytes  # of a RECORD only
     embeds: bool
@@ -154,6 +167,8 @@ def _read_all(
             path = reading.entry.path
             result.entries[path] = reading.entry
             result.found[path] = reading.found
+            if reading.template is not None or _is_record(path):
+                result.filled[path] = reading.digest
             if reading.template is not None:
                 result.templates[path] = reading.template
             if reading.embeds:
@@ -176,7 +191,9 @@ def _read_one(venv: str, places: Places, item: Found, *, fresh: bool) -> _Readin
     if template is not None:
         entry = _template_entry(item, template)
     stuck = template is None and fresh and embeds(content.data, places)
-    return _Reading(entry, now, template, content.data if _is_record(item.path) else b"", stuck)
+    return _Reading(
+        entry, now, content.digest, template, content.data if _is_record(item.path) else b"", stuck
+    )
 
 
 def _template_entry(item: Found, template: Template) -> Entry:

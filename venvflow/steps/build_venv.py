@@ -18,6 +18,7 @@ from venvflow.model import Entry, Outcome, Snapshot
 from venvflow.pure.manifest import directories
 from venvflow.pure.relocate import Places, digest_of, fill, fill_link, is_record
 from venvflow.pure.slimming import Saved, prune_record, saved_by
+from venvflow.state.contents import encode_contents
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey
 from venvflow.state.witness import witness_of
@@ -140,6 +141,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
             record.interpreter.executable,
             bound=looked.bound,
             witness=witness_of(looked.found.values()),
+            contents=encode_contents(looked.digests() or ()),
             warnings=tuple(warnings),
         )
         if job.spec.exclude:
@@ -179,6 +181,7 @@ def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
     ):
         data = fill(template.data, template.slots, final, digests)
         digests[path] = digest_of(data)
+        looked.filled[path] = digests[path][0].hex()
         _rewrite(venv, looked.entries[path], data)
         looked.found[path] = look(f"{venv}/{path}")._replace(path=path)
     for path, entry in looked.entries.items():

@@ -1,6 +1,8 @@
 """Drift: what was changed in a venv by hand since venvflow made it.
 
-By ``stat``; only a file that looks changed and may yet be the same is read.
+Whether a file looks changed is told by ``stat``; whether it is, by its bytes alone. So what copies a venv,
+moves it, puts it into an image or dies while it shares one changes nothing by hand. A file that is missing is
+damage, and nobody's work.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from venvflow.disk.objects import Name, object_name
@@ -18,6 +20,7 @@ from venvflow.model import MTIME_NS, Entry, Manifest
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places
+from venvflow.state.contents import Contents, compare
 from venvflow.state.index import Stamped
 from venvflow.state.store import Store
 from venvflow.state.witness import is_ignored, witness_of
@@ -40,7 +43,8 @@ class Drift:
     """Paths below the venv: *added* and *edited* are somebody's work, *missing* is only damage.
 
     *shared* are those of the edited that are the store's own files: all venvs that share them have the edit.
-    *touched* are files that only look changed, and are no drift.
+    *touched* are files that only look changed, and are no drift. *witness* is what a receipt may say from now
+    on of a venv without drift, where its own did not tell.
     """
 
     added: tuple[str, ...] = ()
@@ -48,6 +52,7 @@ class Drift:
     missing: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     touched: tuple[Touched, ...] = ()
+    witness: str = field(default="", compare=False)
 
     @property
     def by_hand(self) -> bool:
@@ -76,7 +81,9 @@ def _summary(paths: tuple[str, ...]) -> str:
 
 
 def drift_of(venv: str, receipt: Receipt, store: Store | None, matcher: Matcher | None = None) -> Drift:
-    """Compare the venv at path *venv* with what its receipt says it was made of; without *store*, as a whole.
+    """Compare the venv at path *venv* with what its receipt says it was made of.
+
+    Where *store* is None, or has lost what that was, the receipt alone has to tell.
 
     What *matcher* excludes is nobody's change: it was never taken note of. Raises EnvironmentFailure when
     the venv cannot be read.
@@ -86,16 +93,14 @@ def drift_of(venv: str, receipt: Receipt, store: Store | None, matcher: Matcher 
         for item in walk(venv)
         if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path)
     }
-    if store is None:
-        return _by_witness(found, receipt)
-    if receipt.state == "built":
-        stamps = store.index.stamps(venv)
-        return _against_stamps(found, stamps) if stamps else _by_witness(found, receipt)
+    if receipt.state == "built" or store is None:
+        known = store.index.stamps(venv) if store is not None else {}
+        return _by_receipt(venv, found, receipt, known)
     try:
         manifest = Manifest(tuple(store.tree(digest) for digest in receipt.trees))
         entries = entries_of(manifest)
     except Corrupt:
-        return _by_witness(found, receipt)
+        return _by_receipt(venv, found, receipt, {})
     if receipt.link == "symlink":
         found |= _led_to(found, entries, store)
     return _against_manifest(_Compared(venv, receipt, store, found, entries, store.adopted()))
@@ -124,10 +129,11 @@ class _Compared:
 
     def sameness(self) -> Sameness:
         """Return what tells whether a file only looks changed."""
-        registration = self.store.registration(self.venv)
+        made_for = self.receipt.path  # its files name that place, wherever it was moved or copied to
+        registration = self.store.registration(made_for)
         project = registration.project if registration is not None else ""
-        places = Places(self.venv, project or os.path.dirname(self.venv), self.receipt.python)
-        return Sameness(self.entries, places, self.store.objects)
+        places = Places(made_for, project or os.path.dirname(made_for), self.receipt.python)
+        return Sameness(self.entries, places, self.store.objects, Contents(self.receipt.contents))
 
     def is_objects(self, entry: Entry) -> bool:
         """Return whether the venv's file is the store's own."""
@@ -223,27 +229,25 @@ def as_made(item: Found, entry: Entry, adopted: Mapping[Name, int], *, linked: b
     return same_size and item.stamp.mtime_ns in (expected, MTIME_NS)
 
 
-def _against_stamps(found: Mapping[str, Found], stamps: Mapping[str, Stamped]) -> Drift:
-    edited = [path for path, each in stamps.items() if path in found and not _as_stamped(found[path], each)]
-    files = {path: item for path, item in found.items() if item.kind == "file"}
-    return _sorted(_added(files, stamps), edited, [path for path in stamps if path not in found])
+def _by_receipt(
+    venv: str, found: Mapping[str, Found], receipt: Receipt, stamps: Mapping[str, Stamped]
+) -> Drift:
+    """Judge by what the receipt knows, for a venv that is not shared yet, or one whose trees are lost.
 
-
-def _as_stamped(item: Found, known: Stamped) -> bool:
-    """Return whether a file is as it was when it was built, or as a squish that was killed has left it.
-
-    ctime is no sign: it moves when the file gets another name, in the store or in the builder's cache.
+    *stamps* are those of its build: files that have them still need not be read.
     """
-    same = item.stamp[:3] == known.stamp[:3]
-    shared = item.stamp.mtime_ns == MTIME_NS and known.entry.size == item.stamp.size
-    return same or shared or item.kind == "link"
-
-
-def _by_witness(found: Mapping[str, Found], receipt: Receipt) -> Drift:
-    """Judge by the receipt alone, when the store has lost what the venv was made of: changed, or not."""
-    if witness_of(found.values()) == receipt.witness:
+    witness = witness_of(found.values())
+    if not stamps and witness == receipt.witness:
         return Drift()
-    return Drift(edited=("files that cannot be named, because the store has lost what they were",))
+    contents = Contents(receipt.contents)
+    if not contents:
+        return Drift(edited=("files that cannot be named, because nobody knows what they were",))
+    unread = {
+        path for path, each in stamps.items() if path in found and found[path].stamp[:3] == each.stamp[:3]
+    }
+    compared = compare(venv, found, contents, unread)
+    missing = (f"{compared.missing} of its files",) if compared.missing else ()
+    return Drift(compared.added, compared.edited, missing, witness=witness)
 
 
 def _added(found: Mapping[str, Found], known: Mapping[str, object]) -> list[str]:

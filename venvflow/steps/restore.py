@@ -13,6 +13,7 @@ from venvflow.disk.places import Receipt, watched, write_receipt
 from venvflow.errors import BuildFailed, shown
 from venvflow.model import Interpreter, Manifest, Outcome, Snapshot
 from venvflow.pure.manifest import Corrupt
+from venvflow.state.contents import encode_contents
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
 from venvflow.state.witness import witness
@@ -71,8 +72,12 @@ def _keep(job: Job, store: Store, present: Present) -> Outcome | None:
         return Outcome("kept", "changed by hand", warnings=(_left(job, drift),))
     if not is_whole(job, present):
         return None
-    if not job.place.untouched(present.receipt):
-        fresh = replace(present.receipt, directories=watched(job.place.path, present.receipt.directories))
+    if not job.place.untouched(present.receipt) or drift.witness:
+        fresh = replace(
+            present.receipt,
+            directories=watched(job.place.path, present.receipt.directories),
+            witness=drift.witness or present.receipt.witness,
+        )
         write_receipt(job.place.path, fresh, sync=job.config.store.durability == "full")
     return Outcome("kept", "it is what its key says")
 
@@ -125,6 +130,7 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
                 bound=manifest.bound,
                 link=made.link,
                 witness=witness(made.made.looks),
+                contents=encode_contents(made.made.digests),
                 store=store.path if made.link == "symlink" else "",
                 warnings=snapshot.warnings,
             )

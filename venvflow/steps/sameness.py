@@ -12,16 +12,20 @@ from venvflow.disk.scan import Content
 from venvflow.model import Entry
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.relocate import Places, digest_of, fill, find, find_in_record
+from venvflow.state.contents import Contents
 
 LARGEST_TEMPLATE = 4 << 20
 """Bytes of the largest file that is taken apart: generated scripts are never so large."""
 
 
 class Sameness:
-    """Compares files of one venv, which lies at *places*, with its *entries* by path."""
+    """Compares files of one venv, made for *places*, with its *entries* by path and its *contents*."""
 
-    def __init__(self, entries: Mapping[str, Entry], places: Places, objects: Objects) -> None:
+    def __init__(
+        self, entries: Mapping[str, Entry], places: Places, objects: Objects, contents: Contents
+    ) -> None:
         self._entries = entries
+        self._contents = contents
         self._places = places
         self._objects = objects
 
@@ -32,6 +36,8 @@ class Sameness:
         """
         if entry.kind == "file":
             return content.digest == entry.digest
+        if self._contents.holds(entry.path, content.digest):
+            return True
         with suppress(KeyError, ValueError, Corrupt):
             if self._filled(entry)[0].hex() == content.digest:
                 return True

@@ -20,6 +20,7 @@ from venvflow.pure.manifest import directories
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.progress import Meter
 from venvflow.pure.relocate import Places
+from venvflow.state.contents import encode_contents
 from venvflow.state.index import Stamped
 from venvflow.state.intake import Intake, Taken
 from venvflow.state.relink import Relinked, Relinker
@@ -310,8 +311,17 @@ def shared_receipt(shared: Shared, receipt: Receipt, interpreter: Interpreter, s
         modes=shared.modes,
         private={},
         witness=witness_of(without_excluded(shared.looked.found.values(), shared.subject.matcher)),
+        contents=_contents(shared.looked, receipt),
         directories=watched(shared.subject.path, directories(shared.taken.entries)),
     )
+
+
+def _contents(looked: Survey, receipt: Receipt) -> str:
+    """Return the contents of a venv; what was not read now is as it was when its receipt was written."""
+    digests = looked.digests()
+    if digests is not None:
+        return encode_contents(digests)
+    return receipt.contents if receipt.key else ""
 
 
 def without_excluded(found: Iterable[Found], matcher: Matcher | None) -> Iterator[Found]:

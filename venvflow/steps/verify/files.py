@@ -8,6 +8,7 @@ from contextlib import suppress
 from venvflow.disk.objects import object_name
 from venvflow.disk.scan import Changing, Found, read
 from venvflow.model import Entry
+from venvflow.state.contents import Contents
 from venvflow.state.witness import is_ignored
 from venvflow.steps.drift import as_made
 from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness
@@ -25,7 +26,9 @@ class FileJudge:
         self._objects = inspection.objects
         self._healing = healing
         self._holder = holder
-        self._sameness = Sameness(holder.entries, holder.places, self._objects)
+        self._sameness = Sameness(
+            holder.entries, holder.places, self._objects, Contents(holder.receipt.contents)
+        )
 
     def judge_all(self) -> None:
         """Find what is missing, added or changed."""

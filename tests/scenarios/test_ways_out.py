@@ -1,0 +1,225 @@
+"""Whatever happened to a venv or its store: the next run works, or says what does, and that works."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from contents import KILLED, dies_at, in_child
+from ways import World, finished_world, world
+
+__all__ = ["finished_world", "world"]
+
+
+def test_the_world_is_as_the_tests_believe(world: World) -> None:
+    """Nothing is left to do, files are shared, WHEEL is the cache's own."""
+    assert world.doit().nothing_to_do
+    assert world.works("a")
+    wheel = world.site("a") / "own-1.dist-info" / "WHEEL"
+    assert os.path.samefile(wheel, world.cache / "1" / "own-1.dist-info" / "WHEEL")
+    assert os.path.samefile(world.site("a") / "demo" / "more.py", world.site("b") / "demo" / "more.py")
+
+
+@pytest.mark.quick
+def test_a_copy_without_its_times_is_taken(world: World) -> None:
+    """As by ``cp -r``, into an image, from git: looked at by its bytes once, and made right for its place."""
+    other = world.root / "other"
+    subprocess.run(["cp", "-r", str(world.project), str(other)], check=True)
+    shutil.rmtree(world.project)
+    ran = world.doit(project=other)
+    assert ran.code == 0, ran.said
+    assert "build-venv:a" not in ran.did
+    assert world.works("a", other)
+    assert world.doit(project=other).nothing_to_do
+
+
+@pytest.mark.quick
+def test_a_squish_that_was_killed_anywhere_is_finished_by_the_next_run(world: World) -> None:
+    """Between two renames a file may be an adopted object already, which stands for another distribution."""
+    for call in range(1, 40):
+        shutil.rmtree(world.venv("b"))
+        world.lock("b", 3 + call)
+        assert world.doit("b", until="build-venv").code == 0
+
+        def dying(call: int = call) -> None:
+            os.rename = dies_at("rename", call)
+            assert world.doit("b").code == 0
+
+        status = in_child(dying)
+        ran = world.doit("b")
+        assert ran.code == 0, (call, ran.said)
+        if status == 0:
+            break
+        assert status == KILLED
+    else:
+        raise AssertionError("it never got to its end")
+    assert call > 3
+
+
+# --------------------------------------------------------------------------- what doit alone makes right
+
+
+def _copied(path: Path) -> None:
+    """Copy without times, and put the copy in the place of what was copied."""
+    subprocess.run(["cp", "-r", str(path), f"{path}.copy"], check=True)
+    shutil.rmtree(path)
+    os.rename(f"{path}.copy", path)
+
+
+def _without_times(world: World) -> None:
+    _copied(world.project)
+
+
+def _without_times_and_store(world: World) -> None:
+    _copied(world.project)
+    shutil.rmtree(world.store)
+
+
+def _without_times_store_and_state(world: World) -> None:
+    _without_times_and_store(world)
+    shutil.rmtree(world.project / ".venvflow")
+
+
+def _home_copied(world: World) -> None:
+    _copied(world.project)
+    _copied(world.store)
+
+
+def _links_broken(world: World) -> None:
+    """As a backup that knows no hard links does it: times stay."""
+    for path in (world.project, world.store):
+        subprocess.run(["cp", "-a", "--no-preserve=links", str(path), f"{path}.copy"], check=True)
+        shutil.rmtree(path)
+        os.rename(f"{path}.copy", path)
+
+
+def _missing(world: World) -> None:
+    os.unlink(world.site("a") / "demo" / "more.py")
+
+
+def _missing_and_erased(world: World) -> None:
+    _missing(world)
+    assert world.run("erase", "--yes") == 0
+
+
+def _missing_and_no_store(world: World) -> None:
+    _missing(world)
+    shutil.rmtree(world.store)
+
+
+def _erased(world: World) -> None:
+    assert world.run("erase", "--yes") == 0
+
+
+def _erased_and_touched(world: World) -> None:
+    _erased(world)
+    for path in world.site("a").rglob("*"):
+        os.utime(path, follow_symlinks=False)
+
+
+def _built_only(world: World) -> None:
+    shutil.rmtree(world.venv("a"))
+    world.lock("a", 7)
+    assert world.doit("a", until="build-venv").code == 0
+
+
+def _built_and_copied(world: World) -> None:
+    _built_only(world)
+    _copied(world.project)
+
+
+def _built_and_no_store(world: World) -> None:
+    _built_only(world)
+    shutil.rmtree(world.store)
+    _copied(world.project)
+
+
+def _killed_and_no_index(world: World) -> None:
+    """A squish was killed half-way, and its database was lost."""
+    _built_only(world)
+
+    def dying() -> None:
+        os.rename = dies_at("rename", 2)
+        world.doit("a")
+
+    assert in_child(dying) == KILLED
+    for file in world.store.glob("index.db*"):
+        file.unlink()
+
+
+def _no_bytecode(world: World) -> None:
+    for cache in world.venv("a").rglob("__pycache__"):
+        shutil.rmtree(cache)
+
+
+def _other_bytecode(world: World) -> None:
+    python = str(world.venv("a") / "bin" / "python")
+    subprocess.run([python, "-O", "-m", "compileall", "-q", "-f", str(world.site("a"))], check=True)
+
+
+def _touched(world: World) -> None:
+    for path in world.venv("a").rglob("*"):
+        if not path.is_symlink():
+            os.utime(path)
+
+
+def _deduplicated(world: World) -> None:
+    """As jdupes does it: equal files become one, whose times and modes one of them had."""
+    mine = world.root / "mine.py"
+    shutil.copyfile(world.site("a") / "demo" / "more.py", mine)
+    os.unlink(world.site("a") / "demo" / "more.py")
+    os.link(mine, world.site("a") / "demo" / "more.py")
+
+
+def _installed_and_removed(world: World) -> None:
+    (world.site("a") / "extra.py").write_text("")
+    os.unlink(world.site("a") / "extra.py")
+
+
+def _coarse_times(world: World) -> None:
+    """As on a file system that keeps seconds, two of them, or none before its own beginning."""
+    for path in world.venv("a").rglob("*"):
+        if not path.is_symlink():
+            st = path.stat()
+            seconds = st.st_mtime_ns // 2_000_000_000 * 2_000_000_000 + 2_000_000_000
+            os.utime(path, ns=(seconds, seconds))
+
+
+def _state_lost(world: World) -> None:
+    shutil.rmtree(world.project / ".venvflow")
+
+
+def _index_lost(world: World) -> None:
+    for file in world.store.glob("index.db*"):
+        file.unlink()
+
+
+def _lock_changed_after_a_copy(world: World) -> None:
+    _copied(world.project)
+    world.lock("a", 9)
+
+
+RIGHT_AGAIN: list[Callable[[World], None]] = [
+    _without_times, _without_times_and_store, _without_times_store_and_state, _links_broken,
+    _missing, _missing_and_erased, _missing_and_no_store, _erased, _erased_and_touched, _built_and_copied,
+    _built_and_no_store, _killed_and_no_index, _no_bytecode, _other_bytecode, _touched, _deduplicated,
+    _installed_and_removed, _coarse_times, _state_lost, _index_lost, _lock_changed_after_a_copy,
+]  # fmt: skip
+"""States that no hand made, or that nobody's work is in."""
+
+
+@pytest.mark.parametrize("happens", RIGHT_AGAIN, ids=lambda happens: happens.__name__.strip("_"))
+def test_the_next_run_makes_it_right(world: World, happens: Callable[[World], None]) -> None:
+    """It ends with 0 and calls nothing changed by hand; the one after it has nothing to do."""
+    happens(world)
+    ran = world.doit()
+    assert ran.code == 0, ran.said
+    assert not [text for text in ran.warnings if "by hand" in text]
+    assert world.works("a")
+    assert world.works("b")
+    again = world.doit()
+    assert again.nothing_to_do, again
