@@ -23,9 +23,10 @@ from venvflow.disk import builders, interpreters, processes
 from venvflow.disk.builders import Built, Plan, Request, build, choose
 from venvflow.errors import BuildFailed, EnvironmentFailure, UsageError
 from venvflow.model import VenvSpec
+from venvflow.pure.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -684,7 +685,7 @@ def test_credentials_do_not_reach_log_error_or_progress(project: Project) -> Non
     with pytest.raises(BuildFailed) as caught:
         build(project.request(build=commands, key_env=("MY_SETTING",)), progress=heard.append)
     assert "canary" not in str(caught.value) + project.log.read_text() + str(heard)
-    assert "****@index.example/simple" in project.log.read_text()
+    assert "***@index.example/simple" in project.log.read_text()
 
 
 def test_the_log_is_private_and_never_written_through_a_link(project: Project) -> None:
@@ -877,26 +878,14 @@ def _lines(chunks: list[bytes]) -> list[str]:
     return taken
 
 
-def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
-    """It is handed over in pieces of about 1 MiB."""
-    pieces = _lines([b"x" * (1 << 18)] * 20)
-    assert sum(map(len, pieces)) == 20 << 18
-    assert max(map(len, pieces)) <= (1 << 20) + (1 << 18)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("https://user:pass@host/x", "https://****@host/x"),
-        ("git+ssh://git@host/x and https://a:b@c/", "git+ssh://****@host/x and https://****@c/"),
-        ("https://user:p@ss@host/x", "https://****@host/x"),
-        ("https://host/@scope/x", "https://host/@scope/x"),
-        ("mail a@b", "mail a@b"),
-        ("say hunter22 loudly", "say **** loudly"),
-        ("short: abc", "short: abc"),
-    ],
-)
-def test_redaction_hides_credentials_and_nothing_else(text: str, expected: str) -> None:
-    """User names and passwords of URLs, and secrets of the environment wherever they stand."""
-    environ: Mapping[str, str] = {"UV_INDEX_X_PASSWORD": "hunter22", "A_TOKEN": "abc", "HOME": "/root/loudly"}
-    assert processes.redactor(environ)(text) == expected
+@pytest.mark.parametrize("chunk", [1000, 1 << 16, 1 << 20])
+def test_a_line_without_an_end_does_not_fill_the_memory(chunk: int) -> None:
+    """What lies beyond 128 KiB is dropped, and what stood at the cut with it: it may be half a secret."""
+    text = b"x " * (1 << 16) + b" https://me:canary-at-the-cut@host/" + b"y" * 5000 + b"\nnext\n"
+    for moved in range(60):
+        long = text[moved:]
+        pieces = _lines([long[start : start + chunk] for start in range(0, len(long), chunk)])
+        assert len(pieces) == 2
+        assert pieces[1] == "next"
+        assert len(pieces[0]) < (1 << 17) + 100
+        assert "canary" not in redact(pieces[0])

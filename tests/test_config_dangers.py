@@ -62,8 +62,8 @@ venvs:
     with pytest.raises(Refused) as caught:
         read(root, text)
     assert caught.value.exit_code == 6
-    assert f"{root}/venvflow.yaml:4: venvs.two.path: " in caught.value.what
-    assert reason in caught.value.what
+    assert f"{root}/venvflow.yaml:4: venvs.two.path: " in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_all_dangerous_paths_are_named_at_once(root: Path) -> None:
@@ -74,7 +74,7 @@ def test_all_dangerous_paths_are_named_at_once(root: Path) -> None:
     text = "\n".join(["venvs:", *venvs, ""])
     with pytest.raises(Refused, match="3 paths") as caught:
         read(root, text)
-    lines = [line.removeprefix(f"{root}/venvflow.yaml:") for line in caught.value.what.splitlines()[1:]]
+    lines = [line.removeprefix(f"{root}/venvflow.yaml:") for line in caught.value.lines]
     assert [line.split(": ")[:2] for line in lines] == [
         ["2", "venvs.v0.path"], ["3", "venvs.v1.path"], ["5", "venvs.v3.path"],
     ]  # fmt: skip

@@ -25,6 +25,7 @@ from venvflow.errors import (
     UsageError,
     VenvflowError,
     from_system,
+    legible,
     shown,
 )
 
@@ -55,10 +56,10 @@ def test_all_problems_of_a_config_are_listed() -> None:
     """One line each, with a count that agrees in number."""
     assert str(EXAMPLES[1]) == (
         "2 problems in the config:\nvenvflow.yaml:3: unknown key\nvenvflow.yaml:9: too large\n"
-        "Nothing was changed. Mend them, then run again."
+        "Nothing was changed. Fix them, then run again."
     )
     assert str(ConfigError(["x"])) == (
-        "1 problem in the config:\nx\nNothing was changed. Mend it, then run again."
+        "1 problem in the config:\nx\nNothing was changed. Fix it, then run again."
     )
 
 
@@ -178,3 +179,41 @@ def test_every_error_names_something() -> None:
         and not {"where", None} & {each.arg for each in call.keywords}
     ]
     assert [place for place in vague if not place.startswith("errors.py:")] == []
+
+
+HOSTILE = [
+    "\x1b]0;title\x07", "\x1b[2J", "\x9b31m", "a\nvenvflow: forged", "a\rb", "\x7f", "\x08", "\u202egnp.exe",
+    "\u2066a\u2069", "a\u200bb", "\ufeffa", "\u2028b", "\u0085b", "\U000e0041", "\ue000", "\u3164", "\u2800",
+    "a\u034f", "a\ufe0f", "\U000e0100", "a" + "\u0301" * 40, "\u0301a",
+    "\ud800", "\udc1b", "\x0b", "\x0c", "\x00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_no_name_can_do_anything_to_a_terminal(name: str) -> None:
+    """Neither obeyed nor invisible nor in a heap: an escape stands for it, in one line."""
+    assert len(legible(name).splitlines()) <= 1 + name.count("\n")
+    for told in (shown(name), legible(name).replace("\n", "")):
+        assert told.isprintable()
+        assert told != name
+        assert "\\" in told or "\n" in name
+        assert not set(told) & set("\u3164\u2800\u034f\ufe0f")
+        assert told.count("\u0301") <= 5
+    assert shown(shown(name)) == shown(name)
+
+
+@given(st.text(max_size=60))
+def test_a_message_has_the_lines_that_were_meant(name: str) -> None:
+    """Whatever stands in its parts."""
+    told = str(EnvironmentFailure(f"x{name}", where=f"x{name}", state=f"x{name}", hint=f"x{name}"))
+    assert told.isprintable()
+    lines = str(ConfigError([f"x{name}", f"y{name}"])).split("\n")
+    assert len(lines) == 4
+    assert all(line.isprintable() for line in lines)
+    assert len(str(BuildFailed("x", log=f"x{name}", tail="one")).split("\n")) == 3
+
+
+@pytest.mark.parametrize("name", ["naïve", "e\u0301te\u0301", "漢字", "שלום", "ก็", "☃", "a b", "a\\nb"])
+def test_names_in_all_languages_are_shown_as_they_are(name: str) -> None:
+    """Accents of their own, right to left, wide: all that is ordinary text."""
+    assert shown(name) == legible(name) == name

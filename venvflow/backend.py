@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from venvflow.errors import EnvironmentFailure, shown
+from venvflow.streams import put
 
 if TYPE_CHECKING:
     import sqlite3
@@ -429,9 +430,10 @@ class _StateFile:
         for suffix in ("-wal", "-shm"):
             if os.path.lexists(self._path + suffix):
                 os.rename(self._path + suffix, aside + suffix)
-        sys.stderr.write(
+        put(
+            sys.stderr,
             f"venvflow: the task state in {shown(self._path)} was damaged; it is kept as "
-            f"{shown(os.path.basename(aside))}, and every task is checked again.\n"
+            f"{shown(os.path.basename(aside))}, and every task is checked again.\n",
         )
 
     def _unreadable(self, error: Exception) -> EnvironmentFailure:

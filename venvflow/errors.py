@@ -18,40 +18,82 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 
 def shown(path: str | bytes | os.PathLike[str]) -> str:
-    """Return *path* as one printable line, whatever bytes it is made of."""
+    """Return *path*, or any other text from outside, as one line that shows all that is in it.
+
+    What a terminal would obey, what turns the direction of writing, and what cannot be seen stands there as
+    an escape: control characters, line ends, marks of direction, invisible ones, accents in a heap.
+    """
     text = os.fsdecode(path)
-    raw = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in raw)
+    return text if text.isascii() and text.isprintable() else _escaped(text, "")
+
+
+def legible(text: str) -> str:
+    """Return *text* as :func:`shown` does, but with its lines and tabs."""
+    return text if text.isascii() and _LAYOUT.sub("", text).isprintable() else _escaped(text, "\n\t")
+
+
+_LAYOUT = re.compile(r"[\n\t]")
+_HEAP = 5
+"""Accents that one character may have; more of them reach into other lines."""
+
+_INVISIBLE = frozenset(
+    chr(code)
+    for first, last in (
+        *((0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2800, 0x2800)),
+        *((0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF)),
+    )
+    for code in range(first, last + 1)
+)
+"""What Python takes for printable and nobody can see: fillers, joiners, selectors of variants."""
+
+
+def _escaped(text: str, layout: str) -> str:
+    from unicodedata import category  # noqa: PLC0415 - most text is ASCII
+
+    with suppress(UnicodeEncodeError):  # else it has halves of characters, which are escaped below
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    told: list[str] = []
+    heap = _HEAP  # at the beginning there is nothing that an accent could belong to
+    for char in text:
+        heap = heap + 1 if category(char).startswith("M") else 0
+        is_clear = char.isprintable() and char not in _INVISIBLE and heap <= _HEAP
+        told.append(char if is_clear or char in layout else char.encode("unicode_escape").decode("ascii"))
+    return "".join(told)
 
 
 class VenvflowError(Exception):
     """Base of all expected failures: one message in four parts.
 
     *what* failed, *where* (a venv, a path), what *state* things are in, and *hint*: what to do next.
-    Empty parts are left out of the text.
+    Empty parts are left out of the text. *lines* are what there is to say in lines of its own, below what
+    failed. A line end in any part is shown as an escape: no name can add a line.
     """
 
     exit_code: ClassVar[int] = 3
 
-    def __init__(self, what: str, *, where: str = "", state: str = "", hint: str = "") -> None:
+    def __init__(
+        self, what: str, *, where: str = "", state: str = "", hint: str = "", lines: Sequence[str] = ()
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
         self.state = state
         self.hint = hint
+        self.lines = tuple(lines)
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
-        parts = [part.rstrip() for part in (head, self.state, self.hint) if part]
-        # What has lines of its own ends with one: the rest of the message stands below it.
-        return "".join(
-            ("" if not before else "\n" if "\n" in before else " ") + _sentence(part)
-            for before, part in zip(["", *parts], parts, strict=False)
-        )
+        first, *rest = [_sentence(shown(part.rstrip())) for part in (head, self.state, self.hint) if part]
+        if not self.lines:
+            return " ".join([first, *rest])
+        return "\n".join([first, *map(shown, self.lines), *([" ".join(rest)] if rest else [])])
 
     def __reduce__(self) -> tuple[object, ...]:
         # doit's process mode sends exceptions between processes; keyword arguments need help there.
@@ -59,7 +101,7 @@ class VenvflowError(Exception):
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?", ":")) or "\n" in text else text + "."
+    return text if text.endswith((".", "!", "?", ":")) else text + "."
 
 
 def _rebuild(kind: type[VenvflowError], what: str, attributes: dict[str, object]) -> VenvflowError:
@@ -75,9 +117,15 @@ class UsageError(VenvflowError):
     exit_code = 2
 
     def __init__(
-        self, what: str, *, where: str = "", state: str = "Nothing was changed.", hint: str = ""
+        self,
+        what: str,
+        *,
+        where: str = "",
+        state: str = "Nothing was changed.",
+        hint: str = "",
+        lines: Sequence[str] = (),
     ) -> None:
-        super().__init__(what, where=where, state=state, hint=hint)
+        super().__init__(what, where=where, state=state, hint=hint, lines=lines)
 
 
 class ConfigError(UsageError):
@@ -86,8 +134,9 @@ class ConfigError(UsageError):
     def __init__(self, problems: list[str]) -> None:
         count = len(problems)
         super().__init__(
-            f"{count} problem{'s' if count > 1 else ''} in the config:\n" + "\n".join(problems),
-            hint=f"Mend {'them' if count > 1 else 'it'}, then run again.",
+            f"{count} problem{'s' if count > 1 else ''} in the config:",
+            hint=f"Fix {'them' if count > 1 else 'it'}, then run again.",
+            lines=problems,
         )
         self.problems = problems
 
@@ -117,8 +166,8 @@ class BuildFailed(VenvflowError):
     def __str__(self) -> str:
         text = super().__str__()
         if self.tail:
-            text += "\n" + "\n".join("  | " + line for line in self.tail.splitlines())
-        return f"{text}\n  whole log: {self.log}" if self.log else text
+            text += "\n" + "\n".join("  | " + legible(line) for line in self.tail.splitlines())
+        return f"{text}\n  whole log: {shown(self.log)}" if self.log else text
 
 
 class LockTimeout(VenvflowError):

@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 
 from venvflow.disk.places import RECEIPT, Receipt, read_receipt
+from venvflow.errors import shown
 from venvflow.model import Config
 from venvflow.pure import config as configs
 from venvflow.pure.manifest import snapshot_id
+from venvflow.pure.redaction import redact_words
 from venvflow.steps.inputs import key_is_current
 from venvflow.steps.job import Job
 from venvflow.steps.patrol import Post, patrol
@@ -173,4 +175,4 @@ def load(
 
 def command_line() -> str:
     """Return what was typed, for the provenance of snapshots: the program's name and its words."""
-    return " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    return shown(" ".join(redact_words([os.path.basename(sys.argv[0]), *sys.argv[1:]])))

@@ -20,6 +20,7 @@ from typing import NamedTuple, TextIO
 from venvflow.errors import shown
 from venvflow.pure.progress import Meter, is_terminal
 from venvflow.pure.units import show_duration
+from venvflow.streams import fit, put
 
 PATIENCE = 1.0
 """Seconds that something may take before it is worth a word on a terminal."""
@@ -97,8 +98,7 @@ class Live:
         with self._lock:
             self.clear()
             try:
-                stream.write(text)
-                stream.flush()
+                put(stream, text)
             except OSError as error:
                 forget(stream, error)
 
@@ -107,7 +107,7 @@ class Live:
         with self._lock:
             if self._line:
                 self._line = ""
-                self._put(_CLEAR)
+                self._put("", after=_CLEAR)
 
     def tick(self) -> None:
         """Show how things are now."""
@@ -132,11 +132,11 @@ class Live:
         long = [work for work in self._works.values() if now - work.start >= PATIENCE]
         room = self._columns() - 1 - len(_BETWEEN) * (len(long) - 1)
         share = max(room // max(len(long), 1), 1)
-        texts = [cut(_told(work, now), share) for work in sorted(long, key=lambda work: work.start)]
+        texts = [cut(shown(_told(work, now)), share) for work in sorted(long, key=lambda work: work.start)]
         line = cut(_BETWEEN.join(texts), max(self._columns() - 1, 1))
         if line != self._line:
             self._line = line
-            self._put(f"{_CLEAR}{line}")
+            self._put(line, after=_CLEAR)
 
     def _remind(self) -> None:
         now = self._now()
@@ -144,12 +144,12 @@ class Live:
             minutes = int((now - work.start) // REMINDER)
             if minutes > self._reminded.get(name, 0):
                 self._reminded[name] = minutes
-                self._put(f"venvflow: still {_told(work, now)}\n")
+                self._put(f"venvflow: still {shown(_told(work, now))}\n")
 
-    def _put(self, text: str) -> None:
+    def _put(self, text: str, *, after: str = "") -> None:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         with suppress(OSError, ValueError):  # nobody looks any more: no reason to stop the work
-            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+            self._stream.write(after + fit(text).encode(encoding, "replace").decode(encoding))
             self._stream.flush()
 
 
@@ -168,7 +168,7 @@ def forget(stream: TextIO, error: OSError) -> None:
 
 
 def _told(work: _Work, now: float) -> str:
-    detail = shown(str(work.meter))
+    detail = str(work.meter)
     seconds = int(now - work.start)
     took = show_duration(seconds) if seconds >= 10 else f"{seconds} s"
     return f"{work.label}, {took}: {detail}" if detail else f"{work.label}, {took}"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from doit.reporter import ConsoleReporter
 
-from venvflow.errors import EnvironmentFailure, UsageError
+from venvflow import streams
+from venvflow.errors import EnvironmentFailure, UsageError, shown
 
 if TYPE_CHECKING:
     from venvflow.live import Live
@@ -111,9 +112,9 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self._looked += 1
         else:
             self._did += 1
-            self.write(f"{name}  {told(did, values)}\n")
+            self.write(f"{name}  {shown(told(did, values))}\n")
         for warning in values.get("warnings", ()):
-            self.write(f"{name}  warning: {warning}\n")
+            self.write(f"{name}  warning: {shown(warning)}\n")
 
     def add_failure(self, task: Any, fail: Any) -> None:
         """Say what failed; what cannot run because of that is only counted."""
@@ -173,8 +174,7 @@ def show_everything(stream: Any) -> None:
 def put(stream: TextIO, text: str) -> None:
     """Write *text*, whole lines; a reader that went away (``| head``) is no reason to stop."""
     try:
-        stream.write(text)
-        stream.flush()
+        streams.put(stream, text)
     except OSError as error:
         from venvflow.live import forget  # noqa: PLC0415 - only when nobody can read it
 

@@ -1,9 +1,46 @@
-"""Standard streams that are closed or full: our faces say so, and write into no file of ours by mistake."""
+"""Standard streams: all text for people goes through here, and closed or full ones do no harm.
+
+What comes from outside may say anything: names of files, packages and branches, what builders print, what
+lies in a store that others write to. So nothing reaches a terminal but what :func:`fit` makes of it, however
+carefully or carelessly it was put together.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import TextIO
+
+from venvflow.errors import legible
+
+_INK = chr(0xF0000 + int.from_bytes(os.urandom(2), "big") % 0xFFFE)
+"""What stands for ESC in our own colours, another one in every process: no name can have it on purpose."""
+
+
+def put(stream: TextIO, text: str) -> None:
+    """Write *text* to *stream*, fit to be seen, and send it on.
+
+    :raises OSError: it cannot be written to, or nobody reads it any more.
+    """
+    stream.write(fit(text))
+    stream.flush()
+
+
+def fit(text: str, *, prose: bool = True) -> str:
+    """Return *text* without credentials, and with escapes for all but its lines that a terminal would obey.
+
+    What is no *prose*, such as a shell script or a table, loses the credentials in its URLs only.
+    """
+    if "://" in text or (prose and (":" in text or "=" in text)):
+        from venvflow.pure.redaction import redact, redact_urls  # noqa: PLC0415 - few texts need it
+
+        text = redact(text) if prose else redact_urls(text)
+    return "\x1b".join(map(legible, text.split(_INK)))
+
+
+def painted(text: str, colour: int) -> str:
+    """Return *text* in a colour, by its number in SGR; it is to be written by :func:`put` or :func:`fit`."""
+    return f"{_INK}[{colour}m{text}{_INK}[0m"
 
 
 def fill_closed(*, answers: bool) -> None:

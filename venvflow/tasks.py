@@ -82,7 +82,7 @@ def current_flow() -> Flow:
         try:
             _flow = load(os.getcwd(), os.environ)
         except VenvflowError as error:
-            sys.stderr.write(f"venvflow: {error}\n")
+            put(sys.stderr, f"venvflow: {error}\n")
             raise SystemExit(error.exit_code) from None
         _flow.say = _say
         _flow.named = _named_in(sys.argv[1:], _flow.config.venvs)
@@ -150,7 +150,7 @@ class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
             error = UsageError(
                 f"there is no task {shown(not_found)!r}", hint=f'{hint} "doit list" shows the tasks.'
             )
-            sys.stderr.write(f"venvflow: {error}\n")
+            put(sys.stderr, f"venvflow: {error}\n")
             raise SystemExit(error.exit_code)
 
 
@@ -417,7 +417,7 @@ def clean_step(verb: str, venv: str, *, dryrun: bool) -> str:
     try:
         removed = clean(current_flow().job(venv), verb, _LEFT_BEHIND[verb], dry_run=dryrun)
     except VenvflowError as error:
-        sys.stderr.write(f"venvflow: {error}\n")
+        put(sys.stderr, f"venvflow: {error}\n")
         end_with(error.exit_code)
         return ""
     did = "would remove" if dryrun else "removed"

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from venvflow.errors import EnvironmentFailure, VenvflowError, from_system, shown
-from venvflow.streams import fill_closed
+from venvflow.streams import fill_closed, put
 
 _WHOLE = "Every venv is the old one or the new one, whole."
 _SIGNALLED = 128
@@ -72,8 +72,7 @@ def _as_expected(error: Exception) -> VenvflowError:
 
 def _interrupted(number: int) -> int:
     with suppress(OSError, ValueError):  # nobody listens any more
-        sys.stderr.write(f"venvflow: interrupted. {_WHOLE} Run again to finish.\n")
-        sys.stderr.flush()
+        put(sys.stderr, f"venvflow: interrupted. {_WHOLE} Run again to finish.\n")
     return _SIGNALLED + number
 
 

@@ -53,7 +53,7 @@ def value_of(part: str, value: str) -> str:
     role = part.partition(":")[0].partition("#")[0]
     if role in _FILES:
         return value[:DIGITS]
-    if role == "env":
+    if role in ("env", "credentials"):
         return value[: len("sha256:") + DIGITS]
     if role in ("commands", "exclude"):
         with suppress(ValueError, TypeError):  # an archive may say anything

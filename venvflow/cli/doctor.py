@@ -79,7 +79,8 @@ def _world(args: argparse.Namespace) -> tuple[World, Finding]:
     try:
         flow = _flow(args)
     except VenvflowError as error:
-        return _bare_world(args), fail("config", error.what.strip(), error.hint or "Mend it first.")
+        text = "\n".join([error.what, *error.lines])
+        return _bare_world(args), fail("config", text, error.hint or "Fix it first.")
     config = flow.config
     if config.warnings:
         return _world_of(args, flow), warn("config", "; ".join(config.warnings), f"See {shown(config.file)}.")

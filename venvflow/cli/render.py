@@ -1,4 +1,4 @@
-"""How answers look: lines, tables that fit the terminal, JSON with sorted keys. Only this module prints."""
+"""How answers look: lines, tables that fit the terminal, JSON with sorted keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TextIO
 
-from venvflow.errors import EnvironmentFailure
+from venvflow.errors import EnvironmentFailure, shown
+from venvflow.streams import fit, painted, put
 
 PLAIN_WIDTH = 80
 """Columns of a table that does not go to a terminal."""
@@ -47,8 +48,11 @@ class Output:
 
     def answer(self, text: str) -> None:
         """Write *text* and a newline to standard output."""
+        self._write(fit(f"{text}\n", prose=False))
+
+    def _write(self, text: str) -> None:
         try:
-            sys.stdout.write(f"{text}\n")
+            sys.stdout.write(text)
             sys.stdout.flush()
         except BrokenPipeError:
             _forget_reader()
@@ -69,10 +73,13 @@ class Output:
             _forget_reader()
 
     def document(self, value: Mapping[str, Any]) -> None:
-        """Write *value* as JSON with sorted keys, ASCII only."""
+        """Write *value* as JSON with sorted keys, of printable ASCII only."""
         import json  # noqa: PLC0415 - only where JSON was asked for
 
-        self.answer(json.dumps(value, indent=2, sort_keys=True))
+        text = json.dumps(value, indent=2, sort_keys=True)
+        if "://" in text:
+            text = json.dumps(_without_credentials(value), indent=2, sort_keys=True)
+        self._write(text.replace("\x7f", "\\u007f") + "\n")
 
     def say(self, text: str) -> None:
         """Tell the person who waits, unless told to be quiet."""
@@ -80,8 +87,8 @@ class Output:
             self._message(text)
 
     def warn(self, text: str) -> None:
-        """Tell of something that may not be as wanted, unless told to be quiet."""
-        self.say(f"warning: {text}")
+        """Tell of something that may not be as wanted, in one line, unless told to be quiet."""
+        self.say(f"warning: {shown(text)}")
 
     def fail(self, text: str) -> None:
         """Say what failed; with ``-v`` after the traceback of the exception that is being handled."""
@@ -89,12 +96,12 @@ class Output:
             import traceback  # noqa: PLC0415 - only where it was asked for
 
             with suppress(OSError, ValueError):
-                traceback.print_exc(file=sys.stderr)
+                put(sys.stderr, traceback.format_exc())
         self._message(text)
 
     def paint(self, text: str, colour: Colour) -> str:
         """Return *text* in a colour, where colours are wanted."""
-        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self._colour and colour else text
+        return painted(text, _COLOURS[colour]) if self._colour and colour else text
 
     def width(self) -> int:
         """Return how many columns an answer may have."""
@@ -106,8 +113,18 @@ class Output:
 
     def _message(self, text: str) -> None:
         with suppress(OSError, ValueError):  # nobody listens
-            sys.stderr.write(f"venvflow: {text}\n")
-            sys.stderr.flush()
+            put(sys.stderr, f"venvflow: {text}\n")
+
+
+def _without_credentials(value: Any) -> Any:
+    """Return a value of JSON with no credentials in the URLs of its texts."""
+    from venvflow.pure.redaction import redact_urls  # noqa: PLC0415 - few answers have URLs
+
+    if isinstance(value, str):
+        return redact_urls(value)
+    if isinstance(value, Mapping):
+        return {redact_urls(name): _without_credentials(each) for name, each in value.items()}
+    return [_without_credentials(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _forget_reader() -> None:
@@ -158,33 +175,34 @@ def table(
     rows: Sequence[Sequence[str]],
     colours: Sequence[tuple[int, Colour]] = (),
 ) -> str:
-    """Return *rows* below their titles, in the width that *out* has.
+    """Return *rows* below their titles, in the width that *out* has; each cell is shown on one line.
 
     *colours* gives for each row the number of a column, and its colour.
     """
-    shown = _fitting(columns, rows, out.width())
-    chosen = [columns[i] for i in shown]
-    widths = _widths(chosen, [[row[i] for i in shown] for row in rows], out.width())
+    rows = [[shown(cell) for cell in row] for row in rows]
+    kept = _fitting(columns, rows, out.width())
+    chosen = [columns[i] for i in kept]
+    widths = _widths(chosen, [[row[i] for i in kept] for row in rows], out.width())
     lines = [_line([column.title.upper() for column in chosen], chosen, widths)]
     for number, row in enumerate(rows):
         index, colour = colours[number] if number < len(colours) else (-1, _PLAIN)
-        painted = shown.index(index) if index in shown else -1
+        coloured = kept.index(index) if index in kept else -1
         paint = partial(out.paint, colour=colour)
-        lines.append(_line([row[i] for i in shown], chosen, widths, painted, paint))
+        lines.append(_line([row[i] for i in kept], chosen, widths, coloured, paint))
     return "\n".join(lines)
 
 
 def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """Return the numbers of the columns that fit, leaving out those with the highest rank."""
-    shown = list(range(len(columns)))
-    while len(shown) > 1:
-        gaps = len(_GAP) * (len(shown) - 1)
-        least = gaps + sum(_least(columns[i], [row[i] for row in rows]) for i in shown)
-        droppable = [i for i in shown if columns[i].rank]
+    kept = list(range(len(columns)))
+    while len(kept) > 1:
+        gaps = len(_GAP) * (len(kept) - 1)
+        least = gaps + sum(_least(columns[i], [row[i] for row in rows]) for i in kept)
+        droppable = [i for i in kept if columns[i].rank]
         if least <= width or not droppable:
             break
-        shown.remove(max(droppable, key=lambda i: columns[i].rank))
-    return shown
+        kept.remove(max(droppable, key=lambda i: columns[i].rank))
+    return kept
 
 
 def _least(column: Column, cells: Sequence[str]) -> int:
@@ -217,10 +235,10 @@ def _line(
     cells: Sequence[str],
     columns: Sequence[Column],
     widths: Sequence[int],
-    painted: int = -1,
+    coloured: int = -1,
     paint: Callable[[str], str] = str,
 ) -> str:
-    """Return one row, whose last cell may take several lines; *paint* colours the cell number *painted*."""
+    """Return one row, whose last cell may take several lines; *paint* colours the cell number *coloured*."""
     last = columns[-1]
     rest: list[str] = []
     if last.wrap and columns_of(cells[-1]) > widths[-1]:
@@ -231,8 +249,8 @@ def _line(
         first, *rest = lines or [""]
         cells = [*cells[:-1], first]
     parts = [_cell(*each) for each in zip(cells, columns, widths, strict=True)]
-    if painted >= 0:
-        parts[painted] = paint(parts[painted])
+    if coloured >= 0:
+        parts[coloured] = paint(parts[coloured])
     indent = " " * (sum(widths[:-1]) + len(_GAP) * (len(widths) - 1))
     return "\n".join([_GAP.join(parts).rstrip(), *(indent + more for more in rest)])
 

@@ -33,12 +33,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from venvflow.disk.files import read_small
-from venvflow.errors import BuildFailed, EnvironmentFailure, UsageError, shown
+from venvflow.errors import BuildFailed, EnvironmentFailure, UsageError, legible, shown
+from venvflow.pure.redaction import redact_words, redactor, secrets_in, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from venvflow.model import Interpreter, VenvSpec
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 TAIL = 50
 """How many of the builder's last lines an error shows."""
@@ -364,7 +367,7 @@ class _Job:
         self._request = request
         self._log = log
         self._progress = progress
-        self._redact = processes.redactor(self.environ)
+        self._redact = redactor(_secrets_of(request, self.environ))
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL)
 
     def run(self, argv: Sequence[str], directory: str, *, may_fail: bool = False) -> None:
@@ -373,7 +376,7 @@ class _Job:
 
         from venvflow.disk import processes  # noqa: PLC0415
 
-        command = self._redact(shlex.join(argv))
+        command = self._told(shlex.join(redact_words(argv)))
         self.commands.append(command)
         self._write(f"$ {command}")
         lines = processes.Lines(self._take)
@@ -409,7 +412,7 @@ class _Job:
         tail = "\n".join(self._tail).replace(self._request.staging, place)
         tail = re.sub(rf"\S*{re.escape('/'.join(parent.split('/')[-2:]))}/{re.escape(name)}", place, tail)
         return BuildFailed(
-            what,
+            self._told(what),
             where=self._request.spec.name,
             state="Nothing was put in place.",
             hint=hint or _hint(tail),
@@ -417,8 +420,12 @@ class _Job:
             tail=tail,
         )
 
+    def _told(self, text: str) -> str:
+        """Return *text* as it may be logged and shown: without credentials and control characters."""
+        return legible(self._redact(_COLOURS.sub("", text)))
+
     def _take(self, line: str) -> None:
-        line = self._redact(line.rstrip())
+        line = self._told(line.rstrip())
         self._write(line)
         self._tail.append(line[:2000])
         if re.search(_MISSING, line):
@@ -438,6 +445,17 @@ class _Job:
             state="Nothing was put in place.",
             hint="Is it installed, on PATH and executable?",
         )
+
+
+def _secrets_of(request: Request, environ: Mapping[str, str]) -> set[str]:
+    """Return what the builder gets and must not repeat: in its variables, commands and lock files."""
+    secrets = secrets_of(environ, request.spec.key_env)
+    for words in request.plan.commands:
+        secrets.update(*map(secrets_in, words))
+    for lock in request.spec.locks:
+        with contextlib.suppress(OSError):
+            secrets |= secrets_in(read_small(lock, follow=True).decode("utf-8", "replace"))
+    return secrets
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, final
 
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, UsageError, VenvflowError, shown
-from venvflow.pure.lockfiles import redact
+from venvflow.pure.redaction import redact_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -263,7 +263,7 @@ def _cannot_lock(error: OSError, path: str, what: str) -> VenvflowError:
 
 
 def _own_name() -> bytes:
-    command = redact(shown(" ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]])))
+    command = shown(" ".join(redact_words([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]])))
     return f"{os.getpid()} {command[:_LONGEST_COMMAND]}\n".encode()
 
 
@@ -339,10 +339,10 @@ def is_alive(pid: int) -> bool:
 def _command_of(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read(4 * _LONGEST_COMMAND).rstrip(b"\0").replace(b"\0", b" ")
+            words = os.fsdecode(file.read(4 * _LONGEST_COMMAND).rstrip(b"\0")).split("\0")
     except OSError:
         return ""
-    return redact(shown(words))[:_LONGEST_COMMAND]
+    return shown(" ".join(redact_words(words)))[:_LONGEST_COMMAND]
 
 
 def _heirs(path: str) -> list[int]:

@@ -25,7 +25,8 @@ GRACE = 5.0
 
 _TICK = 0.1
 _CHUNK = 1 << 16
-_LONGEST_LINE = 1 << 20
+_LONGEST_LINE = 1 << 17
+_CUT = " [the rest of this line is left out]"
 
 _stopping = threading.Event()
 _running: set[int] = set()
@@ -112,8 +113,8 @@ def in_words(status: int) -> str:
 class Lines:
     """Cuts chunks of bytes into lines of text and hands each to *take*.
 
-    A carriage return ends a line too, so that progress bars become readable. Lines without an end are
-    cut after 1 MiB.
+    A carriage return ends a line too, so that progress bars become readable. What a line has beyond 128 KiB
+    is dropped, with the word that lies there.
     """
 
     def __init__(self, take: Callable[[str], None]) -> None:
@@ -122,17 +123,24 @@ class Lines:
 
     def feed(self, chunk: bytes) -> None:
         """Take a chunk; a line that it only begins waits for the next one."""
-        *lines, self._rest = re.split(rb"\r?\n|\r(?!\Z)", self._rest + chunk)
+        *lines, rest = re.split(rb"\r?\n|\r(?!\Z)", self._rest + chunk)
         for line in lines:
-            self._take(line.decode("utf-8", "replace"))
-        if len(self._rest) > _LONGEST_LINE:
-            self.close()  # credentials that lie across this cut would not be recognised
+            self._hand_over(line)
+        # One byte more than a line may have says that there was more.
+        self._rest = rest if rest.endswith(b"\r") else rest[: _LONGEST_LINE + 1]
 
     def close(self) -> None:
         """Hand over what is left as a last line."""
         if self._rest:
-            self._take(self._rest.rstrip(b"\r").decode("utf-8", "replace"))
+            self._hand_over(self._rest.rstrip(b"\r"))
         self._rest = b""
+
+    def _hand_over(self, line: bytes) -> None:
+        text = line[:_LONGEST_LINE].decode("utf-8", "replace")
+        if len(line) > _LONGEST_LINE:
+            # Also the word at the cut: half a credential would not be recognised.
+            text = "".join(text.rsplit(None, 1)[:-1]) + _CUT
+        self._take(text)
 
 
 def _start(
@@ -317,28 +325,3 @@ def child_environment(environ: Mapping[str, str], extra: Iterable[str] = ()) -> 
     }
     seen.setdefault("PATH", os.defpath)
     return seen
-
-
-def redactor(environ: Mapping[str, str]) -> Callable[[str], str]:
-    """Return a function that hides credentials in a text.
-
-    These are: user names and passwords in URLs, and wherever they stand the values of variables whose
-    names sound secret and the credentials of URLs in *environ*.
-    """
-    secrets = {value for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= 6}
-    for value in environ.values():
-        for credentials in _URL_CREDENTIALS.findall(value):
-            secrets.update(part for part in credentials[1].split(":") if len(part) >= 6)
-    # Longest first: a secret may be a part of another.
-    words = [re.escape(secret) for secret in sorted(secrets, key=len, reverse=True)]
-    literal = re.compile("|".join(words)) if words else None
-
-    def redact(text: str) -> str:
-        text = _URL_CREDENTIALS.sub(r"\1****@", text)
-        return literal.sub("****", text) if literal else text
-
-    return redact
-
-
-_URL_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^/\s'\"<>]*)@")
-_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|API_?KEY", re.IGNORECASE)

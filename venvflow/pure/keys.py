@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from venvflow.model import FORMAT, Interpreter, Key, VenvSpec
+from venvflow.pure.redaction import redact_words
 
 
 class Input(NamedTuple):
@@ -40,8 +41,8 @@ def parts_of(
 ) -> dict[str, str]:
     """Return the named parts for one venv.
 
-    *commands* are the builder's command templates, the same text in every checkout. Values of the
-    environment variables that the config lists are hashed, because they may hold secrets.
+    *commands* are the builder's command templates, the same text in every checkout. Parts are published, so
+    credentials in commands, and all values of the environment variables that the config lists, are hashed.
     """
     return {
         "format": str(FORMAT),
@@ -50,7 +51,7 @@ def parts_of(
         "abi": interpreter.abi,
         "platform": interpreter.platform,
         "builder": builder,
-        "commands": json.dumps([list(words) for words in commands]),
+        **_command_parts([list(words) for words in commands]),
         "exclude": json.dumps(list(spec.exclude)),
         "bytecode": spec.bytecode,
         **{f"env:{name}": _hashed_value(environ.get(name)) for name in spec.key_env},
@@ -71,6 +72,13 @@ def file_parts(inputs: Iterable[Input]) -> dict[str, str]:
         for (role, name), digests in by_name.items()
         for number, digest in enumerate(sorted(digests), start=1)
     }
+
+
+def _command_parts(commands: list[list[str]]) -> dict[str, str]:
+    """Return what is run, without credentials, and a hash of it with them where there are any."""
+    told = json.dumps([redact_words(words) for words in commands])
+    whole = json.dumps(commands)
+    return {"commands": told} if told == whole else {"commands": told, "credentials": _hashed_value(whole)}
 
 
 def _hashed_value(value: str | None) -> str:

@@ -11,13 +11,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from venvflow.pure.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#@\s]*(?:@[^/?#@\s]*)*(?=@)")
-_SECRET_VALUE = re.compile(
-    r"([?&;][^=?&#\s]{0,60}(?:auth|cred|key|pass|secret|sig|token)[^=?&#\s]{0,60}=)[^&#\s]+", re.IGNORECASE
-)
 _QUERY = re.compile(r"\?[^#\s]*")
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 _FILE_OPTION = re.compile(r"(?:-([rce])|--(requirement|constraint|editable)(?=[\s=]))\s*=?\s*(.+)")
@@ -53,11 +51,6 @@ class _Package(NamedTuple):
     local: str = ""
     unpinned: str = ""
     asked: str = ""
-
-
-def redact(text: str) -> str:
-    """Return *text* with credentials in URLs replaced by ``***``: users, passwords, values of tokens."""
-    return _SECRET_VALUE.sub(r"\1***", _CREDENTIALS.sub("***", text))
 
 
 def kind_of(name: str) -> str:
@@ -183,7 +176,7 @@ def _file_option(letter: str, value: str) -> _Package:
 
 
 def _first_word(text: str) -> str:
-    import shlex  # noqa: PLC0415 - rare, and every lock takes this module's redact()
+    import shlex  # noqa: PLC0415 - rare
 
     try:
         words = shlex.split(text)
@@ -263,7 +256,7 @@ def _file_path(target: str) -> str:
     scheme = _FILE_SCHEME.match(target)
     if not scheme:
         return target.partition("#egg=")[0]
-    from urllib.parse import unquote  # noqa: PLC0415 - rare, and every lock takes this module's redact()
+    from urllib.parse import unquote  # noqa: PLC0415 - rare
 
     return unquote(target[scheme.end() :].partition("#")[0])
 

@@ -132,7 +132,8 @@ def _line_of_path(document: Node, name: str) -> int:
 def _refusal(lines: list[str]) -> Refused:
     count = f"{len(lines)} path{'s' * (len(lines) > 1)} in the config"
     return Refused(
-        f"{count} cannot be used for venvs:\n" + "\n".join(lines) + "\n",
+        f"{count} cannot be used for venvs:",
+        lines=lines,
         state="Nothing has been run or changed",
         hint="Give each venv a directory that belongs to it alone",
     )

@@ -1,0 +1,180 @@
+"""Credentials in text: what is hidden, what stays readable, and that it ends."""
+
+from __future__ import annotations
+
+import base64
+import string
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from venvflow.pure.redaction import redact, redact_urls, redact_words, redactor, secrets_in, secrets_of
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("https://me:secret@host/x", "https://***@host/x"),
+        ("git+https://token@host/x and ssh://git@h", "git+https://***@host/x and ssh://***@h"),
+        ("https://me:p@ss@host/x@1", "https://***@host/x@1"),
+        ("https://me:pa/ss@host/x", "https://***@host/x"),
+        ("https://me:pa?s#s@host/x", "https://***@host/x"),
+        ("https://host/x@main", "https://host/x@main"),
+        ("https://host:8080/x@main", "https://host:8080/x@main"),
+        ("http://[::1]:80/x@main", "http://[::1]:80/x@main"),
+        ("https://a/simple,https://me:pw@b/simple", "https://a/simple,https://***@b/simple"),
+        ("https://h/?a=1&X-Api-Token=abc&b=2", "https://h/?a=***&X-Api-Token=***&b=***"),
+        ("https://h/?Signature=abc#sha256=1", "https://h/?Signature=***#sha256=1"),
+        ("https://h/x?c2VjcmV0", "https://h/x?***"),
+        ("https://h/x;jsessionid=abc/y", "https://h/x;jsessionid=***/y"),
+        ("https://h/x#access_token=abc&egg=x", "https://h/x#access_token=***&egg=x"),
+        (f"git+https://h/x?rev=main#{COMMIT}", f"git+https://h/x?rev=***#{COMMIT}"),
+        ("see (https://h/x?sig=abc).", "see (https://h/x?sig=***)."),
+        ("https://:@h/", "https://***@h/"),
+        ("Downloading six-1.whl?token=abc (11 kB)", "Downloading six-1.whl?token=*** (11 kB)"),
+    ],
+)
+def test_urls_lose_users_passwords_and_the_values_of_queries(text: str, clean: str) -> None:
+    """The rest of the URL stays readable, and what is clean stays as it is."""
+    assert redact(text) == clean
+    assert redact(clean) == clean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Basic CANARY",
+        "> proxy-authorization: bearer CANARY",
+        "send: b'GET / HTTP/1.1\\r\\nAuthorization: Basic CANARY\\r\\n'",
+        "headers {'Authorization': 'Basic CANARY', 'Accept': '*/*'}",
+        "Set-Cookie: session=CANARY; Path=/",
+        "PRIVATE-TOKEN: CANARY",
+        "using Bearer CANARY-0123456789-abc",
+        "password = CANARY",
+        "UV_INDEX_CORP_PASSWORD=CANARY",
+        "aws_secret_access_key=CANARY",
+        '{"password": "CANARY and more", "user": "me"}',
+        "tool --token CANARY --verbose",
+        "tool --api-key=CANARY",
+        "curl -u me:CANARY http://h",
+        "Password for me: CANARY",
+        "ghp_CANARY0123456789abcdef",
+        "glpat-CANARY0123456789abcd",
+        "pypi-AgEIcHlwaS5vcmcCANARYxxxx",
+        "eyJhbGciOiJIUzI1.eyJDQU5BUlkCANARY.abc",
+    ],
+)
+def test_what_is_called_a_secret_is_hidden(text: str) -> None:
+    """However a program writes it: as a header, a setting, an option, in JSON; and well-known tokens."""
+    assert "CANARY" not in redact(text)
+    assert redact(redact(text)) == redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nothing: here",
+        "error: unexpected token: foo",
+        "if token == x: return",
+        "mail a@b",
+        "the key: lock requirements.txt",
+        "warning: api: six 1.0 may be any file of that version: there is no hash",
+        "a ? b = c : d",
+        "six==1.17.0 --hash=sha256:abc",
+        "Building wheel for global-interpreter-lock-helpers (pyproject.toml)",
+        "bearer of bad news",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    """A log without its words would help nobody."""
+    assert redact(text) == text
+
+
+def test_words_of_commands_lose_credentials() -> None:
+    """Also where an option and its value are two words; the number of words stays."""
+    words = ["{uv}", "pip", "sync", "--index-url", "https://me:CANARY@h/", "--token", "CANARY", "-q", "x"]
+    told = ["{uv}", "pip", "sync", "--index-url", "https://***@h/", "--token", "***", "-q", "x"]
+    assert redact_words(words) == told
+    words = ["curl", "-H", "Authorization: Bearer CANARY", "-u", "me:CANARY", "--token", "-q"]
+    assert redact_words(words) == ["curl", "-H", "Authorization: ***", "-u", "***", "--token", "-q"]
+
+
+USERS = st.text(string.ascii_letters + string.digits + "-._~!$'()*+,;=%:", max_size=20)
+PLACES = st.text(string.ascii_letters + string.digits + "-._~/%", max_size=20)
+
+
+@given(USERS, PLACES, st.text(string.ascii_letters + "%_-", max_size=8), st.text("ab \n", max_size=4))
+def test_no_credential_of_any_url_comes_out(user: str, path: str, name: str, around: str) -> None:
+    """Wherever in a text, whatever the name of the parameter; twice is the same as once."""
+    text = f"{around}git+https://{user}CANARY@host/{path}?{name}=CANARY&{name}CANARY{around}"
+    for hide in (redact, redact_urls):
+        told = hide(text)
+        assert "CANARY" not in told
+        assert "@host/" in told
+        assert hide(told) == told
+
+
+@given(st.text(max_size=200))
+def test_any_text_can_be_redacted(text: str) -> None:
+    """Nothing raises; what was hidden is not hidden again."""
+    assert redact(redact(text)) == redact(text)
+    assert isinstance(secrets_in(text), set)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("://" + "@" * 50_000, "?" + "token" * 10_000, "token=" * 10_000, "'token':'" * 10_000),
+        *("-" * 50_000, "x=" * 30_000, "?x=a" * 20_000, ";a" * 40_000, "://" + "&" * 60_000),
+        *("password" + " " * 50_000, "eyJ" + "a-" * 50_000, "://h/" + ";a" * 30_000, "://a?" * 10_000),
+        *("authorization" * 9000, "://a;" * 20_000),
+    ],
+)  # fmt: skip
+def test_no_text_takes_long(text: str) -> None:
+    """A builder may print anything."""
+    redact(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("say hunter22 loudly", "say *** loudly"),
+        ("https://host/hunter22/x", "https://host/***/x"),
+        ("quoted p%40ssw0rd, plain p@ssw0rd", "quoted ***, plain ***"),
+        ("setting-value", "***"),
+        ("short: abc, path: /root/loudly, number: 12345678.9", None),
+    ],
+)
+def test_what_a_program_was_given_is_hidden_wherever_it_stands(text: str, expected: str | None) -> None:
+    """Variables that sound secret, credentials in URLs of any, and what the config names for the key."""
+    environ: Mapping[str, str] = {
+        "UV_INDEX_X_PASSWORD": "hunter22",
+        "A_TOKEN": "abc",
+        "HOME": "/root/loudly",
+        "PIP_INDEX_URL": "https://me:p%40ssw0rd@host/",
+        "SETTING": "setting-value",
+        "NUMBER": "12345678.9",
+    }
+    hide = redactor(secrets_of(environ, ["SETTING", "NUMBER", "HOME", "UNSET"]))
+    assert hide(text) == (text if expected is None else expected)
+
+
+def test_a_secret_is_found_in_other_spellings() -> None:
+    """In a URL, in a header, and line by line."""
+    hide = redactor({"me:p@ss w0rd", "-----BEGIN-----\nMIIabcdef\n-----END-----"})
+    header = base64.b64encode(b"me:p@ss w0rd").decode()
+    assert hide(f"x {header} y") == "x *** y"
+    assert hide(f"x {quote('me:p@ss w0rd', safe='')} y") == "x *** y"
+    assert hide("x MIIabcdef y") == "x *** y"
+
+
+def test_secrets_of_lock_files_are_known() -> None:
+    """What a URL of a lock file holds may be repeated by a tool without the URL."""
+    lock = "--extra-index-url https://me:hunter22@h/x?sig=abcdefgh&rev=main\nsix==1.0\n"
+    assert secrets_in(lock) == {"me:hunter22", "hunter22", "abcdefgh"}

@@ -1,0 +1,214 @@
+"""Credentials in text, and text without them: what is told, logged or kept shows ``***`` in their place.
+
+Pure: text in, text out; nothing raises, and no text takes more than a moment. A URL loses its user and
+password and the values of its query, whatever they are called, for a signature or a token may be called
+anything; of its fragment stays what names a hash, a commit or a directory. Outside of URLs, it counts how
+things are called (``password = …``, ``--token …``, ``Authorization: …``) and how well-known tokens begin.
+What a program is known to have been given is hidden wherever it stands: see :func:`redactor`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+HIDDEN = "***"
+"""What stands in the place of a credential."""
+
+_SHORTEST = 6
+"""Characters of the shortest secret that is looked for by itself: shorter ones are in innocent words."""
+
+_LONG = 16
+"""Characters from which on the value of a query is looked for by itself, whatever it is called."""
+
+# No expression here tries again what it has read: every repetition is bounded, or ends where it must.
+_SOUNDS = (
+    r"(?:pass(?:w(?:or)?d|phrase)|pwd|secret|token|credentials?|signature"
+    r"|(?:api|access|private|secret|auth|shared|account|sas)[_-]?key)"
+)
+_SECRET_NAME = re.compile(rf"{_SOUNDS}|auth|cred|\bsig\b|\bkey\b", re.IGNORECASE)
+_MAY = re.compile(rf"[:=]|(?:^|\s)--?[\w-]{{0,40}}(?:\bu|\buser|{_SOUNDS})\b|[\w-]{{16}}", re.IGNORECASE)
+"""What a text without credentials seldom has: most texts are spared the other expressions."""
+
+_URL = re.compile(r"://(?:(?!://)[^\s\"<>])*")
+_AUTHORITY = re.compile(r"[^/?#]*")
+_PORT = re.compile(r"\[.*\](?::\d*)?|[^:]*(?::\d*)?")
+_TAIL = re.compile(r"[).,:;'\]}]*\Z")
+_PARAMETER = re.compile(r"(;[^/?#;=]*=)[^/?#;]+")
+_ITEM = re.compile(r"[^&;]+")
+_HARMLESS = re.compile(
+    r"(?:sha\d{1,3}|md5|blake2\w)=[0-9a-f]*|egg=[\w.\[\],-]*|subdirectory=[\w./%-]*|[0-9a-f]{1,128}|[\w.-]{0,20}",
+    re.IGNORECASE,
+)
+_DONE = r"(?!\*{3}(?!\w))"
+"""Not what is hidden already: to hide it again would take what follows it, too."""
+
+_VALUE = r"(?:'[^']*'|\"[^\"]*\"|[^\s\"'&;,()]+)"
+_HEADERS = r"authorization|cookie2?|[_-]token|api[_-]?key|auth[_-]key"
+_NAMED = (
+    rf"([?&;][^=?&#\s]{{0,60}}(?:{_SOUNDS}|auth|cred|key|sig)[^=?&#\s]{{0,60}}=){_DONE}[^&#\s]+",
+    rf"((?:{_HEADERS})['\"]?\s{{0,4}}:\s{{0,4}}['\"]?){_DONE}[^\s'\"\\][^'\"\\\r\n]*",
+    r"\b(bearer\s{1,4})[\w.~+/=-]{16,}",
+    rf"({_SOUNDS}['\"]\s{{0,4}}:\s{{0,4}}(['\"])){_DONE}.+?(?=\2)",
+    rf"({_SOUNDS}s?['\"]?\s{{0,4}}=\s{{0,4}}(?![=>])){_DONE}{_VALUE}",
+    rf"((?<!\S)--?[\w-]{{0,40}}{_SOUNDS}\s{{1,4}})(?!-){_DONE}{_VALUE}",
+    rf"(pass(?:w(?:or)?d|phrase)(?:\sfor\s[^\s:]{{1,60}})?\s{{0,4}}:\s{{1,4}}){_DONE}[^\s'\"]+",
+    rf"((?<!\S)(?:-u|--user|--proxy-user)[\s=]{{1,4}}['\"]?){_DONE}[^\s:'\"]+:[^\s'\"]+",
+)
+"""What stands behind a name that sounds like a secret, in each of the ways in which programs write that."""
+
+_LINK = r"(?<=[\w/.])\?([\w.%~+$-]{1,60}=[^\s#\"'<>]+)"
+"""A link without its host, as an index has them and pip repeats them."""
+
+_WELL_KNOWN = (
+    r"\b(?:gh[opsur]_\w{16,}|github_pat_\w{16,}|gl(?:pat|[a-z]{1,4}t)-[\w-]{16,}|pypi-AgE[\w-]{16,}"
+    r"|xox[a-z]-[\w-]{10,}|npm_\w{20,}|hf_\w{20,}|A[KS]IA[A-Z0-9]{16}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+)
+"""What well-known services give out."""
+
+
+@cache
+def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]:
+    """Return what is looked for outside of URLs, and what is put in its place; compiled when it is needed."""
+    named = [(re.compile(expression, re.IGNORECASE), rf"\1{HIDDEN}") for expression in _NAMED]
+    link = (re.compile(_LINK), lambda found: f"?{_query(found[1])}")
+    return (link, *named, (re.compile(_WELL_KNOWN), HIDDEN))
+
+
+def redact(text: str) -> str:
+    """Return *text* with all that looks like a credential replaced by ``***``."""
+    if not _MAY.search(text):
+        return text
+    text = redact_urls(text)
+    for expression, instead in _rules():
+        text = expression.sub(instead, text)
+    return text
+
+
+def redact_urls(text: str) -> str:
+    """Return *text* with nothing changed but its URLs: for what is no prose, such as a file or an answer."""
+    return _URL.sub(lambda found: f"://{_without_credentials(found[0][3:])}", text) if "://" in text else text
+
+
+def redact_words(words: Iterable[str]) -> list[str]:
+    """Return the words of a command without credentials; what follows ``--password`` is one."""
+    told: list[str] = []
+    before = ""
+    for word in words:
+        clean = redact(word)
+        if clean == word and before.startswith("-") and redact(f"{before} {word}") != f"{before} {word}":
+            clean = HIDDEN
+        told.append(clean)
+        before = word if " " not in word else ""
+    return told
+
+
+def _without_credentials(url: str) -> str:
+    """Return what follows ``scheme://`` without user, password and what a query says."""
+    user = _user_of(url)
+    if user or url.startswith("@"):
+        url = f"{HIDDEN}{url[len(user) :]}"
+    place, mark, fragment = url.partition("#")
+    place, asked, query = place.partition("?")
+    place = _PARAMETER.sub(rf"\1{HIDDEN}", place)
+    return f"{place}{asked}{_query(query)}{mark}{_fragment(fragment)}"
+
+
+def _user_of(url: str) -> str:
+    """Return user and password of what follows ``scheme://``, as they are written there."""
+    authority = _AUTHORITY.match(url)[0]  # type: ignore[index]  # it matches anything
+    if "@" in authority:
+        return authority.rpartition("@")[0]
+    # A password that nobody encoded: what comes before its slash is no host and port.
+    return "" if _PORT.fullmatch(authority) else url.rpartition("@")[0]
+
+
+def _query(query: str) -> str:
+    """Return a query with the names that are in it, and what punctuation stands behind it."""
+    end = _TAIL.search(query)[0]  # type: ignore[index]  # it matches an empty end
+    return _ITEM.sub(_item, query[: len(query) - len(end)]) + end
+
+
+def _item(found: re.Match[str]) -> str:
+    name, equals, _ = found[0].rpartition("=") if found[0].endswith("=") else found[0].partition("=")
+    return f"{name}={HIDDEN}" if equals else HIDDEN
+
+
+def _fragment(fragment: str) -> str:
+    end = _TAIL.search(fragment)[0]  # type: ignore[index]  # it matches an empty end
+    return (
+        _ITEM.sub(
+            lambda found: found[0] if _HARMLESS.fullmatch(found[0]) else _item(found),
+            fragment[: len(fragment) - len(end)],
+        )
+        + end
+    )
+
+
+# --------------------------------------------------------------------------- known secrets
+
+
+def redactor(secrets: Collection[str]) -> Callable[[str], str]:
+    """Return a function that hides what :func:`redact` hides, and *secrets* wherever they stand.
+
+    Also as they look in a URL, or as they looked before they were put into one, and line by line. What is
+    shorter than 6 characters is not looked for.
+    """
+    # Longest first: a secret may be a part of another.
+    spelled = sorted({each for secret in secrets for each in _spellings(secret)}, key=len, reverse=True)
+    literal = re.compile("|".join(re.escape(each) for each in spelled)) if spelled else None
+
+    def hide(text: str) -> str:
+        return redact(literal.sub(HIDDEN, text) if literal else text)
+
+    return hide
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    from base64 import b64encode  # noqa: PLC0415 - few need more than the expressions above
+    from urllib.parse import quote, unquote  # noqa: PLC0415
+
+    plain = unquote(secret, errors="surrogateescape")
+    for text in (secret, plain, quote(plain, safe="", errors="surrogateescape"), *secret.splitlines()):
+        if len(text) >= _SHORTEST and text != HIDDEN:
+            yield text
+    if ":" in plain:  # user and password, as a header has them
+        yield b64encode(plain.encode("utf-8", "surrogateescape")).decode("ascii")
+
+
+def secrets_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> set[str]:
+    """Return what must not be told of the variables *environ*.
+
+    These are the values of those whose names sound secret, and the credentials in URLs of all. *named* are
+    variables that the config names for the key, where only hashes of them stand, for they may be secret; what
+    is a path, a number or several words is not.
+    """
+    found = {value for name, value in environ.items() if _SECRET_NAME.search(name)}
+    found |= {value for name in named if _may_be_secret(value := environ.get(name, ""))}
+    for value in environ.values():
+        found |= secrets_in(value)
+    return found
+
+
+def _may_be_secret(value: str) -> bool:
+    return (
+        len(value) >= 8 and re.search(r"[\s/]", value) is None and re.search(r"[A-Za-z]", value) is not None
+    )
+
+
+def secrets_in(text: str) -> set[str]:
+    """Return the credentials in URLs of *text*: users, passwords, both, and what queries sign with."""
+    found: set[str] = set()
+    for match in _URL.finditer(text) if "://" in text else ():
+        url = match[0][3:]
+        user = _user_of(url)
+        found |= {user, *user.split(":", 1)}
+        for item in _ITEM.findall(url.partition("#")[0].partition("?")[2]):
+            name, _, value = item.partition("=")
+            if _SECRET_NAME.search(name) or len(value) >= _LONG:
+                found.add(value)
+    return {each for each in found if len(each) >= _SHORTEST}
