@@ -29,7 +29,7 @@ LAYERS = [
     # flow
     "flow forecast",
     # faces
-    "streams tasks reporter live backend cli pack_venv __main__",
+    "streams interrupts tasks reporter live backend cli pack_venv __main__",
 ]
 """Lowest first: a module imports from its own layer and those above it here, not from below."""
 

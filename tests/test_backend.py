@@ -21,9 +21,8 @@ from contents import in_child
 from doit.cmd_run import opt_outfile
 from doit.doit_cmd import DoitMain
 
-from venvflow import backend as backends
-from venvflow.backend import StateBackend, install_signal_handlers
-from venvflow.disk import processes
+from venvflow import interrupts
+from venvflow.backend import StateBackend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +32,9 @@ import os, time
 DOIT_CONFIG = {"backend": "venvflow", "dep_file": "state/state.db", "verbosity": 2,
                "continue": True, "num_process": int(os.environ.get("N", "0")), "par_type": "thread"}
 
-from venvflow.backend import install_signal_handlers
-install_signal_handlers()
+from venvflow import interrupts
+interrupts.watch(interrupts.OF_A_RUN, by_signal=True)
+interrupts.begin()
 
 def note(name):
     with open("ran", "a") as file:
@@ -244,7 +244,7 @@ def test_what_finished_before_a_signal_stays_finished(
     wait_for(project.root / "waiting", child)
     os.kill(child.pid, number)
     _, err = child.communicate(timeout=30)
-    assert child.returncode in {130, -signal.SIGINT}, err
+    assert (child.returncode, err) == (-number, interrupts.OF_A_RUN)
     assert project.ran() == ["one", "two", "three", "slow"]
     (project.root / "go").write_text("")
     project.doit("slow")
@@ -281,12 +281,11 @@ def test_two_runs_at_once_both_keep_their_state(project: Project) -> None:
     assert project.saved() - {"many"} == expected
 
 
-@pytest.mark.parametrize("par_type", ["thread", "process"])
-def test_parallel_runs_save_every_task(project: Project, par_type: str) -> None:
-    """Threads and forked workers alike."""
-    project.doit("run", "-n", "3", "-P", par_type, "many")
+def test_parallel_runs_save_every_task(project: Project) -> None:
+    """Threads at once, but one writes."""
+    project.doit("run", "-n", "3", "many")
     assert len(project.ran()) == 30
-    project.doit("run", "-n", "3", "-P", par_type, "many")
+    project.doit("run", "-n", "3", "many")
     assert project.ran() == []
 
 
@@ -335,13 +334,13 @@ def test_a_place_that_is_no_directory_is_one_clear_message(project: Project) -> 
 def test_importing_it_imports_nothing_heavy() -> None:
     """Every doit command imports the module, also with another backend."""
     code = (
-        "import sys, os, errno, signal, stat, threading, typing, contextlib, __future__\n"
+        "import sys, atexit, os, errno, signal, stat, threading, typing, contextlib, __future__\n"
         "before = set(sys.modules)\n"
         "import venvflow.backend\n"
         "print(*sorted(set(sys.modules) - before))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.split() == ["venvflow", "venvflow.backend", "venvflow.errors"]
+    assert out.split() == ["venvflow", "venvflow.backend", "venvflow.errors", "venvflow.interrupts"]
 
 
 def test_reading_makes_no_file(path: Path) -> None:
@@ -519,26 +518,6 @@ def test_a_state_that_is_read_only_is_read(read_only: Path) -> None:
     assert sorted(os.listdir(read_only.parent)) == ["state.db"]
 
 
-def test_a_fork_opens_the_file_anew(path: Path) -> None:
-    """A child neither uses nor closes the connection of its parent."""
-    state = backend(path)
-    succeed(state, "parent")
-    pid = os.fork()
-    if pid == 0:  # pragma: no cover
-        code = 1
-        try:
-            succeed(state, "child")
-            state.dump()
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitpid(pid, 0)[1] == 0
-    succeed(state, "parent again")
-    state.dump()
-    other = backend(path)
-    assert all(other.in_(task) for task in ("parent", "child", "parent again"))
-
-
 def test_threads_may_use_one_backend(path: Path) -> None:
     """Nothing is lost when several threads save at once."""
     state = backend(path)
@@ -579,63 +558,3 @@ def test_a_path_of_any_bytes_is_opened_read_only_too(tmp_path: Path) -> None:
     state.dump()
     with closing(_connected(f"file:{_quoted(str(path))}?immutable=1&mode=ro", uri=True)) as connection:
         assert connection.execute("SELECT task FROM task_state").fetchall() == [("a",)]
-
-
-def test_signal_handlers_leave_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ignored and handled signals stay so, and other threads do nothing instead of failing."""
-    monkeypatch.setattr(processes, "_stopping", threading.Event())  # a signal stops all children for good
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        thread = threading.Thread(target=install_signal_handlers)
-        thread.start()
-        thread.join()
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        install_signal_handlers()
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-WAITS_FOR_A_LOCK = """
-import signal, sys, threading
-from venvflow.backend import install_signal_handlers
-install_signal_handlers()
-def meet():  # as if the signal had come when the main thread had looked, and did not wait yet
-    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-threading.Timer(0.1, meet).start()
-lock = threading.Lock()
-lock.acquire()
-try:
-    lock.acquire()
-except KeyboardInterrupt:
-    print("ended")
-"""
-
-
-def test_a_signal_is_acted_on_although_the_main_thread_waits() -> None:
-    """Python is told of it in a moment at which nobody looks: it is sent once more."""
-    done = subprocess.run(
-        [sys.executable, "-c", WAITS_FOR_A_LOCK], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (done.stdout, done.stderr) == ("ended\n", "")
-
-
-def test_only_signals_that_were_not_acted_on_are_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And only to who handles them as we do."""
-    reading, writing = os.pipe()
-    os.write(writing, bytes([signal.SIGTERM, signal.SIGHUP, signal.SIGINT]))
-    os.close(writing)
-    sent: list[int] = []
-    monkeypatch.setattr(backends, "_GAP", 0)
-    monkeypatch.setattr(backends, "_received", [signal.SIGHUP])
-    ours = {signal.SIGTERM: backends._interrupt, signal.SIGHUP: backends._interrupt}
-    monkeypatch.setattr(signal, "getsignal", ours.get)
-    monkeypatch.setattr(signal, "pthread_kill", lambda _thread, number: sent.append(number))
-    backends._send_again(reading)
-    os.close(reading)
-    assert sent == [signal.SIGTERM]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from wheels import make_project, make_wheel, offline_environment, pylock, requirements, uv_lock
 
 import venvflow
-from venvflow.disk import builders, interpreters, processes
+from venvflow import interrupts
+from venvflow.disk import builders, interpreters, locks, processes, warden
 from venvflow.disk.builders import Built, Plan, Request, build, choose
-from venvflow.errors import BuildFailed, EnvironmentFailure, UsageError
+from venvflow.errors import BuildFailed, EnvironmentFailure, LockTimeout, UsageError
 from venvflow.model import VenvSpec
 from venvflow.pure.redaction import redact
 
@@ -778,30 +779,61 @@ def test_an_interrupt_ends_the_group(project: Project) -> None:
     assert not any(map(lives, numbers))
 
 
-def test_builds_in_other_threads_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the main thread sees Ctrl-C: it can end the children of all others, and no more are started."""
-    monkeypatch.setattr(processes, "_stopping", threading.Event())
+def test_a_signal_that_comes_while_a_child_is_started_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would know the child if the interrupt came before it has a name."""
+    started: list[subprocess.Popen[bytes]] = []
+    real = processes._start
+
+    def start(*arguments: Any) -> subprocess.Popen[bytes]:
+        started.append(real(*arguments))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(processes, "_start", start)
+    with pytest.raises(KeyboardInterrupt), interrupts.raised():
+        run("sleep", "600")
+    assert started[0].returncode == -signal.SIGTERM
+
+
+def test_builds_in_other_threads_are_interrupted() -> None:
+    """Python interrupts the main thread only: threads that run steps are told by us."""
     started, raised = threading.Event(), threading.Event()
 
     def work() -> None:
-        with contextlib.suppress(KeyboardInterrupt):
-            processes.run(
-                ["sh", "-c", "echo; sleep 600"],
-                environ={"PATH": SYSTEM_PATH},
-                on_output=lambda _: started.set(),
-            )
-            return
-        raised.set()
+        try:
+            with interrupts.working():
+                processes.run(
+                    ["sh", "-c", "echo; sleep 600"],
+                    environ={"PATH": SYSTEM_PATH},
+                    on_output=lambda _: started.set(),
+                )
+        except KeyboardInterrupt:
+            raised.set()
 
     thread = threading.Thread(target=work)
     thread.start()
     assert started.wait(30)
-    processes.stop_all()
+    with contextlib.suppress(KeyboardInterrupt), interrupts.raised():
+        signal.raise_signal(signal.SIGINT)
     thread.join(30)
     assert raised.is_set()
-    with pytest.raises(KeyboardInterrupt):
-        run("sh", "-c", 'touch "$0"; sleep 600', str(tmp_path / "started"))
-    assert not (tmp_path / "started").exists()
+
+
+def test_a_second_signal_kills_what_does_not_want_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever presses Ctrl-C twice does not want to wait for builders that ask for time."""
+    monkeypatch.setattr(processes, "GRACE", 600)
+    said = bytearray()
+
+    def take(chunk: bytes) -> None:
+        said.extend(chunk)
+        if said == b"ready\n":
+            threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+            signal.raise_signal(signal.SIGINT)
+
+    talk = "trap '' TERM; echo ready; sleep 600"
+    with pytest.raises(KeyboardInterrupt), interrupts.raised():
+        processes.run(["sh", "-c", talk], environ={"PATH": SYSTEM_PATH}, on_output=take)
+    assert not processes._groups
 
 
 def test_an_orphan_keeps_the_lock_it_was_given(project: Project) -> None:
@@ -819,28 +851,60 @@ def test_an_orphan_keeps_the_lock_it_was_given(project: Project) -> None:
     assert str(other) not in caught.value.tail.split()
 
 
-def test_a_killed_venvflow_does_not_free_the_lock_of_a_running_build(tmp_path: Path) -> None:
-    """After kill -9 of the parent, the builder that goes on still holds the lock it inherited."""
-    import fcntl
+KILLED_WHILE_IT_BUILDS = """
+import fcntl, os, sys, threading
+from venvflow.disk import processes, warden
+{first}
+fd = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(fd, fcntl.LOCK_EX)
+def build():
+    processes.run(["sh", "-c", "sleep 600 & echo $! $$; wait"], environ={{"PATH": os.defpath}},
+                  inherit_fds=[fd], on_output=lambda said: os.write(1, said))
+threading.Thread(target=build).start()
+"""
 
-    (tmp_path / "lock").touch()
-    code = (
-        "import fcntl, os, sys; from venvflow.disk import processes\n"
-        f"fd = os.open({str(tmp_path / 'lock')!r}, os.O_RDWR); fcntl.flock(fd, fcntl.LOCK_EX)\n"
-        "processes.run(['sh', '-c', 'echo $$; exec sleep 600'], environ={'PATH': os.defpath},\n"
-        "              inherit_fds=[fd], on_output=lambda said: os.write(1, said))"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=_top())
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    with open(tmp_path / "lock", "rb") as again:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.kill(child, signal.SIGKILL)
-        _until(lambda: _can_lock(again.fileno()))
+
+@contextlib.contextmanager
+def killed_while_it_builds(path: Path, first: str = "") -> Iterator[list[int]]:
+    """Kill a process that runs a build; give the numbers of the builder and of what that started."""
+    path.touch()
+    code = KILLED_WHILE_IT_BUILDS.format(first=first)
+    with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, cwd=_top()) as parent:
+        assert parent.stdout is not None
+        numbers = [int(number) for number in parent.stdout.readline().split()]
+        parent.kill()
+    try:
+        yield numbers
+    finally:
+        for number in filter(lives, numbers):
+            os.kill(number, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", *filter(os.path.exists, ("/bin/dash", "/bin/bash"))])
+def test_a_killed_venvflow_takes_its_builders_with_it(tmp_path: Path, shell: str) -> None:
+    """With all that they started, so that their lock is free for the next run."""
+    with killed_while_it_builds(tmp_path / "lock", f"warden._SHELL = {shell!r}") as numbers:
+        _until(lambda: not any(map(lives, numbers)))
+        with open(tmp_path / "lock", "rb") as again:
+            _until(lambda: _can_lock(again.fileno()))
+
+
+def test_where_nobody_ends_a_builder_it_still_holds_its_lock(tmp_path: Path) -> None:
+    """There may be no shell: then the builder goes on, others wait for it, and are told who it is."""
+    with killed_while_it_builds(tmp_path / "lock", "warden._SHELL = '/nowhere'") as numbers:
+        assert all(map(lives, numbers))
+        with pytest.raises(LockTimeout, match=rf"pid {numbers[1]} \(sh -c sleep 600"):
+            locks.exclusive(str(tmp_path / "lock"), timeout=0, what="it")
+
+
+def test_the_warden_knows_who_runs_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended must not be ended again: its number may be somebody else's by then."""
+    reading, writing = os.pipe()
+    monkeypatch.setattr(warden._warden, "pipe", writing)
+    status, said = run("sh", "-c", "echo $$")
+    os.close(writing)
+    with open(reading, "rb") as told:
+        assert told.read() == b"\n-" + said + b"\n"
+    assert status == 0
 
 
 def _can_lock(descriptor: int) -> bool:

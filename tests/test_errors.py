@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import copy
 import errno
 import os
-import pickle
 from functools import lru_cache
 from pathlib import Path
 
@@ -79,16 +77,6 @@ def test_every_error_has_the_exit_code_that_is_documented() -> None:
     del codes["VenvflowError"]
     assert codes == documented
     assert set(codes) == {type(error).__name__ for error in EXAMPLES}
-
-
-@pytest.mark.parametrize("error", EXAMPLES)
-def test_errors_travel_between_processes(error: VenvflowError) -> None:
-    """Type, parts and further attributes survive, as doit's process mode needs."""
-    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301 - our own bytes
-        assert type(twin) is type(error)
-        assert vars(twin) == vars(error)
-        assert str(twin) == str(error)
-        assert twin.args == error.args
 
 
 @given(st.binary())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from doit import cmd_run, control
 from doit.dependency import JSONCodec
 from doit.doit_cmd import DoitMain
 from doit.task import Task
 from flows import World
 
-from venvflow import backend, tasks
+from venvflow import backend, interrupts, tasks
 from venvflow.backend import StateBackend
 from venvflow.errors import Refused
 from venvflow.tasks import VenvflowLoader
@@ -147,15 +149,6 @@ def test_a_word_that_is_no_task_ends_doit_with_2(
     assert said.endswith(f' {hint} "doit list" shows the tasks.\n')
 
 
-@pytest.mark.usefixtures("world")
-def test_actions_are_functions_of_the_module_with_plain_arguments() -> None:
-    """So they can be sent to doit's processes, whatever way those are started."""
-    for name, task in _tasks().items():
-        for action in task.actions:
-            assert getattr(tasks, action.py_callable.__name__) is action.py_callable, name
-            assert all(isinstance(argument, str) for argument in action.args)
-
-
 def _run(verb: str, venv: str = "api") -> Any:
     return tasks.run_step(verb, venv)
 
@@ -252,6 +245,24 @@ def doit(*words: str) -> int:
         return int(DoitMain(VenvflowLoader()).run(list(words)) or 0)
     except SystemExit as end:
         return int(end.code or 0)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("words", ["-n 2 -P process", "-n 2 --parallel-type process", "-n 1 -P process api"])
+def test_doits_process_mode_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    """In one line that says what to use in its place, before anything is run."""
+    monkeypatch.setattr(tasks, "_flow", None)  # so that it is loaded, as in every run
+    monkeypatch.setattr(interrupts, "watch", lambda *_, **__: None)
+    monkeypatch.setattr(control, "InvalidCommand", control.InvalidCommand)
+    monkeypatch.setattr(cmd_run, "MRunner", cmd_run.MRunner)
+    assert doit(*words.split()) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith(f"venvflow: doit {words}: process mode is not supported: ")
+    assert '"-P thread"' in said.err
+    assert not os.path.exists(".venvflow")
 
 
 @pytest.mark.parametrize("word", ["api", "ap*"])

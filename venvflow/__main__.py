@@ -1,8 +1,19 @@
-"""``python -m venvflow``: the same as the command ``venvflow``."""
+"""The program ``venvflow``, also as ``python -m venvflow``: the command line, with an end for each signal."""
+
+from __future__ import annotations
 
 import sys
 
-from venvflow.cli import main
+from venvflow import interrupts
+
+
+def main() -> int:
+    """Run the command of this process's words, and return its exit code."""
+    interrupts.watch(interrupts.OF_A_COMMAND, by_signal=False)
+    from venvflow.cli import main as command_line  # noqa: PLC0415 - a signal may come while it is imported
+
+    return command_line()
+
 
 if __name__ == "__main__":
     sys.exit(main())

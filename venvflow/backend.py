@@ -10,14 +10,13 @@ Every doit command imports this module, whichever backend it uses, so that nothi
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import sys
 import threading
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from venvflow import interrupts
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.streams import put
 
@@ -42,85 +41,6 @@ class Codec(Protocol):
         """Return what *data* was made of."""
 
 
-def install_signal_handlers() -> None:
-    """Make SIGTERM and SIGHUP end a run as Ctrl-C does, and let all three end builds in threads too.
-
-    doit knows KeyboardInterrupt only: on it, it ends its worker processes, saves state, and returns 130.
-    Killed by the default action of a signal, it would leave its workers running without a parent. Python
-    raises KeyboardInterrupt in the main thread alone, so children of other threads are ended from here.
-    A signal that is ignored (nohup) or handled by somebody else is left alone. Works in the main thread
-    only, where Python runs handlers. Nothing is restored: it is for the whole process.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, _interrupt)
-    _watch_for_signals()
-
-
-_WATCH = "venvflow-signals"
-_GAP = 0.05
-"""Seconds after which a signal that Python was told of, but did not act on, is sent once more."""
-
-
-def _watch_for_signals() -> None:
-    """See to it that a signal is acted on although the main thread waits for threads that are at work.
-
-    Python looks for signals between two steps of its own, and the kernel wakes what waits already. A signal
-    that comes between the last look and the wait is met by neither, until the next task ends.
-    """
-    if any(thread.name == _WATCH for thread in threading.enumerate()):
-        return
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # here the kernel's own call leaves the number
-    os.register_at_fork(
-        after_in_child=lambda: signal.set_wakeup_fd(-1)
-    )  # what comes to a child is not for us
-    threading.Thread(target=_send_again, args=(reading,), name=_WATCH, daemon=True).start()
-
-
-def _send_again(reading: int) -> None:
-    while number := os.read(reading, 1):
-        time.sleep(_GAP)
-        if number[0] not in _received and signal.getsignal(number[0]) is _interrupt:
-            signal.pthread_kill(threading.main_thread().ident or 0, number[0])
-
-
-_received: list[int] = []
-"""The signals that ended this run."""
-
-
-def _interrupt(number: int, _frame: object) -> NoReturn:
-    _received.append(number)
-    processes = sys.modules.get("venvflow.disk.processes")  # nothing to end if it was never imported
-    if processes is not None:
-        processes.stop_all()
-    raise KeyboardInterrupt
-
-
-def wait_for_children() -> None:
-    """Wait for the children of all threads, which a signal has told to end, before the process ends."""
-    processes = sys.modules.get("venvflow.disk.processes")
-    if processes is not None:
-        processes.wait_for_all()
-
-
-def end_as_told() -> None:
-    """End the process by the signal that interrupted it, if there was one other than Ctrl-C.
-
-    Who sent it sees that it was obeyed (a shell says 143); Python itself does so for Ctrl-C alone (130).
-    Nothing comes after this: to be called when all is saved and said.
-    """
-    if _received and _received[0] != signal.SIGINT:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # nobody listens any more
-                stream.flush()
-        signal.signal(_received[0], signal.SIG_DFL)
-        signal.raise_signal(_received[0])
-
-
 _codes: list[int] = []
 """The exit codes of what failed without doit knowing of it."""
 
@@ -139,7 +59,7 @@ class StateBackend:
     *name* is the path of the SQLite file, made with its directory when there is something to write.
     Where it cannot be written, the run goes on, and :meth:`dump` says so at the end. Failures are raised
     as doit's own InvalidDodoFile, which doit shows as one message with exit code 3 and no traceback.
-    May be used by several threads and after a fork, although doit itself only writes in its main thread.
+    May be used by several threads, although doit itself only writes in its main thread.
     """
 
     desc = "state in SQLite, committed task by task"
@@ -205,6 +125,8 @@ class StateBackend:
                 self._flush()
             finally:
                 self._file.close()
+            if interrupts.received():
+                return  # that is how the run ends, whatever else there is to say
             if self._error is not None and (self._pending or self._forget_all):
                 raise self._not_saved(self._error)
         if _codes:
@@ -309,9 +231,7 @@ class _StateFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        self._pid = 0
         self._identity = (0, 0)
-        self._inherited: list[sqlite3.Connection] = []
 
     def read(self) -> dict[str, str]:
         """Return all rows; a file that is damaged is moved aside, and there are none."""
@@ -354,7 +274,7 @@ class _StateFile:
 
     def is_lost(self) -> bool:
         """Return whether somebody deleted or replaced the file that was written to."""
-        if self._connection is None or self._pid != os.getpid():
+        if self._connection is None:
             return False
         if _identity(self._path) == self._identity:
             return False
@@ -364,13 +284,8 @@ class _StateFile:
     def close(self) -> None:
         """Close the file; it is opened again when there is more to write."""
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._pid != os.getpid():
-            # Closing what a fork copied could delete the write-ahead log that the parent still uses.
-            self._inherited.append(connection)
-            return
-        connection.close()
+        if connection is not None:
+            connection.close()
 
     def _is_usable(self) -> bool:
         """Return whether there is something to read; what is not a file is moved out of the way."""
@@ -409,13 +324,10 @@ class _StateFile:
                 connection.execute("ROLLBACK")
 
     def _opened(self) -> sqlite3.Connection:
-        if self._connection is not None and self._pid != os.getpid():
-            self.close()
         if self._connection is None:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             self._is_usable()
             self._connection = _connected(self._path, log=True)
-            self._pid = os.getpid()
             self._identity = _identity(self._path)
         return self._connection
 

@@ -95,20 +95,9 @@ class VenvflowError(Exception):
             return " ".join([first, *rest])
         return "\n".join([first, *map(shown, self.lines), *([" ".join(rest)] if rest else [])])
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # doit's process mode sends exceptions between processes; keyword arguments need help there.
-        return (_rebuild, (type(self), self.what, dict(self.__dict__)))
-
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?", ":")) else text + "."
-
-
-def _rebuild(kind: type[VenvflowError], what: str, attributes: dict[str, object]) -> VenvflowError:
-    error = kind.__new__(kind)
-    Exception.__init__(error, what)
-    error.__dict__.update(attributes)
-    return error
 
 
 class UsageError(VenvflowError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from doit.reporter import ConsoleReporter
 
-from venvflow import streams
+from venvflow import interrupts, streams
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self._live.stop()
         for message in self.runtime_errors:
             self._put(sys.stderr, f"{message}\n")
+        if interrupts.received():
+            return  # that is how the run ends, and what it was at is not counted
         if not self._nothing_fits:
             self.write(self._summary() + "\n")
         self._tell_unwritten()

@@ -9,10 +9,10 @@ or without one, in ``pyproject.toml``::
     [tool.doit]
     loader = "venvflow"
 
-Actions and questions are module-level functions with plain arguments, so that they work in doit's threads
-and in its processes. They speak through small files, never through doit's ``getargs``, which would not
-check the task that it takes values from. Tasks are defined venv by venv: a run finishes one venv before
-it begins the next, and a claim on a build is never kept longer than it must be.
+Actions and questions are module-level functions with plain arguments. They speak through small files, never
+through doit's ``getargs``, which would not check the task that it takes values from. Tasks are defined venv
+by venv: a run finishes one venv before it begins the next, and a claim on a build is never kept longer than
+it must be.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from types import TracebackType
 from typing import Any
 
-from doit import control
+from doit import cmd_run, control
 from doit.cmd_base import TaskLoader2
 from doit.exceptions import InvalidCommand, TaskFailed
 from doit.globals import Globals
 from doit.task import DelayedLoader, Task
 
-from venvflow.backend import end_as_told, end_with, install_signal_handlers, wait_for_children
+from venvflow import interrupts
+
+if os.path.basename(sys.argv[0].removesuffix("/__main__.py")) == "doit":  # a signal may come from here on
+    interrupts.watch(interrupts.OF_A_RUN, by_signal=True)
+
+from venvflow.backend import end_with
 from venvflow.errors import LockTimeout, UsageError, VenvflowError, from_system, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
@@ -78,6 +82,7 @@ def current_flow() -> Flow:
     """
     global _flow  # noqa: PLW0603 - doit gives tasks no other place for what they share
     if _flow is None:
+        interrupts.watch(interrupts.OF_A_RUN, by_signal=True)
         fill_closed(answers=False)
         try:
             _flow = load(os.getcwd(), os.environ)
@@ -88,8 +93,9 @@ def current_flow() -> Flow:
         _flow.named = _named_in(sys.argv[1:], _flow.config.venvs)
         for warning in _flow.config.warnings:
             _flow.say(warning)
-        _end_quietly()
         control.InvalidCommand = _UnknownName
+        cmd_run.MRunner = _NoProcesses
+        interrupts.begin()
     return _flow
 
 
@@ -113,23 +119,24 @@ def _say(text: str) -> None:
     shared().write(sys.stderr, f"venvflow: {text}\n")
 
 
-def _end_quietly() -> None:
-    """See to it that a signal ends our children too, and that the user reads a line, no traceback.
+class _NoProcesses:
+    """Ends doit with 2 when it is to do tasks in processes: threads do all that these would.
 
-    The shell sees the signal (130, 143), and finished tasks are kept.
+    Nobody would end them when doit is killed, and doit would wait for ever for one that is killed. It has no
+    hook for this, so the name of its class is set to this one.
     """
-    install_signal_handlers()
-    usual = sys.excepthook
 
-    def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            wait_for_children()
-            _say("interrupted. What is finished stays; run doit again to go on.")
-            end_as_told()
-        else:
-            usual(kind, value, trace)
-
-    sys.excepthook = hook
+    @staticmethod
+    def available() -> bool:
+        """Answer what doit asks first."""
+        error = UsageError(
+            "process mode is not supported: threads do the same, and end when doit is killed",
+            where=shown(" ".join(["doit", *sys.argv[1:]])),
+            state="Nothing was run.",
+            hint='Use "-P thread", or par_type = "thread" where doit is configured.',
+        )
+        sys.stderr.write(f"venvflow: {error}\n")
+        raise SystemExit(error.exit_code)
 
 
 class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
@@ -299,7 +306,8 @@ def _group_name(task: Task) -> str:
 def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
     """Run one step for one venv; the answer is kept by doit and shown by the reporter."""
     try:
-        return _as_values(_step(verb)(current_flow().job(venv)))
+        with interrupts.working():
+            return _as_values(_step(verb)(current_flow().job(venv)))
     except VenvflowError as error:
         return _failed(error)
     except (OSError, MemoryError) as error:
@@ -313,7 +321,8 @@ def run_trim() -> dict[str, Any] | StepFailed:
 
     flow = current_flow()
     try:
-        trimmed = trim(flow.config, flow.environ, now=flow.now(), say=flow.say)
+        with interrupts.working():
+            trimmed = trim(flow.config, flow.environ, now=flow.now(), say=flow.say)
     except LockTimeout as error:  # housekeeping: what was asked for is done
         return {"did": "put off", "reason": f"the store is in use ({error.what})", "figures": {}}
     except VenvflowError as error:

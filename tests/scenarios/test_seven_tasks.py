@@ -103,9 +103,9 @@ def test_one_step_of_one_venv_runs_what_it_needs(project: Project) -> None:
     assert project.output("api", "alpha") == "1.0"
 
 
-@pytest.mark.parametrize("words", [["-n", "4"], ["-n", "4", "-P", "process"], ["-n", "2", "-P", "thread"]])
+@pytest.mark.parametrize("words", [["-n", "4"], ["-n", "2", "-P", "thread"]])
 def test_several_venvs_at_once(machine: Machine, words: list[str]) -> None:
-    """Threads and processes make the same venvs as one after the other, and remember them."""
+    """Threads make the same venvs as one after the other, and remember them."""
     names = [f"v{number}" for number in range(5)]
     project = machine.project("p", {name: {} for name in names})
     for number, name in enumerate(names):
@@ -117,6 +117,26 @@ def test_several_venvs_at_once(machine: Machine, words: list[str]) -> None:
     assert project.doit(*words).nothing_to_do
     assert project.doit().nothing_to_do
     assert len(machine.snapshots()) == 5
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("pyproject.toml", '[tool.doit]\nloader = "venvflow"\npar_type = "process"\n'),
+        ("doit.cfg", "[GLOBAL]\nloader = venvflow\npar_type = process\n"),
+        ("dodo.py", "from venvflow.tasks import *\nDOIT_CONFIG = {'par_type': 'process'}\n"),
+        ("dodo.py", "from venvflow.tasks import *\nDOIT_CONFIG = {}\n"),
+    ],
+)
+def test_process_mode_is_refused_wherever_it_is_asked_for(project: Project, file: str, text: str) -> None:
+    """A configured one, too, and doit's own default where a dodo.py says nothing; threads are not."""
+    (project.root / file).write_text(text)
+    run = project.doit("-n", "2", code=2)
+    assert "process mode is not supported" in run.err
+    assert (run.out, run.err.count("\n")) == ("", 1)
+    assert not project.venv("api").exists()
+    project.doit("-n", "2", "-P", "thread", "api")
+    assert project.output("api", "alpha") == "1.0"
 
 
 def test_forgetting_everything_builds_nothing_again(project: Project) -> None:
@@ -233,7 +253,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("words", [[], ["-n", "2"], ["-n", "2", "-P", "process"]])
+@pytest.mark.parametrize("words", [[], ["-n", "2"]])
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_keeps_what_is_finished_and_leaves_no_orphans(
     machine: Machine, words: list[str], end: signal.Signals
@@ -346,7 +366,7 @@ def test_trim_is_forgotten_and_ignored_by_its_name(project: Project) -> None:
 def test_one_failed_venv_is_one_message_and_the_rest_goes_on(project: Project) -> None:
     """With ``--continue``: a lock file that is gone stops its own venv only, and trim runs for the others."""
     (project.root / "api" / "requirements.txt").unlink()
-    for words in ((), ("-n", "3"), ("-n", "3", "-P", "process")):
+    for words in ((), ("-n", "3")):
         run = project.doit("--continue", *words, code=2)
         assert run.did["hash-lockfiles:api"] == "failed"
         assert run.err.count("venvflow: ") == 1

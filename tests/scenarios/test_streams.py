@@ -29,7 +29,7 @@ def shell(project: Project, program: str, redirection: str, *words: str) -> Run:
     return Run(code, run.out, run.err)
 
 
-@pytest.mark.parametrize("words", ["", "-n 2", "-n 2 -P process"])
+@pytest.mark.parametrize("words", ["", "-n 2"])
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", ">&- 2>&- <&-", "| head -0", "2>/dev/full"])
 def test_doit_does_its_work_whoever_listens(project: Project, redirection: str, words: str) -> None:
     """Closed streams, or a reader that goes away: the venv is made all the same."""

@@ -9,31 +9,25 @@ cheap: what a command needs is imported when it runs.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import NoReturn
+from collections.abc import Sequence
 
+from venvflow import interrupts
 from venvflow.errors import EnvironmentFailure, VenvflowError, from_system, shown
-from venvflow.streams import fill_closed, put
+from venvflow.streams import fill_closed
 
 _WHOLE = "Every venv is the old one or the new one, whole."
-_SIGNALLED = 128
-"""What shells add to the number of the signal that ended a program."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; *argv* are the words after the program's name."""
     words = list(sys.argv[1:] if argv is None else argv)
     fill_closed(answers=True)
-    received: list[int] = []
     try:
-        with _signals_as_interrupts(received):
+        with interrupts.raised():
             return _run(words)
     except KeyboardInterrupt:
-        return _interrupted(received[0] if received else signal.SIGINT)
+        return interrupts.exit_code()
 
 
 def _run(words: list[str]) -> int:
@@ -68,38 +62,3 @@ def _as_expected(error: Exception) -> VenvflowError:
         state=_WHOLE,
         hint="Run again with -v for a traceback, and report it.",
     )
-
-
-def _interrupted(number: int) -> int:
-    with suppress(OSError, ValueError):  # nobody listens any more
-        put(sys.stderr, f"venvflow: interrupted. {_WHOLE} Run again to finish.\n")
-    return _SIGNALLED + number
-
-
-# --------------------------------------------------------------------------- the process
-
-
-@contextmanager
-def _signals_as_interrupts(received: list[int]) -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end a command as Ctrl-C does, unless they are ignored or handled already.
-
-    The number of the signal is put into *received*.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, _frame: object) -> NoReturn:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    numbers = [
-        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL
-    ]
-    for number in numbers:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)

@@ -1,8 +1,9 @@
 """Children: what they may see, what they say, and that none is ever left behind.
 
 Every child leads a session of its own, has no terminal and no input, and is ended together with all that
-it started: when it is done, when it takes too long, and when anything goes wrong here. A process that
-starts yet another session (a daemon) escapes this, as it would escape a shell.
+it started: when it is done, when it takes too long, when anything goes wrong here, and when this process is
+killed (:mod:`venvflow.disk.warden`). A process that starts yet another session (a daemon) escapes this, as it
+would escape a shell.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from venvflow.disk import warden
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -28,28 +31,42 @@ _CHUNK = 1 << 16
 _LONGEST_LINE = 1 << 17
 _CUT = " [the rest of this line is left out]"
 
-_stopping = threading.Event()
-_running: set[int] = set()
-"""Threads that are running a child now."""
+_groups: set[int] = set()
+"""The process groups of all children that run."""
+os.register_at_fork(after_in_child=_groups.clear)
+
+_starting: dict[int, bool] = {}
+"""Threads that are just starting a child, and whether they are to raise ``KeyboardInterrupt`` behind that."""
 
 
-def stop_all() -> None:
-    """End every child of this process, and start no more: for the handler of a signal.
+def kill_all() -> None:
+    """Kill every child of this process with all that it started; who waits for it goes on."""
+    for group in list(_groups):
+        with contextlib.suppress(OSError):
+            os.killpg(group, signal.SIGKILL)
 
-    Needed because Python raises ``KeyboardInterrupt`` in the main thread alone, while builds may run in
-    others. The threads that wait for children raise it too, as soon as these have ended.
+
+def will_raise(thread: int) -> bool:
+    """Return whether *thread* is starting a child, and will raise ``KeyboardInterrupt`` behind that.
+
+    Interrupted before it knows the child, it would leave it behind.
     """
-    _stopping.set()
+    if thread not in _starting:
+        return False
+    _starting[thread] = True
+    return True
 
 
-def wait_for_all(seconds: float = 2 * GRACE) -> None:
-    """Wait until every child of every thread has ended, after :func:`stop_all`; at most so many *seconds*.
-
-    The main thread must not end the process earlier: threads that are ending their children die with it.
-    """
-    deadline = time.monotonic() + seconds
-    while _running and time.monotonic() < deadline:
-        time.sleep(_TICK / 4)
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    me = threading.get_ident()
+    _starting[me] = False
+    try:
+        yield
+    finally:
+        is_interrupted = _starting.pop(me)
+    if is_interrupted:
+        raise KeyboardInterrupt
 
 
 def run(
@@ -68,35 +85,30 @@ def run(
 
     :raises OSError: the program or *cwd* is not there, or cannot be used.
     :raises TimeoutError: it ran for longer than *timeout*; it has been ended.
-    :raises KeyboardInterrupt: it was interrupted, or :func:`stop_all` was called; it has been ended.
+    :raises KeyboardInterrupt: it was interrupted; it has been ended.
     """
-    if _stopping.is_set():
-        raise KeyboardInterrupt
-    with _counted():
-        deadline = None if timeout is None else time.monotonic() + timeout
-        reading, writing = os.pipe()
-        try:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    child = None
+    warden.guard(_groups)  # it takes longer to start than to be told of the child
+    reading, writing = os.pipe()
+    try:
+        with _undisturbed():
             try:
                 child = _start(argv, environ, cwd, writing, inherit_fds)
+                _groups.add(child.pid)
             finally:
                 os.close(writing)
-            try:
-                _pump(child, reading, on_output, deadline)
-                return child.wait()
-            finally:
-                _end_group(child)
-        finally:
-            os.close(reading)
-
-
-@contextlib.contextmanager
-def _counted() -> Iterator[None]:
-    me = threading.get_ident()
-    _running.add(me)
-    try:
-        yield
+            warden.guard(_groups)
+        _pump(child, reading, on_output, deadline)
+        return child.wait()
     finally:
-        _running.discard(me)
+        os.close(reading)
+        if child is not None:
+            try:
+                _end_group(child)
+            finally:
+                _groups.discard(child.pid)
+                warden.guard(_groups)
 
 
 def in_words(status: int) -> str:
@@ -196,8 +208,6 @@ def _readable(descriptor: int, seconds: float) -> bool:
 
 
 def _check(deadline: float | None) -> None:
-    if _stopping.is_set():
-        raise KeyboardInterrupt
     if deadline is not None and time.monotonic() > deadline:
         raise TimeoutError
 
