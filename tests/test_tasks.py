@@ -35,6 +35,13 @@ def world(tmp_path: Path, house: Path, monkeypatch: pytest.MonkeyPatch) -> World
     return world
 
 
+@pytest.fixture(autouse=True)
+def _not_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signals are for pytest: it is no run of doit."""
+    monkeypatch.setattr(interrupts, "watch", lambda *_, **__: None)
+    monkeypatch.setattr(interrupts, "begin", lambda: None)
+
+
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the directory of the wheels of this module."""
@@ -254,7 +261,6 @@ def test_doits_process_mode_ends_with_2(
 ) -> None:
     """In one line that says what to use in its place, before anything is run."""
     monkeypatch.setattr(tasks, "_flow", None)  # so that it is loaded, as in every run
-    monkeypatch.setattr(interrupts, "watch", lambda *_, **__: None)
     monkeypatch.setattr(control, "InvalidCommand", control.InvalidCommand)
     monkeypatch.setattr(cmd_run, "MRunner", cmd_run.MRunner)
     assert doit(*words.split()) == 2
