@@ -274,7 +274,7 @@ def _say() -> None:
         if live is not None:
             live.shared().stop()
         if sys.stderr is not None:
-            os.write(2, _program.last_words.encode("ascii"))  # not through a buffer that may be in use just now
+            os.write(2, _program.last_words.encode("ascii"))  # a buffer may be in use just now
 
 
 def _die() -> NoReturn:
