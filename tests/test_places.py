@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -23,7 +24,9 @@ from contents import (
     write,
 )
 
+from venvflow.disk import directories
 from venvflow.disk import places as module
+from venvflow.disk.directories import remove_tree
 from venvflow.disk.places import (
     KEPT_SUFFIX,
     RECEIPT,
@@ -31,7 +34,6 @@ from venvflow.disk.places import (
     Receipt,
     State,
     read_receipt,
-    remove_tree,
     watched,
     write_receipt,
 )
@@ -48,12 +50,28 @@ def place(tmp_path: Path) -> Place:
     return Place(str(tmp_path / "p" / ".venv"))
 
 
-@pytest.fixture(params=["exchange", "two renames"])
-def exchanging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test with a kernel that exchanges names, and with one that does not."""
-    if request.param == "two renames":
+@pytest.fixture(params=["exchange", "two renames", "file by file"])
+def exchanging(request: pytest.FixtureRequest, place: Place, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test with a kernel that exchanges names, one that does not, and one that moves no directories."""
+    if request.param != "exchange":
         monkeypatch.setattr(module, "exchange", lambda *_, **__: False)
+    if request.param == "file by file":
+        monkeypatch.setattr(os, "rename", _layered(place))
     return str(request.param)
+
+
+def _layered(place: Place) -> Callable[..., None]:
+    """Return a rename that moves no directory out of the venv's place, as in a lower layer of an overlay."""
+    real = os.rename
+
+    def rename(source: str, target: str, *, src_dir_fd: int | None = None, **more: Any) -> None:
+        below = os.readlink(f"/proc/self/fd/{src_dir_fd}") if src_dir_fd is not None else ""
+        path = os.path.join(below, source)
+        if f"{path}/".startswith(f"{place.path}/") and os.path.isdir(path) and not os.path.islink(path):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source)
+        real(source, target, src_dir_fd=src_dir_fd, **more)
+
+    return rename
 
 
 def receipt_for(place: Place, **more: Any) -> Receipt:
@@ -188,20 +206,46 @@ def test_a_venv_or_nothing_may_be_replaced(place: Place, state: State) -> None:
 
 @needs_root
 @pytest.mark.root
-@pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("kind", ["tmpfs", "bind"])
-def test_a_mount_is_found_in_and_below_the_place(
-    place: Place, tmp_path: Path, inside: bool, kind: str
-) -> None:
+def test_a_mount_inside_a_venv_is_found(place: Place, tmp_path: Path, kind: str) -> None:
     """A bind mount within one file system has no other device, and is found all the same."""
     make_venv(place)
-    (tmp_path / "volume").mkdir()
-    target = Path(place.path) / "lib" / "a b" if inside else Path(place.path)
-    target.mkdir(parents=True, exist_ok=True)
-    options = ["-t", "tmpfs", "none"] if kind == "tmpfs" else ["--bind", str(tmp_path / "volume")]
-    with mounted(target, *options):
+    target = Path(place.path) / "lib" / "a b"
+    target.mkdir()
+    with mounted(target, *volume(tmp_path, kind)):
         assert place.state() == "mount"
-    assert place.state() == "ours"
+
+
+def volume(tmp_path: Path, kind: str) -> list[str]:
+    """Return the words with which a new volume is mounted."""
+    (tmp_path / "volume").mkdir()
+    return ["-t", "tmpfs", "none"] if kind == "tmpfs" else ["--bind", str(tmp_path / "volume")]
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_a_venv_that_is_a_mount_point_is_replaced_inside_it(tmp_path: Path, kind: str) -> None:
+    """An empty volume gets a venv, then another one; removing empties it; a stranger's is refused."""
+    path = tmp_path / "p" / ".venv"
+    path.mkdir(parents=True)
+    with mounted(path, *volume(tmp_path, kind)):
+        place = Place(str(path))
+        (path / "lost+found").mkdir()
+        assert place.state() == "empty"
+        for files in (OLD, NEW):
+            with place.staged() as venv:
+                write(venv, {**files, "lib/b/c.py": b""})
+                write_receipt(venv, receipt_for(place, directories=watched(venv, ["lib", "lib/b"])))
+                place.swap_in(keep_old=False)
+            assert place.state() == "ours"
+            assert (path / "lib/a.py").read_bytes() == files["lib/a.py"]
+            write(path, {"lib/by hand": b""})
+        place.remove()
+        assert os.listdir(path) == ["lost+found"]
+        make_venv(place, ours=False)
+        assert place.state() == "mount"
+        assert os.listdir(path.parent) == [".venv"]
 
 
 @needs_root
@@ -407,12 +451,14 @@ def test_a_swap_that_fails_gives_the_place_its_venv_back(
         real(*args, **kwargs)
 
     monkeypatch.setattr(os, "rename", failing)
+    found = []
     try:
         swap(place, keep_old=keep_old)
-    except EnvironmentFailure:
-        assert versions(place) == ["old", "none"] or (call == 2 and versions(place)[0] == "new")
-    else:
-        assert versions(place) == ["new", "old" if keep_old else "none"]
+    except EnvironmentFailure as error:
+        found.append(error.state)
+    after = ["new", "old" if keep_old else "none"]
+    assert versions(place) == after or (found and versions(place) == ["old", "none"])
+    assert not found or found == ["What is at the venv's place is whole."]
     monkeypatch.undo()
     place.settle()
     assert versions(place)[0] in ("old", "new")
@@ -525,6 +571,63 @@ def test_what_only_has_the_name_of_our_staging_is_refused(
     assert picture(place.parent) == before
 
 
+def finished(place: Place, files: dict[str, bytes]) -> str:
+    """Make a venv with a receipt and swap it in."""
+    with place.staged() as venv:
+        write(venv, {"bin/python": b"", **files})
+        write_receipt(venv, receipt_for(place, directories=watched(venv, ["bin", "lib"])))
+        return place.swap_in(keep_old=place.state() == "venv")
+
+
+def test_a_venv_that_was_swapped_in_is_untouched(place: Place, exchanging: str) -> None:
+    """However that was done: its receipt knows the times of its directories."""
+    for files in (OLD, NEW, {"lib/other.py": b""}):
+        finished(place, files)
+        receipt = place.receipt()
+        assert receipt is not None
+        assert place.untouched(receipt)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exchanging", ["file by file"], indirect=True)
+@pytest.mark.parametrize("meanwhile", ["deleted", "made anew"])
+def test_what_is_left_of_a_venv_goes_into_no_other_one(place: Place, exchanging: str, meanwhile: str) -> None:
+    """Somebody deleted the half-replaced venv before the next run: the other half alone is no venv."""
+    functions = ("rename", "unlink", "mkdir", "fsync")
+
+    def prepare() -> None:
+        shutil.rmtree(place.parent, ignore_errors=True)
+        finished(place, OLD)
+
+    for when in killed_at_each(lambda: finished(place, NEW), functions, prepare):
+        shutil.rmtree(place.path)
+        if meanwhile == "made anew":
+            make_venv(place, ours=False)
+        place.settle()
+        assert versions(place) == ["old" if meanwhile == "made anew" else "none", "none"], when
+        assert not os.path.lexists(place.staging), when
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exchanging", ["file by file"], indirect=True)
+def test_a_half_replaced_venv_never_looks_finished(place: Place, exchanging: str) -> None:
+    """Whenever it is killed, what has a receipt is whole, before the next run as well."""
+    half = 0
+    for when in killed_at_each(
+        lambda: finished(place, NEW), ("rename", "unlink", "mkdir"), lambda: finished(place, OLD)
+    ):
+        files = {path: each[1] for path, each in picture(place.path).items() if path in NEW}
+        receipt = place.receipt()
+        assert receipt is None or files in (OLD, NEW), when
+        half += receipt is None
+        place.settle()
+        files = {path: each[1] for path, each in picture(place.path).items() if path in NEW}
+        assert place.state() == "ours", when
+        assert files in (OLD, NEW), when
+        assert os.listdir(place.parent) == [".venv"], when
+    assert half
+
+
 def test_removing_deletes_the_venv_and_nothing_else(place: Place) -> None:
     """The neighbours stay."""
     make_venv(place)
@@ -591,7 +694,7 @@ def test_removing_never_crosses_a_mount(
     """What is mounted keeps its files; where the kernel lists mounts, nothing is deleted at all."""
     write(tmp_path, {"volume/canary": b"x", "tree/a": b"", "tree/data/.keep": b""})
     if not listed:
-        monkeypatch.setattr(module, "_mounts_at", lambda _: [])
+        monkeypatch.setattr(directories, "mounts_at", lambda _: [])
     with mounted(
         tmp_path / "tree/data", *[word.format(volume=tmp_path / "volume") for word in options]
     ) as data:

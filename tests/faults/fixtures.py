@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from shim import Server, compiled
-from worlds import World
+from worlds import LayeredWorld, World
 
 SAMPLE = 5
 """How many calls of an action get a fault of each kind, unless all do."""
@@ -66,4 +66,15 @@ def world(memory: Path, server: Server) -> Iterator[World]:
     world = World(base, base / "world", server)
     world.root.mkdir()
     yield world
+    shutil.rmtree(base)
+
+
+@pytest.fixture
+def layered(memory: Path, server: Server) -> Iterator[World]:
+    """Give an empty world that will lie in a lower layer."""
+    base = Path(tempfile.mkdtemp(dir=memory))
+    world = LayeredWorld(base, base / "world", server)
+    world.root.mkdir()
+    yield world
+    world.end()
     shutil.rmtree(base)

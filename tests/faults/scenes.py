@@ -84,6 +84,11 @@ def _archived(world: World) -> None:
     world.done("packed")
 
 
+def _strange(world: World) -> None:
+    _empty(world)
+    world.foreign("p/api/.venv", "0.9")
+
+
 _TWO = ("one", "two", "p/api/.venv")
 
 SCENES = (
@@ -101,3 +106,10 @@ SCENES = (
     Scene("unpack", _archived, "unpacked", ("p/api/.venv", "three"), (0, 6)),
     Scene("export", _built, "exported", ("p/api/.venv", "four"), (0, 6)),
 )
+
+LAYERED = (
+    *(scene for scene in SCENES if scene.name in ("a build after a change", "a restore over another venv")),
+    *(scene for scene in SCENES if scene.name in ("a trim", "squish", "squish once more", "unsquish")),
+    Scene("a build over a stranger's venv", _strange, "flow", ("p/api/.venv", "p/api/.venv.before-venvflow")),
+)
+"""Those that are done to what lies in a layer of an image: there venvs are mixtures until the next run."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from contents import MTIME_NS, picture, write
 from pythons import BASE, bare_venv
 from shim import Answer, Server
@@ -201,6 +202,37 @@ class World:
         temporary = self.store / "tmp"
         found += list(temporary.iterdir()) if temporary.is_dir() else []
         return sorted(str(path.relative_to(self.root)) for path in found)
+
+
+@dataclass
+class LayeredWorld(World):
+    """A world that lies, at its beginning, in the lower layer of an overlay: as in an image.
+
+    The kernel moves no directory of that layer, and whoever changes a file there gets another one.
+    """
+
+    def begin(self) -> None:
+        """Let what is there now be the lower layer."""
+        super().begin()
+        self.reset()
+
+    def reset(self) -> None:
+        """Put an empty layer upon the beginning."""
+        self.end()
+        upper, work = self.base / "upper", self.base / "work"
+        for directory in (upper, work):
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+        options = f"lowerdir={self.base / 'begun'},upperdir={upper},workdir={work},redirect_dir=off"
+        words = ["mount", "-t", "overlay", "overlay", "-o", options, str(self.root)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"cannot mount an overlay here: {done.stderr.strip()}")
+
+    def end(self) -> None:
+        """Take the overlay away."""
+        if os.path.ismount(self.root):
+            subprocess.run(["umount", "-l", self.root], check=True)
 
 
 def _is_nobodys(path: Path) -> bool:

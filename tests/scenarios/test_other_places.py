@@ -7,10 +7,15 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from scenario import MINOR, UV, Machine, Project, finished, manifest_of, wait_until
+from contents import mounted, needs_root
+from scenario import BESIDE, MINOR, UV, Machine, Project, finished, manifest_of, wait_until
+
+VENVFLOW = os.path.join(BESIDE, "venvflow")
 
 
 @pytest.fixture
@@ -225,3 +230,78 @@ def test_two_venvs_that_swap_their_places_in_the_config(machine: Machine) -> Non
     assert project.run([str(project.venv("b") / "bin" / "alpha")]).out == "1.0\n"
     assert project.run([str(project.venv("a") / "bin" / "beta")]).out == "1.0\n"
     assert project.doit().nothing_to_do
+
+
+# --------------------------------------------------------------------------- images and volumes
+
+
+@contextmanager
+def image(machine: Machine) -> Iterator[None]:
+    """Let everything that the machine has be the lower layer of an overlay, as in an image."""
+    layers = machine.root.with_name(f"{machine.root.name}-layers")
+    below, upper, work = (layers / name for name in ("below", "upper", "work"))
+    for directory in (upper, work):
+        directory.mkdir(parents=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{machine.root}/.", below], check=True)
+    options = f"lowerdir={below},upperdir={upper},workdir={work},redirect_dir=off"
+    with mounted(machine.root, "-t", "overlay", "overlay", "-o", options):
+        yield
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.parametrize("made", ["shared", "only built", "by another tool"])
+def test_a_venv_of_an_image_is_replaced(machine: Machine, made: str) -> None:
+    """Nothing to do at first; a changed lock replaces it file by file; changed back, it is restored."""
+    old, new = machine.wheel("alpha", "1.0"), machine.wheel("alpha", "2.0")
+    project = machine.project("p", {"api": {}})
+    project.lock("api", old)
+    if made == "by another tool":
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", project.venv("api")], check=True)
+        (project.venv("api") / "mine.txt").write_text("mine")
+    else:
+        project.doit(*(["build-venv:api"] if made == "only built" else []))
+    with image(machine):
+        first = project.doit()
+        assert made != "shared" or first.nothing_to_do
+        project.lock("api", new)
+        project.doit()
+        assert project.output("api", "alpha") == "2.0"
+        assert project.doit().nothing_to_do
+        project.lock("api", old)
+        assert "hit" in project.doit().did["restore:api"]
+        assert project.output("api", "alpha") == "1.0"
+        assert project.doit().nothing_to_do
+        assert project.run([VENVFLOW, "verify", "--full"]).code == 0
+        assert not list(machine.root.rglob(".vf-*"))
+        kept = project.venv("api").with_name(".venv.before-venvflow")
+        assert kept.joinpath("mine.txt").exists() == (made == "by another tool")
+        project.doit("clean", "build-venv:api")
+        assert not project.venv("api").exists()
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["another file system", "the same one"])
+def test_a_volume_at_the_venvs_place_gets_the_venv(machine: Machine, kind: str) -> None:
+    """An empty one, then one with an older venv; what another tool made there is refused, and stays."""
+    old, new = machine.wheel("alpha", "1.0"), machine.wheel("alpha", "2.0")
+    project = machine.project("p", {"api": {}})
+    (machine.root / "volume").mkdir()
+    options = ["--bind", str(machine.root / "volume")] if kind == "the same one" else ["-t", "tmpfs", "none"]
+    project.lock("api", old)
+    project.venv("api").mkdir()
+    with mounted(project.venv("api"), *options):
+        for version, wheel in (("1.0", old), ("2.0", new), ("1.0", old)):
+            project.lock("api", wheel)
+            project.doit()
+            assert project.output("api", "alpha") == version
+            assert project.doit().nothing_to_do
+        assert project.run([VENVFLOW, "verify", "--full"]).code == 0
+        project.doit("clean", "build-venv:api")
+        assert os.listdir(project.venv("api")) == []
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", project.venv("api")], check=True)
+        refused = project.doit(code=6)
+        assert "mount point" in refused.text
+        assert (project.venv("api") / "pyvenv.cfg").exists()
+        assert sorted(os.listdir(project.root / "api")) == [".venv", "requirements.txt"]

@@ -48,7 +48,7 @@ State = Literal[
 _OBSTACLES = {
     "symlink": "there is a symlink at its path",
     "file": "there is a file at its path",
-    "mount": "its path is a mount point",
+    "mount": "something is mounted there",
     "stranger": "the directory at its path is no venv",
     "other-owner": "the directory at its path belongs to another user",
 }

@@ -6,26 +6,29 @@ called ``.vf-<id>`` and hold ``new/<name>``, ``old/<name>`` (a venv that may hav
 ``gone/<name>`` (one that need not); what a kill leaves in them is settled by the next run, under the
 venv's lock (:meth:`Place.settle`).
 
+Where a venv's directory cannot be renamed (it is a mount point, or lies in a lower layer of an overlay), the
+new venv takes its place file by file. That is noted before it begins, and the next run completes it.
+
 Nothing here follows a symlink, and nothing is deleted that is not a venv or a staging directory of ours.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
-import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal, NamedTuple
 
+from venvflow.disk.directories import clear, discard, exists, fill, mounts_at, move, reach
 from venvflow.disk.files import read_small, write_whole
-from venvflow.disk.links import exchange
-from venvflow.disk.scan import DEEPEST, directory, open_directory
+from venvflow.disk.links import exchange, sync_file_system
+from venvflow.disk.scan import directory, open_directory
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, advice, shown
 
 RECEIPT = ".venvflow.json"
@@ -37,8 +40,26 @@ KEPT_SUFFIX = ".before-venvflow"
 _MARK = ".gitignore"
 _MARK_TEXT = b"# A staging directory of venvflow: it goes away when the run is over.\n*\n"
 
+_NEW, _OLD, _GONE, _KEPT = "new", "old", "gone", "kept"
+"""Directories in the staging directory, for one venv each: see above; ``kept`` has a copy of a stranger's."""
+
 _KEEPING = "keeping"
 """File in the staging directory that says: the venv that belongs here is just being moved beside."""
+
+_DROPPED = "dropped"
+"""File in the staging directory that says: what is in ``old`` is being deleted, and must not go back."""
+
+_REPLACING = "replacing"
+"""File in the staging directory that says: the venv is being replaced file by file, from this directory."""
+
+_FILLING = "filling"
+"""File in the staging directory that says: nothing is in the way any more, files are moved in."""
+
+_HALF = ".vf-half"
+"""File in a venv that is being replaced file by file."""
+
+_MOUNTS_OWN = ("lost+found",)
+"""What a file system has at its top by itself."""
 
 _VENV_NAMES = {"bin", "include", "lib", "lib64", "share", "etc", "man", "CACHEDIR.TAG", ".gitignore", ".lock"}
 """What the top of a venv that lost its pyvenv.cfg may still hold."""
@@ -88,13 +109,29 @@ class Place:
         parent, self.name = os.path.split(os.path.normpath(path))
         self.parent = os.path.realpath(parent)
         self.path = os.path.join(self.parent, self.name)
-        tag = hashlib.sha256(os.fsencode(self.name)).hexdigest()[:8]
-        self.staging = os.path.join(self.parent, f".vf-{tag}")
-        self.new = os.path.join(self.staging, "new", self.name)
-        self._old = os.path.join(self.staging, "old", self.name)
-        self._gone = os.path.join(self.staging, "gone", self.name)
         self.guard = -1  # a descriptor that locks the staging directory, while there is one
+        self._tag = f".vf-{hashlib.sha256(os.fsencode(self.name)).hexdigest()[:8]}"
+        self._held: _Held | None = None
         self._kept = self.path + KEPT_SUFFIX
+
+    @cached_property
+    def mounted(self) -> bool:
+        """Return whether the place is a mount point: then staging lies in it, and its entries are swapped."""
+        try:
+            other_device = os.lstat(self.path).st_dev != os.lstat(self.parent).st_dev
+        except OSError:
+            return False
+        return other_device or self.path in mounts_at(self.path)
+
+    @property
+    def staging(self) -> str:
+        """Return the path of the staging directory, which need not be there."""
+        return os.path.join(self.path if self.mounted else self.parent, self._tag)
+
+    @property
+    def new(self) -> str:
+        """Return the path at which a new venv is made."""
+        return os.path.join(self.staging, _NEW, self.name)
 
     # ----------------------------------------------------------------------- looking
 
@@ -106,7 +143,7 @@ class Place:
         """
         try:
             st = os.lstat(self.path)
-            return _obstacle(self.path, st) or self._kind(st.st_ino == made_inode)
+            return _obstacle(self.path, st) or self._kind(made_here=st.st_ino == made_inode)
         except (FileNotFoundError, NotADirectoryError):
             return "absent"
         except OSError as error:
@@ -117,13 +154,17 @@ class Place:
                 hint="Check permissions and owner of this directory and those above it.",
             ) from error
 
-    def _kind(self, made_here: bool) -> State:
+    def _kind(self, *, made_here: bool) -> State:
         """Return what the directory at the place is.
 
         Without a receipt that makes sense it may be somebody's: tools that clear a venv keep the
-        directory, and file systems soon use an inode again.
+        directory, and file systems soon use an inode again. What is somebody's cannot be moved beside from
+        a mount point.
         """
-        names = set(os.listdir(self.path))
+        kind = self._of_names(set(os.listdir(self.path)) - {self._tag, *_MOUNTS_OWN}, made_here=made_here)
+        return "mount" if self.mounted and kind in ("venv", "stranger") else kind
+
+    def _of_names(self, names: set[str], *, made_here: bool) -> State:
         receipt = self.receipt() if RECEIPT in names else None
         if receipt is not None:
             return "ours" if receipt.key else "venv"  # without a key it was only shared, not made by us
@@ -178,160 +219,317 @@ class Place:
 
         Raises Refused when something that is not ours has the name of the staging directory.
         """
-        if not os.path.lexists(self.staging):
-            return
-        self._refuse_foreign_staging()
-        with _explained(self.staging, "What is at the venv's place is whole; this is left over beside it."):
-            guard = self._guarded()
-        try:
-            self._clear()
-        finally:
-            os.close(guard)
-
-    def _guarded(self) -> int:
-        """Return a descriptor of the staging directory that nobody else makes a venv in.
-
-        The lock of a project's venv does not do: two configs may name one place, and it lies in a directory
-        that may be deleted at any time. Raises LockTimeout.
-        """
-        fd = open_directory(self.staging)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise LockTimeout(
-                "another run is making a venv at this place",
-                where=shown(self.path),
-                state="Nothing was changed.",
-                hint="Let it finish, then run again; if two configs name this path, change one of them.",
-            ) from None
-        return fd
-
-    def _clear(self) -> None:
-        with _explained(self.staging, "What is at the venv's place is whole; this is left over beside it."):
-            if not os.path.lexists(self.path):
-                self._put_back()
-            self._remove_staging()
-
-    def _put_back(self) -> None:
-        """Give the place its venv again, if the swap was cut short after it had been moved away."""
-        if os.path.lexists(self._old):
-            os.rename(self._old, self.path)
-        elif os.path.lexists(f"{self.staging}/{_KEEPING}") and os.path.lexists(self._kept):
-            os.rename(self._kept, self.path)
+        if os.path.lexists(self.staging):
+            with _explained(self.staging, self._as_it_is), self._holding() as held:
+                self._clear(held)
 
     @contextmanager
     def staged(self) -> Iterator[str]:
         """Give the path at which a new venv is to be made; it does not exist yet. Removed at the end."""
         self.settle()
-        with _explained(self.path):
-            os.makedirs(self.parent, exist_ok=True)
-            _need_descriptors(self.parent)
-            os.mkdir(self.staging, 0o755)
-            self.guard = self._guarded()
-        try:
-            with _explained(self.path):
-                _write_new(f"{self.staging}/{_MARK}", _MARK_TEXT)
-                for path in (self.new, self._old, self._gone):
-                    os.mkdir(os.path.dirname(path), 0o755)
+        with ExitStack() as stack:
+            with _explained(self.path, self._as_it_is):
+                held = stack.enter_context(self._holding(make=True))
+            self.guard, self._held = held.staging, held
+            stack.callback(self._let_go, held)
+            with _explained(self.path, self._as_it_is):
+                _write_new(_MARK, held.staging, _MARK_TEXT)
+                for slot in (_NEW, _OLD, _GONE):
+                    os.mkdir(slot, 0o755, dir_fd=held.staging)
             yield self.new
-        finally:
+
+    def _let_go(self, held: _Held) -> None:
+        self.guard, self._held = -1, None
+        with _explained(self.staging, self._as_it_is):
+            self._clear(held)
+
+    @contextmanager
+    def _holding(self, *, make: bool = False) -> Iterator[_Held]:
+        """Open the directories that a swap changes, and lock the staging directory, made if asked for.
+
+        All that follows is done by their descriptors: what has their paths may be something else by then.
+        Raises LockTimeout while another run holds it. The lock of a project's venv does not do: two configs
+        may name one place, and it lies in a directory that may be deleted at any time.
+        """
+        with ExitStack() as stack:
+
+            def opened(fd: int) -> int:
+                stack.callback(os.close, fd)
+                return fd
+
+            parent = opened(reach(self.parent, make=make))
+            home = opened(open_directory(self.name, dir_fd=parent)) if self.mounted else parent
+            if make:
+                _need_descriptors(home)
+                os.mkdir(self._tag, 0o755, dir_fd=home)
+            elif not _is_ours(self._tag, home):
+                raise _foreign_staging(self.staging)
+            staging = opened(open_directory(self._tag, dir_fd=home))
             try:
-                self._clear()
-            finally:
-                os.close(self.guard)
+                fcntl.flock(staging, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LockTimeout(
+                    "another run is making a venv at this place",
+                    where=shown(self.path),
+                    state="Nothing was changed.",
+                    hint="Let it finish, then run again; if two configs name this path, change one of them.",
+                ) from None
+            yield _Held(parent, home, staging)
 
     def swap_in(self, *, keep_old: bool) -> str:
         """Put the staged venv at the place, in one step where the kernel can; return where the old one went.
 
         *keep_old*: the old one is not ours, and is moved beside under another name instead of being
-        deleted. Raises Refused when that name is taken.
+        deleted. Where the kernel moves no directories, files are moved one by one: that is noted first, so
+        that :meth:`settle` completes it after a kill. Raises Refused when the name to keep is taken.
         """
-        with _explained(self.path), directory(self.parent) as parent, directory(self.staging) as staging:
-            if keep_old:
-                self._move_beside(parent)
-            new = os.path.join("new", self.name)
-            if not os.path.lexists(self.path):
-                os.rename(new, self.name, src_dir_fd=staging, dst_dir_fd=parent)
-            elif not exchange(new, self.name, first_fd=staging, second_fd=parent):
-                os.rename(self.name, os.path.join("old", self.name), src_dir_fd=parent, dst_dir_fd=staging)
-                os.rename(new, self.name, src_dir_fd=staging, dst_dir_fd=parent)
-            os.fsync(parent)
+        held = self._held
+        assert held is not None  # noqa: S101 - only within staged()
+        with self._changing(held):
+            movable = not keep_old or self._move_beside(held)
+            if not movable:
+                self._copy_beside(held)
+            if not (movable and self._rename_in(held)):
+                self._replace(held, _NEW)
+        with _explained(self.path, lambda: "The new venv is in its place."):
+            os.fsync(held.parent)
         return self._kept if keep_old else ""
 
-    def _move_beside(self, parent: int) -> None:
-        if os.path.lexists(self._kept):
+    @contextmanager
+    def _changing(self, held: _Held) -> Iterator[None]:
+        """Undo or complete what an error cuts short, before it is said what state the place is in."""
+        with _explained(self.path, self._as_it_is):
+            try:
+                yield
+            except OSError:
+                with suppress(OSError):
+                    self._undo_or_complete(held)
+                raise
+
+    def _rename_in(self, held: _Held) -> bool:
+        """Swap by rename; return whether that could be done."""
+        if self.mounted:
+            return False
+        with directory(_NEW, dir_fd=held.staging) as new, directory(_OLD, dir_fd=held.staging) as old:
+            if exists(self.name, held.parent):
+                if exchange(self.name, self.name, first_fd=new, second_fd=held.parent):
+                    return True
+                if not move(self.name, held.parent, self.name, old):
+                    return False
+            return move(self.name, new, self.name, held.parent)
+
+    def _move_beside(self, held: _Held) -> bool:
+        """Move a venv that is not ours beside; return whether that could be done."""
+        name = os.path.basename(self._kept)
+        if exists(name, held.parent):
             raise _kept_twice(self._kept)
-        _write_new(f"{self.staging}/{_KEEPING}", b"")
-        os.rename(self.name, os.path.basename(self._kept), src_dir_fd=parent, dst_dir_fd=parent)
+        _write_new(_KEEPING, held.staging, b"")
+        return move(self.name, held.parent, name, held.parent)
+
+    def _copy_beside(self, held: _Held) -> None:
+        """Copy a venv that is not ours; the copy gets its name when the original is about to be replaced."""
+        from shutil import copytree  # noqa: PLC0415 - needed for an image's venv only
+
+        os.mkdir(_KEPT, 0o755, dir_fd=held.staging)
+        copytree(self.path, os.path.join(self.staging, _KEPT, self.name), symlinks=True)
 
     def remove(self) -> None:
         """Delete the venv: moved aside in one step first, so a kill never leaves half a venv at the place."""
-        with self.staged(), _explained(self.path):
-            os.rename(self.path, self._gone)
+        with self.staged():
+            held = self._held
+            assert held is not None  # noqa: S101 - within staged()
+            with self._changing(held), directory(_GONE, dir_fd=held.staging) as gone:
+                if self.mounted or not move(self.name, held.parent, self.name, gone):
+                    os.mkdir(self.name, dir_fd=gone)
+                    self._replace(held, _GONE)
 
-    def _refuse_foreign_staging(self) -> None:
-        if not _is_staging(self.staging):
-            raise Refused(
-                "it has the name of a staging directory, but venvflow did not make it",
-                where=shown(self.staging),
-                state="It was left as it is, and so was the venv.",
-                hint="Move it away, then run again.",
-            )
+    # ----------------------------------------------------------------------- replacing file by file
 
-    def _remove_staging(self) -> None:
+    def _replace(self, held: _Held, slot: str) -> None:
+        """Let the venv in *slot* take the place of what is there without moving that.
+
+        While this is at work there is a mark in the venv: one that is without it was finished, or is another
+        one by now, and must neither be changed nor be given what is left.
+        """
+        with directory(slot, dir_fd=held.staging) as fd, directory(self.name, dir_fd=fd) as source:
+            sync_file_system(source)
+        with suppress(FileExistsError):
+            os.mkdir(self.name, 0o755, dir_fd=held.parent)
+        with directory(self.name, dir_fd=held.parent) as venv:
+            _write_new(_HALF, venv, b"")
+            os.fsync(venv)
+        _write_new(_REPLACING, held.staging, slot.encode(), sync=True)
+        os.fsync(held.staging)
+        self._complete(held, slot)
+
+    def _complete(self, held: _Held, slot: str) -> None:
+        """Go on with replacing, from wherever it was cut short; the receipt goes first and comes last."""
+        if exists(self.name, held.parent):
+            with directory(self.name, dir_fd=held.parent) as venv:
+                if exists(_HALF, venv):
+                    self._name_the_copy(held)
+                    self._fill(held, slot, venv)
+                    self._take_mark(held, venv)
+        os.fsync(held.parent)
+        os.unlink(_REPLACING, dir_fd=held.staging)
+
+    def _fill(self, held: _Held, slot: str, venv: int) -> None:
+        spare = frozenset((self._tag, _HALF, RECEIPT, *_MOUNTS_OWN))
+        with (
+            directory(slot, dir_fd=held.staging) as fd,
+            directory(self.name, dir_fd=fd) as source,
+            directory(_GONE, dir_fd=held.staging) as aside,
+        ):
+            if not exists(_FILLING, held.staging):
+                discard(RECEIPT, venv)
+                clear(venv, source, aside, spare=spare)
+                _write_new(_FILLING, held.staging, b"")
+            fill(venv, source, spare=spare)
+            self._move_receipt(os.path.join(self.staging, slot, self.name), source, venv)
+
+    def _take_mark(self, held: _Held, venv: int) -> None:
+        """Take the mark from a venv, and what was made only for it: the directory is not a venv's then."""
+        times = os.fstat(venv)
+        os.fsync(venv)
+        os.unlink(_HALF, dir_fd=venv)
+        os.utime(venv, ns=(times.st_atime_ns, times.st_mtime_ns))
+        if not self.mounted:
+            with suppress(OSError):  # it is not empty
+                os.rmdir(self.name, dir_fd=held.parent)
+
+    def _move_receipt(self, path: str, source: int, venv: int) -> None:
+        """Give the venv the receipt that came with it, which knows its directories as they are now."""
+        receipt = read_receipt(path)
+        if receipt is not None:
+            names = [name for name in receipt.directories if exists(name, venv)]
+            top = os.fstat(source).st_mtime_ns
+            write_receipt(path, replace(receipt, directories=watched(self.path, names)), sync=True)
+            os.rename(RECEIPT, RECEIPT, src_dir_fd=source, dst_dir_fd=venv)
+            os.utime(venv, ns=(top, top))
+
+    def _name_the_copy(self, held: _Held) -> None:
+        if exists(_KEPT, held.staging):
+            with directory(_KEPT, dir_fd=held.staging) as fd:
+                name = os.path.basename(self._kept)
+                if exists(self.name, fd):
+                    if exists(name, held.parent):
+                        raise _kept_twice(self._kept)
+                    os.rename(self.name, name, src_dir_fd=fd, dst_dir_fd=held.parent)
+
+    # ----------------------------------------------------------------------- settling
+
+    def _clear(self, held: _Held) -> None:
+        self._undo_or_complete(held)
+        self._remove_staging(held)
+
+    def _undo_or_complete(self, held: _Held) -> None:
+        slot = _replacing_from(held.staging)
+        if slot:
+            self._complete(held, slot)
+            return
+        with (
+            suppress(FileNotFoundError, NotADirectoryError),
+            directory(self.name, dir_fd=held.parent) as venv,
+        ):
+            self._take_mark(held, venv)
+        if not exists(self.name, held.parent):
+            self._put_back(held)
+
+    def _put_back(self, held: _Held) -> None:
+        """Give the place its venv again, if the swap was cut short after it had been moved away."""
+        if exists(_OLD, held.staging) and not exists(_DROPPED, held.staging):
+            with directory(_OLD, dir_fd=held.staging) as old:
+                found = exists(self.name, old)
+                if found and not move(self.name, old, self.name, held.parent):
+                    self._replace(held, _OLD)
+            if found:
+                return
+        kept = os.path.basename(self._kept)
+        if exists(_KEEPING, held.staging) and exists(kept, held.parent):
+            os.rename(kept, self.name, src_dir_fd=held.parent, dst_dir_fd=held.parent)
+
+    def _remove_staging(self, held: _Held) -> None:
         """Delete the staging directory, its mark last: a kill must not leave what looks like a stranger's."""
-        with directory(self.staging) as fd:
-            if os.path.lexists(self._old):  # from now on it may be incomplete, and must not go back
-                with suppress(FileExistsError):
-                    os.mkdir("gone", 0o755, dir_fd=fd)
-                _discard(os.path.join("gone", self.name), fd)
-                os.rename(self._old, self._gone)
-            for name in os.listdir(fd):
-                if name != _MARK:
-                    _discard(name, fd)
-            with suppress(FileNotFoundError):
-                os.unlink(_MARK, dir_fd=fd)
-        os.rmdir(self.staging)
+        staging = held.staging
+        if exists(_OLD, staging):  # from now on what is there may be incomplete, and must not go back
+            with suppress(FileExistsError):
+                _write_new(_DROPPED, staging, b"")
+        for name in sorted(os.listdir(staging), key=lambda each: each == _DROPPED):
+            if name != _MARK:
+                discard(name, staging)
+        discard(_MARK, staging)
+        os.rmdir(self._tag, dir_fd=held.home)
+
+    def _as_it_is(self) -> str:
+        """Return the sentence that says what state the place is in, after a failure."""
+        if os.path.lexists(f"{self.staging}/{_REPLACING}"):
+            return "The venv is replaced file by file here, and that is not finished: running again does it."
+        old = os.path.join(self.staging, _OLD, self.name)
+        if not os.path.lexists(self.path) and os.path.lexists(old):
+            return f"The venv that was there is {shown(old)}: running again puts it back."
+        return "What is at the venv's place is whole."
+
+
+class _Held(NamedTuple):
+    """Descriptors: of the directory that the place is in, of the one that staging is in, and of staging."""
+
+    parent: int
+    home: int
+    staging: int
+
+
+def _replacing_from(staging: int) -> str:
+    """Return from which directory the venv is being replaced, empty if that was not even written down."""
+    if not exists(_REPLACING, staging):
+        return ""
+    noted = read_small(_REPLACING, dir_fd=staging).decode("ascii", "replace")
+    return noted if noted in (_NEW, _OLD, _GONE) else ""
 
 
 _SPARE = 40
 """Open files that must be allowed: what is staged could not be removed with fewer, one for each level."""
 
 
-def _need_descriptors(path: str) -> None:
-    """Raise ``OSError`` if this process may not open the files that staging beside *path* will need."""
+def _need_descriptors(fd: int) -> None:
+    """Raise ``OSError`` if this process may not open the files that staging will need."""
     with ExitStack() as stack:
-        fd = stack.enter_context(directory(path))
         for _ in range(_SPARE):
             stack.callback(os.close, os.dup(fd))
 
 
-def _is_staging(path: str) -> bool:
-    """Return whether a directory is a staging directory of ours, or the empty beginning of one."""
-    if not stat.S_ISDIR(os.lstat(path).st_mode):
+def _is_ours(name: str, parent: int) -> bool:
+    """Return whether *name* is a staging directory of ours, or the empty beginning of one.
+
+    Root settles those of whoever has the directory that they are in, nobody else those of others.
+    """
+    st = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    us = os.geteuid()
+    owners = {us} if us else {us, os.fstat(parent).st_uid}
+    if not stat.S_ISDIR(st.st_mode) or st.st_uid not in owners:
         return False
-    try:
-        return _MARK_TEXT.startswith(read_small(f"{path}/{_MARK}", largest=len(_MARK_TEXT)))
-    except OSError:
-        return not os.listdir(path)
+    with directory(name, dir_fd=parent) as fd:
+        try:
+            return _MARK_TEXT.startswith(read_small(_MARK, largest=len(_MARK_TEXT), dir_fd=fd))
+        except OSError:
+            return not os.listdir(fd)
 
 
-def _write_new(path: str, data: bytes) -> None:
-    with open(path, "xb") as file:
+def _foreign_staging(path: str) -> Refused:
+    return Refused(
+        "it has the name of a staging directory, but venvflow did not make it, or somebody else's did",
+        where=shown(path),
+        state="It was left as it is, and so was the venv.",
+        hint="Move it away, then run again.",
+    )
+
+
+def _write_new(name: str, dir_fd: int, data: bytes, *, sync: bool = False) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(name, flags, 0o644, dir_fd=dir_fd), "wb") as file:
         file.write(data)
-
-
-def _discard(name: str, parent: int) -> None:
-    """Delete whatever *name* in *parent* is, without following a link."""
-    try:
-        st = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(st.st_mode):
-        remove_tree(name, parent, os.fstat(parent).st_dev)
-    else:
-        os.unlink(name, dir_fd=parent)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 _REFUSALS: dict[State, tuple[str, str]] = {
@@ -341,8 +539,8 @@ _REFUSALS: dict[State, tuple[str, str]] = {
     ),
     "file": ("there is a file where the venv should be", "Move it away, or change the venv's path."),
     "mount": (
-        "the venv's path is a mount point or has one inside, so it cannot be replaced",
-        "Mount its parent directory instead, or choose a path inside the mount.",
+        "it is a mount point with something that venvflow did not make, or something is mounted inside",
+        "Empty the mount, unmount what is inside, or change the venv's path.",
     ),
     "stranger": (
         "the directory is neither empty nor a venv (it has no pyvenv.cfg)",
@@ -360,7 +558,7 @@ def _obstacle(path: str, st: os.stat_result) -> State | None:
         return "symlink"
     if not stat.S_ISDIR(st.st_mode):
         return "file"
-    if _is_mount(path, st):
+    if any(point != path for point in mounts_at(path)):
         return "mount"
     return "other-owner" if os.geteuid() not in (0, st.st_uid) else None
 
@@ -374,34 +572,16 @@ def _kept_twice(path: str) -> Refused:
     )
 
 
-def _is_mount(path: str, st: os.stat_result) -> bool:
-    """Return whether *path* is a mount point or has one inside."""
-    return st.st_dev != os.lstat(os.path.dirname(path)).st_dev or bool(_mounts_at(path))
-
-
-def _mounts_at(path: str) -> list[str]:
-    """Return the mount points at and below *path*; bind mounts within one file system are seen only here."""
-    try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            points = [os.fsdecode(_unescaped(line.split(b" ")[4])) for line in file]
-    except (OSError, IndexError):
-        return []
-    return [point for point in points if point == path or point.startswith(path + "/")]
-
-
-def _unescaped(field_: bytes) -> bytes:
-    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field_)
-
-
 @contextmanager
-def _explained(path: str, state: str = "The venv that was there is still there.") -> Iterator[None]:
+def _explained(path: str, state: Callable[[], str]) -> Iterator[None]:
+    """Explain an error of the file system; *state* says what is at the place, once that is known."""
     try:
         yield
     except OSError as error:
         raise EnvironmentFailure(
             f"cannot change the venv's place: {error.strerror}",
             where=shown(error.filename or path),
-            state=state,
+            state=state(),
             hint=advice(error, "Check permissions, owner and free space of its parent directory."),
         ) from error
 
@@ -416,7 +596,7 @@ def write_receipt(venv: str, receipt: Receipt, *, sync: bool = False) -> None:
     is on disk before it has its name: a venv without a receipt that makes sense is not known as ours. Raises
     EnvironmentFailure.
     """
-    with _explained(venv, "The venv works; its receipt is as it was."):
+    with _explained(venv, lambda: "The venv works; its receipt is as it was."):
         top = os.lstat(venv).st_mtime_ns
         document = {name: getattr(receipt, name) for name in Receipt.__slots__}
         data = json.dumps({**document, "top": top}).encode("ascii")
@@ -454,48 +634,3 @@ def watched(venv: str, directories: Iterable[str]) -> dict[str, int]:
         for name in directories
         if os.path.basename(name) != "__pycache__"
     }
-
-
-def remove_tree(name: str, parent: int, device: int) -> None:
-    """Delete the directory *name* in *parent*, by descriptors, never leaving the file system *device*.
-
-    Raises ``OSError`` for a mount inside, before anything is deleted where the kernel lists mounts, or for
-    a tree deeper than we can hold descriptors for.
-    """
-    with suppress(FileNotFoundError):  # no /proc: what is mounted shows by its device then
-        mounts = _mounts_at(os.path.join(os.readlink(f"/proc/self/fd/{parent}"), name))
-        if mounts:
-            raise OSError(errno.EBUSY, "a file system is mounted inside", mounts[0])
-    _remove(name, parent, device, 0)
-
-
-def _remove(name: str, parent: int, device: int, depth: int) -> None:
-    if depth > DEEPEST:
-        raise OSError(errno.ENAMETOOLONG, f"directories are nested deeper than {DEEPEST}", name)
-    fd = _writable_directory(name, parent)
-    try:
-        if os.fstat(fd).st_dev != device:
-            raise OSError(errno.EBUSY, "a file system is mounted inside", name)
-        with os.scandir(fd) as entries:
-            children = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for child, is_directory in children:
-            if is_directory:
-                _remove(child, fd, device, depth + 1)
-            else:
-                os.unlink(child, dir_fd=fd)
-    finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=parent)
-
-
-def _writable_directory(name: str, parent: int) -> int:
-    """Open a directory that is about to be emptied, making it writable if it is not."""
-    try:
-        fd = open_directory(name, dir_fd=parent)
-    except PermissionError:
-        os.chmod(name, 0o700, dir_fd=parent)
-        fd = open_directory(name, dir_fd=parent)
-    mode = stat.S_IMODE(os.fstat(fd).st_mode)
-    if mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.fchmod(fd, mode | stat.S_IRWXU)
-    return fd

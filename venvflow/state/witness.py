@@ -53,4 +53,5 @@ def is_ignored(path: str) -> bool:
     """Return whether a file may come and go without being a change: receipts, bytecode, locks, our litter."""
     if path.endswith(".pyc") or path == ".lock" or path.startswith(RECEIPT):  # the lock is uv's
         return True
-    return TEMPORARY in path and os.path.basename(path).startswith(TEMPORARY)
+    # At the top it is a staging directory: that of a venv at a mount point lies in the venv.
+    return TEMPORARY in path and (path.startswith(TEMPORARY) or os.path.basename(path).startswith(TEMPORARY))
