@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from json_schemas import check_answer
+from pythons import BASE
 from wheels import make_wheel, offline_environment, requirements
 
 from venvflow.cli import main
@@ -94,8 +95,7 @@ class Project:
     def make_foreign_venv(self, name: str = "api") -> Path:
         """Make an empty venv as another tool would, and return it."""
         venv = self.root / name / ".venv"
-        python = os.path.realpath(f"{sys.base_prefix}/bin/python3")
-        subprocess.run([python, "-m", "venv", "--without-pip", str(venv)], check=True)
+        subprocess.run([BASE, "-m", "venv", "--without-pip", str(venv)], check=True)
         return venv
 
     def hashes(self) -> set[str]:

@@ -7,10 +7,11 @@ import os
 import subprocess
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -24,6 +25,8 @@ MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 NOBODY = 65534
 KILLED = 77
 MEMORY = "/dev/shm"  # noqa: S108 - the one place that is another file system nearly everywhere
+
+Forked = TypeVar("Forked", int, "tuple[int, int]")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for mounts or other users")
 
@@ -125,9 +128,16 @@ def grow(root: Path, files: Mapping[str, str]) -> Path:
 # --------------------------------------------------------------------------- other processes
 
 
+def fork(how: Callable[[], Forked]) -> Forked:
+    """Fork by ``os.fork`` or ``pty.fork``, whatever threads there are: those of xdist only wait."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return how()
+
+
 def in_child(work: Callable[[], object], *, user: int | None = None) -> int:
     """Run *work* in a forked child, perhaps as another user; return its exit status, 1 for an exception."""
-    pid = os.fork()
+    pid = fork(os.fork)
     if pid == 0:
         status = 1
         try:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from contents import fork
 from json_schemas import check_answer
 
 from venvflow.cli import main
@@ -79,7 +80,7 @@ def forked(
     A fork has everything imported: hundreds of calls take the time of a few.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
+        pid = fork(os.fork)
         if pid == 0:
             code = 99
             try:
@@ -103,7 +104,7 @@ def forked(
 
 def on_terminal(words: str, *, columns: int) -> str:
     """Run *words* in a forked child on a terminal of so many *columns*; return all that appeared there."""
-    pid, fd = pty.fork()
+    pid, fd = fork(pty.fork)
     if pid == 0:
         code = 99
         try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
-from contents import in_child
+from contents import fork, in_child
 from doit.cmd_run import opt_outfile
 from doit.doit_cmd import DoitMain
 
@@ -496,7 +496,7 @@ def test_a_state_that_is_read_only_is_read(read_only: Path) -> None:
     from doit.exceptions import InvalidDodoFile
 
     reader, writer = os.pipe()
-    pid = os.fork()
+    pid = fork(os.fork)
     if pid == 0:  # pragma: no cover
         if os.geteuid() == 0:
             os.setuid(65534)  # root may write anywhere

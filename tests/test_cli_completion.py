@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from contents import fork
 
 from venvflow.cli.completion import _KINDS, SHELLS, grammar_of
 from venvflow.cli.parser import COMMANDS, make_parser
@@ -162,7 +163,7 @@ class Zsh:
     """An interactive zsh on a terminal of its own."""
 
     def __init__(self, scripts: Path, directory: Path) -> None:
-        self._child, self._terminal = pty.fork()
+        self._child, self._terminal = fork(pty.fork)
         if self._child == 0:
             os.chdir(directory)
             path = f"{Path(PROGRAM).parent}:{os.environ['PATH']}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from contents import elsewhere, mounted, needs_root
+from contents import elsewhere, fork, mounted, needs_root
 
 from venvflow.disk import probes
 from venvflow.disk.probes import Mount
@@ -620,7 +620,7 @@ def test_another_user_may_ask(project: Project) -> None:
             parent.chmod(0o755)  # pytest's own directories are closed to others
     before = names_below(project.root.parent)
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork(os.fork)
     if child == 0:  # the interpreter may lie where that user cannot start it
         _ask_as_nobody(writing)
     os.close(writing)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -47,10 +49,26 @@ class Venv:
         (self.path / ONE).write_bytes(data)
 
 
+NewVenv = Callable[..., Venv]
+
+
+@pytest.fixture
+def new_venv() -> Iterator[NewVenv]:
+    """Give what makes a venv and its store, which are closed at the end."""
+    with ExitStack() as stack:
+
+        def make(root: Path, link: str) -> Venv:
+            venv = Venv(root, link)
+            stack.callback(venv.store.close)
+            return venv
+
+        yield make
+
+
 @pytest.fixture(params=["hardlink", "copy", "symlink"])
-def venv(request: pytest.FixtureRequest, tmp_path: Path) -> Venv:
+def venv(request: pytest.FixtureRequest, new_venv: NewVenv, tmp_path: Path) -> Venv:
     """Give a venv, shared in each way."""
-    return Venv(tmp_path, request.param)
+    return new_venv(tmp_path, request.param)
 
 
 def test_nothing_changed_is_no_drift(venv: Venv) -> None:
@@ -79,17 +97,17 @@ def test_the_same_bytes_with_another_time_are_no_edit(venv: Venv) -> None:
     assert venv.drift() == Drift()
 
 
-def test_a_file_that_was_replaced_is_no_edit_of_the_stores_own(tmp_path: Path) -> None:
+def test_a_file_that_was_replaced_is_no_edit_of_the_stores_own(new_venv: NewVenv, tmp_path: Path) -> None:
     """As by an editor that renames: the other venvs keep their bytes."""
-    venv = Venv(tmp_path, "hardlink")
+    venv = new_venv(tmp_path, "hardlink")
     (venv.path / "new").write_bytes(b"ONE = 2\n")
     os.replace(venv.path / "new", venv.path / ONE)
     assert venv.drift() == Drift(edited=(ONE,))
 
 
-def test_an_edit_that_comes_while_a_time_is_given_back_still_shows(tmp_path: Path) -> None:
+def test_an_edit_that_comes_while_a_time_is_given_back_still_shows(new_venv: NewVenv, tmp_path: Path) -> None:
     """The file was compared before: it has other bytes by now."""
-    venv = Venv(tmp_path, "copy")
+    venv = new_venv(tmp_path, "copy")
     os.utime(venv.path / ONE)
     touched = venv.drift().touched
     venv.write(b"ONE = 3\n")
@@ -110,9 +128,9 @@ def test_a_strangers_file_keeps_its_time(tmp_path: Path) -> None:
     assert file.stat().st_mtime_ns == 77
 
 
-def test_what_an_adopted_object_had_is_what_it_gets_back(tmp_path: Path) -> None:
+def test_what_an_adopted_object_had_is_what_it_gets_back(new_venv: NewVenv, tmp_path: Path) -> None:
     """Its time is not ours, because it is not ours alone."""
-    venv = Venv(tmp_path, "hardlink")
+    venv = new_venv(tmp_path, "hardlink")
     name = name_of(FILES[ONE])
     with venv.store.index.writing():
         venv.store.index.add_objects({name: len(FILES[ONE])}, {name: 77})
@@ -122,8 +140,8 @@ def test_what_an_adopted_object_had_is_what_it_gets_back(tmp_path: Path) -> None
     assert (venv.path / ONE).stat().st_mtime_ns == 77
 
 
-def test_a_symlink_that_leads_nowhere_is_left_to_others(tmp_path: Path) -> None:
+def test_a_symlink_that_leads_nowhere_is_left_to_others(new_venv: NewVenv, tmp_path: Path) -> None:
     """What was lost of the store is no change by hand."""
-    venv = Venv(tmp_path, "symlink")
+    venv = new_venv(tmp_path, "symlink")
     os.unlink(venv.store.objects.path(name_of(FILES[ONE])))
     assert not venv.drift().by_hand

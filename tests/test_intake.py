@@ -7,6 +7,8 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
@@ -96,10 +98,26 @@ class World:
         return relinker.relink(taken.entries, self.looked.found)
 
 
+NewWorld = Callable[..., World]
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def new_world() -> Iterator[NewWorld]:
+    """Give what makes a venv and a store, which is closed at the end."""
+    with ExitStack() as stack:
+
+        def make(root: Path, store: Path | None = None, **settings: Any) -> World:
+            world = World(root, store, **settings)
+            stack.callback(world.store.close)
+            return world
+
+        yield make
+
+
+@pytest.fixture
+def world(new_world: NewWorld, tmp_path: Path) -> World:
     """Give a venv and an empty store."""
-    return World(tmp_path)
+    return new_world(tmp_path)
 
 
 def attributes(path: Path) -> tuple[bytes, int, int, int]:
@@ -180,10 +198,10 @@ def test_where_the_kernel_cannot_tell_only_our_own_files_are_taken(
 
 
 def test_files_look_as_they_did_when_they_cannot_be_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_world: NewWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk leaves the venv as it was, modes and times too."""
-    world = World(tmp_path, durability="full")
+    world = new_world(tmp_path, durability="full")
     before = {path: attributes(world.venv / path) for path in FILES}
 
     def full(_fd: int) -> None:
@@ -198,10 +216,10 @@ def test_files_look_as_they_did_when_they_cannot_be_published(
 
 
 def test_a_file_gets_its_looks_back_when_another_run_was_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_world: NewWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The object that is there stays, and the file is replaced by it after a comparison."""
-    world = World(tmp_path, durability="full")
+    world = new_world(tmp_path, durability="full")
     other, real = Objects(world.store.path, "none"), sync_file_system
 
     def overtaken(fd: int) -> None:
@@ -246,19 +264,19 @@ def test_files_of_a_cache_are_adopted_but_sources_are_copied(world: World, tmp_p
     assert world.store.adopted() == {name: before[1][2]}
 
 
-def test_without_adoption_everything_is_copied(tmp_path: Path) -> None:
+def test_without_adoption_everything_is_copied(new_world: NewWorld, tmp_path: Path) -> None:
     """Where the config says so."""
-    world = World(tmp_path, adopt=False)
+    world = new_world(tmp_path, adopt=False)
     os.link(world.venv / DATA, tmp_path / "cache")
     taken = world.take(built_here=True)
     assert (taken.adopted, world.store.adopted()) == (0, {})
     assert (tmp_path / "cache").stat().st_nlink == 2
 
 
-def test_a_store_elsewhere_gets_copies(tmp_path: Path) -> None:
+def test_a_store_elsewhere_gets_copies(new_world: NewWorld, tmp_path: Path) -> None:
     """Own and adopted files, too."""
     with elsewhere(tmp_path) as other:
-        world = World(tmp_path, other / "store")
+        world = new_world(tmp_path, other / "store")
         os.link(world.venv / DATA, tmp_path / "cache")
         before = {path: attributes(world.venv / path) for path in FILES}
         taken = world.take(built_here=True)
@@ -285,12 +303,14 @@ def test_a_file_that_changed_since_the_survey_makes_no_object(
     assert os.listdir(world.objects.tmp) == []
 
 
-def test_a_second_venv_costs_nothing_but_comparisons(world: World, tmp_path: Path) -> None:
+def test_a_second_venv_costs_nothing_but_comparisons(
+    new_world: NewWorld, world: World, tmp_path: Path
+) -> None:
     """The same files are the same objects; bytecode is not compiled again, nor what does not compile."""
     first = world.take()
     world.relink(first)
     assert (first.compiled, first.uncompilable) == (3, 1)
-    other = World(tmp_path / "other", Path(world.store.path))
+    other = new_world(tmp_path / "other", Path(world.store.path))
     second = other.take()
     assert (second.compiled, second.uncompilable, second.new_objects) == (0, 1, 0)
     assert [tree.digest for tree in second.manifest.trees] == [tree.digest for tree in first.manifest.trees]
@@ -405,10 +425,10 @@ def test_what_a_killed_relink_left_is_neither_stored_nor_kept(world: World) -> N
 @pytest.mark.parametrize("function", ["link", "rename", "unlink"])
 @pytest.mark.parametrize("call", [0, 1, 5])
 def test_a_killed_intake_leaves_the_venv_whole_and_is_completed(
-    tmp_path: Path, function: str, call: int
+    new_world: NewWorld, tmp_path: Path, function: str, call: int
 ) -> None:
     """All objects that have a name are whole, and the next run ends with the same manifest."""
-    world = World(tmp_path)
+    world = new_world(tmp_path)
     before = picture(world.venv)
     world.store.close()
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from contents import fork
 
 from venvflow.disk import locks
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, UsageError
@@ -165,7 +166,7 @@ def test_releasing_frees_the_lock_although_a_child_still_has_the_descriptor(path
 def test_a_forked_copy_cannot_release_its_parents_lock(path: str) -> None:
     """Leaving the context in a forked worker does not give away what the parent holds."""
     with locks.exclusive(path, timeout=0, what="it") as lock:
-        pid = os.fork()
+        pid = fork(os.fork)
         if pid == 0:  # pragma: no cover
             lock.release()
             os._exit(0)

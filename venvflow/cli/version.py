@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import platform
+import sys
 
 from venvflow import __version__
 from venvflow.cli.parser import Commands, add_command
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     del args
     if out.as_json:
-        out.document({"venvflow": __version__, "format": FORMAT, "python": platform.python_version()})
+        out.document({"venvflow": __version__, "format": FORMAT, "python": sys.version.split()[0]})
     else:
         out.answer(f"venvflow {__version__}")
     return 0
