@@ -108,7 +108,7 @@ def test_bytecode_is_used_and_speaks_of_the_real_path(minor: str, tmp_path: Path
     pyc = Path(venv, pyc_path(path, tag))
     pyc.parent.mkdir()
     pyc.write_bytes(data or b"")
-    code = "import module; print(module.where()); print(module.__cached__); module.Thing().fail()"
+    code = "import module; print(module.where()); print(module.__spec__.cached); module.Thing().fail()"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         [f"{venv}/bin/python", "-v", "-c", code], env=environ, capture_output=True, text=True, check=False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from forks import CALLS, again
+from pythons import BASE
 
 if TYPE_CHECKING:
     from cli_project import Project
@@ -139,6 +140,6 @@ def test_the_watch_sees_what_it_must(ready: Project) -> None:
         "os.symlink('x', 'two', dir_fd=fd); open('three', 'w').close(); os.rename('three', 'four');"
         "os.chmod('one', 0o700); os.utime('one'); os.unlink('two', dir_fd=fd); os.link('four', 'five')"
     )
-    paths = watched(ready, [shutil.which("python3") or "python3", "-B", "-I", "-c", script])
+    paths = watched(ready, [BASE, "-B", "-I", "-c", script])
     names = {os.path.relpath(path, base) for path in outside(paths, str(ready.root))}
     assert {"one", "two", "four", "five"} <= {os.path.basename(name) for name in names}
