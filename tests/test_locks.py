@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+from typing import Any
 
 needs_proc_locks = pytest.mark.skipif(
     not os.path.exists("/proc/locks"), reason="needs /proc/locks to name the holder"
@@ -239,11 +240,12 @@ def test_release_is_idempotent_and_does_not_close_a_stranger(path: str) -> None:
     lock = locks.exclusive(path, timeout=0, what="it")
     number = lock.fd
     lock.release()
-    other = os.open(path, os.O_RDONLY)
-    assert other == number
+    others = [os.open(path, os.O_RDONLY) for _ in range(2)]
+    (other,) = (fd for fd in others if fd == number)
     lock.release()
     os.fstat(other)
-    os.close(other)
+    for fd in others:
+        os.close(fd)
     with pytest.raises(ValueError, match="released"):
         _ = lock.fd
 
@@ -328,10 +330,10 @@ def test_a_fifo_that_may_only_be_read_does_not_hang(tmp_path: Path, monkeypatch:
     """Opening one for reading would wait for a writer."""
     real = os.open
 
-    def opened(name: str, flags: int, mode: int = 0o777) -> int:
+    def opened(name: str, flags: int, mode: int = 0o777, **where: Any) -> int:
         if flags & os.O_RDWR:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        return real(name, flags, mode)
+        return real(name, flags, mode, **where)
 
     os.mkfifo(tmp_path / "fifo")
     monkeypatch.setattr(os, "open", opened)
@@ -347,10 +349,10 @@ def test_a_shared_lock_needs_no_permission_to_write(
     locks.exclusive(path, timeout=0, what="it").release()
     real = os.open
 
-    def opened(name: str, flags: int, mode: int = 0o777) -> int:
+    def opened(name: str, flags: int, mode: int = 0o777, **where: Any) -> int:
         if flags & (os.O_RDWR | os.O_CREAT):
             raise OSError(code, os.strerror(code))
-        return real(name, flags, mode)
+        return real(name, flags, mode, **where)
 
     monkeypatch.setattr(os, "open", opened)
     with locks.shared(path, timeout=0, what="it") as lock:
@@ -397,3 +399,12 @@ def test_a_timeout_that_is_no_number_of_seconds_is_a_usage_error(text: str) -> N
     """Nonsense is named instead of being replaced silently."""
     with pytest.raises(UsageError, match="VENVFLOW_LOCK_TIMEOUT"):
         locks.lock_timeout({"VENVFLOW_LOCK_TIMEOUT": text})
+
+
+def test_a_lock_file_is_not_made_behind_a_link(tmp_path: Path) -> None:
+    """Neither the lock file nor the directory that it is in may be a symlink."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "locks").symlink_to("elsewhere")
+    with pytest.raises(Refused, match="directory is a symbolic link"):
+        locks.exclusive(str(tmp_path / "locks/store"), timeout=0, what="it")
+    assert not os.listdir(tmp_path / "elsewhere")

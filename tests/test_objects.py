@@ -27,6 +27,7 @@ from contents import (
 from venvflow.disk import objects as module
 from venvflow.disk.objects import Batch, Name, Objects
 from venvflow.disk.scan import Changing, Found, look, read
+from venvflow.errors import Refused
 
 DATA = b"print('hello')\n"
 OTHER = b"print('HELLO')\n"
@@ -127,17 +128,19 @@ def test_a_path_gives_its_name_and_no_other_path_does(objects: Objects, tmp_path
 
 
 def test_names_leave_out_what_is_no_object(objects: Objects, tmp_path: Path) -> None:
-    """Stray files, longer fans and planted links are not taken for objects, and do no harm."""
+    """Stray files and longer fans are not taken for objects; a planted link is refused."""
     (name,) = put(objects, DATA)
     root = Path(objects.root)
     (root / "stray").touch()
     (root / name.digest[:2] / "short").touch()
     (root / name.digest[:3]).mkdir()
     (root / name.digest[:3] / name.digest[3:]).touch()
+    assert [name for name, _ in objects.names()] == [name]
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / ("0" * 62)).touch()
     (root / "00").symlink_to(tmp_path / "outside")
-    assert [name for name, _ in objects.names()] == [name]
+    with pytest.raises(Refused, match="symbolic link"):
+        list(objects.names())
 
 
 @pytest.mark.parametrize(
@@ -214,10 +217,10 @@ def test_nothing_has_its_name_before_everything_is_staged_and_synced(
     """When the disk is told to write, no name is there yet; when it is told again, all are."""
     objects.durability = "full"
     seen: list[list[str]] = []
-    record = f"{objects.root}/../trees/aa/tree"
+    record = "trees/aa/tree"
 
     def sync(_: int) -> None:
-        seen.append([*picture(objects.root)] + [record] * os.path.lexists(record))
+        seen.append([*picture(objects.root)] + [record] * os.path.lexists(f"{objects.root}/../{record}"))
 
     monkeypatch.setattr(module, "sync_file_system", sync)
     with objects.batch() as batch:
@@ -259,7 +262,7 @@ def test_a_kill_while_publishing_leaves_only_whole_objects(tmp_path: Path, funct
     def fill(batch: Batch) -> None:
         for data in (DATA, OTHER, b"third"):
             batch.add_bytes(data)
-        batch.add_record(str(record), b"tree")
+        batch.add_record("trees/aa/tree", b"tree")
 
     assert in_child(work) in (0, KILLED)
     assert all(objects.verified(name) for name, _ in objects.names())
@@ -274,7 +277,7 @@ def test_a_batch_that_is_not_published_leaves_nothing(objects: Objects) -> None:
     """An error on the way takes everything staged with it."""
     with pytest.raises(RuntimeError), objects.batch() as batch:  # noqa: PT012 - the work before counts
         batch.add_bytes(DATA)
-        batch.add_record(f"{objects.root}/../tree", b"")
+        batch.add_record("trees/aa/tree", b"")
         raise RuntimeError
     assert list(objects.names()) == []
     assert os.listdir(objects.tmp) == []
@@ -352,7 +355,7 @@ def test_a_record_replaces_a_damaged_one(objects: Objects, tmp_path: Path) -> No
     """It comes by rename, read-only, in a directory made for it."""
     record = tmp_path / "store/trees/ab/c"
     for data in (b"old", b"new"):
-        published(objects, lambda batch, data=data: batch.add_record(str(record), data))  # type: ignore[misc]
+        published(objects, lambda batch, data=data: batch.add_record("trees/ab/c", data))  # type: ignore[misc]
     assert record.read_bytes() == b"new"
     assert stat.S_IMODE(record.stat().st_mode) == 0o444
 
@@ -570,7 +573,7 @@ def test_a_read_only_store_is_not_changed_by_finding_damage(
     """Damage there is everybody's to see, and nobody's to clear away."""
     (name,) = put(objects, DATA)
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.EROFS, "read-only")
 
     monkeypatch.setattr(os, "rename", refuse)

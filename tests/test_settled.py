@@ -12,6 +12,7 @@ from contents import open_store, put, snapshot_of, stock, tree_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from venvflow.disk.layout import Layout
 from venvflow.disk.objects import Name
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, Manifest, StoreConfig, TrimPolicy
@@ -235,7 +236,7 @@ def test_a_note_that_cannot_be_written_is_no_failure(root: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     (root / "store/settled.json").unlink()
-    monkeypatch.setattr("venvflow.state.settled.write_whole", full)
+    monkeypatch.setattr(Layout, "write", full)
     assert len(run(root).plan.keep) == 3
 
 

@@ -40,7 +40,6 @@ from venvflow.disk.objects import Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
 from venvflow.model import FORMAT, Manifest, Snapshot
 from venvflow.pure.manifest import Corrupt, encode_snapshot
-from venvflow.state import store as module
 from venvflow.state.registry import Registration
 from venvflow.state.store import README, Store, bytecode_id
 from venvflow.state.sweeping import Swept, sweep
@@ -247,6 +246,7 @@ def test_another_users_store_can_be_read() -> None:
     """A store that the administrator fills, for instance."""
     with for_everybody() as directory:
         snapshot = furnish(directory / "store")
+        (directory / "store").chmod(0o755)
         assert in_child(lambda: can_be_read(directory / "store", snapshot), user=NOBODY) == 0
 
 
@@ -399,7 +399,7 @@ def test_a_full_disk_while_publishing_is_an_error_in_four_parts(
 
     with open_store(tmp_path / "s") as store:
         made = snapshot_of(stock(store, {"a": b"a"}))
-        monkeypatch.setattr(module, "write_whole", full)
+        monkeypatch.setattr(store.layout, "write", full)
         with pytest.raises(EnvironmentFailure, match="No space left") as caught:
             store.publish(made, 1.0)
         assert all((caught.value.where, caught.value.state, caught.value.hint))
@@ -670,7 +670,7 @@ def test_files_that_cannot_be_deleted_do_not_keep_the_others(
         real = os.unlink
 
         def unlink(path: str, **more: Any) -> None:
-            if path == store.objects.path(stuck):
+            if path == stuck.digest[2:]:
                 raise PermissionError(errno.EPERM, "Operation not permitted", path)
             real(path, **more)
 

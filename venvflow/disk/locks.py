@@ -20,6 +20,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, final
 
+from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, UsageError, VenvflowError, shown
 from venvflow.pure.redaction import redact_words
 
@@ -223,26 +224,41 @@ def _open(path: str, mode: int, what: str) -> int:
 def _open_or_make(path: str) -> int:
     # Without O_CREAT first: in sticky directories the kernel denies it for another user's file.
     try:
-        return os.open(path, os.O_RDWR | _FLAGS)
+        return _open_in_place(path, os.O_RDWR)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o644)
+        return _open_in_place(path, os.O_RDWR | os.O_CREAT)
+
+
+def _open_in_place(path: str, flags: int) -> int:
+    """Open a lock file, whose directory may not be a symlink either."""
+    parent, name = os.path.split(path)
+    with directory(parent or ".") as fd:
+        return os.open(name, flags | _FLAGS, 0o644, dir_fd=fd)
 
 
 def _open_to_read(path: str, what: str) -> int:
     try:
-        return os.open(path, os.O_RDONLY | _FLAGS)
+        return _open_in_place(path, os.O_RDONLY)
     except OSError as error:
         raise _cannot_lock(error, path, what) from error
 
 
 def _cannot_lock(error: OSError, path: str, what: str) -> VenvflowError:
-    if error.errno == errno.ELOOP:
-        return Refused(
-            f"{what} cannot be locked: the lock file is a symbolic link",
+    for link, called in ((path, "the lock file"), (os.path.dirname(path), "the lock file's directory")):
+        if error.errno in (errno.ELOOP, errno.ENOTDIR) and os.path.islink(link):
+            return Refused(
+                f"{what} cannot be locked: {called} is a symbolic link",
+                where=shown(link),
+                state="Nothing was changed; venvflow does not write through links",
+                hint="Remove the link",
+            )
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        return EnvironmentFailure(
+            f"{what} cannot be locked: something else is in the place of the lock file",
             where=shown(path),
-            state="Nothing was changed; venvflow does not write through links",
-            hint="Remove the link",
+            state="Nothing was changed",
+            hint="Move it away, then run again",
         )
     if error.errno in _NO_LOCKS:
         return EnvironmentFailure(

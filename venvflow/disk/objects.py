@@ -18,9 +18,10 @@ import re
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Literal, NamedTuple
 
+from venvflow.disk.layout import Layout
 from venvflow.disk.links import clone, copy_bytes, has_writer, sync_file_system, write_all
 from venvflow.disk.scan import (
     Changing,
@@ -73,6 +74,7 @@ class Objects:
     """
 
     def __init__(self, store: str, durability: Durability = "full") -> None:
+        self.layout = Layout(store)
         self.root = f"{store}/objects"
         self.tmp = os.path.join(store, "tmp")
         self.quarantined = f"{store}/quarantine"
@@ -118,7 +120,7 @@ class Objects:
         if os.path.lexists(following):
             if self._is_sound_twin(name, following):
                 return following
-            self._put_aside(name, following)
+            self._put_aside(name, os.path.basename(following))
         return following if self._make_twin(name, base, following) else None
 
     def _is_sound_twin(self, name: Name, path: str) -> bool:
@@ -126,19 +128,25 @@ class Objects:
         return look(path).stamp.mtime_ns == MTIME_NS or _holds(path, name)
 
     def _make_twin(self, name: Name, source: str, path: str) -> bool:
-        staged = f"{self.tmp}/{os.getpid()}-{os.urandom(4).hex()}"
-        try:
-            _copy(source, staged)
-            if read(staged).digest != name.digest:
-                return False
-            with open(staged, "rb") as file:
-                _seal(file.fileno(), executable=name.executable)
-            with suppress(FileExistsError):  # another run has made it just now
-                os.link(staged, path, follow_symlinks=False)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(staged)
+        staged = f"{os.getpid()}-{os.urandom(4).hex()}"
+        with self.layout.opened("tmp", make=True) as tmp, self._fan(name) as fan:
+            try:
+                _copy(source, staged, tmp)
+                if read(staged, dir_fd=tmp).digest != name.digest:
+                    return False
+                _seal_at(staged, tmp, executable=name.executable)
+                with suppress(FileExistsError):  # another run has made it just now
+                    os.link(
+                        staged, os.path.basename(path), src_dir_fd=tmp, dst_dir_fd=fan, follow_symlinks=False
+                    )
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(staged, dir_fd=tmp)
         return True
+
+    def _fan(self, name: Name) -> AbstractContextManager[int]:
+        """Open the directory of an object, made if need be."""
+        return self.layout.opened(f"objects/{name.digest[:2]}", make=True)
 
     def twins(self) -> Iterator[tuple[Name, str, os.stat_result]]:
         """Yield every twin on disk: the object that it is one of, its path, its stat."""
@@ -190,20 +198,16 @@ class Objects:
 
         In a store that cannot be written it stays where it is, and is found damaged by everyone.
         """
-        self._put_aside(name, self.path(name))
+        self._put_aside(name, os.path.basename(self.path(name)))
 
-    def _put_aside(self, name: Name, path: str) -> None:
+    def _put_aside(self, name: Name, base: str) -> None:
         try:
-            os.makedirs(self.quarantined, mode=0o755, exist_ok=True)
-            os.rename(path, f"{self.quarantined}/{name.digest}.{look(path).stamp.inode}")
+            path = f"objects/{name.digest[:2]}/{base}"
+            inode = os.lstat(f"{self.layout.path}/{path}").st_ino
+            self.layout.put_aside(path, f"{name.digest}.{inode}")
         except OSError as error:
             if error.errno not in _OUT_OF_REACH:
                 raise
-
-    def remove(self, name: Name) -> None:
-        """Delete an object that nothing refers to any more."""
-        with suppress(FileNotFoundError):
-            os.unlink(self.path(name))
 
     def names(self) -> Iterator[tuple[Name, os.stat_result]]:
         """Yield every object on disk with its stat; what is not called like one is left out."""
@@ -213,34 +217,36 @@ class Objects:
                 yield name, entry.stat(follow_symlinks=False)
 
     def _each(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        for fan in sorted(os.listdir(self.root)):
-            if _FAN.fullmatch(fan) and not os.path.islink(f"{self.root}/{fan}"):
-                with directory(f"{self.root}/{fan}") as fd, os.scandir(fd) as entries:
-                    for entry in entries:
-                        yield fan, entry
+        for fan, fd in self.layout.fans("objects"):
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    yield fan, entry
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
         """Collect new objects; :meth:`Batch.publish` is up to the caller, staged files go in any case."""
-        staging, lock = _make_staging(self.tmp)
-        try:
-            yield Batch(self, staging)
-        finally:
-            _empty(staging)
-            os.close(lock)
+        with self.layout.opened("tmp", make=True) as tmp:
+            name, fd = _make_staging(tmp)
+            try:
+                yield Batch(self, f"{self.tmp}/{name}", fd)
+            finally:
+                _empty(name, fd, tmp)
+                os.close(fd)
 
     def drop_litter(self) -> None:
         """Remove the staging directories of killed runs: files of a venv may have a second name there.
 
         Those of runs that are alive are locked, and stay.
         """
-        with suppress(OSError):  # whoever sweeps the store alone removes the rest
-            for name in os.listdir(self.tmp):
-                path = f"{self.tmp}/{name}"
+        with (
+            suppress(OSError),
+            self.layout.opened("tmp") as tmp,
+        ):  # who holds the store alone removes the rest
+            for name in os.listdir(tmp):
                 if _STAGING.fullmatch(name):
-                    with suppress(OSError), directory(path) as fd:
+                    with suppress(OSError), directory(name, dir_fd=tmp) as fd:
                         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        _empty(path)
+                        _empty(name, fd, tmp)
 
 
 def _is_as_made(st: os.stat_result, name: Name, size: int, adopted: int | None) -> bool:
@@ -257,10 +263,13 @@ def _holds(path: str, name: Name) -> bool:
         return False
 
 
-def _copy(source: str, path: str) -> None:
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _copy(source: str, name: str, fd: int) -> None:
     reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        writing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        writing = os.open(name, _NEW, 0o600, dir_fd=fd)
         try:
             _transfer(reading, writing)
         finally:
@@ -269,28 +278,30 @@ def _copy(source: str, path: str) -> None:
         os.close(reading)
 
 
-def _make_staging(tmp: str) -> tuple[str, int]:
-    """Return a new directory and the descriptor that locks it, for as long as it is open."""
-    os.makedirs(tmp, exist_ok=True)
+def _make_staging(tmp: int) -> tuple[str, int]:
+    """Return the name of a new directory in *tmp*, and the descriptor that locks it while it is open."""
     while True:
-        path = f"{tmp}/{os.getpid()}-{os.urandom(4).hex()}"
-        os.mkdir(path, 0o700)
+        name = f"{os.getpid()}-{os.urandom(4).hex()}"
+        os.mkdir(name, 0o700, dir_fd=tmp)
         with suppress(FileNotFoundError):  # taken for litter before it was locked
-            fd = open_directory(path)
+            fd = open_directory(name, dir_fd=tmp)
             with suppress(OSError):  # a file system without locks: then nobody takes it for litter either
                 fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.path.lexists(path):
-                return path, fd
-            os.close(fd)
+            try:
+                os.stat(name, dir_fd=tmp, follow_symlinks=False)
+            except FileNotFoundError:
+                os.close(fd)
+            else:
+                return name, fd
 
 
-def _empty(staging: str) -> None:
-    """Remove a staging directory; what a kill leaves is removed by the next squish or trim."""
+def _empty(name: str, fd: int, tmp: int) -> None:
+    """Remove the staging directory *name*; what a kill leaves is removed by the next squish or trim."""
     with suppress(OSError):
-        for name in os.listdir(staging):
+        for file in os.listdir(fd):
             with suppress(OSError):
-                os.unlink(f"{staging}/{name}")
-        os.rmdir(staging)
+                os.unlink(file, dir_fd=fd)
+        os.rmdir(name, dir_fd=tmp)
 
 
 class Batch:
@@ -298,13 +309,15 @@ class Batch:
 
     *added* maps the names that this batch publishes to their sizes in bytes, *adopted* those that are
     shared with a stranger to the mtime, in nanoseconds, that they keep, *origins* to the file that an
-    object was copied from, *own* to the file that is the object itself.
+    object was copied from, *own* to the file that is the object itself. *staging* is the path of a directory
+    to write files into, *fd* its descriptor.
     """
 
-    def __init__(self, objects: Objects, staging: str) -> None:
+    def __init__(self, objects: Objects, staging: str, fd: int) -> None:
         self._objects = objects
         self.staging = staging
-        self._staged: dict[Name, str] = {}
+        self._fd = fd
+        self._staged: dict[Name, str] = {}  # by their names in the staging directory
         self._records: dict[str, str] = {}
         self._count = 0
         self.added: dict[Name, int] = {}
@@ -320,15 +333,21 @@ class Batch:
         """Stage *data* unless the store has it, and return its name."""
         name = Name(hashlib.sha256(data).hexdigest(), executable)
         if name not in self.added and not self._objects.sound(name, len(data)):
-            path = self._new_path()
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            staged = self._new_name()
+            fd = os.open(staged, _NEW, 0o600, dir_fd=self._fd)
             try:
                 write_all(fd, data)
                 _seal(fd, executable=executable)
             finally:
                 os.close(fd)
-            self._stage(name, path, len(data))
+            self._stage(name, staged, len(data))
         return name
+
+    def add_probe(self) -> str:
+        """Return the path of a file that is there to be linked to, and becomes nothing."""
+        name = self._new_name()
+        os.close(os.open(name, _NEW, 0o600, dir_fd=self._fd))
+        return f"{self.staging}/{name}"
 
     def add_copy(self, source: str, name: Name, stamp: Stamp) -> None:
         """Stage a copy (a reflink where possible) of the file *source*, which hashed to *name* with *stamp*.
@@ -336,27 +355,27 @@ class Batch:
         Raises :class:`venvflow.disk.scan.Changing` when the file is not the one that was hashed any more. One
         whose stamp moved is hashed again: another program that links to it moves its ctime, too.
         """
-        path = self._new_path()
+        staged = self._new_name()
         reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            writing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            writing = os.open(staged, _NEW, 0o600, dir_fd=self._fd)
             try:
                 _transfer(reading, writing)
-                if look(source).stamp != stamp and read(path).digest != name.digest:
+                if look(source).stamp != stamp and read(staged, dir_fd=self._fd).digest != name.digest:
                     raise Changing(source)
                 _seal(writing, executable=name.executable)
             finally:
                 os.close(writing)
         finally:
             os.close(reading)
-        self._stage(name, path, stamp.size)
+        self._stage(name, staged, stamp.size)
         self.origins[name] = source
 
     def add_staged(self, path: str, name: Name, size: int) -> None:
         """Take over a file that was written into :attr:`staging` and hashed to *name*."""
-        os.utime(path, ns=MTIME_TIMES)
-        os.chmod(path, 0o555 if name.executable else 0o444)
-        self._stage(name, path, size)
+        staged = os.path.basename(path)
+        _seal_at(staged, self._fd, executable=name.executable)
+        self._stage(name, staged, size)
 
     def add_own(self, source: str, name: Name, found: Found, *, built_here: bool = False) -> None:
         """Make the file *source* itself the object: it becomes read-only and gets the constant mtime.
@@ -376,30 +395,33 @@ class Batch:
 
     def _add_link(self, source: str, name: Name, found: Found, most_links: int | None = None) -> str | None:
         """Stage *source* by hard link and return the link; None where a copy had to be made instead."""
-        path = self._new_path()
+        link = self._new_name()
         try:
-            os.link(source, path, follow_symlinks=False)
+            os.link(source, link, dst_dir_fd=self._fd, follow_symlinks=False)
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
             self.add_copy(source, name, found.stamp)
             return None
-        staged = look(path)
+        staged = look(link, dir_fd=self._fd)
         if staged.stamp[:3] != found.stamp[:3]:  # all but the ctime, which linking moves
             raise Changing(source)
         if most_links is not None and staged.links > most_links:  # somebody else has it, too
-            os.unlink(path)
+            os.unlink(link, dir_fd=self._fd)
             self.add_copy(source, name, found.stamp)
             return None
-        self._stage(name, path, found.stamp.size)
-        return path
+        self._stage(name, link, found.stamp.size)
+        return link
 
     def add_record(self, path: str, data: bytes) -> None:
-        """Stage a file that refers to objects; it appears at *path* after all objects have their names."""
-        staged = self._new_path()
-        with open(staged, "xb") as file:
-            file.write(data)
-        os.chmod(staged, 0o444)
+        """Stage a file that refers to objects; it gets *path* in the store when all objects have theirs."""
+        staged = self._new_name()
+        fd = os.open(staged, _NEW, 0o600, dir_fd=self._fd)
+        try:
+            write_all(fd, data)
+            os.fchmod(fd, 0o444)
+        finally:
+            os.close(fd)
         self._records[path] = staged
 
     def publish(self) -> None:
@@ -416,35 +438,53 @@ class Batch:
         finally:
             for name in [*self._looks]:
                 self._give_back(name)
-        for final, path in self._records.items():
-            os.makedirs(os.path.dirname(final), mode=0o755, exist_ok=True)
-            os.rename(path, final)
+        for final, staged in self._records.items():
+            with self._objects.layout.opened(os.path.dirname(final), make=True) as into:
+                self._objects.layout.rename_into(staged, self._fd, final, into)
         self._sync()
         self._staged.clear()
         self._records.clear()
 
     def _name_all(self) -> None:
-        for fan in {name.digest[:2] for name in self._staged}:
-            os.makedirs(f"{self._objects.root}/{fan}", mode=0o755, exist_ok=True)
-        for name, path in self._staged.items():
-            if _name(path, self._objects, name):
-                self._looks.pop(name, None)
-            else:
-                self._give_back(name)
-                self._yield_to_twin(name)
-            os.unlink(path)
+        fans: dict[str, list[Name]] = {}
+        for name in self._staged:
+            fans.setdefault(name.digest[:2], []).append(name)
+        for fan, names in fans.items():
+            with self._objects.layout.opened(f"objects/{fan}", make=True) as into:
+                for name in names:
+                    self._name(name, into)
+
+    def _name(self, name: Name, into: int) -> None:
+        if self._is_named(name, into):
+            self._looks.pop(name, None)
+        else:
+            self._give_back(name)
+            self._yield_to_twin(name)
+        os.unlink(self._staged[name], dir_fd=self._fd)
+
+    def _is_named(self, name: Name, into: int) -> bool:
+        """Give a staged file the object's name; return False if a sound twin has it, which stays."""
+        staged, final = self._staged[name], os.path.basename(self._objects.path(name))
+        try:
+            os.link(staged, final, src_dir_fd=self._fd, dst_dir_fd=into, follow_symlinks=False)
+        except FileExistsError:
+            if self._objects.verified(name):
+                return False
+            self._objects.quarantine(name)
+            os.link(staged, final, src_dir_fd=self._fd, dst_dir_fd=into, follow_symlinks=False)
+        return True
 
     def _take_over(self, name: Name) -> None:
         """Make a file of the venv look like an object, if it is still ours alone; else copy it after all."""
-        path, (found, built_here) = self._staged[name], self._looks[name]
-        fd = os.open(path, _READ)
+        staged, (found, built_here) = self._staged[name], self._looks[name]
+        fd = os.open(staged, _READ, dir_fd=self._fd)
         try:
             if _is_ours_alone(fd, found) and has_writer(fd) in ({False, None} if built_here else {False}):
                 _seal(fd, executable=name.executable)
                 return
         finally:
             os.close(fd)
-        os.unlink(path)
+        os.unlink(staged, dir_fd=self._fd)
         del self._looks[name]
         self.add_copy(self.own.pop(name), name, found.stamp)
 
@@ -452,9 +492,9 @@ class Batch:
         """Let a file of the venv that became no object look as it did."""
         found, _ = self._looks.pop(name, (None, False))
         if found is not None:
-            with suppress(OSError):  # by the name that only we know: nobody can have put a link there
-                os.chmod(self._staged[name], found.mode)
-                os.utime(self._staged[name], ns=(found.stamp.mtime_ns, found.stamp.mtime_ns))
+            times = (found.stamp.mtime_ns, found.stamp.mtime_ns)
+            with suppress(OSError):
+                _change(self._staged[name], self._fd, found.mode, times)
 
     def _yield_to_twin(self, name: Name) -> None:
         """Note what the object is that was there first: adopted if it has another mtime than ours."""
@@ -467,24 +507,35 @@ class Batch:
 
     def _sync(self) -> None:
         if self._objects.durability == "full" and (self._staged or self._records):
-            fd = os.open(self._objects.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
+            with self._objects.layout.opened("objects", make=True) as fd:
                 sync_file_system(fd)
-            finally:
-                os.close(fd)
 
-    def _new_path(self) -> str:
+    def _new_name(self) -> str:
         self._count += 1
-        return f"{self.staging}/{self._count}"
+        return str(self._count)
 
-    def _stage(self, name: Name, path: str, size: int) -> None:
-        self._staged[name] = path
+    def _stage(self, name: Name, staged: str, size: int) -> None:
+        self._staged[name] = staged
         self.added[name] = size
 
 
 def _seal(fd: int, *, executable: bool) -> None:
     os.fchmod(fd, 0o555 if executable else 0o444)
     os.utime(fd, ns=MTIME_TIMES)
+
+
+def _seal_at(name: str, fd: int, *, executable: bool) -> None:
+    _change(name, fd, 0o555 if executable else 0o444, MTIME_TIMES)
+
+
+def _change(name: str, fd: int, mode: int, times: tuple[int, int]) -> None:
+    """Give the file *name* in *fd* a mode and times, in nanoseconds."""
+    file = os.open(name, _READ, dir_fd=fd)
+    try:
+        os.fchmod(file, mode)
+        os.utime(file, ns=times)
+    finally:
+        os.close(file)
 
 
 def _is_ours_alone(fd: int, found: Found) -> bool:
@@ -498,19 +549,6 @@ def _transfer(reading: int, writing: int) -> None:
         clone(reading, writing)
     except OSError:
         copy_bytes(reading, writing)
-
-
-def _name(path: str, objects: Objects, name: Name) -> bool:
-    """Give the file at *path* the object's name; False if that is taken by a sound twin, which stays."""
-    final = objects.path(name)
-    try:
-        os.link(path, final, follow_symlinks=False)
-    except FileExistsError:
-        if objects.verified(name):
-            return False
-        objects.quarantine(name)
-        os.link(path, final, follow_symlinks=False)
-    return True
 
 
 def out_of_space(error: OSError, store: str) -> EnvironmentFailure:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from venvflow.disk.files import read_small, write_whole
+from venvflow.disk.files import read_small
+from venvflow.disk.layout import Layout
 from venvflow.errors import EnvironmentFailure, shown
 
 
@@ -54,12 +55,11 @@ def _is_gone(path: str) -> bool:
 
 
 class Registry:
-    """The directory ``venvs/`` of the store at path *store*."""
+    """The directory ``venvs/`` of a store."""
 
-    def __init__(self, store: str, *, sync: bool = False) -> None:
+    def __init__(self, layout: Layout, *, sync: bool = False) -> None:
         self._sync = sync
-        self._root = f"{store}/venvs"
-        self._tmp = os.path.join(store, "tmp")
+        self._layout = layout
 
     def add(self, registration: Registration) -> None:
         """Remember a venv, in place of what was known of its path; raises ``OSError``.
@@ -67,12 +67,12 @@ class Registry:
         With *sync* it survives a power cut: one that makes no sense would keep everything from being swept.
         """
         data = json.dumps(asdict(registration)).encode("ascii")
-        write_whole(self._file(registration.path), data, tmp=self._tmp, sync=self._sync)
+        self._layout.write(_file(registration.path), data, sync=self._sync)
 
     def of(self, path: str) -> Registration | None:
         """Return what is known of the venv at *path*; None as well for a file that makes no sense."""
         try:
-            return _read(self._file(path))
+            return _read(f"{self._layout.path}/{_file(path)}")
         except (OSError, _Senseless):
             return None
 
@@ -87,12 +87,13 @@ class Registry:
     def remove(self, path: str) -> None:
         """Forget the venv at *path*."""
         with suppress(FileNotFoundError):
-            os.unlink(self._file(path))
+            self._layout.unlink(_file(path))
 
     def _each(self) -> Iterator[Registration]:
-        for name in os.listdir(self._root):
+        root = f"{self._layout.path}/venvs"
+        for name in os.listdir(root) if os.path.lexists(root) else ():  # lost, where nothing can be made
             if name.endswith(".json"):
-                file = f"{self._root}/{name}"
+                file = f"{root}/{name}"
                 try:
                     yield _read(file)
                 except FileNotFoundError:  # forgotten by somebody else just now
@@ -100,8 +101,9 @@ class Registry:
                 except (OSError, _Senseless) as error:
                     raise _unreadable(file, error) from error
 
-    def _file(self, path: str) -> str:
-        return f"{self._root}/{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+
+def _file(path: str) -> str:
+    return f"venvs/{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
 
 
 class _Senseless(Exception):

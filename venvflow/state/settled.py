@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from venvflow.disk.files import read_small, write_whole
+from venvflow.disk.files import read_small
 from venvflow.disk.scan import directory
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
@@ -45,8 +45,7 @@ def settle(store: Store, registrations: Iterable[Registration], settled: Settled
         "own": settled.own,
     }
     with suppress(OSError):
-        path, data = f"{store.path}/{_FILE}", json.dumps(document).encode("ascii")
-        write_whole(path, data, tmp=store.objects.tmp)
+        store.layout.write(_FILE, json.dumps(document).encode("ascii"))
 
 
 def settled_since(store: Store, registrations: Iterable[Registration]) -> Settled | None:
@@ -83,7 +82,8 @@ def _settled(document: Mapping[str, object]) -> Settled | None:
 
 def _is_due(store: Store) -> bool:
     """Return whether something is due by now: what a kill left in ``tmp/``, what was put aside long ago."""
-    return bool(os.listdir(store.objects.tmp)) or any(True for _ in overdue(store))
+    with store.layout.opened("tmp", make=True) as tmp:
+        return bool(os.listdir(tmp)) or any(True for _ in overdue(store))
 
 
 def _snapshots(store: Store) -> str:

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from venvflow.disk import locks
-from venvflow.disk.files import is_temporary_name, read_small, sync_directory, write_whole
+from venvflow.disk.files import is_temporary_name, read_small
+from venvflow.disk.layout import in_the_way, is_fan
 from venvflow.disk.objects import Batch, Name, Objects, out_of_space
 from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
@@ -70,10 +71,11 @@ class Store:
         self.on_wait = on_wait
         self._index: Index | None = None
         self.read_only = False
-        self._open()
         self.objects = Objects(self.path, config.durability)
+        self.layout = self.objects.layout
+        self._open()
         self.durable = config.durability == "full"
-        self.registry = Registry(self.path, sync=self.durable)
+        self.registry = Registry(self.layout, sync=self.durable)
 
     def __enter__(self) -> Store:
         return self
@@ -94,6 +96,9 @@ class Store:
             if not os.path.lexists(f"{self.path}/format"):
                 self._create()
             self._check_format()
+            self._refuse_world_writable()
+            self.read_only = not os.access(f"{self.path}/objects", os.W_OK)
+            self._complete()
         except OSError as error:
             raise EnvironmentFailure(
                 f"cannot open the store: {error.strerror}",
@@ -101,11 +106,12 @@ class Store:
                 state="Nothing was changed.",
                 hint="Check store.path (or VENVFLOW_STORE), its permissions and its free space.",
             ) from error
-        self._refuse_world_writable()
-        self.read_only = not os.access(f"{self.path}/objects", os.W_OK)
 
     def _create(self) -> None:
-        os.makedirs(self.path, mode=0o755, exist_ok=True)
+        if not os.path.lexists(self.path):
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(self.path, 0o700)
         # Another process may be making the same store, and be done and at work in it by now.
         if not may_become_store(self.path) and not os.path.lexists(f"{self.path}/format"):
             raise Refused(
@@ -114,13 +120,41 @@ class Store:
                 state="It was left as it is.",
                 hint="Choose an empty or a new directory as store.path.",
             )
+        self._close_to_others()
         for name in _DIRECTORIES:
-            os.makedirs(f"{self.path}/{name}", mode=0o755, exist_ok=True)
+            with self.layout.opened(name, make=True):
+                pass
         for name, text in (("README", README), ("format", f"{FORMAT}\n")):
             with suppress(FileExistsError):
-                write_whole(
-                    f"{self.path}/{name}", text.encode(), tmp=os.path.join(self.path, "tmp"), replace=False
-                )
+                self.layout.write(name, text.encode(), replace=False)
+
+    def _close_to_others(self) -> None:
+        """Keep others out of a new store, whatever the umask, until its owner lets them in."""
+        st = os.fstat(self.layout.fd)
+        if st.st_uid == os.geteuid():
+            os.fchmod(self.layout.fd, stat.S_IMODE(st.st_mode) & ~0o077)
+
+    def _complete(self) -> None:
+        """Make directories anew that were lost; refuse a symlink in the place of any part of the store."""
+        with os.scandir(self.layout.fd) as entries:
+            for entry in entries:
+                if entry.is_symlink() and (entry.name in _FILES or entry.name.startswith("index.db")):
+                    raise _linked(entry.path)
+        there = {*os.listdir(self.layout.fd)}
+        for name in _DIRECTORIES:
+            if name in there or not self.read_only:
+                with self.layout.opened(name, make=not self.read_only) as fd:
+                    self._refuse_links(name, fd)
+        if "quarantine" in there:
+            with self.layout.opened("quarantine"):
+                pass
+
+    def _refuse_links(self, name: str, fd: int) -> None:
+        if name in _FANNED:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False) and is_fan(entry.name):
+                        raise in_the_way(f"{self.path}/{name}/{entry.name}")
 
     def _check_format(self) -> None:
         text = read_small(f"{self.path}/format", largest=LARGEST_FORMAT).strip()
@@ -256,9 +290,8 @@ class Store:
         """
         for tree in trees:
             _refuse_other_spelling(tree)
-            path = self._tree_path(tree.digest)
-            if not os.path.exists(path):
-                batch.add_record(path, encode_tree(tree))
+            if not self.has_tree(tree.digest):
+                batch.add_record(_tree_file(tree.digest), encode_tree(tree))
 
     def tree(self, digest: str) -> Tree:
         """Return a tree; raises :class:`~venvflow.pure.manifest.Corrupt` if it is missing or damaged."""
@@ -285,11 +318,14 @@ class Store:
     def _reject_tree(self, digest: str) -> None:
         """Put a damaged tree out of the way, or the next squish would believe that it is there."""
         with suppress(OSError):
-            os.unlink(self._tree_path(digest))
+            self.layout.unlink(_tree_file(digest))
 
     def has_tree(self, digest: str) -> bool:
         """Return whether there is a tree of this name; whether it is whole, reading it tells."""
-        return os.path.exists(self._tree_path(digest))
+        try:
+            return stat.S_ISREG(os.lstat(self._tree_path(digest)).st_mode)
+        except OSError:
+            return False
 
     def load(self, snapshot: Snapshot) -> Manifest:
         """Return what a snapshot holds; raises :class:`~venvflow.pure.manifest.Corrupt` if a tree is bad."""
@@ -345,7 +381,10 @@ class Store:
             return {}
 
     def _snapshot_ids(self) -> set[str]:
-        names = os.listdir(f"{self.path}/snapshots")
+        try:
+            names = os.listdir(f"{self.path}/snapshots")
+        except FileNotFoundError:  # lost, in a store that cannot be written
+            return set()
         return {name.removesuffix(".json") for name in names if name.endswith(".json")}
 
     def usage(self) -> dict[str, Usage]:
@@ -363,11 +402,13 @@ class Store:
         return existing
 
     def _write_snapshot(self, snapshot: Snapshot) -> None:
-        sync = self.durable
-        path = self._snapshot_path(snapshot.id)
-        write_whole(path, encode_snapshot(snapshot), tmp=self.objects.tmp, sync=sync, replace=False)
-        if sync:
-            sync_directory(f"{self.path}/snapshots")
+        path, data = _snapshot_file(snapshot.id), encode_snapshot(snapshot)
+        try:
+            self.layout.write(path, data, sync=self.durable, replace=False)
+        except FileExistsError:
+            if os.path.isfile(self._snapshot_path(snapshot.id)):
+                raise
+            self.layout.write(path, data, sync=self.durable)  # there is a directory, or nothing of ours
 
     def quarantine_snapshot(self, identifier: str) -> None:
         """Take a snapshot out of service: its key is a miss now; the file is kept for whoever asks why.
@@ -377,8 +418,7 @@ class Store:
         if self.read_only:
             return
         with self._explained(), suppress(FileNotFoundError):
-            os.makedirs(f"{self.path}/quarantine", mode=0o755, exist_ok=True)
-            os.rename(self._snapshot_path(identifier), f"{self.path}/quarantine/{identifier}.json")
+            self.layout.put_aside(_snapshot_file(identifier), f"{identifier}.json")
         with suppress(EnvironmentFailure):
             self.index.forget_snapshots([identifier])
 
@@ -388,9 +428,10 @@ class Store:
         with self._explained():
             for identifier in identifiers:
                 with suppress(FileNotFoundError):
-                    os.unlink(self._snapshot_path(identifier))
+                    self.layout.unlink(_snapshot_file(identifier))
             if self.durable:
-                sync_directory(f"{self.path}/snapshots")
+                with self.layout.opened("snapshots") as fd:
+                    os.fsync(fd)
         with suppress(EnvironmentFailure):
             self.index.forget_snapshots(identifiers)
 
@@ -399,10 +440,10 @@ class Store:
         return os.stat(f"{self.path}/snapshots").st_mtime_ns
 
     def _tree_path(self, digest: str) -> str:
-        return f"{self.path}/trees/{digest[:2]}/{digest[2:]}"
+        return f"{self.path}/{_tree_file(digest)}"
 
     def _snapshot_path(self, identifier: str) -> str:
-        return f"{self.path}/snapshots/{identifier}.json"
+        return f"{self.path}/{_snapshot_file(identifier)}"
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -469,6 +510,26 @@ class Store:
 
 
 _DIRECTORIES = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks")
+_FANNED = ("objects", "trees", "frames")
+_FILES = ("README", "format", "trim.json", "settled.json")
+
+
+def _tree_file(digest: str) -> str:
+    return f"trees/{digest[:2]}/{digest[2:]}"
+
+
+def _snapshot_file(identifier: str) -> str:
+    return f"snapshots/{identifier}.json"
+
+
+def _linked(path: str) -> Refused:
+    return Refused(
+        "a file of the store is a symbolic link",
+        where=shown(path),
+        state="Nothing was read or written behind it.",
+        hint="Put the file itself there, or delete the link. To have the store elsewhere, move all of it and "
+        "set store.path (or VENVFLOW_STORE).",
+    )
 
 
 def may_become_store(path: str) -> bool:

@@ -6,11 +6,14 @@ What is live is read from the files on disk, never from the index. Whoever sweep
 from __future__ import annotations
 
 import os
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from venvflow.disk.places import remove_tree
+from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.state.census import Census
 from venvflow.state.store import Store
@@ -85,90 +88,97 @@ class _Sweeping:
         return True
 
     def _sweep_trees(self) -> int:
-        files = ((fan + name, path) for fan, name, path in _fanned(f"{self._store.path}/trees"))
-        return sum([self._delete(path) for digest, path in files if digest not in self._live_trees])
+        return self._sweep_fans("trees", lambda fan, name: fan + name not in self._live_trees)
 
     def _sweep_objects(self) -> int:
-        objects = self._store.objects
-        dead = [objects.path(name) for name in self._census.objects if name not in self._live_objects]
-        for name, path, st in objects.twins():
+        dead: dict[str, set[str]] = {}
+        for name in self._census.objects:
+            if name not in self._live_objects:
+                dead.setdefault(name.digest[:2], set()).add(
+                    f"{name.digest[2:]}{'x' if name.executable else ''}"
+                )
+        for name, path, st in self._store.objects.twins():
             if name not in self._live_objects or st.st_nlink == 1:  # nobody is linked to it any more
-                dead.append(path)
+                dead.setdefault(name.digest[:2], set()).add(os.path.basename(path))
             else:
                 self.twins += 1
-        return sum([self._delete(path) for path in dead])
+        return self._sweep_fans("objects", lambda fan, name: name in dead.get(fan, ()))
 
     def _sweep_frames(self) -> None:
         """Remove compressed trees whose tree is dead; a frame's name begins with its tree's digest."""
-        for directory, _, names in os.walk(f"{self._store.path}/frames"):
-            for name in names:
-                if name.partition(".")[0] not in self._live_trees:
-                    self._delete(f"{directory}/{name}")
+        self._sweep_fans("frames", lambda _, name: name.partition(".")[0] not in self._live_trees)
+
+    def _sweep_fans(self, part: str, is_dead: Callable[[str, str], bool]) -> int:
+        """Delete what is dead in a part of the store that is fanned out; return how many files that were."""
+        count = 0
+        for fan, fd in self._store.layout.fans(part):
+            for name in os.listdir(fd):
+                if is_dead(fan, name):
+                    count += self._delete(name, fd, f"{part}/{fan}")
+        return count
 
     def _sweep_tmp(self) -> None:
         """Remove what killed runs left in ``tmp/``: we hold the store alone, so nobody works there."""
-        for directory, below, names in os.walk(self._store.objects.tmp, topdown=False):
-            for name in names:
-                self._delete(f"{directory}/{name}")
-            for name in below:
-                self._remove_directory(f"{directory}/{name}")
+        with self._store.layout.opened("tmp", make=True) as tmp:
+            for name in os.listdir(tmp):
+                self._delete(name, tmp, "tmp")
 
     def _sweep_quarantine(self) -> None:
-        for path in overdue(self._store):
-            self._delete(path)
-        _count_from_now(f"{self._store.path}/quarantine")
+        with suppress(FileNotFoundError), self._store.layout.opened("quarantine") as fd:
+            for name in overdue(self._store):
+                self._delete(name, fd, "quarantine")
+            _count_from_now(fd)
 
-    def _delete(self, path: str) -> bool:
+    def _delete(self, name: str, fd: int, where: str) -> bool:
+        """Delete *name* in the directory *fd*, called *where*; a directory that is no litter is put aside."""
         try:
-            st = os.lstat(path)
-            os.unlink(path)
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if not stat.S_ISDIR(st.st_mode):
+                os.unlink(name, dir_fd=fd)
+            elif where in _OUR_LITTER:
+                self.freed += _occupied(f"{self._store.path}/{where}/{name}")
+                remove_tree(name, fd, os.fstat(fd).st_dev)
+            else:
+                self._store.layout.put_aside(f"{where}/{name}")
         except FileNotFoundError:
             return False
         except OSError as error:
-            self.stuck.append(error)
+            path = f"{self._store.path}/{where}/{name}"
+            self.stuck.append(OSError(error.errno, error.strerror, path))
             return False
         self.freed += st.st_blocks * 512 if st.st_nlink == 1 else 0
         return True
 
-    def _remove_directory(self, path: str) -> None:
-        try:
-            if os.path.islink(path):
-                os.unlink(path)
-            else:
-                os.rmdir(path)
-        except OSError as error:
-            self.stuck.append(error)
+
+_OUR_LITTER = ("tmp", "quarantine")
+"""Parts of the store in which directories are ours, or were put aside."""
+
+
+def _occupied(path: str) -> int:
+    """Return the bytes that deleting a directory frees."""
+    with suppress(EnvironmentFailure):
+        return sum(item.occupied for item in walk(path) if item.links == 1)
+    return 0
 
 
 def overdue(store: Store) -> Iterator[str]:
-    """Yield the files that were put aside too long ago: by their ctime, which putting them there moved."""
+    """Yield the names of what was put aside too long ago: by its ctime, which putting it there moved."""
     too_old = time.time() - QUARANTINE_SECONDS
-    for directory, _, names in os.walk(f"{store.path}/quarantine"):
-        for name in names:
-            path = f"{directory}/{name}"
+    with suppress(FileNotFoundError), store.layout.opened("quarantine") as fd:
+        for name in os.listdir(fd):
             with suppress(FileNotFoundError):
-                if os.lstat(path).st_ctime < too_old:
-                    yield path
+                if os.stat(name, dir_fd=fd, follow_symlinks=False).st_ctime < too_old:
+                    yield name
 
 
-def _count_from_now(root: str) -> None:
+def _count_from_now(fd: int) -> None:
     """Give what a clock that was ahead put aside the ctime of now: else it would stay until that time."""
     latest = time.time() + _SKEW_SECONDS
-    for directory, _, names in os.walk(root):
-        for name in names:
-            with suppress(OSError):
-                st = os.lstat(f"{directory}/{name}")
-                if st.st_ctime > latest:  # any change moves it; the times that we set are those it has
-                    times = (st.st_atime_ns, st.st_mtime_ns)
-                    os.utime(f"{directory}/{name}", ns=times, follow_symlinks=False)
-
-
-def _fanned(root: str) -> Iterator[tuple[str, str, str]]:
-    """Yield fan directory, name and path of every file in a directory that is fanned out once."""
-    for fan in os.listdir(root):
-        if os.path.isdir(f"{root}/{fan}") and not os.path.islink(f"{root}/{fan}"):
-            for name in os.listdir(f"{root}/{fan}"):
-                yield fan, name, f"{root}/{fan}/{name}"
+    for name in os.listdir(fd):
+        with suppress(OSError):
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if st.st_ctime > latest:  # any change moves it; the times that we set are those it has
+                os.utime(name, ns=(st.st_atime_ns, st.st_mtime_ns), dir_fd=fd, follow_symlinks=False)
 
 
 def _stuck(errors: list[OSError], freed: int) -> EnvironmentFailure:

@@ -13,7 +13,7 @@ from venvflow.disk.links import Linker, prevailing
 from venvflow.disk.modes import modes_of
 from venvflow.disk.objects import out_of_space
 from venvflow.disk.places import Receipt, watched, write_receipt
-from venvflow.disk.scan import Changing, Found
+from venvflow.disk.scan import Changing, Found, directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import BytecodePolicy, Interpreter, LinkMode, Outcome
 from venvflow.pure.manifest import directories
@@ -281,17 +281,10 @@ def bytecode_of(interpreter: Interpreter) -> str:
 def _first_mode(subject: Subject, store: Store) -> LinkMode:
     """Return the link mode that will work between the store and the venv, found out by trying it."""
     linker = Linker(subject.link)
-    probe = f"{store.objects.tmp}/probe-{os.getpid()}-{os.urandom(4).hex()}"
     name = f".vf-{os.getpid()}-probe"
-    with open(probe, "wb") as file:
-        file.write(b"probe")
-    fd = os.open(subject.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        mode = linker.place(probe, name, fd, executable=False)
+    with store.objects.batch() as batch, directory(subject.path) as fd:
+        mode = linker.place(batch.add_probe(), name, fd, executable=False)
         os.unlink(name, dir_fd=fd)
-    finally:
-        os.close(fd)
-        os.unlink(probe)
     return mode
 
 

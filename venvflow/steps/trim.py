@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from venvflow.disk import locks
-from venvflow.disk.files import write_whole
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, TrimPolicy
 from venvflow.pure.retention import Candidate, Contents, Plan, plan
@@ -120,8 +119,7 @@ def _note(store: Store, now: float, policy: TrimPolicy) -> None:
     """Remember that the policy was applied; on a full disk that has to wait."""
     note = {"at": now, "generation": store.generation(), "policy": repr(policy)}
     with suppress(OSError):
-        path, data = f"{store.path}/{TRIM_NOTE}", json.dumps(note).encode("ascii")
-        write_whole(path, data, tmp=store.objects.tmp)
+        store.layout.write(TRIM_NOTE, json.dumps(note).encode("ascii"))
 
 
 def _candidates(config: Config, venvs: list[Registration], snapshots: Iterable[Outline]) -> list[Candidate]:

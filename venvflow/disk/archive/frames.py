@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, Protocol
@@ -17,6 +18,7 @@ from typing import IO, Protocol
 from venvflow.disk.archive.contents import Options
 from venvflow.disk.archive.formats import CHUNK, zstd_version
 from venvflow.disk.files import temporary_name
+from venvflow.disk.layout import Layout
 from venvflow.model import Tree
 
 FRAME_FORMAT = 3
@@ -59,6 +61,7 @@ class FrameDirectory:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._layout = Layout(root)
 
     def open(self, name: str) -> IO[bytes] | None:
         """Return the frame called *name*, or None; one with other bytes is deleted."""
@@ -70,14 +73,13 @@ class FrameDirectory:
                     file.seek(0)
                     return file
                 file.close()
-                os.unlink(path)
+                self._layout.unlink(os.path.relpath(path, self.root))
         return None
 
     def new(self, name: str) -> NewFrame:
         """Return a frame to write; it gets its name when it is finished. Raises ``OSError`` as files do."""
-        directory = os.path.join(self.root, name[:2])
-        os.makedirs(directory, exist_ok=True)
-        return _Kept(directory, name)
+        with self._layout.opened(name[:2], make=True) as fd:
+            return _Kept(os.dup(fd), name)
 
     def _named(self, name: str) -> Iterator[tuple[str, str]]:
         directory = os.path.join(self.root, name[:2])
@@ -94,11 +96,16 @@ class FrameDirectory:
 class _Kept:
     """A new frame that will be kept."""
 
-    def __init__(self, directory: str, name: str) -> None:
-        self._final = os.path.join(directory, name)
-        self._temporary = os.path.join(directory, temporary_name())
-        self._file = open(self._temporary, "xb")  # noqa: SIM115  # finish() or discard() closes it
+    def __init__(self, fd: int, name: str) -> None:
+        self._fd = fd
+        self._name = name
+        self._temporary = temporary_name()
         self._hasher = hashlib.sha256()
+        weakref.finalize(self, os.close, fd)
+        self._file = open(self._temporary, "xb", opener=self._open)  # noqa: SIM115  # finish() or discard() closes it
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self._fd)
 
     def write(self, data: bytes) -> None:
         self._hasher.update(data)
@@ -106,13 +113,14 @@ class _Kept:
 
     def finish(self) -> None:
         self._file.close()
-        os.rename(self._temporary, f"{self._final}.{self._hasher.hexdigest()}")
+        final = f"{self._name}.{self._hasher.hexdigest()}"
+        os.rename(self._temporary, final, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def discard(self) -> None:
         with suppress(OSError):  # a full disk says so once more
             self._file.close()
         with suppress(FileNotFoundError):  # a whole one that could not be copied is kept
-            os.unlink(self._temporary)
+            os.unlink(self._temporary, dir_fd=self._fd)
 
 
 class Unkept:
