@@ -172,18 +172,18 @@ def _write_new(name: str, fd: int, data: bytes, *, sync: bool) -> None:
 
 
 def in_the_way(path: str) -> VenvflowError:
-    """Return the error to raise for what is at *path*, where a directory of ours belongs."""
+    """Return the error to raise for what is at *path*, where a part of the store belongs."""
     with suppress(OSError):
         if stat.S_ISLNK(os.lstat(path).st_mode):
             return Refused(
-                "a directory of the store is a symbolic link",
+                "a part of the store is a symbolic link",
                 where=shown(path),
                 state="Nothing was read, written or deleted behind it.",
-                hint="To have it elsewhere, mount it there (mount --bind), or move the whole store and set "
-                "store.path (or VENVFLOW_STORE).",
+                hint="Parts of a store cannot lie elsewhere, because files are linked between them: move the "
+                "whole store, then mount it there (mount --bind), or set store.path (or VENVFLOW_STORE).",
             )
     return EnvironmentFailure(
-        "there is something else where a directory of the store belongs",
+        "there is something else where a part of the store belongs",
         where=shown(path),
         state="It was left as it is.",
         hint="Move it away, then run again.",

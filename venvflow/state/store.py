@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from venvflow.disk import locks
 from venvflow.disk.files import is_temporary_name, read_small
-from venvflow.disk.layout import in_the_way, is_fan
+from venvflow.disk.layout import Layout, in_the_way, is_fan
 from venvflow.disk.objects import Batch, Name, Objects, out_of_space
 from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
@@ -95,9 +95,10 @@ class Store:
         try:
             if not os.path.lexists(f"{self.path}/format"):
                 self._create()
+            refuse_links(self.layout)
             self._check_format()
             self._refuse_world_writable()
-            self.read_only = not os.access(f"{self.path}/objects", os.W_OK)
+            self.read_only = not os.access(self.path, os.W_OK) or not _is_writable(f"{self.path}/objects")
             self._complete()
         except OSError as error:
             raise EnvironmentFailure(
@@ -135,26 +136,11 @@ class Store:
             os.fchmod(self.layout.fd, stat.S_IMODE(st.st_mode) & ~0o077)
 
     def _complete(self) -> None:
-        """Make directories anew that were lost; refuse a symlink in the place of any part of the store."""
-        with os.scandir(self.layout.fd) as entries:
-            for entry in entries:
-                if entry.is_symlink() and (entry.name in _FILES or entry.name.startswith("index.db")):
-                    raise _linked(entry.path)
-        there = {*os.listdir(self.layout.fd)}
-        for name in _DIRECTORIES:
-            if name in there or not self.read_only:
-                with self.layout.opened(name, make=not self.read_only) as fd:
-                    self._refuse_links(name, fd)
-        if "quarantine" in there:
-            with self.layout.opened("quarantine"):
-                pass
-
-    def _refuse_links(self, name: str, fd: int) -> None:
-        if name in _FANNED:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    if not entry.is_dir(follow_symlinks=False) and is_fan(entry.name):
-                        raise in_the_way(f"{self.path}/{name}/{entry.name}")
+        """Make directories anew that were lost."""
+        if not self.read_only:
+            for name in _DIRECTORIES:
+                with self.layout.opened(name, make=True):
+                    pass
 
     def _check_format(self) -> None:
         text = read_small(f"{self.path}/format", largest=LARGEST_FORMAT).strip()
@@ -510,8 +496,9 @@ class Store:
 
 
 _DIRECTORIES = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks")
+_PARTS = (*_DIRECTORIES, "quarantine")
 _FANNED = ("objects", "trees", "frames")
-_FILES = ("README", "format", "trim.json", "settled.json")
+_FILES = ("README", "trim.json", "settled.json")
 
 
 def _tree_file(digest: str) -> str:
@@ -522,14 +509,38 @@ def _snapshot_file(identifier: str) -> str:
     return f"snapshots/{identifier}.json"
 
 
-def _linked(path: str) -> Refused:
-    return Refused(
-        "a file of the store is a symbolic link",
-        where=shown(path),
-        state="Nothing was read or written behind it.",
-        hint="Put the file itself there, or delete the link. To have the store elsewhere, move all of it and "
-        "set store.path (or VENVFLOW_STORE).",
-    )
+def _is_writable(path: str) -> bool:
+    """Return whether we may write to a directory, or make it where it was lost."""
+    return os.access(path, os.W_OK) or not os.path.lexists(path)
+
+
+def refuse_links(layout: Layout) -> None:
+    """Raise Refused for a symlink in the place of a part of a store, EnvironmentFailure for anything else.
+
+    Raises ``OSError`` where one may not look.
+    """
+    with os.scandir(layout.fd) as entries:
+        for entry in entries:
+            if entry.name in _PARTS:
+                with layout.opened(entry.name) as fd:
+                    _refuse_links_in(f"{layout.path}/{entry.name}", fd, fanned=entry.name in _FANNED)
+            elif _is_obstacle(entry):
+                raise in_the_way(f"{layout.path}/{entry.name}")
+
+
+def _is_obstacle(entry: os.DirEntry[str]) -> bool:
+    """Return whether something is in the place of a file of the store: what we make again is put aside."""
+    if entry.name == "format":
+        return not entry.is_file(follow_symlinks=False)
+    return entry.is_symlink() and (entry.name in _FILES or entry.name.startswith("index.db"))
+
+
+def _refuse_links_in(path: str, fd: int, *, fanned: bool) -> None:
+    if fanned:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False) and is_fan(entry.name):
+                    raise in_the_way(f"{path}/{entry.name}")
 
 
 def may_become_store(path: str) -> bool:

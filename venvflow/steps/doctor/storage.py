@@ -14,11 +14,12 @@ from urllib.parse import quote
 
 from venvflow.disk import builders, probes
 from venvflow.disk.files import read_small
+from venvflow.disk.layout import Layout
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import FORMAT, LinkMode
 from venvflow.pure.units import show_size
 from venvflow.state.index import VERSION
-from venvflow.state.store import LARGEST_FORMAT, may_become_store
+from venvflow.state.store import LARGEST_FORMAT, may_become_store, refuse_links
 from venvflow.steps.doctor.finding import Check, Finding, World, fail, names, ok, warn
 from venvflow.steps.doctor.project import said_by, user_name
 
@@ -62,7 +63,7 @@ def _store_to_be(path: str) -> Finding:
 
 def _standing_store(world: World, st: os.stat_result) -> Finding:
     path, owner = world.store.path, user_name(st.st_uid)
-    amiss = _unusable_store(path, st)
+    amiss = _unusable_store(path, st) or _linked_store(path)
     if amiss is not None:
         return amiss
     if not os.access(os.path.join(path, "objects"), os.W_OK):
@@ -76,6 +77,18 @@ def _standing_store(world: World, st: os.stat_result) -> Finding:
         remedy = "Set the clock. Nothing breaks, but ages of snapshots are wrong until then."
         return warn("store", f"{shown(path)} was changed {ahead:,.0f} s in the future, by its time", remedy)
     return ok("store", f"{shown(path)}, format {FORMAT}, of {owner}")
+
+
+def _linked_store(path: str) -> Finding | None:
+    """Return what is in the place of a part of the store, if it is a symlink or something else."""
+    try:
+        refuse_links(Layout(os.path.realpath(path)))
+    except VenvflowError as error:
+        return fail("store", f"{error.where}: {error.what}", error.hint)
+    except OSError as error:
+        text = f"{shown(error.filename or path)}: {str(error.strerror).lower()}"
+        return fail("store", text, "Check owner and mode of all that is in it.")
+    return None
 
 
 def _unusable_store(path: str, st: os.stat_result) -> Finding | None:
