@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from venvflow.disk.places import remove_tree
+from venvflow.disk.directories import remove_tree
 from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.state.census import Census
