@@ -147,8 +147,33 @@ def test_a_child_that_inherited_the_lock_keeps_it_and_is_named(path: str) -> Non
             locks.shared(path, timeout=0, what="it")
         assert f"started by pid {parent.pid}, which has ended" in str(failure.value)
         assert f"pid {orphan} (" in str(failure.value)
+        assert f'end it if it hangs ("kill {orphan}"' in str(failure.value)
         os.kill(orphan, signal.SIGKILL)
         locks.exclusive(path, timeout=5, what="it").release()
+
+
+@needs_proc_locks
+def test_a_number_that_was_given_out_again_is_not_blamed(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel goes on naming who took the lock; by then the number may be a stranger's."""
+    with process("print('ready', flush=True); input()") as stranger, holder(path) as child:
+        monkeypatch.setattr(locks, "_holding_pids", lambda _: [stranger.pid])
+        found = locks.holder(path)
+        assert found.pids == (child.pid,)
+        assert found.words.startswith(f"pid {child.pid} (")
+        assert found.words.endswith(f"started by pid {stranger.pid}, which has ended")
+
+
+def test_an_open_directory_is_locked_until_it_is_closed(tmp_path: Path) -> None:
+    """Waited for as long as one likes, and told apart from one that was removed meanwhile."""
+    one, other = (os.open(tmp_path, os.O_RDONLY) for _ in range(2))
+    assert locks.hold(one, 0)
+    assert not locks.hold(other, 0.01)
+    threading.Timer(0.1, os.close, [one]).start()
+    assert locks.hold(other, 30)
+    assert locks.is_at(other, str(tmp_path))
+    tmp_path.rmdir()
+    assert not locks.is_at(other, str(tmp_path))
+    os.close(other)
 
 
 def test_releasing_frees_the_lock_although_a_child_still_has_the_descriptor(path: str) -> None:

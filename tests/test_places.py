@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from venvflow.disk.places import (
     write_receipt,
 )
 from venvflow.disk.scan import directory
-from venvflow.errors import EnvironmentFailure, Refused
+from venvflow.errors import EnvironmentFailure, LockTimeout, Refused
 
 NEW = {"pyvenv.cfg": b"new", "lib/a.py": b"new"}
 OLD = {"pyvenv.cfg": b"old", "lib/a.py": b"old"}
@@ -94,6 +95,22 @@ def make_whole(place: Place) -> Receipt:
     made = place.receipt()
     assert made is not None
     return made
+
+
+def test_a_place_that_somebody_else_makes_a_venv_at_is_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a while: a killed run's builder may be about to end. Then the holder is named."""
+    with place.staged():
+        monkeypatch.setattr(module, "_PATIENCE", 0.0)
+        with pytest.raises(LockTimeout, match=rf"at this place: another thread .*\(pid {os.getpid()}\)"):
+            Place(place.path).settle()
+        monkeypatch.setattr(module, "_PATIENCE", 30.0)
+        waiting = threading.Thread(target=Place(place.path).settle)
+        waiting.start()
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert not os.path.lexists(place.staging)
 
 
 def versions(place: Place) -> list[str]:

@@ -18,7 +18,7 @@ import os
 import stat
 import sys
 import time
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, UsageError, VenvflowError, shown
@@ -149,7 +149,7 @@ def _acquire(path: str, mode: int, timeout: float, what: str, on_wait: Callable[
         if waited >= timeout:
             raise _timed_out(path, what, timeout)
         if on_wait is not None and waited >= NOTICE_AFTER:
-            on_wait(f"waiting for {what}, which is locked by {_holder(path)}")
+            on_wait(f"waiting for {what}, which is locked by {holder(path)}")
             on_wait = None
         time.sleep(min(sleep, max(timeout - waited, 0)))
         sleep = min(sleep * 2, _LONGEST_SLEEP)
@@ -157,13 +157,31 @@ def _acquire(path: str, mode: int, timeout: float, what: str, on_wait: Callable[
 
 
 def _timed_out(path: str, what: str, timeout: float) -> LockTimeout:
+    found = holder(path)
     return LockTimeout(
-        f"{what} is locked by {_holder(path)}",
+        f"{what} is locked by {found}",
         where=shown(path),
         state=f"Gave up after {timeout:g} s; nothing was changed",
-        hint=f"Let it finish and run again, or wait longer with {TIMEOUT_VARIABLE}=<seconds>; "
+        hint=f"{found.way_out}, or wait longer with {TIMEOUT_VARIABLE}=<seconds>; "
         "the lock ends with its holder, the lock file need not be deleted",
     )
+
+
+def hold(fd: int, seconds: float) -> bool:
+    """Lock the open file or directory *fd* until it is closed; return whether that was possible in *seconds*.
+
+    Raises ``OSError`` where there are no locks.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LONGEST_SLEEP)
+        else:
+            return True
 
 
 def _attempt(path: str, mode: int, what: str) -> Lock | None:
@@ -174,7 +192,7 @@ def _attempt(path: str, mode: int, what: str) -> Lock | None:
         try:
             if not _flock(fd, mode, path, what):
                 return None
-            if _is_at(fd, path):
+            if is_at(fd, path):
                 lock = Lock(fd, path, exclusive=mode == fcntl.LOCK_EX)
                 # Also for a shared lock: nobody holds an exclusive one now, so its note is out of date.
                 _write_holder(fd, _own_name() if mode == fcntl.LOCK_EX else b"")
@@ -194,7 +212,7 @@ def _flock(fd: int, mode: int, path: str, what: str) -> bool:
     return True
 
 
-def _is_at(fd: int, path: str) -> bool:
+def is_at(fd: int, path: str) -> bool:
     """Return whether the open file is still the one at *path*, and not one that was deleted meanwhile."""
     try:
         found = os.stat(path, follow_symlinks=False)
@@ -292,15 +310,32 @@ def _write_holder(fd: int, note: bytes) -> None:
         pass
 
 
-def _holder(path: str) -> str:
-    """Return who holds the lock on *path*, as far as can be found out."""
-    pids = _holding_pids(path)
+class Holder(NamedTuple):
+    """Who holds a lock, as far as can be found out: in *words*, and *pids* of other processes."""
+
+    words: str
+    pids: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.words
+
+    @property
+    def way_out(self) -> str:
+        """Return what to do about it: the beginning of a hint."""
+        numbers = " ".join(map(str, self.pids))
+        end = f', or end it if it hangs ("kill {numbers}", "kill -9 {numbers}")' if numbers else ""
+        return f"Let it finish and run again{end}"
+
+
+def holder(path: str) -> Holder:
+    """Return who holds the lock on *path*: who took it, or what that process left behind with it."""
     noted, command = _note(path)
-    if not pids and noted:
-        pids = [noted]
+    pids = _holding_pids(path) or [pid for pid in [noted] if pid]
     if not pids:
-        return "an unknown process"
-    return ", ".join(_described(pid, command if pid == noted else "", path) for pid in pids)
+        return Holder("an unknown process")
+    found = [_described(pid, command if pid == noted else "", path) for pid in pids]
+    others = {pid for each in found for pid in each.pids}
+    return Holder(", ".join(each.words for each in found), tuple(sorted(others)))
 
 
 def _note(path: str) -> tuple[int, str]:
@@ -330,13 +365,30 @@ def _holding_pids(path: str) -> list[int]:
     return sorted(pids)
 
 
-def _described(pid: int, command: str, path: str) -> str:
+def _described(pid: int, command: str, path: str) -> Holder:
     if pid == os.getpid():
-        return f"another thread or task of this process (pid {pid})"
-    if is_alive(pid):
-        return f"pid {pid}" + (f" ({name})" if (name := command or _command_of(pid)) else "")
-    heirs = [f"pid {heir} ({_command_of(heir)})" for heir in _heirs(path)]
-    return f"a process started by pid {pid}, which has ended" + (f": {', '.join(heirs)}" if heirs else "")
+        return Holder(f"another thread or task of this process (pid {pid})")
+    if is_alive(pid) and _may_hold(pid, path):
+        return Holder(_named(pid, command), (pid,))
+    heirs = _heirs(path)
+    if not heirs:
+        return Holder(f"a process started by pid {pid}, which has ended")
+    names = ", ".join(_named(heir) for heir in heirs)
+    return Holder(f"{names}, started by pid {pid}, which has ended", tuple(heirs))
+
+
+def _named(pid: int, command: str = "") -> str:
+    name = command or _command_of(pid)
+    return f"pid {pid} ({name})" if name else f"pid {pid}"
+
+
+def _may_hold(pid: int, path: str) -> bool:
+    """Return whether the process *pid* holds a lock on *path*; numbers are given out again."""
+    try:
+        os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return True  # it cannot be looked into
+    return _holds(str(pid), os.path.realpath(path))
 
 
 def is_alive(pid: int) -> bool:

@@ -14,7 +14,6 @@ Nothing here follows a symlink, and nothing is deleted that is not a venv or a s
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -60,6 +59,9 @@ _HALF = ".vf-half"
 
 _MOUNTS_OWN = ("lost+found",)
 """What a file system has at its top by itself."""
+
+_PATIENCE = 10.0
+"""Seconds for which a run waits for another one that makes a venv at the same place."""
 
 _VENV_NAMES = {"bin", "include", "lib", "lib64", "share", "etc", "man", "CACHEDIR.TAG", ".gitignore", ".lock"}
 """What the top of a venv that lost its pyvenv.cfg may still hold."""
@@ -221,7 +223,8 @@ class Place:
         """
         if os.path.lexists(self.staging):
             with _explained(self.staging, self._as_it_is), self._holding() as held:
-                self._clear(held)
+                if held.is_there(self._tag):  # else who held it has removed it
+                    self._clear(held)
 
     @contextmanager
     def staged(self) -> Iterator[str]:
@@ -248,9 +251,12 @@ class Place:
         """Open the directories that a swap changes, and lock the staging directory, made if asked for.
 
         All that follows is done by their descriptors: what has their paths may be something else by then.
-        Raises LockTimeout while another run holds it. The lock of a project's venv does not do: two configs
-        may name one place, and it lies in a directory that may be deleted at any time.
+        Raises LockTimeout when another run goes on holding it; what a killed one started is about to end. The
+        lock of a project's venv does not do: two configs may name one place, and it lies in a directory that
+        may be deleted at any time.
         """
+        from venvflow.disk import locks  # noqa: PLC0415 - a run with nothing to do makes nothing
+
         with ExitStack() as stack:
 
             def opened(fd: int) -> int:
@@ -265,15 +271,14 @@ class Place:
             elif not _is_ours(self._tag, home):
                 raise _foreign_staging(self.staging)
             staging = opened(open_directory(self._tag, dir_fd=home))
-            try:
-                fcntl.flock(staging, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not locks.hold(staging, _PATIENCE):
+                holder = locks.holder(self.staging)
                 raise LockTimeout(
-                    "another run is making a venv at this place",
+                    f"another run is making a venv at this place: {holder}",
                     where=shown(self.path),
                     state="Nothing was changed.",
-                    hint="Let it finish, then run again; if two configs name this path, change one of them.",
-                ) from None
+                    hint=f"{holder.way_out}; if two configs name this path, change one of them.",
+                )
             yield _Held(parent, home, staging)
 
     def swap_in(self, *, keep_old: bool) -> str:
@@ -476,6 +481,14 @@ class _Held(NamedTuple):
     parent: int
     home: int
     staging: int
+
+    def is_there(self, name: str) -> bool:
+        """Return whether the staging directory still has its name."""
+        try:
+            found = os.stat(name, dir_fd=self.home, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(self.staging))
 
 
 def _replacing_from(staging: int) -> str:

@@ -182,7 +182,14 @@ class Store:
 
     def claim(self, key: str) -> locks.Lock | None:
         """Return the right to build what *key* stands for, or None while somebody else has it."""
-        return locks.try_exclusive(f"{self.path}/locks/key-{key}", what=f"the build of {key[:12]}")
+        return locks.try_exclusive(self._claim_file(key), what=f"the build of {key[:12]}")
+
+    def claimant(self, key: str) -> locks.Holder:
+        """Return who has the right to build what *key* stands for."""
+        return locks.holder(self._claim_file(key))
+
+    def _claim_file(self, key: str) -> str:
+        return f"{self.path}/locks/key-{key}"
 
     # ----------------------------------------------------------------------- index
 

@@ -102,13 +102,16 @@ def wait_for(
         _finish_held(job, finish)
         waited = time.monotonic() - start
         if waited > patience:
+            holder = store.claimant(key)
             raise LockTimeout(
-                "another run is building the same venv and does not finish",
+                f"another run builds the same venv and does not finish: {holder}",
                 where=job.spec.name,
-                state=f"Gave up after {patience:.0f} s; nothing was changed.",
-                hint="Look at what that run is doing, then run doit again.",
+                state=f"Gave up after {patience:g} s; nothing was changed.",
+                hint=f"{holder.way_out}, or wait longer with {locks.TIMEOUT_VARIABLE}=<seconds>.",
             )
-        if waited > 2 and not said:
+        if waited > locks.NOTICE_AFTER and not said:
             said = True
-            job.say(f"{job.spec.name}: waiting for another run that builds the same venv")
+            job.say(
+                f"{job.spec.name}: waiting for another run that builds the same venv: {store.claimant(key)}"
+            )
         time.sleep(0.05)
