@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from venvflow.disk import builders, locks
@@ -16,7 +16,8 @@ from venvflow.disk.scan import directory, look
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
 from venvflow.model import Entry, Outcome, Snapshot
 from venvflow.pure.manifest import directories
-from venvflow.pure.relocate import Places, digest_of, fill, fill_link, is_record
+from venvflow.pure.redaction import redact
+from venvflow.pure.relocate import Places, digest_of, fill, fill_link, find_in_record, is_record
 from venvflow.pure.slimming import Saved, prune_record, saved_by
 from venvflow.state.contents import encode_contents
 from venvflow.state.store import Store
@@ -121,6 +122,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         built = builders.build(request, progress=job.meter.say)
         _refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
         _drop_installer_notes(venv)
+        _hide_credentials(venv)
         saved = _drop_excluded(job, venv)
         looked = _relocate(job, record, venv)
         warnings = [*built.warnings, *_embedding(looked)]
@@ -225,11 +227,46 @@ def _drop_installer_notes(venv: str) -> None:
         _prune_records(venv, {os.path.relpath(file, venv) for file in notes})
 
 
+_NOTED_URLS = (
+    "lib/*/site-packages/*.dist-info/direct_url.json",
+    *(f"src/*/.git/{name}" for name in ("config", "FETCH_HEAD", "logs/**")),
+)
+"""Where installers, and the repositories that they clone, note where things came from."""
+
+
+def _hide_credentials(venv: str) -> None:
+    """Take the credentials out of what is noted of URLs: the venv is about to be shared, stored and packed."""
+    digests: dict[str, tuple[bytes, int]] = {}
+    for pattern in _NOTED_URLS:
+        for file in glob.iglob(f"{glob.escape(venv)}/{pattern}", recursive=True):
+            if not os.path.isfile(file) or os.path.islink(file):
+                continue
+            text = os.fsdecode(read_small(file))
+            clean = redact(text)
+            if clean != text:
+                path = os.path.relpath(file, venv)
+                _rewrite(venv, Entry(path, "file"), os.fsencode(clean))
+                digests[path] = digest_of(os.fsencode(clean))
+    for record in _records(venv) if digests else ():
+        data = read_small(f"{venv}/{record}")
+        template = find_in_record(record, data, digests)
+        if template is not None:
+            _rewrite(
+                venv,
+                Entry(record, "file"),
+                fill(template.data, template.slots, Places(venv, venv, venv), digests),
+            )
+
+
+def _records(venv: str) -> Iterator[str]:
+    for file in glob.iglob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info/RECORD"):
+        yield os.path.relpath(file, venv)
+
+
 def _prune_records(venv: str, gone: Collection[str]) -> None:
     """Take the rows of files that are *gone* out of all RECORDs."""
-    for file in glob.iglob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info/RECORD"):
-        path = os.path.relpath(file, venv)
-        data = read_small(file)
+    for path in _records(venv):
+        data = read_small(f"{venv}/{path}")
         pruned = prune_record(path, data, gone)
         if pruned != data:
             _rewrite(venv, Entry(path, "file"), pruned)
