@@ -116,7 +116,7 @@ def _say(text: str) -> None:
     """Tell the person who waits; not into the line at the foot of a terminal."""
     from venvflow.live import shared  # noqa: PLC0415 - a run with nothing to do says nothing
 
-    shared().write(sys.stderr, f"venvflow: {text}\n")
+    shared().write(sys.stderr, f"venvflow: {shown(text)}\n")
 
 
 class _NoProcesses:

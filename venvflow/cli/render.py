@@ -82,13 +82,13 @@ class Output:
         self._write(text.replace("\x7f", "\\u007f") + "\n")
 
     def say(self, text: str) -> None:
-        """Tell the person who waits, unless told to be quiet."""
+        """Tell the person who waits, in one line, unless told to be quiet."""
         if not self.quiet:
-            self._message(text)
+            self._message(shown(text))
 
     def warn(self, text: str) -> None:
         """Tell of something that may not be as wanted, in one line, unless told to be quiet."""
-        self.say(f"warning: {shown(text)}")
+        self.say(f"warning: {text}")
 
     def fail(self, text: str) -> None:
         """Say what failed; with ``-v`` after the traceback of the exception that is being handled."""
