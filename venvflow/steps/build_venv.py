@@ -235,7 +235,7 @@ _NOTED_URLS = (
 
 
 def _hide_credentials(venv: str) -> None:
-    """Take the credentials out of what is noted of URLs: the venv is about to be shared, stored and packed."""
+    """Take credentials out of what is noted of URLs: the venv will be shared, stored and packed."""
     digests: dict[str, tuple[bytes, int]] = {}
     for pattern in _NOTED_URLS:
         for file in glob.iglob(f"{glob.escape(venv)}/{pattern}", recursive=True):
