@@ -135,7 +135,7 @@ class _NoProcesses:
             state="Nothing was run.",
             hint='Use "-P thread", or par_type = "thread" where doit is configured.',
         )
-        sys.stderr.write(f"venvflow: {error}\n")
+        put(sys.stderr, f"venvflow: {error}\n")
         raise SystemExit(error.exit_code)
 
 
