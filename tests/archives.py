@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
+import stat
 import sys
 import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from venvflow import postinstall
 from venvflow.disk.archive import Options, Written, format_of, write_archive
 from venvflow.disk.archive.formats import zstd
 from venvflow.disk.scan import walk
@@ -149,6 +153,96 @@ def pack(manifest: Manifest, objects: Objects, path: Path, **options: object) ->
     name = path.name.split(".", 1)[1]
     chosen = Options(name, **options)  # type: ignore[arg-type]
     return write_archive(manifest, objects, str(path), chosen, description=DESCRIPTION)
+
+
+class Raw:
+    """Writes one hostile member after the other, as tar or as zip."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.out = io.BytesIO()
+        self.zip = zipfile.ZipFile(self.out, "w") if name == "zip" else None
+        self.tar = (
+            None if self.zip else tarfile.TarFile(fileobj=self.out, mode="w", format=tarfile.PAX_FORMAT)
+        )
+
+    def file(self, name: str, data: bytes = b"evil", mode: int = 0o644) -> None:
+        """Add a file."""
+        if self.zip:
+            self._zip(name, data, stat.S_IFREG | mode)
+        else:
+            assert self.tar is not None
+            add_to_tar(self.tar, name, data, mode=mode)
+
+    def link(self, name: str, target: str) -> None:
+        """Add a symlink."""
+        if self.zip:
+            self._zip(name, target.encode(), stat.S_IFLNK | 0o777)
+        else:
+            self.other(name, tarfile.SYMTYPE, target)
+
+    def directory(self, name: str) -> None:
+        """Add a directory."""
+        if self.zip:
+            self._zip(name + "/", b"", stat.S_IFDIR | 0o755)
+        else:
+            self.other(name, tarfile.DIRTYPE)
+
+    def other(self, name: str, kind: bytes, target: str = "") -> None:
+        """Add something else, which a zip can only hint at by its mode."""
+        if self.zip:
+            modes = {
+                tarfile.CHRTYPE: stat.S_IFCHR,
+                tarfile.BLKTYPE: stat.S_IFBLK,
+                tarfile.FIFOTYPE: stat.S_IFIFO,
+            }
+            self._zip(name, b"", modes.get(kind, stat.S_IFSOCK) | 0o644)
+            return
+        assert self.tar is not None
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, target
+        self.tar.addfile(info)
+
+    def _zip(self, name: str, data: bytes, mode: int) -> None:
+        assert self.zip is not None
+        info = zipfile.ZipInfo("replaced")
+        info.filename = name
+        info.create_system, info.external_attr = 3, mode << 16
+        info.flag_bits |= 0x800
+        self.zip.NameToInfo.clear()  # or it would warn of names that are there twice
+        self.zip.writestr(info, data)
+
+    def write(self, path: Path) -> None:
+        """Write the archive."""
+        if self.zip:
+            self.zip.close()
+            path.write_bytes(self.out.getvalue())
+        else:
+            assert self.tar is not None
+            self.tar.close()
+            path.write_bytes(compressed(self.name, self.out.getvalue()))
+
+
+def add_to_tar(out: tarfile.TarFile, name: str, data: bytes, *, mode: int = 0o644) -> None:
+    """Add a file to a tar of the standard library's."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), mode
+    out.addfile(info, io.BytesIO(data))
+
+
+def document(**changes: Any) -> bytes:
+    """Return a ``pack.json`` that announces nothing but an empty file of templates, with *changes*."""
+    right: dict[str, Any] = {
+        "announced": {"bytes": 0, "directories": 0, "entries": 1, "files": 1, "links": 0},
+        "description": {},
+        "distributions": [],
+        "editable": [],
+        "format": postinstall.FORMAT,
+        "links": [],
+        "templates": [],
+        "templates_sha256": hashlib.sha256(b"").hexdigest(),
+    }
+    return json.dumps({**right, **changes}).encode()
 
 
 def compressed(name: str, data: bytes) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import DESCRIPTION, FORMATS, SITE, Objects, add_odd_names, make_venv, read_venv
+from archives import DESCRIPTION, FORMATS, SITE, Objects, add_odd_names, document, make_venv, read_venv
 
 from venvflow.disk.archive import METADATA, Options, inventory_of, write_archive
 from venvflow.errors import EnvironmentFailure, Refused
@@ -86,15 +86,12 @@ def test_the_venv_of_an_archive_is_the_one_that_lies_highest(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "damage", ["{", "[]", '{"templates": 7, "links": []}', '{"links": [["a", "b", [1]]]}']
+    "damage", [b"{", b"[]", document(templates=7), document(links=[["a", "b", [1]]]), document(format=1)]
 )
-def test_metadata_that_make_no_sense_are_refused(damage: str, tmp_path: Path) -> None:
+def test_metadata_that_make_no_sense_are_refused(damage: bytes, tmp_path: Path) -> None:
     """They say which files are templates: without them the answer would be wrong."""
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
         archive.writestr(f"{METADATA}/pack.json", damage)
-    if damage == "[]":
-        assert not inventory_of(str(tmp_path / "bad.zip")).ours
-        return
     with pytest.raises(Refused) as caught:
         inventory_of(str(tmp_path / "bad.zip"))
     assert caught.value.state == "Nothing was changed."

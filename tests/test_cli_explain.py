@@ -9,6 +9,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from archives import document
 from wheels import make_wheel, requirements
 
 if TYPE_CHECKING:
@@ -481,9 +482,9 @@ def test_keys_that_begin_alike_are_told_apart_by_more_digits(project: Project) -
 )  # fmt: skip
 def test_an_archive_may_say_anything_of_its_key(commands: str, shows: str, project: Project) -> None:
     """Nobody vouches for it: what makes no sense is shown as it is, and moves no cursor."""
-    document = {"description": {"key": {"digest": "d", "parts": {"commands": commands}}}}
+    description = {"key": {"digest": "d", "parts": {"commands": commands}}}
     with zipfile.ZipFile(project.root / "a.zip", "w") as archive:
-        archive.writestr(".venvflow-pack/pack.json", json.dumps({"templates": [], "links": [], **document}))
+        archive.writestr(".venvflow-pack/pack.json", document(description=description))
     answer = project.run("explain", "a.zip", "api")
     assert (answer.code, answer.err) == (1, "")
     assert f"  ~ commands  {shows} -> " in answer.out

@@ -245,9 +245,10 @@ def test_the_first_fitting_interpreter_is_found(packed: Callable[..., Path], tmp
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", "")
         patch.setenv("PATH", str(bin_directory))
-        assert postinstall.choose(needs, "", force=False) == os.path.realpath(sys._base_executable)  # type: ignore[attr-defined]
+        chosen = postinstall.choose(needs, "", force=False, root=str(root))
+        assert chosen == os.path.realpath(sys._base_executable)  # type: ignore[attr-defined]
         with pytest.raises(postinstall.Problem, match=r"(?s)python3: it is .* 3\.98") as caught:
-            postinstall.choose({**needs, "version": "3.98"}, "", force=False)
+            postinstall.choose({**needs, "version": "3.98"}, "", force=False, root=str(root))
     assert caught.value.code == 3
     assert root.is_dir()
 
@@ -314,8 +315,8 @@ def test_it_needs_no_newer_python_than_it_says() -> None:
         elif isinstance(node, ast.ImportFrom):
             modules.add(str(node.module))
     assert modules <= {
-        "__future__", "argparse", "base64", "collections.abc", "errno", "hashlib", "json", "os", "re",
-        "shlex", "shutil", "subprocess", "sys", "typing", "urllib.parse",
+        "__future__", "argparse", "base64", "collections.abc", "contextlib", "errno", "hashlib", "json", "os",
+        "re", "shlex", "stat", "subprocess", "sys", "typing", "unicodedata", "urllib.parse",
     }  # fmt: skip
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not called & {
@@ -404,7 +405,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(
     root = packed(tmp_path / "venv")
     before = _files(root)
 
-    def failing(source: str, target: str) -> None:
+    def failing(source: str, target: str, **_: int) -> None:
         raise OSError(28, "No space left on device", target)
 
     monkeypatch.setattr(os, "replace", failing)
@@ -419,31 +420,73 @@ def test_links_become_copies_where_links_cannot_be(
 ) -> None:
     """On a file system without links, files and directories are copied, once."""
 
-    def failing(target: str, path: str) -> None:
+    def failing(target: str, path: str, **_: int) -> None:
         raise OSError(1, "Operation not permitted")
 
     (tmp_path / "lib/x").mkdir(parents=True)
     (tmp_path / "tool").write_text("runs")
     monkeypatch.setattr(os, "symlink", failing)
-    assert postinstall.put_link(str(tmp_path / "lib64"), "lib", dry_run=False)
-    assert (tmp_path / "lib64/x").is_dir()
-    assert not postinstall.put_link(str(tmp_path / "lib64"), "lib", dry_run=False)
-    assert postinstall.put_link(str(tmp_path / "alias"), "tool", dry_run=False)
-    assert (tmp_path / "alias").read_text() == "runs"
+    (tmp_path / "lib/x/y").write_text("deep")
+    python = tmp_path / "python"
+    python.write_text("interpreter")
+    to_venv, to_python = [postinstall.Slot(0, kind, "raw", "") for kind in ("venv", "python")]
+    for path, target, slots, content in (
+        ("lib64", "lib", (), "lib64/x/y"),
+        ("bin/alias", "../tool", (), "bin/alias"),
+        ("bin/lib", "/lib/x", (to_venv,), "bin/lib/y"),
+        ("bin/python", "", (to_python,), "bin/python"),
+    ):
+        link = postinstall.Link(path, target, slots)
+        assert _put_link(tmp_path, link, python=str(python)), path
+        assert (tmp_path / content).read_text() in ("deep", "runs", "interpreter")
+        assert not _put_link(tmp_path, link, python=str(python)), path
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".vf-")]
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "kind"), [("lib/up", "..", ""), ("lib/up", "", "venv"), ("x", "", "project")]
+)
+def test_a_link_that_cannot_become_a_copy_is_refused(
+    path: str, target: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory cannot hold a copy of itself, and a project is nothing to copy."""
+
+    def failing(target: str, path: str, **_: int) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    (tmp_path / "lib").mkdir()
+    monkeypatch.setattr(os, "symlink", failing)
+    slots = (postinstall.Slot(0, kind, "raw", ""),) if kind else ()
+    with pytest.raises(postinstall.Problem):
+        _put_link(tmp_path, postinstall.Link(path, target, slots))
+    assert list(tmp_path.rglob("*")) == [tmp_path / "lib"]
+
+
+def _put_link(root: Path, link: postinstall.Link, *, python: str = sys.executable) -> bool:
+    fd = os.open(root, os.O_RDONLY)
+    try:
+        places = postinstall.Places(str(root), "/project", python)
+        return postinstall.put_link(link, fd, places, postinstall.Copier(fd, places), dry_run=False)
+    finally:
+        os.close(fd)
+
+
+def _python_link(path: str) -> postinstall.Link:
+    return postinstall.Link(path, "", (postinstall.Slot(0, "python", "raw", ""),))
 
 
 def test_a_link_may_be_all_that_is_in_its_directory(tmp_path: Path) -> None:
-    """The archive has no such directory: links to local paths are not in it."""
-    assert postinstall.put_link(str(tmp_path / "a/b/python"), sys.executable, dry_run=False)
+    """Its directories are made, for whoever lost them."""
+    assert _put_link(tmp_path, _python_link("a/b/python"))
     assert os.readlink(tmp_path / "a/b/python") == sys.executable
 
 
 def test_a_link_replaces_what_is_wrong(tmp_path: Path) -> None:
     """A link to another interpreter is replaced, the right one is left alone."""
     (tmp_path / "python").symlink_to("/old/python")
-    assert postinstall.put_link(str(tmp_path / "python"), "/new/python", dry_run=False)
+    assert _put_link(tmp_path, _python_link("python"), python="/new/python")
     assert os.readlink(tmp_path / "python") == "/new/python"
-    assert not postinstall.put_link(str(tmp_path / "python"), "/new/python", dry_run=False)
+    assert not _put_link(tmp_path, _python_link("python"), python="/new/python")
     assert os.listdir(tmp_path) == ["python"]
 
 

@@ -7,34 +7,40 @@ It fills the environment's own path into every script, activation file and setti
 interpreter, and recomputes the lines of RECORD files that describe what it wrote. What it needs to know lies
 beside it in .venvflow-pack. It needs nothing but Python 3.8 or newer and asks no network.
 
+Nothing there is believed: all is read and counted before anything is written, no link is followed on the way
+to a file, and no program of the environment is run.
+
 Exit codes: 0 done, 2 wrong words, 3 no fitting interpreter or a file that cannot be written, 4 damaged.
 """
 
 # This file is put into archives as it is, so it imports nothing of venvflow; the halves of relocate.py and
-# spelling.py that write are here again, and a test holds them together.
+# spelling.py that write are here again, and a test holds them together. What pack.json says is decoded here
+# only: who unpacks, compares or writes archives asks this module.
 
 from __future__ import annotations
 
-import argparse
-import base64
+import os
+import sys
+
+if __name__ == "__main__":  # the environment is no place to import from: nothing in it is to be run
+    sys.path[:] = [each for each in sys.path if each != os.path.dirname(os.path.realpath(__file__))]
+
 import errno
 import hashlib
 import json
-import os
 import re
-import shlex
-import shutil
-import subprocess
-import sys
+import stat
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
 METADATA = ".venvflow-pack"
-FORMAT = 1
+POSTINSTALL = "postinstall.py"
+FORMAT = 2
 OK, USAGE, ENVIRONMENT, DAMAGED = 0, 2, 3, 4
 
 
@@ -46,15 +52,14 @@ class Problem(Exception):
         self.code = code
 
 
-class Report(NamedTuple):
-    """What was done: paths in the environment that were written, were right already, and were linked."""
+class Damaged(ValueError):
+    """What an archive says of itself makes no sense, or is not safe; the text says how."""
 
-    place: str
-    python: str
-    written: list[str]
-    unchanged: list[str]
-    linked: list[str]
-    notes: list[str]
+
+def shown(text: str) -> str:
+    """Return *text* as one line that moves no cursor and hides nothing: what does not print is escaped."""
+    raw = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in raw)
 
 
 # --------------------------------------------------------------------------- filling in
@@ -81,7 +86,9 @@ class Places(NamedTuple):
 LONGEST_SHEBANG = 127  # bytes of a first line that every kernel reads whole
 
 
-def fill(data: bytes, slots: Iterable[Any], places: Places, digest_of: Callable[[str], bytes]) -> bytes:
+def fill(
+    data: bytes, slots: Iterable[Sequence[Any]], places: Places, digest_of: Callable[[str], bytes]
+) -> bytes:
     """Return the template *data* with its slots, rows of offset, kind, form and argument, filled in.
 
     *digest_of* returns how a RECORD is to describe the file at a path.
@@ -92,14 +99,19 @@ def fill(data: bytes, slots: Iterable[Any], places: Places, digest_of: Callable[
         if not position <= offset <= len(data):
             raise ValueError(f"a slot at {offset} of a template of {len(data)} bytes")
         pieces.append(data[position:offset])
-        if form == "record":
-            pieces.append(digest_of(argument))
-        elif form == "shebang":
-            pieces.append(shebang(places.venv, argument))
-        else:
-            pieces.append(WRITERS[form](places.text(kind)))
+        pieces.append(digest_of(argument) if form == "record" else written(kind, form, argument, places))
         position = offset
     return b"".join(pieces) + data[position:]
+
+
+def no_digest(path: str) -> bytes:
+    """Refuse to describe a file where no description belongs."""
+    raise ValueError("a link that describes " + path)
+
+
+def written(kind: str, form: str, argument: str, places: Places) -> bytes:
+    """Return what goes into a slot that describes no file."""
+    return shebang(places.venv, argument) if form == "shebang" else WRITERS[form](places.text(kind))
 
 
 def shebang(venv: str, argument: str) -> bytes:
@@ -121,6 +133,8 @@ def is_text(path: str) -> bool:
 def word_in_trampoline(interpreter: str) -> str:
     """Return a shell word that stands in a Python string: backslashes and odd bytes as octal numbers."""
     if "\\" not in interpreter and is_text(interpreter):
+        import shlex  # noqa: PLC0415 - few paths need it
+
         return shlex.quote(interpreter)
     octal = re.sub(rb"[^A-Za-z0-9/._-]", lambda match: b"\\%03o" % match[0][0], os.fsencode(interpreter))
     return "\"$(printf '{}')\"".format(octal.decode("ascii"))
@@ -148,18 +162,28 @@ def python_literal(text: str) -> bytes:
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped).encode("utf-8")
 
 
+def percent(text: str) -> bytes:
+    """Return *text* as the path of a URL."""
+    from urllib.parse import quote  # noqa: PLC0415 - few files have URLs
+
+    return quote(os.fsencode(text)).encode("ascii")
+
+
 WRITERS: dict[str, Callable[[str], bytes]] = {
     "raw": os.fsencode,
     "line": lambda text: os.fsencode(text).replace(b"\n", b" ").replace(b"\r", b" "),
     "sh": shell_word,
-    "url": lambda text: quote(os.fsencode(text)).encode("ascii"),
+    "url": percent,
     "py": python_literal,
     "json": lambda text: json.dumps(text)[1:-1].encode("ascii"),
 }
+KINDS = ("venv", "name", "project", "python", "home")
 
 
 def record_fields(data: bytes) -> bytes:
     """Return hash and size of *data* as a RECORD spells them."""
+    import base64  # noqa: PLC0415 - only who fills in needs it
+
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
     return b"sha256=%s,%d" % (digest, len(data))
 
@@ -167,109 +191,555 @@ def record_fields(data: bytes) -> bytes:
 # --------------------------------------------------------------------------- what the archive says
 
 
-class Pack(NamedTuple):
-    """What lies in .venvflow-pack, checked."""
+class Slot(NamedTuple):
+    """A position in a template, what goes there, and how it is written."""
 
-    needs: dict[str, str]
-    templates: list[Any]  # [path, executable, start, length, slots]
-    blob: bytes
-    links: list[Any]  # [path, target, slots]
+    offset: int
+    kind: str
+    form: str
+    argument: str
+
+
+class Template(NamedTuple):
+    """A file to fill in: its bytes are *length* bytes of the blob from *start* on."""
+
+    path: str
+    executable: bool
+    start: int
+    length: int
+    slots: tuple[Slot, ...]
+
+
+class Link(NamedTuple):
+    """A link to make: with a slot it leads to a local path, without one to something beside it."""
+
+    path: str
+    target: str
+    slots: tuple[Slot, ...]
+
+
+class Announced(NamedTuple):
+    """What comes behind pack.json in the archive: *entries* are directories, files and links together."""
+
+    bytes: int
+    directories: int
+    entries: int
+    files: int
+    links: int
+
+
+class Pack(NamedTuple):
+    """What pack.json says, every part of it checked. The blob of all templates has *length* bytes."""
+
+    announced: Announced
+    description: dict[str, Any]
+    distributions: list[Any]
     editable: list[str]  # distributions of which only a path to the code is here
+    links: tuple[Link, ...]
+    needs: dict[str, str]  # of an interpreter
+    templates: tuple[Template, ...]
+    templates_sha256: str
+
+    @property
+    def length(self) -> int:
+        """Return how many bytes all templates have together."""
+        return sum(template.length for template in self.templates)
+
+    @property
+    def rows(self) -> list[Template | Link]:
+        """Return everything that is to be made."""
+        return [*self.templates, *self.links]
 
     @property
     def bound(self) -> bool:
         """Return whether something names the project."""
-        rows = self.templates + self.links
-        return any(slot[1] == "project" for row in rows for slot in row[-1])
+        return any(slot.kind == "project" for row in self.rows for slot in row.slots)
 
 
-def load(root: str) -> Pack:
-    """Return what the archive that was unpacked at *root* says; raises Problem if it cannot be trusted."""
-    try:
-        with open(os.path.join(root, METADATA, "pack.json"), "rb") as file:
-            document = json.loads(file.read())
-        with open(os.path.join(root, METADATA, "templates"), "rb") as file:
-            blob = file.read()
-        needs = document["description"].get("python") or {}
-        editable = [str(name) for name in document.get("editable") or []]
-        pack = Pack(dict(needs), document["templates"], blob, document["links"], editable)
-        wrong = "another format" if document["format"] != FORMAT else check(root, pack)
-        if hashlib.sha256(blob).hexdigest() != document["templates_sha256"]:
-            wrong = "templates that were changed"
-    except OSError as error:
-        raise Problem(f"cannot read {error.filename}: {error.strerror}", ENVIRONMENT) from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise Problem(f"{METADATA} is damaged: {error!r}", DAMAGED) from error
-    if wrong:
-        raise Problem(f"{METADATA} is damaged: it has {wrong}", DAMAGED)
+LONGEST_PATH = 4096  # bytes
+DEEPEST = 200  # names in a path
+LARGEST_DOCUMENT = 32 << 20  # bytes of pack.json
+LARGEST_BLOB = 64 << 20  # bytes of all templates
+LARGEST_FILLED = 64 << 20  # bytes that one template may become
+LARGEST_TOTAL = 1 << 30  # bytes that all templates may become
+MOST_VALUES = 2_000_000  # in pack.json
+LARGEST_NUMBER = 1 << 62
+SPARE_SLOTS = 16
+"""Slots that a template may have besides one for each of its bytes: paths stand between other text."""
+
+
+def decode(data: bytes) -> Pack:
+    """Return what *data*, the bytes of a pack.json, say; raises Damaged.
+
+    Whatever they are, this takes time and memory in proportion to their length, and raises nothing else.
+    """
+    document = read_json(data)
+    check_texts(document)
+    if not isinstance(document, dict):
+        raise Damaged("it is not an object")
+    number = document.get("format")
+    if type(number) is not int or number != FORMAT:
+        raise Damaged(f"another format ({brief(number)}) than {FORMAT}, the one that can be read here")
+    want_keys(document, {"format", *Pack._fields} - {"needs"}, "it")
+    description = want(document["description"], dict, "the description")
+    needs = {
+        text(name, 100): text(value, 1000)
+        for name, value in want(description.get("python") or {}, dict, "what it needs").items()
+    }
+    if not re.fullmatch(r"[\w.+-]*", needs.get("version", "") + needs.get("implementation", "")):
+        raise Damaged("a Python with an impossible name")
+    pack = Pack(
+        decode_announced(document["announced"]),
+        description,
+        [decode_distribution(row) for row in want(document["distributions"], list, "distributions")],
+        [text(name, 1000) for name in want(document["editable"], list, "editable")],
+        tuple(decode_link(row) for row in want(document["links"], list, "links")),
+        needs,
+        tuple(decode_template(row) for row in want(document["templates"], list, "templates")),
+        text(document["templates_sha256"], 64),
+    )
+    check_pieces(pack)
+    check_records(pack)
+    check_paths(pack, lambda path: path)
     return pack
 
 
-def check(root: str, pack: Pack) -> str:
-    """Return what is unsafe about *pack*, or nothing: it may have been made to write somewhere else."""
-    real = os.path.realpath(root)
-    for row in pack.templates + pack.links:
-        if unsafe_name(row[0]):
-            return f"an unsafe path {row[0]!r}"
-        parent = os.path.join(real, *row[0].split("/")[:-1])
-        if os.path.realpath(parent) != parent:
-            return f"a path through a link, {row[0]!r}"
-    for path, target, slots in pack.links:
-        if leads_out(path, target, slots):
-            return f"a link that leads out, {path!r}"
+def read_json(data: bytes) -> Any:
+    """Return the JSON in *data*: of texts, whole numbers of few digits, lists, and objects without twins."""
+    if len(data) > LARGEST_DOCUMENT or sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise Damaged(f"it is too long, with {len(data)} bytes")
+    try:
+        return json.loads(
+            data.decode("ascii"),
+            parse_int=small_number,
+            parse_float=no_number,
+            parse_constant=no_number,
+            object_pairs_hook=without_twins,
+        )
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise Damaged(f"it cannot be read ({shown(str(error))[:200]})") from error
+
+
+def small_number(digits: str) -> int:
+    """Return a number of at most 19 digits: long ones take their time."""
+    return int(digits) if len(digits) < 20 else no_number(digits)
+
+
+def no_number(digits: str) -> int:
+    """Refuse what is not a whole number."""
+    raise Damaged(f"{digits[:20]} is not a number of anything")
+
+
+def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object whose names are all different."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Damaged("a name is there twice")
+    return found
+
+
+def want(value: Any, kind: type, what: str) -> Any:
+    """Return *value* if it is of *kind*."""
+    if type(value) is not kind:
+        raise Damaged(f"{what} is not of the right type")
+    return value
+
+
+def want_keys(found: dict[str, Any], wanted: Iterable[str], what: str) -> None:
+    """Raise Damaged unless *found* has the *wanted* names and no others."""
+    if set(found) != set(wanted):
+        odd = min(set(found) ^ set(wanted))
+        raise Damaged(f"{what} has {'' if odd in found else 'no '}{brief(odd)}")
+
+
+def brief(value: Any) -> str:
+    """Return for a message what *value* is, however long or deep it is."""
+    return shown(str(value)[:80]) if isinstance(value, (str, int)) else f"a {type(value).__name__}"
+
+
+def check_texts(value: Any) -> None:
+    """Raise Damaged if any text in *value* is none that a file system could hold."""
+    todo = [value]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, dict):
+            todo += [*each, *each.values()]
+        elif isinstance(each, list):
+            todo += each
+        elif isinstance(each, str):
+            text(each, LARGEST_DOCUMENT)
+
+
+def text(value: Any, most: int) -> str:
+    """Return *value* if it is text that names can be made of: at most *most* bytes, spelled in one way."""
+    try:
+        raw = want(value, str, "a text").encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise Damaged("a text is not Unicode") from error
+    if b"\0" in raw or len(raw) > most:
+        raise Damaged(f"a text holds a NUL, or more than {most} bytes")
+    if raw.decode("utf-8", "surrogateescape") != value:
+        raise Damaged("a text is UTF-8 spelled byte by byte")
+    return str(value)
+
+
+def count(value: Any) -> int:
+    """Return *value* if it counts something."""
+    if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
+        raise Damaged(f"{brief(value)} is not a number of anything")
+    return value
+
+
+def row_of(value: Any, length: int, what: str) -> list[Any]:
+    """Return *value* if it is a list of *length* values."""
+    if len(want(value, list, what)) != length:
+        raise Damaged(f"{what} has {len(value)} parts")
+    return list(value)
+
+
+def decode_announced(value: Any) -> Announced:
+    """Return the announcement, whose numbers agree with each other."""
+    want_keys(want(value, dict, "the announcement"), Announced._fields, "the announcement")
+    announced = Announced(**{name: count(number) for name, number in value.items()})
+    if announced.entries != announced.directories + announced.files + announced.links:
+        raise Damaged("announced numbers that contradict each other")
+    return announced
+
+
+def decode_distribution(value: Any) -> list[str]:
+    """Return name and version of what is installed."""
+    return [text(part, 1000) for part in row_of(value, 2, "a distribution")]
+
+
+def decode_template(value: Any) -> Template:
+    """Return a row of the templates."""
+    name, executable, start, length, slots = row_of(value, 5, "a template")
+    path = decode_path(name)
+    if type(executable) is not int or executable not in (0, 1):
+        raise Damaged("a template that may be neither run nor not run")
+    rows = want(slots, list, "slots")
+    if len(rows) > count(length) + SPARE_SLOTS:
+        raise Damaged(f"a template with {len(rows)} slots in {length} bytes, {shown(path)}")
+    decoded = tuple(decode_slot(row) for row in rows)
+    offsets = [0, *(slot.offset for slot in decoded), length]
+    if offsets != sorted(offsets):
+        raise Damaged(f"a slot that does not fit its template, {shown(path)}")
+    return Template(path, bool(executable), count(start), length, decoded)
+
+
+def decode_slot(value: Any) -> Slot:
+    """Return a row of slots: what goes there, how it is written, and their argument must belong together."""
+    offset, kind, form, argument = row_of(value, 4, "a slot")
+    slot = Slot(count(offset), text(kind, 20), text(form, 20), text(argument, LONGEST_PATH))
+    plain = kind in KINDS and form in WRITERS and not argument
+    first_line = (kind, form) == ("venv", "shebang") and not re.search(r"[\x00-\x1f\x7f]", argument)
+    if not (plain or first_line or (kind, form) == ("file", "record")):
+        raise Damaged(f"a slot for {brief(kind)} as {brief(form)}, with the argument {brief(argument)}")
+    return slot
+
+
+def decode_link(value: Any) -> Link:
+    """Return a row of the links, none of which leads elsewhere than into the environment or to a place."""
+    path, target, slots = row_of(value, 3, "a link")
+    rows = tuple(decode_slot(row) for row in want(slots, list, "slots"))
+    link = Link(decode_path(path), text(target, LONGEST_PATH), rows)
+    if leads_elsewhere(link) if rows else leads_out(link.path, link.target):
+        raise Damaged(f"a link that leads out, {shown(link.path)}")
+    return link
+
+
+def decode_path(value: Any) -> str:
+    """Return a path of the environment that is not one of our own."""
+    path = text(value, LONGEST_PATH)
+    why = unsafe_name(path) or reserved_name(path)
+    if why:
+        raise Damaged(f"an unsafe path, {shown(path)}, which {why}")
+    ours = folded(path) == POSTINSTALL or folded(path.split("/")[0]) == METADATA
+    if ours or path.count("/") >= DEEPEST:
+        raise Damaged(f"an unsafe path, {shown(path)}")
+    return path
+
+
+def unsafe_name(name: str) -> str:
+    """Return why *name* cannot be unpacked safely anywhere, as the end of a sentence, or an empty string."""
+    if "\0" in name:
+        return "contains a NUL"
+    if name.startswith("/"):
+        return "is absolute"
+    parts = name.split("/")
+    if not name or "" in parts or "." in parts:
+        return "has an empty part"
+    return "climbs with '..'" if ".." in parts else ""
+
+
+OURS = (".venvflow.json", ".vf-")
+"""How names begin that venvflow gives to what it believes of a venv: its receipt, and what is in work."""
+
+
+def reserved_name(name: str) -> str:
+    """Return why only venvflow may make something of that *name*, as the end of a sentence, or nothing."""
+    folded = name.casefold()
+    if any(f"/{folded}".find(f"/{start}") >= 0 for start in OURS):
+        return "has a name that only venvflow gives"
     return ""
 
 
-def unsafe_name(path: str) -> bool:
-    """Return whether *path* may lie outside of the environment."""
-    parts = path.split("/")
-    return not all(parts) or "." in parts or ".." in parts or "\0" in path
+def leads_out(path: str, target: str) -> bool:
+    """Return whether a symlink at *path* may lead out of its venv, or cannot be known not to.
 
-
-def leads_out(path: str, target: str, slots: list[Any]) -> bool:
-    """Return whether a link leads elsewhere than into the environment, or to a local path that is meant."""
+    ``..`` may stand in front only, and no more often than real directories lie above the link: behind a
+    name it would climb from wherever that name leads. If this holds for every link, and no directory above
+    a link is one itself, following any of them stays inside.
+    """
     parts = [part for part in target.split("/") if part not in ("", ".")]
-    if slots:
-        return len(slots) > 1 or slots[0][0] != 0 or ".." in parts
     climbs = 0
     while climbs < len(parts) and parts[climbs] == "..":
         climbs += 1
-    return not target or target.startswith("/") or ".." in parts[climbs:] or climbs > path.count("/")
+    return (
+        not target
+        or target.startswith("/")
+        or "\0" in target
+        or ".." in parts[climbs:]
+        or climbs > path.count("/")
+    )
+
+
+def leads_elsewhere(link: Link) -> bool:
+    """Return whether a link with slots leads to another local path than one that is meant, or below it."""
+    slot = link.slots[0]
+    if len(link.slots) > 1 or slot.offset or slot.form != "raw" or ".." in link.target.split("/"):
+        return True
+    if slot.kind == "python":
+        return link.target != ""
+    return slot.kind not in ("venv", "project") or link.target[:1] not in ("", "/")
+
+
+def check_pieces(pack: Pack) -> None:
+    """Raise Damaged unless every byte of the blob belongs to one template."""
+    position = 0
+    for template in sorted(pack.templates, key=lambda each: (each.start, each.length)):
+        if template.start != position:
+            raise Damaged(f"templates that overlap or lie apart, {shown(template.path)}")
+        position += template.length
+    if position > LARGEST_BLOB or not re.fullmatch("[0-9a-f]{64}", pack.templates_sha256):
+        raise Damaged(f"templates of {position} bytes, or without a SHA-256")
+
+
+def check_blob(pack: Pack, blob: bytes) -> None:
+    """Raise Damaged unless *blob* holds the templates that *pack* speaks of."""
+    if len(blob) != pack.length or hashlib.sha256(blob).hexdigest() != pack.templates_sha256:
+        raise Damaged("templates that were changed")
+
+
+def check_records(pack: Pack) -> None:
+    """Raise Damaged unless RECORDs describe templates, and none that describes others itself."""
+    plain = {template.path for template in pack.templates if not is_record(template)}
+    for row in pack.rows:
+        for slot in row.slots:
+            if slot.form == "record" and slot.argument not in plain:
+                raise Damaged(f"a RECORD that describes {shown(slot.argument)}")
+
+
+def is_record(template: Template) -> bool:
+    """Return whether a template describes other files."""
+    return any(slot.form == "record" for slot in template.slots)
+
+
+def check_paths(pack: Pack, spelled: Callable[[str], str]) -> None:
+    """Raise Damaged if a path is there twice or lies below another row's: below a link, or below a file.
+
+    *spelled* returns what the file system takes a name for.
+    """
+    known: set[str] = set()
+    for path in (spelled(row.path) for row in pack.rows):
+        if path in known:
+            raise Damaged(f"a path that is there twice, {shown(path)}")
+        known.add(path)
+    for path in known:
+        above = path.rpartition("/")[0]
+        while above:
+            if above in known:
+                raise Damaged(f"a path through a link or a file, {shown(path)}")
+            above = above.rpartition("/")[0]
+
+
+def folded(path: str) -> str:
+    """Return what file systems take *path* for that do not tell case."""
+    if path.isascii():
+        return path.lower()
+    import unicodedata  # noqa: PLC0415 - most names are ASCII
+
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+# --------------------------------------------------------------------------- how much that is
+
+
+def filled_sizes(pack: Pack, places: Places) -> dict[str, int]:
+    """Return how many bytes each template becomes at *places*, by path, without making one of them.
+
+    Raises Damaged for what is larger than any file that installers write.
+    """
+    sizes: dict[str, int] = {}
+    total = 0
+    known: dict[tuple[str, str, str], int] = {}
+    for template in sorted(pack.templates, key=is_record):
+        size = template.length
+        for slot in template.slots:
+            if slot.form == "record":
+                size += len(record_fields(b"")) - 1 + len(str(sizes[slot.argument]))
+                continue
+            what = slot[1:]
+            if what not in known:
+                known[what] = len(written(*what, places))
+            size += known[what]
+        total += size
+        if size > LARGEST_FILLED or total > LARGEST_TOTAL:
+            raise Damaged(f"templates that would become {total} bytes, among them {shown(template.path)}")
+        sizes[template.path] = size
+    return sizes
+
+
+def need_room(fd: int, size: int, names: int) -> None:
+    """Raise Problem unless the file system of *fd* has room for *size* bytes and *names* more files."""
+    found = os.statvfs(fd)
+    no_space = "No space left on device: {} {} are needed, {} are free. Free some, then try again."
+    free = found.f_bavail * found.f_frsize
+    if size > free:
+        raise Problem(no_space.format(size, "bytes", free), ENVIRONMENT)
+    if found.f_files and names > found.f_favail:  # some file systems do not count them
+        raise Problem(no_space.format(names, "inodes", found.f_favail), ENVIRONMENT)
+
+
+# --------------------------------------------------------------------------- by descriptors
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def inside(root: int, path: str, make: bool = False) -> Iterator[int]:
+    """Give a descriptor of the directory *path* below the directory *root*, reached through no link.
+
+    With *make*, what is missing is made. Raises Problem for what is not a directory, and ``OSError``.
+    """
+    fd = os.dup(root)
+    try:
+        for name in path.split("/") if path else ():
+            if make:
+                with suppress(FileExistsError):  # whatever it is, opening it will tell
+                    os.mkdir(name, 0o755, dir_fd=fd)
+            try:
+                below = os.open(name, DIRECTORY, dir_fd=fd)
+            except OSError as error:
+                if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                    raise damage(f"{shown(path)}, which is not a directory all the way") from error
+                raise OSError(error.errno, error.strerror, path) from error
+            os.close(fd)
+            fd = below
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def damage(what: str) -> Problem:
+    """Return the error that an environment is not what an archive of ours makes: *what* says how."""
+    return Problem(f"{METADATA} is damaged, or what it describes: {what}", DAMAGED)
+
+
+def read_file(name: str, directory: int, most: int) -> bytes | None:
+    """Return the bytes of a regular file of at most *most* bytes, None if it is anything else.
+
+    Raises ``OSError`` if it is not there, or a link.
+    """
+    fd = os.open(name, READ, dir_fd=directory)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+            return None
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(most + 1)
+        return data if len(data) <= most else None
+    finally:
+        os.close(fd)
+
+
+def kind_of(name: str, directory: int) -> os.stat_result | None:
+    """Return what is called *name*, not what a link there leads to; None if there is nothing."""
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def load(root: int) -> tuple[Pack, bytes]:
+    """Return what the archive that was unpacked at *root* says, and its templates.
+
+    Raises Problem if it cannot be read or trusted.
+    """
+    try:
+        with inside(root, METADATA) as fd:
+            document = read_file("pack.json", fd, LARGEST_DOCUMENT)
+            blob = read_file("templates", fd, LARGEST_BLOB)
+    except OSError as error:
+        raise Problem(f"cannot read {METADATA}/pack.json: {error.strerror}", ENVIRONMENT) from error
+    if document is None or blob is None:
+        raise damage("something else than files in it, or more than anybody needs")
+    try:
+        pack = decode(document)
+        check_blob(pack, blob)
+        if kind_of(METADATA.upper(), root):  # it does not tell case
+            check_paths(pack, folded)
+    except Damaged as error:
+        raise damage(str(error)) from error
+    return pack, blob
 
 
 # --------------------------------------------------------------------------- the interpreter
 
-ASK = """
-import json, os, sys, sysconfig
+FACTS = """
+import os, sys, sysconfig
 variable = sysconfig.get_config_var
 abi = [variable("SOABI") or sys.implementation.cache_tag or "unknown"]
 if variable("Py_DEBUG") or hasattr(sys, "gettotalrefcount"):
     abi.append("debug")
 if variable("Py_GIL_DISABLED"):
     abi.append("freethreaded")
-print("venvflow:" + json.dumps({
+facts = {
     "executable": os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable),
     "implementation": sys.implementation.name,
     "version": "%d.%d.%d" % sys.version_info[:3],
     "abi": " ".join(abi),
-}))
+}
 """
+ASK = FACTS + 'import json\nprint("venvflow:" + json.dumps(facts))\n'
 
 
 def ask(python: str) -> dict[str, str]:
     """Return what the interpreter at *python* says of itself; raises Problem if it says nothing."""
+    import subprocess  # noqa: PLC0415 - not for who only decodes
+
     try:
         answer = subprocess.run(
             [python, "-I", "-S", "-c", ASK],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=30,
             check=True,
         )
-        said = answer.stdout.decode("utf-8", "replace").rpartition("venvflow:")[2]
-        return dict(json.loads(said))
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        said = json.loads(answer.stdout.decode("utf-8", "replace").rpartition("venvflow:")[2])
+        return {name: str(said[name]) for name in ("executable", "implementation", "version", "abi")}
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise Problem(f"cannot run {python} as a Python: {why}", ENVIRONMENT) from error
+        raise Problem(f"cannot run {shown(python)} as a Python: {shown(str(why))}", ENVIRONMENT) from error
+
+
+def own_facts() -> dict[str, str]:
+    """Return the same of the interpreter that runs this, without running another."""
+    found: dict[str, Any] = {}
+    exec(FACTS, found)  # noqa: S102 - what others are asked
+    return dict(found["facts"])
 
 
 def minor(version: str) -> str:
@@ -282,35 +752,55 @@ def mismatch(needs: dict[str, str], facts: dict[str, str]) -> str:
     wanted = "{} {}".format(needs.get("implementation", ""), minor(needs.get("version", ""))).strip()
     found = "{} {}".format(facts["implementation"], minor(facts["version"]))
     if needs.get("version") and found != wanted:
-        return f"it is {found}, but the packages are for {wanted}"
+        return f"it is {shown(found)}, but the packages are for {shown(wanted)}"
     if needs.get("abi") and facts["abi"] != needs["abi"]:
-        return "its ABI is {}, but the packages are for {}".format(facts["abi"], needs["abi"])
+        return "its ABI is {}, but the packages are for {}".format(shown(facts["abi"]), shown(needs["abi"]))
     return ""
 
 
-def choose(needs: dict[str, str], wanted: str, force: bool) -> str:
-    """Return the path of the interpreter to link; raises Problem in words if none fits."""
+def choose(needs: dict[str, str], wanted: str, force: bool, root: str) -> str:
+    """Return the path of the interpreter to link; raises Problem in words if none fits.
+
+    None that lies in *root* is run: it would be a program of the archive.
+    """
     if wanted:
+        if is_below(wanted, root):
+            raise unfit(wanted, "is a program of the environment itself", "")
         facts = ask(wanted)
         wrong = mismatch(needs, facts)
         if wrong and not force:
-            raise Problem(f"{wanted} does not fit: {wrong}. Give another one, or --force.", ENVIRONMENT)
+            raise unfit(wanted, f"does not fit: {wrong}", ", or --force")
         return facts["executable"]
     refused = []
     for candidate in candidates(needs):
         try:
-            facts = ask(candidate)
+            if candidate != sys.executable and is_below(candidate, root):
+                continue
+            facts = own_facts() if candidate == sys.executable else ask(candidate)
         except Problem as problem:
             refused.append(str(problem))
             continue
         wrong = mismatch(needs, facts)
         if not wrong:
             return facts["executable"]
-        refused.append(f"{candidate}: {wrong}")
+        refused.append(f"{shown(candidate)}: {wrong}")
     raise Problem(
         "no fitting interpreter found. Install it, or give one with --python.\n  " + "\n  ".join(refused),
         ENVIRONMENT,
     )
+
+
+def unfit(python: str, why: str, otherwise: str) -> Problem:
+    """Return the error that the interpreter that was asked for cannot be taken."""
+    return Problem(f"{shown(python)} {why}. Give another one{otherwise}.", ENVIRONMENT)
+
+
+def is_below(path: str, root: str) -> bool:
+    """Return whether *path* is in the directory *root*, by its name or by where that really leads."""
+    real = os.path.realpath(root)
+    directory = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    names = (os.path.realpath(path), os.path.join(directory, os.path.basename(path)))
+    return any(name.startswith(real.rstrip("/") + "/") for name in names)
 
 
 def candidates(needs: dict[str, str]) -> Iterator[str]:
@@ -330,6 +820,17 @@ def candidates(needs: dict[str, str]) -> Iterator[str]:
 # --------------------------------------------------------------------------- doing it
 
 
+class Report(NamedTuple):
+    """What was done: paths in the environment that were written, were right already, and were linked."""
+
+    place: str
+    python: str
+    written: list[str]
+    unchanged: list[str]
+    linked: list[str]
+    notes: list[str]
+
+
 def complete(
     root: str,
     *,
@@ -344,78 +845,133 @@ def complete(
     Each file is replaced whole or not at all, and one that is right already is left alone, so this can be
     run again at any time. With *dry_run* nothing is written. Raises Problem.
     """
-    pack = load(root)
-    place = os.path.abspath(place or root)
-    notes = []
-    if pack.bound and not project:
-        project = os.path.dirname(place)
-        notes.append(f"some files name the project they were made for: taken to be {project} (--project)")
-    if pack.editable:
-        names = ", ".join(pack.editable)
-        where = os.path.abspath(project) if project else "the place that it had where it was packed"
-        notes.append(
-            f"the code of {names} is not in here: it is installed editable, and looked for in {where}"
-        )
-    places = Places(place, os.path.abspath(project or place), choose(pack.needs, python, force))
-    report = Report(place, places.python, [], [], [], notes)
     try:
-        for path, data, executable in filled(root, pack, places):
-            changed = put_file(os.path.join(root, path), data, executable, dry_run)
-            (report.written if changed else report.unchanged).append(path)
-        for path, target, slots in pack.links:
-            text = os.fsdecode(fill(os.fsencode(target), slots, places, no_digest))
-            if put_link(os.path.join(root, path), text, dry_run):
-                report.linked.append(path)
+        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise Problem(f"cannot write {error.filename}: {error.strerror}", ENVIRONMENT) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise Problem(f"{METADATA} is damaged: {error!r}", DAMAGED) from error
+        raise Problem(f"cannot read {shown(root)}: {error.strerror}", ENVIRONMENT) from error
+    try:
+        pack, blob = load(fd)
+        places, notes = settled(pack, place or root, project, python, force=force, root=root)
+        report = Report(places.venv, places.python, [], [], [], notes)
+        apply(fd, pack, blob, places, report=report, dry_run=dry_run)
+    finally:
+        os.close(fd)
     return report
 
 
-def filled(root: str, pack: Pack, places: Places) -> Iterator[tuple[str, bytes, bool]]:
-    """Yield path, bytes and executable bit of every file to write, RECORDs after what they describe."""
-    done: dict[str, bytes] = {}
+def settled(
+    pack: Pack, place: str, project: str, python: str, *, force: bool, root: str
+) -> tuple[Places, list[str]]:
+    """Return the local paths to fill in for *place*, and what is to be said of them. Raises Problem.
 
-    def digest_of(path: str) -> bytes:
-        if path not in done:
-            if unsafe_name(path) or not os.path.isfile(os.path.join(root, path)):
-                raise ValueError("a RECORD that describes " + path)
-            with open(os.path.join(root, path), "rb") as file:
-                done[path] = record_fields(file.read())
-        return done[path]
-
-    for path, executable, start, length, slots in sorted(pack.templates, key=is_record):
-        data = fill(pack.blob[start : start + length], slots, places, digest_of)
-        done[path] = record_fields(data)
-        yield path, data, bool(executable)
-
-
-def is_record(row: list[Any]) -> bool:
-    """Return whether a template describes other files."""
-    return any(slot[2] == "record" for slot in row[-1])
-
-
-def no_digest(path: str) -> bytes:
-    """Refuse to describe a file where no description belongs."""
-    raise ValueError("a link that describes " + path)
+    No interpreter below *root* is taken, where the archive's own files are.
+    """
+    place = os.path.abspath(place)
+    notes = []
+    if pack.bound and not project:
+        project = os.path.dirname(place)
+        notes.append(
+            f"some files name the project they were made for: taken to be {shown(project)} (--project)"
+        )
+    if pack.editable:
+        names = ", ".join(map(shown, pack.editable))
+        where = os.path.abspath(project) if project else "the place that it had where it was packed"
+        notes.append(
+            f"the code of {names} is not in here: it is installed editable, and looked for in {shown(where)}"
+        )
+    chosen = choose(pack.needs, python, force, root)
+    return Places(place, os.path.abspath(project or place), chosen), notes
 
 
-def put_file(path: str, data: bytes, executable: bool, dry_run: bool) -> bool:
+def apply(root: int, pack: Pack, blob: bytes, places: Places, *, report: Report, dry_run: bool) -> None:
+    """Fill in all templates and make all links below the directory *root*, and *report* it. Raises Problem.
+
+    Everything is looked at and counted before anything is written.
+    """
+    path = places.venv
+    try:
+        look(root, pack, filled_sizes(pack, places), dry_run)
+        for template, data in filled(pack, blob, places):
+            path = template.path
+            directory, _, name = path.rpartition("/")
+            with inside(root, directory) as fd:
+                changed = put_file(name, fd, data, template.executable, dry_run)
+            (report.written if changed else report.unchanged).append(path)
+        copier = Copier(root, places)
+        for link in pack.links:
+            path = link.path
+            if put_link(link, root, places, copier, dry_run):
+                report.linked.append(path)
+    except OSError as error:
+        where = error.filename if "/" in str(error.filename) else path  # the system says the last name only
+        raise Problem(f"cannot write {shown(where)}: {error.strerror}", ENVIRONMENT) from error
+    except Damaged as error:
+        raise damage(str(error)) from error
+
+
+def look(root: int, pack: Pack, sizes: dict[str, int], dry_run: bool) -> None:
+    """Raise Problem unless every row can be written where it belongs, through no link, and there is room."""
+    growth = largest = names = 0
+    for template in pack.templates:
+        directory, _, name = template.path.rpartition("/")
+        with inside(root, directory) as fd:
+            found = kind_of(name, fd)
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            raise damage(f"something else where a file belongs, {shown(template.path)}")
+        size = sizes[template.path]
+        growth += max(0, size - (found.st_size if found else 0))
+        largest, names = max(largest, size), names + (found is None)
+    for link in pack.links:
+        names += look_at_link(root, link, dry_run)
+    need_room(root, growth + largest, names + 1)
+
+
+def look_at_link(root: int, link: Link, dry_run: bool) -> int:
+    """Return how many names a link needs that are not there; raises Problem if something is in its way."""
+    directory, _, name = link.path.rpartition("/")
+    try:
+        with inside(root, directory) as fd:
+            found = kind_of(name, fd)
+    except FileNotFoundError:
+        return link.path.count("/") + 1
+    if found is None:
+        return 1
+    if not stat.S_ISLNK(found.st_mode) and (dry_run or can_link(root)):
+        raise damage(f"something else where a link belongs, {shown(link.path)}")
+    return 0
+
+
+def filled(pack: Pack, blob: bytes, places: Places) -> Iterator[tuple[Template, bytes]]:
+    """Yield every template with its bytes, RECORDs after what they describe."""
+    digests: dict[str, bytes] = {}
+    described = {slot.argument for template in pack.templates for slot in template.slots}
+    for template in sorted(pack.templates, key=is_record):
+        raw = blob[template.start : template.start + template.length]
+        data = fill(raw, template.slots, places, digests.__getitem__)
+        if template.path in described:
+            digests[template.path] = record_fields(data)
+        yield template, data
+
+
+def put_file(name: str, directory: int, data: bytes, executable: bool, dry_run: bool) -> bool:
     """Write a file whole or not at all, unless it is right already; return whether it was not."""
-    if not os.path.islink(path) and os.path.isfile(path):
-        with open(path, "rb") as file:
-            if file.read() == data:
-                return False
+    found = kind_of(name, directory)
+    if (
+        found is not None
+        and stat.S_ISREG(found.st_mode)
+        and found.st_size == len(data)
+        and read_file(name, directory, len(data)) == data
+    ):
+        return False
     if not dry_run:
-        temporary = beside(path)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755 if executable else 0o644)
+        temporary = temporary_name()
+        fd = os.open(temporary, CREATE, 0o755 if executable else 0o644, dir_fd=directory)
         try:
             with open(fd, "wb") as file:
                 file.write(data)
-            os.replace(temporary, path)
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
-            os.unlink(temporary)
+            os.unlink(temporary, dir_fd=directory)
             raise
     return True
 
@@ -424,54 +980,246 @@ NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EN
 """What systems answer that know no symlinks, or do not let everybody make them."""
 
 
-def put_link(path: str, target: str, dry_run: bool) -> bool:
+def can_link(directory: int) -> bool:
+    """Return whether symlinks can be made in a directory, by making one."""
+    temporary = temporary_name()
+    try:
+        os.symlink("nowhere", temporary, dir_fd=directory)
+    except OSError as error:
+        if error.errno in NO_LINKS:
+            return False
+        raise
+    os.unlink(temporary, dir_fd=directory)
+    return True
+
+
+def put_link(link: Link, root: int, places: Places, copier: Copier, dry_run: bool) -> bool:
     """Make a symlink, or a copy where links cannot be; return whether it was not there yet."""
-    if os.path.islink(path) and os.readlink(path) == target:
-        return False
+    target = os.fsdecode(fill(os.fsencode(link.target), link.slots, places, no_digest))
+    directory, _, name = link.path.rpartition("/")
+    try:
+        with inside(root, directory) as fd:
+            found = kind_of(name, fd)
+            if found and stat.S_ISLNK(found.st_mode) and os.readlink(name, dir_fd=fd) == target:
+                return False
+    except FileNotFoundError:
+        pass
     if dry_run:
         return True
-    temporary = beside(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    try:
-        os.symlink(target, temporary)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
+    with inside(root, directory, make=True) as fd:
+        temporary = temporary_name()
+        try:
+            os.symlink(target, temporary, dir_fd=fd)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return copier.copy(link, fd, name)
+        try:
+            os.replace(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        except BaseException:
+            os.unlink(temporary, dir_fd=fd)
             raise
-        return copy_instead(path, os.path.join(os.path.dirname(path), target))
-    try:
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
     return True
 
 
-def copy_instead(path: str, source: str) -> bool:
-    """Copy what a link would have led to."""
-    if os.path.isdir(source):
-        if os.path.isdir(path):
+def temporary_name() -> str:
+    """Return a free name, short whatever the name of the file."""
+    return f".vf-{os.getpid()}-{int.from_bytes(os.urandom(6), 'big')}"
+
+
+class Copier:
+    """Makes copies where there can be no links: of the interpreter, and of what is in the environment."""
+
+    MOST = 3  # copies of one thing
+
+    def __init__(self, root: int, places: Places) -> None:
+        self.root = root
+        self.places = places
+        self.copies: dict[str, int] = {}
+
+    def copy(self, link: Link, directory: int, name: str) -> bool:
+        """Copy what *link* would have led to, unless it is there; return whether it was not."""
+        source = self.source_of(link)
+        self.copies[source] = self.copies.get(source, 0) + 1
+        if f"{link.path}/".startswith(f"{source}/") or not source or self.copies[source] > self.MOST:
+            raise damage(f"a link that cannot become a copy, {shown(link.path)}")
+        if source.startswith("/"):
+            fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # the interpreter, a real path
+            try:
+                return self.copy_file(fd, directory, name)
+            finally:
+                os.close(fd)
+        above, _, below = source.rpartition("/")
+        with inside(self.root, above) as parent:
+            return self.copy_any(below, parent, directory, name)
+
+    def source_of(self, link: Link) -> str:
+        """Return the path of what *link* leads to: below the root, or that of the interpreter."""
+        kind = link.slots[0].kind if link.slots else ""
+        if kind == "python":
+            return self.places.python
+        if kind == "project":
+            raise Problem(
+                f"{shown(link.path)} must be a link, and there can be none on this file system", ENVIRONMENT
+            )
+        above = "" if kind else os.path.dirname(link.path)
+        path = os.path.normpath(os.path.join(above, link.target.lstrip("/")))
+        return "" if path == "." else path
+
+    def copy_any(self, source: str, parent: int, directory: int, name: str) -> bool:
+        """Copy a file or a directory with all files in it."""
+        found = kind_of(source, parent)
+        if found is None or not stat.S_ISDIR(found.st_mode):
+            fd = os.open(source, READ, dir_fd=parent)
+            try:
+                return self.copy_file(fd, directory, name)
+            finally:
+                os.close(fd)
+        if kind_of(name, directory) is not None:
             return False
-        shutil.copytree(source, path, symlinks=True)
-    else:
-        shutil.copy2(source, path)
-    return True
+        with inside(parent, source) as fd:
+            need_room(directory, *tree_extent(fd))
+            os.mkdir(name, 0o755, dir_fd=directory)
+            with inside(directory, name) as target:
+                for each in sorted(os.listdir(fd)):
+                    self.copy_any(each, fd, target, each)
+        return True
+
+    def copy_file(self, fd: int, directory: int, name: str) -> bool:
+        """Copy an open file, unless one is there that has its size."""
+        found, there = os.fstat(fd), kind_of(name, directory)
+        if not stat.S_ISREG(found.st_mode):
+            raise damage(f"a link to what is not a file, {shown(name)}")
+        if there is not None and there.st_size == found.st_size:
+            return False
+        need_room(directory, found.st_size, 1)
+        temporary = temporary_name()
+        target = os.open(temporary, CREATE, 0o755 if found.st_mode & 0o100 else 0o644, dir_fd=directory)
+        try:
+            with open(target, "wb") as file, open(fd, "rb", closefd=False) as source:
+                left = found.st_size
+                while left:
+                    data = source.read(min(left, 1 << 20))
+                    if not data:
+                        break
+                    left -= file.write(data)
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            os.unlink(temporary, dir_fd=directory)
+            raise
+        return True
 
 
-def beside(path: str) -> str:
-    """Return a free name in the same directory, short whatever the name of the file."""
-    return os.path.join(os.path.dirname(path), f".vf-{os.getpid()}-{os.urandom(4).hex()}")
+def tree_extent(fd: int) -> tuple[int, int]:
+    """Return the bytes of all files below a directory, and how many names there are."""
+    size, names = 0, 1
+    for name in os.listdir(fd):
+        found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        below = (found.st_size, 1)
+        if stat.S_ISDIR(found.st_mode):
+            with inside(fd, name) as directory:
+                below = tree_extent(directory)
+        size, names = size + below[0], names + below[1]
+    return size, names
 
 
-def compile_library(root: str) -> str:
-    """Compile the packages with the environment's interpreter; return what could not be, if any."""
-    library = os.path.join(root, "lib")
-    answer = subprocess.run(
-        [os.path.join(root, "bin", "python"), "-I", "-m", "compileall", "-q", "-j", "0", library],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    return answer.stdout.decode("utf-8", "replace").strip() if answer.returncode else ""
+# --------------------------------------------------------------------------- compiling
+
+COMPILE = r"""
+import marshal, os, stat, struct, sys
+from importlib.util import MAGIC_NUMBER
+root, share, shares = os.fsdecode(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+number, failed = 0, []
+
+def walk(fd, path):
+    global number
+    for name in sorted(os.listdir(fd)):
+        below, mode = path + "/" + name, os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode) and name != "__pycache__" and path.count("/") < 200:
+            enter(name, fd, below)
+        elif stat.S_ISREG(mode) and name.endswith(".py"):
+            number += 1
+            if number % shares == share:
+                attempt(name, fd, below)
+
+def enter(name, fd, path):
+    below = os.open(name, DIRECTORY, dir_fd=fd)
+    try:
+        walk(below, path)
+    finally:
+        os.close(below)
+
+def attempt(name, fd, path):
+    try:
+        translate(name, fd, path)
+    except Exception as error:  # whatever a source does to the compiler
+        failed.append("%s: %s" % (path, error))
+
+def translate(name, fd, path):
+    source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)
+    with open(source, "rb") as file:
+        found = os.fstat(source)
+        data = file.read()
+    numbers = (0, int(found.st_mtime) & 0xFFFFFFFF, len(data) & 0xFFFFFFFF)
+    head = MAGIC_NUMBER + struct.pack("<LLL", *numbers)
+    try:
+        os.mkdir("__pycache__", 0o755, dir_fd=fd)
+    except FileExistsError:
+        pass
+    cache = os.open("__pycache__", DIRECTORY, dir_fd=fd)
+    try:
+        put("%s.%s.pyc" % (name[:-3], sys.implementation.cache_tag), cache, head, data, path)
+    finally:
+        os.close(cache)
+
+def put(target, cache, head, data, path):
+    try:
+        with open(os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=cache), "rb") as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and file.read(16) == head:
+                return
+    except OSError:
+        pass
+    code = compile(data, os.path.join(root, path), "exec", dont_inherit=True)
+    temporary = ".vf-%d-%d" % (os.getpid(), number)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with open(os.open(temporary, flags, 0o644, dir_fd=cache), "wb") as file:
+        file.write(head + marshal.dumps(code))
+    os.replace(temporary, target, src_dir_fd=cache, dst_dir_fd=cache)
+
+try:
+    enter("lib", os.open(root, os.O_RDONLY | os.O_DIRECTORY), "lib")
+except OSError as error:
+    failed.append("lib: %s" % error)
+for line in failed[:20]:
+    print(ascii(line)[1:-1])
+sys.exit(1 if failed else 0)
+"""
+
+
+def compile_library(root: str, python: str) -> str:
+    """Compile the packages with the interpreter *python*; return what could not be, if any.
+
+    The environment's own is a link that the archive may have made, and would run what its .pth files say.
+    """
+    import subprocess  # noqa: PLC0415 - not for who only decodes
+
+    shares = min(os.cpu_count() or 1, 16)
+    words = [python, "-I", "-S", "-W", "ignore", "-c", COMPILE, root]
+    workers = [
+        subprocess.Popen(
+            [*words, str(share), str(shares)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for share in range(shares)
+    ]
+    said = [(worker.communicate()[0], worker.returncode) for worker in workers]
+    lines = [line for output, code in said if code for line in output.decode("utf-8", "replace").splitlines()]
+    lines += [f"a compiler was ended by signal {-code}" for _, code in said if code < 0]
+    more = f"\n... and {len(lines) - 20} more" if len(lines) > 20 else ""
+    return "\n".join(shown(line)[:300] for line in lines[:20]) + more
 
 
 # --------------------------------------------------------------------------- saying it
@@ -482,8 +1230,8 @@ def described(report: Report, dry_run: bool) -> str:
     verb = "would be" if dry_run else "were"
     filled_in = f"{len(report.written)} files {verb} filled in, {len(report.unchanged)} were right already"
     lines = [
-        f"{report.place}: {filled_in}, {len(report.linked)} links {verb} made.",
-        f"Python: {report.python}",
+        f"{shown(report.place)}: {filled_in}, {len(report.linked)} links {verb} made.",
+        f"Python: {shown(report.python)}",
         *(f"note: {note}" for note in report.notes),
     ]
     return "\n".join(lines) + "\n"
@@ -491,6 +1239,8 @@ def described(report: Report, dry_run: bool) -> str:
 
 def parsed(words: list[str] | None) -> argparse.Namespace:
     """Return what the command line asks for."""
+    import argparse  # noqa: PLC0415 - not for who only decodes
+
     parser = argparse.ArgumentParser(description="Make this unpacked virtual environment work where it lies.")
     parser.add_argument("--python", default="", metavar="PATH", help="the interpreter to use")
     parser.add_argument(
@@ -519,7 +1269,7 @@ def main(words: list[str] | None = None) -> int:
         return problem.code
     sys.stdout.write(described(report, options.dry_run))
     if options.compile and not options.dry_run:
-        left = compile_library(root)
+        left = compile_library(root, report.python)
         sys.stdout.write(f"note: not everything could be compiled:\n{left}\n" if left else "Compiled.\n")
     return OK
 

@@ -15,7 +15,6 @@ from venvflow.disk.archive.contents import Contents, Member, damaged, plan
 from venvflow.disk.archive.formats import CHUNK
 from venvflow.disk.archive.staging import need_free, new_directory
 from venvflow.disk.links import Linker, is_unsupported, write_private
-from venvflow.disk.scan import directory
 from venvflow.disk.sharing import stays_private
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Entry, LinkMode, Manifest
@@ -62,14 +61,11 @@ def export(
     need_free(destination, "Nothing was exported.")
     contents = plan(manifest, source, Options("tar", symlinks=links, external=external), description)
     linker = Linker(modes)
-    with _told(destination):
-        os.makedirs(os.path.dirname(destination), exist_ok=True)
-        with new_directory(destination) as staging:
-            with directory(staging) as root:
-                _write(contents, source, root, linker, _Counter(contents.size, progress))
-                for path in _interpreters(manifest) if python else ():
-                    _link_interpreter(python, path, root, links)
-            finish(staging)
+    with _told(destination), new_directory(destination) as staging:
+        _write(contents, source, staging.fd, linker, _Counter(contents.size, progress))
+        for path in _interpreters(manifest) if python else ():
+            _link_interpreter(python, path, staging.fd, links)
+        finish(staging.path)
     return Exported(destination, contents.entries, contents.size, {**linker.used}, contents.warnings)
 
 

@@ -17,6 +17,7 @@ stream and which every venv that has the tree shares.
 :mod:`.sink`           the file that an archive becomes, hashed while it is written
 :mod:`.beside`         description and checksum beside it: :func:`is_current`
 :mod:`.staging`        files and directories that appear only when they are complete
+:mod:`.source`         the file that an archive is, hashed by the bytes that are read
 :mod:`.reading`        the entries of one that nobody vouches for
 :mod:`.traces`         local paths that are still in one
 :mod:`.inventory`      what is in one, as a manifest: :func:`inventory_of`
@@ -26,7 +27,6 @@ stream and which every venv that has the tree shares.
 
 from venvflow.disk.archive.beside import digest_of_file, is_current, recorded_digest
 from venvflow.disk.archive.contents import (
-    METADATA,
     NEUTRAL,
     DamagedObject,
     ObjectSource,
@@ -41,6 +41,7 @@ from venvflow.disk.archive.inventory import Inventory, inventory_of
 from venvflow.disk.archive.reading import is_ours
 from venvflow.disk.archive.traces import Trace, traces
 from venvflow.disk.archive.writing import Written, write_archive
+from venvflow.postinstall import METADATA
 
 __all__ = [
     "FORMATS",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from typing import Any
 
 from venvflow.disk.archive.formats import CHUNK
+from venvflow.disk.archive.source import open_archive
 from venvflow.disk.files import read_beginning, read_small, write_whole
 
 
@@ -32,12 +34,15 @@ def _checksum_line(digest: str, name: str) -> bytes:
 def recorded_digest(archive: str) -> str | None:
     """Return the SHA-256 that the file beside *archive* says it has, or None if there is no such file.
 
-    A file that says something else gives a text that is the SHA-256 of nothing. Raises ``OSError``.
+    A file that says something else gives a text that is the SHA-256 of nothing; what is not a file is none.
+    Raises ``OSError``.
     """
     try:
         return read_beginning(archive + ".sha256", 1024).lstrip(b"\\")[:64].decode("ascii", "replace")
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINVAL):
+            return None
+        raise
 
 
 def is_current(path: str) -> bool:
@@ -56,7 +61,7 @@ def is_current(path: str) -> bool:
 def digest_of_file(path: str) -> str:
     """Return the SHA-256 of a file; raises ``OSError``."""
     hasher = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
+    with open_archive(path) as file:
         for chunk in iter(lambda: file.read(CHUNK), b""):
             hasher.update(chunk)
     return hasher.hexdigest()

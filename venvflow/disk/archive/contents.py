@@ -12,23 +12,18 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-import venvflow
+from venvflow import postinstall
 from venvflow.disk.archive.formats import FORMATS, Format
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import Entry, Interpreter, Manifest, Slot, Tree
+from venvflow.postinstall import METADATA, POSTINSTALL, leads_out, reserved_name, unsafe_name
 from venvflow.pure import relocate
-from venvflow.pure.manifest import Corrupt, directories, entries_of, make_tree
-
-METADATA = ".venvflow-pack"
-"""Directory in the archive with everything that ``postinstall.py`` needs; it stays in the venv."""
-
-POSTINSTALL = "postinstall.py"
-PACK_FORMAT = 1
-"""Version of :data:`METADATA`."""
+from venvflow.pure.manifest import Corrupt, entries_of, make_tree
+from venvflow.pure.manifest import directories as directories_in
 
 NEUTRAL = relocate.Places("/venvflow/venv", "/venvflow/project", "/venvflow/python/bin/python3")
 """What an archive names where a venv names its own path, its project and its interpreter."""
@@ -135,17 +130,17 @@ class Contents:
             elif entry.kind == "link" and not entry.slots:
                 yield Member(entry.path, "link", target=entry.target)
 
-    def extent(self, tree: Tree) -> tuple[int, int]:
-        """Return how many members a tree has, and the bytes of its files, without making them."""
-        count = size = 0
+    def extent(self, tree: Tree) -> tuple[int, int, int]:
+        """Return how many files and links a tree has, and the bytes of its files, without making members."""
+        files = links = size = 0
         for entry in tree.entries:
             if entry.kind == "file":
-                count, size = count + 1, size + entry.size
+                files, size = files + 1, size + entry.size
             elif entry.kind == "template":
-                count, size = count + 1, size + len(self.templates[entry.path].neutral)
+                files, size = files + 1, size + len(self.templates[entry.path].neutral)
             elif entry.kind == "link" and not entry.slots:
-                count += 1
-        return count, size
+                links += 1
+        return files, links, size
 
 
 def needs_of(interpreter: Interpreter) -> dict[str, str]:
@@ -176,7 +171,7 @@ def plan(
         trees, left_out = _without_links(trees, entries)
         entries, links = _checked(trees, external=options.external), [*links, *left_out]
     templates = _templates(trees, source)
-    directories = _directories(entries.values())
+    directories = directories_in({**entries, **{link.path: link for link in links}})
     editable = _editable(trees, source)
     warnings = (*_left_behind(editable), *_case_pairs({*entries, *directories}))
     contents = Contents((), trees, templates, 0, 0, {"editable": editable}, warnings)
@@ -198,13 +193,11 @@ def _with_head(
         *(Member(name, "dir") for name in directories),
         _text_member(POSTINSTALL, script, executable=True),
     ]
-    extents = [contents.extent(tree) for tree in contents.trees]
-    count = len(after) + sum(number for number, _ in extents)
-    size = sum(member.size for member in after) + sum(held for _, held in extents)
+    announced = _announced(after, contents)
     document = {
         **contents.document,
-        "format": PACK_FORMAT,
-        "announced": {"entries": count, "bytes": size},
+        "format": postinstall.FORMAT,
+        "announced": announced._asdict(),
         "description": dict(description),
         "distributions": [[tree.name, tree.version] for tree in contents.trees if tree.version],
         "templates": _template_rows(contents.templates.values()),
@@ -212,17 +205,40 @@ def _with_head(
         "links": [[link.path, link.target, _slot_rows(link.slots)] for link in sorted(links)],
     }
     data = (json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n").encode("ascii")
+    _check_readable(data)
     roots = [Member("", "dir")] if options.arcroot else []
     head = [*roots, Member(METADATA, "dir"), _text_member(f"{METADATA}/pack.json", data), *after]
     return Contents(
         tuple(head),
         contents.trees,
         contents.templates,
-        count + len(roots) + 2,
-        size + len(data),
+        announced.entries + len(roots) + 2,
+        announced.bytes + len(data),
         document,
         contents.warnings,
     )
+
+
+def _announced(head: Sequence[Member], contents: Contents) -> postinstall.Announced:
+    """Return how much follows ``pack.json``: the rest of the head, and all trees."""
+    directories = sum(member.kind == "dir" for member in head)
+    files, links, size = len(head) - directories, 0, sum(member.size for member in head)
+    for tree in contents.trees:
+        more = contents.extent(tree)
+        files, links, size = files + more[0], links + more[1], size + more[2]
+    return postinstall.Announced(size, directories, directories + files + links, files, links)
+
+
+def _check_readable(document: bytes) -> None:
+    """Raise Refused for what nobody would unpack: it is read here as it will be there."""
+    try:
+        postinstall.decode(document)
+    except postinstall.Damaged as error:
+        raise Refused(
+            f"cannot pack it: nobody would unpack {error}",
+            state="Nothing was written.",
+            hint="Exclude it, or change it in the venv.",
+        ) from error
 
 
 def _text_member(name: str, data: bytes, *, executable: bool = False) -> Member:
@@ -230,7 +246,7 @@ def _text_member(name: str, data: bytes, *, executable: bool = False) -> Member:
 
 
 def _postinstall_source() -> bytes:
-    with open(os.path.join(os.path.dirname(venvflow.__file__), POSTINSTALL), "rb") as file:
+    with open(postinstall.__file__, "rb") as file:
         return file.read()
 
 
@@ -251,40 +267,8 @@ def _slot_rows(slots: Iterable[Slot]) -> list[list[Any]]:
 # --------------------------------------------------------------------------- what may be packed
 
 
-def unsafe_name(name: str) -> str:
-    """Return why *name* cannot be unpacked safely anywhere, as the end of a sentence, or an empty string."""
-    if "\0" in name:
-        return "contains a NUL"
-    if name.startswith("/"):
-        return "is absolute"
-    parts = name.split("/")
-    if not name or "" in parts or "." in parts:
-        return "has an empty part"
-    return "climbs with '..'" if ".." in parts else ""
-
-
-def leads_out(path: str, target: str) -> bool:
-    """Return whether a symlink at *path* may lead out of its venv, or cannot be known not to.
-
-    ``..`` may stand in front only, and no more often than real directories lie above the link: behind a
-    name it would climb from wherever that name leads. If this holds for every link, and no directory above
-    a link is one itself, following any of them stays inside.
-    """
-    parts = [part for part in target.split("/") if part not in ("", ".")]
-    climbs = 0
-    while climbs < len(parts) and parts[climbs] == "..":
-        climbs += 1
-    return (
-        not target
-        or target.startswith("/")
-        or "\0" in target
-        or ".." in parts[climbs:]
-        or climbs > path.count("/")
-    )
-
-
 def _own_only(manifest: Manifest) -> tuple[Tree, ...]:
-    """Return the trees without what an earlier archive left in the venv: it gets the same anew."""
+    """Return the trees without what an earlier archive left in the venv, which it gets anew, or venvflow."""
     paths = {entry.path for tree in manifest.trees for entry in tree.entries}
     if POSTINSTALL in paths and f"{METADATA}/pack.json" not in paths:
         raise _refused(POSTINSTALL, "is there already, and would be replaced by ours")
@@ -297,7 +281,9 @@ def _without(tree: Tree) -> Tree:
 
 
 def _is_ours(path: str) -> bool:
-    return path in {POSTINSTALL, METADATA} or path.startswith(METADATA + "/")
+    """Return whether an archive brings it, or venvflow would believe it: a receipt above all."""
+    ours = path in {POSTINSTALL, METADATA} or path.startswith(METADATA + "/")
+    return ours or bool(reserved_name(path))
 
 
 def _checked(trees: tuple[Tree, ...], *, external: Literal["refuse", "keep"]) -> dict[str, Entry]:
@@ -323,11 +309,6 @@ def _refused(path: str, why: str) -> Refused:
         state="Nothing was written.",
         hint="Exclude it, or change it in the venv.",
     )
-
-
-def _directories(entries: Iterable[Entry]) -> list[str]:
-    """Return every directory of the venv, parents first, the empty ones too."""
-    return directories({e.path: e for e in entries if not (e.kind == "link" and e.slots)})
 
 
 def _case_pairs(names: Iterable[str]) -> tuple[str, ...]:

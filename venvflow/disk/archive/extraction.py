@@ -2,40 +2,44 @@
 
 No name in an archive is believed. Every component of a path is opened from its parent's descriptor and
 never through a link, files are only ever created, links come last and may not lead out, and what is written
-is counted while it is. All of it happens in a directory beside the destination, which becomes the
-destination when everything was right, or is removed. This holds on every Python: nothing of ``tarfile``
-is used, whose filters have let links escape.
+is counted while it is. An archive of ours says first what comes and what unpacking makes of it: that is held
+against the limits and the free space before anything is written, and what comes against that. All of it
+happens in a directory beside the destination, which becomes the destination when everything was right, or is
+removed. This holds on every Python: nothing of ``tarfile`` is used, whose filters have let links escape.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
-import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
+from venvflow import postinstall
 from venvflow.disk.archive import tar, zipfile
 from venvflow.disk.archive.beside import recorded_digest
-from venvflow.disk.archive.contents import METADATA, leads_out, unsafe_name
-from venvflow.disk.archive.formats import CHUNK, Progress, Undecodable
-from venvflow.disk.archive.reading import LONGEST_PATH, Item, items, unsafe
-from venvflow.disk.archive.staging import need_free, new_directory
+from venvflow.disk.archive.contents import NEUTRAL
+from venvflow.disk.archive.formats import Progress, Undecodable
+from venvflow.disk.archive.reading import Item, items, unsafe
+from venvflow.disk.archive.source import hashed, open_archive
+from venvflow.disk.archive.staging import Staging, need_free, new_directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import MTIME_TIMES
+from venvflow.postinstall import (
+    DEEPEST,
+    LONGEST_PATH,
+    METADATA,
+    folded,
+    leads_out,
+    reserved_name,
+    unsafe_name,
+)
 
-if TYPE_CHECKING:
-    from venvflow import postinstall
-
-_DEEPEST = 200
-_LARGEST_DOCUMENT = 32 << 20
 _MOST_NAME_BYTES = 256 << 20
+_MOST_BEFORE = 2  # directories before our metadata: the arcroot and their own
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -56,8 +60,8 @@ class Limits:
 class Extracted:
     """What was extracted to *path*. *root* is the venv there: *path* itself, or its arcroot.
 
-    *document* is what the archive says of itself (``pack.json``), None if another tool made it. *verified*
-    tells whether the whole archive was compared with a SHA-256.
+    *pack* is what the archive says of itself, None if another tool made it. *verified* tells whether all of
+    it was compared with a SHA-256.
     """
 
     path: str
@@ -65,7 +69,7 @@ class Extracted:
     entries: int
     size: int
     verified: bool
-    document: dict[str, Any] | None
+    pack: postinstall.Pack | None
 
 
 def extract(
@@ -86,8 +90,9 @@ def extract(
     """
     destination = os.path.abspath(destination)
     with _into(archive, destination) as staging:
-        found = _extract_into(archive, staging, limits or Limits(), expected, progress)
-    return _moved(found, staging, destination)
+        target = _Target(archive, staging.fd, limits or Limits(), destination, progress=progress)
+        verified = _extract_into(target, expected)
+        return _found(target, destination, verified=verified)
 
 
 def unpack(
@@ -109,47 +114,75 @@ def unpack(
     """
     destination = os.path.abspath(destination)
     with _into(archive, destination) as staging:
-        found = _extract_into(archive, staging, limits or Limits(), expected, progress)
-        if found.document is None:
-            raise unsafe(archive, "was not written by venvflow", hint="Use extract, or tar.")
-        moved = _moved(found, staging, destination)
-        report = _completed(found.root, moved.root, project, python, force)
+        home = _Home(destination, project or "", python or "", force)
+        target = _Target(archive, staging.fd, limits or Limits(), destination, home=home, progress=progress)
+        verified = _extract_into(target, expected)
+        report = home.complete(staging.fd, target.root)
+        found = _found(target, destination, verified=verified)
     if compile_library:
-        from venvflow import postinstall  # noqa: PLC0415  # see _completed
-
-        left = postinstall.compile_library(moved.root)
+        left = postinstall.compile_library(found.root, report.python)
         report.notes.extend([f"not everything could be compiled:\n{left}"] if left else [])
-    return moved, report
+    return found, report
 
 
-def _moved(found: Extracted, staging: str, destination: str) -> Extracted:
-    return replace(found, path=destination, root=destination + found.root[len(staging) :])
+def _found(target: _Target, destination: str, *, verified: bool) -> Extracted:
+    root = os.path.join(destination, target.root).rstrip("/")
+    return Extracted(destination, root, target.entries, target.size, verified, target.pack)
 
 
-def _completed(
-    root: str, place: str, project: str | None, python: str | None, force: bool
-) -> postinstall.Report:
-    # It brings argparse and subprocess, which writing an archive does not need.
-    from venvflow import postinstall  # noqa: PLC0415
+class _Home:
+    """Where an archive is to work: the local paths that are filled in, known when its metadata is read."""
 
-    try:
-        return postinstall.complete(
-            root, place=place, project=project or "", python=python or "", force=force
+    def __init__(self, destination: str, project: str, python: str, force: bool) -> None:
+        self._destination = destination
+        self._project = project
+        self._python = python
+        self._force = force
+        self._places = postinstall.Places("", "", "")
+        self._notes: list[str] = []
+
+    def growth(self, pack: postinstall.Pack, root: str) -> int:
+        """Return how many bytes more than the archive's own files are needed at most, while it is made.
+
+        Chooses the interpreter, before anything of the archive is there that could be taken for one.
+        """
+        place = os.path.join(self._destination, root).rstrip("/")
+        self._places, self._notes = postinstall.settled(
+            pack, place, self._project, self._python, force=self._force, root=self._destination
         )
+        here, neutral = (postinstall.filled_sizes(pack, each) for each in (self._places, _NEUTRAL))
+        more = sum(max(0, size - neutral[path]) for path, size in here.items())
+        return more + max(here.values(), default=0)
+
+    def complete(self, staging: int, root: str) -> postinstall.Report:
+        """Fill in what was extracted to the directory *staging*."""
+        report = postinstall.Report(self._places.venv, self._places.python, [], [], [], self._notes)
+        with _told(self._places.venv), postinstall.inside(staging, root) as fd:
+            pack, blob = postinstall.load(fd)
+            postinstall.apply(fd, pack, blob, self._places, report=report, dry_run=False)
+        return report
+
+
+_NEUTRAL = postinstall.Places(*NEUTRAL)
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    try:
+        yield
     except postinstall.Problem as problem:
         kind = Refused if problem.code == postinstall.DAMAGED else EnvironmentFailure
-        raise kind(str(problem), where=shown(place), state="Nothing was unpacked.") from problem
+        raise kind(str(problem), where=shown(where), state="Nothing was unpacked.") from problem
 
 
 # --------------------------------------------------------------------------- around it
 
 
 @contextmanager
-def _into(archive: str, destination: str) -> Iterator[str]:
+def _into(archive: str, destination: str) -> Iterator[Staging]:
     """Give a directory that becomes *destination*; every failure is one of ours, and leaves nothing."""
     need_free(destination, "Nothing was unpacked.")
     try:
-        os.makedirs(os.path.dirname(destination), exist_ok=True)
         with new_directory(destination) as staging:
             yield staging
     except (tar.Malformed, zipfile.Malformed, Undecodable) as error:
@@ -158,67 +191,63 @@ def _into(archive: str, destination: str) -> Iterator[str]:
         raise EnvironmentFailure(
             f"cannot unpack {shown(archive)} to {shown(destination)}: {error.strerror or error}",
             state="Nothing was unpacked.",
-            hint="Free space or mend the permissions, then try again.",
+            hint="Free space or fix the permissions, then try again.",
         ) from error
 
 
-def _extract_into(
-    archive: str, staging: str, limits: Limits, expected: str | None, progress: Progress | None
-) -> Extracted:
-    """Extract into the empty directory *staging*, and compare the archive's SHA-256 at the same time."""
-    expected = expected or recorded_digest(archive)
-    with open(archive, "rb") as raw, ThreadPoolExecutor(1) as pool:
-        actual = pool.submit(_digest_of, raw.fileno()) if expected else None
-        target = _Target(archive, staging, limits, progress)
-        try:
-            with closing(items(archive, raw, limits.entries + 1)) as entries:
-                for item in entries:
-                    target.add(item)
-            target.finish()
-        finally:
-            target.close()
-        if actual is not None and actual.result() != expected:
-            raise unsafe(archive, "is not the one that its SHA-256 was written for")
-    return Extracted(
-        staging,
-        os.path.join(staging, target.root).rstrip("/"),
-        target.entries,
-        target.size,
-        actual is not None,
-        target.document,
-    )
-
-
-def _digest_of(fd: int) -> str:
-    hasher = hashlib.sha256()
-    position = 0
-    while chunk := os.pread(fd, CHUNK, position):
-        hasher.update(chunk)
-        position += len(chunk)
-    return hasher.hexdigest()
+def _extract_into(target: _Target, expected: str | None) -> bool:
+    """Extract into the empty directory of *target*; return whether the SHA-256 of what was read is known."""
+    expected = expected or recorded_digest(target.archive)
+    with open_archive(target.archive) as raw, closing(target), ExitStack() as later:
+        file = later.enter_context(hashed(raw)) if expected else None
+        with closing(items(target.archive, file or raw, target.limits.entries + 1)) as entries:
+            for item in entries:
+                target.add(item)
+        target.finish()
+        if file is not None and file.hexdigest() != expected:
+            raise unsafe(target.archive, "is not the one that its SHA-256 was written for")
+    return file is not None
 
 
 # --------------------------------------------------------------------------- writing what was read
 
 
 class _Target:
-    """The directory that entries are written to, with everything that must be remembered about them."""
+    """The directory *fd* that entries are written to, with everything that must be remembered about them.
 
-    def __init__(self, archive: str, path: str, limits: Limits, progress: Progress | None = None) -> None:
+    It becomes *destination*, which messages name.
+    With a *home*, only an archive of ours will do.
+    """
+
+    def __init__(
+        self,
+        archive: str,
+        fd: int,
+        limits: Limits,
+        destination: str,
+        *,
+        home: _Home | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         self.archive = archive
         self.limits = limits
+        self._destination = destination
+        self._home = home
         self._progress = progress
         self.entries = 0
         self.size = 0
         self.root = ""
-        self.document: dict[str, Any] | None = None
-        self._announced: tuple[int, int] | None = None  # entries and bytes in all, from pack.json
+        self.pack: postinstall.Pack | None = None
+        self._expected: _Expected | None = None
+        self._announced = limits  # and no more than that
         self._files = 0
+        self._implied: set[str] = set()
+        self._free = _free_bytes(fd)
         self._name_bytes = 0
         self._links: list[Item] = []
         self._explicit: set[str] = set()
         self._spelled: dict[str, str] = {}
-        self._directories = _Directories(path, self._claim)
+        self._directories = _Directories(fd, self._made)
 
     def close(self) -> None:
         """Close all descriptors."""
@@ -234,8 +263,8 @@ class _Target:
                 self._links.append(item)
             else:
                 self._add_file(item)
-        if self._progress is not None and self._announced is not None:
-            self._progress(self.size, self._announced[1])
+        if self._progress is not None and self._expected is not None:
+            self._progress(self.size, self._announced.size)
 
     def finish(self) -> None:
         """Make the links, and see whether everything came that was announced."""
@@ -243,22 +272,25 @@ class _Target:
             with self._naming(item.name):
                 parent, name = self._parent(item.name)
                 os.symlink(item.target, name, dir_fd=parent)
-        if self._announced not in (None, (self.entries, self.size)):
-            raise unsafe(
-                self.archive, f"holds less than it announces: {self.entries} entries, {self.size} bytes"
-            )
+        if self._home is not None and self._expected is None:
+            raise _not_ours(self.archive)
+        missing = self._expected.missing() if self._expected else ""
+        if missing:
+            raise unsafe(self.archive, f"holds something else than it announces: {missing}")
 
     def _check(self, item: Item) -> None:
         """Refuse what must not be written; count the rest."""
-        why = unsafe_name(item.name)
-        if not why and (item.name.count("/") >= _DEEPEST or len(item.name) > LONGEST_PATH):
+        why = unsafe_name(item.name) or reserved_name(item.name)
+        if not why and (item.name.count("/") >= DEEPEST or len(os.fsencode(item.name)) > LONGEST_PATH):
             why = "lies too deep"
         if (
             not why
             and item.kind == "link"
-            and (leads_out(item.name, item.target) or len(item.target) > LONGEST_PATH)
+            and (leads_out(item.name, item.target) or len(os.fsencode(item.target)) > LONGEST_PATH)
         ):
             why = f"is a link that may lead out (to {shown(item.target)})"
+        if not why and self._expected is not None:
+            why = self._expected.refusal(item)
         if why:
             self._refuse(item.name, why)
         self._claim(item.name)
@@ -271,18 +303,37 @@ class _Target:
         self.entries += 1
         self.size += item.size if item.kind == "file" else 0
         self._name_bytes += len(item.name) + len(item.target)
-        entries, size = self.limits.entries, self.limits.size
-        if self._announced is not None:
-            entries, size = min(entries, self._announced[0]), min(size, self._announced[1])
-        if self.entries > entries or self.size > size or self._name_bytes > _MOST_NAME_BYTES:
-            self._refuse(item.name, f"is more than the {entries} entries or {size} bytes that are allowed")
+        if self._home is not None and self._expected is None and self.entries > _MOST_BEFORE + 1:
+            raise _not_ours(self.archive)
+        self._hold(item.name)
+
+    def _hold(self, name: str) -> None:
+        """Refuse what is more than may come."""
+        entries, size = self._announced.entries, self._announced.size
+        count = self.entries + len(self._implied)
+        if self.size > self._free:
+            raise EnvironmentFailure(
+                f"No space left on device: {self._free} bytes are free, and {shown(self.archive)} needs more",
+                where=shown(self._destination),
+                state="Nothing was unpacked.",
+                hint="Free space, then try again.",
+            )
+        if count > entries or self.size > size or self._name_bytes > _MOST_NAME_BYTES:
+            self._refuse(name, f"is more than the {entries} entries or {size} bytes that are allowed")
+
+    def _made(self, path: str) -> None:
+        """Count a directory that a name implies, before it is made."""
+        self._claim(path)
+        if path not in self._explicit and path not in self._implied:
+            self._implied.add(path)
+            self._name_bytes += len(path)
+            self._hold(path)
 
     def _claim(self, name: str) -> None:
         """Refuse a second spelling of a name that many file systems take for the same."""
         if self.limits.case_pairs:
             return
-        folded = name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
-        other = self._spelled.setdefault(folded, name)
+        other = self._spelled.setdefault(folded(name), name)
         if other != name:
             self._refuse(name, f"differs from {shown(other)} by case only")
 
@@ -309,10 +360,12 @@ class _Target:
 
     def _add_file(self, item: Item) -> None:
         self._files += 1
+        parent, name = self._parent(item.name)
         parts: Iterable[bytes | memoryview] = item.parts
         if self._files == 1 and (item.name == _DOCUMENT or item.name.endswith("/" + _DOCUMENT)):
             parts = [self._read_document(item)]
-        parent, name = self._parent(item.name)
+        elif self._home is not None and self._expected is None:
+            raise _not_ours(self.archive)
         fd = os.open(name, _CREATE, 0o755 if item.executable else 0o644, dir_fd=parent)
         try:
             for part in parts:
@@ -322,25 +375,107 @@ class _Target:
             os.close(fd)
 
     def _read_document(self, item: Item) -> bytes:
-        """Return the bytes of ``pack.json``, after taking from it how much is to follow."""
-        if item.size > _LARGEST_DOCUMENT:
+        """Return the bytes of ``pack.json``, after taking from it all that is to follow."""
+        if item.size > postinstall.LARGEST_DOCUMENT:
             self._refuse(item.name, f"has {item.size} bytes")
         data = b"".join(item.parts)
         try:
-            document = json.loads(data)
-            announced = document["announced"]
-            entries, size = announced["entries"], announced["bytes"]
-            if not (isinstance(entries, int) and isinstance(size, int)):
-                self._refuse(item.name, "announces no numbers")
-        except (ValueError, KeyError, TypeError, RecursionError):
-            self._refuse(item.name, "is damaged")
-        self._announced = (self.entries + entries, self.size + size)
-        self.document = document
-        self.root = item.name[: -len(_DOCUMENT)].rstrip("/")
+            self.pack = postinstall.decode(data)
+            self.root = item.name[: -len(_DOCUMENT)].rstrip("/")
+            self._expected = _Expected(self.pack, self.root)
+            self._prepare(self.pack, item.name)
+        except postinstall.Damaged as error:
+            self._refuse(item.name, f"is damaged: {error}")
         return data
+
+    def _prepare(self, pack: postinstall.Pack, name: str) -> None:
+        """Hold all that is going to be made against the limits and the free space, before any of it is."""
+        for row in pack.rows:
+            self._claim(f"{self.root}/{row.path}".lstrip("/"))
+        growth = 0
+        with _told(self._destination):
+            if self._home is not None:
+                growth = self._home.growth(pack, self.root)
+            entries = self.entries + len(self._implied) + pack.announced.entries
+            size = self.size + pack.announced.bytes
+            if entries + len(pack.links) > self.limits.entries or size + growth > self.limits.size:
+                self._refuse(
+                    name, f"announces {entries} entries and {size + growth} bytes, more than are allowed"
+                )
+            postinstall.need_room(self._directories.open(""), size + growth, entries + len(pack.links))
+        self._announced = replace(self.limits, entries=entries, size=size)
+
+
+def _free_bytes(fd: int) -> int:
+    found = os.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize
+
+
+def _not_ours(archive: str) -> Refused:
+    return unsafe(archive, "was not written by venvflow", hint="Use extract, or tar.")
 
 
 _DOCUMENT = f"{METADATA}/pack.json"
+_TEMPLATES = f"{METADATA}/templates"
+
+
+class _Expected:
+    """What must come behind the metadata of an archive of ours, for everything that it says to be true."""
+
+    def __init__(self, pack: postinstall.Pack, root: str) -> None:
+        self._announced = pack.announced
+        self._prefix = f"{root}/" if root else ""
+        self._directories = {"", METADATA}
+        self._links = {link.path for link in pack.links}
+        self._sizes = {**_neutral_sizes(pack), _TEMPLATES: (pack.length, pack.length)}
+        self._counts = {"dir": 0, "file": 0, "link": 0}
+        self._size = 0
+
+    def refusal(self, item: Item) -> str:
+        """Return why *item* does not belong here, as the end of a sentence, or count it."""
+        if not item.name.startswith(self._prefix):
+            return "lies beside the directory of all others"
+        path = item.name[len(self._prefix) :]
+        if path.rpartition("/")[0] not in self._directories:
+            return "lies in a directory that does not come before it"
+        if path in self._links:
+            return "stands where a link is to be made"
+        if path in self._sizes:
+            least, most = self._sizes.pop(path)
+            if item.kind != "file" or not least <= item.size <= most:
+                return "is not what its template becomes"
+        if item.kind == "dir":
+            self._directories.add(path)
+        self._counts[item.kind] += 1
+        self._size += item.size if item.kind == "file" else 0
+        return ""
+
+    def missing(self) -> str:
+        """Return what did not come that should have, or nothing."""
+        for path in self._sizes:
+            return f"{shown(path)} is missing"
+        for path in self._links:
+            if path.rpartition("/")[0] not in self._directories:
+                return f"the directory of {shown(path)} is missing"
+        counts = self._counts
+        came = (self._size, counts["dir"], sum(counts.values()), counts["file"], counts["link"])
+        if came != self._announced:
+            return f"{sum(counts.values())} entries, {self._size} bytes"
+        return ""
+
+
+def _neutral_sizes(pack: postinstall.Pack) -> dict[str, tuple[int, int]]:
+    """Return how many bytes each template has at least and at most in an archive, filled in as it is there.
+
+    A RECORD may not know yet what it describes: its numbers have a digit at least.
+    """
+    sizes = postinstall.filled_sizes(pack, _NEUTRAL)
+    found = {}
+    for template in pack.templates:
+        most = sizes[template.path]
+        described = [slot.argument for slot in template.slots if slot.form == "record"]
+        found[template.path] = (most - sum(len(str(sizes[path])) - 1 for path in described), most)
+    return found
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:
@@ -350,13 +485,16 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
 
 
 class _Directories:
-    """Descriptors of directories below one that is ours, made on the way, never reached through a link."""
+    """Descriptors of directories below one that is ours, made on the way, never reached through a link.
+
+    *made* is told of each before it is made; of one that was closed meanwhile it may be told again.
+    """
 
     _MOST = 64
 
-    def __init__(self, root: str, claim: Callable[[str], None]) -> None:
-        self._root = os.open(root, _DIRECTORY)
-        self._claim = claim
+    def __init__(self, root: int, made: Callable[[str], None]) -> None:
+        self._root = os.dup(root)
+        self._made = made
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def open(self, path: str) -> int:
@@ -370,7 +508,7 @@ class _Directories:
         directory, _, name = path.rpartition("/")
         parent = self.open(directory)
         try:
-            self._claim(path)
+            self._made(path)
             os.mkdir(name, 0o755, dir_fd=parent)
         except FileExistsError:
             pass  # whatever it is, opening it will tell

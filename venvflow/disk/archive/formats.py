@@ -17,14 +17,13 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from venvflow.errors import EnvironmentFailure, UsageError
 
 MIB = 1 << 20
 CHUNK = MIB
 """Bytes that are handed on at a time. Fixed: what a compressor writes may depend on how it is fed."""
-
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all, by one thread at a time."""
 
@@ -156,6 +155,19 @@ def _xz(block: bytes, level: int) -> bytes:
 # --------------------------------------------------------------------------- reading
 
 
+class Raw(Protocol):
+    """What readers of archives need of a file."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next *size* bytes, or all that are left."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move, and return where that is."""
+
+    def tell(self) -> int:
+        """Return where it is."""
+
+
 class Undecodable(Exception):
     """Bytes that are not what their format demands; the text says how."""
 
@@ -216,7 +228,7 @@ def _decompressor(name: str) -> Callable[[], _Decompressor]:
     return bz2.BZ2Decompressor if name == "tar.bz2" else _Inflater
 
 
-def decompressed(name: str, raw: BinaryIO) -> Iterator[bytes]:
+def decompressed(name: str, raw: Raw) -> Iterator[bytes]:
     """Yield what *raw* holds, a tar of the format *name*, in pieces of at most :data:`CHUNK` bytes.
 
     Raises :class:`Undecodable` for damaged or truncated input. Memory is bounded, whatever the input.
@@ -234,7 +246,7 @@ def decompressed(name: str, raw: BinaryIO) -> Iterator[bytes]:
         raise Undecodable(str(error)) from error
 
 
-def _members(make: Callable[[], _Decompressor], raw: BinaryIO) -> Iterator[bytes]:
+def _members(make: Callable[[], _Decompressor], raw: Raw) -> Iterator[bytes]:
     """Decompress one member after the other until the input ends."""
     data = raw.read(CHUNK)
     while data:

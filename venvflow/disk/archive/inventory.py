@@ -7,19 +7,18 @@ another tool, files that name local paths are what they are.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
 
 from venvflow.disk.archive import tar, zipfile
-from venvflow.disk.archive.contents import METADATA, POSTINSTALL, unsafe_name
 from venvflow.disk.archive.extraction import Limits
 from venvflow.disk.archive.formats import Undecodable
 from venvflow.disk.archive.reading import Item, items, unsafe
+from venvflow.disk.archive.source import open_archive
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Key, Manifest, Slot
+from venvflow.postinstall import METADATA, POSTINSTALL, Damaged, Pack, check_blob, decode, unsafe_name
 from venvflow.pure.manifest import Distribution, directories_of, group, name_and_version
 from venvflow.pure.relocate import record_paths
 
@@ -47,7 +46,7 @@ def inventory_of(archive: str) -> Inventory:
     found = _Inventory(archive)
     try:
         limits = Limits()
-        with open(archive, "rb") as raw, closing(items(archive, raw, limits.entries + 1)) as entries:
+        with open_archive(archive) as raw, closing(items(archive, raw, limits.entries + 1)) as entries:
             for item in entries:
                 found.add(item, limits)
     except Refused as error:  # what tells of unpacking elsewhere
@@ -114,25 +113,25 @@ class _Inventory:
     def finished(self) -> Inventory:
         """Return what the members are together."""
         root = self._root()
-        document = self._document(f"{root}{_DOCUMENT}")
+        pack, blob = self._pack(root)
         entries = {
             name[len(root) :]: entry._replace(path=name[len(root) :])
             for name, entry in self.members.items()
             if name.startswith(root) and name != root.rstrip("/")
         }
-        if document is not None:
+        if pack is not None:
             entries = {path: entry for path, entry in entries.items() if not _is_ours(path)}
         records = {path: self.kept[root + path] for path in entries if path.endswith(_RECORD)}
-        if document is not None:
-            self._put_apart(document, self.kept.get(f"{root}{_TEMPLATES}", b""), entries)
+        if pack is not None:  # templates for what was filled in, and the links to local paths
+            entries.update({entry.path: entry for entry in _made_of(pack, blob)})
         parents = set(directories_of(entries))
         entries = {path: each for path, each in entries.items() if each.kind != "dir" or path not in parents}
         distributions = [
             Distribution(*name_and_version(path), record_paths(path, data) | {path})
             for path, data in records.items()
         ]
-        key = _key_of(document) if document is not None else None
-        return Inventory(Manifest(group(entries, distributions)), key, document is not None)
+        key = _key_of(pack) if pack is not None else None
+        return Inventory(Manifest(group(entries, distributions)), key, pack is not None)
 
     def _root(self) -> str:
         """Return what the names of the venv's files begin with: a directory and a slash, or nothing."""
@@ -142,23 +141,17 @@ class _Inventory:
                 return min(found, key=lambda name: (name.count("/"), name))[: -len(mark)]
         return ""
 
-    def _document(self, name: str) -> dict[str, Any] | None:
-        if name not in self.kept:
-            return None
+    def _pack(self, root: str) -> tuple[Pack | None, bytes]:
+        """Return what the archive says of itself, and its templates."""
+        data, blob = self.kept.get(f"{root}{_DOCUMENT}"), self.kept.get(f"{root}{_TEMPLATES}", b"")
+        if data is None:
+            return None, b""
         try:
-            document = json.loads(self.kept[name])
-        except (ValueError, RecursionError) as error:
-            raise _unreadable(self.archive, f"holds {shown(name)}, which is damaged") from error
-        return document if isinstance(document, dict) else None
-
-    def _put_apart(self, document: dict[str, Any], blob: bytes, entries: dict[str, Entry]) -> None:
-        """Replace what was filled in for the archive by the templates, and add the links to local paths."""
-        try:
-            entries.update({entry.path: entry for entry in _templates(document, blob)})
-            for path, target, slots in document["links"]:
-                entries[path] = Entry(path, "link", target=target, slots=_slots(slots))
-        except (KeyError, TypeError, ValueError) as error:
-            raise _unreadable(self.archive, "has metadata that make no sense") from error
+            pack = decode(data)
+            check_blob(pack, blob)
+        except Damaged as error:
+            raise _unreadable(self.archive, f"says what makes no sense: {error}") from error
+        return pack, blob
 
 
 _DOCUMENT = f"{METADATA}/pack.json"
@@ -171,20 +164,17 @@ def _is_ours(path: str) -> bool:
     return path in (METADATA, POSTINSTALL) or path.startswith(f"{METADATA}/")
 
 
-def _templates(document: dict[str, Any], blob: bytes) -> Iterator[Entry]:
-    for path, executable, start, length, slots in document["templates"]:
-        raw = blob[start : start + length]
-        digest = hashlib.sha256(raw).hexdigest()
-        yield Entry(path, "template", digest, bool(executable), len(raw), "", _slots(slots))
+def _made_of(pack: Pack, blob: bytes) -> Iterator[Entry]:
+    """Yield what is made only where the archive is unpacked."""
+    for path, executable, start, length, slots in pack.templates:
+        digest = hashlib.sha256(blob[start : start + length]).hexdigest()
+        yield Entry(path, "template", digest, executable, length, "", tuple(Slot(*slot) for slot in slots))
+    for path, target, slots in pack.links:
+        yield Entry(path, "link", target=target, slots=tuple(Slot(*slot) for slot in slots))
 
 
-def _slots(rows: list[Any]) -> tuple[Slot, ...]:
-    return tuple(Slot(*row) for row in rows)
-
-
-def _key_of(document: dict[str, Any]) -> Key | None:
-    description = document.get("description")
-    key = description.get("key") if isinstance(description, dict) else None
+def _key_of(pack: Pack) -> Key | None:
+    key = pack.description.get("key")
     digest, parts = (key.get("digest"), key.get("parts")) if isinstance(key, dict) else (None, None)
     if not isinstance(digest, str) or not isinstance(parts, dict):
         return None

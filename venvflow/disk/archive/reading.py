@@ -8,16 +8,15 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from io import BufferedReader
 from itertools import islice
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from venvflow.disk.archive import tar, zipfile
-from venvflow.disk.archive.contents import METADATA
-from venvflow.disk.archive.formats import CHUNK, Undecodable, decompressed, recognise
+from venvflow.disk.archive.formats import CHUNK, Raw, Undecodable, decompressed, recognise
+from venvflow.disk.archive.source import Hashed, open_archive
 from venvflow.errors import Refused, shown
-
-LONGEST_PATH = 4096
-"""Bytes of a path or of a link's target, at most."""
+from venvflow.postinstall import LONGEST_PATH, METADATA
 
 _MOST = 100_000_000  # entries: of archives that may be of our own making
 _FIRST = 2  # entries, of which one is our metadata: an arcroot stands before it
@@ -43,15 +42,16 @@ def unsafe(
     return Refused(f"{shown(archive)} {why}", state="Nothing was unpacked.", hint=hint)
 
 
-def items(archive: str, raw: BinaryIO, most: int) -> Generator[Item, None, None]:
+def items(archive: str, raw: BufferedReader | Hashed, most: int) -> Generator[Item, None, None]:
     """Yield the entries of the archive *raw*, of any format; a zip of more than *most* is refused.
 
     *archive* is only its name, for messages. Raises Refused, with the entry named, for what is neither file,
     symlink nor directory, and Malformed (of tar or zip) or Undecodable for what is damaged.
     """
-    name = recognise(raw.read(8))
-    raw.seek(0)
+    name = recognise(raw.peek(8))
     if name == "zip":
+        if isinstance(raw, Hashed):
+            raw.fix()
         yield from _zip_items(archive, raw, most)
         return
     with closing(_ahead(decompressed(name, raw))) as chunks:
@@ -61,7 +61,7 @@ def items(archive: str, raw: BinaryIO, most: int) -> Generator[Item, None, None]
 def is_ours(path: str) -> bool:
     """Return whether the file at *path* is an archive that venvflow wrote, by the first of its entries."""
     try:
-        with open(path, "rb") as raw, closing(items(path, raw, _MOST)) as entries:
+        with open_archive(path) as raw, closing(items(path, raw, _MOST)) as entries:
             return any(METADATA in item.name.split("/") for item in islice(entries, _FIRST))
     except (tar.Malformed, zipfile.Malformed, Undecodable, Refused, OSError):
         return False
@@ -179,7 +179,7 @@ def _use_up(parts: Iterable[object]) -> None:
 # --------------------------------------------------------------------------- zip
 
 
-def _zip_items(archive: str, raw: BinaryIO, most: int) -> Iterator[Item]:
+def _zip_items(archive: str, raw: Raw, most: int) -> Iterator[Item]:
     for record in zipfile.read_directory(raw, most):
         name = _text(record.name)
         parts = _zip_parts(raw, record)
@@ -202,7 +202,7 @@ def _zip_target(archive: str, name: str, record: zipfile.Record, parts: Iterator
     return _text(b"".join(parts))
 
 
-def _zip_parts(raw: BinaryIO, record: zipfile.Record) -> Iterator[bytes]:
+def _zip_parts(raw: Raw, record: zipfile.Record) -> Iterator[bytes]:
     """Yield the content of *record*: never more than it says, and at the end exactly that."""
     zipfile.seek_content(raw, record)
     crc = size = 0
@@ -216,7 +216,7 @@ def _zip_parts(raw: BinaryIO, record: zipfile.Record) -> Iterator[bytes]:
         raise zipfile.Malformed(f"the content of {record.name!r} is not what was packed")
 
 
-def _inflated(raw: BinaryIO, record: zipfile.Record) -> Iterator[bytes]:
+def _inflated(raw: Raw, record: zipfile.Record) -> Iterator[bytes]:
     left = record.packed
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     waiting = b""

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
-from venvflow.disk.files import claim, remove_leftovers, sync_directory, temporary_name
+from venvflow.disk.directories import remove_tree
+from venvflow.disk.files import claim, remove_leftovers, temporary_name
 from venvflow.disk.links import sync_file_system
 from venvflow.disk.scan import directory
 from venvflow.errors import Refused, shown
+
+_PARENT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+"""The user may well have named it by a link."""
+
+
+class Staging(NamedTuple):
+    """A directory to fill: its *path*, for messages and for programs, and a descriptor of it."""
+
+    path: str
+    fd: int
 
 
 def need_free(destination: str, state: str) -> None:
@@ -30,24 +42,65 @@ def need_free(destination: str, state: str) -> None:
 
 
 @contextmanager
-def new_directory(destination: str) -> Iterator[str]:
-    """Give the path of a directory to fill that becomes *destination* at the end of the block.
+def new_directory(destination: str) -> Iterator[Staging]:
+    """Give a directory to fill that becomes *destination* at the end of the block.
 
     All that is in it is on disk before it gets its name: after a power cut it is whole, or not there.
     Replaces an empty directory, and fails with ``OSError`` if one is there that is not. If the block fails,
-    all that it made is removed.
+    all that it made is removed, the directories above that were missing too.
+
+    The directory that it lies in is opened once: what is swapped on the way to it is not followed.
     """
-    parent = os.path.dirname(destination)
-    remove_leftovers(parent)
-    temporary = os.path.join(parent, temporary_name())
+    above, name = os.path.split(destination)
+    made: list[str] = []
     try:
-        os.mkdir(temporary)
-        with directory(temporary) as fd:
-            claim(fd)
-            yield temporary
-            sync_file_system(fd)
-        os.rename(temporary, destination)
+        _make_directories(above, made)
+        parent = os.open(above, _PARENT)
+        try:
+            with _beside(above, parent) as staging:
+                yield staging
+                sync_file_system(staging.fd)
+                _need_same(os.path.basename(staging.path), parent, staging.fd)
+                os.rename(os.path.basename(staging.path), name, src_dir_fd=parent, dst_dir_fd=parent)
+            os.fsync(parent)
+        finally:
+            os.close(parent)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for path in reversed(made):
+            with suppress(OSError):
+                os.rmdir(path)
         raise
-    sync_directory(parent)
+
+
+@contextmanager
+def _beside(above: str, parent: int) -> Iterator[Staging]:
+    """Give a new directory in *above*, open as *parent*, which is removed if the block fails."""
+    remove_leftovers(above)
+    temporary = temporary_name()
+    os.mkdir(temporary, dir_fd=parent)
+    with directory(temporary, dir_fd=parent) as fd:
+        try:
+            claim(fd)
+            yield Staging(os.path.join(above, temporary), fd)
+        except BaseException:
+            with suppress(OSError):
+                _need_same(temporary, parent, fd)
+                remove_tree(temporary, parent, os.fstat(fd).st_dev)
+            raise
+
+
+def _need_same(name: str, parent: int, fd: int) -> None:
+    """Raise ``OSError`` if *name* is no longer the directory that is open as *fd*: somebody swapped it."""
+    found, ours = os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(fd)
+    if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino):
+        raise OSError(errno.ESTALE, "somebody replaced it meanwhile", name)
+
+
+def _make_directories(path: str, made: list[str]) -> None:
+    """Make *path* and what is missing above it, and note in *made* what was made, from the top down."""
+    if not path or os.path.isdir(path):
+        return
+    _make_directories(os.path.dirname(path), made)
+    with suppress(FileExistsError):  # another run makes it at the same time: then it is not ours to remove
+        os.mkdir(path)
+        made.append(path)

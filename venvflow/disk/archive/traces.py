@@ -11,6 +11,7 @@ from typing import NamedTuple
 from venvflow.disk.archive import tar, zipfile
 from venvflow.disk.archive.formats import Undecodable
 from venvflow.disk.archive.reading import Item, items, unsafe
+from venvflow.disk.archive.source import open_archive
 from venvflow.errors import EnvironmentFailure, shown
 
 _MOST = 100_000_000  # entries: what is looked for is in archives of our own making
@@ -36,7 +37,7 @@ def traces(archive: str, paths: Iterable[str]) -> list[Trace]:
     search = _Search(wanted)
     found: list[Trace] = []
     try:
-        with open(archive, "rb") as raw, closing(items(archive, raw, _MOST)) as entries:
+        with open_archive(archive) as raw, closing(items(archive, raw, _MOST)) as entries:
             for item in entries:
                 counts = search.count(item)
                 found += [

@@ -303,7 +303,7 @@ def _write_frames(job: _Job) -> None:
             else:
                 joiner.copy(file)
                 job.reused += 1
-                job.meter.advance(job.contents.extent(tree)[1])
+                job.meter.advance(job.contents.extent(tree)[2])
     compressor = zstd_compressor(job.options.effective_level, len(tar.END))
     job.sink.write(compressor.compress(tar.END) + compressor.flush())
 

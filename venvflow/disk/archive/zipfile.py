@@ -12,8 +12,9 @@ import stat
 import struct
 import time
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
+from venvflow.disk.archive.formats import Raw
 from venvflow.model import CONSTANT_MTIME
 
 STORED, DEFLATED = 0, 8
@@ -128,7 +129,7 @@ def end_records(count: int, size: int, offset: int) -> bytes:
 # --------------------------------------------------------------------------- reading
 
 
-def read_directory(file: BinaryIO, most: int) -> Iterator[Record]:
+def read_directory(file: Raw, most: int) -> Iterator[Record]:
     """Yield the records of the zip *file*, at most *most*; raises :class:`Malformed`.
 
     One is read at a time, so a directory of a million lines costs no memory.
@@ -144,7 +145,7 @@ def read_directory(file: BinaryIO, most: int) -> Iterator[Record]:
         file.seek(_after_record(file, here))
 
 
-def _find_end(file: BinaryIO) -> tuple[int, int]:
+def _find_end(file: Raw) -> tuple[int, int]:
     """Return how many records the central directory has, and where it starts."""
     length = file.seek(0, os.SEEK_END)
     start = max(0, length - _END.size - _LARGEST_COMMENT)
@@ -159,7 +160,7 @@ def _find_end(file: BinaryIO) -> tuple[int, int]:
     return count, offset
 
 
-def _read_end64(file: BinaryIO, at: int) -> tuple[int, int]:
+def _read_end64(file: Raw, at: int) -> tuple[int, int]:
     file.seek(max(0, at))
     magic, _, offset, _ = _LOCATOR.unpack(_exactly(file, _LOCATOR.size))
     if magic != b"PK\6\7":
@@ -171,7 +172,7 @@ def _read_end64(file: BinaryIO, at: int) -> tuple[int, int]:
     return count, start
 
 
-def _read_record(file: BinaryIO) -> Record:
+def _read_record(file: Raw) -> Record:
     fields = _CENTRAL.unpack(_exactly(file, _CENTRAL.size))
     magic, made_by, _, flags, method, _, _, crc, packed, size, name_length, extra_length, *rest = fields
     attributes, offset = rest[-2:]
@@ -193,7 +194,7 @@ def _usual_mode(name: bytes) -> int:
     return stat.S_IFDIR | 0o755 if name.endswith(b"/") else stat.S_IFREG | 0o644
 
 
-def _after_record(file: BinaryIO, here: int) -> int:
+def _after_record(file: Raw, here: int) -> int:
     file.seek(here + 28)
     name, extra, comment = _LENGTHS.unpack(_exactly(file, _LENGTHS.size))
     return here + _CENTRAL.size + int(name + extra + comment)
@@ -218,7 +219,7 @@ def _zip64_numbers(extra: bytes) -> tuple[int, ...]:
     return ()
 
 
-def seek_content(file: BinaryIO, record: Record) -> None:
+def seek_content(file: Raw, record: Record) -> None:
     """Move to the content of *record*; raises :class:`Malformed` if its header is not before it."""
     _seek(file, record.offset)
     magic, *_, name_length, extra_length = _LOCAL.unpack(_exactly(file, _LOCAL.size))
@@ -227,13 +228,13 @@ def seek_content(file: BinaryIO, record: Record) -> None:
     _exactly(file, extra_length)
 
 
-def _seek(file: BinaryIO, offset: int) -> None:
+def _seek(file: Raw, offset: int) -> None:
     if offset >= 1 << 63:
         raise Malformed("an offset is beyond the end")
     file.seek(offset)
 
 
-def _exactly(file: BinaryIO, count: int) -> bytes:
+def _exactly(file: Raw, count: int) -> bytes:
     data = file.read(count)
     if len(data) != count:
         raise Malformed("it was cut off")
