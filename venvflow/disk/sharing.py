@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from venvflow.disk.scan import Found
@@ -30,6 +31,42 @@ def stays_private(entry: Entry, min_size: int, *, adopted: bool = False) -> bool
         return True
     too_small = entry.size < max(min_size, 1)
     return too_small or entry.kind == "template" or _is_changed_in_place(entry.path)
+
+
+# --------------------------------------------------------------------------- what is nobody else's
+
+LARGEST_SECRET = 1 << 16
+"""Bytes of the largest file that is searched for a key."""
+
+_CREDENTIALS = {
+    "pip.conf", "pip.ini", ".netrc", "_netrc", ".pypirc", ".git-credentials", ".npmrc", ".env", ".htpasswd",
+    "auth.toml", "credentials.toml", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519",
+}  # fmt: skip
+"""How files are called in which programs look for passwords and tokens."""
+
+_KEY = re.compile(
+    rb"^-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY(?: BLOCK)?-----\s*$|^PuTTY-User-Key-File-", re.MULTILINE
+)
+
+
+def is_credential(path: str) -> bool:
+    """Return whether a file is called like one that holds passwords or tokens."""
+    return path.rpartition("/")[2] in _CREDENTIALS
+
+
+def holds_key(data: bytes) -> bool:
+    """Return whether a file holds a private key; certificates are none, whatever the file is called."""
+    return _KEY.search(data) is not None
+
+
+def readers_of(mode: int) -> int:
+    """Return who besides its owner can read a file of that mode: bits for group and others."""
+    return mode & 0o044
+
+
+def visitors_of(mode: int) -> int:
+    """Return who besides its owner can reach what is in a directory of that mode, in the bits of readers."""
+    return (mode & 0o011) << 2
 
 
 Intake = Literal["own", "adopt", "copy"]

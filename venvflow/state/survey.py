@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,6 +46,15 @@ class Survey:
     def bound(self) -> bool:
         """Return whether any entry refers to the project itself."""
         return any(slot.kind == "project" for entry in self.entries.values() for slot in entry.slots)
+
+    def withhold(self, paths: Iterable[str]) -> dict[str, str]:
+        """Leave out files that stay in this venv alone; return them with the SHA-256 of their bytes."""
+        digests = {}
+        for path in paths:
+            digests[path] = self.filled.get(path) or self.entries[path].digest
+            del self.entries[path]
+            self.templates.pop(path, None)
+        return digests
 
     def stamped(self) -> dict[str, Stamped]:
         """Return the files with their stamps, for the next survey."""

@@ -22,6 +22,7 @@ from venvflow.pure.slimming import Saved, prune_record, saved_by
 from venvflow.state.contents import encode_contents
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey
+from venvflow.state.withheld import closed, credentials, refuse_to_show
 from venvflow.state.witness import witness_of
 from venvflow.steps import claims
 from venvflow.steps.inputs import still_holds
@@ -125,6 +126,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         _hide_credentials(venv)
         saved = _drop_excluded(job, venv)
         looked = _relocate(job, record, venv)
+        refuse_to_show(venv, looked, store.path)
         warnings = [*built.warnings, *_embedding(looked)]
         wrong = check(job, venv)
         if wrong:
@@ -283,10 +285,12 @@ def _rewrite(venv: str, entry: Entry, data: bytes) -> None:
 
 def _stamp(job: Job, store: Store, looked: Survey) -> None:
     """Keep what was read for squish: templates in the store, stamps in the index."""
+    private = {*credentials(job.place.path, looked), *closed(looked)}
     try:
         with store.objects.batch() as batch:
-            for template in looked.templates.values():
-                batch.add_bytes(template.data)
+            for path, template in looked.templates.items():
+                if path not in private:
+                    batch.add_bytes(template.data)
             batch.publish()
     except OSError as error:
         raise EnvironmentFailure(

@@ -145,7 +145,11 @@ class _Compared:
 
 def _against_manifest(compared: _Compared) -> Drift:
     found, entries, linked = compared.found, compared.entries, compared.receipt.link == "symlink"
-    drift = _sorted(_added(found, entries), (), [path for path in entries if path not in found])
+    drift = _sorted(
+        _added(found, {**entries, **compared.receipt.private}),
+        (),
+        [path for path in entries if path not in found],
+    )
     changed = [
         entry
         for path, entry in entries.items()

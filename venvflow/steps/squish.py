@@ -26,6 +26,7 @@ from venvflow.state.intake import Intake, Taken
 from venvflow.state.relink import Relinked, Relinker
 from venvflow.state.store import Store, bytecode_id
 from venvflow.state.survey import Survey, survey, unusual_modes
+from venvflow.state.withheld import closed, credentials, refuse_to_show
 from venvflow.state.witness import witness_of
 from venvflow.steps import claims
 from venvflow.steps.drift import drift_of
@@ -171,6 +172,8 @@ class Shared:
     """What sharing a venv gave: what was read, what the store got, what became of the files.
 
     *modes* are those that they had, as a receipt notes them, *unusual* the files with bits that are not kept.
+    *secret* are credentials, *hidden* what other users cannot read: neither was taken; *private* are both,
+    with their SHA-256.
     """
 
     subject: Subject
@@ -179,6 +182,9 @@ class Shared:
     relinked: Relinked
     modes: dict[str, int]
     unusual: tuple[str, ...]
+    secret: tuple[str, ...]
+    hidden: tuple[str, ...]
+    private: dict[str, str]
 
 
 class Register(Protocol):
@@ -213,6 +219,11 @@ def share(
         looked = look_through(subject, known, walked)
         if walked is not None:
             walked.clear()  # of a large venv it is megabytes, and soon out of date
+        refuse_to_show(subject.path, looked, store.path)
+        secret = tuple(sorted(credentials(subject.path, looked)))
+        private = looked.withhold(secret)
+        hidden = tuple(sorted(closed(looked)))
+        private |= looked.withhold(hidden)
         had = modes_of((looked.found[path] for path in looked.entries if path in looked.found), modes)
         unusual = tuple(unusual_modes(looked))
         taken = _intake(subject, store, built_here=built_here).take(
@@ -224,7 +235,17 @@ def share(
             store.objects, subject.path, Linker(subject.link), min_size=subject.min_size,
             origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=linked, tell=subject.tell,
         )  # fmt: skip
-        return Shared(subject, looked, taken, relinker.relink(taken.entries, looked.found), had, unusual)
+        return Shared(
+            subject,
+            looked,
+            taken,
+            relinker.relink(taken.entries, looked.found),
+            had,
+            unusual,
+            secret,
+            hidden,
+            private,
+        )
     except Changing as error:
         raise _changing(subject.name, str(error)) from error
     except OSError as error:
@@ -302,7 +323,7 @@ def shared_receipt(shared: Shared, receipt: Receipt, interpreter: Interpreter, s
         link=link,
         store=store if link == "symlink" else "",
         modes=shared.modes,
-        private={},
+        private=shared.private,
         witness=witness_of(without_excluded(shared.looked.found.values(), shared.subject.matcher)),
         contents=_contents(shared.looked, receipt),
         directories=watched(shared.subject.path, directories(shared.taken.entries)),
@@ -349,6 +370,9 @@ def figures_of(shared: Shared, start: float) -> dict[str, int | float | str]:
     }
 
 
+_STAYS = "it stays in this venv alone, and is in no snapshot and no archive"
+
+
 def warnings_of(shared: Shared) -> tuple[str, ...]:
     """Return what whoever shares a venv should know of it."""
     looked, relinked = shared.looked, shared.relinked
@@ -357,6 +381,8 @@ def warnings_of(shared: Shared) -> tuple[str, ...]:
         (relinked.attributed, "has extended attributes, which a link would not keep, and stays private"),
         (looked.special, "is a device, FIFO or socket and is not stored"),
         (looked.embedding, "is a binary file that contains the path it was built at"),
+        (shared.secret, f"holds credentials: {_STAYS}"),
+        (shared.hidden, f"cannot be read by other users: {_STAYS}"),
         (shared.unusual, "has setuid, setgid or world-writable bits, which are not kept"),
     ]
     return tuple(_note(paths, text) for paths, text in notes if paths)

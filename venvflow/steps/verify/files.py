@@ -35,8 +35,9 @@ class FileJudge:
         for path, entry in self._holder.entries.items():
             self._inspection.result.files += 1
             self._judge(entry, self._holder.found.get(path))
+        known = self._holder.entries.keys() | self._holder.private.keys()
         for path, item in self._holder.found.items():
-            if item.kind != "dir" and path not in self._holder.entries and not is_ignored(path):
+            if item.kind != "dir" and path not in known and not is_ignored(path):
                 self._inspection.find(Finding("file added", path, self._holder.path))
 
     def _judge(self, entry: Entry, item: Found | None) -> None:

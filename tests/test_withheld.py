@@ -1,0 +1,147 @@
+"""What a venv keeps to itself: credentials, and what other users cannot read where it is."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from cli_project import Project
+from contents import NOBODY, in_child, needs_root
+
+from venvflow import pack_venv
+from venvflow.disk.sharing import holds_key, is_credential
+
+SECRET = "hunter2-and-more"  # noqa: S105 - it opens nothing
+KEY = f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----\n"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\npublic\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    "path", ["pip.conf", "etc/.netrc", ".pypirc", "home/.ssh/id_ed25519", "share/pip.ini"]
+)
+def test_files_for_credentials_are_known_by_name(path: str) -> None:
+    """Wherever in the venv they are."""
+    assert is_credential(path)
+    assert not is_credential(f"{path}.md")
+
+
+@pytest.mark.parametrize("kind", ["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "])
+def test_private_keys_are_known_by_content(kind: str) -> None:
+    """With a certificate before them, too; a certificate alone is no secret, whatever its file is called."""
+    key = f"-----BEGIN {kind}PRIVATE KEY-----\nMIIE\n-----END {kind}PRIVATE KEY-----\n"
+    assert holds_key(key.encode())
+    assert holds_key((CERTIFICATE + key.replace("\n", "\r\n")).encode())
+    assert not holds_key(CERTIFICATE.encode())
+    assert not holds_key(b"how to read -----BEGIN PRIVATE KEY----- in a text")
+
+
+def secrets(venv: Path, umask: int = 0o022) -> None:
+    """Put all kinds of secrets into a venv, and what looks like one and is none."""
+    for path, text, mode in (
+        ("pip.conf", f"[global]\nindex-url = https://u:{SECRET}@h/\n", 0o644),
+        ("etc/server.pem", KEY, 0o644),
+        ("share/token.txt", f"{SECRET}\n", 0o600),
+        ("share/closed/readable.txt", f"{SECRET} {venv}\n", 0o644),
+        ("etc/group.txt", f"{SECRET} of the group\n", 0o640),
+        ("etc/cacert.pem", CERTIFICATE, 0o644),
+    ):
+        (venv / path).parent.mkdir(parents=True, exist_ok=True)
+        (venv / path).write_text(text)
+        (venv / path).chmod(mode & ~umask)
+    (venv / "share/closed").chmod(0o700)
+
+
+PRIVATE = ("pip.conf", "etc/server.pem", "share/token.txt", "share/closed/readable.txt", "etc/group.txt")
+
+
+def holders(root: Path) -> list[str]:
+    """Return the files below *root* that have the secret in them."""
+    return [str(path) for path in root.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_secrets_stay_in_their_venv(project: Project, opened: bool) -> None:
+    """Whether the store is open or not, for it may be opened one day; the rest is shared."""
+    venv = project.make_foreign_venv()
+    secrets(venv)
+    if opened:
+        project.store.chmod(0o755)
+    answer = project.run("squish", "api")
+    assert answer.code == 0, answer.err
+    assert holders(project.store) == []
+    for path in PRIVATE:
+        assert SECRET in (venv / path).read_text()
+        assert (venv / path).stat().st_nlink == 1
+    assert (venv / "etc/cacert.pem").stat().st_nlink > 1
+    said = answer.out + answer.err
+    assert "pip.conf" in said or "etc/server.pem" in said
+    assert "it stays in this venv alone" in said
+    assert SECRET not in said
+
+
+def test_a_venv_that_was_shared_without_its_secrets_is_not_changed_by_hand(project: Project) -> None:
+    """Neither at once nor later, by any command; and nothing is missing from it."""
+    venv = project.make_foreign_venv()
+    secrets(venv)
+    for _ in range(2):
+        assert project.run("squish", "api").code == 0
+        assert project.run("verify").code == 0, project.run("verify").out
+    assert "by hand" not in project.run("status").out
+    assert project.run("unsquish", "api").code == 0
+    assert SECRET in (venv / "pip.conf").read_text()
+
+
+@pytest.mark.parametrize("close", [0o700, 0o750])
+def test_a_closed_venv_is_not_shared_through_an_open_store(project: Project, close: int) -> None:
+    """What others could not read before, they cannot read afterwards."""
+    venv = project.make_foreign_venv()
+    venv.chmod(close)
+    project.store.chmod(0o755)
+    answer = project.run("squish", "api")
+    assert answer.code == 6
+    assert "chmod go-rx" in answer.err
+    assert not [path for path in venv.rglob("*") if path.is_file() and path.stat().st_nlink > 1]
+    project.store.chmod(0o700)
+    assert project.run("squish", "api").code == 0
+
+
+@pytest.mark.root
+@needs_root
+def test_nobody_reads_a_secret_through_the_store(project: Project) -> None:
+    """Another user who may enter everything above the store."""
+    venv = project.make_foreign_venv()
+    secrets(venv)
+    assert project.run("squish", "api").code == 0
+    for parent in (project.store, *project.store.parents):
+        if os.stat(parent).st_uid == os.geteuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    found = project.store.parent / "found"
+    found.mkdir(mode=0o777)
+    found.chmod(0o777)
+
+    def work() -> None:
+        (found / "result").write_text(repr(holders(project.store)))
+
+    assert in_child(work, user=NOBODY) == 0
+    assert (found / "result").read_text() == "[]"
+
+
+def test_secrets_are_in_no_archive_and_no_export(project: Project) -> None:
+    """Neither of a venv of the config nor of a directory that is packed as it is."""
+    venv = project.make_foreign_venv()
+    secrets(venv)
+    for words in (("squish", "api"), ("export", "api", "../exported")):
+        project.run(*words)
+    assert holders(project.root.parent / "exported") == []
+    with pytest.warns(pack_venv.PackWarning, match="holds credentials"):
+        pack_venv.export_venv(venv, project.root.parent / "copy")
+    with pytest.warns(pack_venv.PackWarning, match="holds credentials"):
+        made = pack_venv.create_archive(venv, project.root.parent / "layer", show_progress=False)
+    with tarfile.open(made) as archive:
+        archive.extractall(project.root.parent / "unpacked", filter="tar")
+    for target in ("copy", "unpacked"):
+        names = {path.rpartition("/")[2] for path in holders(project.root.parent / target)}
+        assert not names & {"pip.conf", "server.pem"}
+        assert [*(project.root.parent / target).rglob("cacert.pem")]

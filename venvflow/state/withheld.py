@@ -1,0 +1,74 @@
+"""What a venv keeps to itself: files that never become objects, so that nobody else ever reads them.
+
+These are credentials, which people and builders put into venvs, and files that other users cannot read where
+they are. Package content is neither: what a RECORD lists is what everybody gets who installs it, test keys
+and sample configs too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+
+from venvflow.disk.files import read_small
+from venvflow.disk.scan import Found
+from venvflow.disk.sharing import LARGEST_SECRET, holds_key, is_credential, readers_of, visitors_of
+from venvflow.errors import Refused, shown
+from venvflow.state.survey import Survey
+
+
+def credentials(venv: str, survey: Survey) -> Iterator[str]:
+    """Yield the files of the venv at path *venv* that no package brought and that hold credentials."""
+    published = {path for each in survey.distributions for path in each.paths if path.startswith("lib/")}
+    for path, entry in survey.entries.items():
+        if (
+            entry.digest
+            and path not in published
+            and (is_credential(path) or _holds_key(venv, path, entry.size))
+        ):
+            yield path
+
+
+def _holds_key(venv: str, path: str, size: int) -> bool:
+    if path.endswith((".py", ".pyc")) or size > LARGEST_SECRET:
+        return False
+    with suppress(OSError):  # who reads all of it says what is wrong
+        return holds_key(read_small(f"{venv}/{path}", largest=LARGEST_SECRET))
+    return False
+
+
+def closed(survey: Survey) -> Iterator[str]:
+    """Yield the files that other users cannot read although they can read the venv, by its ``pyvenv.cfg``."""
+    usual = _usual_readers(survey)
+    directories = {path: visitors_of(item.mode) for path, item in survey.found.items() if item.kind == "dir"}
+    for path, entry in survey.entries.items():
+        item = survey.found.get(path)
+        is_file = entry.digest and item is not None and item.kind == "file" and item.stamp.size
+        if is_file and item is not None and usual & ~_readers(path, item, directories):
+            yield path
+
+
+def _usual_readers(survey: Survey) -> int:
+    config = survey.found.get("pyvenv.cfg")
+    return readers_of(config.mode) if config is not None else 0
+
+
+def _readers(path: str, item: Found, directories: dict[str, int]) -> int:
+    readers = readers_of(item.mode)
+    while path := path.rpartition("/")[0]:
+        readers &= directories.get(path, 0)
+    return readers
+
+
+def refuse_to_show(venv: str, survey: Survey, store: str) -> None:
+    """Raise Refused if other users can read the store at path *store*, but not the venv at path *venv*."""
+    may = visitors_of(os.stat(venv).st_mode) & _usual_readers(survey)
+    if visitors_of(os.stat(store).st_mode) & ~may:
+        raise Refused(
+            "other users can read the store, but not this venv: they could read its files there",
+            where=shown(venv),
+            state="The venv is unchanged, and nothing was stored.",
+            hint=f"Close the store (chmod go-rx {shown(store)}), or let others read the venv "
+            f"(chmod -R go+rX {shown(venv)}).",
+        )
