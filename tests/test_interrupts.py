@@ -15,6 +15,7 @@ from venvflow import interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PRELUDE = """
 import atexit, os, signal, sys, threading, time
@@ -33,6 +34,18 @@ MOMENTS = {
     ),
     "three times, and the third ends what cleans up": (
         "interrupts.begin()\ntry: send()\nfinally: send(); send(); print('cleaned')",
+        "",
+    ),
+    "again, while the last words are being said": (
+        """
+interrupts.begin()
+write = os.write
+def writing(*words):
+    send()
+    return write(*words)
+os.write = writing
+send()
+""",
         "",
     ),
     "where somebody keeps it to himself": (
@@ -122,6 +135,25 @@ def test_a_command_ends_with_the_exit_code_of_the_signal() -> None:
     """Also while its modules are loaded: scripts read the same number whenever it came."""
     code = "interrupts._program.by_signal = False; send(signal.SIGHUP)"
     assert program(code).returncode == 128 + signal.SIGHUP
+
+
+def test_a_command_ends_with_that_exit_code_wherever_the_signal_came(tmp_path: Path) -> None:
+    """Python would end by SIGINT when it came where code is made by ``exec``, as classes of data are."""
+    code = """
+interrupts._program.by_signal = False
+try:
+    with interrupts.raised():
+        exec("send()")
+except KeyboardInterrupt:
+    sys.exit(interrupts.exit_code())
+"""
+    (tmp_path / "program.py").write_text(PRELUDE + code)
+    path = os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(interrupts.__file__))])
+    ended = subprocess.run(
+        [sys.executable, "-m", "program"], env={**os.environ, "PYTHONPATH": path}, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, interrupts.OF_A_RUN)
 
 
 def test_a_forked_child_is_not_ours_to_end() -> None:

@@ -49,6 +49,7 @@ class _Program:
         self.by_signal = False  # does it end by the signal, or with the exit code that a shell makes of it?
         self.watched = False
         self.at_work = False  # is there anything that a signal must let clean up?
+        self.saying = False
         self.said = False
         self.received: list[int] = []
         self.threads: set[int] = set()  # that run a step now
@@ -89,7 +90,7 @@ def raised() -> Iterator[None]:
         yield
         return
     _program.received.clear()
-    _program.said = False
+    _program.said = _program.saying = False
     before = _handle()
     begin()
     try:
@@ -109,7 +110,8 @@ def exit_code() -> int:
     """Say the last words of a command that was interrupted, and return what it ends with."""
     _say()
     code = _SIGNALLED + (received() or signal.SIGINT)
-    _program.received.clear()
+    if not _program.watched:  # a later command of this process may end well; a program ends now
+        _program.received.clear()
     return code
 
 
@@ -146,8 +148,10 @@ def _handle() -> dict[int, Any]:
 def _meet(number: int, _frame: object) -> None:
     _program.received.append(number)
     count = len(_program.received)
-    if not _program.at_work or count > 2:
+    if count > 2 or not (_program.at_work or _program.saying):
         _end_now()
+    if _program.saying:
+        return
     processes = sys.modules.get("venvflow.disk.processes")  # nothing was started if it was never imported
     if count > 1:
         if processes is not None:
@@ -250,7 +254,10 @@ def _others_work() -> bool:
 
 
 def _at_exit() -> None:
-    """End by the signal, whatever was made of the ``KeyboardInterrupt`` that it raised."""
+    """End by the signal, whatever was made of the ``KeyboardInterrupt`` that it raised.
+
+    Python itself ends by SIGINT, whatever the exit code, when it came out of an ``exec``, as in dataclasses.
+    """
     if _program.received:
         _say()
         _die()
@@ -265,9 +272,9 @@ def _end_now() -> NoReturn:
 
 
 def _say() -> None:
-    if _program.said:
+    if _program.said or _program.saying:
         return
-    _program.said = True
+    _program.saying = True
     _program.at_work = False
     live = sys.modules.get("venvflow.live")
     with suppress(OSError, ValueError):  # nobody listens any more
@@ -275,6 +282,8 @@ def _say() -> None:
             live.shared().stop()
         if sys.stderr is not None:
             os.write(2, _program.last_words.encode("ascii"))  # a buffer may be in use just now
+    _program.said = True
+    _program.saying = False
 
 
 def _die() -> NoReturn:
