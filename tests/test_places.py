@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from contents import (
     write,
 )
 
+from venvflow import interrupts
 from venvflow.disk import directories
 from venvflow.disk import places as module
 from venvflow.disk.directories import remove_tree
@@ -95,6 +97,23 @@ def make_whole(place: Place) -> Receipt:
     made = place.receipt()
     assert made is not None
     return made
+
+
+def test_a_signal_that_comes_while_staging_is_removed_leaves_nothing_behind(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is being cleaned up is cleaned up; the interrupt comes behind it."""
+    real = os.unlink
+
+    def unlink(*arguments: Any, **more: Any) -> None:
+        monkeypatch.setattr(os, "unlink", real)
+        signal.raise_signal(signal.SIGINT)
+        real(*arguments, **more)
+
+    with pytest.raises(KeyboardInterrupt), interrupts.raised(), place.staged():
+        monkeypatch.setattr(os, "unlink", unlink)
+    assert os.unlink is real
+    assert not os.path.lexists(place.staging)
 
 
 def test_a_place_that_somebody_else_makes_a_venv_at_is_waited_for(

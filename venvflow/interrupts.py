@@ -152,17 +152,26 @@ def _meet(number: int, _frame: object) -> None:
         _end_now()
     if _program.saying:
         return
-    processes = sys.modules.get("venvflow.disk.processes")  # nothing was started if it was never imported
     if count > 1:
-        if processes is not None:
-            processes.kill_all()
+        _kill_children()
         return
     me = threading.get_ident()
     for thread in _program.threads - {me}:
-        if processes is None or not processes.will_raise(thread):
+        if not _will_raise(thread):
             _raise_in(thread)
-    if processes is None or not processes.will_raise(me):
+    if not _will_raise(me):
         raise KeyboardInterrupt
+
+
+def _will_raise(thread: int) -> bool:
+    undisturbed = sys.modules.get("venvflow.disk.undisturbed")  # nobody needs it who did not import it
+    return undisturbed is not None and bool(undisturbed.will_raise(thread))
+
+
+def _kill_children() -> None:
+    processes = sys.modules.get("venvflow.disk.processes")  # nothing was started if it was never imported
+    if processes is not None:
+        processes.kill_all()
 
 
 def _raise_in(thread: int) -> None:
@@ -264,9 +273,7 @@ def _at_exit() -> None:
 
 
 def _end_now() -> NoReturn:
-    processes = sys.modules.get("venvflow.disk.processes")
-    if processes is not None:
-        processes.kill_all()
+    _kill_children()
     _say()
     _die()
 

@@ -242,8 +242,10 @@ class Place:
             yield self.new
 
     def _let_go(self, held: _Held) -> None:
+        from venvflow.disk.undisturbed import undisturbed  # noqa: PLC0415 - a run with nothing to do ends nothing
+
         self.guard, self._held = -1, None
-        with _explained(self.staging, self._as_it_is):
+        with undisturbed(), _explained(self.staging, self._as_it_is):
             self._clear(held)
 
     @contextmanager

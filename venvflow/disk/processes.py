@@ -14,14 +14,14 @@ import re
 import select
 import signal
 import subprocess
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from venvflow.disk import warden
+from venvflow.disk.undisturbed import undisturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 GRACE = 5.0
 """Seconds between asking a process group to end and killing it."""
@@ -35,38 +35,12 @@ _groups: set[int] = set()
 """The process groups of all children that run."""
 os.register_at_fork(after_in_child=_groups.clear)
 
-_starting: dict[int, bool] = {}
-"""Threads that are just starting a child, and whether they are to raise ``KeyboardInterrupt`` behind that."""
-
 
 def kill_all() -> None:
     """Kill every child of this process with all that it started; who waits for it goes on."""
     for group in list(_groups):
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)
-
-
-def will_raise(thread: int) -> bool:
-    """Return whether *thread* is starting a child, and will raise ``KeyboardInterrupt`` behind that.
-
-    Interrupted before it knows the child, it would leave it behind.
-    """
-    if thread not in _starting:
-        return False
-    _starting[thread] = True
-    return True
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    me = threading.get_ident()
-    _starting[me] = False
-    try:
-        yield
-    finally:
-        is_interrupted = _starting.pop(me)
-    if is_interrupted:
-        raise KeyboardInterrupt
 
 
 def run(
@@ -92,7 +66,7 @@ def run(
     warden.guard(_groups)  # it takes longer to start than to be told of the child
     reading, writing = os.pipe()
     try:
-        with _undisturbed():
+        with undisturbed():  # until it knows the child, nobody would end it
             try:
                 child = _start(argv, environ, cwd, writing, inherit_fds)
                 _groups.add(child.pid)
