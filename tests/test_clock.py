@@ -13,9 +13,9 @@ from contents import open_store, snapshot_of, stock
 from flows import World
 
 from venvflow.disk.places import Receipt, write_receipt
-from venvflow.flow import TRIM_INTERVAL
 from venvflow.model import Config, Manifest, Snapshot, StoreConfig, TrimPolicy, VenvSpec
 from venvflow.state.sweeping import QUARANTINE_SECONDS
+from venvflow.steps.records import TRIM_INTERVAL
 from venvflow.steps.trim import Trimmed, trim
 
 DAY = 86_400.0

@@ -12,7 +12,8 @@ import pytest
 from flows import World
 
 from venvflow.errors import ConfigError, UsageError
-from venvflow.flow import TRIM_INTERVAL, load
+from venvflow.flow import load
+from venvflow.steps.records import TRIM_INTERVAL
 from venvflow.steps.trim import trim
 
 QUESTIONS = ("is_hashed", "is_in_place", "is_built", "is_squished", "is_packed", "is_stored")

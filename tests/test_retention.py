@@ -11,16 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.model import TrimPolicy
-from venvflow.pure.retention import Candidate, Contents, Plan, plan
+from venvflow.pure.retention import Candidate, Contents, Holder, Plan, plan
 
 DAY = 86_400
 NOW = 1_000 * DAY
+API, WEB, OTHER_API = Holder("/p", "api"), Holder("/p", "web"), Holder("/q", "api")
 NO_LIMITS = TrimPolicy(keep=None, keep_per_venv=0)
 
 
 def snapshot(number: int, **fields: Any) -> Candidate:
     """Return the snapshot that was used as the *number*-th, that many days after the beginning."""
-    return replace(Candidate(f"s{number}", "api", number, number * DAY), **fields)
+    return replace(Candidate(f"s{number}", "api", number, number * DAY, holders=(API,)), **fields)
 
 
 def planned(snapshots: list[Candidate], policy: TrimPolicy, **given: Any) -> Plan:
@@ -101,7 +102,7 @@ def test_all_reasons_to_keep_are_named() -> None:
 def test_the_last_of_each_venv_stay_when_others_need_room() -> None:
     """A venv that changes often does not push out the others; the excess is told."""
     busy = [snapshot(10 + number) for number in range(5)]
-    rare = [snapshot(1, venv="web"), snapshot(2, venv="web"), snapshot(3, venv="web")]
+    rare = [snapshot(1, holders=(WEB,)), snapshot(2, holders=(WEB,)), snapshot(3, holders=(WEB,))]
     result = planned(busy + rare, replace(NO_LIMITS, keep=3, keep_per_venv=2))
     assert sorted(kept(result)) == ["s13", "s14", "s2", "s3"]
     assert result.keep[0].reasons == ("among the 2 most recently used of api",)
@@ -111,6 +112,16 @@ def test_the_last_of_each_venv_stay_when_others_need_room() -> None:
     assert planned(busy, replace(NO_LIMITS, keep=0, keep_per_venv=1)).keep[0].reasons == (
         "among the most recently used of api",
     )
+
+
+def test_venvs_of_one_name_in_two_projects_do_not_push_each_other_out() -> None:
+    """Each has its own last ones; what both hold counts for both."""
+    theirs = [snapshot(number, holders=(OTHER_API,)) for number in (1, 2, 3)]
+    both = snapshot(4, holders=(API, OTHER_API))
+    ours = [snapshot(number) for number in (5, 6)]
+    result = planned([*theirs, both, *ours], replace(NO_LIMITS, keep=1, keep_per_venv=2))
+    assert dropped(result) == ["s1", "s2"]
+    assert result.keep[2].reasons == ("among the 2 most recently used of api",)
 
 
 def test_age_drops_what_is_older_but_not_the_last_of_a_venv() -> None:
@@ -124,7 +135,7 @@ def test_age_drops_what_is_older_but_not_the_last_of_a_venv() -> None:
 def test_age_drops_even_the_last_of_a_venv_that_is_gone() -> None:
     """The snapshots of a venv that is gone do not stay for ever."""
     result = planned(
-        [snapshot(940, orphaned=True), snapshot(939, orphaned=True), snapshot(1, pinned=True)],
+        [snapshot(940, holders=()), snapshot(939, holders=()), snapshot(1, pinned=True)],
         TrimPolicy(max_age=60 * DAY, keep_per_venv=9),
     )
     assert dropped(result) == ["s939"]
@@ -198,7 +209,7 @@ def situations(draw: st.DrawFn) -> tuple[list[Candidate], TrimPolicy, dict[str, 
             draw(st.booleans()) and draw(st.booleans()),
             draw(st.sampled_from([(), (), (), ("api",)])),
             tuple(draw(st.lists(st.integers(0, 7), max_size=4))),
-            draw(st.booleans()),
+            tuple(draw(st.lists(st.sampled_from([API, WEB, OTHER_API]), unique=True, max_size=2))),
         )
         for number in order
     ]
@@ -264,7 +275,7 @@ def test_limits_hold_or_a_problem_says_why_not(
     for item in result.keep:
         found = by_id[item.id]
         old = policy.max_age is not None and facts["now"] - found.used_at > policy.max_age
-        recent = any("recently used" in reason for reason in item.reasons) and not found.orphaned
+        recent = any("recently used" in reason for reason in item.reasons) and found.holders
         assert not old or found.pinned or found.current_for or recent
         assert "the rest is" not in problems or "within" not in " ".join(item.reasons)
 
@@ -276,10 +287,13 @@ def test_the_last_of_each_venv_go_by_age_only(
     """No other limit drops one of them."""
     snapshots, policy, facts = situation
     result = plan(snapshots, policy, **facts)
-    for venv in {item.venv for item in snapshots}:
-        ordered = sorted((item for item in snapshots if item.venv == venv), key=lambda item: -item.used_seq)
+    groups = [[item for item in snapshots if holder in item.holders] for holder in (API, WEB, OTHER_API)]
+    gone = {item.id for item in snapshots if not item.holders}
+    names = {item.venv for item in snapshots}
+    groups += [[item for item in snapshots if item.id in gone and item.venv == name] for name in names]
+    for group in groups:
+        ordered = sorted(group, key=lambda item: -item.used_seq)
         recent = {item.id for item in ordered[: policy.keep_per_venv]}
-        gone = {item.id for item in ordered if item.orphaned}
         assert all("max_age" in item.reason for item in result.drop if item.id in recent)
         assert all(item.id in gone for item in result.drop if item.id in recent)
 

@@ -39,7 +39,7 @@ from hypothesis import strategies as st
 from venvflow.disk.objects import Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
 from venvflow.model import FORMAT, Manifest, Snapshot
-from venvflow.pure.manifest import Corrupt, encode_snapshot
+from venvflow.pure.manifest import Corrupt, encode_snapshot, snapshot_id
 from venvflow.state.registry import Registration
 from venvflow.state.store import README, Store, bytecode_id
 from venvflow.state.sweeping import Swept, sweep
@@ -412,7 +412,8 @@ def test_a_full_disk_while_publishing_is_an_error_in_four_parts(
 def test_registrations_come_back_and_can_be_forgotten(tmp_path: Path) -> None:
     """In order of their paths, whatever bytes those are made of."""
     with open_store(tmp_path / "s") as store:
-        made = [registration(path, trees=("a" * 64,), pin=True) for path in ("/p/\udcff", "/p/b c", "/p/a;")]
+        more = {"trees": ("a" * 64,), "pin": True, "snapshots": (snapshot_id("k", None),)}
+        made = [registration(path, **more) for path in ("/p/\udcff", "/p/b c", "/p/a;")]
         for each in made:
             store.register(each)
         store.register(replace(made[0], link="copy"))

@@ -21,10 +21,7 @@ from venvflow.pure.redaction import redact_words
 from venvflow.steps.inputs import key_is_current
 from venvflow.steps.job import Job
 from venvflow.steps.patrol import Post, patrol
-from venvflow.steps.records import TRIM_NOTE, has_passed, pack_is_current, read_json, stamp_of
-
-TRIM_INTERVAL = 86_400
-"""Seconds after which the trim policy is applied again although the store did not change."""
+from venvflow.steps.records import has_passed, is_recent, pack_is_current, read_json, stamp_of, trim_notes
 
 
 class Flow:
@@ -114,19 +111,15 @@ class Flow:
 
     def why_trim(self) -> str:
         """Return why the trim policy has to be applied, empty if it need not."""
-        noted = read_json(os.path.join(self.config.store.path, TRIM_NOTE))
+        noted = trim_notes(self.config.store.path).get(repr(self.config.trim))
         generation = stamp_of(os.path.join(self.config.store.path, "snapshots"))
         if not generation:
             return ""  # there is no store yet
         if noted is None:
-            return "the policy was not applied to this store yet"
-        if noted.get("policy") != repr(self.config.trim):
-            return "the policy changed"
+            return "this policy was not applied to the store lately"
         if noted.get("generation") != generation[-1]:
             return "snapshots came or went since the last time"
-        at = noted.get("at")
-        recent = isinstance(at, (int, float)) and 0 <= self.now() - at < TRIM_INTERVAL
-        return "" if recent else "the last time was more than a day ago"
+        return "" if is_recent(noted, self.now()) else "the last time was more than a day ago"
 
     def _is_hollow(self, receipt: Receipt) -> bool:
         """Return whether the venv's symlinks lead into another store, or into one that was made anew."""

@@ -804,8 +804,14 @@ def _with(name: str, value: Any) -> Callable[[Path], str]:
     return lambda path: json.dumps({**json.loads(path.read_text()), name: value})
 
 
+def _in_each(name: str, value: Any) -> Callable[[Path], str]:
+    return lambda path: json.dumps(
+        {each: {**note, name: value} for each, note in json.loads(path.read_text()).items()}
+    )
+
+
 NOTES: dict[str, list[str | Callable[[Path], str]]] = {
-    "store/trim.json": ["{}", _with("at", "x"), _with("generation", {})],
+    "store/trim.json": ["{}", _in_each("at", "x"), _in_each("generation", {}), _in_each("at", None)],
     ".venvflow/api/manifest.json": [
         _with("trees", None), _with("trees", 7), _with("trees", [["a"]]), _without_bound,
     ],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from venvflow.pure.units import show_duration, show_size
 
@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 _PROTECTED = "the rest is pinned, current, or most recently used of its venv"
 
 
+class Holder(NamedTuple):
+    """A venv that holds a snapshot: the path of its *project*, and its *name* there."""
+
+    project: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A snapshot that may be dropped.
 
-    *venv* tells venvs apart for ``keep_per_venv``; *orphaned*: no venv of that name is left. *used_seq*
+    *venv* is the name of the one that it was made of, *holders* are all that were built as it or restored
+    from it and are still there: project and name tell them apart for ``keep_per_venv``. *used_seq*
     grows with every use of any snapshot, *used_at* is in seconds since 1970. *current_for* names the venvs
     whose key this is now. *trees* are numbers that :class:`Contents` explains.
     """
@@ -38,7 +46,7 @@ class Candidate:
     pinned: bool = False
     current_for: tuple[str, ...] = ()
     trees: tuple[int, ...] = ()
-    orphaned: bool = False
+    holders: tuple[Holder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,8 @@ def plan(
     file system (``None``: not known). The order of *snapshots* does not matter.
 
     Pinned and current snapshots are never dropped, nor are the ``keep_per_venv`` most recently used of
-    each venv. Those of a venv that is gone yield to ``max_age``: else they would stay for ever.
+    each holder. Those that nobody holds any more count by the name of their venv, and yield to ``max_age``:
+    else they would stay for ever.
     ``keep``, ``max_size`` and ``min_free`` drop the least recently used of the others.
     """
     trimming = _Trimming(snapshots, policy, contents, now)
@@ -123,7 +132,7 @@ class _Trimming:
         # Least recently used first. Equal counters do not happen, but must not make the plan random.
         self._left = {s.id: s for s in sorted(snapshots, key=lambda s: (s.used_seq, s.id))}
         self._firm = {s.id: _firm_reasons(s) for s in snapshots}
-        self._recent = _recent(self._left.values(), policy.keep_per_venv)
+        self._recent_of = _recent(self._left.values(), policy.keep_per_venv)
         self._dropped: list[Dropped] = []
         self._problems: list[str] = []
 
@@ -177,10 +186,10 @@ class _Trimming:
         return found
 
     def _droppable(self) -> list[Candidate]:
-        return [s for s in self._left.values() if not self._firm[s.id] and s.id not in self._recent]
+        return [s for s in self._left.values() if not self._firm[s.id] and s.id not in self._recent_of]
 
     def _is_recent(self, snapshot: Candidate) -> bool:
-        return snapshot.id in self._recent and not snapshot.orphaned
+        return snapshot.id in self._recent_of and bool(snapshot.holders)
 
     def _drop(self, snapshot: Candidate, reason: str) -> None:
         del self._left[snapshot.id]
@@ -188,10 +197,11 @@ class _Trimming:
 
     def _reasons(self, snapshot: Candidate) -> tuple[str, ...]:
         reasons = list(self._firm[snapshot.id])
-        if snapshot.id in self._recent:
+        if snapshot.id in self._recent_of:
             number = self._policy.keep_per_venv
             which = "most" if number == 1 else f"{number} most"
-            reasons.append(f"among the {which} recently used of {snapshot.venv}")
+            names = ", ".join(sorted(self._recent_of[snapshot.id]))
+            reasons.append(f"among the {which} recently used of {names}")
         return tuple(reasons) or (f"within the limits, last used {self._age(snapshot)} ago",)
 
     def _age(self, snapshot: Candidate) -> str:
@@ -234,12 +244,17 @@ def _firm_reasons(snapshot: Candidate) -> tuple[str, ...]:
     return pinned + current
 
 
-def _recent(ordered: Iterable[Candidate], number: int) -> set[str]:
-    """Return the *number* last of each venv in *ordered*."""
-    by_venv: dict[str, list[str]] = {}
+def _recent(ordered: Iterable[Candidate], number: int) -> dict[str, set[str]]:
+    """Return the *number* last of each holder in *ordered*, with the names of those whose they are."""
+    by_holder: dict[Holder, list[str]] = {}
     for snapshot in ordered:
-        by_venv.setdefault(snapshot.venv, []).append(snapshot.id)
-    return {name for names in by_venv.values() for name in names[max(len(names) - number, 0) :]}
+        for holder in snapshot.holders or (Holder("", snapshot.venv),):
+            by_holder.setdefault(holder, []).append(snapshot.id)
+    recent: dict[str, set[str]] = {}
+    for holder, ids in by_holder.items():
+        for each in ids[max(len(ids) - number, 0) :]:
+            recent.setdefault(each, set()).add(holder.name)
+    return recent
 
 
 def _counted(number: int) -> str:

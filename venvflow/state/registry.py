@@ -25,6 +25,7 @@ class Registration:
     *trees* are kept alive for it: those of a venv that is linked by symlinks, or that was squished and not
     stored (yet). *inode* is that of the directory that venvflow made. *seen* is in seconds since 1970.
     A venv that is in no config has neither *project*, *name* nor *key*; *settings* says how it was shared.
+    *snapshots* are the ids of all that it was built as or restored from, the last one last: it holds them.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Registration:
     seen: float
     pin: bool = False
     settings: str = ""
+    snapshots: tuple[str, ...] = ()
 
     @property
     def gone(self) -> bool:
@@ -115,6 +117,7 @@ def _read(file: str) -> Registration:
     try:
         document = json.loads(data)
         document["trees"] = tuple(document["trees"])
+        document["snapshots"] = tuple(document.get("snapshots", ()))
         return Registration(**document)
     except (ValueError, KeyError, TypeError) as error:
         raise _Senseless(f"it makes no sense ({error})") from error

@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TypeVar
 
 from venvflow.disk import locks
@@ -448,7 +449,17 @@ class Store:
     # ----------------------------------------------------------------------- registered venvs
 
     def register(self, registration: Registration) -> None:
-        """Remember a venv of this machine, in place of what was known of that path."""
+        """Remember a venv of this machine, in place of what was known of that path.
+
+        Snapshots that it held are still held, and that of its key is now.
+        """
+        known, current = self.registration(registration.path), _current_snapshot(registration)
+        if current is not None:
+            whose = (registration.project, registration.name)
+            before = known.snapshots if known is not None and (known.project, known.name) == whose else ()
+            there = self._snapshot_ids() if before else set()
+            held = [each for each in before if each != current and each in there]
+            registration = replace(registration, snapshots=(*held, current))
         with self._explained():
             self.registry.add(registration)
         self._index_registration(registration)
@@ -474,7 +485,7 @@ class Store:
     def _index_registration(self, record: Registration) -> None:
         self.index.register(
             record.path, name=record.name, project=record.project, key=record.key,
-            snapshot=snapshot_id(record.key, record.place or None) if record.key else None, now=record.seen,
+            snapshot=_current_snapshot(record), now=record.seen,
             trees=record.trees,
         )  # fmt: skip
 
@@ -566,6 +577,11 @@ def may_become_store(path: str) -> bool:
 
 def _holds_litter_only(path: str) -> bool:
     return os.path.isdir(path) and all(is_temporary_name(name) for name in os.listdir(path))
+
+
+def _current_snapshot(record: Registration) -> str | None:
+    """Return the id of the snapshot that a registered venv is of now, whether it was published or not."""
+    return snapshot_id(record.key, record.place or None) if record.key else None
 
 
 def _refuse_other_spelling(tree: Tree) -> None:

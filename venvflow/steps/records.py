@@ -25,7 +25,10 @@ from venvflow.model import Interpreter, Key, PackOptions
 from venvflow.steps.job import Job
 
 TRIM_NOTE = "trim.json"
-"""File in the store that says when the trim policy was applied, and to which generation of snapshots."""
+"""File in the store that says, by policy, when it was applied, and to which generation of snapshots."""
+
+TRIM_INTERVAL = 86_400
+"""Seconds after which the trim policy is applied again although the store did not change."""
 
 
 class KeyRecord(NamedTuple):
@@ -86,6 +89,21 @@ def _parsed(path: str, stamp: tuple[int, ...]) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def trim_notes(store: str) -> dict[str, dict[str, Any]]:
+    """Return what is noted of each policy that was applied to the store at path *store*.
+
+    Projects that share a store and have other policies would else trim at each run, in turn.
+    """
+    notes = read_json(os.path.join(store, TRIM_NOTE)) or {}
+    return {policy: noted for policy, noted in notes.items() if isinstance(noted, dict)}
+
+
+def is_recent(noted: Mapping[str, Any], now: float) -> bool:
+    """Return whether a note of a trim is less than a day old; *now* is in seconds since 1970."""
+    at = noted.get("at")
+    return isinstance(at, (int, float)) and 0 <= now - at < TRIM_INTERVAL
 
 
 def write_key(job: Job, record: KeyRecord) -> None:

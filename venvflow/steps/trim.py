@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from venvflow.disk import locks
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, TrimPolicy
-from venvflow.pure.retention import Candidate, Contents, Plan, plan
+from venvflow.pure.retention import Candidate, Contents, Holder, Plan, plan
 from venvflow.state.census import Census
 from venvflow.state.index import Outline, Usage
 from venvflow.state.registry import Registration
 from venvflow.state.settled import Settled, settle, settled_since
 from venvflow.state.store import Store
 from venvflow.state.sweeping import Swept, sweep
-from venvflow.steps.records import TRIM_NOTE, read_json
+from venvflow.steps.records import TRIM_NOTE, is_recent, read_json, trim_notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,30 +116,62 @@ def _is_gone(venv: Registration, config: Config) -> bool:
 
 
 def _note(store: Store, now: float, policy: TrimPolicy) -> None:
-    """Remember that the policy was applied; on a full disk that has to wait."""
-    note = {"at": now, "generation": store.generation(), "policy": repr(policy)}
+    """Remember that this policy was applied, beside others; on a full disk that has to wait."""
+    note = {"at": now, "generation": store.generation()}
+    notes = {each: noted for each, noted in trim_notes(store.path).items() if is_recent(noted, now)}
     with suppress(OSError):
-        store.layout.write(TRIM_NOTE, json.dumps(note).encode("ascii"))
+        store.layout.write(TRIM_NOTE, json.dumps({**notes, repr(policy): note}).encode("ascii"))
 
 
 def _candidates(config: Config, venvs: list[Registration], snapshots: Iterable[Outline]) -> list[Candidate]:
     """Return what the policy is to judge; what is in the snapshots is left out."""
-    pinned = {each.name for each in venvs if each.pin} | {
-        spec.name for spec in config.venvs.values() if spec.pin
-    }
-    names = {each.name for each in venvs} | config.venvs.keys()
+    holders, pinned = _Holders(config, venvs), _pinned(config, venvs)
     current = _Current(config, venvs)
     return [
         Candidate(
             each.id,
             each.venv,
             *(each.used or Usage(0, each.created)),
-            pinned=each.venv in pinned,
+            pinned=not pinned.isdisjoint(holders.of(each) or (Holder("", each.venv),)),
             current_for=current.names(each.key, each.place),
-            orphaned=each.venv not in names,
+            holders=holders.of(each),
         )
         for each in snapshots
     ]
+
+
+class _Holders:
+    """Who holds each snapshot: venvs of one name in several projects have nothing in common.
+
+    A venv of this config that is not registered, because that was lost, holds by its name what nobody else
+    does.
+    """
+
+    def __init__(self, config: Config, venvs: Iterable[Registration]) -> None:
+        registered: set[Holder] = set()
+        self._known: dict[str, set[Holder]] = {}
+        for each in venvs:
+            holder = Holder(each.project, each.name)
+            registered.add(holder)
+            for identifier in each.snapshots:
+                self._known.setdefault(identifier, set()).add(holder)
+        root = os.path.realpath(config.root)
+        self._lost = {name for name in config.venvs if Holder(root, name) not in registered}
+
+    def of(self, snapshot: Outline) -> tuple[Holder, ...]:
+        """Return the holders of a snapshot, none for that of a venv that is gone."""
+        known = self._known.get(snapshot.id)
+        if known is not None:
+            return tuple(sorted(known))
+        return (Holder("", snapshot.venv),) if snapshot.venv in self._lost else ()
+
+
+def _pinned(config: Config, venvs: Iterable[Registration]) -> set[Holder]:
+    """Return the venvs whose snapshots stay; of our own project the config knows it best."""
+    ours = os.path.realpath(config.root)
+    others = {Holder(each.project, each.name) for each in venvs if each.pin and each.project != ours}
+    names = [spec.name for spec in config.venvs.values() if spec.pin]
+    return others | {Holder(project, name) for name in names for project in (ours, "")}
 
 
 class _Current:

@@ -1,0 +1,146 @@
+"""Trim where several projects share a store: each venv is told by its project and name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contents import open_store, snapshot_of, stock
+
+from venvflow.flow import Flow
+from venvflow.model import Config, Manifest, Snapshot, StoreConfig, TrimPolicy, VenvSpec
+from venvflow.state.registry import Registration
+from venvflow.state.store import Store
+from venvflow.steps.trim import trim
+
+NOW = 1_000_000.0
+POLICY = TrimPolicy(keep=1, keep_per_venv=2, max_age=None, max_size=None, min_free=None)
+
+
+class Shared:
+    """A store of two projects, ``p`` and ``q``, each with a venv ``api``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.now = NOW
+        for project in ("p", "q"):
+            (root / project).mkdir()
+        with self.store() as store:
+            trees = stock(store, *[{f"f{number}": b"x" * (100 + number)} for number in range(8)]).trees
+        self.made = [
+            replace(snapshot_of(Manifest((tree,)), number), venv="api") for number, tree in enumerate(trees)
+        ]
+
+    def store(self) -> Store:
+        """Open the store."""
+        return open_store(self.root / "store")
+
+    def config(self, project: str, *, pin: bool = False, **policy: Any) -> Config:
+        """Return the config of a project."""
+        root = str(self.root / project)
+        store = StoreConfig(str(self.root / "store"), durability="none")
+        venvs = {"api": VenvSpec("api", f"{root}/.venv", (), pin=pin)}
+        return Config(f"{root}/venvflow.yaml", root, store, replace(POLICY, **policy), venvs)
+
+    def use(self, project: str, number: int, *, pin: bool = False) -> Snapshot:
+        """Publish a snapshot, or restore it where it was published, for the venv of a project."""
+        snapshot, root = self.made[number], str(self.root / project)
+        self.now += 1
+        with self.store() as store:
+            store.publish(snapshot, self.now)
+            store.register(
+                Registration(
+                    f"{root}/.venv", root, "api", snapshot.key.digest, "", "hardlink", (), None, self.now, pin
+                )
+            )
+        return snapshot
+
+    def trim(self, project: str, **settings: Any) -> list[int]:
+        """Trim in a project; return the numbers of what was dropped."""
+        numbers = {each.id: number for number, each in enumerate(self.made)}
+        result = trim(self.config(project, **settings), {}, now=self.now)
+        return sorted(numbers[each.id] for each in result.plan.drop)
+
+    def why_trim(self, project: str, **policy: Any) -> str:
+        """Return why doit would trim in a project."""
+        return Flow(self.config(project, **policy), {}, now=lambda: self.now).why_trim()
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Shared:
+    """Give a store that two projects share."""
+    return Shared(tmp_path)
+
+
+def test_venvs_of_one_name_keep_their_own_snapshots(shared: Shared) -> None:
+    """Two lock states in each of two projects are four snapshots, whoever trims."""
+    for number in range(4):
+        shared.use("pq"[number % 2], number)
+    assert shared.trim("p") == shared.trim("q") == []
+    shared.use("p", 4)
+    assert shared.trim("q") == [0]
+
+
+def test_who_restored_a_snapshot_holds_it_too(shared: Shared) -> None:
+    """It is not the first project's alone, and goes when neither needs it."""
+    shared.use("p", 0)
+    shared.use("q", 0)
+    for number in (1, 2, 3):
+        shared.use("p", number)
+    assert shared.trim("p") == [1]
+    for number in (4, 5):
+        shared.use("q", number)
+    assert shared.trim("p") == [0]
+
+
+def test_a_pin_is_of_one_project(shared: Shared) -> None:
+    """The pinned venv of p keeps all of its snapshots, that of q those of the policy."""
+    for number in range(4):
+        shared.use("p", number, pin=True)
+        shared.use("q", 4 + number)
+    assert shared.trim("q") == [4, 5]
+    assert shared.trim("p", pin=True) == []
+    assert shared.trim("p", pin=False) == [0, 1]
+
+
+def test_without_registrations_the_name_tells(shared: Shared) -> None:
+    """They were lost: what a name stands for is kept as before, and what is pinned stays."""
+    for number in range(4):
+        shared.use("p", number)
+    for file in (shared.root / "store" / "venvs").iterdir():
+        os.unlink(file)
+    assert shared.trim("p", pin=True) == []
+    assert shared.trim("p") == [0, 1]
+
+
+def test_the_snapshots_of_a_deleted_project_go_by_age(shared: Shared) -> None:
+    """Its venv is forgotten, and nobody holds them."""
+    shared.use("p", 0)
+    shared.use("q", 1)
+    shared.use("q", 2)
+    (shared.root / "p").rmdir()
+    shared.now += 100
+    assert shared.trim("q", keep=None) == []
+    assert shared.trim("q", keep=None, max_age=50) == [0]
+
+
+def test_projects_with_other_policies_do_not_trim_in_turn(shared: Shared) -> None:
+    """When nothing came, nothing is to do for either; what came is to do for both."""
+    other = {"keep": 5}
+    shared.use("p", 0)
+    assert shared.why_trim("p")
+    shared.trim("p")
+    assert "this policy" in shared.why_trim("q", **other)
+    shared.trim("q", **other)
+    assert shared.why_trim("p") == shared.why_trim("q", **other) == ""
+    shared.use("q", 1)
+    assert shared.why_trim("p")
+    assert shared.why_trim("q", **other)
+    shared.trim("p")
+    shared.trim("q", **other)
+    assert shared.why_trim("p") == shared.why_trim("q", **other) == ""
+    shared.now += 90_000
+    assert "a day ago" in shared.why_trim("p")
