@@ -58,7 +58,7 @@ def put(path: Path, data: bytes) -> None:
 
 def looks(*roots: Path) -> set[tuple[Path, int, int, int]]:
     """Return how everything looks, but for when it was last read."""
-    paths = [path for root in roots for path in root.rglob("*")]
+    paths = [path for root in roots for path in root.rglob("*") if path.parent.name != "locks"]
     return {(path, st.st_ino, st.st_size, st.st_ctime_ns) for path in paths for st in [path.lstat()]}
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from contents import MTIME_NS, name_of, open_store, stock
+from contents import MTIME_NS, file_entry, name_of, open_store, stock
 
+from venvflow.disk.objects import Look
 from venvflow.disk.places import Receipt
-from venvflow.steps.drift import Drift, Touched, drift_of, give_times_back
+from venvflow.disk.scan import look
+from venvflow.steps.drift import Drift, Touched, drift_of, give_looks_back
 
 FILES = {"lib/one.py": b"ONE = 1\n", "lib/two.py": b"TWO = 2\n"}
 ONE = "lib/one.py"
@@ -92,7 +93,7 @@ def test_the_same_bytes_with_another_time_are_no_edit(venv: Venv) -> None:
     assert not drift
     assert str(drift) == ""
     assert [os.path.samefile(each.path, venv.path / ONE) for each in drift.touched] == [True]
-    give_times_back(drift.touched)
+    give_looks_back(venv.store, drift.touched, venv.link, 1)
     assert (venv.path / ONE).stat().st_mtime_ns == MTIME_NS
     assert venv.drift() == Drift()
 
@@ -111,7 +112,7 @@ def test_an_edit_that_comes_while_a_time_is_given_back_still_shows(new_venv: New
     os.utime(venv.path / ONE)
     touched = venv.drift().touched
     venv.write(b"ONE = 3\n")
-    give_times_back(touched)
+    give_looks_back(venv.store, touched, venv.link, 1)
     assert venv.drift().edited == (ONE,)
 
 
@@ -120,12 +121,11 @@ def test_a_strangers_file_keeps_its_time(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x")
     os.link(file, tmp_path / "another name")
-    digest = hashlib.sha256(b"x").hexdigest()
     os.utime(file, ns=(5, 5))
-    give_times_back([Touched(str(file), digest, MTIME_NS), Touched(str(tmp_path / "gone"), digest, MTIME_NS)])
+    touched = Touched(str(file), file_entry("file", b"x"), Look(MTIME_NS, 0o444), look(str(file)))
+    with open_store(tmp_path / "store") as store:
+        give_looks_back(store, [touched, touched._replace(path=str(tmp_path / "gone"))], "copy", 1)
     assert file.stat().st_mtime_ns == 5
-    give_times_back([Touched(str(file), digest, 77)])
-    assert file.stat().st_mtime_ns == 77
 
 
 def test_what_an_adopted_object_had_is_what_it_gets_back(new_venv: NewVenv, tmp_path: Path) -> None:
@@ -133,10 +133,10 @@ def test_what_an_adopted_object_had_is_what_it_gets_back(new_venv: NewVenv, tmp_
     venv = new_venv(tmp_path, "hardlink")
     name = name_of(FILES[ONE])
     with venv.store.index.writing():
-        venv.store.index.add_objects({name: len(FILES[ONE])}, {name: 77})
-    assert venv.store.adopted() == {name: 77}
+        venv.store.index.add_objects({name: len(FILES[ONE])}, {name: Look(77, 0o444)})
+    assert venv.store.adopted() == {name: Look(77, 0o444)}
     os.utime(venv.path / ONE)
-    give_times_back(venv.drift().touched)
+    give_looks_back(venv.store, venv.drift().touched, venv.link, 1)
     assert (venv.path / ONE).stat().st_mtime_ns == 77
 
 

@@ -26,7 +26,7 @@ from contents import (
     tree_of,
 )
 
-from venvflow.disk.objects import Name
+from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout
 from venvflow.model import Entry, Manifest, Slot
@@ -346,11 +346,11 @@ def test_who_may_not_write_can_read(name: str) -> None:
         path = f"{directory}/{name}"
         with closing(Index(path)) as index:
             fill(index, {"a": b"a"})
-            index.add_objects({name_of(b"b"): 1}, {name_of(b"b"): 77})
+            index.add_objects({name_of(b"b"): 1}, {name_of(b"b"): Look(77, 0o644)})
 
         def work() -> None:
             with closing(Index(path)) as index:
-                assert index.adopted() == {name_of(b"b"): 77}
+                assert index.adopted() == {name_of(b"b"): Look(77, 0o644)}
                 with pytest.raises(EnvironmentFailure):
                     index.add_objects({name_of(b"c"): 1}, {})
 
@@ -384,10 +384,10 @@ def test_nested_writes_are_one_transaction(index: Index) -> None:
 def test_objects_are_remembered_with_what_is_known_of_them_last(index: Index) -> None:
     """An object that was adopted once and is our own now has no mtime of its own any more."""
     plain, script = name_of(b"x"), Name(name_of(b"x").digest, executable=True)
-    index.add_objects({plain: 1, script: 1}, {plain: 5, script: 6})
-    assert index.adopted() == {plain: 5, script: 6}
+    index.add_objects({plain: 1, script: 1}, {plain: Look(5, 0o600), script: Look(6, 0o755)})
+    assert index.adopted() == {plain: Look(5, 0o600), script: Look(6, 0o755)}
     index.add_objects({plain: 1}, {})
-    assert index.adopted() == {script: 6}
+    assert index.adopted() == {script: Look(6, 0o755)}
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from pythons import BASE
 
 from venvflow.disk import objects
 from venvflow.disk.links import Linker, sync_file_system
-from venvflow.disk.objects import Objects, object_name
+from venvflow.disk.objects import Look, Objects, object_name
 from venvflow.disk.scan import Changing
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Interpreter, LinkMode
@@ -255,13 +255,13 @@ def test_files_of_a_cache_are_adopted_but_sources_are_copied(world: World, tmp_p
     before = [attributes(tmp_path / "cache" / name) for name in "01"]
     taken = world.take(built_here=True)
     name = name_of(FILES[DATA])
-    assert (taken.adopted, world.store.adopted()) == (1, {name: before[1][2]})
+    assert (taken.adopted, world.store.adopted()) == (1, {name: Look(before[1][2], before[1][1] & 0o7777)})
     assert os.path.samefile(tmp_path / "cache/1", world.objects.path(name))
     assert not os.path.samefile(tmp_path / "cache/0", world.objects.path(name_of(FILES[MODULE])))
     assert world.relink(taken).kept == []
     assert [attributes(tmp_path / "cache" / name) for name in "01"] == before
     assert world.take().new_objects == 0
-    assert world.store.adopted() == {name: before[1][2]}
+    assert world.store.adopted() == {name: Look(before[1][2], before[1][1] & 0o7777)}
 
 
 def test_without_adoption_everything_is_copied(new_world: NewWorld, tmp_path: Path) -> None:
@@ -361,13 +361,14 @@ def test_a_damaged_adopted_object_is_not_adopted_any_more(world: World, tmp_path
     assert world.objects.sound(name_of(FILES[DATA]), 256)
 
 
-def test_a_touched_object_is_known_with_the_time_that_it_has(world: World) -> None:
-    """Else every venv that is linked to it would look edited."""
+def test_a_touched_object_gets_its_time_back(world: World) -> None:
+    """Or every venv that is linked to it would look edited."""
     world.take()
     name = name_of(FILES[DATA])
     os.utime(world.objects.path(name), ns=(8, 8))
     assert world.take().new_objects == 0
-    assert world.store.adopted() == {name: 8}
+    assert world.store.adopted() == {}
+    assert world.objects.sound(name, len(FILES[DATA]))
 
 
 def test_an_index_that_was_lost_is_told_everything_again(world: World) -> None:

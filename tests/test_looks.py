@@ -12,6 +12,7 @@ from contents import objects_in as objects_in_directory
 from hypothesis import given
 from hypothesis import strategies as st
 
+from venvflow.disk.objects import Look
 from venvflow.disk.places import Receipt
 from venvflow.model import Entry
 from venvflow.state.looks import Looks, Watch, looks_of, read_looks, write_looks
@@ -166,7 +167,7 @@ def test_bytecode_is_not_looked_at_and_templates_may_have_any_size() -> None:
     """Python writes the one, every venv has its own of the other."""
     template = Entry("bin/tool", "template", name_of(b"#!").digest, executable=True, size=2)
     entries = [file_entry("lib/__pycache__/a.cpython-311.pyc", b"x"), template, Entry("lib/void", "dir")]
-    assert looks_of(entries, {}) == Looks(["bin/tool"], [""], [-1], [MTIME_NS])
+    assert looks_of(entries, {}) == Looks(["bin/tool"], [""], [-1], [MTIME_NS], [0o444])
 
 
 def test_an_adopted_object_has_its_own_time_and_its_copies_have_ours(venvs: Venvs) -> None:
@@ -177,17 +178,20 @@ def test_an_adopted_object_has_its_own_time_and_its_copies_have_ours(venvs: Venv
     venv = venvs.make("v", "copy")
     (venv / "lib/x.pth").rename(venv / "lib/data.bin")
     for link in ("hardlink", "copy"):
-        watch = venvs.watch(**{TREE.digest: looks_of(entries, {name: 7})})
+        watch = venvs.watch(**{TREE.digest: looks_of(entries, {name: Look(7, 0o444)})})
         assert watch.as_made(str(venv), receipt(link), 1) is True
     os.utime(venvs.objects.path(name), ns=(8, 8))
-    watch = venvs.watch(**{TREE.digest: looks_of(entries, {name: 7})})
+    watch = venvs.watch(**{TREE.digest: looks_of(entries, {name: Look(7, 0o444)})})
     assert watch.as_made(str(venv), receipt(), 1) is False
 
 
 # --------------------------------------------------------------------------- kept by a project
 
 _text = st.text(st.characters(codec="utf-8"), min_size=1, max_size=9) | st.just("caf\udce9")
-_rows = st.lists(st.tuples(_text, _text, st.integers(-1, 1 << 60), st.integers(0, 1 << 62)), max_size=4)
+_rows = st.lists(
+    st.tuples(_text, _text, st.integers(-1, 1 << 60), st.integers(0, 1 << 62), st.integers(0, 0o7777)),
+    max_size=4,
+)
 
 
 @given(trees=st.dictionaries(_text, _rows, max_size=3))
@@ -197,7 +201,7 @@ def test_what_is_kept_is_read_again(
     """Whatever the files are called."""
     path = str(tmp_path_factory.mktemp("state") / ".looks")
     looks = {
-        digest: Looks(*([row[column] for row in rows] for column in range(4)))  # type: ignore[index]
+        digest: Looks(*([row[column] for row in rows] for column in range(5)))  # type: ignore[index]
         for digest, rows in trees.items()
     }
     write_looks(path, "/store", looks)

@@ -13,8 +13,10 @@ import pytest
 from contents import (
     KILLED,
     MTIME_NS,
+    NOBODY,
     dies_at,
     elsewhere,
+    for_everybody,
     in_child,
     mounted,
     name_of,
@@ -25,7 +27,7 @@ from contents import (
 )
 
 from venvflow.disk import objects as module
-from venvflow.disk.objects import Batch, Name, Objects
+from venvflow.disk.objects import Batch, Look, Name, Objects
 from venvflow.disk.scan import Changing, Found, look, read
 from venvflow.errors import Refused
 
@@ -158,7 +160,7 @@ def test_names_leave_out_what_is_no_object(objects: Objects, tmp_path: Path) -> 
     ids=["edited", "truncated", "appended", "gone", "executable", "directory", "fifo", "symlink"],
 )
 def test_damage_is_seen_by_stat_and_by_content(objects: Objects, damage: Callable[[Path], object]) -> None:
-    """An object that anything happened to is neither sound nor verified."""
+    """An object that anything happened to is not sound; if its bytes are right, they are still good."""
     (name,) = put(objects, DATA)
     assert objects.sound(name, len(DATA))
     assert objects.verified(name)
@@ -166,7 +168,7 @@ def test_damage_is_seen_by_stat_and_by_content(objects: Objects, damage: Callabl
     path.chmod(0o644)
     damage(path)
     assert not objects.sound(name, len(DATA))
-    assert not objects.verified(name)
+    assert objects.verified(name) == (path.is_file() and not path.is_symlink() and path.read_bytes() == DATA)
 
 
 def test_an_edit_that_restores_size_and_time_is_seen_by_content_alone(objects: Objects) -> None:
@@ -175,6 +177,7 @@ def test_an_edit_that_restores_size_and_time_is_seen_by_content_alone(objects: O
     path = Path(objects.path(name))
     path.chmod(0o644)
     path.write_bytes(OTHER)
+    path.chmod(0o444)
     os.utime(path, ns=(MTIME_NS, MTIME_NS))
     assert objects.sound(name, len(DATA))
     assert not objects.verified(name)
@@ -194,7 +197,7 @@ def test_a_touched_object_is_not_sound_but_verified(objects: Objects) -> None:
     os.utime(objects.path(name))
     assert not objects.sound(name, len(DATA))
     assert objects.verified(name)
-    assert objects.sound(name, len(DATA), os.stat(objects.path(name)).st_mtime_ns)
+    assert objects.sound(name, len(DATA), Look(os.stat(objects.path(name)).st_mtime_ns, 0o444))
 
 
 def test_quarantine_keeps_the_bytes_under_another_name(objects: Objects) -> None:
@@ -338,7 +341,7 @@ def test_a_twin_that_was_adopted_meanwhile_is_known_as_adopted(
         batch.add_bytes(DATA)
         published(objects, lambda other: take("adopt", other, stranger))
         batch.publish()
-    assert batch.adopted == {name_of(DATA): stranger.stat().st_mtime_ns}
+    assert batch.adopted == {name_of(DATA): Look(stranger.stat().st_mtime_ns, 0o644)}
 
 
 def test_what_was_to_be_adopted_is_not_when_a_twin_was_first(objects: Objects, source: Path) -> None:
@@ -432,11 +435,12 @@ def test_an_adopted_file_keeps_all_that_it_has(objects: Objects, source: Path, t
     batch = published(objects, lambda batch: take("adopt", batch, source))
     assert attributes(tmp_path / "cache") == before
     assert os.path.samefile(source, objects.path(name_of(DATA)))
-    assert batch.adopted == {name_of(DATA): before[2]}
-    assert objects.sound(name_of(DATA), len(DATA), before[2])
+    look = Look(before[2], before[1] & 0o7777)
+    assert batch.adopted == {name_of(DATA): look}
+    assert objects.sound(name_of(DATA), len(DATA), look)
     (tmp_path / "cache").write_bytes(OTHER)
     os.utime(tmp_path / "cache", ns=(0, before[2] + 1))
-    assert not objects.sound(name_of(DATA), len(DATA), before[2])
+    assert not objects.sound(name_of(DATA), len(DATA), look)
 
 
 def test_a_staged_file_is_taken_over(objects: Objects) -> None:
@@ -579,3 +583,120 @@ def test_a_read_only_store_is_not_changed_by_finding_damage(
     monkeypatch.setattr(os, "rename", refuse)
     objects.quarantine(name)
     assert read(objects.path(name)).digest == name.digest
+
+
+# --------------------------------------------------------------------------- modes and owners
+
+
+def _modes(objects: Objects, name: Name) -> tuple[int, int]:
+    st = os.stat(objects.path(name))
+    return st.st_mode & 0o7777, st.st_mtime_ns
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o600, 0o644, 0o555, 0o777, 0o4444, 0o1444])
+@pytest.mark.parametrize("link", [False, True])
+def test_a_mode_that_was_changed_is_seen_and_given_back(
+    objects: Objects, tmp_path: Path, mode: int, link: bool
+) -> None:
+    """In place, for all who have the file: time tells that it is ours."""
+    (name,) = put(objects, DATA)
+    if link:
+        os.link(objects.path(name), tmp_path / "a venv's name")
+    os.chmod(objects.path(name), mode)
+    assert objects.sound(name, len(DATA)) == (mode == 0o444)
+    inode = os.stat(objects.path(name)).st_ino
+    assert objects.relabel(name) == Look(MTIME_NS, 0o444)
+    assert _modes(objects, name) == (0o444, MTIME_NS)
+    assert os.stat(objects.path(name)).st_ino == inode
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o600, 0o4644, 0o755])
+def test_a_strangers_file_keeps_its_mode_and_a_copy_becomes_the_object(
+    objects: Objects, source: Path, tmp_path: Path, mode: int
+) -> None:
+    """What was adopted, and is not as it came: nothing of it is touched, and nothing is lost."""
+    os.link(source, tmp_path / "cache")
+    name = name_of(DATA)
+    batch = published(objects, lambda batch: take("adopt", batch, source))
+    (tmp_path / "cache").chmod(mode)
+    before = attributes(tmp_path / "cache")
+    assert not objects.sound(name, len(DATA), batch.adopted[name])
+    assert objects.relabel(name, batch.adopted[name]) == Look(MTIME_NS, 0o444)
+    assert attributes(tmp_path / "cache") == before
+    assert not os.path.samefile(tmp_path / "cache", objects.path(name))
+    assert _modes(objects, name) == (0o444, MTIME_NS)
+    assert os.listdir(objects.tmp) == []
+
+
+def test_an_adopted_file_that_was_only_touched_gets_its_own_time_back(
+    objects: Objects, source: Path, tmp_path: Path
+) -> None:
+    """It is shared with the stranger as before."""
+    os.link(source, tmp_path / "cache")
+    name = name_of(DATA)
+    look = published(objects, lambda batch: take("adopt", batch, source)).adopted[name]
+    os.utime(tmp_path / "cache")
+    assert objects.relabel(name, look) == look
+    assert _modes(objects, name) == (look.mode, look.mtime_ns)
+    assert os.path.samefile(tmp_path / "cache", objects.path(name))
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o4755, 0o2755, 0o1644])
+def test_what_others_may_change_at_will_is_not_adopted(
+    objects: Objects, source: Path, tmp_path: Path, mode: int
+) -> None:
+    """It becomes an object by copy."""
+    os.link(source, tmp_path / "cache")
+    source.chmod(mode)
+    with objects.batch() as batch:
+        name = name_of(DATA)
+        batch.adopt(str(source), name, look(str(source)))
+        batch.publish()
+    assert batch.adopted == {}
+    assert _modes(objects, name) == (0o444, MTIME_NS)
+    assert source.stat().st_mode & 0o7777 == mode
+
+
+def test_wrong_bytes_never_get_the_look_of_right_ones(objects: Objects) -> None:
+    """Or nobody would read them again."""
+    (name,) = put(objects, DATA)
+    path = Path(objects.path(name))
+    path.chmod(0o644)
+    path.write_bytes(OTHER)
+    assert objects.relabel(name) is None
+    assert not objects.sound(name, len(OTHER))
+    path.unlink()
+    assert objects.relabel(name) is None
+    os.mkfifo(path)
+    assert objects.relabel(name) is None
+
+
+@pytest.mark.root
+@needs_root
+def test_an_object_of_another_user_is_replaced_by_a_copy(objects: Objects, tmp_path: Path) -> None:
+    """He could change it at any time; what he has, he keeps."""
+    (name,) = put(objects, DATA)
+    os.link(objects.path(name), tmp_path / "venv")
+    os.chown(tmp_path / "venv", NOBODY, NOBODY)
+    assert not objects.sound(name, len(DATA))
+    assert objects.relabel(name) == Look(MTIME_NS, 0o444)
+    assert objects.sound(name, len(DATA))
+    assert os.stat(tmp_path / "venv").st_uid == NOBODY
+
+
+@pytest.mark.root
+@needs_root
+def test_a_file_that_its_owner_may_not_read_gets_its_mode_back(tmp_path: Path) -> None:
+    """As after ``chmod -R 000``, for everybody but root."""
+    with for_everybody() as directory:
+        os.chown(directory, NOBODY, NOBODY)
+
+        def work() -> None:
+            objects = objects_in(directory / "store")
+            (name,) = put(objects, DATA)
+            os.link(objects.path(name), directory / "venv")
+            os.chmod(objects.path(name), 0)
+            assert objects.relabel(name) == Look(MTIME_NS, 0o444)
+            assert os.path.samefile(objects.path(name), directory / "venv")
+
+        assert in_child(work, user=NOBODY) == 0

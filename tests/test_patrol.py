@@ -143,7 +143,7 @@ def test_to_learn_counts_against_the_budget(fleet: Fleet) -> None:
 def test_what_no_venv_needs_any_more_is_forgotten_when_something_new_is_learnt(fleet: Fleet) -> None:
     """Not before, and never because of a run for one venv."""
     store = str(fleet.root / "store")
-    old = Looks(["lib/old.py"], [""], [1], [MTIME_NS])
+    old = Looks(["lib/old.py"], [""], [1], [MTIME_NS], [0o444])
     write_looks(str(fleet.looks), store, {"old": old})
     patrol(fleet.posts[:1], whole=True)
     assert read_looks(str(fleet.looks), store).keys() == {"old", fleet.tree.digest}

@@ -36,7 +36,7 @@ from contents import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from venvflow.disk.objects import Name, object_names
+from venvflow.disk.objects import Look, Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
 from venvflow.model import FORMAT, Manifest, Snapshot
 from venvflow.pure.manifest import Corrupt, encode_snapshot, snapshot_id
@@ -206,7 +206,7 @@ def can_be_read(directory: Path, snapshot: Snapshot) -> None:
             assert store.find(snapshot.key.digest, "x") == snapshot
             (tree,) = store.load(snapshot).trees
             assert all(store.objects.verified(name) for name in object_names(tree))
-            assert store.adopted() == {name_of(b"adopted"): 7}
+            assert store.adopted() == {name_of(b"adopted"): Look(7, 0o644)}
             assert store.usage().keys() == {snapshot.id}
             damaged = directory / "snapshots" / f"{'0' * 64}.json"
             assert store.snapshot("0" * 64) is None
@@ -222,7 +222,7 @@ def furnish(directory: Path) -> Snapshot:
     with open_store(directory) as store:
         snapshot = snapshot_of(stock(store, {"lib/a": b"a"}))
         store.publish(snapshot, 1.0)
-        store.index.add_objects({name_of(b"adopted"): 7}, {name_of(b"adopted"): 7})
+        store.index.add_objects({name_of(b"adopted"): 7}, {name_of(b"adopted"): Look(7, 0o644)})
         with store.use():
             pass
     (directory / "snapshots" / f"{'0' * 64}.json").write_bytes(b"damaged")
@@ -459,7 +459,7 @@ def test_a_project_is_gone_only_if_its_parent_is_there(tmp_path: Path) -> None:
 def answers(store: Store) -> dict[str, object]:
     """Return all that the index says but the history of use."""
     queries = {
-        "objects": "SELECT digest, executable, size, adopted_mtime FROM objects",
+        "objects": "SELECT digest, executable, size, adopted_mtime, adopted_mode FROM objects",
         "trees": "SELECT digest, name, version, files, size FROM trees",
         "files": "SELECT trees.digest, path, objects.digest FROM files"
         " JOIN trees ON trees.id = tree JOIN objects ON objects.id = object",
@@ -485,7 +485,7 @@ def test_a_lost_index_is_made_again_and_gives_the_same_answers(tmp_path: Path) -
         two = stock(store, {"b": b"b", "\udcff": b"d"})
         adopted = put(store.objects, b"adopted")[0]
         os.utime(store.objects.path(adopted), ns=(5, 5))
-        store.index.add_objects({adopted: 7}, {adopted: 5})
+        store.index.add_objects({adopted: 7}, {adopted: Look(5, 0o444)})
         for number, manifest in enumerate([one, two, Manifest(one.trees[:1] + two.trees)]):
             made = snapshot_of(manifest, number, parts={"bytecode": "canonical"})
             store.publish(made, 1.0)
@@ -521,11 +521,14 @@ def test_a_rebuild_puts_damaged_objects_aside_and_knows_touched_ones(tmp_path: P
     """What has another time than ours must prove its content."""
     with open_store(tmp_path / "s") as store:
         put(store.objects, b"good", b"touched", b"edited")
-        os.utime(store.objects.path(name_of(b"touched")), ns=(9, 9))
+        touched = Path(store.objects.path(name_of(b"touched")))
+        os.link(touched, tmp_path / "a venv's name")
+        touched.chmod(0o644)
+        os.utime(touched, ns=(9, 9))
         edited = Path(store.objects.path(name_of(b"edited")))
         edited.chmod(0o644)
         edited.write_bytes(b"EDITED")
-        assert store.adopted() == {name_of(b"touched"): 9}
+        assert store.adopted() == {name_of(b"touched"): Look(9, 0o644)}
         assert names_in(store) == {name_of(b"good"), name_of(b"touched")}
 
 

@@ -7,9 +7,10 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from contents import KILLED, dies_at, in_child
+from contents import KILLED, NOBODY, dies_at, in_child, needs_root
 from ways import World, finished_world, world
 
 __all__ = ["finished_world", "world"]
@@ -203,18 +204,95 @@ def _lock_changed_after_a_copy(world: World) -> None:
     world.lock("a", 9)
 
 
-RIGHT_AGAIN: list[Callable[[World], None]] = [
-    _without_times, _without_times_and_store, _without_times_store_and_state, _links_broken,
+def _chmod(mode: str, *paths: Path) -> None:
+    subprocess.run(["chmod", "-R", mode, *map(str, paths)], check=True)
+
+
+def _closed_to_others(world: World) -> None:
+    _chmod("go-rwx", world.venv("a"))
+
+
+def _closed_and_gone(world: World) -> None:
+    _chmod("go-rwx", world.venv("a"))
+    shutil.rmtree(world.venv("b"))
+
+
+def _writable(world: World) -> None:
+    _chmod("u+w", world.venv("a"))
+
+
+def _writable_and_gone(world: World) -> None:
+    _chmod("u+w", world.venv("a"))
+    shutil.rmtree(world.venv("a"))
+
+
+def _setuid(world: World) -> None:
+    _chmod("u+s", world.site("a") / "demo" / "more.py")
+
+
+def _executable(world: World) -> None:
+    _chmod("+x", world.site("a") / "demo" / "more.py")
+
+
+def _open_to_all(world: World) -> None:
+    _chmod("a+rwX", world.venv("a"))
+
+
+def _cache_opened_to_all(world: World) -> None:
+    _chmod("777", world.cache)
+
+
+def _cache_closed(world: World) -> None:
+    _chmod("go-rwx", world.cache)
+
+
+def _cache_opened_and_gone(world: World) -> None:
+    _cache_opened_to_all(world)
+    shutil.rmtree(world.venv("a"))
+
+
+def _cache_opened_and_index_lost(world: World) -> None:
+    _cache_opened_to_all(world)
+    _index_lost(world)
+    shutil.rmtree(world.venv("a"))
+
+
+def _given_away(world: World) -> None:
+    """As ``chown`` by root does it to a single file, and so to the store's."""
+    os.chown(world.site("a") / "demo" / "more.py", NOBODY, NOBODY)
+
+
+def _all_given_away(world: World) -> None:
+    subprocess.run(["chown", "-R", str(NOBODY), str(world.venv("a"))], check=True)
+
+
+def _wrong_looks(world: World) -> list[str]:
+    """Return objects that anybody could change, or that others cannot read."""
+    found = []
+    for path in (world.store / "objects").glob("*/*"):
+        st = path.stat()
+        ours = not st.st_mode & 0o222 or st.st_mode & 0o7777 == 0o644  # those of the cache
+        if not ours or st.st_mode & 0o444 != 0o444 or st.st_uid != os.geteuid():
+            found.append(f"{path} {st.st_mode:o} {st.st_uid}")
+    return found
+
+
+RIGHT_AGAIN: list[Any] = [
+    _without_times, _without_times_and_store, _without_times_store_and_state, _home_copied, _links_broken,
     _missing, _missing_and_erased, _missing_and_no_store, _erased, _erased_and_touched, _built_and_copied,
     _built_and_no_store, _killed_and_no_index, _no_bytecode, _other_bytecode, _touched, _deduplicated,
     _installed_and_removed, _coarse_times, _state_lost, _index_lost, _lock_changed_after_a_copy,
+    _closed_to_others, _writable, _writable_and_gone, _closed_and_gone, _setuid, _executable, _open_to_all,
+    _cache_opened_to_all, _cache_closed, _cache_opened_and_gone,
+    pytest.param(_given_away, marks=[pytest.mark.root, needs_root]),
+    pytest.param(_all_given_away, marks=[pytest.mark.root, needs_root]),
 ]  # fmt: skip
 """States that no hand made, or that nobody's work is in."""
 
 
 @pytest.mark.parametrize("happens", RIGHT_AGAIN, ids=lambda happens: happens.__name__.strip("_"))
 def test_the_next_run_makes_it_right(world: World, happens: Callable[[World], None]) -> None:
-    """It ends with 0 and calls nothing changed by hand; the one after it has nothing to do."""
+    """It ends with 0 and calls nothing changed by hand; the one after it has nothing to do; verify agrees."""
     happens(world)
     ran = world.doit()
     assert ran.code == 0, ran.said
@@ -223,3 +301,16 @@ def test_the_next_run_makes_it_right(world: World, happens: Callable[[World], No
     assert world.works("b")
     again = world.doit()
     assert again.nothing_to_do, again
+    assert world.run("verify") == 0
+    assert not _wrong_looks(world)
+
+
+def test_what_another_program_has_done_to_its_files_is_named_and_undone_here(world: World) -> None:
+    """The index was lost, so nobody knows how they came: verify parts the venv from them."""
+    _cache_opened_and_index_lost(world)
+    assert world.doit().code == 0
+    assert world.run("verify") == 1
+    assert world.run("verify", "--heal") == 0
+    assert world.run("verify") == 0
+    assert world.doit().nothing_to_do
+    assert not _wrong_looks(world)

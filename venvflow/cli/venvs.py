@@ -19,7 +19,7 @@ from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.pure.keys import differing
 from venvflow.state.holdings import Holdings, own_bytes, trees_by_venv
 from venvflow.state.looks import Watch
-from venvflow.steps.drift import Drift, drift_of
+from venvflow.steps.drift import Drift, drift_of, summary
 from venvflow.steps.hash_lockfiles import compute_key
 from venvflow.steps.inputs import key_is_current
 from venvflow.steps.job import Job
@@ -188,6 +188,9 @@ def _of_ours(job: Job, view: View, receipt: Receipt) -> Judged:
 def _of_its_key(job: Job, drift: Drift, receipt: Receipt, *, stored: bool) -> Judged:
     if drift.missing or not os.path.exists(f"{job.place.path}/bin/python"):
         return Judged("damaged", str(drift) or "its interpreter is gone", "doit mends it", receipt, stored)
+    if drift.relabelled:
+        reason = f"mode or owner changed: {summary(drift.relabelled)}"
+        return Judged("up to date", reason, "doit makes it as it was", receipt, stored)
     if receipt.state == "shared":
         reason = "its files are symlinks: it needs the store" if receipt.link == "symlink" else ""
         return Judged("up to date", reason, receipt=receipt, stored=stored)

@@ -49,8 +49,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     JSON: ``store`` (its path), ``venvs``, ``objects``, ``files`` and ``read`` (counts; bytes that were
     hashed), ``private`` (edits that are known as their venvs' own), ``left`` (how many findings are), and
     ``findings``, each with ``kind`` (object damaged, object missing, file edited, file missing, file added,
-    mtime moved, venv moved), ``venv``, ``path`` (below the venv, or of the object), ``others`` (files of
-    other venvs that are the same), ``healed`` (what was done, empty: it is left) and ``note``.
+    mtime moved, mode changed, venv moved), ``venv``, ``path`` (below the venv, or of the object), ``others``
+    (files of other venvs that are the same), ``healed`` (what was done, empty: it is left) and ``note``.
     """
     machine = open_machine(args, out)
     only = frozenset(machine.path_of(word, args.work_dir) for word in args.venvs)
@@ -82,7 +82,10 @@ def _opened(machine: Machine, out: Output, stack: ExitStack, *, heal: bool) -> S
     from venvflow.state.store import Store  # noqa: PLC0415
 
     if not heal or not os.path.lexists(os.path.join(machine.store.path, "format")):
-        return stack.enter_context(open_glance(machine.store))
+        glance = stack.enter_context(open_glance(machine.store))
+        if glance is not None:
+            stack.enter_context(glance.use())  # or a trim would take away what is looked at
+        return glance
     timeout = locks.lock_timeout(os.environ)
     store = stack.enter_context(Store(machine.store, timeout=timeout, on_wait=out.say))
     stack.enter_context(store.alone())

@@ -5,6 +5,10 @@ bytes are staged in ``tmp/``, one ``syncfs`` makes them durable, then each gets 
 cannot replace anything. Objects are 0444 or 0555 and carry one constant mtime, so that an edit through a
 hard link is refused to most and visible in all. The exception are *adopted* objects: hard links to files
 that somebody else owns too (uv's cache). Those keep their mode and mtime, because they are not ours alone.
+
+Whoever changes the mode or the owner of a venv's file changes the object, and all venvs that have it. Right
+bytes that look wrong are given back how they should look (:meth:`Objects.relabel`); they are never linked as
+they are, and never lost.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from venvflow.disk.layout import Layout
@@ -56,6 +61,23 @@ class Name(NamedTuple):
     executable: bool
 
 
+class Look(NamedTuple):
+    """How a file looks besides its size: its mtime in nanoseconds, the twelve bits of its mode."""
+
+    mtime_ns: int
+    mode: int
+
+
+def sealed(name: Name) -> Look:
+    """Return how an object looks that is ours alone."""
+    return Look(MTIME_NS, 0o555 if name.executable else 0o444)
+
+
+def is_promised(mode: int, promised: int) -> bool:
+    """Return whether a mode is the *promised* one; that nobody may write any more breaks no promise."""
+    return not (mode & ~promised or promised & ~mode & ~0o222)
+
+
 def object_name(entry: Entry) -> Name:
     """Return the object of a file or template; templates are data, never executable themselves."""
     return Name(entry.digest, entry.executable and entry.kind == "file")
@@ -79,6 +101,11 @@ class Objects:
         self.tmp = os.path.join(store, "tmp")
         self.quarantined = f"{store}/quarantine"
         self.durability = durability
+
+    @cached_property
+    def owners(self) -> tuple[int, int]:
+        """Return the user ids whose files may be objects: who made the store, and root."""
+        return os.stat(self.root).st_uid, 0
 
     def path(self, name: Name) -> str:
         """Return where the object lies; made of hex digits only, whatever a manifest says."""
@@ -125,7 +152,11 @@ class Objects:
 
     def _is_sound_twin(self, name: Name, path: str) -> bool:
         """Return whether a twin is what its name says; one whose mtime is ours still is what was made."""
-        return look(path).stamp.mtime_ns == MTIME_NS or _holds(path, name)
+        st = os.lstat(path)
+        if self.is_as_made(st, name, st.st_size):
+            return True
+        with self._fan(name) as fan:
+            return _give_look(os.path.basename(path), fan, name, sealed(name))
 
     def _make_twin(self, name: Name, source: str, path: str) -> bool:
         staged = f"{os.getpid()}-{os.urandom(4).hex()}"
@@ -157,33 +188,87 @@ class Objects:
                 name = Name(fan + rest[:62], rest.endswith("x"))
                 yield name, f"{self.root}/{fan}/{entry.name}", entry.stat(follow_symlinks=False)
 
-    def sound(self, name: Name, size: int, adopted: int | None = None) -> bool:
+    def sound(self, name: Name, size: int, adopted: Look | None = None) -> bool:
         """Return whether the object is there and its stat says that nobody touched it.
 
-        *size* is in bytes; *adopted* is the mtime, in nanoseconds, that an adopted object had when it
-        came. An edit that restores size and mtime is not seen here, but by :meth:`verified`.
+        *size* is in bytes; *adopted* is how an adopted object looked when it came. An edit that restores size
+        and mtime is not seen here, but by :meth:`verified`.
         """
         return self.standing(name, size, adopted) == "sound"
 
-    def standing(self, name: Name, size: int, adopted: int | None = None) -> Standing:
+    def standing(self, name: Name, size: int, adopted: Look | None = None) -> Standing:
         """Return whether the object is ``absent``, ``sound`` as :meth:`sound` says, or ``doubtful``."""
         try:
             st = os.lstat(self.path(name))
         except OSError:
             return "absent"
-        return "sound" if _is_as_made(st, name, size, adopted) else "doubtful"
+        return "sound" if self.is_as_made(st, name, size, adopted) else "doubtful"
 
-    def sound_inode(self, name: Name, size: int, adopted: int | None = None) -> tuple[int, int] | None:
+    def is_as_made(self, st: os.stat_result, name: Name, size: int, adopted: Look | None = None) -> bool:
+        """Return whether a file has type, owner, size, mtime and mode of the object *name*."""
+        if not stat.S_ISREG(st.st_mode) or st.st_size != size or st.st_uid not in self.owners:
+            return False
+        mode = stat.S_IMODE(st.st_mode)
+        looks = (sealed(name), adopted) if adopted is not None else (sealed(name),)
+        return any(st.st_mtime_ns == each.mtime_ns and is_promised(mode, each.mode) for each in looks)
+
+    def sound_inode(self, name: Name, size: int, adopted: Look | None = None) -> tuple[int, int] | None:
         """Return inode and device of the object if it is sound as :meth:`sound` says, None if not."""
         try:
             st = os.lstat(self.path(name))
         except OSError:
             return None
-        return (st.st_ino, st.st_dev) if _is_as_made(st, name, size, adopted) else None
+        return (st.st_ino, st.st_dev) if self.is_as_made(st, name, size, adopted) else None
 
     def verified(self, name: Name) -> bool:
-        """Return whether the object is what its name says, bytes and executable bit; reads all of it."""
+        """Return whether the object has the bytes that its name says, however it looks; reads all of it."""
         return _holds(self.path(name), name)
+
+    def relabel(self, name: Name, adopted: Look | None = None, *, ours: bool = False) -> Look | None:
+        """Make the object look as it should if it has the right bytes; return how it looks by now.
+
+        *adopted* is how it looked when it came: if only its time moved, it gets that back. *ours*: it is
+        known that it was not adopted. Where nobody knows, its time tells, or that nobody else has it; and a
+        look that an adopted file may have is believed. What is a stranger's is never changed: a copy takes
+        its place, and whoever has it by another name keeps it as it is. None for wrong bytes, and where the
+        store cannot be written.
+        """
+        base = os.path.basename(self.path(name))
+        with suppress(OSError, Changing), self.layout.opened(f"objects/{name.digest[:2]}") as fan:
+            st = os.stat(base, dir_fd=fan, follow_symlinks=False)
+            now = Look(st.st_mtime_ns, stat.S_IMODE(st.st_mode))
+            if adopted is not None and is_promised(now.mode, adopted.mode):
+                if _give_look(base, fan, name, now._replace(mtime_ns=adopted.mtime_ns)):
+                    return adopted
+            elif adopted is None and not ours and self.may_be_adopted(st, name):
+                return now if self.verified(name) else None
+            known = st.st_nlink == 1 or now.mtime_ns == MTIME_NS or (ours and not now.mode & 0o222)
+            if (known and _give_look(base, fan, name, sealed(name))) or self._copy_in_place(name, fan):
+                return sealed(name)
+        return None
+
+    def may_be_adopted(self, st: os.stat_result, name: Name) -> bool:
+        """Return whether a file may look like that because it was adopted, and not because it was changed."""
+        mode = stat.S_IMODE(st.st_mode)
+        usual = is_adoptable(mode) and mode & 0o444 == 0o444 and bool(mode & 0o100) == name.executable
+        return usual and st.st_mtime_ns != MTIME_NS and st.st_uid in self.owners
+
+    def _copy_in_place(self, name: Name, fan: int) -> bool:
+        """Put a copy in the place of a file that has the right bytes; return whether it has."""
+        staged, path = f"{os.getpid()}-{os.urandom(4).hex()}", self.path(name)
+        with self.layout.opened("tmp", make=True) as tmp:
+            try:
+                _copy(path, staged, tmp)
+                if read(staged, dir_fd=tmp).digest != name.digest:
+                    return False
+                _seal_at(staged, tmp, executable=name.executable)
+                if self.durability == "full":
+                    sync_file_system(tmp)
+                os.rename(staged, os.path.basename(path), src_dir_fd=tmp, dst_dir_fd=fan)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(staged, dir_fd=tmp)
+        return True
 
     def read(self, name: Name) -> bytes | None:
         """Return the bytes of a small object, or None when they are gone or do not hash to its name."""
@@ -249,21 +334,47 @@ class Objects:
                         _empty(name, fd, tmp)
 
 
-def _is_as_made(st: os.stat_result, name: Name, size: int, adopted: int | None) -> bool:
-    expected = MTIME_NS if adopted is None else adopted
-    same = st.st_size == size and st.st_mtime_ns == expected
-    return same and stat.S_ISREG(st.st_mode) and bool(st.st_mode & 0o100) == name.executable
+def is_adoptable(mode: int) -> bool:
+    """Return whether a file with this mode may be shared as it is: not if it is setuid, or all may write."""
+    return not mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWOTH)
 
 
 def _holds(path: str, name: Name) -> bool:
-    """Return whether the file at *path* has the bytes and the executable bit that *name* says."""
+    """Return whether the file at *path* has the bytes that *name* says."""
     try:
-        return read(path).digest == name.digest and look(path).executable == name.executable
+        return read(path).digest == name.digest
     except (OSError, Changing):
         return False
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
+    """Give the file *base* in the directory *fan* a look if it is our user's and has the right bytes.
+
+    Return whether it is, and has. Raises ``OSError``.
+    """
+    through: int | str
+    try:
+        through = fd = os.open(base, _READ, dir_fd=fan)
+    except PermissionError:  # its mode does not let even us read it
+        fd = os.open(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fan)
+        through = f"/proc/self/fd/{fd}"
+    try:
+        st = os.fstat(fd)
+        if not stat.S_ISREG(st.st_mode) or st.st_uid != os.geteuid():
+            return False
+        if stat.S_IMODE(st.st_mode) != look.mode:
+            os.chmod(through, look.mode)
+        # Before it is read: an edit that comes meanwhile moves the time again.
+        os.utime(through, ns=(look.mtime_ns, look.mtime_ns))
+        right = read(base, dir_fd=fan).digest == name.digest
+        if not right:
+            os.utime(through)
+    finally:
+        os.close(fd)
+    return right
 
 
 def _copy(source: str, name: str, fd: int) -> None:
@@ -308,9 +419,9 @@ class Batch:
     """Objects on their way into the store: first staged, all at once made durable, then published.
 
     *added* maps the names that this batch publishes to their sizes in bytes, *adopted* those that are
-    shared with a stranger to the mtime, in nanoseconds, that they keep, *origins* to the file that an
-    object was copied from, *own* to the file that is the object itself. *staging* is the path of a directory
-    to write files into, *fd* its descriptor.
+    shared with a stranger to the look that they keep, *origins* to the file that an object was copied from,
+    *own* to the file that is the object itself. *staging* is the path of a directory to write files into,
+    *fd* its descriptor.
     """
 
     def __init__(self, objects: Objects, staging: str, fd: int) -> None:
@@ -321,7 +432,7 @@ class Batch:
         self._records: dict[str, str] = {}
         self._count = 0
         self.added: dict[Name, int] = {}
-        self.adopted: dict[Name, int] = {}
+        self.adopted: dict[Name, Look] = {}
         self.origins: dict[Name, str] = {}
         self.own: dict[Name, str] = {}
         self._looks: dict[Name, tuple[Found, bool]] = {}  # of our own files; and whether we built them
@@ -389,9 +500,14 @@ class Batch:
             self._looks[name] = found, built_here
 
     def adopt(self, source: str, name: Name, found: Found) -> None:
-        """Make *source* an object by hard link although others share its inode: nothing of it is changed."""
-        if self._add_link(source, name, found) is not None:
-            self.adopted[name] = found.stamp.mtime_ns
+        """Make *source* an object by hard link although others share its inode: nothing of it is changed.
+
+        One that others may change at will becomes an object by copy.
+        """
+        if not is_adoptable(found.mode) or os.lstat(source).st_uid not in self._objects.owners:
+            self.add_copy(source, name, found.stamp)
+        elif self._add_link(source, name, found) is not None:
+            self.adopted[name] = Look(found.stamp.mtime_ns, stat.S_IMODE(found.mode))
 
     def _add_link(self, source: str, name: Name, found: Found, most_links: int | None = None) -> str | None:
         """Stage *source* by hard link and return the link; None where a copy had to be made instead."""
@@ -468,7 +584,7 @@ class Batch:
         try:
             os.link(staged, final, src_dir_fd=self._fd, dst_dir_fd=into, follow_symlinks=False)
         except FileExistsError:
-            if self._objects.verified(name):
+            if self._objects.relabel(name) is not None:
                 return False
             self._objects.quarantine(name)
             os.link(staged, final, src_dir_fd=self._fd, dst_dir_fd=into, follow_symlinks=False)
@@ -497,13 +613,13 @@ class Batch:
                 _change(self._staged[name], self._fd, found.mode, times)
 
     def _yield_to_twin(self, name: Name) -> None:
-        """Note what the object is that was there first: adopted if it has another mtime than ours."""
-        mtime = look(self._objects.path(name)).stamp.mtime_ns
+        """Note what the object is that was there first: adopted if it has another look than ours."""
+        found = self._objects.relabel(name)
         self.adopted.pop(name, None)
         self.own.pop(name, None)
         self.origins.pop(name, None)  # equal by hash; who replaces a file by it compares the bytes
-        if mtime != MTIME_NS:
-            self.adopted[name] = mtime
+        if found is not None and found != sealed(name):
+            self.adopted[name] = found
 
     def _sync(self) -> None:
         if self._objects.durability == "full" and (self._staged or self._records):

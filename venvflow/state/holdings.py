@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import NamedTuple
 
-from venvflow.disk.objects import Name, object_name
+from venvflow.disk.objects import Look, Name, object_name
 from venvflow.disk.sharing import stays_private
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Entry
@@ -37,7 +37,7 @@ class Holdings:
         self._holdings: dict[tuple[str, int], Holding] = {}
 
     @cached_property
-    def _adopted(self) -> dict[Name, int]:
+    def _adopted(self) -> dict[Name, Look]:
         return self._store.adopted()
 
     def of(self, digest: str, min_size: int) -> Holding:

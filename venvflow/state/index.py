@@ -18,12 +18,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from venvflow.disk.objects import Name
+from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
 from venvflow.model import Entry, Slot, Snapshot, Tree
 
-VERSION = 2
+VERSION = 3
 """Schema version, kept in ``PRAGMA user_version``."""
 
 _WAIT_SECONDS = 30.0
@@ -148,23 +148,30 @@ class Index:
 
     # ----------------------------------------------------------------------- objects and trees
 
-    def add_objects(self, sizes: Mapping[Name, int], adopted: Mapping[Name, int]) -> None:
-        """Remember objects: sizes in bytes, and the mtime of those that are shared with a stranger."""
-        rows = [(n.digest, n.executable, size, adopted.get(n)) for n, size in sizes.items()]
+    def add_objects(self, sizes: Mapping[Name, int], adopted: Mapping[Name, Look]) -> None:
+        """Remember objects: sizes in bytes, and the look of those that are shared with a stranger."""
+        rows = [(n.digest, n.executable, size, *adopted.get(n, (None, None))) for n, size in sizes.items()]
         with self.writing() as db:
             db.executemany(
-                "INSERT INTO objects(digest, executable, size, adopted_mtime) VALUES (?, ?, ?, ?)"
+                "INSERT INTO objects(digest, executable, size, adopted_mtime, adopted_mode)"
+                " VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT(digest, executable) DO UPDATE SET size = excluded.size,"
-                " adopted_mtime = excluded.adopted_mtime",
+                " adopted_mtime = excluded.adopted_mtime, adopted_mode = excluded.adopted_mode",
                 rows,
             )
 
-    def adopted(self) -> dict[Name, int]:
-        """Return the adopted objects with the mtime in nanoseconds that they came with."""
+    def adopted(self) -> dict[Name, Look]:
+        """Return the adopted objects with the look that they came with."""
         rows = self.rows(
-            "SELECT digest, executable, adopted_mtime FROM objects WHERE adopted_mtime IS NOT NULL"
+            "SELECT digest, executable, adopted_mtime, adopted_mode FROM objects"
+            " WHERE adopted_mtime IS NOT NULL AND adopted_mode IS NOT NULL"
         )
-        return {Name(digest, bool(executable)): mtime for digest, executable, mtime in rows}
+        return {Name(digest, bool(executable)): Look(*look) for digest, executable, *look in rows}
+
+    def is_own(self, name: Name) -> bool:
+        """Return whether an object is known, and known not to be adopted."""
+        sql = "SELECT 1 FROM objects WHERE digest = ? AND executable = ? AND adopted_mtime IS NULL"
+        return bool(self.rows(sql, name))
 
     def retain(self, trees: Iterable[str], objects: Iterable[Name]) -> None:
         """Forget all trees and objects but these, and the bytecode of what is forgotten."""

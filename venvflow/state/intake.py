@@ -6,12 +6,12 @@ Nothing of the venv's names changes here; giving it links to the objects is :mod
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from venvflow.disk.attributes import own_attributes
 from venvflow.disk.bytecode import Source, compile_sources, pyc_path
-from venvflow.disk.objects import Batch, Name, object_name
+from venvflow.disk.objects import Batch, Name, object_name, sealed
 from venvflow.disk.scan import Found, in_threads, look, read
 from venvflow.disk.sharing import intake_of, stays_private
 from venvflow.errors import EnvironmentFailure, Refused, shown
@@ -71,7 +71,7 @@ class Intake:
         self._min_size = min_size
         self._built_here = built_here
         self._adopted = store.adopted()
-        self._touched: dict[Name, int] = {}
+        self._asked_again = False
 
     def take(self, survey: Survey, *, canonical: bool, sound: Container[str] = ()) -> Taken:
         """Take *survey* into the store and return what came of it.
@@ -93,7 +93,7 @@ class Intake:
             manifest = Manifest(group(entries, survey.distributions), survey.bound)
             self._store.stage_trees(batch, manifest.trees)
             batch.publish()
-            self._record(batch, entries.values(), manifest, fresh)
+            self._record(batch, manifest, fresh)
         return Taken(
             manifest,
             entries,
@@ -107,17 +107,15 @@ class Intake:
             uncompilable=sum(1 for made in compiled.values() if made is None),
         )
 
-    def _record(self, batch: Batch, entries: Iterable[Entry], manifest: Manifest, fresh: Compiled) -> None:
+    def _record(self, batch: Batch, manifest: Manifest, fresh: Compiled) -> None:
         """Tell the index what it does not know; of objects too that the store has and the index lost."""
         index = self._store.index
         trees = index.unknown_trees(manifest.trees)
-        if not self._touched:
-            entries = (entry for tree in trees for entry in tree.entries)
+        entries = (entry for tree in trees for entry in tree.entries)
         sizes = {object_name(entry): entry.size for entry in entries if entry.digest} | batch.added
-        known = self._adopted.keys() - self._touched.keys()
-        kept = {name: size for name, size in sizes.items() if name in batch or name not in known}
+        kept = {name: size for name, size in sizes.items() if name in batch or name not in self._adopted}
         with index.writing():
-            index.add_objects(kept, {**self._touched, **batch.adopted})
+            index.add_objects(kept, batch.adopted)
             index.add_bytecode(self._bytecode_key, fresh)
             index.add_trees(trees)
 
@@ -163,17 +161,18 @@ class Intake:
             batch.adopt(path, name, found)
 
     def _has(self, name: Name, size: int) -> bool:
-        """Return whether the store has this object; one whose stat moved must prove itself, or goes."""
+        """Return whether the store has this object; one that looks changed must prove itself, or goes."""
         standing = self._objects.standing(name, size, self._adopted.get(name))
         if standing != "doubtful":
             return standing == "sound"
-        if self._objects.verified(name):
-            # Adopted by another run meanwhile, or touched: the index must know, or each venv that is
-            # linked to it would look edited.
-            self._touched[name] = look(self._objects.path(name)).stamp.mtime_ns
-            return True
-        self._objects.quarantine(name)
-        return False
+        if not self._asked_again:  # another run may have adopted it meanwhile
+            self._adopted, self._asked_again = self._store.adopted(), True
+        look = self._store.relabel(name, size, self._adopted.pop(name, None))
+        if look is None:
+            self._objects.quarantine(name)
+        elif look != sealed(name):
+            self._adopted[name] = look
+        return look is not None
 
     # ----------------------------------------------------------------------- bytecode
 

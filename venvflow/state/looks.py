@@ -1,6 +1,7 @@
 """Looks: how the files of shared venvs should look, and whether they do, by one ``stat`` of each.
 
-An edit in place moves a file's mtime and leaves its directory alone. A venv that is linked to the store has
+An edit in place moves a file's mtime and leaves its directory alone; a change of mode or owner does not move
+even that, and reaches all venvs that have the file. A venv that is linked to the store has
 the store's own files, so one look at an object stands for all venvs that share it; its private files are
 looked at one by one, and so are all files of a venv with inodes of its own (``copy``, ``reflink``).
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -28,35 +30,34 @@ from venvflow.disk.scan import directory
 from venvflow.model import MTIME_NS, Entry
 
 if TYPE_CHECKING:
-    from venvflow.disk.objects import Name
+    from venvflow.disk.objects import Look, Name
 
-_FORMAT = 1
+_FORMAT = 2
 _ANY_SIZE = -1
 
 
 class Looks(NamedTuple):
-    """How the files of one tree should look, in four lists of the same length.
+    """How the files of one tree should look, in five lists of the same length.
 
     *paths* are below the venv, *objects* below ``objects/`` of the store, empty for files that no venv is
-    linked to. *sizes* are in bytes, -1 where each venv has its own; *mtimes* are in nanoseconds.
+    linked to. *sizes* are in bytes, -1 where each venv has its own; *mtimes* are in nanoseconds, *modes*
+    those of objects: what is a venv's own may have any.
     """
 
     paths: list[str]
     objects: list[str]
     sizes: list[int]
     mtimes: list[int]
+    modes: list[int]
 
 
-def looks_of(entries: Iterable[Entry], adopted: Mapping[Name, int]) -> Looks:
-    """Return how the files of a tree's *entries* should look.
-
-    *adopted* are the mtimes, in nanoseconds, of objects that keep one of their own.
-    """
-    from venvflow.disk.objects import object_name  # noqa: PLC0415 - not for who has it written down
+def looks_of(entries: Iterable[Entry], adopted: Mapping[Name, Look]) -> Looks:
+    """Return how the files of a tree's *entries* should look; *adopted* objects keep a look of their own."""
+    from venvflow.disk.objects import object_name, sealed  # noqa: PLC0415 - not for who has it written down
     from venvflow.disk.sharing import stays_private  # noqa: PLC0415
     from venvflow.state.witness import is_ignored  # noqa: PLC0415
 
-    looks = Looks([], [], [], [])
+    looks = Looks([], [], [], [], [])
     for entry in entries:
         if entry.digest and not is_ignored(entry.path):
             name = object_name(entry)
@@ -64,7 +65,9 @@ def looks_of(entries: Iterable[Entry], adopted: Mapping[Name, int]) -> Looks:
             looks.paths.append(entry.path)
             looks.objects.append("" if private else _place_of(name))
             looks.sizes.append(_ANY_SIZE if entry.kind == "template" else entry.size)
-            looks.mtimes.append(adopted.get(name, MTIME_NS))
+            look = adopted.get(name) or sealed(name)
+            looks.mtimes.append(look.mtime_ns)
+            looks.modes.append(look.mode)
     return looks
 
 
@@ -74,8 +77,8 @@ def _place_of(name: Name) -> str:
 
 # --------------------------------------------------------------------------- looking
 
-_Row = tuple[str, int, int]
-"""A name, and the size and the mtime that it should have."""
+_Row = tuple[str, int, int, int]
+"""A name, and the size, the mtime and the whole mode that it should have; 0 for a mode that may be any."""
 
 
 class _Work(NamedTuple):
@@ -88,7 +91,7 @@ class _Work(NamedTuple):
     @property
     def all(self) -> list[_Row]:
         """Return all files; hardly ever asked for, so they are not kept."""
-        return [*zip(self.looks.paths, self.looks.sizes, self.looks.mtimes, strict=True)]
+        return [(*row, 0) for row in zip(self.looks.paths, self.looks.sizes, self.looks.mtimes, strict=True)]
 
 
 class Watch:
@@ -143,14 +146,18 @@ class Watch:
     def _is_like(self, fd: int, rows: list[_Row]) -> bool:
         """Return whether all files look as they should; *fd* is the directory that their names are below.
 
-        Raises ``OSError`` for one that is gone.
+        Those that should have a mode should belong to who made that directory, or to root. Raises ``OSError``
+        for one that is gone.
         """
         self.looked += len(rows)
-        stat = os.stat  # for every file, on every run
-        for name, size, mtime in rows:
-            st = stat(name, dir_fd=fd, follow_symlinks=False)
+        stat_at = os.stat  # for every file, on every run
+        owners = os.fstat(fd).st_uid, 0
+        for name, size, mtime, mode in rows:
+            st = stat_at(name, dir_fd=fd, follow_symlinks=False)
             now = st.st_mtime_ns
             if now not in (mtime, MTIME_NS) or size not in (st.st_size, _ANY_SIZE):
+                return False
+            if mode and (st.st_uid not in owners or not _has_mode(st.st_mode, mode)):
                 return False
         return True
 
@@ -162,14 +169,21 @@ class Watch:
         return self._work[key]
 
 
+def _has_mode(mode: int, promised: int) -> bool:
+    if mode == promised:  # as all but always
+        return True
+    from venvflow.disk.objects import is_promised  # noqa: PLC0415 - not for a run with nothing to do
+
+    return is_promised(mode, promised)
+
+
 def _divided(looks: Looks, min_size: int) -> _Work:
     work = _Work([], [], looks)
-    for path, name, size, mtime in zip(*looks, strict=True):
-        row = path, size, mtime
+    for path, name, size, mtime, mode in zip(*looks, strict=True):
         if name and size >= min_size:
-            work.objects.append((name, size, mtime))
+            work.objects.append((name, size, mtime, stat.S_IFREG | mode))
         else:
-            work.own.append(row)
+            work.own.append((path, size, mtime, 0))
     return work
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from venvflow.disk.links import Linker, write_private
-from venvflow.disk.objects import Name, Objects, object_name
+from venvflow.disk.objects import Look, Name, Objects, object_name, sealed
 from venvflow.disk.scan import directory
 from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
@@ -17,6 +17,10 @@ from venvflow.state.witness import file_look, is_ignored, link_look
 
 _CHUNK = 500
 """Entries that are made between two words about how far it is."""
+
+
+def _none(_name: Name, _size: int, _adopted: Look | None) -> Look | None:
+    return None
 
 
 class Damaged(Exception):
@@ -46,9 +50,10 @@ class Materialised:
 class Materialiser:
     """Makes one directory from objects.
 
-    *adopted* gives the mtime in nanoseconds that adopted objects must have. With *verify_all* every
-    object is hashed before it is used; otherwise only one whose size or mtime moved. *progress* is told now
-    and then how many bytes of how many are there.
+    *adopted* gives the look that adopted objects must have. With *verify_all* every object is hashed before
+    it is used; otherwise only one that looks changed. *relabel* (of name, size, look when it was adopted)
+    gives that a look again, and returns it; what cannot have one is copied. *progress* is told now and then
+    how many bytes of how many are there.
     """
 
     def __init__(
@@ -58,7 +63,8 @@ class Materialiser:
         linker: Linker,
         *,
         min_size: int = 1,
-        adopted: Mapping[Name, int] | None = None,
+        adopted: Mapping[Name, Look] | None = None,
+        relabel: Callable[[Name, int, Look | None], Look | None] = _none,
         verify_all: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -69,6 +75,7 @@ class Materialiser:
         self._private = Linker(("reflink", "copy"))
         self._min_size = min_size
         self._adopted = adopted or {}
+        self._relabel = relabel
         self._verify_all = verify_all
         self._progress = progress
         self._looks: list[str] = []
@@ -128,24 +135,28 @@ class Materialiser:
         self._digests.append((entry.path, entry.digest))
         if entry.size == 0:
             write_private(entry.path, root, b"", executable=entry.executable)
-            self._look(entry.path, 0, None)
+            self._look(entry.path, 0)
             return
         name = object_name(entry)
-        sound = self._objects.sound(name, entry.size, self._adopted.get(name)) and not self._verify_all
-        if not sound and not self._objects.verified(name):
+        look = self._adopted.get(name) or sealed(name)
+        sound = self._objects.sound(name, entry.size, look)
+        relabelled = None if sound else self._relabel(name, entry.size, self._adopted.get(name))
+        if (self._verify_all or not (sound or relabelled)) and not self._objects.verified(name):
             raise Damaged(name, entry.path)
-        adopted = self._adopted.get(name)
-        private = stays_private(entry, self._min_size, adopted=adopted is not None)
+        look = relabelled or look
+        private = not (sound or relabelled) or stays_private(
+            entry, self._min_size, adopted=look != sealed(name)
+        )
         linker = self._private if private else self._linker
         mode = linker.place(self._objects.path(name), entry.path, root, executable=entry.executable)
         if mode == "symlink":
             self._looks.append(link_look(entry.path))
         else:
-            self._look(entry.path, entry.size, adopted if mode == "hardlink" else None)
+            self._look(entry.path, entry.size, look.mtime_ns if mode == "hardlink" else MTIME_NS)
 
-    def _look(self, path: str, size: int, adopted: int | None) -> None:
+    def _look(self, path: str, size: int, mtime_ns: int = MTIME_NS) -> None:
         if not is_ignored(path):
-            self._looks.append(file_look(path, size, MTIME_NS if adopted is None else adopted))
+            self._looks.append(file_look(path, size, mtime_ns))
 
     def _make_template(self, entry: Entry, root: int, digests: Digests) -> tuple[bytes, int]:
         name = object_name(entry)
@@ -154,7 +165,7 @@ class Materialiser:
             raise Damaged(name, entry.path)
         data = fill(template, entry.slots, self._places, digests)
         write_private(entry.path, root, data, executable=entry.executable)
-        self._look(entry.path, len(data), None)
+        self._look(entry.path, len(data))
         made = digest_of(data)
         self._digests.append((entry.path, made[0].hex()))
         return made

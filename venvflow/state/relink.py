@@ -20,7 +20,7 @@ from venvflow.disk.attributes import copy_attributes, own_attributes
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.release import Releaser
-from venvflow.disk.scan import Found, directory, look
+from venvflow.disk.scan import Found, Stamp, directory, look
 from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_TIMES, Entry, LinkMode
 
@@ -30,6 +30,18 @@ _counter = itertools.count()
 
 TEMPORARY = ".vf-"
 """How temporary names begin; ``.vf-<pid>-<n>`` is short enough beside any name."""
+
+_REPLACEMENT = f"{TEMPORARY}0-0"
+"""One name for all who hold the venv: what a killed one leaves is the next one's."""
+
+_LADDERS: dict[str, tuple[LinkMode, ...]] = {
+    "reflink": ("reflink",),
+    "hardlink": ("hardlink",),
+    "symlink": ("symlink",),
+    "copy": ("reflink", "copy"),
+    "": ("hardlink",),
+}
+"""How a file is given to a venv again that is shared in one mode."""
 
 _LITTER = re.compile(r"\.vf-\d+-(?:\d+|probe)")
 
@@ -307,6 +319,43 @@ class Relinker:
 
     def _object(self, entry: Entry) -> str:
         return self._objects.path(object_name(entry))
+
+
+@contextmanager
+def replacing(path: str, *, quietly: bool = True, expected: Stamp | None = None) -> Iterator[tuple[int, str]]:
+    """Give directory and temporary name of what takes the place of the file at *path* at the end.
+
+    The directory is made if it is missing; *quietly*: it keeps its mtime, as if it was not touched. If the
+    file is not the one *expected* any more, it stays.
+    """
+    parent, name = os.path.split(path)
+    os.makedirs(parent, exist_ok=True)
+    with directory(parent) as fd:
+        before = os.fstat(fd).st_mtime_ns
+        with suppress(FileNotFoundError):
+            os.unlink(_REPLACEMENT, dir_fd=fd)
+        try:
+            yield fd, _REPLACEMENT
+            if expected is None or look(name, dir_fd=fd).stamp[:3] == expected[:3]:
+                os.rename(_REPLACEMENT, name, src_dir_fd=fd, dst_dir_fd=fd)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(_REPLACEMENT, dir_fd=fd)
+            if quietly:
+                os.utime(fd, ns=(before, before))
+
+
+def give_again(
+    objects: Objects, entry: Entry, path: str, link: str, *, expected: Stamp | None = None
+) -> None:
+    """Give a venv that is shared in the mode *link* the file *entry* at *path* from its object.
+
+    If the one there is not the one *expected* any more, it stays. Raises ``OSError``.
+    """
+    linker = Linker(_LADDERS["copy" if stays_private(entry, 1) else link])
+    linker.twin = objects.twin
+    with replacing(path, expected=expected) as (fd, temporary):
+        linker.place(objects.path(object_name(entry)), temporary, fd, executable=entry.executable)
 
 
 @contextmanager

@@ -20,6 +20,13 @@ def first(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def second(db: Database) -> None:
+    """Keep the mode of adopted objects, too; what they look like is learnt from the store."""
+    db.execute("ALTER TABLE objects ADD COLUMN adopted_mode INTEGER")
+    db.execute("DELETE FROM counters WHERE name = 'filled'")
+
+
 # Paths are of type ANY: text, or bytes where a name is not UTF-8, which SQLite's text cannot hold.
 _TABLES = (
     """

@@ -18,7 +18,7 @@ from typing import TypeVar
 from venvflow.disk import locks
 from venvflow.disk.files import is_temporary_name, read_small
 from venvflow.disk.layout import Layout, in_the_way, is_fan
-from venvflow.disk.objects import Batch, Name, Objects, out_of_space
+from venvflow.disk.objects import Batch, Look, Name, Objects, out_of_space, sealed
 from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
 from venvflow.model import FORMAT, Key, Manifest, Snapshot, StoreConfig, Tree
@@ -239,17 +239,18 @@ class Store:
                 self.index.forget_venv(path)
             self.rebuild_index()
 
-    def _objects_on_disk(self) -> tuple[dict[Name, int], dict[Name, int]]:
-        """Return sizes and adopted mtimes; what has another mtime than ours must prove its content first."""
+    def _objects_on_disk(self) -> tuple[dict[Name, int], dict[Name, Look]]:
+        """Return sizes and adopted looks; what looks other than ours must prove its content first."""
         sizes: dict[Name, int] = {}
-        adopted: dict[Name, int] = {}
+        adopted: dict[Name, Look] = {}
         for name, st in self.objects.names():
-            if self.objects.sound(name, st.st_size):
+            as_ours = self.objects.is_as_made(st, name, st.st_size)
+            look = sealed(name) if as_ours else self.objects.relabel(name)
+            if look is not None:
                 sizes[name] = st.st_size
-            elif self.objects.verified(name):
-                sizes[name] = st.st_size
-                adopted[name] = st.st_mtime_ns
-            else:
+                if look != sealed(name):
+                    adopted[name] = look
+            elif not self.objects.verified(name):  # else it is right, and cannot be made to look so
                 self.objects.quarantine(name)
         return sizes, adopted
 
@@ -268,7 +269,28 @@ class Store:
                         compiled[source.digest, source.path] = made
         self.index.add_bytecode(bytecode_id(key.parts), compiled)
 
-    def adopted(self) -> dict[Name, int]:
+    def usable(self, name: Name, size: int, adopted: Look | None = None) -> bool:
+        """Return whether venvs may be given an object of *size* bytes; one with a wrong look is fixed.
+
+        *adopted* is how it looked when it came, if it was adopted.
+        """
+        standing = self.objects.standing(name, size, adopted)
+        if standing == "doubtful":
+            return self.relabel(name, size, adopted) is not None
+        return standing == "sound"
+
+    def relabel(self, name: Name, size: int, adopted: Look | None = None) -> Look | None:
+        """Let an object look as it should, as :meth:`Objects.relabel` does, and tell the index of it."""
+        ours = False
+        with suppress(EnvironmentFailure):
+            ours = adopted is None and self.index.is_own(name)
+        look = self.objects.relabel(name, adopted, ours=ours)
+        if look is not None and look != adopted:
+            with suppress(EnvironmentFailure):  # what it believes of an object is looked at before it is used
+                self.index.add_objects({name: size}, {name: look} if look != sealed(name) else {})
+        return look
+
+    def adopted(self) -> dict[Name, Look]:
         """Return the adopted objects; none where the index cannot be used: they are verified then."""
         try:
             return self.index.adopted()

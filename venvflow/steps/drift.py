@@ -8,34 +8,40 @@ damage, and nobody's work.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from venvflow.disk.objects import Name, object_name
+from venvflow.disk.objects import Look, Name, is_promised, object_name, sealed
 from venvflow.disk.places import Receipt
-from venvflow.disk.scan import Changing, Found, look, read, walk
+from venvflow.disk.scan import Changing, Found, look, read, stamp_of, walk
+from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_NS, Entry, Manifest
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places
 from venvflow.state.contents import Contents, compare
 from venvflow.state.index import Stamped
+from venvflow.state.relink import give_again
 from venvflow.state.store import Store
 from venvflow.state.witness import is_ignored, witness_of
 from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness
 
 
 class Touched(NamedTuple):
-    """A file whose mtime moved and whose bytes did not, with its SHA-256 in hex and the mtime that it had.
+    """A file at *path* that has its bytes and looks otherwise; the object where the venv has a symlink.
 
-    *path* is absolute: that of the object where the venv has a symlink.
+    *entry* is what it should be, *look* how it should look, *item* what was found. *relabelled*: its mode or
+    its owner was changed, or that of its object, and so for all venvs that share it.
     """
 
     path: str
-    digest: str
-    mtime_ns: int
+    entry: Entry
+    look: Look
+    item: Found
+    relabelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,11 @@ class Drift:
     witness: str = field(default="", compare=False)
 
     @property
+    def relabelled(self) -> tuple[str, ...]:
+        """Return the paths, below the venv, of files whose mode or owner was changed for all venvs."""
+        return tuple(each.entry.path for each in self.touched if each.relabelled)
+
+    @property
     def by_hand(self) -> bool:
         """Return whether something would be lost if the venv were replaced."""
         return bool(self.added or self.edited)
@@ -66,11 +77,11 @@ class Drift:
         parts = []
         for word, paths in (("added", self.added), ("edited", self.edited), ("missing", self.missing)):
             if paths:
-                parts.append(f"{word}: {_summary(paths)}")
+                parts.append(f"{word}: {summary(paths)}")
         return "; ".join(parts)
 
 
-def _summary(paths: tuple[str, ...]) -> str:
+def summary(paths: tuple[str, ...]) -> str:
     """Name the distributions among *paths* if there are any, else the first few files."""
     marks = (os.path.basename(os.path.dirname(path)) for path in paths if path.endswith("-info/METADATA"))
     packages = sorted({mark.removesuffix(".dist-info").replace("-", " ", 1) for mark in marks})
@@ -125,7 +136,40 @@ class _Compared:
     store: Store
     found: Mapping[str, Found]
     entries: Mapping[str, Entry]
-    adopted: Mapping[Name, int]
+    adopted: Mapping[Name, Look]
+
+    def look(self, entry: Entry) -> Look:
+        """Return how a file should look."""
+        name = object_name(entry)
+        return self.adopted.get(name) or sealed(name)
+
+    def is_as_made(self, entry: Entry) -> bool:
+        """Return whether, by size and mtime, a file that was found is what its entry says."""
+        linked = self.receipt.link == "symlink"
+        return as_made(self.found[entry.path], entry, self.adopted, linked=linked)
+
+    def object_look(self, entry: Entry) -> Literal["as made", "touched", "relabelled"]:
+        """Return how a file looks as one of the store's own, by its object and by itself.
+
+        ``relabelled``: its mode or its owner is not as it was.
+        """
+        if self.receipt.link not in ("hardlink", "symlink") or entry.kind != "file":
+            return "as made"
+        objects, name, adopted = self.store.objects, object_name(entry), self.adopted.get(object_name(entry))
+        if stays_private(entry, 1, adopted=adopted is not None):
+            return "as made"
+        item, modes = self.found[entry.path], {self.look(entry).mode, sealed(name).mode}
+        own = item.kind == "file" and item.links > 1
+        if own and not any(is_promised(item.mode, mode) for mode in modes):
+            return "relabelled"
+        try:
+            st = os.lstat(objects.path(name))
+        except OSError:
+            return "as made"  # a venv of hard links is whole without its objects
+        if objects.is_as_made(st, name, entry.size, adopted):
+            return "as made"
+        usual = any(is_promised(stat.S_IMODE(st.st_mode), mode) for mode in modes)
+        return "touched" if usual and st.st_uid in objects.owners else "relabelled"
 
     def sameness(self) -> Sameness:
         """Return what tells whether a file only looks changed."""
@@ -144,18 +188,14 @@ class _Compared:
 
 
 def _against_manifest(compared: _Compared) -> Drift:
-    found, entries, linked = compared.found, compared.entries, compared.receipt.link == "symlink"
-    drift = _sorted(
-        _added(found, {**entries, **compared.receipt.private}),
-        (),
-        [path for path in entries if path not in found],
-    )
+    found, entries = compared.found, compared.entries
+    known = {**entries, **compared.receipt.private}
+    drift = _sorted(_added(found, known), (), [path for path in entries if path not in found])
     changed = [
         entry
         for path, entry in entries.items()
         if path in found
-        and not is_ignored(path)
-        and not as_made(found[path], entry, compared.adopted, linked=linked)
+        and (compared.object_look(entry) != "as made" or not (is_ignored(path) or compared.is_as_made(entry)))
     ]
     return _told_apart(drift, changed, compared) if changed else drift
 
@@ -164,7 +204,7 @@ def _told_apart(drift: Drift, changed: Sequence[Entry], compared: _Compared) -> 
     """Return *drift* with the files that look *changed*: edited, or only touched."""
     sameness = compared.sameness()
     looked = {entry: _touched(entry, compared, sameness) for entry in changed}
-    edited = [entry for entry, same in looked.items() if same is None]
+    edited = [entry for entry, same in looked.items() if same is None and not is_ignored(entry.path)]
     return replace(
         drift,
         edited=_paths(edited),
@@ -180,45 +220,59 @@ def _paths(entries: Iterable[Entry]) -> tuple[str, ...]:
 def _touched(entry: Entry, compared: _Compared, sameness: Sameness) -> Touched | None:
     """Return a file that has the bytes that it had, None if it is another one by now."""
     item = compared.found[entry.path]
+    path = os.path.join(compared.venv, item.path)
+    touched = Touched(path, entry, compared.look(entry), item, compared.object_look(entry) == "relabelled")
+    if compared.is_as_made(entry):
+        return touched  # nobody wrote to it: its mode may not even let us read it
     if item.kind != "file" or not entry.digest or (entry.kind == "file" and item.stamp.size != entry.size):
         return None
-    path = os.path.join(compared.venv, item.path)
     with suppress(OSError, Changing):
         content = read(path, keep=LARGEST_TEMPLATE if entry.kind == "template" else 0)
         if sameness.holds(entry, content):
-            return Touched(path, content.digest, compared.adopted.get(object_name(entry), MTIME_NS))
+            return touched._replace(item=item._replace(stamp=content.stamp))
     return None
 
 
-def give_times_back(touched: Iterable[Touched]) -> None:
-    """Give files their mtimes again, so that they do not look changed for ever.
+# --------------------------------------------------------------------------- giving looks back
 
-    The caller holds the venv. Bytecode is valid again by that, too. What is not ours to mend is compared
-    again by the next run.
+
+def give_looks_back(store: Store, touched: Iterable[Touched], link: str, min_size: int) -> None:
+    """Give files their mtimes and modes again, so that they do not look changed for ever.
+
+    A file that should be the store's own becomes that: in a copy of a venv it is not any more. *link* is how
+    the venv is shared, *min_size* (bytes) from which size on. The caller holds venv and store. Bytecode is
+    valid again by that, too. What is not ours to change is compared again by the next run.
     """
+    adopted = store.adopted()
     for each in touched:
+        name = object_name(each.entry)
+        private = stays_private(each.entry, min_size, adopted=name in adopted)
         with suppress(OSError, Changing):
-            if _may_have_its_time(os.lstat(each.path), each):
+            shared = not private and link in ("hardlink", "symlink") and not store.read_only
+            if not (shared and store.usable(name, each.entry.size, adopted.get(name))):
                 _give_time_back(each)
-
-
-def _may_have_its_time(st: os.stat_result, touched: Touched) -> bool:
-    """Return whether nobody else minds: a file with other names and write bits may be a stranger's.
-
-    One that was adopted gets the mtime that it came with.
-    """
-    return st.st_nlink == 1 or not st.st_mode & 0o222 or touched.mtime_ns != MTIME_NS
+            elif link == "hardlink" and not store.objects.is_at(
+                name, each.item.stamp.inode, each.item.device
+            ):
+                give_again(store.objects, each.entry, each.path, link, expected=each.item.stamp)
 
 
 def _give_time_back(touched: Touched) -> None:
-    """Set the mtime, and do not hide an edit that came meanwhile: one that comes later moves it again."""
-    os.utime(touched.path, ns=(touched.mtime_ns, touched.mtime_ns), follow_symlinks=False)
-    if read(touched.path).digest != touched.digest:
+    """Set the mtime, and do not hide an edit that came meanwhile: one that comes later moves it again.
+
+    A file with other names and write bits may be a stranger's, and is left alone.
+    """
+    st = os.lstat(touched.path)
+    if stamp_of(st)[:3] != touched.item.stamp[:3] or (st.st_nlink > 1 and st.st_mode & 0o222):
+        return
+    before = read(touched.path).digest
+    os.utime(touched.path, ns=(touched.look.mtime_ns, touched.look.mtime_ns), follow_symlinks=False)
+    if read(touched.path).digest != before:
         os.utime(touched.path, follow_symlinks=False)
 
 
-def as_made(item: Found, entry: Entry, adopted: Mapping[Name, int], *, linked: bool = True) -> bool:
-    """Return whether, by its stat, a file is what *entry* says; *adopted* are mtimes that objects keep.
+def as_made(item: Found, entry: Entry, adopted: Mapping[Name, Look], *, linked: bool = True) -> bool:
+    """Return whether, by size and mtime, a file is what *entry* says; *adopted* are looks that objects keep.
 
     *linked*: the venv may be shared by symlinks, so that one may stand for a file.
     """
@@ -228,9 +282,9 @@ def as_made(item: Found, entry: Entry, adopted: Mapping[Name, int], *, linked: b
         return linked  # where it leads to is verify's business
     if item.kind != "file":
         return False
-    expected = adopted.get(Name(entry.digest, entry.executable), MTIME_NS)
+    look = adopted.get(Name(entry.digest, entry.executable))
     same_size = entry.kind == "template" or item.stamp.size == entry.size
-    return same_size and item.stamp.mtime_ns in (expected, MTIME_NS)
+    return same_size and item.stamp.mtime_ns in (look.mtime_ns if look else MTIME_NS, MTIME_NS)
 
 
 def _by_receipt(

@@ -17,7 +17,7 @@ from venvflow.errors import EnvironmentFailure, VenvflowError
 from venvflow.state.looks import Looks, Watch, looks_of, read_looks, write_looks
 
 if TYPE_CHECKING:
-    from venvflow.disk.objects import Name
+    from venvflow.disk.objects import Look, Name
     from venvflow.disk.places import Receipt
     from venvflow.model import Config
     from venvflow.state.store import Store
@@ -93,10 +93,12 @@ def edits(job: Job, store: Store, receipt: Receipt) -> Drift:
     from venvflow.steps.drift import Drift, drift_of  # noqa: PLC0415 - not for who has nothing to do
     from venvflow.steps.replace import matcher_of  # noqa: PLC0415
 
-    if receipt.state != "shared" or not patrol([Post(job, receipt)], whole=True):
+    if receipt.state != "shared":
         return Drift()
+    suspected = patrol([Post(job, receipt)], whole=True)
+    # All the same: what they share may have been given its look for another venv just now.
     drift = drift_of(job.place.path, receipt, store, matcher_of(job))
-    if not drift and not drift.touched:
+    if suspected and not drift and not drift.touched:
         _forget(job.config)  # or each run would think that it looks changed
     return drift
 
@@ -148,7 +150,7 @@ class _Memory:
         self._known = read_looks(_looks_file(config), self._store_path)
         self._learnt: dict[str, Looks] = {}
         self._store: Store | None = None
-        self._adopted: Mapping[Name, int] | None = None
+        self._adopted: Mapping[Name, Look] | None = None
 
     def looks(self, digest: str) -> Looks | None:
         """Return the looks of a tree, None if nobody has it."""

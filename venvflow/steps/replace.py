@@ -22,11 +22,15 @@ CHECK_SECONDS = 300
 
 
 class Present(NamedTuple):
-    """The venv that is in the place now: what kind of thing it is, its receipt, what was changed by hand."""
+    """The venv that is in the place now: what kind of thing it is, its receipt, what was changed by hand.
+
+    *looked*: its files were looked at one by one.
+    """
 
     state: State
     receipt: Receipt | None
     drift: Drift
+    looked: bool = False
 
     def is_for(self, key: str, path: str) -> bool:
         """Return whether it was made for this key, at this path."""
@@ -53,7 +57,7 @@ def look(job: Job, store: Store | None, *, ours: int | None = None) -> Present:
         return Present(state, receipt, Drift(missing=("what its symlinks lead to",)))
     if receipt is None or job.place.untouched(receipt):
         return Present(state, receipt, Drift())
-    return Present(state, receipt, drift_of(job.place.path, receipt, store, matcher_of(job)))
+    return Present(state, receipt, drift_of(job.place.path, receipt, store, matcher_of(job)), looked=True)
 
 
 def is_whole(job: Job, present: Present) -> bool:
@@ -80,7 +84,9 @@ def refuse_to_lose(job: Job, store: Store | None, present: Present) -> None:
         job.place.refuse_to_keep_twice()
     if job.force or present.receipt is None:
         return
-    drift = present.drift or drift_of(job.place.path, present.receipt, store, matcher_of(job))
+    drift = present.drift
+    if not (present.looked or drift):
+        drift = drift_of(job.place.path, present.receipt, store, matcher_of(job))
     if drift.by_hand:
         raise Refused(
             f"the venv was changed by hand ({drift})",

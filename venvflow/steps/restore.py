@@ -17,7 +17,7 @@ from venvflow.state.contents import encode_contents
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
 from venvflow.state.witness import witness
-from venvflow.steps.drift import Drift, give_times_back
+from venvflow.steps.drift import Drift, give_looks_back, summary
 from venvflow.steps.job import Job
 from venvflow.steps.patrol import edits
 from venvflow.steps.records import KeyRecord, has_passed, need_key, write_answer
@@ -66,10 +66,11 @@ def _keep(job: Job, store: Store, present: Present) -> Outcome | None:
     What somebody added or edited is theirs: it is reported and left alone.
     """
     assert present.receipt is not None  # noqa: S101 - is_for says so
-    drift = present.drift or edits(job, store, present.receipt)
-    give_times_back(drift.touched)
+    drift = present.drift if present.looked or present.drift else edits(job, store, present.receipt)
+    give_looks_back(store, drift.touched, present.receipt.link, job.spec.min_size)
+    notes = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
-        return Outcome("kept", "changed by hand", warnings=(_left(job, drift),))
+        return Outcome("kept", "changed by hand", warnings=(*notes, _left(job, drift)))
     if not is_whole(job, present):
         return None
     if not job.place.untouched(present.receipt) or drift.witness:
@@ -79,7 +80,14 @@ def _keep(job: Job, store: Store, present: Present) -> Outcome | None:
             witness=drift.witness or present.receipt.witness,
         )
         write_receipt(job.place.path, fresh, sync=job.config.store.durability == "full")
-    return Outcome("kept", "it is what its key says")
+    return Outcome("kept", "it is what its key says", warnings=notes)
+
+
+def _relabelled(paths: tuple[str, ...]) -> str:
+    return (
+        f"mode or owner changed: {summary(paths)}; made as it was, because all venvs that share a file have "
+        "it. To close a venv to others, change the mode of its directory"
+    )
 
 
 def _prove(job: Job) -> None:
@@ -176,6 +184,7 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
         linker,
         min_size=job.spec.min_size,
         adopted=store.adopted(),
+        relabel=store.relabel,
         verify_all=job.config.store.verify == "full",
         progress=job.meter,
     ).make(manifest, venv)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from venvflow.disk import interpreters, locks
-from venvflow.disk.objects import Name, object_name
+from venvflow.disk.objects import Look, Name, object_name
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, Receipt, write_receipt
 from venvflow.disk.scan import Found, look, walk
@@ -338,7 +338,7 @@ def known_of(store: Store, receipt: Receipt, found: Iterable[Found]) -> Known:
     return known
 
 
-def _may_be_known(item: Found, entry: Entry, adopted: Mapping[Name, int]) -> bool:
+def _may_be_known(item: Found, entry: Entry, adopted: Mapping[Name, Look]) -> bool:
     same_kind = item.kind == "file" and entry.digest and item.executable == entry.executable
     return bool(same_kind) and as_made(item, entry, adopted)
 

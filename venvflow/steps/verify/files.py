@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from venvflow.disk.objects import object_name
+from venvflow.disk.objects import is_promised, object_name, sealed
 from venvflow.disk.scan import Changing, Found, read
+from venvflow.disk.sharing import stays_private
 from venvflow.model import Entry
 from venvflow.state.contents import Contents
 from venvflow.state.witness import is_ignored
@@ -65,6 +66,8 @@ class FileJudge:
             self._inspection.find(Finding("file edited", entry.path, self._holder.path))
         elif self._needs_reading(entry, item):
             self._judge_content(entry, item)
+        elif not self._has_mode(entry, item):
+            self._judge_look(Finding("mode changed", entry.path, self._holder.path), entry, item)
 
     def _is_link_to_object(self, entry: Entry) -> bool:
         target = os.readlink(f"{self._holder.path}/{entry.path}")
@@ -87,10 +90,34 @@ class FileJudge:
             content = read(path, keep=LARGEST_TEMPLATE if entry.kind == "template" else 0)
         if content is None or not self._sameness.holds(entry, content):
             self._judge_edit(entry, item, content.digest if content else "")
-        elif not as_made(item, entry, self._inspection.adopted):
-            finding = self._inspection.find(Finding("mtime moved", entry.path, self._holder.path))
-            if self._healing is not None and item.links == 1:
-                give_time_back(path, finding)
+        elif not as_made(item, entry, self._inspection.adopted) and not is_ignored(entry.path):
+            self._judge_look(Finding("mtime moved", entry.path, self._holder.path), entry, item)
+
+    def _has_mode(self, entry: Entry, item: Found) -> bool:
+        """Return whether a file that others have too has a mode that its object may have."""
+        name = object_name(entry)
+        adopted = self._inspection.adopted.get(name)
+        if item.links == 1 or not self._is_shared(entry):
+            return True
+        return any(is_promised(item.mode, each.mode) for each in (sealed(name), adopted or sealed(name)))
+
+    def _is_shared(self, entry: Entry) -> bool:
+        """Return whether the file should be one of the store's own."""
+        adopted = object_name(entry) in self._inspection.adopted
+        linked = self._holder.receipt.link == "hardlink" and entry.kind == "file"
+        return linked and not stays_private(entry, 1, adopted=adopted)
+
+    def _judge_look(self, finding: Finding, entry: Entry, item: Found) -> None:
+        """Tell of a file that has its bytes and does not look as it should."""
+        self._inspection.find(finding)
+        if self._healing is None:
+            return
+        with suppress(OSError):
+            if item.links == 1:
+                give_time_back(f"{self._holder.path}/{entry.path}", finding)
+            elif self._is_shared(entry) and self._objects.verified(object_name(entry)):
+                self._healing.put_back(Use(self._holder, entry))
+                finding.healed = "given the store's own file again"
 
     def _judge_edit(self, entry: Entry, item: Found, digest: str) -> None:
         """Name a file with other bytes, unless they are known to be the venv's own; know them if asked to."""

@@ -12,6 +12,7 @@ Kind = Literal[
     "file missing",
     "file added",
     "mtime moved",
+    "mode changed",
     "venv moved",
 ]
 

@@ -7,27 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-from venvflow.disk.links import Linker, write_private
-from venvflow.disk.objects import Name, object_name
-from venvflow.disk.scan import Changing, directory, look, read
-from venvflow.disk.sharing import stays_private
-from venvflow.model import MTIME_NS, Entry, LinkMode
-from venvflow.state.relink import TEMPORARY
+from venvflow.disk.links import write_private
+from venvflow.disk.objects import Name
+from venvflow.disk.scan import Changing, look, read
+from venvflow.model import MTIME_NS
+from venvflow.state.relink import give_again, replacing
 from venvflow.steps.verify import rescue
 from venvflow.steps.verify.findings import Finding
-from venvflow.steps.verify.holders import Holder, Inode, Use, inode_of
+from venvflow.steps.verify.holders import Inode, Use, inode_of
 from venvflow.steps.verify.inspection import Inspection
-
-_LADDERS: dict[str, tuple[LinkMode, ...]] = {
-    "reflink": ("reflink",),
-    "hardlink": ("hardlink",),
-    "symlink": ("symlink",),
-    "copy": ("reflink", "copy"),
-    "": ("hardlink",),
-}
-"""How a file is given to a venv again that is shared in one mode."""
 
 _HOPELESS = (
     "no good copy is left in venvs, store or caches: nothing will be made from it, and snapshots with it are "
@@ -106,17 +96,27 @@ class Healing:
         yield from rescue.packed_copies(store, [*trees], uses, scratch)
         yield from rescue.compiled_copies(store, uses, scratch)
 
+    def relabel(self, name: Name, size: int, uses: Sequence[Use], finding: Finding) -> None:
+        """Let an object with the right bytes look as it should, and so the *uses* of it that look wrong."""
+        adopted = self._inspection.adopted.get(name)
+        made = self._inspection.store.relabel(name, size, adopted)
+        if made is None:
+            finding.note = f"{finding.note}; it cannot be changed, nor can a copy take its place".lstrip("; ")
+            return
+        if made != adopted:
+            self._inspection.adopted.pop(name, None)
+        now = inode_of(look(self._objects.path(name)))
+        for use in uses:
+            if not use.holder.has(use.entry.path, now):  # a copy took its place
+                self.put_back(use)
+            _look_again(use)
+        finding.healed = f"given back its {'mode and owner' if finding.kind == 'mode changed' else 'time'}"
+
     # ----------------------------------------------------------------------- files of venvs
 
     def put_back(self, use: Use) -> None:
         """Give a venv a file as it should be, linked as its others are. Raises ``OSError``."""
-        holder, entry = use
-        ladder = _LADDERS["copy" if stays_private(entry, 1) else holder.receipt.link]
-        linker = Linker(ladder)
-        linker.twin = self._objects.twin
-        with _parent(holder, entry.path) as fd, _replacing(entry, fd) as temporary:
-            path = self._objects.path(object_name(entry))
-            linker.place(path, temporary, fd, executable=entry.executable)
+        give_again(self._objects, use.entry, use.path, use.holder.receipt.link)
         _look_again(use)
 
     def _keep_edit(self, use: Use, bad: Inode | None, edited: str) -> None:
@@ -124,8 +124,9 @@ class Healing:
         holder, entry = use
         if not (_has_bad(use, bad) or holder.is_linked(entry)):
             return
-        with _parent(holder, entry.path, quietly=False) as fd, open(edited, "rb") as file:
-            _put_bytes(file.read(), fd, entry)
+        with replacing(use.path, quietly=False) as (fd, temporary), open(edited, "rb") as file:
+            write_private(temporary, fd, file.read(), executable=entry.executable)
+            os.utime(temporary, dir_fd=fd)  # it shows as edited
         self._inspection.judged.add(_look_again(use))
         holder.private[entry.path] = read(use.path).digest
 
@@ -152,41 +153,3 @@ def _called(path: str, tmp: str) -> str:
     if not path.startswith(tmp + "/"):
         return path
     return "a packed tree of the store" if "/packed-" in path else "compiling it anew"
-
-
-def _put_bytes(data: bytes, fd: int, entry: Entry) -> None:
-    """Make a file private with the bytes that somebody wrote, and the time of now: it shows as edited."""
-    with _replacing(entry, fd) as temporary:
-        write_private(temporary, fd, data, executable=entry.executable)
-        os.utime(temporary, dir_fd=fd)
-
-
-_MENDED = f"{TEMPORARY}0-0"
-"""One name for all runs, of which there is one at a time: what a killed one leaves is the next one's."""
-
-
-@contextmanager
-def _replacing(entry: Entry, fd: int) -> Iterator[str]:
-    """Give a name in the directory *fd* for what takes the place of the entry's file at the end."""
-    with suppress(FileNotFoundError):
-        os.unlink(_MENDED, dir_fd=fd)
-    try:
-        yield _MENDED
-        os.rename(_MENDED, os.path.basename(entry.path), src_dir_fd=fd, dst_dir_fd=fd)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(_MENDED, dir_fd=fd)
-
-
-@contextmanager
-def _parent(holder: Holder, path: str, *, quietly: bool = True) -> Iterator[int]:
-    """Open the directory of a file, made if it is missing; *quietly*: it keeps its mtime, as if untouched."""
-    parent = os.path.dirname(f"{holder.path}/{path}")
-    os.makedirs(parent, exist_ok=True)
-    with directory(parent) as fd:
-        before = os.fstat(fd).st_mtime_ns
-        try:
-            yield fd
-        finally:
-            if quietly:
-                os.utime(fd, ns=(before, before))

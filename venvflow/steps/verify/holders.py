@@ -14,7 +14,8 @@ from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.relocate import Places
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
-from venvflow.steps.verify.findings import Finding
+from venvflow.steps.drift import drift_of
+from venvflow.steps.verify.findings import Finding, Kind
 
 Inode = tuple[int, int]
 """Device and inode: two names that have the same one are one file."""
@@ -59,24 +60,35 @@ class Use(NamedTuple):
         return f"{self.holder.path}/{self.entry.path}"
 
 
-def holder_of(store: Store, registration: Registration) -> Holder | Finding | None:
+def holder_of(store: Store, registration: Registration) -> Holder | list[Finding] | None:
     """Walk a registered venv; None if it is not shared any more.
 
-    A finding if nothing can be said of its files. Raises EnvironmentFailure for one that cannot be read.
+    Findings, if any, of one whose manifest the store has not: it was erased with its snapshot, or is damaged.
+    What its receipt knows has to tell then. Raises EnvironmentFailure for one that cannot be read.
     """
     place = Place(registration.path)
     receipt = place.receipt()
     if receipt is None or receipt.state != "shared":
         return None
     if receipt.path != place.path:
-        return Finding("venv moved", "", place.path, note=f"it was shared at {receipt.path}")
+        return [Finding("venv moved", "", place.path, note=f"it was shared at {receipt.path}")]
     try:
         entries = entries_of(Manifest(tuple(store.tree(digest) for digest in receipt.trees)))
-    except Corrupt as error:
-        return Finding("object missing", "", place.path, note=f"its manifest is gone: {error}")
+    except Corrupt:
+        return _by_receipt(place.path, receipt)
     places = Places(place.path, registration.project or place.parent, receipt.python)
     found = {item.path: item for item in walk(place.path)}
     return Holder(place.path, receipt, places, entries, found, {**receipt.private})
+
+
+def _by_receipt(venv: str, receipt: Receipt) -> list[Finding]:
+    drift = drift_of(venv, receipt, None)
+    kinds: dict[Kind, tuple[str, ...]] = {
+        "file edited": drift.edited,
+        "file missing": drift.missing,
+        "file added": drift.added,
+    }
+    return [Finding(kind, path, venv) for kind, paths in kinds.items() for path in paths]
 
 
 def inode_of(item: Found) -> Inode:

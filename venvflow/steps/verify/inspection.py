@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from venvflow.disk.objects import Name, Objects, object_name, object_names
+from venvflow.disk.objects import Look, Name, Objects, object_name, object_names
 from venvflow.disk.scan import Found
 from venvflow.pure.manifest import Corrupt
 from venvflow.state.registry import Registration
@@ -22,7 +22,7 @@ class Inspection:
     """What all parts of a verification share.
 
     *only* are the paths of the venvs that were named; *judged* are inodes of which a finding tells already,
-    *sizes* the objects that are needed, *adopted* those that keep a mtime of somebody else's.
+    *sizes* the objects that are needed, *adopted* those that keep a look of somebody else's.
     """
 
     store: Store
@@ -40,8 +40,8 @@ class Inspection:
         return self.store.objects
 
     @cached_property
-    def adopted(self) -> dict[Name, int]:
-        """The adopted objects, with their mtimes in nanoseconds."""
+    def adopted(self) -> dict[Name, Look]:
+        """The adopted objects, with the looks that they came with."""
         return self.store.adopted()
 
     @property
@@ -53,17 +53,18 @@ class Inspection:
         """Walk all venvs, and learn which objects are needed. Raises EnvironmentFailure as walking does."""
         for registration in registrations:
             holder = holder_of(self.store, registration)
-            if isinstance(holder, Finding):
-                self.find(holder)
-            elif holder is not None:
+            if isinstance(holder, Holder):
                 self.holders.append(holder)
+            elif holder is not None and (not self.only or registration.path in self.only):
+                self.result.findings += holder
+                self.result.venvs += 1
         for holder in self.chosen:
             self.sizes |= {
                 object_name(entry): entry.size for entry in holder.entries.values() if entry.digest
             }
         if not self.only:
             self._add_snapshots()
-        self.result.venvs = len(self.chosen)
+        self.result.venvs += len(self.chosen)
 
     def _add_snapshots(self) -> None:
         for snapshot in self.store.snapshots():

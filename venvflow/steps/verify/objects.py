@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from venvflow.disk.objects import Name
-from venvflow.disk.scan import look
+from venvflow.disk.objects import Look, Name, is_promised, sealed
+from venvflow.disk.scan import Found, look
 from venvflow.disk.sharing import stays_private
-from venvflow.model import MTIME_NS
-from venvflow.steps.verify.findings import Finding
-from venvflow.steps.verify.healing import Healing, give_time_back
+from venvflow.steps.verify.findings import Finding, Kind
+from venvflow.steps.verify.healing import Healing
 from venvflow.steps.verify.holders import Inode, Use, editor_of, inode_of
 from venvflow.steps.verify.inspection import Inspection
 
@@ -66,13 +65,32 @@ class ObjectJudge:
     def _judge_content(self, name: Name, size: int, path: str) -> None:
         self._inspection.has_read(size)
         item = look(path)
-        if not self._objects.verified(name):
+        if os.access(path, os.R_OK) and not self._objects.verified(name):
             self._judge_damage(name, inode_of(item))
-        elif item.stamp.mtime_ns != self._inspection.adopted.get(name, MTIME_NS):
-            self._inspection.judged.add(inode_of(item))
-            finding = self._inspection.find(Finding("mtime moved", path))
-            if self._healing is not None:
-                give_time_back(path, finding)
+        elif not self._objects.sound(name, size, self._inspection.adopted.get(name)):
+            self._judge_look(name, size, item)
+
+    def _judge_look(self, name: Name, size: int, item: Found) -> None:
+        """Tell of an object that has its bytes and does not look as it should."""
+        path = self._objects.path(name)
+        st = os.lstat(path)
+        if self._inspection.store.index.fresh and self._objects.may_be_adopted(st, name):
+            self._inspection.adopted[name] = Look(st.st_mtime_ns, item.mode)  # nobody knows any other
+            return
+        self._inspection.judged.add(inode_of(item))
+        promised = (self._inspection.adopted.get(name) or sealed(name)).mode
+        note = ""
+        if st.st_uid not in self._objects.owners:
+            note = f"it belongs to user {st.st_uid}"
+        elif not is_promised(item.mode, promised):
+            note = f"{item.mode:04o} in place of {promised:04o}"
+        uses = [use for use in self._inspection.uses(name) if use.holder.has(use.entry.path, inode_of(item))]
+        kind: Kind = "mode changed" if note else "mtime moved"
+        finding = Finding(kind, path, others=_paths(uses) if note else (), note=note)
+        if note or st.st_nlink > 1:  # whoever links to it later gives it its time first
+            self._inspection.find(finding)
+        if self._healing is not None:
+            self._healing.relabel(name, size, uses, finding)
 
     def _judge_damage(self, name: Name, bad: Inode, *, again: bool = False) -> None:
         """Tell of the damaged object *bad*, and who has it; make it anew, or *again* what was cut short."""
