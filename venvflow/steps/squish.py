@@ -325,16 +325,16 @@ def shared_receipt(shared: Shared, receipt: Receipt, interpreter: Interpreter, s
         modes=shared.modes,
         private=shared.private,
         witness=witness_of(without_excluded(shared.looked.found.values(), shared.subject.matcher)),
-        contents=_contents(shared.looked, receipt),
+        contents=_contents(shared, receipt),
         directories=watched(shared.subject.path, directories(shared.taken.entries)),
     )
 
 
-def _contents(looked: Survey, receipt: Receipt) -> str:
+def _contents(shared: Shared, receipt: Receipt) -> str:
     """Return the contents of a venv; what was not read now is as it was when its receipt was written."""
-    digests = looked.digests()
+    digests = shared.looked.digests()
     if digests is not None:
-        return encode_contents(digests)
+        return encode_contents([*digests, *shared.private.items()])
     return receipt.contents if receipt.key else ""
 
 
