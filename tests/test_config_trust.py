@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from configs import one_venv, project
-from contents import NOBODY, needs_root
+from contents import NOBODY, for_everybody, in_child, needs_root
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,3 +94,26 @@ def test_a_config_of_another_user_is_refused_to_root(tmp_path: Path) -> None:
     assert load(str(file), str(root), {**environ, "VENVFLOW_TRUST": str(root)}).warnings != ()
     os.chown(file, 0, 0)
     assert load(str(file), str(root), environ).warnings == ()
+
+
+@needs_root
+@pytest.mark.root
+def test_a_store_that_others_can_change_is_warned_of_once() -> None:
+    """By whoever reads the config, with what is done instead, unless they say that they trust it."""
+    with for_everybody() as place:
+        root = project(place)
+        file = root / "venvflow.yaml"
+        file.write_text(one_venv())
+        (place / "store/objects").mkdir(parents=True)
+        os.chown(place / "store", 1234, 1234)
+
+        def work() -> None:
+            environ = {"HOME": "/", "VENVFLOW_STORE": str(place / "store")}
+            (text,) = load(str(file), str(root), environ).warnings
+            assert text.startswith("the store is not used by links, because user 1234 owns it")
+            assert "nothing is written to it" in text
+            assert (
+                load(str(file), str(root), {**environ, "VENVFLOW_TRUST": str(place / "store")}).warnings == ()
+            )
+
+        assert in_child(work, user=NOBODY) == 0

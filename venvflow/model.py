@@ -32,7 +32,10 @@ VerifyMode = Literal["changed", "full"]
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """``store:`` of the config. *path* is absolute; *min_size* is in bytes."""
+    """``store:`` of the config. *path* is absolute; *min_size* is in bytes.
+
+    *trusted*: the user says that others may change it.
+    """
 
     path: str
     link: tuple[LinkMode, ...] = ("reflink", "hardlink", "copy")
@@ -40,6 +43,7 @@ class StoreConfig:
     verify: VerifyMode = "changed"
     adopt: bool = True
     durability: Durability = "full"
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

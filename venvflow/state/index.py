@@ -69,8 +69,9 @@ class Outline(NamedTuple):
 class Index:
     """One open index. Not for use by several threads at once; open one per task."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self._db = self._open()
 
     @property
@@ -88,7 +89,7 @@ class Index:
         self._db.close()
 
     def _open(self) -> sqlite3.Connection:
-        if os.path.isfile(self.path) and not _is_writable(self.path):
+        if self._read_only or (os.path.isfile(self.path) and not _is_writable(self.path)):
             return _open_to_read(self.path)
         for _ in range(2):
             try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from venvflow.disk.links import Linker, write_private
 from venvflow.disk.objects import Look, Name, Objects, object_name, sealed
-from venvflow.disk.scan import directory
+from venvflow.disk.scan import directory, read
 from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.pure.manifest import directories_of, entries_of
@@ -52,8 +52,9 @@ class Materialiser:
 
     *adopted* gives the look that adopted objects must have. With *verify_all* every object is hashed before
     it is used; otherwise only one that looks changed. *relabel* (of name, size, look when it was adopted)
-    gives that a look again, and returns it; what cannot have one is copied. *progress* is told now and then
-    how many bytes of how many are there.
+    gives that a look again, and returns it; what cannot have one is copied. *doubted*: others can change the
+    objects, so each file is a copy, hashed when it is made. *progress* is told now and then how many bytes of
+    how many are there.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Materialiser:
         adopted: Mapping[Name, Look] | None = None,
         relabel: Callable[[Name, int, Look | None], Look | None] = _none,
         verify_all: bool = False,
+        doubted: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._objects = objects
@@ -77,6 +79,7 @@ class Materialiser:
         self._adopted = adopted or {}
         self._relabel = relabel
         self._verify_all = verify_all
+        self._doubted = doubted
         self._progress = progress
         self._looks: list[str] = []
         self._digests: list[tuple[str, str]] = []
@@ -140,15 +143,19 @@ class Materialiser:
         name = object_name(entry)
         look = self._adopted.get(name) or sealed(name)
         sound = self._objects.sound(name, entry.size, look)
-        relabelled = None if sound else self._relabel(name, entry.size, self._adopted.get(name))
+        relabelled = (
+            None if sound or self._doubted else self._relabel(name, entry.size, self._adopted.get(name))
+        )
         if (self._verify_all or not (sound or relabelled)) and not self._objects.verified(name):
             raise Damaged(name, entry.path)
         look = relabelled or look
         private = not (sound or relabelled) or stays_private(
             entry, self._min_size, adopted=look != sealed(name)
         )
-        linker = self._private if private else self._linker
+        linker = self._private if private or self._doubted else self._linker
         mode = linker.place(self._objects.path(name), entry.path, root, executable=entry.executable)
+        if self._doubted and read(entry.path, dir_fd=root).digest != entry.digest:
+            raise Damaged(name, entry.path)  # it was changed since it was looked at: what counts is the copy
         if mode == "symlink":
             self._looks.append(link_look(entry.path))
         else:

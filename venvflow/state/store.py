@@ -22,6 +22,7 @@ from venvflow.disk.objects import Batch, Look, Name, Objects, out_of_space, seal
 from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
 from venvflow.model import FORMAT, Key, Manifest, Snapshot, StoreConfig, Tree
+from venvflow.pure.config.trust import STORE_PARTS, Doubt, refuse_store, store_doubts
 from venvflow.pure.keys import make_key
 from venvflow.pure.manifest import (
     Corrupt,
@@ -61,7 +62,7 @@ _Decoded = TypeVar("_Decoded")
 
 
 class Store:
-    """An open store. *path* is absolute and resolved."""
+    """An open store. *path* is absolute and resolved; *doubted*: somebody else can change what is in it."""
 
     def __init__(
         self, config: StoreConfig, *, timeout: float = 300, on_wait: Callable[[str], None] | None = None
@@ -72,6 +73,7 @@ class Store:
         self.on_wait = on_wait
         self._index: Index | None = None
         self.read_only = False
+        self.doubted = False
         self.objects = Objects(self.path, config.durability)
         self.layout = self.objects.layout
         self._open()
@@ -95,11 +97,11 @@ class Store:
     def _open(self) -> None:
         try:
             if not os.path.lexists(f"{self.path}/format"):
+                self._judge_place()
                 self._create()
-            refuse_links(self.layout)
+            self._judge([*refuse_links(self.layout)])
             self._check_format()
-            self._refuse_world_writable()
-            self.read_only = not os.access(self.path, os.W_OK) or not _is_writable(f"{self.path}/objects")
+            self.read_only |= not os.access(self.path, os.W_OK) or not _is_writable(f"{self.path}/objects")
             self._complete()
         except OSError as error:
             raise EnvironmentFailure(
@@ -153,15 +155,41 @@ class Store:
                 hint="Upgrade venvflow, or use another store (VENVFLOW_STORE).",
             )
 
-    def _refuse_world_writable(self) -> None:
-        st = os.stat(self.path)
-        if st.st_mode & stat.S_IWOTH and not st.st_mode & stat.S_ISVTX:
-            raise Refused(
-                "everybody may write to the store, so nobody can trust it",
-                where=shown(self.path),
-                state="Nothing in it was used.",
-                hint=f"chmod o-w {shown(self.path)}",
-            )
+    def _judge(self, fans: list[str]) -> None:
+        """See whether somebody else can change the store, in its *fans* too: then nothing is linked to it.
+
+        Raises Refused for root, unless it is said to be trusted, and for what every user may write.
+        """
+        for doubt in store_doubts(self.path, (*STORE_PARTS, *fans), os.geteuid()):
+            if doubt.inside and os.lstat(doubt.where).st_mode & stat.S_IWOTH:
+                self._refuse_world_writable(doubt)
+            if not self.config.trusted:
+                if os.geteuid() == 0:
+                    raise refuse_store(self.path, doubt)
+                self.read_only |= doubt.inside
+            self.doubted = True
+
+    def _judge_place(self) -> None:
+        """Refuse root to make a store where others could change it; what there is of root's own is closed."""
+        if os.geteuid() == 0 and not self.config.trusted:
+            for doubt in store_doubts(self.path, (), 0):
+                if not doubt.inside or os.lstat(self.path).st_uid:
+                    raise refuse_store(self.path, doubt)
+
+    def _refuse_world_writable(self, doubt: Doubt) -> None:
+        raise Refused(
+            "everybody may write to the store, so nobody can trust it",
+            where=shown(doubt.where),
+            state="Nothing in it was used.",
+            hint=f"chmod o-w {shown(doubt.where)}",
+        )
+
+    def least_shared(self, size: int) -> int:
+        """Return from which size on, in bytes, files are shared by links, if it is *size* otherwise.
+
+        From none, in a store that somebody else can change.
+        """
+        return sys.maxsize if self.doubted else size
 
     # ----------------------------------------------------------------------- locks
 
@@ -198,7 +226,7 @@ class Store:
     def index(self) -> Index:
         """Return the index, opened (and made from what lies on disk, if it is new) when first needed."""
         if self._index is None:
-            index = Index(f"{self.path}/index.db")
+            index = Index(f"{self.path}/index.db", read_only=self.read_only)
             self._index = index
             if index.fresh:
                 self.rebuild_index()
@@ -536,7 +564,6 @@ class Store:
 
 
 _DIRECTORIES = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks")
-_PARTS = (*_DIRECTORIES, "quarantine")
 _FANNED = ("objects", "trees", "frames")
 _FILES = ("README", "trim.json", "settled.json")
 
@@ -554,16 +581,16 @@ def _is_writable(path: str) -> bool:
     return os.access(path, os.W_OK) or not os.path.lexists(path)
 
 
-def refuse_links(layout: Layout) -> None:
+def refuse_links(layout: Layout) -> Iterator[str]:
     """Raise Refused for a symlink in the place of a part of a store, EnvironmentFailure for anything else.
 
-    Raises ``OSError`` where one may not look.
+    Raises ``OSError`` where one may not look. Yields the directories into which files are fanned out.
     """
     with os.scandir(layout.fd) as entries:
         for entry in entries:
-            if entry.name in _PARTS:
+            if entry.name in STORE_PARTS:
                 with layout.opened(entry.name) as fd:
-                    _refuse_links_in(f"{layout.path}/{entry.name}", fd, fanned=entry.name in _FANNED)
+                    yield from _fans_in(layout.path, entry.name, fd) if entry.name in _FANNED else ()
             elif _is_obstacle(entry):
                 raise in_the_way(f"{layout.path}/{entry.name}")
 
@@ -575,12 +602,13 @@ def _is_obstacle(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() and (entry.name in _FILES or entry.name.startswith("index.db"))
 
 
-def _refuse_links_in(path: str, fd: int, *, fanned: bool) -> None:
-    if fanned:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False) and is_fan(entry.name):
-                    raise in_the_way(f"{path}/{entry.name}")
+def _fans_in(path: str, name: str, fd: int) -> Iterator[str]:
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            if is_fan(entry.name):
+                if not entry.is_dir(follow_symlinks=False):
+                    raise in_the_way(f"{path}/{name}/{entry.name}")
+                yield f"{name}/{entry.name}"
 
 
 def may_become_store(path: str) -> bool:

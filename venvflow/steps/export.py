@@ -45,7 +45,7 @@ def export(
             things,
             place,
             description=things.description(manifest),
-            modes=LINKED if hardlink else PRIVATE,
+            modes=LINKED if hardlink and not things.store.doubted else PRIVATE,
             finish=partial(_complete, job, place, python or things.record.interpreter.executable),
             progress=progress,
         )

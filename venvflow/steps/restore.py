@@ -182,10 +182,11 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
         store.objects,
         job.places(interpreter),
         linker,
-        min_size=job.spec.min_size,
+        min_size=store.least_shared(job.spec.min_size),
         adopted=store.adopted(),
         relabel=store.relabel,
-        verify_all=job.config.store.verify == "full",
+        verify_all=job.config.store.verify == "full" or store.doubted,
+        doubted=store.doubted,
         progress=job.meter,
     ).make(manifest, venv)
     if job.spec.bytecode == "canonical":

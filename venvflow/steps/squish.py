@@ -232,7 +232,7 @@ def share(
         trees = tuple(tree.digest for tree in taken.manifest.trees)
         register(trees, "symlink" if "symlink" in subject.link else "", bound=taken.manifest.bound)
         relinker = Relinker(
-            store.objects, subject.path, Linker(subject.link), min_size=subject.min_size,
+            store.objects, subject.path, Linker(subject.link), min_size=store.least_shared(subject.min_size),
             origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=linked, tell=subject.tell,
         )  # fmt: skip
         return Shared(
@@ -287,8 +287,8 @@ def _intake(subject: Subject, store: Store, *, built_here: bool) -> Intake:
         subject.path,
         subject.interpreter,
         bytecode_key=bytecode_of(subject.interpreter),
-        mode=_first_mode(subject, store),
-        min_size=subject.min_size,
+        mode=_first_mode(subject, store) if not store.doubted else "copy",
+        min_size=store.least_shared(subject.min_size),
         built_here=built_here,
     )
 

@@ -23,7 +23,7 @@ from venvflow.pure.config.paths import Places, ancestors, home_of
 from venvflow.pure.config.records import assemble, store_of
 from venvflow.pure.config.report import WRONG, Report
 from venvflow.pure.config.source import decode, read, unreadable
-from venvflow.pure.config.trust import doubts
+from venvflow.pure.config.trust import STORE_PARTS, doubts, store_doubts, store_warning
 from venvflow.pure.config.vocabulary import TOP, is_version
 
 __all__ = ["CONFIG_NAMES", "find_config", "is_version", "load", "quoted", "schema", "usual_store"]
@@ -122,7 +122,7 @@ def load(file: str, root: str, environ: Mapping[str, str]) -> Config:
         report.wrong(_line_of_path(document, name), f"venvs.{name}.path", text)
     if report.problems or config is None:
         raise _refusal(report.lines()) if only_dangers else ConfigError(report.lines())
-    return replace(config, warnings=(*_warnings(config.venvs), *doubted))
+    return replace(config, warnings=(*_warnings(config.venvs), *doubted, *_doubts_of_store(config.store)))
 
 
 def _line_of_path(document: Node, name: str) -> int:
@@ -142,6 +142,15 @@ def _refusal(lines: list[str]) -> Refused:
 def usual_store(directory: str, environ: Mapping[str, str]) -> StoreConfig:
     """Return the store for work outside of all projects; relative paths are those below *directory*."""
     return store_of({}, Places(_absolute(directory), home_of(environ), environ))
+
+
+def _doubts_of_store(store: StoreConfig) -> Iterator[str]:
+    """Yield the warning about a store that others can change; root is refused it when it is opened."""
+    uid = os.geteuid()
+    if uid and not store.trusted:
+        for doubt in store_doubts(os.path.realpath(store.path), STORE_PARTS, uid):
+            yield store_warning(doubt)
+            return
 
 
 def _warnings(venvs: Mapping[str, VenvSpec]) -> Iterator[str]:

@@ -1,15 +1,110 @@
-"""Trust: whose config it is. It names programs to run: whoever can write it, runs them as its reader."""
+"""Trust: whose config and whose store it is.
+
+A config names programs to run, and a venv is code: whoever can change one, or the store that it is made from,
+decides what its user runs.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from venvflow.errors import Refused, shown
 
 TRUST_VARIABLE = "VENVFLOW_TRUST"
-"""Project directories, separated by colons, whose config is used whoever can write it; ``*``: all of them."""
+"""Projects and stores, separated by colons, that are used whoever can change them; ``*``: all of them."""
+
+
+STORE_PARTS = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks", "quarantine")
+"""Directories of a store: who may write to one of them may change it."""
+
+
+class Doubt(NamedTuple):
+    """What speaks against a store, in words: which user can change it *where*, and what would end that.
+
+    *inside*: it is the store itself, not a directory that it lies in.
+    """
+
+    what: str
+    where: str
+    end: str
+    inside: bool
+
+
+def store_doubts(path: str, parts: Iterable[str], uid: int) -> Iterator[Doubt]:
+    """Yield what speaks against using the store at *path* by links, as the user *uid*; often nothing.
+
+    *path* is resolved; it, its *parts* and all directories above it are looked at, those that are there.
+    What belongs to root or to oneself is trusted, unless others may write there. Above the store a sticky
+    bit is enough against that.
+    """
+    known = {uid, 0, os.stat("/").st_uid}  # in some containers root is called otherwise
+    for where in (*_above(path), path, *(f"{path}/{part}" for part in parts)):
+        try:
+            st = os.lstat(where)
+        except OSError:
+            continue
+        inside = where.startswith(path)
+        if st.st_uid not in known:
+            yield Doubt(f"user {st.st_uid} owns it", where, f"chown -R {uid}", inside)
+        elif _others_may_write(st) and (inside or not st.st_mode & stat.S_ISVTX):
+            who = "every user of this machine" if st.st_mode & stat.S_IWOTH else f"group {st.st_gid}"
+            yield Doubt(f"{who} may write to it", where, f"chmod {'-R ' * inside}go-w", inside)
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the directories that *path* lies in, from the root on."""
+    start = -1
+    while (start := path.find("/", start + 1)) >= 0:
+        yield path[:start] or "/"
+
+
+def _others_may_write(st: os.stat_result) -> bool:
+    """Return whether others than the owner may write; a group of the owner's own name is nobody else."""
+    if st.st_mode & stat.S_IWOTH:
+        return True
+    return bool(st.st_mode & stat.S_IWGRP) and not _is_own_group(st.st_gid, st.st_uid)
+
+
+def _is_own_group(gid: int, uid: int) -> bool:
+    """Return whether a group is its user's alone: of the same name, and nobody else is in it."""
+    import grp  # noqa: PLC0415 - for what a group may write only
+    import pwd  # noqa: PLC0415
+
+    try:
+        owner, group = pwd.getpwuid(uid).pw_name, grp.getgrgid(gid)
+    except KeyError:
+        return gid == uid
+    return group.gr_name == owner and set(group.gr_mem) <= {owner}
+
+
+def store_warning(doubt: Doubt) -> str:
+    """Return the one line of warning about a store that is used all the same."""
+    effect = "files are copied from it and checked" + ", and nothing is written to it" * doubt.inside
+    return (
+        f"the store is not used by links, because {doubt.what}: {shown(doubt.where)}; {effect}. "
+        f"Whoever can change it decides what you run: {doubt.end} {shown(_quoted(doubt.where))}, or use "
+        "another store (VENVFLOW_STORE)"
+    )
+
+
+def refuse_store(path: str, doubt: Doubt) -> Refused:
+    """Return the error that tells root of a doubtful store at *path*."""
+    return Refused(
+        f"{doubt.what}, and can so decide what root runs",
+        where=shown(doubt.where),
+        state="Nothing in the store was used or changed",
+        hint=f"Use a store of root's (VENVFLOW_STORE); or: {doubt.end} {shown(_quoted(doubt.where))}; "
+        f"or, if you trust it: export {TRUST_VARIABLE}={shown(_quoted(path))}",
+    )
+
+
+def _quoted(path: str) -> str:
+    import shlex  # noqa: PLC0415 - only for who is warned
+
+    return shlex.quote(path)
 
 
 def doubts(file: str, root: str, st: os.stat_result, uid: int, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -27,7 +122,7 @@ def doubts(file: str, root: str, st: os.stat_result, uid: int, environ: Mapping[
         found.append(
             "every user of this machine can change the config, and so run commands as you: chmod o-w it"
         )
-    if found and uid == 0 and not _is_trusted(root, environ):
+    if found and uid == 0 and not is_trusted(root, environ):
         raise _refusal(file, root, st)
     return tuple(found)
 
@@ -38,7 +133,8 @@ def _caller(environ: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() and text.isascii() else 0
 
 
-def _is_trusted(root: str, environ: Mapping[str, str]) -> bool:
+def is_trusted(root: str, environ: Mapping[str, str]) -> bool:
+    """Return whether *environ* says that the project or store at *root* is trusted, whosever it is."""
     trusted = environ.get(TRUST_VARIABLE, "").split(":")
     real = os.path.realpath(root)
     return "*" in trusted or any(real == os.path.realpath(path) for path in trusted if path)

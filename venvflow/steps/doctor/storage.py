@@ -82,7 +82,8 @@ def _standing_store(world: World, st: os.stat_result) -> Finding:
 def _linked_store(path: str) -> Finding | None:
     """Return what is in the place of a part of the store, if it is a symlink or something else."""
     try:
-        refuse_links(Layout(os.path.realpath(path)))
+        for _ in refuse_links(Layout(os.path.realpath(path))):
+            pass
     except VenvflowError as error:
         return fail("store", f"{error.where}: {error.what}", error.hint)
     except OSError as error:
