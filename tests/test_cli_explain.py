@@ -12,6 +12,9 @@ import pytest
 from archives import document
 from wheels import make_wheel, requirements
 
+from venvflow.model import Key
+from venvflow.pure.keys import make_key
+
 if TYPE_CHECKING:
     from cli_project import Project
 
@@ -464,13 +467,20 @@ def test_keys_that_begin_alike_are_told_apart_by_more_digits(project: Project) -
     """As snapshots are."""
     for venv in ("api", "web"):
         project.run("restore", venv)
-    for venv, end in (("api", "1"), ("web", "2")):
+    found: dict[str, dict[str, Key]] = {"api": {}, "web": {}}
+    for number in range(1000):  # until a key of each begins with the same four digits
+        for venv, keys in found.items():
+            key = make_key({"venv": venv, "number": str(number)})
+            keys.setdefault(key.digest[:4], key)
+    begin = min(found["api"].keys() & found["web"].keys())
+    for venv, keys in found.items():
         note = project.root / ".venvflow" / venv / "key.json"
         document = json.loads(note.read_text(encoding="ascii"))
-        note.write_text(json.dumps({**document, "digest": "abcd" * 15 + "000" + end}), encoding="ascii")
-    answer = project.run("explain", "abcd", "api")
-    assert (answer.code, "2 keys begin with 'abcd'" in answer.err) == (2, True)
-    assert project.run("explain", "abcd" * 15 + "0002", "web").code in (0, 1)
+        key = keys[begin]
+        note.write_text(json.dumps({**document, "digest": key.digest, "parts": key.parts}), encoding="ascii")
+    answer = project.run("explain", begin, "api")
+    assert (answer.code, f"2 keys begin with {begin!r}" in answer.err) == (2, True)
+    assert project.run("explain", found["web"][begin].digest, "web").code in (0, 1)
 
 
 @pytest.mark.parametrize(

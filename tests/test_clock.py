@@ -166,7 +166,7 @@ def test_a_receipt_is_known_whatever_time_its_directory_has(tmp_path: Path, jump
     (venv / "bin" / "python").touch()
     then = int((time.time() + jump) * 1e9)
     os.utime(venv, ns=(then, then))
-    write_receipt(str(venv), Receipt("k", str(venv), "built", "built"))
+    write_receipt(str(venv), Receipt("a" * 64, str(venv), "built", "built"))
     place = Place(str(venv))
     receipt = place.receipt()
     assert receipt is not None

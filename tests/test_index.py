@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +26,11 @@ from contents import (
     tree_of,
 )
 
+from venvflow.cli.render import moment
 from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout
-from venvflow.model import Entry, Manifest, Slot
+from venvflow.model import MTIME_NS, Entry, Manifest, Slot
 from venvflow.state import index as module
 from venvflow.state import schema
 from venvflow.state.index import VERSION, Index, Stamped, Usage
@@ -415,14 +416,14 @@ def test_names_of_any_bytes_come_back(index: Index) -> None:
         stamped = {
             name: Stamped(
                 Stamp(1, 2, -3, 4),
-                Entry(name, "template", "d", True, 5, name, (Slot(1, "venv", "sh", name),)),
+                Entry(name, "template", "d" * 64, True, 5, "", (Slot(1, "venv", "sh", name),)),
             )
         }
         index.set_stamps(f"/{name}", stamped)
         assert index.stamps(f"/{name}") == stamped
         index.register(f"/{name}", name="n", project=f"/p/{name}", key="k", snapshot=None, now=1.0)
-        made = {("source", name): None}
-        index.add_objects({Name("source", executable=False): 1}, {})
+        made = {("c" * 64, name): None}
+        index.add_objects({Name("c" * 64, executable=False): 1}, {})
         index.add_bytecode(f"i{name}".encode("utf-8", "replace").decode(), made)
         assert index.bytecode(f"i{name}".encode("utf-8", "replace").decode()) == made
     snapshot = snapshot_of(Manifest((tree_of({}, NASTY[5], NASTY[5]), tree)), place=NASTY[5])
@@ -562,3 +563,102 @@ def test_packages_say_what_each_costs(index: Index) -> None:
     }
     index.register("/a", name="", project="", key="", snapshot=None, now=2.0)
     assert [row["package"] for row in view(index, "packages")] == ["demo0"]
+
+
+# --------------------------------------------------------------------------- rows that others wrote
+
+
+WRONG = [
+    None, -1, 1 << 62, -(1 << 63), 1.5, float("inf"), -1e308, "", "x", "\0", "../../../x", "[" * 5000,
+    '{"a": [1]}', "[[1, 2, 3, 4], [5]]", b"\xff", b"a",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Index, Manifest]]:
+    """Give an index with something in every table, each of whose columns takes anything."""
+    path = str(tmp_path_factory.mktemp("loose") / "index.db")
+    with closing(Index(path)) as index:
+        manifest = fill(index, {"lib/a.py": b"a", "lib/b.py": b"b"})
+        index.add_objects({name_of(b"a"): 1}, {name_of(b"a"): Look(7, 0o644)})
+        index.add_bytecode("i", {(name_of(b"a").digest, "lib/a.py"): (name_of(b"b"), 1)})
+        index.add_snapshot(snapshot_of(manifest, place="p"), 1.0)
+        index.set_stamps("/v", {"a": Stamped(Stamp(1, 2, 3, 4), file_entry("a", b"a"))})
+        index.register("/v", name="n", project="/p", key="k", snapshot=None, now=1.0)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(
+            "UPDATE sqlite_master SET sql ="
+            " replace(replace(replace(sql, 'STRICT,', ''), 'STRICT', ''), 'NOT NULL', '')"
+        )
+        db.commit()
+    with closing(Index(path)) as index:
+        yield index, manifest
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: ascii(value)[:20])
+def test_rows_of_wrong_types_are_not_believed(loose: tuple[Index, Manifest], wrong: object) -> None:
+    """Whatever somebody writes into a column, answers are of the types that they should be, or left out."""
+    index, manifest = loose
+    tables = [name for (name,) in index.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    columns = [(table, row[1]) for table in tables for row in index.rows(f"PRAGMA table_info({table})")]
+    taken = 0
+    for table, column in columns:
+        with suppress(_Undone, sqlite3.IntegrityError, EnvironmentFailure), index.writing() as db:
+            db.execute(f"UPDATE {table} SET {column} = ?", (wrong,))  # noqa: S608 - names of our own
+            taken += 1
+            _ask_everything(index, manifest)
+            raise _Undone
+    assert taken > len(columns) / 2
+
+
+class _Undone(Exception):
+    """Ends a transaction of which nothing is to stay."""
+
+
+def _ask_everything(index: Index, manifest: Manifest) -> None:
+    """See that all answers are of their types and can be told, and that what writes goes on."""
+    assert all(
+        len(name.digest) == 64 and {int} == {*map(type, look)} for name, look in index.adopted().items()
+    )
+    for source, found in index.bytecode("i").items():
+        assert all(type(each) is str for each in source)
+        assert found is None or (len(found[0].digest) == 64 and type(found[1]) is int)
+    for outline in index.outlines().values():
+        assert outline.used is not None
+        assert all(map(moment, (outline.created, outline.used.at)))
+        assert {type(each) for each in (outline.id, outline.key, outline.venv, outline.python)} == {str}
+    assert all(type(each.seq) is int and type(each.at) is float for each in index.usage().values())
+    for identifier, parts, venv, seq in index.snapshot_keys():
+        assert [type(each) for each in (identifier, parts, venv, seq)] == [str, dict, str, int]
+    assert all(len(each.entry.digest) == 64 for each in index.stamps("/v").values())
+    assert all(type(path) is str for path in index.seen())
+    index.add_snapshot(snapshot_of(manifest, 2), 1.0)
+    index.touch_snapshot("a" * 64, 2.0)
+    index.pull_back(3.0)
+    index.set_stamps("/v", {})
+    index.retain([], [])
+
+
+def test_text_that_is_not_utf8_makes_the_index_anew(path: str) -> None:
+    """SQLite does not look at what it keeps: what cannot be read is damage, and stops nobody for ever."""
+    with closing(Index(path)) as index:
+        fill(index, {"lib/a.py": b"a"})
+        index.mark_filled()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE trees SET digest = CAST(X'ff' AS TEXT)")
+    with closing(Index(path)) as index, pytest.raises(EnvironmentFailure, match="cannot use the index"):
+        index.unknown_trees([])
+    with closing(Index(path)) as index:
+        assert index.fresh
+    assert Path(f"{path}.damaged-1").exists()
+
+
+@pytest.mark.parametrize("number", [1 << 63, (1 << 64) - 1, 32_503_680_000 * 10**9, -(1 << 70)])
+def test_numbers_that_fit_into_no_column_are_kept_all_the_same(index: Index, number: int) -> None:
+    """Inodes of some file systems, and times after 2262: a venv with such files is a venv like others."""
+    stamped = {"a": Stamped(Stamp(number, 1, number, number), file_entry("a", b"x"))}
+    index.set_stamps("/v", stamped)
+    assert index.stamps("/v") == stamped
+    index.add_objects({name_of(b"x"): 1}, {name_of(b"x"): Look(number, 0o644)})
+    assert index.adopted()[name_of(b"x")].mtime_ns != MTIME_NS

@@ -58,20 +58,27 @@ slots = st.lists(
         Slot, st.integers(0, 99), st.sampled_from(["venv", "project"]), st.sampled_from(["raw", "sh"]), names
     ),
     max_size=3,
-).map(tuple)
+).map(lambda found: tuple(sorted(found, key=lambda slot: slot.offset)))
 sizes = st.integers(0, 1 << 40)
 entries = st.lists(
     st.one_of(
         st.builds(lambda p, d, x, n: Entry(p, "file", d, x, n), tree_paths, digests, st.booleans(), sizes),
         st.builds(
-            lambda p, d, x, n, s: Entry(p, "template", d, x, n, "", s),
+            lambda p, d, x, n, s: Entry(p, "template", d, x, max(n, 99), "", s),
             tree_paths,
             digests,
             st.booleans(),
             sizes,
             slots,
         ),
-        st.builds(lambda p, t, s: Entry(p, "link", target=t, slots=s), tree_paths, names, slots),
+        st.builds(
+            lambda p, t, s: Entry(
+                p, "link", target=t * 99, slots=tuple(each._replace(form="raw") for each in s)
+            ),
+            tree_paths,
+            names,
+            slots,
+        ),
         st.builds(lambda p: Entry(p, "dir"), tree_paths),
     ),
     max_size=8,

@@ -144,10 +144,10 @@ def test_what_no_venv_needs_any_more_is_forgotten_when_something_new_is_learnt(f
     """Not before, and never because of a run for one venv."""
     store = str(fleet.root / "store")
     old = Looks(["lib/old.py"], [""], [1], [MTIME_NS], [0o444])
-    write_looks(str(fleet.looks), store, {"old": old})
+    write_looks(str(fleet.looks), store, {"0" * 64: old})
     patrol(fleet.posts[:1], whole=True)
-    assert read_looks(str(fleet.looks), store).keys() == {"old", fleet.tree.digest}
-    write_looks(str(fleet.looks), store, {"old": old})
+    assert read_looks(str(fleet.looks), store).keys() == {"0" * 64, fleet.tree.digest}
+    write_looks(str(fleet.looks), store, {"0" * 64: old})
     patrol(fleet.posts)
     assert read_looks(str(fleet.looks), store).keys() == {fleet.tree.digest}
 

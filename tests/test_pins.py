@@ -117,7 +117,7 @@ def test_a_version_file_counts_below_its_directory(tmp_path: Path) -> None:
     assert [venv.python for venv in discover(str(tmp_path)).venvs] == ["3.12", "3.13"]
 
 
-@pytest.mark.parametrize(("key", "python"), [("abc", ""), ("", "3.10")])
+@pytest.mark.parametrize(("key", "python"), [("abc0" * 16, ""), ("", "3.10")])
 def test_a_venv_that_venvflow_made_pins_nothing(tmp_path: Path, key: str, python: str) -> None:
     """It says what the config said, or what venvflow ran on; a venv that it only shared counts."""
     grow(tmp_path, {".venv/pyvenv.cfg": "version = 3.10.2\n"})

@@ -79,7 +79,7 @@ def _layered(place: Place) -> Callable[..., None]:
 
 def receipt_for(place: Place, **more: Any) -> Receipt:
     """Return a receipt of the venv at *place*."""
-    return Receipt("k", place.path, "shared", "built", **more)
+    return Receipt("a" * 64, place.path, "shared", "built", **more)
 
 
 def make_venv(place: Place, files: dict[str, bytes] | None = None, *, ours: bool = True) -> None:
@@ -330,7 +330,7 @@ def test_a_receipt_comes_back_as_it_was_written(place: Place) -> None:
     """With all its fields, and with names that are no UTF-8."""
     os.makedirs(place.path)
     receipt = receipt_for(
-        place, python="/usr/bin/python3", trees=("a", "b"), bound=True, link="hardlink",
+        place, python="/usr/bin/python3", trees=("b" * 64, "c" * 64), bound=True, link="hardlink",
         directories={"lib/\udcff": 12, "bin": 10**18},
     )  # fmt: skip
     write_receipt(place.path, receipt)

@@ -137,7 +137,7 @@ def _holding(store: Store) -> None:
     tree = next(iter(store.snapshots())).trees[0]
     place = os.path.dirname(store.path) + "/p"
     os.mkdir(place)
-    store.register(Registration(f"{place}/v", place, "api", "k", "", "symlink", (tree,), None, NOW))
+    store.register(Registration(f"{place}/v", place, "api", "c" * 64, "", "symlink", (tree,), None, NOW))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_venv_that_is_gone_is_forgotten_in_a_settled_store(root: Path) -> None
     (root / "p").mkdir()
     with open_store(root / "store") as store:
         place = str(root / "p")
-        store.register(Registration(f"{place}/v", place, "api", "k", "", "hardlink", (), None, NOW))
+        store.register(Registration(f"{place}/v", place, "api", "c" * 64, "", "hardlink", (), None, NOW))
     run(root)
     (root / "p").rmdir()
     assert run(root).forgotten == (f"{root}/p/v",)

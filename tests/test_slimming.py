@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from venvflow.model import Slot
 from venvflow.pure.patterns import compile_patterns
-from venvflow.pure.slimming import Saved, prune_record, saved_by, saved_from, without_rows
+from venvflow.pure.slimming import Saved, prune_record, saved_by, without_rows
 
 RECORD = "lib/python3.12/site-packages/demo-1.0.dist-info/RECORD"
 
@@ -16,7 +16,6 @@ def test_each_pattern_is_told_with_what_it_saved() -> None:
     sizes = {f"{site}/a/tests/x.h": 10, f"{site}/a/tests/y.py": 5, f"{site}/b.h": 100}
     found = saved_by(sizes, matcher.deciding)
     assert found == [Saved("*.h", 1, 100), Saved("**/tests/", 2, 15)]
-    assert saved_from([list(each) for each in found]) == found
 
 
 def test_only_the_rows_of_files_that_are_gone_are_taken_out() -> None:

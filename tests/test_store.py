@@ -50,7 +50,7 @@ PYC = "lib/python3.12/site-packages/__pycache__/a.cpython-312.pyc"
 def registration(path: str, **more: Any) -> Registration:
     """Return the registration of a venv at *path*."""
     values: dict[str, Any] = {
-        "project": os.path.dirname(path), "name": "api", "key": "k", "place": "", "link": "hardlink",
+        "project": os.path.dirname(path), "name": "api", "key": "c" * 64, "place": "", "link": "hardlink",
         "trees": (), "inode": 12, "seen": 5.0,
     }  # fmt: skip
     return Registration(path=path, **{**values, **more})
@@ -412,7 +412,7 @@ def test_a_full_disk_while_publishing_is_an_error_in_four_parts(
 def test_registrations_come_back_and_can_be_forgotten(tmp_path: Path) -> None:
     """In order of their paths, whatever bytes those are made of."""
     with open_store(tmp_path / "s") as store:
-        more = {"trees": ("a" * 64,), "pin": True, "snapshots": (snapshot_id("k", None),)}
+        more = {"trees": ("a" * 64,), "pin": True, "snapshots": (snapshot_id("c" * 64, None),)}
         made = [registration(path, **more) for path in ("/p/\udcff", "/p/b c", "/p/a;")]
         for each in made:
             store.register(each)

@@ -21,7 +21,16 @@ from venvflow.pure.redaction import redact_words
 from venvflow.steps.inputs import key_is_current
 from venvflow.steps.job import Job
 from venvflow.steps.patrol import Post, patrol
-from venvflow.steps.records import has_passed, is_recent, pack_is_current, read_json, stamp_of, trim_notes
+from venvflow.steps.records import (
+    has_passed,
+    is_recent,
+    pack_is_current,
+    read_answer,
+    read_key,
+    read_manifest,
+    read_trims,
+    stamp_of,
+)
 
 
 class Flow:
@@ -75,30 +84,30 @@ class Flow:
     def is_built(self, venv: str) -> bool:
         """Return whether there is a venv for the key that the last restore or build was content with."""
         job = self.job(venv)
-        receipt, answer = self._receipt_for_key(job), read_json(job.file("restore.json"))
+        receipt, answer = self._receipt_for_key(job), read_answer(job)
         if receipt is None:
             return False
-        if answer is not None and answer.get("key") == receipt.key:
-            return answer.get("hit") is True
+        if answer is not None and answer.key == receipt.key:
+            return answer.hit
         return job.place.untouched(receipt) and not self._is_hollow(receipt)
 
     def is_squished(self, venv: str) -> bool:
         """Return whether the venv's files are the store's and its manifest is written down."""
         job = self.job(venv)
         receipt = self._receipt_for_key(job)
-        manifest = read_json(job.file("manifest.json"))
+        manifest = read_manifest(job)
         if receipt is None or manifest is None:
             return False
-        written = manifest.get("key") == receipt.key and manifest.get("trees") == list(receipt.trees)
+        written = (manifest.key, manifest.trees) == (receipt.key, receipt.trees)
         return receipt.state == "shared" and written
 
     def is_stored(self, venv: str) -> bool:
         """Return whether the store has the snapshot of the manifest."""
         job = self.job(venv)
-        key, manifest = self._key(job), read_json(job.file("manifest.json"))
-        if manifest is None or manifest.get("key") != key:
+        key, manifest = self._key(job), read_manifest(job)
+        if manifest is None or manifest.key != key:
             return False
-        identifier = snapshot_id(key, job.position if manifest.get("bound") else None)
+        identifier = snapshot_id(key, job.position if manifest.bound else None)
         return os.path.lexists(os.path.join(self.config.store.path, "snapshots", f"{identifier}.json"))
 
     def is_packed(self, venv: str) -> bool:
@@ -111,13 +120,13 @@ class Flow:
 
     def why_trim(self) -> str:
         """Return why the trim policy has to be applied, empty if it need not."""
-        noted = trim_notes(self.config.store.path).get(repr(self.config.trim))
+        noted = read_trims(self.config.store.path).get(repr(self.config.trim))
         generation = stamp_of(os.path.join(self.config.store.path, "snapshots"))
         if not generation:
             return ""  # there is no store yet
         if noted is None:
             return "this policy was not applied to the store lately"
-        if noted.get("generation") != generation[-1]:
+        if noted.generation != generation[-1]:
             return "snapshots came or went since the last time"
         return "" if is_recent(noted, self.now()) else "the last time was more than a day ago"
 
@@ -138,8 +147,8 @@ class Flow:
         return patrol(posts, whole=bool(self.named))
 
     def _key(self, job: Job) -> str:
-        record = read_json(job.file("key.json"))
-        return str(record.get("digest", "")) if record is not None else ""
+        record = read_key(job)
+        return record.key.digest if record is not None else ""
 
     def _receipt_for_key(self, job: Job) -> Receipt | None:
         receipt = _receipt(job.place.path, stamp_of(f"{job.place.path}/{RECEIPT}"))

@@ -13,9 +13,14 @@ from collections.abc import Iterable, Mapping
 from venvflow.disk.scan import Found
 from venvflow.model import MTIME_NS
 
-_KEPT = 0o777
+MODE_BITS = 0o777
+"""The bits of a mode that are noted and given back: none with which a file runs as somebody else."""
+
 _FILES, _PROGRAMS = "", "/"
 """Stand for all files, and all that may be executed; no file is called like that."""
+
+FOR_MOST = (_FILES, _PROGRAMS)
+"""Names in a venv's modes that are not paths: the modes that most of its files have."""
 
 _USUAL = {_FILES: 0o644, _PROGRAMS: 0o755}
 
@@ -36,7 +41,7 @@ def modes_of(found: Iterable[Found], earlier: Mapping[str, int] | None) -> dict[
     for item in found:
         if item.kind == "file":
             sealed = mode_of(before, item.path, executable=item.executable) if is_sealed(item) else item.mode
-            modes[item.path] = sealed & _KEPT
+            modes[item.path] = sealed & MODE_BITS
         elif item.path in before:
             modes[item.path] = before[item.path]
     noted = _most(modes) if earlier is None else {key: before[key] for key in _USUAL if key in before}
@@ -58,7 +63,7 @@ def _most(modes: Mapping[str, int]) -> dict[str, int]:
 
 def mode_of(noted: Mapping[str, int], path: str, *, executable: bool) -> int:
     """Return the mode that a file had, the usual one if nothing was *noted*."""
-    return noted.get(path, _of_kind(noted, executable=executable)) & _KEPT
+    return noted.get(path, _of_kind(noted, executable=executable)) & MODE_BITS
 
 
 def _of_kind(noted: Mapping[str, int], *, executable: bool) -> int:

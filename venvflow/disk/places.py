@@ -22,13 +22,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from venvflow.disk.directories import clear, discard, exists, fill, mounts_at, move, reach
 from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.links import exchange, sync_file_system
+from venvflow.disk.modes import FOR_MOST, MODE_BITS
 from venvflow.disk.scan import directory, open_directory
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, advice, shown
+from venvflow.model import LinkMode
+from venvflow.pure import decoding
 
 RECEIPT = ".venvflow.json"
 """Name of the receipt in a venv: which key it was made for. It is never stored, packed or restored."""
@@ -624,13 +627,58 @@ def write_receipt(venv: str, receipt: Receipt, *, sync: bool = False) -> None:
 def read_receipt(venv: str) -> Receipt | None:
     """Return the receipt of the venv at path *venv*, or None if there is none that makes sense."""
     try:
-        document = json.loads(read_small(f"{venv}/{RECEIPT}"))
-        document["trees"] = tuple(str(digest) for digest in document["trees"])
-        document["warnings"] = tuple(str(warning) for warning in document.get("warnings", ()))
-        maps = (document.get(name, {}) for name in ("directories", "modes", "private"))
-        return Receipt(**document) if all(isinstance(each, dict) for each in maps) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return decode_receipt(read_small(f"{venv}/{RECEIPT}"))
+    except (OSError, decoding.Corrupt):
         return None
+
+
+def decode_receipt(data: bytes) -> Receipt:
+    """Return the receipt that *data* spells; raises :class:`~venvflow.pure.decoding.Corrupt`.
+
+    A venv may come from anybody, its receipt with it: what it says can name nothing outside the venv but by
+    a hash, and no mode with which a file would run as somebody else.
+    """
+    return Receipt(
+        **decoding.fields(
+            decoding.parse(data),
+            key=decoding.or_nothing(decoding.digest),
+            path=decoding.absolute,
+            state=decoding.one_of("built", "shared"),
+            made=decoding.one_of("built", "restored", "shared"),
+            python=decoding.or_nothing(decoding.absolute),
+            trees=decoding.listed(decoding.digest),
+            bound=decoding.flag,
+            link=decoding.one_of("", *get_args(LinkMode)),
+            witness=decoding.or_nothing(decoding.digest),
+            store=decoding.or_nothing(decoding.absolute),
+            warnings=decoding.listed(decoding.text),
+            modes=_modes,
+            private=_private,
+            contents=decoding.text,
+            directories=_directories,
+            top=decoding.mtime,
+        )
+    )
+
+
+def _modes(value: object) -> dict[str, int]:
+    """Return modes by path; two more names stand for the modes that most files have."""
+    modes: dict[str, int] = decoding.mapped(decoding.text, decoding.integer(0, MODE_BITS))(value)
+    decoding.check_paths([path for path in modes if path not in FOR_MOST])
+    return modes
+
+
+def _private(value: object) -> dict[str, str]:
+    private: dict[str, str] = decoding.mapped(decoding.text, decoding.digest)(value)
+    decoding.check_paths(private)
+    return private
+
+
+def _directories(value: object) -> dict[str, int]:
+    directories: dict[str, int] = decoding.mapped(decoding.anything, decoding.anything)(value)
+    decoding.check_paths(directories)
+    decoding.check_integers(directories.values(), -decoding.LARGEST_TIME, decoding.LARGEST_TIME)
+    return directories
 
 
 def _have_mtimes(fd: int, directories: Mapping[str, int]) -> bool:

@@ -21,13 +21,13 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from venvflow.model import FORMAT, Entry, Key, Manifest, Slot, Snapshot, Tree
+from venvflow.pure import decoding
+
+Corrupt = decoding.Corrupt
+"""Raised for bytes that are not a tree or a snapshot, or that may not be trusted; the text says why."""
 
 SCAFFOLD = "(venv)"
 """Name of the tree of what the venv itself brings: pyvenv.cfg, activation scripts, links to Python."""
-
-
-class Corrupt(ValueError):
-    """Bytes that are not a tree or a snapshot, or that may not be trusted; the text says why."""
 
 
 # --------------------------------------------------------------------------- trees
@@ -48,19 +48,15 @@ def encode_tree(tree: Tree) -> bytes:
 def decode_tree(digest: str, data: bytes) -> Tree:
     """Return the tree that *data* spells, after checking that it is the one called *digest*.
 
-    Raises :class:`Corrupt` when the hash, the format or any name in it is wrong: a path can never be
-    absolute, climb with ``..`` or contain a NUL.
+    Raises :class:`Corrupt` when the hash, the format or anything in it is wrong: a path can never be
+    absolute, climb with ``..`` or contain a NUL, and slots are in their order and within their template.
     """
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise Corrupt("its hash is not its name")
+    document = _tree_document(digest, data)
     try:
-        document = json.loads(data)
-        if document["format"] != FORMAT:
-            raise Corrupt(f"its format is {document['format']!r}, this venvflow reads {FORMAT}")
         entries = tuple(_decode_rows(document["entries"]))
-        return Tree(digest, _text(document["name"]), _text(document["version"]), entries)
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise Corrupt(str(error)) from error
+    return Tree(digest, document["name"], document["version"], entries)
 
 
 def decode_objects(digest: str, data: bytes) -> list[tuple[str, bool, int]]:
@@ -69,18 +65,41 @@ def decode_objects(digest: str, data: bytes) -> list[tuple[str, bool, int]]:
     For who counts: names are not looked at, which makes it several times quicker than :func:`decode_tree`.
     Raises :class:`Corrupt` when *data* is not the tree called *digest*.
     """
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise Corrupt("its hash is not its name")
+    document = _tree_document(digest, data)
     try:
-        return [
-            (row[2], row[1] == "file" and bool(row[3]), _count(row[4]))
-            for _, rows in json.loads(data)["entries"]
+        found = [
+            (row[2], row[1] == "file" and row[3] == 1, row[4])
+            for _, rows in document["entries"]
             for row in rows
             if row[1] in _WITH_OBJECT
         ]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise Corrupt(str(error)) from error
+    decoding.check_digests([each for each, _, _ in found])
+    decoding.check_integers((size for _, _, size in found), 0, LARGEST_FILE)
+    return found
 
+
+def _tree_document(digest: str, data: bytes) -> dict[str, Any]:
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise Corrupt("its hash is not its name")
+    document = _of_our_format(data)
+    return decoding.fields(document, entries=decoding.anything, name=decoding.text, version=decoding.text)
+
+
+def _of_our_format(data: bytes) -> dict[str, Any]:
+    """Return the JSON object that *data* spells, but for the format that it says it has, and must have."""
+    document = decoding.parse(data)
+    if not isinstance(document, dict) or type(document.get("format")) is not int:
+        raise Corrupt("it does not say which format it has")
+    found = document.pop("format")
+    if found != FORMAT:
+        raise Corrupt(f"its format is {found}, this venvflow reads {FORMAT}")
+    return document
+
+
+LARGEST_FILE = 1 << 40
+"""Bytes of the largest file that a tree may list: sums of many of them still fit where numbers are kept."""
 
 _WITH_OBJECT = ("file", "template")
 
@@ -92,7 +111,7 @@ def _split(path: str) -> tuple[str, str]:
 
 def _canonical(name: str, version: str, entries: Sequence[Entry]) -> bytes:
     grouped = [
-        [directory, [_row(entry) for entry in group]]
+        [directory, [encode_entry(entry) for entry in group]]
         for directory, group in groupby(entries, key=lambda entry: _split(entry.path)[0])
     ]
     return _compact({"entries": grouped, "format": FORMAT, "name": name, "version": version})
@@ -102,7 +121,8 @@ def _compact(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-def _row(entry: Entry) -> list[Any]:
+def encode_entry(entry: Entry) -> list[Any]:
+    """Return *entry* as a row of a tree: it begins with the name, and leaves the directory out."""
     name = _split(entry.path)[1]
     if entry.kind == "dir":
         return [name, "dir"]
@@ -115,80 +135,65 @@ def _row(entry: Entry) -> list[Any]:
 def _decode_rows(groups: list[Any]) -> Iterator[Entry]:
     previous = ("", "")
     for directory, rows in groups:
-        _check_directory(directory)
+        if directory != "":
+            decoding.path(directory)
         prefix = f"{directory}/" if directory else ""
-        for row in rows:
-            name = row[0]
-            if not _is_plain_name(name):
+        for each in rows:
+            name = decoding.text(each[0])
+            if "/" in name or name in {"", ".", ".."}:
                 raise Corrupt(f"unsafe name {name!r} in {directory!r}")
             if (directory, name) <= previous:
                 raise Corrupt(f"{prefix + name!r} is out of order or there twice")
             previous = (directory, name)
-            yield _decode_row(prefix + name, row)
+            yield decode_entry(prefix + name, each)
 
 
-def _decode_row(path: str, row: list[Any]) -> Entry:
+def decode_entry(path: str, row: list[Any]) -> Entry:
+    """Return the entry at *path* from a row as :func:`encode_entry` makes it.
+
+    Raises :class:`Corrupt`, or an error of looking into what is not such a list.
+    """
     kind, rest = row[1], row[2:]
     if kind == "file":
         digest, executable, size = rest
-        return Entry(path, "file", _digest(digest), _flag(executable), _count(size))
+        return Entry(path, "file", decoding.digest(digest), bool(_flag(executable)), _size(size))
     if kind == "template":
         digest, executable, size, slots = rest
-        fields = _digest(digest), _flag(executable), _count(size)
-        return Entry(path, "template", *fields, "", _decode_slots(slots))
+        known = decoding.digest(digest), bool(_flag(executable)), _size(size)
+        return Entry(path, "template", *known, "", decode_slots(slots, size))
     if kind == "link":
         target, slots = rest
-        return Entry(path, "link", target=_text(target), slots=_decode_slots(slots))
+        found = decode_slots(slots, len(decoding.text(target).encode("utf-8", "surrogateescape")))
+        if any(slot.form != "raw" for slot in found) or not (target or found):
+            raise Corrupt(f"{path!r} leads nowhere")
+        return Entry(path, "link", target=target, slots=found)
     if kind == "dir" and not rest:
         return Entry(path, "dir")
-    raise Corrupt(f"unknown kind {kind!r} of {path!r}")
+    raise decoding.unlike(kind, "a kind of entry")
 
 
-def _decode_slots(rows: list[Any]) -> tuple[Slot, ...]:
-    return tuple(
-        Slot(_count(offset), _text(kind), _text(form), _text(argument))
-        for offset, kind, form, argument in rows
-    )
+_flag = decoding.integer(0, 1)
+_size = decoding.integer(0, LARGEST_FILE)
 
 
-def _text(value: object) -> str:
-    """Return *value* if it is text that a file system can hold."""
-    if not isinstance(value, str) or "\0" in value:
-        raise Corrupt(f"{value!r} is not a text")
-    if not value.isascii():
-        value.encode("utf-8", "surrogateescape")
-    return value
+def decode_slots(rows: object, size: int) -> tuple[Slot, ...]:
+    """Return the slots of a template of *size* bytes from rows as :func:`encode_tree` writes them.
+
+    Raises :class:`Corrupt` for slots that nobody can fill in, or that do not follow each other within it.
+    """
+    slots = tuple(Slot(*each) for each in _slot_rows(rows))
+    from venvflow.pure.relocate import is_fillable  # noqa: PLC0415 - a run with nothing to do reads no tree
+
+    if not all(map(is_fillable, slots)):
+        raise Corrupt("nobody can fill in its slots")
+    decoding.check_paths([slot.argument for slot in slots if slot.form == "record"])
+    offsets = [slot.offset for slot in slots]
+    if offsets != sorted(offsets) or (offsets and offsets[-1] > size):
+        raise Corrupt("its slots do not fit their template")
+    return slots
 
 
-def _count(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise Corrupt(f"{value!r} is not a number of bytes")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if value not in (0, 1):
-        raise Corrupt(f"{value!r} is neither 0 nor 1")
-    return bool(value)
-
-
-def _is_plain_name(name: object) -> bool:
-    text = _text(name)
-    return "/" not in text and text not in {"", ".", ".."}
-
-
-def _check_directory(directory: object) -> None:
-    if directory != "" and not all(_is_plain_name(part) for part in _text(directory).split("/")):
-        raise Corrupt(f"unsafe directory {directory!r}")
-
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def _digest(digest: object) -> str:
-    if not isinstance(digest, str) or _SHA256.fullmatch(digest) is None:
-        raise Corrupt(f"{digest!r} is not a SHA-256")
-    return digest
+_slot_rows = decoding.listed(decoding.row(_size, decoding.text, decoding.text, decoding.text))
 
 
 # --------------------------------------------------------------------------- from entries to trees
@@ -339,30 +344,17 @@ def decode_snapshot(data: bytes) -> Snapshot:
     body, _, check = data.removesuffix(b"\n").rpartition(b"\n")
     if not data.endswith(b"\n") or hashlib.sha256(body).hexdigest().encode("ascii") != check:
         raise Corrupt("its checksum is wrong")
-    try:
-        document = json.loads(body)
-        if document["format"] != FORMAT:
-            raise Corrupt(f"its format is {document['format']!r}, this venvflow reads {FORMAT}")
-        return _snapshot_of(document)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Corrupt(str(error)) from error
-
-
-def _snapshot_of(document: dict[str, Any]) -> Snapshot:
-    parts = _texts(document["key"]["parts"])
-    return Snapshot(
-        id=_text(document["id"]),
-        key=Key(_text(document["key"]["digest"]), parts),
-        trees=tuple(_digest(digest) for digest in document["trees"]),
-        place=None if document["place"] is None else _text(document["place"]),
-        created=float(document["created"]),
-        files=_count(document["files"]),
-        size=_count(document["size"]),
-        warnings=tuple(_text(warning) for warning in document.get("warnings", ())),
-        packages={_text(part): _texts(listed) for part, listed in document.get("packages", {}).items()},
-        **{word: _text(document[word]) for word in ("venv", "host", "command", "python")},
+    found = decoding.fields(
+        _of_our_format(body),
+        id=decoding.digest,
+        key=lambda value: Key(**decoding.fields(value, digest=decoding.digest, parts=decoding.texts)),
+        trees=decoding.listed(decoding.digest),
+        place=decoding.optional(decoding.text),
+        created=decoding.moment,
+        files=decoding.count,
+        size=decoding.count,
+        warnings=decoding.listed(decoding.text),
+        packages=decoding.mapped(decoding.text, decoding.texts),
+        **dict.fromkeys(("venv", "host", "command", "python"), decoding.text),
     )
-
-
-def _texts(document: dict[str, Any]) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in document.items()}
+    return Snapshot(**found)

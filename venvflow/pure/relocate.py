@@ -411,6 +411,18 @@ def is_record(entry: Entry) -> bool:
     return bool(entry.slots) and any(slot.form == "record" for slot in entry.slots)
 
 
+def is_fillable(slot: Slot) -> bool:
+    """Return whether a slot is one that :func:`fill` knows: what goes there, and how it is written."""
+    if slot.form == "record":
+        return slot.kind == "file"
+    if slot.form == "shebang":
+        return slot.kind == "venv"
+    return slot.kind in _KINDS and spelling.is_form(slot.form)
+
+
+_KINDS = ("venv", "name", "project", "python", "home")
+
+
 def _written(slot: Slot, places: Places, digests: Digests) -> bytes:
     if slot.form == "record":
         digest, size = digests[slot.argument]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from venvflow.model import Slot
 from venvflow.pure.relocate import record_rows
@@ -30,11 +30,6 @@ def saved_by(sizes: Mapping[str, int], deciding: Callable[[str], str | None]) ->
         both[1] += size
     found = [Saved(pattern, files, size) for pattern, (files, size) in counts.items()]
     return sorted(found, key=lambda each: (-each.size, each.pattern))
-
-
-def saved_from(rows: Iterable[Any]) -> list[Saved]:
-    """Return what was written down as rows of pattern, files and bytes."""
-    return [Saved(str(pattern), int(files), int(size)) for pattern, files, size in rows]
 
 
 def prune_record(record_path: str, data: bytes, gone: Iterable[str]) -> bytes:

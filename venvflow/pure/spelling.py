@@ -80,6 +80,11 @@ _WRITERS: dict[str, Callable[[str], bytes]] = {
 }
 
 
+def is_form(form: str) -> bool:
+    """Return whether :func:`write` knows a form."""
+    return form in _WRITERS
+
+
 def write(form: str, text: str) -> bytes:
     """Return *text* in *form*; raises ``KeyError`` for a form that is not one of words."""
     return _WRITERS[form](text)

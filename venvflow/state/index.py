@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,9 @@ from typing import Any, NamedTuple
 from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
-from venvflow.model import Entry, Slot, Snapshot, Tree
+from venvflow.model import Entry, Snapshot, Tree
+from venvflow.pure import decoding
+from venvflow.pure.manifest import decode_entry, encode_entry
 
 VERSION = 3
 """Schema version, kept in ``PRAGMA user_version``."""
@@ -151,7 +154,10 @@ class Index:
 
     def add_objects(self, sizes: Mapping[Name, int], adopted: Mapping[Name, Look]) -> None:
         """Remember objects: sizes in bytes, and the look of those that are shared with a stranger."""
-        rows = [(n.digest, n.executable, size, *adopted.get(n, (None, None))) for n, size in sizes.items()]
+        rows = [
+            (name.digest, name.executable, size, *map(_fitting, adopted.get(name, (None, None))))
+            for name, size in sizes.items()
+        ]
         with self.writing() as db:
             db.executemany(
                 "INSERT INTO objects(digest, executable, size, adopted_mtime, adopted_mode)"
@@ -167,7 +173,11 @@ class Index:
             "SELECT digest, executable, adopted_mtime, adopted_mode FROM objects"
             " WHERE adopted_mtime IS NOT NULL AND adopted_mode IS NOT NULL"
         )
-        return {Name(digest, bool(executable)): Look(*look) for digest, executable, *look in rows}
+        return {
+            Name(digest, bool(executable)): Look(mtime, mode)
+            for digest, executable, mtime, mode in rows
+            if decoding.is_digest(digest) and type(mtime) is type(mode) is int
+        }
 
     def is_own(self, name: Name) -> bool:
         """Return whether an object is known, and known not to be adopted."""
@@ -224,8 +234,11 @@ class Index:
             (interpreter,),
         )
         return {
-            (source, _name(path)): (Name(digest, executable=False), size) if digest else None
+            (source, _name(path)): (Name(digest, executable=False), size) if digest is not None else None
             for source, path, digest, size in rows
+            if type(source) is str
+            and _is_name(path)
+            and (digest is None or (decoding.is_digest(digest) and type(size) is int))
         }
 
     def add_bytecode(self, interpreter: str, compiled: Compiled) -> None:
@@ -288,7 +301,8 @@ class Index:
 
     def usage(self) -> dict[str, Usage]:
         """Return when each snapshot was last used."""
-        return {row[0]: Usage(*row[1:]) for row in self.rows("SELECT id, used_seq, used_at FROM snapshots")}
+        rows = self.rows("SELECT id, used_seq, used_at FROM snapshots")
+        return {each[0]: Usage(*each[1:]) for each in _sound(rows, _USAGE)}
 
     def outlines(self) -> dict[str, Outline]:
         """Return every snapshot in outline, by its id."""
@@ -296,15 +310,16 @@ class Index:
             "SELECT id, key, venv, place, python, host, command, created, files, size, used_seq, used_at"
             " FROM snapshots"
         )
-        outlines = (Outline._make((*row[:-2], Usage(*row[-2:]))) for row in rows)
-        return {each.id: each._replace(place=each.place and _name(each.place)) for each in outlines}
+        outlines = (Outline._make((*each[:-2], Usage(*each[-2:]))) for each in _sound(rows, _OUTLINE))
+        return {each.id: each for each in outlines}
 
     def snapshot_keys(self) -> list[tuple[str, dict[str, str], str, int]]:
         """Return of each snapshot its id, the parts of its key, its venv's name, and when it was used."""
         found = []
-        for identifier, parts, venv, seq in self.rows("SELECT id, parts, venv, used_seq FROM snapshots"):
+        rows = self.rows("SELECT id, parts, venv, used_seq FROM snapshots")
+        for identifier, parts, venv, seq in _sound(rows, _KEYED):
             with suppress(ValueError):  # what a row does not tell, the snapshot itself does
-                found.append((identifier, json.loads(parts), venv, seq))
+                found.append((identifier, decoding.texts(decoding.parse(parts.encode())), venv, seq))
         return found
 
     # ----------------------------------------------------------------------- stamps
@@ -312,14 +327,15 @@ class Index:
     def stamps(self, venv: str) -> dict[str, Stamped]:
         """Return what is known of the files of the venv at path *venv*, by path below it."""
         rows = self.rows(
-            "SELECT stamps.path, inode, size, mtime_ns, ctime_ns, entry FROM stamps"
-            " JOIN venvs ON venvs.id = stamps.venv WHERE venvs.path = ?",
+            "SELECT stamps.path, entry FROM stamps JOIN venvs ON venvs.id = stamps.venv WHERE venvs.path = ?",
             (_text(venv),),
         )
-        return {
-            _name(path): Stamped(Stamp(*stamp), _entry(_name(path), json.loads(entry)))
-            for path, *stamp, entry in rows
-        }
+        found = {}
+        for path, noted in rows:
+            with suppress(ValueError, TypeError, IndexError, RecursionError):  # then the file is read again
+                stamp, entry = json.loads(noted)
+                found[_name(path)] = Stamped(Stamp(*stamp), decode_entry(_name(path), entry))
+        return found
 
     def set_stamps(self, venv: str, stamped: Mapping[str, Stamped]) -> None:
         """Replace what is known of the files of the venv at path *venv*."""
@@ -331,7 +347,7 @@ class Index:
                 "INSERT INTO stamps(venv, path, inode, size, mtime_ns, ctime_ns, entry)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (number, _text(path), *each.stamp, json.dumps(each.entry[1:]))
+                    (number, _text(path), *map(_fitting, each.stamp), _noted(each))
                     for path, each in stamped.items()
                 ),
             )
@@ -370,7 +386,7 @@ class Index:
     def seen(self) -> dict[str, float]:
         """Return when each registered venv was registered last, by its path, in seconds since 1970."""
         rows = self.rows("SELECT path, seen_at FROM venvs WHERE seen_at IS NOT NULL")
-        return {_name(path): at for path, at in rows}
+        return {_name(path): at for path, at in rows if _is_name(path)}
 
     def forget_venv(self, path: str) -> None:
         """Drop a venv and its stamps."""
@@ -395,13 +411,26 @@ def _add_tree(db: sqlite3.Connection, tree: Tree) -> None:
 
 
 def _next_seq(db: sqlite3.Connection) -> int:
-    (seq,) = db.execute("UPDATE counters SET value = value + 1 WHERE name = 'use' RETURNING value").fetchone()
+    (seq,) = db.execute(
+        "INSERT INTO counters(name, value) VALUES ('use', 1)"
+        " ON CONFLICT(name) DO UPDATE SET value = max(0, min(coalesce(value, 0), ?)) + 1 RETURNING value",
+        (_MOST_USES,),
+    ).fetchone()
     return int(seq)
 
 
-def _entry(path: str, row: list[Any]) -> Entry:
-    kind, digest, executable, size, target, slots = row
-    return Entry(path, kind, digest, executable, size, target, tuple(Slot(*slot) for slot in slots))
+_MOST_USES = 1 << 62
+"""More than anybody counts to: a damaged counter begins there, and goes on."""
+
+
+def _noted(stamped: Stamped) -> str:
+    """Return stamp and entry as they are kept: numbers of some file systems do not fit into a column."""
+    return json.dumps([stamped.stamp, encode_entry(stamped.entry)])
+
+
+def _fitting(number: int | None) -> int | None:
+    """Return a number as a column can hold it: the nearest one, which the file then does not have."""
+    return None if number is None else max(-decoding.LARGEST_COUNT, min(number, decoding.LARGEST_COUNT))
 
 
 def _text(path: str) -> str | bytes:
@@ -413,8 +442,35 @@ def _text(path: str) -> str | bytes:
     return path
 
 
-def _name(value: str | bytes) -> str:
+def _name(value: object) -> str:
+    """Return a path as it is known here; raises Corrupt for what was never one."""
+    if not isinstance(value, (str, bytes)):
+        raise decoding.unlike(value, "a path")
     return os.fsdecode(value)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, (str, bytes))
+
+
+# --------------------------------------------------------------------------- what rows may say
+
+
+def _sound(rows: Iterable[Sequence[Any]], decoders: Sequence[decoding.Decoder[Any]]) -> Iterator[Any]:
+    """Yield the rows whose values *decoders* take; of a row that others wrote, nothing is known."""
+    decode = decoding.row(*decoders)
+    for each in rows:
+        with suppress(decoding.Corrupt):
+            yield decode([*each])
+
+
+_HISTORY = decoding.count, decoding.moment
+_USAGE = decoding.digest, *_HISTORY
+_KEYED = decoding.digest, decoding.text, decoding.text, decoding.count
+_OUTLINE = (
+    decoding.digest, decoding.digest, decoding.text, decoding.optional(_name), *[decoding.text] * 3,
+    decoding.moment, decoding.count, decoding.count, *_HISTORY,
+)  # fmt: skip
 
 
 # --------------------------------------------------------------------------- opening
@@ -527,10 +583,14 @@ def _migrate(db: sqlite3.Connection, path: str) -> None:
 
 def _is_damage(error: sqlite3.Error, path: str) -> bool:
     """Return whether the file is no sound database: neither locked, nor full, nor out of reach."""
-    if type(error) is sqlite3.DatabaseError or "no such table" in str(error):
+    kinds = (sqlite3.IntegrityError, sqlite3.DataError)  # we write what fits, and read what is text
+    if type(error) is sqlite3.DatabaseError or isinstance(error, kinds) or _DAMAGED.search(str(error)):
         return True
     # SQLite writes no file whose header says so, and no file whose log it cannot open: that may pass.
     return "readonly" in str(error) and _is_writable(path) and _says_read_only(path)
+
+
+_DAMAGED = re.compile(r"no such (?:table|column)|has no column|Could not decode")
 
 
 def _says_read_only(path: str) -> bool:

@@ -28,6 +28,7 @@ from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.places import Receipt
 from venvflow.disk.scan import directory
 from venvflow.model import MTIME_NS, Entry
+from venvflow.pure import decoding
 
 if TYPE_CHECKING:
     from venvflow.disk.objects import Look, Name
@@ -197,15 +198,44 @@ def read_looks(path: str, store: str) -> dict[str, Looks]:
     *store*.
     """
     try:
-        digest, _, data = read_small(path).partition(b"\n")
-        if hashlib.sha256(data).hexdigest().encode() != digest:
-            return {}
-        document = json.loads(data)
-        if document["format"] != _FORMAT or document["store"] != store:
-            return {}
-        return {tree: Looks(*lists) for tree, lists in document["trees"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        noted = decode_looks(read_small(path))
+    except (OSError, decoding.Corrupt):
         return {}
+    return noted.trees if noted.store == store else {}
+
+
+class NotedLooks(NamedTuple):
+    """The looks that a project has written down, by the digests of their trees, and of which *store*."""
+
+    store: str
+    trees: dict[str, Looks]
+
+
+def decode_looks(data: bytes) -> NotedLooks:
+    """Return the looks that *data* spells; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    digest, _, body = data.partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise decoding.Corrupt("its checksum is wrong")
+    found = decoding.fields(
+        decoding.parse(body),
+        format=decoding.integer(_FORMAT, _FORMAT),
+        store=decoding.absolute,
+        trees=decoding.mapped(decoding.digest, _decode_lists),
+    )
+    return NotedLooks(found["store"], found["trees"])
+
+
+def _decode_lists(value: object) -> Looks:
+    lists = decoding.listed(decoding.anything)
+    looks = Looks(*map(list, decoding.row(*[lists] * len(Looks._fields))(value)))
+    if len({len(each) for each in looks}) != 1:
+        raise decoding.Corrupt("its lists are not of the same length")
+    decoding.check_paths(looks.paths)
+    decoding.check_paths([each for each in looks.objects if each != ""])
+    decoding.check_integers(looks.sizes, _ANY_SIZE, decoding.LARGEST_COUNT)
+    decoding.check_integers(looks.mtimes, -decoding.LARGEST_TIME, decoding.LARGEST_TIME)
+    decoding.check_integers(looks.modes, 0, 0o7777)
+    return looks
 
 
 def write_looks(path: str, store: str, looks: Mapping[str, Looks]) -> None:

@@ -11,7 +11,7 @@ from venvflow.disk.objects import Look, Name, Objects, object_name, sealed
 from venvflow.disk.scan import directory, read
 from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
-from venvflow.pure.manifest import directories_of, entries_of
+from venvflow.pure.manifest import Corrupt, directories_of, entries_of
 from venvflow.pure.relocate import Digests, Places, digest_of, fill, fill_link, is_record
 from venvflow.state.witness import file_look, is_ignored, link_look
 
@@ -170,7 +170,10 @@ class Materialiser:
         template = self._objects.read(name)
         if template is None:
             raise Damaged(name, entry.path)
-        data = fill(template, entry.slots, self._places, digests)
+        try:
+            data = fill(template, entry.slots, self._places, digests)
+        except (KeyError, ValueError) as error:
+            raise Corrupt(f"the slots of {entry.path!r} cannot be filled in ({error})") from error
         write_private(entry.path, root, data, executable=entry.executable)
         self._look(entry.path, len(data))
         made = digest_of(data)

@@ -12,10 +12,13 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import get_args
 
 from venvflow.disk.files import read_small
 from venvflow.disk.layout import Layout
 from venvflow.errors import EnvironmentFailure, shown
+from venvflow.model import LinkMode
+from venvflow.pure import decoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ class Registry:
     def of(self, path: str) -> Registration | None:
         """Return what is known of the venv at *path*; None as well for a file that makes no sense."""
         try:
-            return _read(f"{self._layout.path}/{_file(path)}")
-        except (OSError, _Senseless):
+            return self._read(_file(path))
+        except (OSError, decoding.Corrupt):
             return None
 
     def all(self) -> list[Registration]:
@@ -95,37 +98,58 @@ class Registry:
         root = f"{self._layout.path}/venvs"
         for name in os.listdir(root) if os.path.lexists(root) else ():  # lost, where nothing can be made
             if name.endswith(".json"):
-                file = f"{root}/{name}"
                 try:
-                    yield _read(file)
+                    yield self._read(f"venvs/{name}")
                 except FileNotFoundError:  # forgotten by somebody else just now
                     continue
-                except (OSError, _Senseless) as error:
-                    raise _unreadable(file, error) from error
+                except (OSError, decoding.Corrupt) as error:
+                    raise _unreadable(f"{root}/{name}", error) from error
+
+    def _read(self, file: str) -> Registration:
+        """Return what a file says; it has the name that goes with the venv's path, and no other."""
+        found = decode_registration(read_small(f"{self._layout.path}/{file}"))
+        if _file(found.path) != file:
+            raise decoding.Corrupt("it has the name of another venv's registration")
+        return found
 
 
 def _file(path: str) -> str:
     return f"venvs/{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
 
 
-class _Senseless(Exception):
-    """A file that is no registration."""
+def decode_registration(data: bytes) -> Registration:
+    """Return the registration that *data* spells; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    return Registration(
+        **decoding.fields(
+            decoding.parse(data),
+            path=decoding.absolute,
+            project=decoding.or_nothing(decoding.absolute),
+            name=decoding.or_nothing(_venv_name),
+            key=decoding.or_nothing(decoding.digest),
+            place=decoding.text,
+            link=decoding.one_of("", *get_args(LinkMode)),
+            trees=decoding.listed(decoding.digest),
+            inode=decoding.optional(decoding.inode),
+            seen=decoding.moment,
+            pin=decoding.flag,
+            settings=decoding.text,
+            snapshots=decoding.listed(decoding.digest),
+        )
+    )
 
 
-def _read(file: str) -> Registration:
-    data = read_small(file)
-    try:
-        document = json.loads(data)
-        document["trees"] = tuple(document["trees"])
-        document["snapshots"] = tuple(document.get("snapshots", ()))
-        return Registration(**document)
-    except (ValueError, KeyError, TypeError) as error:
-        raise _Senseless(f"it makes no sense ({error})") from error
+def _venv_name(value: object) -> str:
+    """Return the name of a venv: it is one part of a path, in the project's state."""
+    name = decoding.path(value)
+    if "/" in name:
+        raise decoding.unlike(value, "the name of a venv")
+    return name
 
 
 def _unreadable(file: str, error: Exception) -> EnvironmentFailure:
+    why = getattr(error, "strerror", None) or f"it makes no sense ({error})"
     return EnvironmentFailure(
-        f"cannot read which venv is registered here: {getattr(error, 'strerror', None) or error}",
+        f"cannot read which venv is registered here: {why}",
         where=shown(file),
         state="Nothing was deleted, because that venv may need it.",
         hint="Mend its permissions, or delete this file and run doit in the project of that venv.",

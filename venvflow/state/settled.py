@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from venvflow.disk.files import read_small
 from venvflow.disk.scan import directory
+from venvflow.pure import decoding
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
 from venvflow.state.sweeping import overdue
@@ -33,51 +34,57 @@ class Settled(NamedTuple):
     own: Mapping[str, int]
 
 
+class SettledNote(NamedTuple):
+    """What a trim leaves: hashes of how *snapshots* and directories looked, and what it found."""
+
+    snapshots: str
+    looks: str
+    size: int
+    own: Mapping[str, int]
+
+
 def settle(store: Store, registrations: Iterable[Registration], settled: Settled) -> None:
     """Remember what a trim that has just ended found. Where that cannot be written, the next one looks again.
 
     The caller holds the store alone.
     """
-    document = {
-        "snapshots": _snapshots(store),
-        "looks": _looks(store, registrations),
-        "size": settled.size,
-        "own": settled.own,
-    }
+    note = SettledNote(_snapshots(store), _looks(store, registrations), settled.size, settled.own)
     with suppress(OSError):
-        store.layout.write(_FILE, json.dumps(document).encode("ascii"))
+        store.layout.write(_FILE, json.dumps(note._asdict()).encode("ascii"))
 
 
 def settled_since(store: Store, registrations: Iterable[Registration]) -> Settled | None:
     """Return what the last trim found, or None if there may be something to sweep by now."""
-    document = _read(store)
-    if document.get("snapshots") != _snapshots(store) or document.get("looks") != _looks(
-        store, registrations
-    ):
+    note = _read(store)
+    if note is None or note[:2] != (_snapshots(store), _looks(store, registrations)):
         return None
-    return _settled(document) if not _is_due(store) else None
+    return Settled(note.size, note.own) if not _is_due(store) else None
 
 
 def own_bytes_since(store: Store) -> Mapping[str, int] | None:
     """Return the bytes that only one snapshot needs, by its id; None if a snapshot came, went or changed."""
-    document = _read(store)
-    settled = _settled(document) if document.get("snapshots") == _snapshots(store) else None
-    return settled.own if settled is not None else None
+    note = _read(store)
+    return note.own if note is not None and note.snapshots == _snapshots(store) else None
 
 
-def _read(store: Store) -> dict[str, object]:
+def _read(store: Store) -> SettledNote | None:
     try:
-        document = json.loads(read_small(f"{store.path}/{_FILE}"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _settled(document: Mapping[str, object]) -> Settled | None:
-    size, own = document.get("size"), document.get("own")
-    if not isinstance(size, int) or not isinstance(own, dict):
+        return decode_settled(read_small(f"{store.path}/{_FILE}"))
+    except (OSError, decoding.Corrupt):
         return None
-    return Settled(size, own) if all(type(value) is int for value in own.values()) else None
+
+
+def decode_settled(data: bytes) -> SettledNote:
+    """Return what the last trim noted; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    return SettledNote(
+        **decoding.fields(
+            decoding.parse(data),
+            snapshots=decoding.digest,
+            looks=decoding.digest,
+            size=decoding.count,
+            own=decoding.mapped(decoding.digest, decoding.count),
+        )
+    )
 
 
 def _is_due(store: Store) -> bool:

@@ -22,6 +22,7 @@ from venvflow.disk.objects import Batch, Look, Name, Objects, out_of_space, seal
 from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
 from venvflow.model import FORMAT, Key, Manifest, Snapshot, StoreConfig, Tree
+from venvflow.pure import decoding
 from venvflow.pure.config.trust import STORE_PARTS, Doubt, refuse_store, store_doubts
 from venvflow.pure.keys import make_key
 from venvflow.pure.manifest import (
@@ -569,6 +570,8 @@ _FILES = ("README", "trim.json", "settled.json")
 
 
 def _tree_file(digest: str) -> str:
+    """Return where a tree lies; raises Corrupt for what is not a digest: it may be anybody's word."""
+    decoding.digest(digest)
     return f"trees/{digest[:2]}/{digest[2:]}"
 
 

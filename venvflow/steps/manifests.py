@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
 
 from venvflow.disk.objects import object_names
 from venvflow.disk.places import write_receipt
@@ -13,7 +12,7 @@ from venvflow.model import Manifest
 from venvflow.pure.manifest import Corrupt
 from venvflow.state.store import Store
 from venvflow.steps.job import Job
-from venvflow.steps.records import KeyRecord, read_json
+from venvflow.steps.records import KeyRecord, ManifestNote, read_manifest, write_manifest
 
 
 def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True) -> Manifest:
@@ -44,13 +43,10 @@ def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True)
 
 
 def _whole(job: Job, store: Store, record: KeyRecord, *, look: bool) -> Manifest:
-    document = read_json(job.file("manifest.json"))
-    if document is None or document.get("key") != record.key.digest:
-        document = _by_receipt(job, record)
-    try:
-        manifest = Manifest(tuple(store.tree(digest) for digest in document["trees"]), document["bound"])
-    except (KeyError, TypeError) as error:
-        raise Corrupt("the note of its manifest makes no sense") from error
+    noted = read_manifest(job)
+    if noted is None or noted.key != record.key.digest:
+        noted = _by_receipt(job, record)
+    manifest = Manifest(tuple(store.tree(digest) for digest in noted.trees), noted.bound)
     for tree in manifest.trees if look else ():
         for name in object_names(tree):
             if not os.path.lexists(store.objects.path(name)):
@@ -58,15 +54,14 @@ def _whole(job: Job, store: Store, record: KeyRecord, *, look: bool) -> Manifest
     return manifest
 
 
-def _by_receipt(job: Job, record: KeyRecord) -> dict[str, Any]:
+def _by_receipt(job: Job, record: KeyRecord) -> ManifestNote:
     """Return what the receipt says, and note it: a venv just restored has no other note of its manifest."""
     receipt = job.place.receipt()
     if receipt is None or receipt.key != record.key.digest or receipt.state != "shared":
         raise Corrupt("there is no manifest for this key")
-    from venvflow.steps.squish import leave_manifest  # noqa: PLC0415 - as above
-
-    leave_manifest(job, receipt)
-    return {"trees": receipt.trees, "bound": receipt.bound}
+    noted = ManifestNote(receipt.key, receipt.trees, receipt.bound)
+    write_manifest(job, noted)
+    return noted
 
 
 def _no_manifest(job: Job, why: str = "there is no venv for this key") -> EnvironmentFailure:

@@ -8,7 +8,7 @@ import time
 from venvflow.disk import archive
 from venvflow.errors import Refused, shown
 from venvflow.model import Manifest, Outcome
-from venvflow.pure.slimming import Saved, saved_from
+from venvflow.pure.slimming import Saved
 from venvflow.steps.job import Job
 from venvflow.steps.material import Material, material, refuse_inside
 from venvflow.steps.records import archive_path, need_key, pack_is_current, read_excluded, write_pack
@@ -49,8 +49,7 @@ def pack_to(
 
 def saved(job: Job) -> list[Saved] | None:
     """Return what each exclude pattern saved, or None if that is not known: the venv was not built here."""
-    rows = read_excluded(job, need_key(job).key.digest)
-    return None if rows is None else saved_from(rows)
+    return read_excluded(job, need_key(job).key.digest)
 
 
 def _pack(

@@ -8,41 +8,30 @@
 ``pack.json``      ``pack``              what the archive was made from, and its stat
 =================  ====================  ==============================================================
 
-All of them may be deleted at any time: a step that misses one runs again.
+All of them may be deleted at any time: a step that misses one runs again. Each has one function that writes
+it and one that decodes it; what does not decode is not there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from venvflow.disk.files import read_small, write_whole
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.model import Interpreter, Key, PackOptions
+from venvflow.model import Config, Interpreter, Key, PackOptions
+from venvflow.pure import decoding
+from venvflow.pure.config.vocabulary import LEVELS
+from venvflow.pure.keys import make_key
 from venvflow.steps.job import Job
 
-TRIM_NOTE = "trim.json"
-"""File in the store that says, by policy, when it was applied, and to which generation of snapshots."""
+if TYPE_CHECKING:
+    from venvflow.pure.slimming import Saved
 
-TRIM_INTERVAL = 86_400
-"""Seconds after which the trim policy is applied again although the store did not change."""
-
-
-class KeyRecord(NamedTuple):
-    """What ``hash-lockfiles`` found out: the key and the interpreter, and how to see that they still hold.
-
-    *inputs* are the files whose bytes are in the key; *fingerprint* covers them and everything else that
-    can be looked at without running a program.
-    """
-
-    key: Key
-    interpreter: Interpreter
-    inputs: tuple[str, ...]
-    fingerprint: str
-    warnings: tuple[str, ...]
+_Record = TypeVar("_Record")
 
 
 def write_json(path: str, document: Mapping[str, Any]) -> None:
@@ -63,14 +52,6 @@ def _write_text(path: str, text: str) -> None:
         ) from error
 
 
-def read_json(path: str) -> dict[str, Any] | None:
-    """Return what was written to *path*, or None if it is not there or makes no sense.
-
-    Parsed once for as long as the file stays the same: a run asks for each of these files several times.
-    """
-    return _parsed(path, stamp_of(path))
-
-
 def stamp_of(path: str) -> tuple[int, ...]:
     """Return inode, size and mtime of a file, which change with it; nothing if it is not there."""
     try:
@@ -80,30 +61,40 @@ def stamp_of(path: str) -> tuple[int, ...]:
     return st.st_ino, st.st_size, st.st_mtime_ns
 
 
+def _read(path: str, decode: Callable[[bytes], _Record]) -> _Record | None:
+    """Return what is written in the file at *path*, or None if it is not there or makes no sense.
+
+    Decoded once for as long as the file stays the same: a run asks for each of these files several times.
+    """
+    record: _Record | None = _decoded(path, stamp_of(path), decode)
+    return record
+
+
 @cache
-def _parsed(path: str, stamp: tuple[int, ...]) -> dict[str, Any] | None:
+def _decoded(path: str, stamp: tuple[int, ...], decode: Callable[[bytes], Any]) -> Any:
     if not stamp:
         return None
     try:
-        document = json.loads(read_small(path))
-    except (OSError, ValueError):
+        return decode(read_small(path))
+    except (OSError, decoding.Corrupt):
         return None
-    return document if isinstance(document, dict) else None
 
 
-def trim_notes(store: str) -> dict[str, dict[str, Any]]:
-    """Return what is noted of each policy that was applied to the store at path *store*.
+# --------------------------------------------------------------------------- the key
 
-    Projects that share a store and have other policies would else trim at each run, in turn.
+
+class KeyRecord(NamedTuple):
+    """What ``hash-lockfiles`` found out: the key and the interpreter, and how to see that they still hold.
+
+    *inputs* are the files whose bytes are in the key; *fingerprint* covers them and everything else that
+    can be looked at without running a program.
     """
-    notes = read_json(os.path.join(store, TRIM_NOTE)) or {}
-    return {policy: noted for policy, noted in notes.items() if isinstance(noted, dict)}
 
-
-def is_recent(noted: Mapping[str, Any], now: float) -> bool:
-    """Return whether a note of a trim is less than a day old; *now* is in seconds since 1970."""
-    at = noted.get("at")
-    return isinstance(at, (int, float)) and 0 <= now - at < TRIM_INTERVAL
+    key: Key
+    interpreter: Interpreter
+    inputs: tuple[str, ...]
+    fingerprint: str
+    warnings: tuple[str, ...]
 
 
 def write_key(job: Job, record: KeyRecord) -> None:
@@ -125,46 +116,40 @@ def write_key(job: Job, record: KeyRecord) -> None:
     )
 
 
+def decode_key(data: bytes) -> KeyRecord:
+    """Return what ``key.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    found = decoding.fields(
+        decoding.parse(data),
+        digest=decoding.digest,
+        parts=decoding.texts,
+        interpreter=_interpreter,
+        inputs=decoding.listed(decoding.absolute),
+        fingerprint=decoding.digest,
+        warnings=decoding.listed(decoding.text),
+    )
+    key = make_key(found.pop("parts"))
+    if key.digest != found.pop("digest"):
+        raise decoding.Corrupt("the key is not that of its parts")
+    return KeyRecord(key, **found)
+
+
+def _interpreter(value: object) -> Interpreter:
+    decoders = {
+        **dict.fromkeys(Interpreter.__slots__, decoding.text),
+        "executable": decoding.absolute,
+        "home": decoding.absolute,
+    }
+    return Interpreter(**decoding.fields(value, **decoders))
+
+
 def read_key(job: Job) -> KeyRecord | None:
     """Return the key that ``hash-lockfiles`` left, or None."""
-    document = read_json(job.file("key.json"))
-    try:
-        if document is None:
-            return None
-        return KeyRecord(
-            Key(document["digest"], document["parts"]),
-            Interpreter(**document["interpreter"]),
-            tuple(document["inputs"]),
-            document["fingerprint"],
-            tuple(document["warnings"]),
-        )
-    except (KeyError, TypeError):
-        return None
+    return read_key_of(job.config, job.spec.name)
 
 
-def write_answer(job: Job, record: KeyRecord, *, hit: bool, reason: str, unfit: str = "") -> None:
-    """Note in ``restore.json`` whether there is now a venv for the key, by restore or by build.
-
-    If there is, it has passed the check of the config. *unfit* is a snapshot that did not.
-    """
-    check = job.spec.check if hit else ()
-    document = {"key": record.key.digest, "hit": hit, "reason": reason, "check": check, "unfit": unfit}
-    write_json(job.file("restore.json"), document)
-
-
-def has_passed(job: Job, key: str) -> bool:
-    """Return whether the venv for *key* is known to have passed the check that the config asks for now."""
-    if not job.spec.check:
-        return True
-    answer = read_json(job.file("restore.json")) or {}
-    passed = answer.get("check") == list(job.spec.check)
-    return passed and answer.get("key") == key and answer.get("hit") is True
-
-
-def unfit_snapshot(job: Job, key: str) -> str:
-    """Return the id of the snapshot for *key* that was restored and failed the check, or nothing."""
-    answer = read_json(job.file("restore.json")) or {}
-    return str(answer.get("unfit", "")) if answer.get("key") == key else ""
+def read_key_of(config: Config, venv: str) -> KeyRecord | None:
+    """Return the key that ``hash-lockfiles`` left for the venv of that name, or None."""
+    return _read(os.path.join(config.state_dir, venv, "key.json"), decode_key)
 
 
 def need_key(job: Job) -> KeyRecord:
@@ -180,38 +165,204 @@ def need_key(job: Job) -> KeyRecord:
     return record
 
 
+# --------------------------------------------------------------------------- restored, or to be built
+
+
+class Answer(NamedTuple):
+    """What ``restore`` or a build left: whether there is a venv for *key* now, the *check* that it passed.
+
+    *unfit* is the id of a snapshot that did not pass, empty if there is none.
+    """
+
+    key: str
+    hit: bool
+    reason: str
+    check: tuple[str, ...]
+    unfit: str
+
+
+def write_answer(job: Job, record: KeyRecord, *, hit: bool, reason: str, unfit: str = "") -> None:
+    """Note in ``restore.json`` whether there is now a venv for the key, by restore or by build.
+
+    If there is, it has passed the check of the config. *unfit* is a snapshot that did not.
+    """
+    check = job.spec.check if hit else ()
+    write_json(job.file("restore.json"), Answer(record.key.digest, hit, reason, check, unfit)._asdict())
+
+
+def decode_answer(data: bytes) -> Answer:
+    """Return what ``restore.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    return Answer(
+        **decoding.fields(
+            decoding.parse(data),
+            key=decoding.digest,
+            hit=decoding.flag,
+            reason=decoding.text,
+            check=decoding.listed(decoding.text),
+            unfit=decoding.or_nothing(decoding.digest),
+        )
+    )
+
+
+def read_answer(job: Job) -> Answer | None:
+    """Return what the last restore or build was content with, or None."""
+    return _read(job.file("restore.json"), decode_answer)
+
+
+def has_passed(job: Job, key: str) -> bool:
+    """Return whether the venv for *key* is known to have passed the check that the config asks for now."""
+    if not job.spec.check:
+        return True
+    answer = read_answer(job)
+    return answer is not None and (answer.check, answer.key, answer.hit) == (job.spec.check, key, True)
+
+
+def unfit_snapshot(job: Job, key: str) -> str:
+    """Return the id of the snapshot for *key* that was restored and failed the check, or nothing."""
+    answer = read_answer(job)
+    return answer.unfit if answer is not None and answer.key == key else ""
+
+
+# --------------------------------------------------------------------------- built, shared
+
+
+class Excluded(NamedTuple):
+    """What the exclude patterns left out when the venv for *key* was built."""
+
+    key: str
+    saved: tuple[Saved, ...]
+
+
+def write_excluded(job: Job, key: str, saved: Iterable[Saved]) -> None:
+    """Note what the exclude patterns left out when the venv for *key* was built."""
+    write_json(job.file("excluded.json"), Excluded(key, tuple(saved))._asdict())
+
+
+def decode_excluded(data: bytes) -> Excluded:
+    """Return what ``excluded.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    from venvflow.pure.slimming import Saved  # noqa: PLC0415 - a run with nothing to do left nothing out
+
+    rows = decoding.listed(decoding.row(decoding.text, decoding.count, decoding.count))
+    found = decoding.fields(decoding.parse(data), key=decoding.digest, saved=rows)
+    return Excluded(found["key"], tuple(Saved(*each) for each in found["saved"]))
+
+
+def read_excluded(job: Job, key: str) -> list[Saved] | None:
+    """Return what was noted for *key*, or None: a venv that was restored never had those files."""
+    noted = _read(job.file("excluded.json"), decode_excluded)
+    return [*noted.saved] if noted is not None and noted.key == key else None
+
+
+class ManifestNote(NamedTuple):
+    """The manifest of the venv for *key*: its *trees*, and whether it is *bound*."""
+
+    key: str
+    trees: tuple[str, ...]
+    bound: bool
+
+
+def write_manifest(job: Job, note: ManifestNote) -> None:
+    """Leave the manifest's trees for ``pack`` and ``store``."""
+    write_json(job.file("manifest.json"), note._asdict())
+
+
+def decode_manifest_note(data: bytes) -> ManifestNote:
+    """Return what ``manifest.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    return ManifestNote(
+        **decoding.fields(
+            decoding.parse(data),
+            key=decoding.digest,
+            trees=decoding.listed(decoding.digest),
+            bound=decoding.flag,
+        )
+    )
+
+
+def read_manifest(job: Job) -> ManifestNote | None:
+    """Return the manifest that ``squish`` left, or None."""
+    return _read(job.file("manifest.json"), decode_manifest_note)
+
+
 # --------------------------------------------------------------------------- archives
+
+
+class _PackInputs(NamedTuple):
+    """What an archive is made from. How many threads write it changes nothing."""
+
+    trees: tuple[str, ...]
+    format: str
+    level: int
+    output: str
+    name: str
+    arcroot: str
+
+
+class PackNote(NamedTuple):
+    """What an archive was made from, for which key, and how it and the files beside it look by ``stat``."""
+
+    inputs: _PackInputs
+    key: str
+    outputs: Mapping[str, tuple[int, ...]]
+
+
+_LEVEL = max(highest for _, highest in LEVELS.values())
+
+
+def write_pack(job: Job, key: str, trees: Iterable[str], options: PackOptions, path: str) -> None:
+    """Note what the archive at *path* was made from, and how it and the files beside it look."""
+    outputs = {name: _stat_of(name) for name in _outputs(path)}
+    write_json(job.file("pack.json"), PackNote(_pack_inputs(tuple(trees), options), key, outputs)._asdict())
+
+
+def decode_pack(data: bytes) -> PackNote:
+    """Return what ``pack.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`.
+
+    It names one archive and what belongs beside it: no other file is ever taken for ours.
+    """
+    trees, text = decoding.listed(decoding.digest), decoding.text
+    inputs = decoding.row(
+        trees, decoding.one_of(*LEVELS), decoding.integer(0, _LEVEL), decoding.absolute, text, text
+    )
+    stats = decoding.listed(decoding.integer(-decoding.LARGEST_TIME, decoding.LARGEST_TIME))
+    found = decoding.fields(
+        decoding.parse(data),
+        inputs=inputs,
+        key=decoding.digest,
+        outputs=decoding.mapped(decoding.absolute, stats),
+    )
+    note = PackNote(_PackInputs(*found["inputs"]), found["key"], found["outputs"])
+    path = next(iter(note.outputs), "")
+    if (*note.outputs,) != _outputs(path) or not path.endswith(f".{note.inputs.format}"):
+        raise decoding.Corrupt("these are not the files that an archive is made of")
+    return note
+
+
+def _outputs(path: str) -> tuple[str, ...]:
+    """Return the files of the archive at *path*: itself, its checksum, its description."""
+    return path, f"{path}.sha256", f"{path}.json"
+
+
+def _noted_pack(job: Job) -> PackNote | None:
+    return _read(job.file("pack.json"), decode_pack)
 
 
 def archive_path(job: Job) -> str:
     """Return where the archive was written last, empty if that is not known."""
-    outputs = (read_json(job.file("pack.json")) or {}).get("outputs")
-    return next(iter(outputs), "") if isinstance(outputs, dict) else ""
-
-
-def write_excluded(job: Job, key: str, saved: Iterable[Sequence[Any]]) -> None:
-    """Note what the exclude patterns left out when the venv for *key* was built: pattern, files, bytes."""
-    write_json(job.file("excluded.json"), {"key": key, "saved": [list(row) for row in saved]})
-
-
-def read_excluded(job: Job, key: str) -> list[list[Any]] | None:
-    """Return what was noted for *key*, or None: a venv that was restored never had those files."""
-    document = read_json(job.file("excluded.json"))
-    rows = document.get("saved") if document is not None and document.get("key") == key else None
-    return rows if isinstance(rows, list) else None
+    noted = _noted_pack(job)
+    return next(iter(noted.outputs)) if noted is not None else ""
 
 
 def pack_is_current(job: Job) -> bool:
     """Return whether the archive is for the present manifest and options, and untouched by its stat."""
-    manifest = read_json(job.file("manifest.json")) if job.spec.pack is not None else None
-    return why_pack(job, manifest.get("trees") if manifest is not None else None) == ""
+    manifest = read_manifest(job) if job.spec.pack is not None else None
+    return why_pack(job, manifest.trees if manifest is not None else None) == ""
 
 
 OTHER_MANIFEST = "the archive is of another manifest"
 """Why an archive has to be written that is whole, and asked for as it is."""
 
 
-def why_pack(job: Job, trees: list[str] | None, key: str = "") -> str:
+def why_pack(job: Job, trees: Iterable[str] | None, key: str = "") -> str:
     """Return why the archive has to be written for a manifest of *trees*, empty if it need not.
 
     None for *trees* that nobody knows yet: no archive can be for them. *key* is the one that they are for, if
@@ -220,54 +371,79 @@ def why_pack(job: Job, trees: list[str] | None, key: str = "") -> str:
     options = job.spec.pack
     if options is None:
         return ""
-    packed = read_json(job.file("pack.json"))
-    inputs, outputs = (packed.get("inputs"), packed.get("outputs")) if packed is not None else (None, None)
-    if not isinstance(inputs, list) or not inputs or not isinstance(outputs, dict):
+    packed = _noted_pack(job)
+    if packed is None:
         return "there is no archive that is known of"
-    if inputs[1:] != _pack_inputs(trees, options)[1:]:
+    if packed.inputs[1:] != _pack_inputs((), options)[1:]:
         return "the options of pack: changed"
-    touched = [path for path, stat in outputs.items() if _stat_of(path) != stat]
+    touched = [path for path, stat in packed.outputs.items() if _stat_of(path) != stat]
     if touched:
         return f"{shown(os.path.basename(touched[0]))} is gone or was altered"
-    if _is_for_another_key(job, key):
-        return "the archive is for another key"
-    return OTHER_MANIFEST if trees is None or inputs[0] != trees else ""
-
-
-def _is_for_another_key(job: Job, key: str) -> bool:
-    """Return whether the archive was made for another key than the present one, which it says of itself."""
     record = read_key(job)
-    packed = read_json(job.file("pack.json")) or {}
     wanted = key or (record.key.digest if record is not None else "")
-    return wanted not in ("", packed.get("key"))
+    if wanted not in ("", packed.key):
+        return "the archive is for another key"
+    return OTHER_MANIFEST if trees is None or packed.inputs.trees != tuple(trees) else ""
 
 
 def written_archives(job: Job) -> list[str]:
     """Return the archive that was written last and the files beside it, as far as nobody touched them."""
-    packed = read_json(job.file("pack.json")) or {}
-    outputs = packed.get("outputs")
-    return (
-        [path for path, stat in outputs.items() if _stat_of(path) == stat]
-        if isinstance(outputs, dict)
-        else []
-    )
+    packed = _noted_pack(job)
+    outputs = packed.outputs if packed is not None else {}
+    return [path for path, stat in outputs.items() if _stat_of(path) == stat]
 
 
-def write_pack(job: Job, key: str, trees: list[str], options: PackOptions, path: str) -> None:
-    """Note what the archive at *path* was made from, and how it and the files beside it look."""
-    outputs = {name: _stat_of(name) for name in (path, f"{path}.sha256", f"{path}.json")}
-    inputs = _pack_inputs(trees, options)
-    write_json(job.file("pack.json"), {"inputs": inputs, "key": key, "outputs": outputs})
+def _pack_inputs(trees: tuple[str, ...], options: PackOptions) -> _PackInputs:
+    return _PackInputs(trees, options.format, options.level, options.output, options.name, options.arcroot)
 
 
-def _pack_inputs(trees: list[str] | None, options: PackOptions) -> list[Any]:
-    # How many threads write it changes nothing.
-    return [trees, options.format, options.level, options.output, options.name, options.arcroot]
-
-
-def _stat_of(path: str) -> list[int]:
+def _stat_of(path: str) -> tuple[int, ...]:
     try:
         st = os.stat(path)
     except (OSError, ValueError):
-        return []
-    return [st.st_size, st.st_mtime_ns, st.st_ino]
+        return ()
+    return st.st_size, st.st_mtime_ns, st.st_ino
+
+
+# --------------------------------------------------------------------------- trimmed
+
+TRIM_NOTE = "trim.json"
+"""File in the store that says, by policy, when it was applied, and to which generation of snapshots."""
+
+TRIM_INTERVAL = 86_400
+"""Seconds after which the trim policy is applied again although the store did not change."""
+
+
+class TrimNote(NamedTuple):
+    """When a policy was applied to a store, in seconds since 1970, and the *generation* of snapshots then."""
+
+    at: float
+    generation: int
+
+
+def encode_trims(notes: Mapping[str, TrimNote]) -> bytes:
+    """Return what is noted of policies as the file has it."""
+    return json.dumps({policy: note._asdict() for policy, note in notes.items()}).encode("ascii")
+
+
+def decode_trims(data: bytes) -> dict[str, TrimNote]:
+    """Return what is noted of policies; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    notes: dict[str, TrimNote] = decoding.mapped(decoding.text, _trim)(decoding.parse(data))
+    return notes
+
+
+def _trim(value: object) -> TrimNote:
+    return TrimNote(**decoding.fields(value, at=decoding.moment, generation=decoding.mtime))
+
+
+def read_trims(store: str) -> dict[str, TrimNote]:
+    """Return what is noted of each policy that was applied to the store at path *store*.
+
+    Projects that share a store and have other policies would else trim at each run, in turn.
+    """
+    return _read(os.path.join(store, TRIM_NOTE), decode_trims) or {}
+
+
+def is_recent(noted: TrimNote, now: float) -> bool:
+    """Return whether a note of a trim is less than a day old; *now* is in seconds since 1970."""
+    return 0 <= now - noted.at < TRIM_INTERVAL

@@ -11,7 +11,7 @@ from venvflow.disk.objects import Objects, object_name
 from venvflow.disk.scan import Content
 from venvflow.model import Entry
 from venvflow.pure.manifest import Corrupt
-from venvflow.pure.relocate import Places, digest_of, fill, find, find_in_record
+from venvflow.pure.relocate import Places, digest_of, fill, find, find_in_record, is_record
 from venvflow.state.contents import Contents
 
 LARGEST_TEMPLATE = 4 << 20
@@ -56,12 +56,17 @@ class Sameness:
         return {path for path, entry in self._entries.items() if entry.kind == "template"}
 
     def _filled(self, entry: Entry) -> tuple[bytes, int]:
-        """Return digest and size of a template, filled in; raises ``KeyError`` when it cannot be."""
+        """Return digest and size of a template, filled in; raises ``KeyError`` when it cannot be.
+
+        What a RECORD describes is never a RECORD itself: two that describe each other have no end.
+        """
         if entry.kind != "template":
             return bytes.fromhex(entry.digest), entry.size
         data = self._objects.read(object_name(entry))
         if data is None:
             raise KeyError(entry.path)
-        described = (slot.argument for slot in entry.slots if slot.form == "record")
+        described = {slot.argument for slot in entry.slots if slot.form == "record"}
+        if any(is_record(self._entries[path]) for path in described):
+            raise KeyError(entry.path)
         digests = {path: self._filled(self._entries[path]) for path in described}
         return digest_of(fill(data, entry.slots, self._places, digests))

@@ -31,7 +31,7 @@ from venvflow.state.witness import witness_of
 from venvflow.steps import claims
 from venvflow.steps.drift import drift_of
 from venvflow.steps.job import Job
-from venvflow.steps.records import KeyRecord, need_key, write_json
+from venvflow.steps.records import KeyRecord, ManifestNote, need_key, write_manifest
 from venvflow.steps.replace import matcher_of
 
 
@@ -56,7 +56,7 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
     """Squish while the venv and the store are held."""
     receipt = _receipt(job, record, any_venv=any_venv)
     if receipt.state == "shared" and receipt.path == job.place.path:
-        leave_manifest(job, receipt)
+        write_manifest(job, ManifestNote(receipt.key, receipt.trees, receipt.bound))
         return Outcome("kept", "its files are the store's already")
     if store.read_only:
         raise EnvironmentFailure(
@@ -87,7 +87,7 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
     register(fresh.trees, fresh.link, bound=fresh.bound)
     write_receipt(job.place.path, fresh, sync=store.durable)  # until then the stamps say what is whose
     store.index.set_stamps(job.place.path, {})
-    leave_manifest(job, fresh)
+    write_manifest(job, ManifestNote(fresh.key, fresh.trees, fresh.bound))
     return Outcome("squished", "", figures_of(shared, start), warnings_of(shared))
 
 
@@ -343,13 +343,6 @@ def without_excluded(found: Iterable[Found], matcher: Matcher | None) -> Iterato
     for item in found:
         if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path):
             yield item
-
-
-def leave_manifest(job: Job, receipt: Receipt) -> None:
-    """Leave the manifest's trees for ``pack`` and ``store``."""
-    write_json(
-        job.file("manifest.json"), {"key": receipt.key, "trees": receipt.trees, "bound": receipt.bound}
-    )
 
 
 def figures_of(shared: Shared, start: float) -> dict[str, int | float | str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ from venvflow.state.registry import Registration
 from venvflow.state.settled import Settled, settle, settled_since
 from venvflow.state.store import Store
 from venvflow.state.sweeping import Swept, sweep
-from venvflow.steps.records import TRIM_NOTE, is_recent, read_json, trim_notes
+from venvflow.steps.records import TRIM_NOTE, TrimNote, encode_trims, is_recent, read_key_of, read_trims
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +116,10 @@ def _is_gone(venv: Registration, config: Config) -> bool:
 
 def _note(store: Store, now: float, policy: TrimPolicy) -> None:
     """Remember that this policy was applied, beside others; on a full disk that has to wait."""
-    note = {"at": now, "generation": store.generation()}
-    notes = {each: noted for each, noted in trim_notes(store.path).items() if is_recent(noted, now)}
+    notes = {each: noted for each, noted in read_trims(store.path).items() if is_recent(noted, now)}
+    notes[repr(policy)] = TrimNote(now, store.generation())
     with suppress(OSError):
-        store.layout.write(TRIM_NOTE, json.dumps({**notes, repr(policy): note}).encode("ascii"))
+        store.layout.write(TRIM_NOTE, encode_trims(notes))
 
 
 def _candidates(config: Config, venvs: list[Registration], snapshots: Iterable[Outline]) -> list[Candidate]:
@@ -182,9 +181,9 @@ class _Current:
         for each in venvs:
             self._names.setdefault(each.key, []).append((each.name, each.place))
         for spec in config.venvs.values():
-            record = read_json(os.path.join(config.state_dir, spec.name, "key.json"))
+            record = read_key_of(config, spec.name)
             if record is not None:
-                self._names.setdefault(str(record.get("digest")), []).append((spec.name, None))
+                self._names.setdefault(record.key.digest, []).append((spec.name, None))
 
     def names(self, key: str, place: str | None) -> tuple[str, ...]:
         """Return the venvs that a snapshot with that key, bound to *place* or to none, is current for."""

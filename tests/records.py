@@ -1,0 +1,191 @@
+"""One real record of each kind, as the product writes it, with its decoder: for tests that are cruel to them.
+
+*sign* gives a changed body the name or the checksum that goes with it, as somebody who means harm would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contents import name_of
+
+from venvflow.disk.objects import Look
+from venvflow.disk.places import RECEIPT, Receipt, decode_receipt, write_receipt
+from venvflow.model import (
+    MTIME_NS,
+    Config,
+    Entry,
+    Interpreter,
+    PackOptions,
+    Slot,
+    Snapshot,
+    StoreConfig,
+    TrimPolicy,
+    VenvSpec,
+)
+from venvflow.pure.keys import make_key
+from venvflow.pure.manifest import (
+    decode_objects,
+    decode_snapshot,
+    decode_tree,
+    encode_snapshot,
+    encode_tree,
+    make_tree,
+)
+from venvflow.pure.slimming import Saved
+from venvflow.state.looks import decode_looks, looks_of, write_looks
+from venvflow.state.registry import Registration, Registry, decode_registration
+from venvflow.state.settled import SettledNote, decode_settled
+from venvflow.state.store import Store
+from venvflow.steps import records
+from venvflow.steps.job import Job
+
+A, B, C = (letter * 64 for letter in "abc")
+SITE = "lib/python3.12/site-packages"
+KEY = make_key({"python": "cpython 3.12.4", "abi": "cpython-312", "lock:requirements ☃\udcff.txt": A})
+TREE = make_tree(
+    "six",
+    "1.17.0",
+    [
+        Entry("bin/six", "template", A, True, 120, "", (Slot(0, "venv", "shebang", "bin/python"),)),
+        Entry("bin/python", "link", slots=(Slot(0, "python", "raw"),)),
+        Entry(f"{SITE}/six.py", "file", B, False, 34703),
+        Entry(f"{SITE}/six.dist-info/RECORD", "template", C, size=9, slots=(Slot(9, "file", "record", "x"),)),
+        Entry(f"{SITE}/odd/na me\n\udcff☃", "file", B, True, 0),
+        Entry(f"{SITE}/odd/empty", "dir"),
+    ],
+)  # fmt: skip
+SNAPSHOT = Snapshot(
+    KEY.digest, KEY, (TREE.digest, A), None, "api", 1_700_000_000.25, "host", "doit", "3.12.4", 3, 99,
+    ("demo needs more",), {"lock:r.txt": {"six": "1.17.0"}},
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of record: *decode* takes bytes that *sign* made of a body, *paths* are all that it may name.
+
+    *name* is that of the decoder, *type* that of what it returns. *digests* are the names of what it lists.
+    """
+
+    name: str
+    type: type
+    body: bytes
+    decode: Callable[[bytes], Any]
+    sign: Callable[[bytes], bytes] = bytes
+    paths: Callable[[Any], Any] = lambda _: ()
+    digests: Callable[[Any], Any] = lambda _: ()
+
+
+def _job(root: Path) -> Job:
+    spec = VenvSpec(
+        "api", f"{root}/api/.venv", (f"{root}/r.txt",), check=("-c", "pass"),
+        pack=PackOptions(f"{root}/dist", name="{venv}"),
+    )  # fmt: skip
+    config = Config(f"{root}/v.yaml", str(root), StoreConfig(f"{root}/store"), TrimPolicy(), {"api": spec})
+    return Job(config, spec, {}, time.time)
+
+
+def _named(decode: Callable[[str, bytes], Any]) -> Callable[[bytes], Any]:
+    """Return what decodes bytes under the name that they should have."""
+    return lambda data: decode(hashlib.sha256(data).hexdigest(), data)
+
+
+def _with_checksum_behind(body: bytes) -> bytes:
+    return body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
+def _with_checksum_before(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def kinds(root: Path) -> dict[str, Kind]:
+    """Return all kinds of records, by the names of their decoders, after letting the product write each."""
+    job = _job(root)
+    (root / "dist").mkdir(parents=True)
+    (root / "dist" / "api.tar.zst").touch()
+    record = records.KeyRecord(
+        KEY, Interpreter("/usr/bin/python3.12", "/usr/bin", "cpython", "3.12.4", "a", "linux", "t", "magic"),
+        (f"{root}/r.txt",), A, ("demo is not pinned",),
+    )  # fmt: skip
+    records.write_key(job, record)
+    records.write_answer(job, record, hit=True, reason=A[:12])
+    records.write_excluded(job, KEY.digest, [Saved("*.h", 1, 100)])
+    records.write_manifest(job, records.ManifestNote(KEY.digest, (TREE.digest,), True))
+    records.write_pack(
+        job, KEY.digest, [TREE.digest], job.spec.pack or PackOptions(""), f"{root}/dist/api.tar.zst"
+    )
+    venv = root / "api" / ".venv"
+    venv.mkdir(parents=True)
+    receipt = Receipt(
+        KEY.digest, str(venv), "shared", "built", "/usr/bin/python3.12", (TREE.digest,), True, "hardlink", A,
+        "", ("demo needs more",), {"": 0o640, "bin/six": 0o755}, {f"{SITE}/six.py": B}, "AAAABBBB",
+        {f"{SITE}/odd": MTIME_NS, "bin": 7},
+    )  # fmt: skip
+    write_receipt(str(venv), receipt)
+    with Store(StoreConfig(f"{root}/store", durability="none")) as store:
+        registration = Registration(
+            str(venv), str(root), "api", KEY.digest, "api", "symlink", (TREE.digest,), 12, 5.5, True, "x",
+            (KEY.digest,),
+        )  # fmt: skip
+        Registry(store.layout).add(registration)
+        (registered,) = Path(store.path, "venvs").iterdir()
+        write_looks(
+            f"{root}/.looks",
+            store.path,
+            {TREE.digest: looks_of(TREE.entries, {name_of(b""): Look(5, 0o644)})},
+        )
+    state = root / ".venvflow" / "api"
+    looks = (root / ".looks").read_bytes().partition(b"\n")[2]
+    snapshot = encode_snapshot(SNAPSHOT).rpartition(b"}")[0] + b"}"
+    settled = json.dumps(SettledNote(A, B, 99, {KEY.digest: 7})._asdict()).encode()
+    trimmed = records.encode_trims({"TrimPolicy()": records.TrimNote(5.5, 7)})
+    found = [
+        Kind(
+            "decode_receipt", Receipt, (venv / RECEIPT).read_bytes(), decode_receipt,
+            paths=lambda it: [*it.directories, *it.private, *(it.modes.keys() - {"", "/"})],
+            digests=lambda it: [*it.trees, *it.private.values()],
+        ),
+        Kind(
+            "decode_registration", Registration, registered.read_bytes(), decode_registration,
+            paths=lambda it: [it.name or "none"], digests=lambda it: [*it.trees, *it.snapshots],
+        ),
+        Kind("decode_key", records.KeyRecord, (state / "key.json").read_bytes(), records.decode_key,
+             digests=lambda it: [it.key.digest, it.fingerprint]),
+        Kind("decode_answer", records.Answer, (state / "restore.json").read_bytes(), records.decode_answer,
+             digests=lambda it: [it.key, it.unfit or A]),
+        Kind("decode_excluded", records.Excluded, (state / "excluded.json").read_bytes(),
+             records.decode_excluded,
+             digests=lambda it: [it.key]),
+        Kind(
+            "decode_manifest_note", records.ManifestNote, (state / "manifest.json").read_bytes(),
+            records.decode_manifest_note, digests=lambda it: [it.key, *it.trees],
+        ),
+        Kind("decode_pack", records.PackNote, (state / "pack.json").read_bytes(), records.decode_pack,
+             digests=lambda it: [it.key, *it.inputs.trees]),
+        Kind("decode_trims", dict, trimmed, records.decode_trims),
+        Kind("decode_settled", SettledNote, settled, decode_settled, digests=lambda it: [*it.own]),
+        Kind(
+            "decode_looks", tuple, looks, decode_looks, _with_checksum_before,
+            paths=lambda it: [
+                each for looks in it.trees.values() for each in (*looks.paths, *filter(None, looks.objects))
+            ],
+            digests=lambda it: [*it.trees],
+        ),
+        Kind(
+            "decode_tree", type(TREE), encode_tree(TREE), _named(decode_tree),
+            paths=lambda it: [entry.path for entry in it.entries],
+            digests=lambda it: [entry.digest for entry in it.entries if entry.kind in ("file", "template")],
+        ),
+        Kind("decode_objects", list, encode_tree(TREE), _named(decode_objects),
+             digests=lambda it: [digest for digest, _, _ in it]),
+        Kind("decode_snapshot", Snapshot, snapshot, decode_snapshot, _with_checksum_behind,
+             digests=lambda it: [it.id, it.key.digest, *it.trees]),
+    ]  # fmt: skip
+    return {kind.name: kind for kind in found}
