@@ -21,7 +21,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade
 # A shell may forbid Python to write bytecode; then nothing here would ever be compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test quick pythons newest network long faults lint relock docs recording bench bench-quick clean help
+.PHONY: run test quick plain pythons newest network long faults lint relock docs recording bench bench-quick clean help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -37,6 +37,9 @@ test: lint  ## lint, type checks and all tests that need neither network nor min
 
 quick: $(VENV)/test  ## the tests that take seconds
 	$(BIN)/pytest -q -n 2 -m "not slow"
+
+plain: $(VENV)/test  ## the same without Linux's extras: what other systems have instead. As root, /proc is empty, too
+	PLAIN=1 $(BIN)/pytest -q -n 2 -m "not slow"
 
 pythons:  ## the tests that take seconds, on each Python that is here; says which are not
 	@failed=; for version in $(PYTHONS); do \

@@ -7,6 +7,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import plain
+
+if os.environ.get("PLAIN"):  # before anything of ours asks what this system can do
+    plain.hide()
+
 import fixtures
 import pytest
 from contents import MEMORY
@@ -26,6 +31,11 @@ _ROOM = 2 << 30
 settings.register_profile("venvflow", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile("venvflow")
+
+
+def pytest_report_header() -> str:
+    """Say what is hidden from all that runs."""
+    return f"without Linux's extras {plain.left and f'({plain.left})'}" if os.environ.get("PLAIN") else ""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -28,6 +28,8 @@ MEMORY = "/dev/shm"  # noqa: S108 - the one place that is another file system ne
 
 Forked = TypeVar("Forked", int, "tuple[int, int]")
 
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc to look")
+linux_only = pytest.mark.skipif(bool(os.environ.get("PLAIN")), reason="is about what only Linux has")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for mounts or other users")
 
 
@@ -135,6 +137,19 @@ def fork(how: Callable[[], Forked]) -> Forked:
         return how()
 
 
+def open_descriptors() -> int:
+    """Return how many descriptors are open; each is asked, for not every system lists them."""
+    return sum(_is_open(fd) for fd in range(1024))
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def in_child(work: Callable[[], object], *, user: int | None = None) -> int:
     """Run *work* in a forked child, perhaps as another user; return its exit status, 1 for an exception."""
     pid = fork(os.fork)
@@ -199,6 +214,8 @@ def killed_at_each(
 @contextmanager
 def mounted(target: Path, *options: str) -> Iterator[Path]:
     """Mount something at *target*, or skip the test with the reason; *options* are those of mount(8)."""
+    if not os.path.exists("/proc/self/mountinfo"):
+        pytest.skip("mount(8) needs /proc")
     target.mkdir(exist_ok=True)
     done = subprocess.run(["mount", *options, str(target)], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -38,7 +38,7 @@ from archives import (
     plain_tar,
     read_venv,
 )
-from contents import NOBODY, for_everybody, in_child, needs_root
+from contents import NOBODY, for_everybody, in_child, linux_only, needs_root
 
 from venvflow.disk.archive import (
     METADATA,
@@ -704,6 +704,7 @@ def test_an_archive_is_on_disk_before_it_has_its_name(
     assert calls == ["content", "a.tar", "a.tar.json", "content", "a.tar.sha256", "directory"]
 
 
+@linux_only
 def test_a_reader_that_fails_discards_what_it_was_writing(
     tmp_path: Path, objects: Objects, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

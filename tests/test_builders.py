@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from contents import needs_proc
 from hypothesis import given
 from hypothesis import strategies as st
 from wheels import make_project, make_wheel, offline_environment, pylock, requirements, uv_lock
@@ -836,6 +837,7 @@ def test_a_second_signal_kills_what_does_not_want_to_end(monkeypatch: pytest.Mon
     assert not processes._groups
 
 
+@needs_proc
 def test_an_orphan_keeps_the_lock_it_was_given(project: Project) -> None:
     """The descriptors of locks are open in the builder, others are not."""
     lock, other = (os.open(project.root, os.O_RDONLY) for _ in range(2))
@@ -888,6 +890,7 @@ def test_a_killed_venvflow_takes_its_builders_with_it(tmp_path: Path, shell: str
             _until(lambda: _can_lock(again.fileno()))
 
 
+@needs_proc
 def test_where_nobody_ends_a_builder_it_still_holds_its_lock(tmp_path: Path) -> None:
     """There may be no shell: then the builder goes on, others wait for it, and are told who it is."""
     with killed_while_it_builds(tmp_path / "lock", "warden._SHELL = '/nowhere'") as numbers:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from contents import mounted, needs_root, picture
+from contents import mounted, needs_root, open_descriptors, picture
 from forks import Said, forked
 
 from venvflow.disk import locks, objects
@@ -201,7 +201,7 @@ def failing(module: Any, name: str, code: int, *, only: str = "", once: bool = F
 
 def few_files() -> None:
     """Allow the process hardly any more open files."""
-    used = len(os.listdir("/proc/self/fd"))
+    used = open_descriptors()
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2, used + 2))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from contents import needs_proc, open_descriptors
 
 from venvflow.disk.files import (
     is_temporary_name,
@@ -111,6 +112,7 @@ def test_a_file_is_read_up_to_its_limit_and_not_a_byte_more(home: Path) -> None:
     assert read_beginning(str(path), 3) == b"123"
 
 
+@needs_proc
 def test_a_file_without_a_size_is_read_up_to_the_limit() -> None:
     """Files of the kernel say that they are empty, and one may grow while it is read."""
     assert read_small("/proc/self/status", follow=True).startswith(b"Name:")
@@ -138,13 +140,13 @@ def test_reading_small_files_leaves_nothing_open(home: Path) -> None:
     """Neither those that were read nor those that were refused."""
     (home / "file").write_bytes(b"text")
     os.mkfifo(home / "pipe")
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for _ in range(3):
         read_small(str(home / "file"))
         for name, largest in (("pipe", 10), ("file", 1)):
             with pytest.raises(OSError, match="it is "):
                 read_small(str(home / name), largest=largest)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 # --------------------------------------------------------------------------- whole or not at all

@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contents import KILLED, MTIME_NS, dies_at, elsewhere, in_child, name_of, open_store, picture, put, write
+from contents import (
+    KILLED,
+    MTIME_NS,
+    dies_at,
+    elsewhere,
+    in_child,
+    linux_only,
+    name_of,
+    open_store,
+    picture,
+    put,
+    write,
+)
 from pythons import BASE
 
 from venvflow.disk import objects
@@ -162,6 +174,7 @@ def test_taking_in_changes_nothing_in_a_venv_that_others_made(world: World) -> N
     assert {path: attributes(world.venv / path) for path in FILES} == before
 
 
+@linux_only
 def test_a_file_that_has_one_name_and_no_writer_becomes_the_object(world: World) -> None:
     """Nothing is copied: the bytes that the venv has are the first copy, sealed like any object."""
     inodes = {path: (world.venv / path).stat().st_ino for path in FILES}
@@ -174,6 +187,7 @@ def test_a_file_that_has_one_name_and_no_writer_becomes_the_object(world: World)
     assert set(taken.own.values()) == {f"{world.venv}/{path}" for path in (MODULE, BROKEN, DATA)}
 
 
+@linux_only
 @pytest.mark.parametrize("built_here", [True, False])
 def test_a_file_that_somebody_writes_to_is_copied(world: World, built_here: bool) -> None:
     """What the writer does later is its own affair: the object is out of its reach."""
@@ -197,6 +211,7 @@ def test_where_the_kernel_cannot_tell_only_our_own_files_are_taken(
     assert world.objects.verified(object_name(taken.entries[DATA]))
 
 
+@linux_only
 def test_files_look_as_they_did_when_they_cannot_be_published(
     new_world: NewWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contents import grow, in_child, picture
+from contents import grow, in_child, open_descriptors, picture
 
 from venvflow.disk.layout import Layout
 from venvflow.errors import EnvironmentFailure, Refused
@@ -116,10 +116,10 @@ def test_modes_do_not_depend_on_the_umask(layout: Layout) -> None:
 def test_no_descriptor_is_left_open(layout: Layout) -> None:
     """Only that of the root, for as long as there is somebody to use it."""
     layout.write("notes/note", b"")
-    before = len(os.listdir("/dev/fd"))
+    before = open_descriptors()
     for _ in range(3):
         layout.write("notes/note", b"")
         with pytest.raises(FileNotFoundError), layout.opened("objects/zz"):
             pass
         assert [name for name, _ in layout.fans("objects")] == ["ab"]
-    assert len(os.listdir("/dev/fd")) == before
+    assert open_descriptors() == before

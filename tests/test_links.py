@@ -14,10 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contents import MTIME_NS, elsewhere, in_child, mounted, needs_root
+from contents import MTIME_NS, elsewhere, in_child, linux_only, mounted, needs_root
 
 from venvflow.disk import links
-from venvflow.disk.links import Linker, copy_bytes, exchange, has_writer, sync_file_system, write_private
+from venvflow.disk.links import (
+    Linker,
+    copy_bytes,
+    exchange,
+    has_writer,
+    name_new,
+    sync_file_system,
+    write_private,
+)
 from venvflow.disk.scan import directory
 from venvflow.model import LinkMode
 
@@ -207,6 +215,7 @@ def test_a_copy_that_fails_leaves_nothing(
     assert os.listdir(tmp_path / "venv") == []
 
 
+@linux_only
 @needs_root
 @pytest.mark.root
 def test_a_private_file_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
@@ -234,6 +243,7 @@ def test_across_file_systems_files_are_copied(source: Path, tmp_path: Path) -> N
         assert linker.used == {"copy": 1}
 
 
+@linux_only
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1])
 @pytest.mark.parametrize("sender", ["kernel", "none", "fails", "says 0"])
 def test_all_bytes_are_copied_whatever_the_kernel_offers(
@@ -253,6 +263,7 @@ def test_all_bytes_are_copied_whatever_the_kernel_offers(
     assert (tmp_path / "b").read_bytes() == data
 
 
+@linux_only
 @pytest.mark.parametrize(
     ("size", "data"),
     [
@@ -300,6 +311,7 @@ def test_exchange_swaps_two_names_or_says_that_it_cannot(tmp_path: Path, venv: i
     assert os.listdir(tmp_path / "venv/b") == (["a"] if done else ["b"])
 
 
+@linux_only
 def test_exchange_raises_for_a_name_that_is_not_there(tmp_path: Path, venv: int) -> None:
     """That is no missing feature of the kernel."""
     (tmp_path / "venv/a").mkdir()
@@ -327,6 +339,58 @@ def test_syncing_works_with_and_without_syncfs(venv: int, monkeypatch: pytest.Mo
     assert called == [True]
 
 
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EPERM])
+def test_where_the_kernel_refuses_syncfs_all_is_synced(
+    venv: int, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A sandbox may know the name and not the call: that is no full disk."""
+    called: list[bool] = []
+    monkeypatch.setattr(links, "_call", lambda *_: code)
+    monkeypatch.setattr(os, "sync", lambda: called.append(True))
+    sync_file_system(venv)
+    assert called == [True]
+
+
+@pytest.fixture(params=["link", "moved in one step", "moved after a look"])
+def naming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test with hard links, without them, and on a kernel that moves nothing carefully either."""
+    if request.param != "link":
+        refuse("link", errno.EPERM, monkeypatch)
+    if request.param == "moved after a look":
+        monkeypatch.setattr(links, "_call", lambda *_: errno.ENOSYS)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("naming")
+def test_a_finished_file_gets_a_name_that_is_free(tmp_path: Path, venv: int) -> None:
+    """With its bytes, and in no other way than whole; a name that is taken stays whose it is."""
+    source = tmp_path / "venv/source"
+    source.write_bytes(b"new")
+    name_new("source", "name", source_fd=venv, fd=venv)
+    assert (tmp_path / "venv/name").read_bytes() == b"new"
+    source.unlink(missing_ok=True)
+    source.write_bytes(b"newer")
+    with pytest.raises(FileExistsError):
+        name_new("source", "name", source_fd=venv, fd=venv)
+    assert (source.read_bytes(), (tmp_path / "venv/name").read_bytes()) == (b"newer", b"new")
+
+
+def test_a_real_error_is_not_taken_for_a_missing_call(
+    tmp_path: Path, venv: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk says so, whichever way a file gets its name."""
+    (tmp_path / "venv/source").touch()
+    refuse("link", errno.ENOSPC, monkeypatch)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        name_new("source", "name", source_fd=venv, fd=venv)
+    refuse("link", errno.EPERM, monkeypatch)
+    monkeypatch.setattr(links, "_call", lambda *_: errno.ENOSPC)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        name_new("source", "name", source_fd=venv, fd=venv)
+    assert sorted(os.listdir(tmp_path / "venv")) == ["source"]
+
+
+@linux_only
 def test_a_failed_sync_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be written to disk must not be published."""
     if not hasattr(ctypes.CDLL(None), "syncfs"):
@@ -405,6 +469,7 @@ def test_who_opens_the_file_to_write_while_we_look_waits_and_nobody_dies(source:
     os.close(os.open(source, os.O_WRONLY | os.O_NONBLOCK))
 
 
+@linux_only
 def test_where_leases_are_unknown_nobody_can_tell(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other systems, and file systems of other machines."""
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from contents import fork
+from contents import fork, open_descriptors
 
 from venvflow.disk import locks
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, UsageError
@@ -277,7 +277,7 @@ def test_release_is_idempotent_and_does_not_close_a_stranger(path: str) -> None:
 
 def test_a_failing_block_releases_and_no_descriptor_leaks(path: str) -> None:
     """Errors inside, timeouts and failed tries leave no descriptor open."""
-    before = len(os.listdir("/dev/fd"))
+    before = open_descriptors()
 
     def fail_inside() -> None:
         with locks.exclusive(path, timeout=0, what="it"):
@@ -288,7 +288,7 @@ def test_a_failing_block_releases_and_no_descriptor_leaks(path: str) -> None:
 
     with pytest.raises(KeyError):
         fail_inside()
-    assert len(os.listdir("/dev/fd")) == before
+    assert open_descriptors() == before
     locks.exclusive(path, timeout=0, what="it").release()
 
 

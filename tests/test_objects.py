@@ -18,6 +18,7 @@ from contents import (
     elsewhere,
     for_everybody,
     in_child,
+    linux_only,
     mounted,
     name_of,
     needs_root,
@@ -376,6 +377,7 @@ def test_a_copy_leaves_its_source_alone(objects: Objects, source: Path) -> None:
     assert batch.origins == {name_of(DATA): str(source)}
 
 
+@linux_only
 @pytest.mark.parametrize("mode", [0o644, 0o755])
 def test_our_own_file_becomes_the_object(objects: Objects, source: Path, mode: int) -> None:
     """One inode for both, read-only, with the constant mtime; nothing is written."""

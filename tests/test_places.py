@@ -21,6 +21,7 @@ from contents import (
     in_child,
     killed_at_each,
     mounted,
+    needs_proc,
     needs_root,
     picture,
     write,
@@ -59,6 +60,8 @@ def exchanging(request: pytest.FixtureRequest, place: Place, monkeypatch: pytest
     if request.param != "exchange":
         monkeypatch.setattr(module, "exchange", lambda *_, **__: False)
     if request.param == "file by file":
+        if not os.path.exists("/proc/self/fd"):
+            pytest.skip("needs /proc to know where a rename happens")
         monkeypatch.setattr(os, "rename", _layered(place))
     return str(request.param)
 
@@ -116,6 +119,7 @@ def test_a_signal_that_comes_while_staging_is_removed_leaves_nothing_behind(
     assert not os.path.lexists(place.staging)
 
 
+@needs_proc
 def test_a_place_that_somebody_else_makes_a_venv_at_is_waited_for(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

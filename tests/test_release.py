@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from contents import needs_proc
 
 from venvflow.disk.release import Releaser
 
@@ -67,6 +68,7 @@ def test_all_are_closed_after_an_error(tmp_path: Path, count: int) -> None:
     assert not any(is_open(fd) for fd in fds)
 
 
+@needs_proc
 def test_a_replaced_file_gives_its_blocks_back(tmp_path: Path) -> None:
     """Its last descriptor is what kept it: afterwards nothing does."""
     for number in range(100):

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from contents import open_descriptors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -271,13 +272,13 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     """Neither after success nor after failure."""
     (tmp_path / "a/b").mkdir(parents=True)
     os.mkfifo(tmp_path / "fifo")
-    before = os.listdir("/dev/fd")
+    before = open_descriptors()
     walk(str(tmp_path))
     with pytest.raises(OSError, match="fifo"):
         read(str(tmp_path / "fifo"))
     with pytest.raises(EnvironmentFailure):
         walk(str(tmp_path / "fifo"))
-    assert len(os.listdir("/dev/fd")) == len(before)
+    assert open_descriptors() == before
 
 
 # --------------------------------------------------------------------------- helpers

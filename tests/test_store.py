@@ -183,6 +183,36 @@ def test_what_cannot_be_opened_is_an_error_in_four_parts(
     assert all((caught.value.what, caught.value.where, caught.value.state, caught.value.hint))
 
 
+def test_a_store_where_files_have_one_name_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects, trees, snapshots and registrations get theirs by moving; what is there already stays."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    for _ in range(2):
+        with open_store(tmp_path / "store", durability="full") as store:
+            manifest = stock(store, {"a": b"one", "b": b"two"})
+            store.publish(snapshot_of(manifest), 1.0)
+            assert store.snapshot(snapshot_of(manifest).id) == snapshot_of(manifest)
+            assert all(store.objects.verified(name) for tree in manifest.trees for name in object_names(tree))
+    assert os.listdir(tmp_path / "store/tmp") == []
+    assert not os.path.lexists(tmp_path / "store/quarantine") or not os.listdir(tmp_path / "store/quarantine")
+
+
+def test_a_file_system_without_executable_bits_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On FAT all files have one mode: every object would look damaged, and every restore be a miss."""
+    real = os.fchmod
+    monkeypatch.setattr(os, "fchmod", lambda fd, _: real(fd, 0o700))
+    with pytest.raises(EnvironmentFailure, match="keeps no executable bits"):
+        open_store(tmp_path / "store")
+    with pytest.raises(EnvironmentFailure, match="keeps no executable bits"):
+        open_store(tmp_path / "store")
+    assert not (tmp_path / "store/format").exists()
+
+
 @needs_root
 @pytest.mark.root
 def test_a_store_that_one_may_not_read_is_an_error() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from venvflow.disk.files import temporary_name
-from venvflow.disk.links import write_all
+from venvflow.disk.links import name_new, write_all
 from venvflow.disk.scan import open_directory
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError, shown
 
@@ -92,7 +92,7 @@ class Layout:
             try:
                 _write_new(temporary, tmp, data, sync=sync)
                 if not replace:
-                    os.link(temporary, name, src_dir_fd=tmp, dst_dir_fd=into, follow_symlinks=False)
+                    name_new(temporary, name, source_fd=tmp, fd=into)
                 else:
                     self.rename_into(temporary, tmp, path, into)
             finally:

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from venvflow.disk.directories import exists
 from venvflow.disk.scan import BLOCK
 from venvflow.model import MTIME_TIMES, LinkMode
 
@@ -286,10 +287,10 @@ _PLACERS: dict[LinkMode, _Place] = {
 def sync_file_system(fd: int) -> None:
     """Write everything on the file system of *fd* to disk, in one call: far cheaper than one per file.
 
-    Where the C library has no ``syncfs`` (macOS), all file systems are synced.
+    Where there is no ``syncfs`` (macOS, some sandboxes), all file systems are synced.
     """
     code = _call("syncfs", fd)
-    if code is None:
+    if code is None or code in _UNSUPPORTED:
         os.sync()
     elif code:
         raise OSError(code, os.strerror(code))
@@ -305,8 +306,32 @@ def exchange(first: str, second: str, *, first_fd: int, second_fd: int) -> bool:
     return True
 
 
-_EXCHANGE = 2
-"""Linux's flag ``RENAME_EXCHANGE``."""
+def name_new(source: str, name: str, *, source_fd: int, fd: int) -> None:
+    """Give the finished file *source* the name *name*, which must be free; *source* may be gone afterwards.
+
+    Where the file system has no hard links it is moved, in one step where the kernel can; elsewhere a file
+    that gets that name in the same instant is replaced. Raises ``FileExistsError``, ``OSError``.
+    """
+    try:
+        os.link(source, name, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        _move_new(source, name, source_fd, fd)
+
+
+def _move_new(source: str, name: str, source_fd: int, fd: int) -> None:
+    code = _call("renameat2", source_fd, os.fsencode(source), fd, os.fsencode(name), _NO_REPLACE)
+    if code is None or code in _UNSUPPORTED:
+        if exists(name, fd):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        os.rename(source, name, src_dir_fd=source_fd, dst_dir_fd=fd)
+    elif code:
+        raise OSError(code, os.strerror(code), name)
+
+
+_NO_REPLACE, _EXCHANGE = 1, 2
+"""Linux's flags ``RENAME_NOREPLACE`` and ``RENAME_EXCHANGE``."""
 
 
 def _call(function: str, *arguments: int | bytes) -> int | None:

@@ -27,7 +27,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from venvflow.disk.layout import Layout
-from venvflow.disk.links import clone, copy_bytes, has_writer, sync_file_system, write_all
+from venvflow.disk.links import clone, copy_bytes, has_writer, name_new, sync_file_system, write_all
 from venvflow.disk.scan import (
     Changing,
     Found,
@@ -576,18 +576,19 @@ class Batch:
         else:
             self._give_back(name)
             self._yield_to_twin(name)
-        os.unlink(self._staged[name], dir_fd=self._fd)
+        with suppress(FileNotFoundError):  # where there are no links, it was moved
+            os.unlink(self._staged[name], dir_fd=self._fd)
 
     def _is_named(self, name: Name, into: int) -> bool:
         """Give a staged file the object's name; return False if a sound twin has it, which stays."""
         staged, final = self._staged[name], os.path.basename(self._objects.path(name))
         try:
-            os.link(staged, final, src_dir_fd=self._fd, dst_dir_fd=into, follow_symlinks=False)
+            name_new(staged, final, source_fd=self._fd, fd=into)
         except FileExistsError:
             if self._objects.relabel(name) is not None:
                 return False
             self._objects.quarantine(name)
-            os.link(staged, final, src_dir_fd=self._fd, dst_dir_fd=into, follow_symlinks=False)
+            name_new(staged, final, source_fd=self._fd, fd=into)
         return True
 
     def _take_over(self, name: Name) -> None:

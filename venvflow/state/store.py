@@ -132,6 +132,17 @@ class Store:
         for name, text in (("README", README), ("format", f"{FORMAT}\n")):
             with suppress(FileExistsError):
                 self.layout.write(name, text.encode(), replace=False)
+            self._refuse_without_modes(name)
+
+    def _refuse_without_modes(self, name: str) -> None:
+        """Refuse a file system on which the file *name*, made without executable bits, has them."""
+        if os.lstat(f"{self.path}/{name}").st_mode & 0o111:
+            raise EnvironmentFailure(
+                "the file system keeps no executable bits (as FAT, exFAT), so all files would look damaged",
+                where=shown(self.path),
+                state="A README and empty directories were made there, and nothing else.",
+                hint="Choose a directory on another file system as store.path (or VENVFLOW_STORE).",
+            )
 
     def _close_to_others(self) -> None:
         """Keep others out of a new store, whatever the umask, until its owner lets them in."""
