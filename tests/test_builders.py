@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from contents import needs_proc
+from contents import mounted, needs_proc, needs_root
 from hypothesis import given
 from hypothesis import strategies as st
 from wheels import make_project, make_wheel, offline_environment, pylock, requirements, uv_lock
@@ -628,11 +628,23 @@ def test_what_a_failed_build_says_of_its_staging_is_meant_for_the_place(project:
         ("Because the current Python version (3.11.7) does not satisfy Python>=3.12 and a==1", "python:"),
         ("error: Failed to initialize cache at `/x`\n  Caused by: Permission denied", "UV_CACHE_DIR"),
         ("error: something else", "Correct the lock files"),
+        ("one\ncannot copy /a to /proc/x: No space left on device (os error 28)\nlast", "mounted at /proc,"),
+        ("OSError: [Errno 28] No space left on device: '/proc/x/y'", "mounted at /proc,"),
+        ("No space left on device", "mounted at /"),
     ],
 )  # fmt: skip
 def test_the_hint_names_the_cure(said: str, hint: str) -> None:
     """What tools really say of the usual mishaps."""
-    assert hint in builders._hint(said)
+    assert hint in builders._hint(said, "/")
+
+
+@needs_root
+@pytest.mark.root
+def test_a_build_that_failed_beside_a_full_disk_says_so(tmp_path: Path) -> None:
+    """Programs that find no temporary directory end without a word about it."""
+    with mounted(tmp_path / "t", "-t", "tmpfs", "-o", "size=64k", "none") as small:
+        hint = builders._hint("error: something else", "/", str(small / "below" / "it"))
+        assert f"mounted at {small} is nearly full" in hint
 
 
 def test_a_program_that_is_not_there_is_named(project: Project) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import errno
-import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from venvflow.errors import (
     StoreFormatError,
     UsageError,
     VenvflowError,
-    from_system,
     legible,
     shown,
 )
@@ -93,43 +90,6 @@ def test_what_is_printable_is_shown_as_it_is() -> None:
     assert shown("a\n\x1b[31m\udcff") == "a\\n\\x1b[31m\\xff"
 
 
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device", "/s/x"), "/s/x: No space left on device. S. Free"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded. S. Your quota is used up"),
-        (OSError(errno.EMFILE, "Too many open files"), "Too many open files. S. Allow more open files"),
-        (OSError(errno.EROFS, "Read-only file system", b"/r"), "/r: Read-only file system. S. Make"),
-        (OSError(errno.EIO, "Input/output error", "/d\n"), "/d\\n: Input/output error. S. Look at the disk"),
-        (OSError(errno.EACCES, "Permission denied", "/p"), "/p: Permission denied. S. Check permissions"),
-        (OSError("odd"), "odd. S. Check permissions"),
-        (MemoryError(), "there is not enough memory. S. Free some"),
-    ],
-)
-def test_what_the_system_refuses_gets_the_state_and_the_right_advice(
-    error: OSError | MemoryError, text: str
-) -> None:
-    """A disk that fails is not mended by freeing space."""
-    told = from_system(error, "S.")
-    assert str(told).startswith(text)
-    assert told.exit_code == 3
-
-
-def test_a_working_directory_that_is_gone_is_recognised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The system says only that something is not there."""
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    with pytest.raises(FileNotFoundError) as caught:
-        os.getcwd()
-    assert str(from_system(caught.value, "S.")) == (
-        "the working directory is gone. S. Change to a directory that exists."
-    )
-
-
 # --------------------------------------------------------------------------- every error of the product
 
 PACKAGE = Path(errors.__file__).parent
@@ -166,7 +126,7 @@ def test_every_error_names_something() -> None:
         if isinstance(call.args[0], ast.Constant)
         and not {"where", None} & {each.arg for each in call.keywords}
     ]
-    assert [place for place in vague if not place.startswith("errors.py:")] == []
+    assert [place for place in vague if not place.startswith("disk/blame.py:")] == []
 
 
 HOSTILE = [

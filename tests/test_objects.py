@@ -550,11 +550,10 @@ def test_a_full_disk_publishes_nothing_and_leaves_nothing(tmp_path: Path, how: s
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=200k", "none") as small:
         objects = objects_in(small)
         (name,) = put(objects, DATA)
-        with pytest.raises(OSError, match="No space") as caught, objects.batch() as batch:
+        with pytest.raises(OSError, match="No space"), objects.batch() as batch:
             (take("copy", batch, large) if how == "copy" else batch.add_bytes(large.read_bytes()))
         assert [name for name, _ in objects.names()] == [name]
         assert os.listdir(objects.tmp) == []
-        assert module.out_of_space(caught.value, str(small)).exit_code == 3
 
 
 @needs_root

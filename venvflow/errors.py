@@ -16,7 +16,6 @@ A miss is a value, not an error: see :class:`venvflow.model.Outcome`.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Sequence
@@ -169,40 +168,3 @@ class Refused(VenvflowError):
     """venvflow could do this, but something that is not its own might be lost."""
 
     exit_code = 6
-
-
-def from_system(error: OSError | MemoryError, state: str) -> EnvironmentFailure:
-    """Return what the system refused as one of ours; *state* says what state things are in."""
-    if isinstance(error, MemoryError):
-        return EnvironmentFailure(
-            "there is not enough memory", state=state, hint="Free some, then run again."
-        )
-    if error.filename is None and not _has_directory():
-        hint = "Change to a directory that exists."
-        return EnvironmentFailure("the working directory is gone", state=state, hint=hint)
-    where = shown(error.filename) if error.filename is not None else ""
-    hint = advice(error, "Check permissions and free space, then run again.")
-    return EnvironmentFailure(f"{error.strerror or error}", where=where, state=state, hint=hint)
-
-
-def _has_directory() -> bool:
-    """Return whether there is a working directory: functions that need one do not say so."""
-    try:
-        os.getcwd()
-    except OSError:
-        return False
-    return True
-
-
-def advice(error: OSError, usual: str) -> str:
-    """Return what helps against what the system refused; *usual* where that is no case of its own."""
-    return {
-        errno.ENOSPC: 'Free space, or run "venvflow trim", then run again.',
-        errno.EDQUOT: 'Your quota is used up: free space, or run "venvflow trim", then run again.',
-        errno.EMFILE: "Allow more open files (ulimit -n), then run again.",
-        errno.ENFILE: "Let others close files, or allow more (sysctl fs.file-max), then run again.",
-        errno.EAGAIN: "Allow more processes (ulimit -u), then run again.",
-        errno.ENOMEM: "Free some memory and run again.",
-        errno.EROFS: "Make the file system writable, or use another store, then run again.",
-        errno.EIO: "Look at the disk (dmesg): it fails. Then run again.",
-    }.get(error.errno or 0, usual)

@@ -17,7 +17,8 @@ from typing import Any
 
 import actions
 
-from venvflow.errors import VenvflowError, from_system
+from venvflow.disk.blame import from_system
+from venvflow.errors import VenvflowError
 from venvflow.state import index, schema  # noqa: F401 - so that no child has to import it
 
 MODES = ("count", "kill", "once", "lasting", "stop")

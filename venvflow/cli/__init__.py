@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from venvflow import interrupts
-from venvflow.errors import EnvironmentFailure, VenvflowError, from_system, shown
+from venvflow.disk.blame import from_system
+from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.streams import fill_closed
 
 _WHOLE = "Every venv is the old one or the new one, whole."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
+from venvflow.disk.blame import failure
 from venvflow.disk.files import read_beginning
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, VenvflowError, shown
 
@@ -276,12 +277,7 @@ def _write(root: str, files: Sequence[_File]) -> None:
                 os.unlink(path)
         if not isinstance(error, OSError):
             raise
-        raise EnvironmentFailure(
-            f"cannot write the config: {error.strerror}",
-            where=shown(error.filename or root),
-            state="Nothing was written.",
-            hint="Check the permissions and the free space of the directory.",
-        ) from error
+        raise failure(error, "cannot write the config", at=root, state="Nothing was written.") from error
 
 
 def _to_show(draft: _Draft) -> Iterable[_File]:

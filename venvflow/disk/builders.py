@@ -32,6 +32,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from venvflow.disk.blame import failure, mount_of, room
 from venvflow.disk.files import read_small
 from venvflow.errors import BuildFailed, EnvironmentFailure, UsageError, legible, shown
 from venvflow.pure.redaction import redact_words, redactor, secrets_in, secrets_of
@@ -415,7 +416,7 @@ class _Job:
             self._told(what),
             where=self._request.spec.name,
             state="Nothing was put in place.",
-            hint=hint or _hint(tail),
+            hint=hint or _hint(tail, place, self.environ.get("TMPDIR", place)),
             log=self._request.log_path,
             tail=tail,
         )
@@ -435,8 +436,11 @@ class _Job:
 
     def _write(self, line: str) -> None:
         data = (line + "\n").encode("utf-8", "surrogateescape")
-        while data:
-            data = data[os.write(self._log, data) :]
+        try:
+            while data:
+                data = data[os.write(self._log, data) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._request.log_path) from error
 
     def _cannot_start(self, program: str, error: OSError) -> EnvironmentFailure:
         return EnvironmentFailure(
@@ -465,11 +469,7 @@ def _open_log(path: str) -> Iterator[int]:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, flags, 0o600)
     except OSError as error:
-        raise EnvironmentFailure(
-            f"the build log {shown(path)} cannot be written: {error.strerror}",
-            state="Nothing was built.",
-            hint="Free space or mend the permissions, then run again.",
-        ) from None
+        raise failure(error, "cannot write the build log", at=path, state="Nothing was built.") from None
     try:
         yield descriptor
     finally:
@@ -499,7 +499,6 @@ _HINTS = (
         r"hash mismatch|do not match the hashes",
         "What the index offers is not what was locked: find out why before locking again.",
     ),
-    (r"no space left on device|disk quota", "Free some space, then run doit again."),
     (
         r"not a valid editable|Distribution not found at|Expected .* to be a|does not exist",
         "Relative paths in a requirements file are looked for in the directory of that file.",
@@ -515,10 +514,29 @@ _HINTS = (
 )
 
 
-def _hint(tail: str) -> str:
+_NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+_LITTLE = 4 << 20
+"""Bytes free from which on a build may have failed for want of space without saying so."""
+
+
+def _hint(tail: str, *written: str) -> str:
+    """Return what may help against what a builder said last; *written* are directories that it writes to."""
+    full = next((line for line in reversed(tail.splitlines()) if _NO_SPACE.search(line)), None)
+    if full is not None:
+        # The last path in that line is what could not be written: its place, a cache, a temporary directory.
+        named = re.findall(r"(?<![\w/])/[^\s'\"`:]+", full)
+        mount = shown(mount_of(named[-1] if named else written[0]))
+        return f"Free space on the file system mounted at {mount}, then run doit again."
     for pattern, hint in _HINTS:
         if re.search(pattern, tail, re.IGNORECASE):
             return hint
+    for path in written:
+        with contextlib.suppress(OSError):
+            if room(path) < _LITTLE:
+                mount = shown(mount_of(path))
+                return f"The file system mounted at {mount} is nearly full: free space there, then run again."
     return "Correct the lock files or the build, then run doit again."
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from venvflow.disk.files import temporary_name
-from venvflow.disk.scan import DEEPEST, directory, open_directory
+from venvflow.disk.scan import DEEPEST, complete, directory, open_directory
 
 _PASSING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -118,6 +118,9 @@ def _below(name: str, parent: int, device: int, depth: int) -> Iterator[int]:
         if os.fstat(fd).st_dev != device:
             raise _mounted(name)
         yield fd
+    except OSError as error:
+        complete(error, fd)
+        raise
     finally:
         os.close(fd)
 
@@ -151,12 +154,16 @@ def _mounted(where: str) -> OSError:
 
 def mounts_at(path: str) -> list[str]:
     """Return the mount points at and below *path*; bind mounts within one file system are seen only here."""
+    return [point for point in mount_points() if point == path or point.startswith(path + "/")]
+
+
+def mount_points() -> list[str]:
+    """Return where file systems are mounted, as this process sees it; none where the kernel has no list."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
-            points = [os.fsdecode(_unescaped(line.split(b" ")[4])) for line in file]
+            return [os.fsdecode(_unescaped(line.split(b" ")[4])) for line in file]
     except (OSError, IndexError):
         return []
-    return [point for point in points if point == path or point.startswith(path + "/")]
 
 
 def _unescaped(field_: bytes) -> bytes:

@@ -14,9 +14,9 @@ from venvflow.disk.archive import ObjectSource, Options, Progress
 from venvflow.disk.archive.contents import Contents, Member, damaged, plan
 from venvflow.disk.archive.formats import CHUNK
 from venvflow.disk.archive.staging import need_free, new_directory
+from venvflow.disk.blame import failure
 from venvflow.disk.links import Linker, is_unsupported, write_private
 from venvflow.disk.sharing import stays_private
-from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Entry, LinkMode, Manifest
 
 PRIVATE: tuple[LinkMode, ...] = ("reflink", "copy")
@@ -80,12 +80,7 @@ def holds_links(path: str) -> bool:
         with tempfile.TemporaryDirectory(prefix=".vf-", dir=path) as probe:
             return _can_link(probe)
     except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot write there: {error.strerror}",
-            where=shown(path),
-            state="Nothing was exported.",
-            hint="Choose another destination, or mend the permissions.",
-        ) from error
+        raise failure(error, "cannot write there", at=path, state="Nothing was exported.") from error
 
 
 def _can_link(probe: str) -> bool:
@@ -103,11 +98,8 @@ def _told(destination: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot export to {shown(destination)}: {error.strerror or error}",
-            state="Nothing half-written is kept.",
-            hint="Free space or mend the permissions, then try again.",
-        ) from error
+        state = "Nothing half-written is kept."
+        raise failure(error, "cannot export it there", at=destination, state=state) from error
 
 
 class _Counter:

@@ -15,8 +15,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from venvflow.disk.blame import from_system
 from venvflow.disk.files import read_small
-from venvflow.errors import EnvironmentFailure, UsageError, from_system, shown
+from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import Interpreter
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple, final
 
+from venvflow.disk.blame import failure
 from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, UsageError, VenvflowError, shown
 from venvflow.pure.redaction import redact_words
@@ -285,12 +286,7 @@ def _cannot_lock(error: OSError, path: str, what: str) -> VenvflowError:
             state="Nothing was changed",
             hint="Use a directory on a local file system",
         )
-    return EnvironmentFailure(
-        f"{what} cannot be locked: {error.strerror}",
-        where=shown(path),
-        state="Nothing was changed",
-        hint=f"Check owner and mode of the file and its directory (we are user {os.geteuid()})",
-    )
+    return failure(error, f"{what} cannot be locked", at=path, state="Nothing was changed")
 
 
 # --------------------------------------------------------------------------- who holds it

@@ -38,7 +38,6 @@ from venvflow.disk.scan import (
     read,
     stamp_of,
 )
-from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import MTIME_NS, MTIME_TIMES, Durability, Entry, Tree
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -666,13 +665,3 @@ def _transfer(reading: int, writing: int) -> None:
         clone(reading, writing)
     except OSError:
         copy_bytes(reading, writing)
-
-
-def out_of_space(error: OSError, store: str) -> EnvironmentFailure:
-    """Return the error to raise for an ``OSError`` met while writing to the store at *store*."""
-    return EnvironmentFailure(
-        f"cannot write to the store: {error.strerror}",
-        where=shown(error.filename or store),
-        state="Nothing half-written is kept, no venv was changed.",
-        hint='Free space (or run "venvflow trim"), mend permissions, then run doit again.',
-    )

@@ -24,12 +24,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
+from venvflow.disk.blame import failure
 from venvflow.disk.directories import clear, discard, exists, fill, mounts_at, move, reach
 from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.links import exchange, sync_file_system
 from venvflow.disk.modes import FOR_MOST, MODE_BITS
 from venvflow.disk.scan import directory, open_directory
-from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, advice, shown
+from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, shown
 from venvflow.model import LinkMode
 from venvflow.pure import decoding
 
@@ -596,12 +597,7 @@ def _explained(path: str, state: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot change the venv's place: {error.strerror}",
-            where=shown(error.filename or path),
-            state=state(),
-            hint=advice(error, "Check permissions, owner and free space of its parent directory."),
-        ) from error
+        raise failure(error, "cannot change the venv's place", at=path, state=state()) from error
 
 
 # --------------------------------------------------------------------------- receipts and removal

@@ -71,12 +71,33 @@ def open_directory(path: str | bytes, *, dir_fd: int | None = None) -> int:
 
 @contextmanager
 def directory(path: str, *, dir_fd: int | None = None) -> Iterator[int]:
-    """Open a directory for the length of a ``with`` block."""
+    """Open a directory for the length of a ``with`` block; errors that leave it have whole paths."""
     fd = open_directory(path, dir_fd=dir_fd)
     try:
         yield fd
+    except OSError as error:
+        complete(error, fd)
+        raise
     finally:
         os.close(fd)
+
+
+def complete(error: OSError, fd: int) -> None:
+    """Put the path of the directory *fd* before the names in *error*, if that is where they are."""
+    try:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:  # no /proc
+        return
+    relative = [each for each in ("filename", "filename2") if _is_relative(getattr(error, each))]
+    for which in relative:
+        whole = os.path.join(path, os.fsdecode(getattr(error, which)))
+        # Of two names, as rename has them, one may lie in another directory.
+        if len(relative) == 1 or os.path.lexists(whole):
+            setattr(error, which, whole)
+
+
+def _is_relative(name: object) -> bool:
+    return isinstance(name, str | bytes) and bool(name) and not os.path.isabs(name)
 
 
 def walk(root: str, *, enter: Callable[[str], bool] = lambda _: True) -> list[Found]:

@@ -10,6 +10,7 @@ writer while another process writes, and fails at once instead of waiting.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+from venvflow.disk.blame import failure, room
 from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
@@ -631,11 +633,15 @@ def _locked(path: str) -> LockTimeout:
 
 
 def _unusable(path: str, error: sqlite3.Error | None) -> EnvironmentFailure:
+    state = "Every venv is the old one or the new one, whole."
+    if error is not None and ("disk is full" in str(error) or not room(os.path.dirname(path))):
+        full = OSError(errno.ENOSPC, str(error), path)
+        return failure(full, "cannot use the index", at=path, state=state)
     return EnvironmentFailure(
         f"cannot use the index: {error or 'it is damaged and cannot be moved aside'}",
         where=shown(path),
-        state="No venv was changed.",
-        hint="Check the permissions and the free space of the store.",
+        state=state,
+        hint="Check owner, mode and file system of the store.",
     )
 
 

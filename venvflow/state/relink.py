@@ -192,7 +192,8 @@ class Relinker:
         """Give a private file the constant mtime; one that has other names gets an inode of its own first."""
         if item.links > 1:
             temporary = self._private_copy(item, fd)
-            os.chmod(temporary, item.mode & 0o777, dir_fd=fd)  # a new file of ours, as private as the old one
+            with _dropped_on_error(temporary, fd):
+                os.chmod(temporary, item.mode & 0o777, dir_fd=fd)  # a new file, as private as the old one
             self._rename_if_unchanged(temporary, item, name, fd)
             return
         file = os.open(name, _READ, dir_fd=fd)
@@ -278,7 +279,8 @@ class Relinker:
 
     def _rename_if_unchanged(self, temporary: str, item: Found, name: str, fd: int) -> None:
         if _is_unchanged(item, name, fd):
-            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+            with _dropped_on_error(temporary, fd):
+                os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
         else:
             os.unlink(temporary, dir_fd=fd)
             self._kept.append(item.path)
@@ -287,7 +289,8 @@ class Relinker:
         if entry.size and linker.link_new(self._object(entry), name, fd):
             return
         temporary = self._temporary(entry, fd, linker)
-        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        with _dropped_on_error(temporary, fd):
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
         with suppress(FileNotFoundError):  # renaming one name of a file over another does nothing at all
             os.unlink(temporary, dir_fd=fd)
 
@@ -310,11 +313,12 @@ class Relinker:
     def _made(self, make: Callable[[str], object], fd: int) -> str:
         """Return the name under which *make* made a new file in the directory *fd*."""
         name = next(self._temporary_names)
-        try:
-            make(name)
-        except FileExistsError:  # left by a killed run that had our process id
-            os.unlink(name, dir_fd=fd)
-            make(name)
+        with _dropped_on_error(name, fd):
+            try:
+                make(name)
+            except FileExistsError:  # left by a killed run that had our process id
+                os.unlink(name, dir_fd=fd)
+                make(name)
         return name
 
     def _object(self, entry: Entry) -> str:
@@ -356,6 +360,17 @@ def give_again(
     linker.twin = objects.twin
     with replacing(path, expected=expected) as (fd, temporary):
         linker.place(objects.path(object_name(entry)), temporary, fd, executable=entry.executable)
+
+
+@contextmanager
+def _dropped_on_error(temporary: str, fd: int) -> Iterator[None]:
+    """Delete what was made in the directory *fd* under a temporary name, if it does not get its own."""
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=fd)
+        raise
 
 
 @contextmanager

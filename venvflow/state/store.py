@@ -16,9 +16,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from venvflow.disk import locks
+from venvflow.disk.blame import failure
 from venvflow.disk.files import is_temporary_name, read_small
 from venvflow.disk.layout import Layout, in_the_way, is_fan
-from venvflow.disk.objects import Batch, Look, Name, Objects, out_of_space, sealed
+from venvflow.disk.objects import Batch, Look, Name, Objects, sealed
 from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
 from venvflow.model import FORMAT, Key, Manifest, Snapshot, StoreConfig, Tree
@@ -105,11 +106,9 @@ class Store:
             self.read_only |= not os.access(self.path, os.W_OK) or not _is_writable(f"{self.path}/objects")
             self._complete()
         except OSError as error:
-            raise EnvironmentFailure(
-                f"cannot open the store: {error.strerror}",
-                where=shown(error.filename or self.path),
-                state="Nothing was changed.",
-                hint="Check store.path (or VENVFLOW_STORE), its permissions and its free space.",
+            usual = "Check store.path (or VENVFLOW_STORE), its permissions and its free space."
+            raise failure(
+                error, "cannot open the store", at=self.path, state="Nothing was changed.", usual=usual
             ) from error
 
     def _create(self) -> None:
@@ -506,7 +505,8 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise out_of_space(error, self.path) from error
+            state = "Nothing half-written is kept in the store."
+            raise failure(error, "cannot write to the store", at=self.path, state=state) from error
 
     # ----------------------------------------------------------------------- registered venvs
 

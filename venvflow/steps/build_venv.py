@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from venvflow.disk import builders, locks
+from venvflow.disk.blame import failure
 from venvflow.disk.files import read_small
 from venvflow.disk.links import write_private
 from venvflow.disk.places import Receipt, watched
@@ -293,10 +294,6 @@ def _stamp(job: Job, store: Store, looked: Survey) -> None:
                     batch.add_bytes(template.data)
             batch.publish()
     except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot write to the store: {error.strerror}",
-            where=shown(store.path),
-            state=unchanged(job),
-            hint="Free space or mend permissions, then run doit again.",
-        ) from error
+        state = "The new venv is in its place, and not shared yet."
+        raise failure(error, "cannot write to the store", at=store.path, state=state) from error
     store.index.set_stamps(job.place.path, looked.stamped())

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from venvflow.disk.blame import failure
 from venvflow.disk.files import read_small, write_whole
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Config, Interpreter, Key, PackOptions
@@ -44,12 +45,8 @@ def _write_text(path: str, text: str) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         write_whole(path, text.encode("ascii"))
     except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot write the project's state: {error.strerror}",
-            where=shown(path),
-            state="No venv was changed.",
-            hint="Check the permissions and the free space of the project directory.",
-        ) from error
+        state = "Every venv is the old one or the new one, whole."
+        raise failure(error, "cannot write the project's state", at=path, state=state) from error
 
 
 def stamp_of(path: str) -> tuple[int, ...]:

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from venvflow.disk import processes
+from venvflow.disk.blame import failure
 from venvflow.disk.links import sync_file_system
 from venvflow.disk.places import Receipt, State, write_receipt
 from venvflow.disk.scan import directory, walk
-from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.errors import Refused, shown
 from venvflow.pure.patterns import Matcher, compile_patterns
 from venvflow.state.store import Store
 from venvflow.steps.drift import Drift, drift_of
@@ -162,14 +163,14 @@ def unchanged(job: Job) -> str:
 @contextmanager
 def unmade(job: Job) -> Iterator[None]:
     """Explain an error of the file system that comes while a venv is made beside its place."""
+    before = job.place.inode()
     try:
         yield
     except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot make the venv: {error.strerror}",
-            where=f"{job.spec.name}: {shown(error.filename or job.place.path)}",
-            state="What is at its place is unchanged.",
-            hint="Check free space and permissions, then run doit again.",
+        is_new = job.place.inode() != before
+        state = "The new venv is in its place." if is_new else "What is at its place is unchanged."
+        raise failure(
+            error, "cannot make the venv", at=job.place.path, state=state, venv=job.spec.name
         ) from error
 
 

@@ -6,12 +6,13 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from venvflow.disk.blame import failure, path_of
 from venvflow.disk.links import Linker, prevailing
 from venvflow.disk.modes import modes_of
-from venvflow.disk.objects import out_of_space
 from venvflow.disk.places import Receipt, watched, write_receipt
 from venvflow.disk.scan import Changing, Found, directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
@@ -235,21 +236,26 @@ def share(
             store.objects, subject.path, Linker(subject.link), min_size=store.least_shared(subject.min_size),
             origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=linked, tell=subject.tell,
         )  # fmt: skip
-        return Shared(
-            subject,
-            looked,
-            taken,
-            relinker.relink(taken.entries, looked.found),
-            had,
-            unusual,
-            secret,
-            hidden,
-            private,
-        )
+        with _relinking(subject.path):
+            relinked = relinker.relink(taken.entries, looked.found)
+        return Shared(subject, looked, taken, relinked, had, unusual, secret, hidden, private)
     except Changing as error:
         raise _changing(subject.name, str(error)) from error
     except OSError as error:
-        raise out_of_space(error, store.path) from error
+        in_store = f"{path_of(error, store.path)}/".startswith(f"{store.path}/")
+        doing = "cannot write to the store" if in_store else "cannot take it into the store"
+        state = "Nothing half-written is kept in the store, and the venv is as it was."
+        raise failure(error, doing, at=store.path, state=state) from error
+
+
+@contextmanager
+def _relinking(venv: str) -> Iterator[None]:
+    """Explain an error that comes while the files of the venv at path *venv* become names of objects."""
+    try:
+        yield
+    except OSError as error:
+        state = "Every file of the venv holds what it held; some may be shared already."
+        raise failure(error, "cannot share the files of the venv", at=venv, state=state) from error
 
 
 def look_through(

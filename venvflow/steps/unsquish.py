@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from venvflow.disk.blame import failure
 from venvflow.disk.links import copy_bytes, create, sync_file_system
 from venvflow.disk.modes import is_sealed, mode_of
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, Receipt, watched, write_receipt
 from venvflow.disk.scan import Found, directory, look, walk
-from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
+from venvflow.errors import Refused, UsageError, shown
 from venvflow.model import Outcome
 from venvflow.state.relink import TEMPORARY, is_temporary
 from venvflow.state.store import Store
@@ -141,12 +142,8 @@ def _explained(venv: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot make it private: {error.strerror}",
-            where=shown(f"{venv}/{path}"),
-            state="The venv works, part of its files are still shared.",
-            hint="Free space and check permissions, then run it again.",
-        ) from error
+        state = "The venv works; some of its files are still shared."
+        raise failure(error, "cannot make it private", at=f"{venv}/{path}", state=state) from error
 
 
 def _inodes_of(store: Store) -> set[tuple[int, int]]:

@@ -26,6 +26,7 @@ from venvflow.disk.archive.formats import Progress, Undecodable
 from venvflow.disk.archive.reading import Item, items, unsafe
 from venvflow.disk.archive.source import hashed, open_archive
 from venvflow.disk.archive.staging import Staging, need_free, new_directory
+from venvflow.disk.blame import failure
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import MTIME_TIMES
 from venvflow.postinstall import (
@@ -188,11 +189,8 @@ def _into(archive: str, destination: str) -> Iterator[Staging]:
     except (tar.Malformed, zipfile.Malformed, Undecodable) as error:
         raise unsafe(archive, f"is damaged: {error}") from error
     except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot unpack {shown(archive)} to {shown(destination)}: {error.strerror or error}",
-            state="Nothing was unpacked.",
-            hint="Free space or fix the permissions, then try again.",
-        ) from error
+        doing = f"cannot unpack {shown(archive)} there"
+        raise failure(error, doing, at=destination, state="Nothing was unpacked.") from error
 
 
 def _extract_into(target: _Target, expected: str | None) -> bool:

@@ -41,8 +41,9 @@ from venvflow.disk.archive.frames import FrameStore, NewFrame, Unkept, frame_nam
 from venvflow.disk.archive.joining import Joiner
 from venvflow.disk.archive.sink import Sink
 from venvflow.disk.archive.stream import Checker, Packer, object_parts
+from venvflow.disk.blame import failure
 from venvflow.disk.files import new_file, sync_directory
-from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.errors import Refused, shown
 from venvflow.model import CONSTANT_MTIME, Manifest, Slot
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
@@ -120,11 +121,8 @@ def write_archive(
             write_beside(path, _described(written, contents, options))
         sync_directory(os.path.dirname(path))
     except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot write {shown(destination)}: {error.strerror or error}",
-            state="Nothing half-written is kept.",
-            hint="Free space or mend the permissions, then try again.",
-        ) from error
+        state = "Nothing half-written is kept."
+        raise failure(error, "cannot write the archive", at=destination, state=state) from error
     return written
 
 

@@ -1,0 +1,200 @@
+"""What the system refused, in words: which file or file system it is about, why, and what helps against that.
+
+An errno says little: ``ENOSPC`` not which disk is full, or that it has no inodes left; ``EPERM`` not that
+a file is immutable; ``ENOTDIR`` not what is in the way. All that can be asked when it happens, so every
+error of the system that a user sees is explained by :func:`failure`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from contextlib import suppress
+
+from venvflow.disk.directories import mount_points
+from venvflow.errors import EnvironmentFailure, shown
+
+_GET_FLAGS = 0x80086601
+"""``FS_IOC_GETFLAGS`` where ``long`` has 64 bits: what ``lsattr`` asks."""
+
+_IMMUTABLE, _APPEND_ONLY = 0x10, 0x20
+_SPARE = 64
+"""Inodes that a file system may have and be full all the same: what was begun has been deleted meanwhile."""
+
+_ROOM = 1 << 20
+_TRIM = '("venvflow trim" does, if the store is there)'
+
+_USUAL = "Check owner and mode of it and of the directories above it (we are user {user}), then run again."
+
+_HINTS = {
+    errno.EMFILE: "Allow more open files (ulimit -n), then run again.",
+    errno.ENFILE: "Let others close files, or allow more (sysctl fs.file-max), then run again.",
+    errno.EAGAIN: "Allow more processes (ulimit -u), then run again.",
+    errno.ENOMEM: "Free some memory and run again.",
+    errno.EIO: "Look at the disk (dmesg): it fails. Then run again.",
+    errno.ENAMETOOLONG: "Use a directory with a shorter path, then run again.",
+    errno.ESTALE: "Mount that network file system again, then run again.",
+    errno.ELOOP: "Put a directory or file in the place of the symlink, then run again.",
+    errno.EBUSY: "Let whoever uses it end, or unmount what is mounted there, then run again.",
+    errno.ETXTBSY: "Let the program end, then run again.",
+    errno.EFBIG: "Allow larger files (ulimit -f), then run again.",
+}
+
+
+def failure(
+    error: OSError, doing: str = "", *, at: str, state: str, venv: str = "", usual: str = ""
+) -> EnvironmentFailure:
+    """Return the error to raise for one of the system's, met while *doing* something (``cannot …``).
+
+    *at* is what was worked on, for errors that name no file. *state* says what state things are in, *venv*
+    for which one it was done. *usual* is the hint for what has no cause of its own.
+    """
+    path = path_of(error, at)
+    reason, hint = _judged(error, path)
+    return EnvironmentFailure(
+        f"{doing}: {reason}" if doing else reason,
+        where=f"{venv}: {shown(path)}" if venv else shown(path),
+        state=state,
+        hint=hint or usual or _USUAL.format(user=os.geteuid()),
+    )
+
+
+def from_system(error: OSError | MemoryError, state: str) -> EnvironmentFailure:
+    """Return what the system refused as one of ours; *state* says what state things are in."""
+    if isinstance(error, MemoryError):
+        return EnvironmentFailure(
+            "there is not enough memory", state=state, hint="Free some, then run again."
+        )
+    if error.filename is None and not _has_directory():
+        hint = "Change to a directory that exists."
+        return EnvironmentFailure("the working directory is gone", state=state, hint=hint)
+    if error.filename is None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        usual = f"Free space {_TRIM}, then run again." if full else "Check permissions, then run again."
+        return EnvironmentFailure(_said(error), state=state, hint=_HINTS.get(error.errno or 0, usual))
+    return failure(error, at="", state=state)
+
+
+def _has_directory() -> bool:
+    """Return whether there is a working directory: functions that need one do not say so."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
+def path_of(error: OSError, otherwise: str) -> str:
+    """Return the path that an error is about, *otherwise* one that is known if it names none.
+
+    Of two, as rename and link have them, it is the second: there is where something was to be written. A name
+    in a directory that nobody knows any more is put after *otherwise*.
+    """
+    names = [os.fsdecode(each) for each in (error.filename2, error.filename) if _is_name(each)]
+    whole = next((name for name in names if os.path.isabs(name)), "")
+    if whole or not names:
+        return whole or otherwise
+    return os.path.join(otherwise, names[0])
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str | bytes) and bool(value)
+
+
+# --------------------------------------------------------------------------- what it is about
+
+
+def _said(error: OSError) -> str:
+    return f"{error.strerror or error}"
+
+
+def _judged(error: OSError, path: str) -> tuple[str, str]:
+    """Return why it was refused, and what helps; no hint where nothing more is known than the errno."""
+    said = _said(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return _of_file_system(error.errno, said, path)
+    if error.errno == errno.EPERM and (fixed := _fixed(path)):
+        word, flag, which = fixed
+        it = "it" if which == path else shown(which)
+        return f"{said} ({it} is {word})", f"Let it be changed (chattr -{flag}), then run again."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR) and (between := _in_the_way(path)):
+        return f"{said} ({shown(between)} is no directory)", "Move that away, then run again."
+    return said, _HINTS.get(error.errno or 0, "")
+
+
+def _of_file_system(code: int, said: str, path: str) -> tuple[str, str]:
+    place = f"the file system mounted at {shown(mount_of(path))}"
+    if code == errno.EROFS:
+        return f"{said} ({place})", "Make it writable, or use a directory that is, then run again."
+    if code == errno.EDQUOT:
+        return f"{said} ({place})", f"Your quota is used up: free space there {_TRIM}, then run again."
+    if _lacks_inodes(path):
+        return f"{said} ({place} has no inodes left)", f"Delete files there {_TRIM}, then run again."
+    return f"{said} ({place} is full)", f"Free space there {_TRIM}, then run again."
+
+
+def mount_of(path: str) -> str:
+    """Return where the file system is mounted that *path* lies in, or would."""
+    real = os.path.realpath(path)
+    holding = [each for each in mount_points() if each == "/" or f"{real}/".startswith(f"{each}/")]
+    if holding:
+        return max(holding, key=len)
+    # Without a list of mounts: where the device changes.
+    present = _present(real)
+    while present != "/" and not os.path.ismount(present):
+        present = os.path.dirname(present)
+    return present
+
+
+def _present(path: str) -> str:
+    """Return the part of an absolute path that is there."""
+    while not os.path.lexists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def room(path: str) -> int:
+    """Return how many bytes can be written to the file system of *path*; 0 without an inode left."""
+    found = os.statvfs(_present(os.path.abspath(path)))
+    return found.f_bavail * found.f_frsize if found.f_favail or not found.f_files else 0
+
+
+def _lacks_inodes(path: str) -> bool:
+    try:
+        found = os.statvfs(_present(os.path.abspath(path)))
+    except OSError:
+        return False
+    return found.f_files > 0 and found.f_favail < _SPARE and found.f_bavail * found.f_frsize > _ROOM
+
+
+def _fixed(path: str) -> tuple[str, str, str] | None:
+    """Return how a file, or the directory that it is in, is kept from being changed, by which flag, which."""
+    for each in (path, os.path.dirname(path)):
+        flags = _flags(each)
+        if flags & _IMMUTABLE:
+            return "immutable", "i", each
+        if flags & _APPEND_ONLY:
+            return "append-only", "a", each
+    return None
+
+
+def _flags(path: str) -> int:
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # a device may take the number for something else
+                return int(struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, struct.pack("l", 0)))[0])
+        finally:
+            os.close(fd)
+    return 0
+
+
+def _in_the_way(path: str) -> str:
+    """Return the first part of *path* above its last name that is there and no directory, if there is one."""
+    above = os.path.dirname(os.path.abspath(path))
+    present = _present(above)
+    return "" if os.path.isdir(present) else present
