@@ -911,6 +911,22 @@ def test_where_nobody_ends_a_builder_it_still_holds_its_lock(tmp_path: Path) -> 
             locks.exclusive(str(tmp_path / "lock"), timeout=0, what="it")
 
 
+def test_what_a_builder_leaves_in_its_tmpdir_goes_with_it(project: Project, tmp_path: Path) -> None:
+    """It has one of its own, in the user's, however the build ends."""
+    (tmp_path / "t").mkdir()
+    leave = (
+        "sh",
+        "-c",
+        'echo "at $TMPDIR"; mkdir -p "$TMPDIR/pip-build-1/sub"; chmod 500 "$TMPDIR/pip-build-1"; exit 1',
+    )
+    request = project.request(build=(leave,))
+    environ = {**request.environ, "TMPDIR": str(tmp_path / "t")}
+    with pytest.raises(BuildFailed) as caught:
+        build(dataclasses.replace(request, environ=environ))
+    assert f"at {tmp_path}/t/.vf-{os.getpid()}-" in caught.value.tail
+    assert os.listdir(tmp_path / "t") == []
+
+
 def test_the_warden_knows_who_runs_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has ended must not be ended again: its number may be somebody else's by then."""
     reading, writing = os.pipe()

@@ -168,12 +168,11 @@ def _supplement(root: str, present: str) -> _Draft:
 
 def _loaded(root: str, text: str) -> Config:
     """Return the config that *text* is, as a run would load it; it is not in the project yet."""
-    import tempfile  # noqa: PLC0415 - only here
-
+    from venvflow.disk.scratch import scratch  # noqa: PLC0415 - only here
     from venvflow.pure import config as configs  # noqa: PLC0415 - imports the YAML library
 
-    with tempfile.TemporaryDirectory(prefix="venvflow-") as scratch:
-        file = os.path.join(scratch, "venvflow.yaml")
+    with scratch() as temporary:
+        file = os.path.join(temporary.path, "venvflow.yaml")
         with open(file, "w", encoding="utf-8") as stream:
             stream.write(text)
         return configs.load(file, root, os.environ)

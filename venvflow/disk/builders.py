@@ -40,6 +40,7 @@ from venvflow.pure.redaction import redact_words, redactor, secrets_in, secrets_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from venvflow.disk.scratch import Scratch
     from venvflow.model import Interpreter, VenvSpec
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -335,8 +336,10 @@ def build(request: Request, *, progress: Callable[[str], None] | None = None) ->
     :raises UsageError: two requirements files have relative paths that mean different directories.
     """
     directory = _working_directory(request)
-    with _open_log(request.log_path) as descriptor:
-        job = _Job(request, descriptor, progress)
+    from venvflow.disk.scratch import scratch  # noqa: PLC0415  nothing of this is needed where nothing is built
+
+    with _open_log(request.log_path) as descriptor, scratch(environ=request.environ) as temporary:
+        job = _Job(request, descriptor, progress, temporary)
         for template in request.plan.commands:
             job.run(_filled(template, request), directory)
         _check_venv(request, job)
@@ -356,13 +359,23 @@ def build(request: Request, *, progress: Callable[[str], None] | None = None) ->
 class _Job:
     """The commands of one build: their environment, their log and their last lines."""
 
-    def __init__(self, request: Request, log: int, progress: Callable[[str], None] | None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        log: int,
+        progress: Callable[[str], None] | None,
+        temporary: Scratch | None = None,
+    ) -> None:
         import collections  # noqa: PLC0415  nothing of this is needed where nothing is built
 
         from venvflow.disk import processes  # noqa: PLC0415
 
         environ = processes.child_environment(request.environ, request.spec.key_env)
         self.environ = environ | _settings(request)
+        self._inherited = request.inherit_fds
+        if temporary is not None:
+            self.environ["TMPDIR"] = temporary.path
+            self._inherited += (temporary.fd,)
         self.commands: list[str] = []
         self.missing: list[str] = []
         self._request = request
@@ -387,7 +400,7 @@ class _Job:
                 environ=self.environ,
                 on_output=lines.feed,
                 cwd=directory,
-                inherit_fds=(*self._request.inherit_fds,),
+                inherit_fds=self._inherited,
             )
         except OSError as error:
             raise self._cannot_start(argv[0], error) from None

@@ -183,16 +183,21 @@ def _remove_unless_held(path: str) -> None:
     with suppress(OSError):  # what cannot be removed, or is held after all, is in nobody's way
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(path, is_directory=stat.S_ISDIR(os.fstat(fd).st_mode))
+            st = os.fstat(fd)
+            if st.st_uid == os.geteuid():  # others have temporary files in /tmp, too
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path, is_directory=stat.S_ISDIR(st.st_mode))
         finally:
             os.close(fd)
 
 
 def _remove(path: str, *, is_directory: bool) -> None:
     if is_directory:
-        import shutil  # noqa: PLC0415 - directories are left by unpack and export only
+        from venvflow.disk.directories import discard  # noqa: PLC0415 - directories are left by few commands
+        from venvflow.disk.scan import directory  # noqa: PLC0415 - as above
 
-        shutil.rmtree(path)
+        parent, name = os.path.split(path)
+        with directory(parent or ".") as fd:
+            discard(name, fd)
     else:
         os.unlink(path)

@@ -229,6 +229,7 @@ class Place:
             with _explained(self.staging, self._as_it_is), self._holding() as held:
                 if held.is_there(self._tag):  # else who held it has removed it
                     self._clear(held)
+            _sweep_scratch()
 
     @contextmanager
     def staged(self) -> Iterator[str]:
@@ -479,6 +480,14 @@ class Place:
         if not os.path.lexists(self.path) and os.path.lexists(old):
             return f"The venv that was there is {shown(old)}: running again puts it back."
         return "What is at the venv's place is whole."
+
+
+def _sweep_scratch() -> None:
+    """Remove the temporary files of builders that were killed, as it is done before each build."""
+    from venvflow.disk.files import remove_leftovers  # noqa: PLC0415 - after a kill only
+    from venvflow.disk.scratch import place  # noqa: PLC0415 - as above
+
+    remove_leftovers(place())
 
 
 class _Held(NamedTuple):

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from enum import Enum
@@ -26,6 +25,7 @@ from typing import TypeAlias
 
 from venvflow.disk import archive
 from venvflow.disk.export import export, holds_links
+from venvflow.disk.scratch import Scratch, scratch
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import CONSTANT_MTIME
 from venvflow.pack_venv.links import NotContaining, convert_symlinks
@@ -144,8 +144,8 @@ def create_archive(
     copies = _on_windows.get() or not chosen.is_tar_format
     source = _source_directory(source_dir)
     _refuse_inside(source, destination)
-    with _scratch(work_dir) as scratch, _shown_progress(show_progress, destination) as display:
-        listed = list_directory(source, scratch, copies=copies)
+    with _scratch(work_dir) as temporary, _shown_progress(show_progress, destination) as display:
+        listed = list_directory(source, temporary.path, copies=copies)
         options = archive.Options(
             chosen.extension,
             arcroot=os.path.basename(os.path.abspath(source_dir))
@@ -163,7 +163,7 @@ def create_archive(
                 description=listed.description,
                 progress=display,
                 mtime_of=_clamped(listed, clamp_mtime),
-                scratch=scratch,
+                scratch=temporary.path,
                 beside=False,
             )
     _warn([*listed.warnings, *written.warnings])
@@ -189,8 +189,8 @@ def export_venv(
     target = os.path.abspath(target_dir)
     _refuse_inside(source, target)
     copies = _on_windows.get() or not holds_links(os.path.dirname(target))
-    with _scratch(None) as scratch:
-        listed = list_directory(source, scratch, copies=copies)
+    with scratch() as temporary:
+        listed = list_directory(source, temporary.path, copies=copies)
         with _changes_told(listed):
             exported = export(
                 listed.manifest,
@@ -234,18 +234,8 @@ def _refuse_inside(source: str, destination: _Path) -> None:
         )
 
 
-@contextmanager
-def _scratch(work_dir: _Path | None) -> Iterator[str]:
-    try:
-        directory = tempfile.TemporaryDirectory(prefix="venvflow-", dir=work_dir)
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot work in {shown(error.filename or '')}: {error.strerror}",
-            state="Nothing was written.",
-            hint="Choose another work_dir.",
-        ) from error
-    with directory as path:
-        yield path
+def _scratch(work_dir: _Path | None) -> AbstractContextManager[Scratch]:
+    return scratch(os.fspath(work_dir or ""), hint="Choose another work_dir.")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from venvflow.disk import archive
 from venvflow.disk.objects import Name
+from venvflow.disk.scratch import scratch
 from venvflow.errors import Refused, UsageError, shown
 from venvflow.model import Entry, Manifest, Tree
 from venvflow.pure import relocate
@@ -145,7 +145,7 @@ class Material:
         return entry._replace(digest=digest, size=len(pruned), slots=slots)
 
     def _scratch(self) -> str:
-        return self._later.enter_context(tempfile.TemporaryDirectory(prefix="venvflow-record-"))
+        return self._later.enter_context(scratch()).path
 
 
 def refuse_inside(path: str, others: Mapping[str, str]) -> None:

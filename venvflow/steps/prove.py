@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from venvflow.disk import archive, processes
+from venvflow.disk.scratch import scratch
 from venvflow.state.store import Store
 from venvflow.steps.job import Job
 from venvflow.steps.material import material
@@ -41,8 +41,8 @@ def check(job: Job, path: str, options: archive.Options, progress: archive.Progr
         local = local_paths(job, things.record, things.store)
         again = []
         for threads in (1, 2):
-            with tempfile.TemporaryDirectory(prefix=f"venvflow-{threads}-") as directory:
-                other = os.path.join(directory, f"again.{options.format}")
+            with scratch() as other_place:
+                other = os.path.join(other_place.path, f"again.{options.format}")
                 wanted = replace(options, threads=threads)
                 written = things.write(manifest, other, wanted, frames=None, progress=progress)
                 again.append(written.sha256)
@@ -84,7 +84,9 @@ def smoke(job: Job, path: str, code: str, progress: archive.Progress | None = No
     Raises Refused for an archive that cannot be trusted, EnvironmentFailure for space and time.
     """
     record = need_key(job)
-    with tempfile.TemporaryDirectory(prefix="venvflow smoke-") as directory:
+    with scratch(environ=job.environ) as temporary:
+        directory = os.path.join(temporary.path, "a b")  # many programs cannot do with a space
+        os.mkdir(directory)
         place, _ = archive.unpack(
             path,
             os.path.join(os.path.realpath(directory), job.spec.name),
