@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import subprocess
@@ -131,10 +132,19 @@ def grow(root: Path, files: Mapping[str, str]) -> Path:
 
 
 def fork(how: Callable[[], Forked]) -> Forked:
-    """Fork by ``os.fork`` or ``pty.fork``, whatever threads there are: those of xdist only wait."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return how()
+    """Fork by ``os.fork`` or ``pty.fork``, whatever threads there are: those of xdist only wait.
+
+    What is garbage here is no child's to collect: a compressor would wait for threads that are not there.
+    """
+    me = os.getpid()
+    gc.freeze()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return how()
+    finally:
+        if os.getpid() == me:
+            gc.unfreeze()
 
 
 def open_descriptors() -> int:
