@@ -145,3 +145,35 @@ def test_secrets_are_in_no_archive_and_no_export(project: Project) -> None:
         names = {path.rpartition("/")[2] for path in holders(project.root.parent / target)}
         assert not names & {"pip.conf", "server.pem"}
         assert [*(project.root.parent / target).rglob("cacert.pem")]
+
+
+def test_notes_of_urls_with_credentials_stay_in_their_venv(project: Project) -> None:
+    """Although a RECORD lists them: of a package that was installed by a signed link, of a clone."""
+    venv = project.make_foreign_venv()
+    site = next(venv.glob("lib/python3*/site-packages"))
+    notes = {
+        site / "linked-1.0.dist-info/direct_url.json": f'{{"url": "https://h/linked.whl?token={SECRET}"}}',
+        venv / "src/cloned/.git/config": f'[remote "origin"]\n\turl = https://me:{SECRET}@h/cloned.git\n',
+        venv / "src/cloned/.git/logs/HEAD": f"0 0 me clone: from https://{SECRET}@h/cloned.git\n",
+    }
+    clean = site / "clean-1.0.dist-info/direct_url.json"
+    for path, text in {**notes, clean: '{"url": "https://h/clean.whl"}'}.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        if path.parent.name.endswith(".dist-info"):
+            (path.parent / "RECORD").write_text(f"{path.parent.name}/direct_url.json,,\n")
+    for words in (
+        ("store", "api", "--force"),
+        ("squish", "api"),
+        ("verify",),
+        ("export", "api", "../exported"),
+    ):
+        answer = project.run(*words)
+        assert answer.code == 0, answer.err
+        assert SECRET not in answer.out + answer.err
+    assert holders(project.store) == holders(project.root.parent / "exported") == []
+    assert len(holders(venv)) == len(notes)
+    assert (project.root.parent / "exported" / clean.relative_to(venv)).is_file()
+    with pytest.warns(pack_venv.PackWarning, match="holds credentials"):
+        pack_venv.export_venv(venv, project.root.parent / "copy")
+    assert holders(project.root.parent / "copy") == []

@@ -54,6 +54,14 @@ def is_credential(path: str) -> bool:
     return path.rpartition("/")[2] in _CREDENTIALS
 
 
+def notes_urls(path: str) -> bool:
+    """Return whether a file says where things came from: an installer's note, or a repository's own."""
+    if path.endswith(".dist-info/direct_url.json"):
+        return True
+    _, git, name = path.rpartition("/.git/")
+    return bool(git) and (name in ("config", "FETCH_HEAD") or name.startswith("logs/"))
+
+
 def holds_key(data: bytes) -> bool:
     """Return whether a file holds a private key; certificates are none, whatever the file is called."""
     return _KEY.search(data) is not None

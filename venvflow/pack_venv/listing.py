@@ -10,6 +10,7 @@ from typing import Any
 from venvflow.disk.archive import NEUTRAL
 from venvflow.disk.files import read_beginning, read_small
 from venvflow.disk.scan import Changing, Found, read, walk
+from venvflow.disk.sharing import notes_urls
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Manifest
 from venvflow.pack_venv.links import Way, way_of
@@ -65,7 +66,8 @@ def list_directory(root: str, scratch: str, *, copies: bool) -> Listing:
         excludes_directory=_is_cache,
     )
     # What lies beside the packages: these may bring sample keys, and no RECORD says so here.
-    secret = [path for path in credentials(root, looked) if not path.startswith("lib/")]
+    found = credentials(root, looked)
+    secret = [path for path in found if not path.startswith("lib/") or notes_urls(path)]
     looked.withhold(secret)
     _place_files(listing, looked, scratch)
     kept = {path: entry for path, entry in looked.entries.items() if entry.kind != "link"}

@@ -13,20 +13,31 @@ from contextlib import suppress
 
 from venvflow.disk.files import read_small
 from venvflow.disk.scan import Found
-from venvflow.disk.sharing import LARGEST_SECRET, holds_key, is_credential, readers_of, visitors_of
+from venvflow.disk.sharing import (
+    LARGEST_SECRET,
+    holds_key,
+    is_credential,
+    notes_urls,
+    readers_of,
+    visitors_of,
+)
 from venvflow.errors import Refused, shown
+from venvflow.pure.redaction import redact
 from venvflow.state.survey import Survey
 
 
 def credentials(venv: str, survey: Survey) -> Iterator[str]:
-    """Yield the files of the venv at path *venv* that no package brought and that hold credentials."""
+    """Yield the files of the venv at path *venv* that hold credentials, and that no package brought.
+
+    What an installer noted is listed as if a package had brought it, and is yielded all the same: it says
+    where this venv got something. Our own builds leave no credentials there.
+    """
     published = {path for each in survey.distributions for path in each.paths if path.startswith("lib/")}
     for path, entry in survey.entries.items():
-        if (
-            entry.digest
-            and path not in published
-            and (is_credential(path) or _holds_key(venv, path, entry.size))
-        ):
+        if not entry.digest:
+            continue
+        named = path not in published and (is_credential(path) or _holds_key(venv, path, entry.size))
+        if named or (notes_urls(path) and _holds_credentials(venv, path)):
             yield path
 
 
@@ -35,6 +46,13 @@ def _holds_key(venv: str, path: str, size: int) -> bool:
         return False
     with suppress(OSError):  # who reads all of it says what is wrong
         return holds_key(read_small(f"{venv}/{path}", largest=LARGEST_SECRET))
+    return False
+
+
+def _holds_credentials(venv: str, path: str) -> bool:
+    with suppress(OSError):
+        text = os.fsdecode(read_small(f"{venv}/{path}", largest=LARGEST_SECRET))
+        return redact(text) != text
     return False
 
 
