@@ -41,6 +41,7 @@ from venvflow.disk.blame import from_system
 from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
+from venvflow.pure.config.trust import refuse_to_lock_out
 from venvflow.reporter import put, show_everything
 from venvflow.streams import fill_closed
 
@@ -87,6 +88,7 @@ def current_flow() -> Flow:
         fill_closed(answers=False)
         try:
             _flow = load(os.getcwd(), os.environ)
+            refuse_to_lock_out(_flow.config.root, os.environ)
         except VenvflowError as error:
             put(sys.stderr, f"venvflow: {error}\n")
             raise SystemExit(error.exit_code) from None

@@ -120,6 +120,11 @@ def _judged(error: OSError, path: str) -> tuple[str, str]:
         word, flag, which = fixed
         it = "it" if which == path else shown(which)
         return f"{said} ({it} is {word})", f"Let it be changed (chattr -{flag}), then run again."
+    if error.errno in (errno.EACCES, errno.EPERM) and (theirs := _left_by_root(path)):
+        return (
+            said,
+            f"It is another user's, perhaps since a run as root: sudo chown -R {os.geteuid()}: {theirs}",
+        )
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR) and (between := _in_the_way(path)):
         return f"{said} ({shown(between)} is no directory)", "Move that away, then run again."
     return said, _HINTS.get(error.errno or 0, "")
@@ -191,6 +196,30 @@ def _flags(path: str) -> int:
         finally:
             os.close(fd)
     return 0
+
+
+def _left_by_root(path: str) -> str:
+    """Return what belongs to another user in a directory of ours, of what *path* leads through; or nothing.
+
+    It is what a run as root leaves there. The text is a word for a shell.
+    """
+    import shlex  # noqa: PLC0415 - for this one case
+
+    us, found, above = os.geteuid(), "", os.path.abspath(path)
+    while us and above != "/":
+        owner = _owner(above)
+        if found and owner == us:
+            return shown(shlex.quote(found))
+        found = above if owner not in (None, us) else ""
+        above = os.path.dirname(above)
+    return ""
+
+
+def _owner(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
 
 
 def _in_the_way(path: str) -> str:

@@ -79,6 +79,16 @@ class Layout:
                 raise in_the_way(self.path + reached) from error
             raise OSError(error.errno, error.strerror, self.path + reached) from error
 
+    @contextmanager
+    def told(self, path: str) -> Iterator[None]:
+        """Let errors of the block, which know names in open directories only, tell of *path*."""
+        try:
+            yield
+        except OSError as error:
+            if os.path.isabs(os.fsdecode(error.filename or "")):
+                raise
+            raise OSError(error.errno, error.strerror, f"{self.path}/{path}") from error
+
     def write(self, path: str, data: bytes, *, sync: bool = False, replace: bool = True) -> None:
         """Write *data* to *path*, whole or not at all; what is in the way and no file is put aside.
 
@@ -87,7 +97,11 @@ class Layout:
         :meth:`opened` does.
         """
         parent, _, name = path.rpartition("/")
-        with self.opened("tmp", make=True) as tmp, self._parent(parent, make=True) as into:
+        with (
+            self.told(path),
+            self.opened("tmp", make=True) as tmp,
+            self._parent(parent, make=True) as into,
+        ):
             temporary = temporary_name()
             try:
                 _write_new(temporary, tmp, data, sync=sync)
@@ -135,7 +149,7 @@ class Layout:
     def unlink(self, path: str) -> None:
         """Delete the file or link at *path*; raises as :meth:`opened` does."""
         parent, _, name = path.rpartition("/")
-        with self._parent(parent) as fd:
+        with self.told(path), self._parent(parent) as fd:
             os.unlink(name, dir_fd=fd)
 
     def fans(self, below: str) -> Iterator[tuple[str, int]]:

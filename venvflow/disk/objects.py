@@ -554,8 +554,9 @@ class Batch:
             for name in [*self._looks]:
                 self._give_back(name)
         for final, staged in self._records.items():
-            with self._objects.layout.opened(os.path.dirname(final), make=True) as into:
-                self._objects.layout.rename_into(staged, self._fd, final, into)
+            layout = self._objects.layout
+            with layout.told(final), layout.opened(os.path.dirname(final), make=True) as into:
+                layout.rename_into(staged, self._fd, final, into)
         self._sync()
         self._staged.clear()
         self._records.clear()
@@ -565,7 +566,8 @@ class Batch:
         for name in self._staged:
             fans.setdefault(name.digest[:2], []).append(name)
         for fan, names in fans.items():
-            with self._objects.layout.opened(f"objects/{fan}", make=True) as into:
+            below, layout = f"objects/{fan}", self._objects.layout
+            with layout.told(below), layout.opened(below, make=True) as into:
                 for name in names:
                     self._name(name, into)
 

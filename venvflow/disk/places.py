@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -210,7 +211,10 @@ class Place:
             what, hint = _REFUSALS[state]
             target = f" to {shown(os.readlink(self.path))}" if state == "symlink" else ""
             raise Refused(
-                what.format(target=target), where=shown(self.path), state="It was left as it is.", hint=hint
+                what.format(target=target),
+                where=shown(self.path),
+                state="It was left as it is.",
+                hint=hint.format(path=shown(shlex.quote(self.path))),
             )
 
     def refuse_to_keep_twice(self) -> None:
@@ -576,7 +580,7 @@ _REFUSALS: dict[State, tuple[str, str]] = {
     ),
     "other-owner": (
         "the venv belongs to another user",
-        "Run as its owner, or change the venv's path.",
+        "Run as its owner, or change the venv's path. If a run as root made it: sudo rm -r {path}",
     ),
 }
 

@@ -78,7 +78,9 @@ class Job:
     def locked(self) -> Iterator[Lock]:
         """Hold the venv: one step at a time, in all processes."""
         from venvflow.disk import locks  # noqa: PLC0415 - see the top of this module
+        from venvflow.pure.config.trust import refuse_to_lock_out  # noqa: PLC0415
 
+        refuse_to_lock_out(self.root, self.environ)
         with locks.exclusive(
             self.file("lock"),
             timeout=locks.lock_timeout(self.environ),

@@ -133,6 +133,21 @@ def _caller(environ: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() and text.isascii() else 0
 
 
+def refuse_to_lock_out(root: str, environ: Mapping[str, str]) -> None:
+    """Raise Refused for root who works by ``sudo`` in the project of whoever called it.
+
+    All that is made there would be root's, and its owner could neither use nor replace it.
+    """
+    caller = _caller(environ)
+    if os.geteuid() == 0 != caller and os.stat(root).st_uid == caller and not is_trusted(root, environ):
+        raise Refused(
+            f"the project belongs to user {caller}, and what root makes in it would be root's",
+            where=shown(root),
+            state="Nothing has been run or changed",
+            hint=f"Run without sudo; or, if you want that: sudo {TRUST_VARIABLE}={shown(_quoted(root))} ...",
+        )
+
+
 def is_trusted(root: str, environ: Mapping[str, str]) -> bool:
     """Return whether *environ* says that the project or store at *root* is trusted, whosever it is."""
     trusted = environ.get(TRUST_VARIABLE, "").split(":")
