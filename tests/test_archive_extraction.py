@@ -53,6 +53,7 @@ from venvflow.disk.archive import (
 )
 from venvflow.disk.archive import tar as headers
 from venvflow.disk.archive import zipfile as records
+from venvflow.disk.directories import Directories
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError
 from venvflow.model import CONSTANT_MTIME
 from venvflow.pure import relocate
@@ -557,7 +558,7 @@ def test_a_directory_is_never_entered_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target/d").symlink_to("../outside")
     fd = os.open(tmp_path / "target", os.O_RDONLY)
-    directories = extraction._Directories(fd, lambda _: None)
+    directories = Directories(fd, lambda _: None)
     os.close(fd)
     with pytest.raises(OSError, match="d"):
         directories.open("d")
@@ -642,12 +643,12 @@ def test_metadata_too_large_for_memory_is_refused_unread(
 def test_only_so_many_directories_are_open_at_once(tmp_path: Path) -> None:
     """However many an archive has; one that was closed is opened again."""
     fd = os.open(tmp_path, os.O_RDONLY)
-    opened = extraction._Directories(fd, lambda _: None)
+    opened = Directories(fd, lambda _: None)
     os.close(fd)
     before = open_descriptors()
     for number in range(200):
         opened.open(f"d{number}/below")
-    assert open_descriptors() - before <= extraction._Directories._MOST
+    assert open_descriptors() - before <= Directories._MOST
     os.close(os.open("made", os.O_CREAT | os.O_WRONLY, dir_fd=opened.open("d0")))
     assert (tmp_path / "d0/made").exists()
     opened.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from archives import DESCRIPTION, Objects, make_venv, pack, read_venv
@@ -145,3 +146,41 @@ def test_whether_a_directory_holds_links(tmp_path: Path, monkeypatch: pytest.Mon
         holds_links(str(tmp_path))
     with pytest.raises(EnvironmentFailure, match="cannot write there"):
         holds_links("/proc")
+
+
+def test_what_does_not_fit_is_not_begun(
+    manifest: Manifest, objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted before; what is needed and what is free is said."""
+    found = SimpleNamespace(f_bavail=10, f_frsize=1, f_files=5, f_favail=5)
+    monkeypatch.setattr(os, "statvfs", lambda _: found)
+    with pytest.raises(EnvironmentFailure, match=r"\d+ inodes are needed, 5 are free"):
+        made(manifest, objects, tmp_path / "out")
+    found.f_files = 0
+    with pytest.raises(EnvironmentFailure, match=r"\d+ bytes are needed, 10 are free"):
+        made(manifest, objects, tmp_path / "out", modes=("copy",))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["built", "objects"]
+
+
+def test_what_venvflow_believes_of_a_venv_is_not_copied(objects: Objects, tmp_path: Path) -> None:
+    """A receipt, wherever it lies, and what a killed run left: the copy is no venv of venvflow's."""
+    names = ["pyvenv.cfg", ".venvflow.json", "lib/.vf-1-2", "share/venv/.venvflow.json", "share/venv/x"]
+    entries = [Entry(name, "file", objects.put(b"{}"), False, 2) for name in names]
+    manifest = Manifest((make_tree("x", "", entries),))
+    made(manifest, objects, tmp_path / "out")
+    there = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*")}
+    assert {"pyvenv.cfg", "share/venv/x"} <= there
+    assert not [path for path in there if ".venvflow.json" in path or ".vf-" in path]
+    pack(manifest, objects, tmp_path / "a.tar")
+    extract(str(tmp_path / "a.tar"), str(tmp_path / "back"))
+
+
+def test_missing_directories_above_it_go_again(objects: Objects, tmp_path: Path) -> None:
+    """Those that were made for an export that failed."""
+
+    def finish(_: str) -> None:
+        raise EnvironmentFailure("failed")
+
+    with pytest.raises(EnvironmentFailure):
+        made(Manifest(()), objects, tmp_path / "a/b/c", finish=finish)
+    assert [each.name for each in tmp_path.iterdir()] == ["objects"]

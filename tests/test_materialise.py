@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from contents import MTIME_NS, elsewhere, file_entry, in_child, name_of, objects_in, picture, put
 
+from venvflow.disk.directories import Directories
 from venvflow.disk.links import Linker
 from venvflow.disk.objects import Look, Name, Objects
 from venvflow.model import Entry, Manifest, Slot
@@ -318,3 +320,82 @@ def test_names_of_any_bytes_are_made(objects: Objects, tmp_path: Path) -> None:
     names = ["a b", "a\nb", "; touch PWNED", "%s", "\udcff\udcfe", "n" * 255, "Ä" * 127]
     make(objects, hostile([file_entry(name, b"x") for name in names]), tmp_path / "venv")
     assert sorted(os.listdir(tmp_path / "venv")) == sorted(names)
+
+
+def _template(objects: Objects, path: str, data: bytes, *slots: Slot, size: int | None = None) -> Entry:
+    (name,) = put(objects, data)
+    return Entry(path, "template", name.digest, False, len(data) if size is None else size, "", slots)
+
+
+_VENV = Slot(0, "venv", "raw")
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        [_VENV] * 20_000,
+        [_VENV] * 27,
+        [Slot(0, "file", "record", "bin/none")],
+        [Slot(0, "etc", "raw")],
+        [Slot(0, "venv", "rot13")],
+        [Slot(11, "venv", "raw")],
+        [Slot(5, "venv", "raw"), Slot(2, "venv", "raw")],
+    ],
+    ids=["a bomb", "more than bytes", "of no file", "no kind", "no form", "beyond", "backwards"],
+)
+def test_slots_that_make_no_sense_are_refused(objects: Objects, tmp_path: Path, slots: list[Slot]) -> None:
+    """A tree may say anything, and its hash is right: the snapshot is put aside for it, nobody crashes."""
+    with pytest.raises(Corrupt):
+        make(objects, hostile([_template(objects, "a", b"0123456789", *slots)]), tmp_path / "venv")
+
+
+def test_a_template_has_the_size_that_was_counted(objects: Objects, tmp_path: Path) -> None:
+    """Or it is not what the tree says, whatever its hash is."""
+    with pytest.raises(Damaged):
+        make(objects, hostile([_template(objects, "a", b"0123456789", _VENV, size=9)]), tmp_path / "venv")
+
+
+def test_more_names_than_any_venv_has_are_refused(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directories that names imply count, and nothing is made."""
+    monkeypatch.setattr("venvflow.state.materialise._MOST_NAMES", 100)
+    put(objects, b"x")
+    with pytest.raises(Corrupt, match="151 names"):
+        make(objects, hostile([file_entry("/".join(["d"] * 150 + ["x"]), b"x")]), tmp_path / "venv")
+    assert not (tmp_path / "venv").exists()
+
+
+def test_what_does_not_fit_is_not_begun(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies and what templates become count; what is shared takes nothing."""
+    found = SimpleNamespace(f_bavail=300, f_frsize=1, f_files=0, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda _: found)
+    put(objects, b"x" * 200)
+    manifest = hostile([file_entry("a", b"x" * 200), _template(objects, "b", b"y" * 150, _VENV)])
+    make(objects, manifest, tmp_path / "linked", "hardlink")
+    with pytest.raises(OSError, match=r"No space left on device: \d+ bytes are needed, 300 are free"):
+        make(objects, manifest, tmp_path / "copied", "copy")
+    assert os.listdir(tmp_path / "copied") == []
+
+
+def test_a_directory_that_becomes_a_link_meanwhile_is_not_followed(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever swaps it gets nothing written elsewhere."""
+    (tmp_path / "outside").mkdir()
+    manifest = plain(objects)
+    made = Directories.open
+
+    def swapping(directories: Directories, path: str) -> int:
+        fd = made(directories, path)
+        if path == "bin" and not (tmp_path / "venv/bin").is_symlink():
+            (tmp_path / "venv/bin").rename(tmp_path / "venv/aside")
+            (tmp_path / "venv/bin").symlink_to(tmp_path / "outside")
+        return fd
+
+    monkeypatch.setattr(Directories, "open", swapping)
+    make(objects, manifest, tmp_path / "venv")
+    assert os.listdir(tmp_path / "outside") == []
+    assert (tmp_path / "venv/aside/tool").is_file()

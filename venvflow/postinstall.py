@@ -246,6 +246,11 @@ class Pack(NamedTuple):
         return sum(template.length for template in self.templates)
 
     @property
+    def lengths(self) -> list[tuple[str, int, Sequence[Any]]]:
+        """Return path, length and slots of each template."""
+        return [(template.path, template.length, template.slots) for template in self.templates]
+
+    @property
     def rows(self) -> list[Template | Link]:
         """Return everything that is to be made."""
         return [*self.templates, *self.links]
@@ -533,16 +538,16 @@ def check_blob(pack: Pack, blob: bytes) -> None:
 
 def check_records(pack: Pack) -> None:
     """Raise Damaged unless RECORDs describe templates, and none that describes others itself."""
-    plain = {template.path for template in pack.templates if not is_record(template)}
+    plain = {template.path for template in pack.templates if not describes(template.slots)}
     for row in pack.rows:
         for slot in row.slots:
             if slot.form == "record" and slot.argument not in plain:
                 raise Damaged(f"a RECORD that describes {shown(slot.argument)}")
 
 
-def is_record(template: Template) -> bool:
-    """Return whether a template describes other files."""
-    return any(slot.form == "record" for slot in template.slots)
+def describes(slots: Sequence[Any]) -> bool:
+    """Return whether the template of these slots describes other files."""
+    return any(form == "record" for _, _, form, _ in slots)
 
 
 def check_paths(pack: Pack, spelled: Callable[[str], str]) -> None:
@@ -575,35 +580,36 @@ def folded(path: str) -> str:
 # --------------------------------------------------------------------------- how much that is
 
 
-def filled_sizes(pack: Pack, places: Places) -> dict[str, int]:
+def filled_sizes(templates: Iterable[tuple[str, int, Sequence[Any]]], places: Places) -> dict[str, int]:
     """Return how many bytes each template becomes at *places*, by path, without making one of them.
 
-    Raises Damaged for what is larger than any file that installers write.
+    They are given as path, length and slots. Raises Damaged for what is larger than any file that installers
+    write, and ``KeyError`` for slots of which :func:`decode_slot` knows nothing.
     """
     sizes: dict[str, int] = {}
     total = 0
     known: dict[tuple[str, str, str], int] = {}
-    for template in sorted(pack.templates, key=is_record):
-        size = template.length
-        for slot in template.slots:
-            if slot.form == "record":
-                size += len(record_fields(b"")) - 1 + len(str(sizes[slot.argument]))
+    for path, length, slots in sorted(templates, key=lambda row: describes(row[2])):
+        size = length
+        for _, kind, form, argument in slots:
+            if form == "record":
+                size += len(record_fields(b"")) - 1 + len(str(sizes[argument]))
                 continue
-            what = slot[1:]
+            what = (kind, form, argument)
             if what not in known:
                 known[what] = len(written(*what, places))
             size += known[what]
         total += size
         if size > LARGEST_FILLED or total > LARGEST_TOTAL:
-            raise Damaged(f"templates that would become {total} bytes, among them {shown(template.path)}")
-        sizes[template.path] = size
+            raise Damaged(f"templates that would become {total} bytes, among them {shown(path)}")
+        sizes[path] = size
     return sizes
 
 
 def need_room(fd: int, size: int, names: int) -> None:
     """Raise Problem unless the file system of *fd* has room for *size* bytes and *names* more files."""
     found = os.statvfs(fd)
-    no_space = "No space left on device: {} {} are needed, {} are free. Free some, then try again."
+    no_space = "No space left on device: {} {} are needed, {} are free"
     free = found.f_bavail * found.f_frsize
     if size > free:
         raise Problem(no_space.format(size, "bytes", free), ENVIRONMENT)
@@ -890,7 +896,7 @@ def apply(root: int, pack: Pack, blob: bytes, places: Places, *, report: Report,
     """
     path = places.venv
     try:
-        look(root, pack, filled_sizes(pack, places), dry_run)
+        look(root, pack, filled_sizes(pack.lengths, places), dry_run)
         for template, data in filled(pack, blob, places):
             path = template.path
             directory, _, name = path.rpartition("/")
@@ -945,7 +951,7 @@ def filled(pack: Pack, blob: bytes, places: Places) -> Iterator[tuple[Template, 
     """Yield every template with its bytes, RECORDs after what they describe."""
     digests: dict[str, bytes] = {}
     described = {slot.argument for template in pack.templates for slot in template.slots}
-    for template in sorted(pack.templates, key=is_record):
+    for template in sorted(pack.templates, key=lambda each: describes(each.slots)):
         raw = blob[template.start : template.start + template.length]
         data = fill(raw, template.slots, places, digests.__getitem__)
         if template.path in described:

@@ -15,9 +15,11 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from venvflow import postinstall
 from venvflow.disk.files import temporary_name
 from venvflow.disk.scan import DEEPEST, complete, directory, open_directory
 
@@ -63,6 +65,66 @@ def _mode(name: str, fd: int) -> int | None:
         return os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+class Directories:
+    """Descriptors of directories below *root*: made on the way, never reached through a link.
+
+    *made* is told of each before it is made; of one that was closed meanwhile it may be told again.
+    To be used in a ``with`` statement.
+    """
+
+    _MOST = 64
+
+    def __init__(self, root: int, made: Callable[[str], None] = lambda _: None) -> None:
+        self._root = os.dup(root)
+        self._made = made
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def __enter__(self) -> Directories:
+        """Return it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close all descriptors."""
+        self.close()
+
+    def open(self, path: str) -> int:
+        """Return a descriptor of the directory *path*, valid until the next call. Raises ``OSError``."""
+        if not path:
+            return self._root
+        fd = self._open.get(path)
+        if fd is not None:
+            self._open.move_to_end(path)
+            return fd
+        parent, name = self.parent(path)
+        with suppress(FileExistsError):  # whatever it is, opening it will tell
+            self._made(path)
+            os.mkdir(name, 0o755, dir_fd=parent)
+        fd = open_directory(name, dir_fd=parent)
+        self._open[path] = fd
+        if len(self._open) > self._MOST:
+            os.close(self._open.popitem(last=False)[1])
+        return fd
+
+    def parent(self, path: str) -> tuple[int, str]:
+        """Return what :meth:`open` does for the directory that *path* lies in, and its name there."""
+        directory, _, name = path.rpartition("/")
+        return self.open(directory), name
+
+    def close(self) -> None:
+        """Close all descriptors."""
+        for fd in (self._root, *self._open.values()):
+            os.close(fd)
+        self._open.clear()
+
+
+def need_room(fd: int, size: int, names: int) -> None:
+    """Raise ``OSError`` unless the file system of *fd* has room for *size* bytes and *names* more files."""
+    try:
+        postinstall.need_room(fd, size, names)
+    except postinstall.Problem as problem:
+        raise OSError(errno.ENOSPC, str(problem)) from problem
 
 
 # --------------------------------------------------------------------------- removing

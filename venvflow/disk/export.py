@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from venvflow.disk.archive.contents import Contents, Member, damaged, plan
 from venvflow.disk.archive.formats import CHUNK
 from venvflow.disk.archive.staging import need_free, new_directory
 from venvflow.disk.blame import failure
+from venvflow.disk.directories import Directories, need_room
 from venvflow.disk.links import Linker, is_unsupported, write_private
 from venvflow.disk.sharing import stays_private
 from venvflow.model import Entry, LinkMode, Manifest
@@ -62,6 +63,7 @@ def export(
     contents = plan(manifest, source, Options("tar", symlinks=links, external=external), description)
     linker = Linker(modes)
     with _told(destination), new_directory(destination) as staging:
+        need_room(staging.fd, 0, contents.entries)
         _write(contents, source, staging.fd, linker, _Counter(contents.size, progress))
         for path in _interpreters(manifest) if python else ():
             _link_interpreter(python, path, staging.fd, links)
@@ -119,18 +121,25 @@ class _Counter:
 def _write(contents: Contents, source: ObjectSource, root: int, linker: Linker, counter: _Counter) -> None:
     """Write all members below the directory *root*; links come last, so that none is written through."""
     links = []
-    for member in _members(contents):
-        if member.kind == "dir":
-            os.mkdir(member.name, 0o755, dir_fd=root)
-        elif member.kind == "link":
-            links.append(member)
-        elif member.data is not None:
-            write_private(member.name, root, member.data, executable=member.executable)
-        else:
-            _place(member, source, root, linker)
-        counter.advance(member.size)
-    for member in links:
-        os.symlink(member.target, member.name, dir_fd=root)
+    copies = False
+    with Directories(root) as directories:
+        for member in _members(contents):
+            if linker.mode == "copy" and not copies:  # what it is only known to be when another mode failed
+                need_room(root, contents.size, 0)
+                copies = True
+            if member.kind == "dir":
+                directories.open(member.name)
+            elif member.kind == "link":
+                links.append(member)
+            elif member.data is not None:
+                parent, name = directories.parent(member.name)
+                write_private(name, parent, member.data, executable=member.executable)
+            else:
+                _place(member, source, *directories.parent(member.name), linker)
+            counter.advance(member.size)
+        for member in links:
+            parent, name = directories.parent(member.name)
+            os.symlink(member.target, name, dir_fd=parent)
 
 
 def _members(contents: Contents) -> Iterator[Member]:
@@ -139,7 +148,7 @@ def _members(contents: Contents) -> Iterator[Member]:
         yield from contents.members(tree)
 
 
-def _place(member: Member, source: ObjectSource, root: int, linker: Linker) -> None:
+def _place(member: Member, source: ObjectSource, parent: int, name: str, linker: Linker) -> None:
     entry = Entry(member.name, "file", member.digest, member.executable, member.size)
     chosen = _private_of(linker) if stays_private(entry, 1) else linker
     path = source.path(member.digest, member.executable)
@@ -147,8 +156,8 @@ def _place(member: Member, source: ObjectSource, root: int, linker: Linker) -> N
         os.stat(path, follow_symlinks=False)
     except OSError as error:
         raise damaged(member.name, member.digest, f"cannot be read: {error.strerror}") from error
-    chosen.place(path, member.name, root, executable=member.executable)
-    if _digest_of(member.name, root) != member.digest:
+    chosen.place(path, name, parent, executable=member.executable)
+    if _digest_of(name, parent) != member.digest:
         raise damaged(member.name, member.digest, "has other bytes than its name says")
 
 
@@ -156,9 +165,9 @@ def _private_of(linker: Linker) -> Linker:
     return linker if linker.mode in PRIVATE else Linker(PRIVATE)
 
 
-def _digest_of(name: str, root: int) -> str:
+def _digest_of(name: str, parent: int) -> str:
     hasher = hashlib.sha256()
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         while chunk := os.read(fd, CHUNK):
             hasher.update(chunk)
@@ -175,11 +184,9 @@ def _interpreters(manifest: Manifest) -> Iterable[str]:
 
 
 def _link_interpreter(python: str, path: str, root: int, links: Literal["keep", "copy"]) -> None:
-    parent = os.path.dirname(path)
-    if parent:
-        with suppress(FileExistsError):  # a directory that other entries lie in as well
-            os.mkdir(parent, 0o755, dir_fd=root)
-    if links == "keep":
-        os.symlink(python, path, dir_fd=root)
-    else:
-        Linker(PRIVATE).place(python, path, root, executable=True)
+    with Directories(root) as directories:
+        parent, name = directories.parent(path)
+        if links == "keep":
+            os.symlink(python, name, dir_fd=parent)
+        else:
+            Linker(PRIVATE).place(python, name, parent, executable=True)

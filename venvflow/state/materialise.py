@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from venvflow import postinstall
+from venvflow.disk.directories import Directories, need_room
 from venvflow.disk.links import Linker, write_private
 from venvflow.disk.objects import Look, Name, Objects, object_name, sealed
 from venvflow.disk.scan import directory, read
@@ -17,6 +19,9 @@ from venvflow.state.witness import file_look, is_ignored, link_look
 
 _CHUNK = 500
 """Entries that are made between two words about how far it is."""
+
+_MOST_NAMES = 4_000_000
+"""Files, links and directories that a venv may have."""
 
 
 def _none(_name: Name, _size: int, _adopted: Look | None) -> Look | None:
@@ -95,49 +100,79 @@ class Materialiser:
         directories = directories_of(entries)
         empty = [entry.path for entry in entries.values() if entry.kind == "dir"]
         result = Materialised(directories=[*directories, *empty])
-        os.mkdir(destination, 0o755)
-        for name in directories:
-            os.mkdir(f"{destination}/{name}", 0o755)
+        size = self._occupied(entries.values(), len(entries) + len(directories))
         digests: dict[str, tuple[bytes, int]] = {}
-        # One descriptor and long relative names: nobody but us writes here, and directories come first, so
-        # no link of the manifest can stand where a file's path leads through.
-        with directory(destination) as root:
-            self._make_entries([entry for entry in entries.values() if not is_record(entry)], root, digests)
+        os.mkdir(destination, 0o755)
+        with directory(destination) as root, Directories(root) as places:
+            need_room(root, size, len(entries) + len(directories))
+            for name in directories:
+                places.open(name)
+            self._make_entries([entry for entry in entries.values() if not is_record(entry)], places, digests)
             for entry in entries.values():
                 if is_record(entry):
-                    self._make_template(entry, root, digests)
+                    self._make_template(entry, places, digests)
         files = [entry for entry in entries.values() if entry.digest]
         result.files, result.size = len(files), sum(entry.size for entry in files)
         result.modes = {**self._linker.used}
         result.looks, result.digests = self._looks, self._digests
         return result
 
-    def _make_entries(self, entries: list[Entry], root: int, digests: dict[str, tuple[bytes, int]]) -> None:
+    def _occupied(self, entries: Collection[Entry], names: int) -> int:
+        """Return how many bytes will be the venv's own, before any is written; what is shared takes none.
+
+        Raises Corrupt for more than any venv has: names, slots, or bytes that templates become.
+        """
+        templates = [(entry.path, entry.size, entry.slots) for entry in entries if entry.kind == "template"]
+        dense = [path for path, size, slots in templates if len(slots) > size + postinstall.SPARE_SLOTS]
+        if names > _MOST_NAMES or dense:
+            raise Corrupt(f"it has {names} names, or too many slots in {dense[:1]!r}")
+        try:
+            sizes = postinstall.filled_sizes(templates, postinstall.Places(*self._places))
+        except (KeyError, ValueError) as error:
+            raise Corrupt(f"its templates make no sense: {error}") from error
+        copies = self._doubted or self._linker.mode == "copy"
+        files = (entry for entry in entries if entry.kind == "file")
+        return sum(sizes.values()) + sum(e.size for e in files if copies or stays_private(e, self._min_size))
+
+    def _make_entries(
+        self, entries: list[Entry], places: Directories, digests: dict[str, tuple[bytes, int]]
+    ) -> None:
         done, total = 0, sum(entry.size for entry in entries)
+        copies = self._linker.mode == "copy"
         for start in range(0, len(entries), _CHUNK):
+            if self._linker.mode == "copy" and not copies:  # which shows when the other modes have failed
+                copies = True
+                need_room(places.open(""), sum(entry.size for entry in entries[start:]), 0)
             chunk = entries[start : start + _CHUNK]
             for entry in chunk:
-                self._make_entry(entry, root, digests)
+                self._make_entry(entry, places, digests)
             if self._progress is not None:
                 done += sum(entry.size for entry in chunk)
                 self._progress(done, total)
 
-    def _make_entry(self, entry: Entry, root: int, digests: dict[str, tuple[bytes, int]]) -> None:
+    def _make_entry(self, entry: Entry, places: Directories, digests: dict[str, tuple[bytes, int]]) -> None:
         if entry.kind == "file":
-            self._make_file(entry, root)
+            self._make_file(entry, *places.parent(entry.path))
         elif entry.kind == "template":
-            digests[entry.path] = self._make_template(entry, root, digests)
+            digests[entry.path] = self._make_template(entry, places, digests)
         elif entry.kind == "link":
-            os.symlink(fill_link(entry, self._places), entry.path, dir_fd=root)
+            parent, base = places.parent(entry.path)
+            os.symlink(self._target(entry), base, dir_fd=parent)
             self._looks.append(link_look(entry.path))
             self._digests.append((entry.path, ""))
         else:
-            os.mkdir(entry.path, 0o755, dir_fd=root)
+            places.open(entry.path)
 
-    def _make_file(self, entry: Entry, root: int) -> None:
+    def _target(self, entry: Entry) -> str:
+        try:
+            return fill_link(entry, self._places)
+        except (KeyError, ValueError) as error:
+            raise Corrupt(f"the slots of {entry.path!r} cannot be filled in ({error})") from error
+
+    def _make_file(self, entry: Entry, parent: int, base: str) -> None:
         self._digests.append((entry.path, entry.digest))
         if entry.size == 0:
-            write_private(entry.path, root, b"", executable=entry.executable)
+            write_private(base, parent, b"", executable=entry.executable)
             self._look(entry.path, 0)
             return
         name = object_name(entry)
@@ -153,8 +188,8 @@ class Materialiser:
             entry, self._min_size, adopted=look != sealed(name)
         )
         linker = self._private if private or self._doubted else self._linker
-        mode = linker.place(self._objects.path(name), entry.path, root, executable=entry.executable)
-        if self._doubted and read(entry.path, dir_fd=root).digest != entry.digest:
+        mode = linker.place(self._objects.path(name), base, parent, executable=entry.executable)
+        if self._doubted and read(base, dir_fd=parent).digest != entry.digest:
             raise Damaged(name, entry.path)  # it was changed since it was looked at: what counts is the copy
         if mode == "symlink":
             self._looks.append(link_look(entry.path))
@@ -165,16 +200,17 @@ class Materialiser:
         if not is_ignored(path):
             self._looks.append(file_look(path, size, mtime_ns))
 
-    def _make_template(self, entry: Entry, root: int, digests: Digests) -> tuple[bytes, int]:
+    def _make_template(self, entry: Entry, places: Directories, digests: Digests) -> tuple[bytes, int]:
         name = object_name(entry)
         template = self._objects.read(name)
-        if template is None:
+        if template is None or len(template) != entry.size:
             raise Damaged(name, entry.path)
         try:
             data = fill(template, entry.slots, self._places, digests)
         except (KeyError, ValueError) as error:
             raise Corrupt(f"the slots of {entry.path!r} cannot be filled in ({error})") from error
-        write_private(entry.path, root, data, executable=entry.executable)
+        parent, base = places.parent(entry.path)
+        write_private(base, parent, data, executable=entry.executable)
         self._look(entry.path, len(data))
         made = digest_of(data)
         self._digests.append((entry.path, made[0].hex()))

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -27,6 +26,7 @@ from venvflow.disk.archive.reading import Item, items, unsafe
 from venvflow.disk.archive.source import hashed, open_archive
 from venvflow.disk.archive.staging import Staging, need_free, new_directory
 from venvflow.disk.blame import failure
+from venvflow.disk.directories import Directories
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import MTIME_TIMES
 from venvflow.postinstall import (
@@ -42,7 +42,6 @@ from venvflow.postinstall import (
 _MOST_NAME_BYTES = 256 << 20
 _MOST_BEFORE = 2  # directories before our metadata: the arcroot and their own
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ class _Home:
         self._places, self._notes = postinstall.settled(
             pack, place, self._project, self._python, force=self._force, root=self._destination
         )
-        here, neutral = (postinstall.filled_sizes(pack, each) for each in (self._places, _NEUTRAL))
+        here, neutral = (postinstall.filled_sizes(pack.lengths, each) for each in (self._places, _NEUTRAL))
         more = sum(max(0, size - neutral[path]) for path, size in here.items())
         return more + max(here.values(), default=0)
 
@@ -245,7 +244,7 @@ class _Target:
         self._links: list[Item] = []
         self._explicit: set[str] = set()
         self._spelled: dict[str, str] = {}
-        self._directories = _Directories(fd, self._made)
+        self._directories = Directories(fd, self._made)
 
     def close(self) -> None:
         """Close all descriptors."""
@@ -353,8 +352,7 @@ class _Target:
             raise
 
     def _parent(self, name: str) -> tuple[int, str]:
-        directory, _, base = name.rpartition("/")
-        return self._directories.open(directory), base
+        return self._directories.parent(name)
 
     def _add_file(self, item: Item) -> None:
         self._files += 1
@@ -467,7 +465,7 @@ def _neutral_sizes(pack: postinstall.Pack) -> dict[str, tuple[int, int]]:
 
     A RECORD may not know yet what it describes: its numbers have a digit at least.
     """
-    sizes = postinstall.filled_sizes(pack, _NEUTRAL)
+    sizes = postinstall.filled_sizes(pack.lengths, _NEUTRAL)
     found = {}
     for template in pack.templates:
         most = sizes[template.path]
@@ -480,43 +478,3 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
-
-
-class _Directories:
-    """Descriptors of directories below one that is ours, made on the way, never reached through a link.
-
-    *made* is told of each before it is made; of one that was closed meanwhile it may be told again.
-    """
-
-    _MOST = 64
-
-    def __init__(self, root: int, made: Callable[[str], None]) -> None:
-        self._root = os.dup(root)
-        self._made = made
-        self._open: OrderedDict[str, int] = OrderedDict()
-
-    def open(self, path: str) -> int:
-        """Return a descriptor of the directory *path*, valid until the next call."""
-        if not path:
-            return self._root
-        fd = self._open.get(path)
-        if fd is not None:
-            self._open.move_to_end(path)
-            return fd
-        directory, _, name = path.rpartition("/")
-        parent = self.open(directory)
-        try:
-            self._made(path)
-            os.mkdir(name, 0o755, dir_fd=parent)
-        except FileExistsError:
-            pass  # whatever it is, opening it will tell
-        fd = os.open(name, _DIRECTORY, dir_fd=parent)
-        self._open[path] = fd
-        if len(self._open) > self._MOST:
-            os.close(self._open.popitem(last=False)[1])
-        return fd
-
-    def close(self) -> None:
-        for fd in (self._root, *self._open.values()):
-            os.close(fd)
-        self._open.clear()

@@ -121,7 +121,7 @@ class _Inventory:
         }
         if pack is not None:
             entries = {path: entry for path, entry in entries.items() if not _is_ours(path)}
-        records = {path: self.kept[root + path] for path in entries if path.endswith(_RECORD)}
+        records = {path: self.kept[root + path] for path, each in entries.items() if _is_record(each)}
         if pack is not None:  # templates for what was filled in, and the links to local paths
             entries.update({entry.path: entry for entry in _made_of(pack, blob)})
         parents = set(directories_of(entries))
@@ -158,6 +158,10 @@ _DOCUMENT = f"{METADATA}/pack.json"
 _TEMPLATES = f"{METADATA}/templates"
 _RECORD = ".dist-info/RECORD"
 _TELLING = (_DOCUMENT, _TEMPLATES, _RECORD)
+
+
+def _is_record(entry: Entry) -> bool:
+    return entry.kind == "file" and entry.path.endswith(_RECORD)
 
 
 def _is_ours(path: str) -> bool:
