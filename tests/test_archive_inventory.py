@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
 import subprocess
 import tarfile
 import zipfile
@@ -137,6 +139,21 @@ def test_an_archive_that_cannot_be_read_says_so(tmp_path: Path) -> None:
         inventory_of(str(tmp_path / "none.zip"))
     assert "No such file" in caught.value.what
     assert caught.value.where == str(tmp_path / "none.zip")
+
+
+def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    """A small zip could hold terabytes otherwise; inflating them all took minutes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(1 << 22))
+    data = out.getvalue()
+    start, end = data.find(b"PK\1\2"), data.find(b"PK\5\6")
+    for times, room, words in ((2, 9_999, "is there twice"), (2, 0, "share their bytes")):
+        lines = data[start:end] * times
+        last = struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, times, times, len(lines), start + room, 0)
+        (tmp_path / "a.zip").write_bytes(data[:start] + bytes(room) + lines + last)
+        with pytest.raises(Refused, match=words):
+            inventory_of(str(tmp_path / "a.zip"))
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "a/../../b", "a//b"])

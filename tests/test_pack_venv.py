@@ -764,3 +764,19 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert [path.name for path in full_disk.iterdir()] == [name]
     assert (full_disk / name).read_text() == "the one before"
     assert state(env) == before
+
+
+def test_what_is_no_file_where_settings_belong_is_not_waited_for(tmp_path: Path) -> None:
+    """A FIFO in the place of pyvenv.cfg or sitecustomize.py is left out, as everywhere; a receipt, too."""
+    source = tmp_path / "env"
+    (source / "lib").mkdir(parents=True)
+    os.mkfifo(source / "pyvenv.cfg")
+    os.mkfifo(source / "lib/sitecustomize.py")
+    (source / "lib/x.py").write_text("X = 1\n", encoding="utf-8")
+    for name in (".venvflow.json", "lib/.venvflow.json", "lib/.vf-1-2"):
+        (source / name).write_text("{}", encoding="utf-8")
+    with pytest.warns(PackWarning, match="FIFO"):
+        export_venv(source, tmp_path / "copy")
+    copied = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*")}
+    ours = {METADATA, f"{METADATA}/pack.json", f"{METADATA}/templates", "postinstall.py"}
+    assert copied == {"lib", "lib/x.py", *ours}

@@ -86,6 +86,8 @@ class _Inventory:
         item = item._replace(name="" if item.name == "." else item.name.removeprefix("./"))
         why = unsafe_name(item.name) if item.name else ""
         self.size += item.size
+        if item.name in self.members and item.kind != "dir":
+            why = "is there twice"
         if why or len(self.members) >= limits.entries or self.size > limits.size:
             raise _unreadable(self.archive, f"holds {shown(item.name)}, which {why or 'is too much'}")
         if item.kind == "file":

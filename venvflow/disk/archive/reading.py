@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import zlib
 from collections import deque
@@ -180,7 +181,11 @@ def _use_up(parts: Iterable[object]) -> None:
 
 
 def _zip_items(archive: str, raw: Raw, most: int) -> Iterator[Item]:
+    left = raw.seek(0, os.SEEK_END)
     for record in zipfile.read_directory(raw, most):
+        left -= record.packed
+        if left < 0:  # however small it is, it would hold terabytes
+            raise zipfile.Malformed("its members share their bytes")
         name = _text(record.name)
         parts = _zip_parts(raw, record)
         kind: Literal["file", "link", "dir"] = "file"
