@@ -26,7 +26,7 @@ from venvflow.disk.archive.reading import Item, items, unsafe
 from venvflow.disk.archive.source import hashed, open_archive
 from venvflow.disk.archive.staging import Staging, need_free, new_directory
 from venvflow.disk.blame import failure
-from venvflow.disk.directories import Directories
+from venvflow.disk.directories import Directories, need_room
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import MTIME_TIMES
 from venvflow.postinstall import (
@@ -309,12 +309,7 @@ class _Target:
         entries, size = self._announced.entries, self._announced.size
         count = self.entries + len(self._implied)
         if self.size > self._free:
-            raise EnvironmentFailure(
-                f"No space left on device: {self._free} bytes are free, and {shown(self.archive)} needs more",
-                where=shown(self._destination),
-                state="Nothing was unpacked.",
-                hint="Free space, then try again.",
-            )
+            raise OSError(errno.ENOSPC, f"No space left on device: it needs more than {self._free} bytes")
         if count > entries or self.size > size or self._name_bytes > _MOST_NAME_BYTES:
             self._refuse(name, f"is more than the {entries} entries or {size} bytes that are allowed")
 
@@ -398,7 +393,7 @@ class _Target:
                 self._refuse(
                     name, f"announces {entries} entries and {size + growth} bytes, more than are allowed"
                 )
-            postinstall.need_room(self._directories.open(""), size + growth, entries + len(pack.links))
+            need_room(self._directories.open(""), size + growth, entries + len(pack.links))
         self._announced = replace(self.limits, entries=entries, size=size)
 
 
