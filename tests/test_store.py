@@ -36,6 +36,7 @@ from contents import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from venvflow.disk.files import read_small
 from venvflow.disk.objects import Look, Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
 from venvflow.model import FORMAT, Manifest, Snapshot
@@ -773,3 +774,29 @@ def test_trees_are_staged_once(tmp_path: Path) -> None:
         assert stat.S_IMODE(os.stat(file).st_mode) == 0o444
         assert json.loads(Path(file).read_bytes())["name"] == "demo"
         assert MTIME_NS
+
+
+@pytest.mark.parametrize("part", ["trees/*/*", "snapshots/*"])
+def test_what_cannot_be_read_is_not_taken_for_nothing(
+    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mode that keeps us out costs no object and no snapshot: the sweep stops and names the file."""
+    with open_store(tmp_path / "s") as store:
+        snapshot = snapshot_of(stock(store, {"a": b"a"}))
+        store.publish(snapshot, 1.0)
+        (file,) = Path(store.path).glob(part)
+
+        def read(path: str, **more: Any) -> bytes:
+            if path == str(file):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return read_small(path, **more)
+
+        before = names_in(store)
+        with monkeypatch.context() as patch:
+            patch.setattr("venvflow.state.store.read_small", read)
+            with pytest.raises(EnvironmentFailure, match="cannot read what the store has") as caught:
+                sweep(store)
+            assert str(file) == caught.value.where
+        assert names_in(store) == before
+        assert store.snapshot(snapshot.id) == snapshot
+        assert sweep(store).objects == 0

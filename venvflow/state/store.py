@@ -7,6 +7,7 @@ files that nobody refers to. Deleting goes the other way round. The index is a c
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -349,7 +350,10 @@ class Store:
                 batch.add_record(_tree_file(tree.digest), encode_tree(tree))
 
     def tree(self, digest: str) -> Tree:
-        """Return a tree; raises :class:`~venvflow.pure.manifest.Corrupt` if it is missing or damaged."""
+        """Return a tree; raises :class:`~venvflow.pure.manifest.Corrupt` if it is missing or damaged.
+
+        Raises EnvironmentFailure for one that cannot be read: it may be whole, so nothing follows from that.
+        """
         tree = self._decoded(digest, decode_tree)
         _refuse_other_spelling(tree)
         return tree
@@ -363,6 +367,7 @@ class Store:
         try:
             data = read_small(self._tree_path(digest))
         except OSError as error:
+            _refuse_to_guess(error, self._tree_path(digest))
             raise Corrupt(f"tree {digest[:12]} cannot be read: {error.strerror}") from error
         try:
             return decode(digest, data)
@@ -395,10 +400,16 @@ class Store:
         return None
 
     def snapshot(self, identifier: str) -> Snapshot | None:
-        """Return the snapshot with this id, or None if there is none that can be believed."""
+        """Return the snapshot with this id, or None if there is none that can be read and believed."""
+        with suppress(EnvironmentFailure):
+            return self._snapshot(identifier)
+        return None
+
+    def _snapshot(self, identifier: str) -> Snapshot | None:
         try:
             snapshot: Snapshot | None = decode_snapshot(read_small(self._snapshot_path(identifier)))
-        except OSError:
+        except OSError as error:
+            _refuse_to_guess(error, self._snapshot_path(identifier))
             return None
         except Corrupt:
             snapshot = None
@@ -408,8 +419,11 @@ class Store:
         return snapshot
 
     def snapshots(self) -> list[Snapshot]:
-        """Return every snapshot in the store, oldest first."""
-        found = [snapshot for name in self._snapshot_ids() if (snapshot := self.snapshot(name)) is not None]
+        """Return every snapshot in the store, oldest first.
+
+        Raises EnvironmentFailure for one that is there and cannot be read: what it needs is not known.
+        """
+        found = [snapshot for name in self._snapshot_ids() if (snapshot := self._snapshot(name)) is not None]
         return sorted(found, key=lambda snapshot: (snapshot.created, snapshot.id))
 
     def outlines(self) -> list[Outline]:
@@ -641,6 +655,22 @@ def may_become_store(path: str) -> bool:
 
 def _holds_litter_only(path: str) -> bool:
     return os.path.isdir(path) and all(is_temporary_name(name) for name in os.listdir(path))
+
+
+_CLOSED = {
+    errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
+"""What says nothing of a file but that it cannot be read just now."""
+
+
+def _refuse_to_guess(error: OSError, path: str) -> None:
+    """Raise EnvironmentFailure where a file may be whole though it cannot be read: it is not called damaged.
+
+    Whoever took it for that would put its snapshots aside, or delete what only they need.
+    """
+    if error.errno in _CLOSED:
+        state = "Nothing was deleted or put aside for that."
+        raise failure(error, "cannot read what the store has", at=path, state=state) from error
 
 
 def _current_snapshot(record: Registration) -> str | None:
