@@ -289,11 +289,13 @@ class _StateFile:
 
     def _is_usable(self) -> bool:
         """Return whether there is something to read; what is not a file is moved out of the way."""
+        from venvflow.disk.files import can_be_database  # noqa: PLC0415 - every doit command imports this module
+
         try:
             found = os.lstat(self._path)
         except FileNotFoundError:
             return False
-        if not stat.S_ISREG(found.st_mode):
+        if not (stat.S_ISREG(found.st_mode) and can_be_database(self._path)):
             self._set_aside((found.st_dev, found.st_ino))
             return False
         return found.st_size > 0
@@ -339,7 +341,7 @@ class _StateFile:
         while os.path.lexists(aside := f"{self._path}.damaged-{number}"):
             number += 1
         os.rename(self._path, aside)
-        for suffix in ("-wal", "-shm"):
+        for suffix in ("-wal", "-shm", "-journal"):
             if os.path.lexists(self._path + suffix):
                 os.rename(self._path + suffix, aside + suffix)
         put(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from venvflow.disk import builders
+from venvflow.disk.files import can_be_database
 from venvflow.errors import VenvflowError, shown
 from venvflow.flow import Flow
 from venvflow.model import Snapshot
@@ -337,7 +338,7 @@ def _of_trim(flow: Flow, everybody: Sequence[Sequence[Forecast]]) -> Forecast:
 
 def _has_run(state: str, task: str) -> bool:
     """Return whether doit's state at that path knows of a success of *task*; leaves no file beside it."""
-    if not os.path.isfile(state):
+    if not (os.path.isfile(state) and can_be_database(state)):
         return False
     alone = "&immutable=1" if not os.path.lexists(f"{state}-wal") else ""
     from urllib.parse import quote  # noqa: PLC0415 - rarely needed

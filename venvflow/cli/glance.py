@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
+from venvflow.disk.files import can_be_database
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Snapshot, StoreConfig
 from venvflow.state.index import Index
@@ -54,7 +55,7 @@ class _Untouched(Index):
     """An index that is read as it is: not made, not migrated, not moved aside when it is damaged."""
 
     def _open(self) -> sqlite3.Connection:
-        if not os.path.isfile(self.path):
+        if not (os.path.isfile(self.path) and can_be_database(self.path)):
             return sqlite3.connect(":memory:")
         # SQLite leaves files beside a database that it opens for reading, but not beside one that it is told
         # nobody writes to. Nobody does when there is no log of either kind; one that begins to just now can

@@ -69,6 +69,16 @@ def read_beginning(path: str, count: int) -> bytes:
         os.close(fd)
 
 
+DATABASE_PARTS = ("", "-wal", "-shm", "-journal")
+"""What SQLite puts behind a database's name for the files that belong to it."""
+
+
+def can_be_database(path: str) -> bool:
+    """Return whether SQLite may be let at *path*: it would wait for ever for the other end of a FIFO."""
+    parts = [path + part for part in DATABASE_PARTS]
+    return all(os.path.isfile(each) or not os.path.exists(each) for each in parts)
+
+
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 16
 

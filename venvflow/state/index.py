@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from venvflow.disk.blame import failure, room
+from venvflow.disk.files import DATABASE_PARTS, can_be_database, read_beginning
 from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
@@ -96,6 +97,8 @@ class Index:
     def _open(self) -> sqlite3.Connection:
         if self._read_only or (os.path.isfile(self.path) and not _is_writable(self.path)):
             return _open_to_read(self.path)
+        if not can_be_database(self.path):
+            self._move_aside()
         for _ in range(2):
             try:
                 return _open_in_turn(self.path)
@@ -112,7 +115,7 @@ class Index:
         number = 1
         while os.path.lexists(f"{self.path}.damaged-{number}"):
             number += 1
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in DATABASE_PARTS:
             with suppress(OSError):  # gone, or out of reach: who asked for it gets an error then
                 os.rename(self.path + suffix, f"{self.path}{suffix}.damaged-{number}")
 
@@ -551,6 +554,8 @@ def _open_to_read(path: str) -> sqlite3.Connection:
     from urllib.parse import quote  # noqa: PLC0415 - for a store that cannot be written only
 
     uri = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
+    if not can_be_database(path):
+        raise _unusable(path, None)
     try:
         db = sqlite3.connect(uri, uri=True, isolation_level=None)
         try:
@@ -597,8 +602,8 @@ _DAMAGED = re.compile(r"no such (?:table|column)|has no column|Could not decode"
 
 def _says_read_only(path: str) -> bool:
     """Return whether the header forbids writing: nobody but damage makes that byte larger than 2."""
-    with suppress(OSError), open(path, "rb") as file:
-        return max(file.read(20)[18:19], default=0) > _LOG_OF_OUR_OWN
+    with suppress(OSError):
+        return max(read_beginning(path, 20)[18:19], default=0) > _LOG_OF_OUR_OWN
     return False
 
 

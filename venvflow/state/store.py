@@ -368,6 +368,8 @@ class Store:
             data = read_small(self._tree_path(digest))
         except OSError as error:
             _refuse_to_guess(error, self._tree_path(digest))
+            if error.errno == errno.EFBIG:
+                self._reject_tree(digest)
             raise Corrupt(f"tree {digest[:12]} cannot be read: {error.strerror}") from error
         try:
             return decode(digest, data)

@@ -43,7 +43,11 @@ def write_json(path: str, document: Mapping[str, Any]) -> None:
 def _write_text(path: str, text: str) -> None:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        write_whole(path, text.encode("ascii"))
+        try:
+            write_whole(path, text.encode("ascii"))
+        except IsADirectoryError:  # nobody else keeps anything here, but it may be somebody's: it is kept
+            os.rename(path, f"{path}.{os.lstat(path).st_ino}")
+            write_whole(path, text.encode("ascii"))
     except OSError as error:
         state = "Every venv is the old one or the new one, whole."
         raise failure(error, "cannot write the project's state", at=path, state=state) from error

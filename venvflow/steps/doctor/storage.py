@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from venvflow.disk import builders, probes
-from venvflow.disk.files import read_small
+from venvflow.disk.files import can_be_database, read_small
 from venvflow.disk.layout import Layout
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import FORMAT, LinkMode
@@ -155,6 +155,8 @@ def _index(world: World) -> Iterator[Finding]:
 
 def _checked(path: str) -> tuple[str, int]:
     # A database that nobody writes to is read as it is; else SQLite would leave files beside it.
+    if not can_be_database(path):
+        raise sqlite3.DatabaseError("it is not a regular file")
     alone = "" if os.path.lexists(f"{path}-wal") else "&immutable=1"
     database = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro{alone}", uri=True)
     try:
