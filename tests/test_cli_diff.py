@@ -281,7 +281,7 @@ def test_an_archive_with_unsafe_names_is_refused(made: Project) -> None:
         (("api", "archive:no.zip"), "there is no archive 'no.zip'"),
         (("api", "path:web"), "there is no path 'web'"),
         (("api", "key:12345"), "there is no key '12345'"),
-        (("api", "web"), 'the venv is not there. Nothing was changed. Run "doit *:web"'),
+        (("api", "web"), 'the venv is not there. Nothing was changed. Run "doit web"'),
     ],
 )
 def test_what_is_not_there_is_an_error(words: tuple[str, str], says: str, made: Project) -> None:

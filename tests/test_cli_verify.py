@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contents import MTIME_NS, picture, write
+from contents import MTIME_NS, NOBODY, needs_root, picture, write
 from machines import FILES, Machine, machine
 
+from venvflow.disk import locks
 from venvflow.disk.archive import FrameDirectory, tar
 from venvflow.disk.objects import Name, object_name
 from venvflow.disk.places import read_receipt
@@ -330,3 +331,47 @@ def test_progress_is_shown_for_a_full_reading(
     monkeypatch.setattr("venvflow.pure.progress.LINE_SECONDS", 0.0)
     assert "verifying:" in machine.done("verify", "--full").err
     assert len(venvs) == 3
+
+
+# --------------------------------------------------------------------------- modes, and what is held
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o644, 0o4444, 0o555])
+def test_a_mode_that_was_changed_in_one_venv_is_named_and_given_back(
+    machine: Machine, venvs: list[Path], mode: int
+) -> None:
+    """It is that of the object, and so of all that have the file."""
+    table(machine, venvs[0]).chmod(mode)
+    (found,) = findings(machine)
+    assert (found["kind"], found["note"]) == ("mode changed", f"{mode:04o} in place of 0444")
+    assert len(found["others"]) == 3
+    (healed,) = findings(machine, "--heal")
+    assert healed["healed"] == "given back its mode and owner"
+    assert [table(machine, venv).stat().st_mode & 0o7777 for venv in venvs] == [0o444] * 3
+    assert findings(machine, "--full") == []
+
+
+@pytest.mark.root
+@needs_root
+def test_a_file_that_was_given_away_is_named_and_replaced_everywhere(
+    machine: Machine, venvs: list[Path]
+) -> None:
+    """Its new owner could change it in all venvs."""
+    os.chown(table(machine, venvs[0]), NOBODY, NOBODY)
+    (found,) = findings(machine)
+    assert (found["kind"], found["note"]) == ("mode changed", f"it belongs to user {NOBODY}")
+    assert [each["healed"] for each in findings(machine, "--heal")] == ["given back its mode and owner"]
+    assert [table(machine, venv).stat().st_uid for venv in venvs] == [os.geteuid()] * 3
+    assert os.path.samefile(*(table(machine, venv) for venv in venvs[:2]))
+    assert findings(machine, "--full") == []
+
+
+def test_a_looking_verify_holds_the_store(
+    machine: Machine, venvs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else trim would take away what it looks at, and that would look like damage."""
+    monkeypatch.setenv("VENVFLOW_LOCK_TIMEOUT", "0")
+    assert len(venvs) == 3
+    with locks.exclusive(f"{machine.store}/locks/store", timeout=0, what="the store"):
+        assert machine.run("verify").code == 5
+    assert machine.done("verify").code == 0

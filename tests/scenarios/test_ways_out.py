@@ -7,11 +7,13 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from contents import KILLED, NOBODY, dies_at, in_child, needs_root
 from ways import World, finished_world, world
+
+from venvflow.disk.places import Place
 
 __all__ = ["finished_world", "world"]
 
@@ -204,6 +206,12 @@ def _lock_changed_after_a_copy(world: World) -> None:
     world.lock("a", 9)
 
 
+def _compiled_by_programs(world: World) -> None:
+    """As numba keeps what it has compiled."""
+    (world.site("a") / "demo" / "__pycache__" / "more.f-1.py311.nbi").write_bytes(b"x")
+    world.lock("a", 8)
+
+
 def _chmod(mode: str, *paths: Path) -> None:
     subprocess.run(["chmod", "-R", mode, *map(str, paths)], check=True)
 
@@ -282,7 +290,8 @@ RIGHT_AGAIN: list[Any] = [
     _missing, _missing_and_erased, _missing_and_no_store, _erased, _erased_and_touched, _built_and_copied,
     _built_and_no_store, _killed_and_no_index, _no_bytecode, _other_bytecode, _touched, _deduplicated,
     _installed_and_removed, _coarse_times, _state_lost, _index_lost, _lock_changed_after_a_copy,
-    _closed_to_others, _writable, _writable_and_gone, _closed_and_gone, _setuid, _executable, _open_to_all,
+    _compiled_by_programs, _closed_to_others, _writable, _writable_and_gone,
+    _closed_and_gone, _setuid, _executable, _open_to_all,
     _cache_opened_to_all, _cache_closed, _cache_opened_and_gone,
     pytest.param(_given_away, marks=[pytest.mark.root, needs_root]),
     pytest.param(_all_given_away, marks=[pytest.mark.root, needs_root]),
@@ -314,3 +323,178 @@ def test_what_another_program_has_done_to_its_files_is_named_and_undone_here(wor
     assert world.run("verify") == 0
     assert world.doit().nothing_to_do
     assert not _wrong_looks(world)
+
+
+# --------------------------------------------------------------------------- what doit refuses
+
+
+class Refusal(NamedTuple):
+    """A state that ends in 6: how it comes, what the message says, and what it says that helps."""
+
+    happens: Callable[[World], object]
+    says: str
+    way_out: Callable[[World], object]
+
+
+def _all(*steps: Callable[[World], object]) -> Callable[[World], object]:
+    """Return what takes all *steps*, one after the other."""
+    return lambda world: [step(world) for step in steps]
+
+
+def _work_in(world: World) -> Path:
+    """Do some work in a venv: what somebody would miss."""
+    file = world.site("a") / "mine.py"
+    file.write_text("MINE = 1\n")
+    return file
+
+
+def _delete(world: World) -> None:
+    shutil.rmtree(world.venv("a"))
+
+
+def _in_the_place(world: World, kind: str) -> None:
+    _delete(world)
+    place = world.venv("a")
+    if kind == "link":
+        os.symlink(world.venv("b"), place)
+    elif kind == "file":
+        place.write_text("mine")
+    else:
+        place.mkdir()
+        (place / "mine").write_text("mine")
+
+
+def _foreign_twice(world: World) -> None:
+    _delete(world)
+    for place in (world.venv("a"), Path(f"{world.venv('a')}.before-venvflow")):
+        (place / "bin").mkdir(parents=True)
+        (place / "pyvenv.cfg").write_text("home = /usr/bin\n")
+
+
+def _staging(world: World) -> Path:
+    return Path(Place(str(world.venv("a"))).staging)
+
+
+def _foreign_staging(world: World) -> None:
+    _delete(world)
+    _staging(world).mkdir()
+    (_staging(world) / "mine").write_text("mine")
+
+
+def _no_store(world: World) -> None:
+    shutil.rmtree(world.store)
+    world.store.mkdir()
+    (world.store / "mine").write_text("mine")
+    _delete(world)
+
+
+def _linked_objects(world: World) -> None:
+    _delete(world)
+    (world.store / "objects").rename(world.root / "objects")
+    os.symlink(world.root / "objects", world.store / "objects")
+
+
+def _unlinked_objects(world: World) -> None:
+    (world.store / "objects").unlink()
+    (world.root / "objects").rename(world.store / "objects")
+
+
+def _linked_lock(world: World) -> None:
+    _delete(world)
+    lock = world.project / ".venvflow" / "a" / "lock"
+    lock.unlink()
+    os.symlink("elsewhere", lock)
+
+
+REFUSALS = {
+    "added, and the lock changed": Refusal(
+        _all(_work_in, lambda world: world.lock("a", 5)), "changed by hand (added: mine.py)", _delete
+    ),
+    "added, and the snapshot erased": Refusal(
+        _all(_work_in, _erased), "changed by hand since it was made", _delete
+    ),
+    "added, and the store lost": Refusal(
+        _all(_work_in, lambda world: shutil.rmtree(world.store)), "added: mine.py", _delete
+    ),
+    "added before it was shared": Refusal(
+        _all(_built_only, _work_in), "changed by hand since it was made", _delete
+    ),
+    "a symlink in the place": Refusal(
+        lambda world: _in_the_place(world, "link"), "is a symlink", lambda world: world.venv("a").unlink()
+    ),
+    "a file in the place": Refusal(
+        lambda world: _in_the_place(world, "file"),
+        "there is a file where the venv should be",
+        lambda world: world.venv("a").rename(world.root / "away"),
+    ),
+    "something else in the place": Refusal(
+        lambda world: _in_the_place(world, "directory"),
+        "neither empty nor a venv",
+        lambda world: world.venv("a").rename(world.root / "away"),
+    ),
+    "two venvs of another tool": Refusal(
+        _foreign_twice,
+        "the name to keep it under is taken",
+        lambda world: shutil.rmtree(f"{world.venv('a')}.before-venvflow"),
+    ),
+    "a stranger's staging directory": Refusal(
+        _foreign_staging,
+        "the name of a staging directory",
+        lambda world: _staging(world).rename(world.root / "away"),
+    ),
+    "no store in its place": Refusal(
+        _no_store, "not empty and not a store", lambda world: world.store.rename(world.root / "away")
+    ),
+    "a store that all may write": Refusal(
+        _all(_delete, lambda world: world.store.chmod(0o777)),
+        "everybody may write to the store",
+        lambda world: subprocess.run(["chmod", "o-w", str(world.store)], check=True),
+    ),
+    "a part of the store elsewhere": Refusal(
+        _linked_objects, "a part of the store is a symbolic link", _unlinked_objects
+    ),
+    "a lock file elsewhere": Refusal(
+        _linked_lock,
+        "the lock file is a symbolic link",
+        lambda world: (world.project / ".venvflow" / "a" / "lock").unlink(),
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS.keys())
+def test_what_doit_refuses_has_a_way_out(world: World, refusal: Refusal) -> None:
+    """The message says what is wrong; nothing is lost; after what it says to do, the next run works."""
+    refusal.happens(world)
+    mine = [path for path in world.root.rglob("mine*") if path.is_file()]
+    ran = world.doit("a")
+    assert ran.code == 6, ran
+    assert refusal.says in ran.said
+    assert all(path.exists() for path in mine)
+    refusal.way_out(world)
+    ran = world.doit()
+    assert ran.code == 0, ran.said
+    assert world.works("a")
+    assert world.doit().nothing_to_do
+
+
+@pytest.mark.quick
+def test_a_venv_whose_snapshot_was_erased_is_not_damaged(world: World) -> None:
+    """Verify judges it by what its receipt knows, and still sees what somebody did to it."""
+    _erased(world)
+    assert world.run("verify") == 0
+    _missing(world)
+    assert world.run("verify") == 1
+
+
+def test_a_change_by_hand_is_reported_with_a_command_that_drops_it(world: World) -> None:
+    """Restored where there is a snapshot; else there is nothing to restore, and no command that misses."""
+    mine = _work_in(world)
+    (said,) = world.doit("a").warnings
+    assert 'run "venvflow restore a --force"' in said
+    assert world.run("restore", "a", "--force") == 0
+    assert not mine.exists()
+    _work_in(world)
+    _erased(world)
+    (said,) = world.doit("a", until="restore").warnings
+    assert "restore a --force" not in said
+    assert "Delete the venv and run doit again" in said

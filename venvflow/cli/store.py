@@ -63,7 +63,7 @@ def _need_venv(job: Job) -> None:
             "there is no venv to store",
             where=f"{job.spec.name}: {shown(job.place.path)}",
             state="Nothing was changed.",
-            hint=f'Make it there first, or let "doit *:{job.spec.name}" build it.',
+            hint=f'Make it there first, or let "{job.doit}" build it.',
         )
     job.place.refuse_unless_replaceable(state)
 

@@ -84,6 +84,7 @@ def _opened(machine: Machine, out: Output, stack: ExitStack, *, heal: bool) -> S
     if not heal or not os.path.lexists(os.path.join(machine.store.path, "format")):
         glance = stack.enter_context(open_glance(machine.store))
         if glance is not None:
+            glance.timeout, glance.on_wait = locks.lock_timeout(os.environ), out.say
             stack.enter_context(glance.use())  # or a trim would take away what is looked at
         return glance
     timeout = locks.lock_timeout(os.environ)

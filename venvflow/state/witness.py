@@ -50,8 +50,13 @@ def link_look(path: str) -> str:
 
 
 def is_ignored(path: str) -> bool:
-    """Return whether a file may come and go without being a change: receipts, bytecode, locks, our litter."""
-    if path.endswith(".pyc") or path == ".lock" or path.startswith(RECEIPT):  # the lock is uv's
+    """Return whether a file may come and go without being a change: receipts, caches, locks, our litter.
+
+    Programs that compile what they import (numba) keep that where Python keeps its bytecode.
+    """
+    if path.endswith(".pyc") or "__pycache__/" in path:
+        return True
+    if path == ".lock" or path.startswith(RECEIPT):  # the lock is uv's
         return True
     # At the top it is a staging directory: that of a venv at a mount point lies in the venv.
     return TEMPORARY in path and (path.startswith(TEMPORARY) or os.path.basename(path).startswith(TEMPORARY))

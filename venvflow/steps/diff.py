@@ -102,5 +102,5 @@ def _survey(
 def _no_venv(place: Place, job: Job | None) -> UsageError:
     what = "the venv is not there" if place.state() in ("absent", "empty") else "what is there is no venv"
     where = f"{job.spec.name}: {shown(place.path)}" if job is not None else shown(place.path)
-    hint = f'Run "doit *:{job.spec.name}", or compare its snapshot.' if job is not None else ""
+    hint = f'Run "{job.doit}", or compare its snapshot.' if job is not None else ""
     return UsageError(what, where=where, state="Nothing was changed.", hint=hint)

@@ -29,6 +29,9 @@ from venvflow.state.store import Store
 from venvflow.state.witness import is_ignored, witness_of
 from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness
 
+WAY_OUT = "Delete the venv and run doit again; what you want to keep, put into the lock file first."
+"""What to do about a venv that was changed by hand."""
+
 
 class Touched(NamedTuple):
     """A file at *path* that has its bytes and looks otherwise; the object where the venv has a symlink.

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from venvflow.state.store import Store
 
 
+VERBS = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store", "trim")
+"""What tasks do, in their order: doit takes these words for all tasks that do so."""
+
+
 def _silent(_: str) -> None:
     """Say nothing."""
 
@@ -56,6 +60,16 @@ class Job:
     def position(self) -> str:
         """Return the venv's place in the project: what bound snapshots are bound to."""
         return os.path.relpath(self.place.path, self.root)
+
+    @property
+    def doit(self) -> str:
+        """Return what to type, in any shell, to run the tasks of this venv."""
+        name = self.spec.name
+        if name in VERBS:  # there it is all tasks of that name
+            return f"doit '*:{name}'"
+        from shlex import quote  # noqa: PLC0415 - for messages only
+
+        return f"doit {quote(name)}"
 
     @cached_property
     def meter(self) -> Meter:

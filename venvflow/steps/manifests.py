@@ -69,5 +69,5 @@ def _no_manifest(job: Job, why: str = "there is no venv for this key") -> Enviro
         f"its manifest cannot be had: {why}",
         where=job.spec.name,
         state="Nothing was written or published.",
-        hint=f'Run "doit *:{job.spec.name}".',
+        hint=f'Run "{job.doit}".',
     )

@@ -15,7 +15,7 @@ from venvflow.disk.scan import directory, walk
 from venvflow.errors import Refused, shown
 from venvflow.pure.patterns import Matcher, compile_patterns
 from venvflow.state.store import Store
-from venvflow.steps.drift import Drift, drift_of
+from venvflow.steps.drift import WAY_OUT, Drift, drift_of
 from venvflow.steps.job import Job
 
 CHECK_SECONDS = 300
@@ -93,8 +93,7 @@ def refuse_to_lose(job: Job, store: Store | None, present: Present) -> None:
             f"the venv was changed by hand ({drift})",
             where=f"{job.spec.name}: {shown(job.place.path)}",
             state="It was left as it is.",
-            hint="To drop these changes, delete it and run doit again. To keep them, put them into the lock "
-            "file.",
+            hint=WAY_OUT,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from shlex import quote
 from typing import NamedTuple
 
 from venvflow.disk.bytecode import Source, compile_sources, pyc_path
@@ -17,7 +18,7 @@ from venvflow.state.contents import encode_contents
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
 from venvflow.state.witness import witness
-from venvflow.steps.drift import Drift, give_looks_back, summary
+from venvflow.steps.drift import WAY_OUT, Drift, give_looks_back, summary
 from venvflow.steps.job import Job
 from venvflow.steps.patrol import edits
 from venvflow.steps.records import KeyRecord, has_passed, need_key, write_answer
@@ -70,7 +71,9 @@ def _keep(job: Job, store: Store, present: Present) -> Outcome | None:
     give_looks_back(store, drift.touched, present.receipt.link, job.spec.min_size)
     notes = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
-        return Outcome("kept", "changed by hand", warnings=(*notes, _left(job, drift)))
+        return Outcome(
+            "kept", "changed by hand", warnings=(*notes, _left(job, store, drift, present.receipt.key))
+        )
     if not is_whole(job, present):
         return None
     if not job.place.untouched(present.receipt) or drift.witness:
@@ -105,13 +108,16 @@ def _prove(job: Job) -> None:
         )
 
 
-def _left(job: Job, drift: Drift) -> str:
-    name = job.spec.name
+def _left(job: Job, store: Store, drift: Drift, key: str) -> str:
+    """Return what to say of changes by hand, and which commands drop them."""
+    name = quote(job.spec.name)
     if drift.shared:
         do = (
             'The store and all venvs that share it have the edit: "venvflow verify --heal" gives all of them '
             f'their bytes back, "venvflow verify {name} --heal" all but this one.'
         )
+    elif store.find(key, job.position) is None:
+        do = WAY_OUT
     else:
         do = (
             f'To drop the changes, run "venvflow restore {name} --force"; to keep them, put them into the '

@@ -30,7 +30,7 @@ from venvflow.state.survey import Survey, survey, unusual_modes
 from venvflow.state.withheld import closed, credentials, refuse_to_show
 from venvflow.state.witness import witness_of
 from venvflow.steps import claims
-from venvflow.steps.drift import drift_of
+from venvflow.steps.drift import WAY_OUT, drift_of
 from venvflow.steps.job import Job
 from venvflow.steps.records import KeyRecord, ManifestNote, need_key, write_manifest
 from venvflow.steps.replace import matcher_of
@@ -104,7 +104,7 @@ def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
         "there is no venv for this key",
         where=f"{job.spec.name}: {shown(job.place.path)}",
         state="Nothing was changed.",
-        hint=f'Run "doit *:{job.spec.name}".',
+        hint=f'Run "{job.doit}".',
     )
 
 
@@ -116,7 +116,7 @@ def refuse_changed(job: Job, store: Store | None, receipt: Receipt) -> None:
             f"the venv was changed by hand since it was made ({drift})",
             where=f"{job.spec.name}: {shown(job.place.path)}",
             state="It was left as it is and was not stored: others would get your changes.",
-            hint="Delete it and run doit again, or put the changes into the lock file.",
+            hint=WAY_OUT,
         )
     missing = [path for path in drift.missing if not path.endswith(".pyc")]  # bytecode is made anew
     if missing:
@@ -124,7 +124,7 @@ def refuse_changed(job: Job, store: Store | None, receipt: Receipt) -> None:
             f"files of the venv are missing ({drift})",
             where=f"{job.spec.name}: {shown(job.place.path)}",
             state="Nothing was stored: others would get a venv that is not whole.",
-            hint=f'Run "doit *:{job.spec.name}": it is restored, or built anew.',
+            hint=f'Run "{job.doit}": it is restored, or built anew.',
         )
 
 

@@ -27,7 +27,7 @@ from venvflow.state.registry import Registration
 from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store
 from venvflow.state.witness import witness_of
-from venvflow.steps.drift import as_made, drift_of
+from venvflow.steps.drift import WAY_OUT, as_made, drift_of
 from venvflow.steps.job import Job
 from venvflow.steps.records import read_key
 from venvflow.steps.squish import (
@@ -239,7 +239,7 @@ def _refuse_changed(store: Store, errand: Errand, receipt: Receipt) -> None:
         raise _refused(
             errand.place,
             f"the venv was changed by hand since it was made ({drift})",
-            "Delete it and run doit again, or put the changes into the lock file.",
+            WAY_OUT,
         )
 
 
