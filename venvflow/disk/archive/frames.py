@@ -78,6 +78,7 @@ class FrameDirectory:
 
     def new(self, name: str) -> NewFrame:
         """Return a frame to write; it gets its name when it is finished. Raises ``OSError`` as files do."""
+        os.makedirs(self.root, exist_ok=True)
         with self._layout.opened(name[:2], make=True) as fd:
             return _Kept(os.dup(fd), name)
 

@@ -151,6 +151,8 @@ def refuse_to_lock_out(root: str, environ: Mapping[str, str]) -> None:
 def is_trusted(root: str, environ: Mapping[str, str]) -> bool:
     """Return whether *environ* says that the project or store at *root* is trusted, whosever it is."""
     trusted = environ.get(TRUST_VARIABLE, "").split(":")
+    if trusted == [""]:
+        return False
     real = os.path.realpath(root)
     return "*" in trusted or any(real == os.path.realpath(path) for path in trusted if path)
 
