@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from contents import NOBODY, for_everybody, in_child, needs_root, open_store, sn
 from venvflow.disk.links import Linker
 from venvflow.disk.objects import object_name
 from venvflow.errors import Refused
-from venvflow.pure.config.trust import STORE_PARTS, store_doubts, store_warning
+from venvflow.pure.config.trust import STORE_PARTS, is_trusted_store, store_doubts, store_warning
 from venvflow.pure.relocate import Places
 from venvflow.state.materialise import Damaged, Materialiser
 
@@ -49,7 +49,7 @@ def open_to(path: Path, group: int) -> None:
     path.chmod(0o775)
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Path], object]] = {
     "owner of the store": lambda store: give(store, SOMEBODY),
     "owner of a part": lambda store: os.chown(store / "snapshots", SOMEBODY, -1),
     "owner of a fan": lambda store: os.chown(min((store / "objects").iterdir()), SOMEBODY, -1),
@@ -60,18 +60,34 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_root_is_refused_what_somebody_else_can_change(store: Path, change: object) -> None:
-    """The refusal has the commands that end it; with the variable, files are copied."""
-    assert callable(change)
-    change(store)
+@pytest.mark.parametrize("change", CHANGES)
+def test_root_is_refused_what_somebody_else_can_change(store: Path, change: str) -> None:
+    """The refusal has the commands that end it; with the variable, files of others are copied."""
+    CHANGES[change](store)
     with pytest.raises(Refused) as caught:
         open_store(store)
     assert "what root runs" in caught.value.what
     assert f"export VENVFLOW_TRUST={store}" in caught.value.hint
     with open_store(store, trusted=True) as opened:
-        assert opened.doubted
+        assert opened.doubted == (not change.endswith("above"))
         assert not opened.read_only
+
+
+@pytest.mark.parametrize(
+    ("value", "trusted"),
+    [
+        ("", False),
+        ("*", True),
+        ("/a/store", True),
+        ("/x:/a", True),
+        ("/", True),
+        ("/a/s", False),
+        (":", False),
+    ],
+)
+def test_a_store_is_trusted_with_what_it_lies_in(value: str, trusted: bool) -> None:
+    """The project of a job that keeps its store in the checkout, for instance."""
+    assert is_trusted_store("/a/store", {"VENVFLOW_TRUST": value}) is trusted
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])

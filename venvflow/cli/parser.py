@@ -41,7 +41,7 @@ environment:
   VENVFLOW_CONFIG, VENVFLOW_WORK_DIR, VENVFLOW_FORMAT   as the options
   VENVFLOW_STORE          use this store instead of the config's
   VENVFLOW_LOCK_TIMEOUT   seconds to wait for other runs (300)
-  VENVFLOW_TRUST          projects (a:b, or *) whose config root uses although others can write it
+  VENVFLOW_TRUST          projects and stores (a:b, or *) to use although others can write them
   NO_COLOR, FORCE_COLOR   no colour at all, or colour without a terminal
 
 exit codes:

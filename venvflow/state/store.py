@@ -170,7 +170,8 @@ class Store:
     def _judge(self, fans: list[str]) -> None:
         """See whether somebody else can change the store, in its *fans* too: then nothing is linked to it.
 
-        Raises Refused for root, unless it is said to be trusted, and for what every user may write.
+        Where its user says that the directories above are trusted, it is as good as in others: nobody else
+        can edit what is in it. Raises Refused for root who does not say so, and for what everybody may write.
         """
         for doubt in store_doubts(self.path, (*STORE_PARTS, *fans), os.geteuid()):
             if doubt.inside and os.lstat(doubt.where).st_mode & stat.S_IWOTH:
@@ -179,7 +180,7 @@ class Store:
                 if os.geteuid() == 0:
                     raise refuse_store(self.path, doubt)
                 self.read_only |= doubt.inside
-            self.doubted = True
+            self.doubted |= doubt.inside or not self.config.trusted
 
     def _judge_place(self) -> None:
         """Refuse root to make a store where others could change it; what there is of root's own is closed."""

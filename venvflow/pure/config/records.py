@@ -12,7 +12,7 @@ from venvflow.model import Config, PackOptions, StoreConfig, TrimPolicy, VenvSpe
 from venvflow.pure.config.nodes import Node, clipped
 from venvflow.pure.config.paths import Places, file_problem
 from venvflow.pure.config.report import WRONG, Report
-from venvflow.pure.config.trust import is_trusted
+from venvflow.pure.config.trust import is_trusted_store
 from venvflow.pure.config.vocabulary import LEVELS
 
 USUAL_LEVELS = {"tar": 0, "tar.bz2": 9, "tar.gz": 6, "tar.xz": 6, "tar.zst": 3, "zip": 6}
@@ -76,7 +76,7 @@ def store_of(values: Mapping[str, Any], places: Places) -> StoreConfig:
     if not os.path.isabs(data_home):  # the rule of the XDG specification: relative ones do not count
         data_home = f"{places.home}/.local/share"
     store = StoreConfig(**{"path": places.join(f"{data_home}/venvflow"), **values})
-    return replace(store, trusted=is_trusted(store.path, places.environ))
+    return replace(store, trusted=is_trusted_store(store.path, places.environ))
 
 
 def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

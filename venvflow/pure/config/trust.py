@@ -133,6 +133,11 @@ def _caller(environ: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() and text.isascii() else 0
 
 
+def is_trusted_store(path: str, environ: Mapping[str, str]) -> bool:
+    """Return whether *environ* says that the store at *path*, or a directory that it lies in, is trusted."""
+    return any(is_trusted(each, environ) for each in (path, *_above(path))) if _named(environ) else False
+
+
 def refuse_to_lock_out(root: str, environ: Mapping[str, str]) -> None:
     """Raise Refused for root who works by ``sudo`` in the project of whoever called it.
 
@@ -149,12 +154,16 @@ def refuse_to_lock_out(root: str, environ: Mapping[str, str]) -> None:
 
 
 def is_trusted(root: str, environ: Mapping[str, str]) -> bool:
-    """Return whether *environ* says that the project or store at *root* is trusted, whosever it is."""
-    trusted = environ.get(TRUST_VARIABLE, "").split(":")
-    if trusted == [""]:
+    """Return whether *environ* says that the project at *root* is trusted, whosever it is."""
+    trusted = _named(environ)
+    if not trusted:
         return False
     real = os.path.realpath(root)
-    return "*" in trusted or any(real == os.path.realpath(path) for path in trusted if path)
+    return "*" in trusted or any(real == os.path.realpath(path) for path in trusted)
+
+
+def _named(environ: Mapping[str, str]) -> list[str]:
+    return [path for path in environ.get(TRUST_VARIABLE, "").split(":") if path]
 
 
 def _refusal(file: str, root: str, st: os.stat_result) -> Refused:
