@@ -53,6 +53,7 @@ def test_what_others_can_write_is_doubted(
         (1000, 0o644, {}),
         (1000, 0o644, {"SUDO_UID": "1001"}),
         (1000, 0o644, {"SUDO_UID": "²"}),
+        (1000, 0o644, {"SUDO_UID": "9" * 5000}),
         (1000, 0o644, {"VENVFLOW_TRUST": "/srv:/srv/my"}),
         (1000, 0o644, {"VENVFLOW_TRUST": ""}),
         (0, 0o666, {}),

@@ -179,3 +179,18 @@ def test_strange_files_take_no_time(tmp_path: Path, text: str) -> None:
     """Expressions that look for one thing must not try every way to miss it."""
     names = dict.fromkeys(("pyproject.toml", "uv.lock", "pylock.toml", "requirements.txt"), text)
     assert answer(tmp_path, names)[0] == ""
+
+
+@pytest.mark.parametrize("digits", [30, 6000])
+def test_a_version_of_thousands_of_digits_is_only_an_odd_one(tmp_path: Path, digits: int) -> None:
+    """Python refuses to read such a number; whoever wrote it asks for a Python that nobody has."""
+    grow(
+        tmp_path,
+        {
+            ".python-version": "3." + "1" * digits,
+            "pyproject.toml": f'[project]\nname = "x"\nrequires-python = ">=3.{"9" * digits}"\n',
+            "requirements.txt": PINNED,
+        },
+    )
+    assert [venv.path for venv in discover(str(tmp_path)).venvs] == [".venv"]
+    assert minors(f">=3.{'9' * digits}") is not None

@@ -94,7 +94,7 @@ def _minor(version: str) -> str:
 
 
 def _fits(version: str, asked: str) -> bool:
-    found = re.search(r"3\.([0-9]+)", version)
+    found = re.search(r"3\.([0-9]{1,4})", version)
     return found is None or int(found[1]) in minors(asked)
 
 
@@ -204,7 +204,7 @@ def minors(specifier: str) -> frozenset[int]:
     return frozenset(allowed)
 
 
-_PART = re.compile(r"(?P<op>[<>=!~^]*)3(?:\.(?P<minor>[0-9]+))?(?P<patch>\.[0-9]+)?[^*]*?(?P<star>\.\*)?")
+_PART = re.compile(r"(?P<op>[<>=!~^]*)3(?:\.(?P<minor>[0-9]{1,4}))?(?P<patch>\.[0-9]+)?[^*]*?(?P<star>\.\*)?")
 
 
 def _minors_of(part: str) -> set[int]:
