@@ -312,7 +312,7 @@ def test_smoke_runs_the_code_where_it_was_unpacked(api: Project) -> None:
     """By the venv's interpreter, far from the project; its exit code decides."""
     passed = api.run("pack", "api", "--smoke", "import demo, sys; print(demo.VERSION, sys.prefix)")
     assert passed.code == 0
-    assert "smoke test passed\n1.0 " in passed.out
+    assert "smoke test passed\n  | 1.0 " in passed.out
     assert str(api.root) not in passed.out.splitlines()[-1]
     failed = api.run("pack", "api", "--smoke", "import nothing_like_that", "--json")
     assert failed.code == 1

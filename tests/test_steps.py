@@ -318,6 +318,19 @@ def test_a_build_whose_check_fails_is_no_venv(world: World) -> None:
     assert not world.venv().exists()
 
 
+def test_what_a_check_says_is_told_without_credentials(world: World) -> None:
+    """It sees the credentials that a builder sees, and may print anything."""
+    code = (
+        "import os; raise SystemExit('\\x1b[31m' + os.environ['UV_INDEX_CORP_PASSWORD'] + ' https://a:b@h/')"
+    )
+    world.configure({"api": {"check": ["-c", code]}})
+    job = world.job(UV_INDEX_CORP_PASSWORD="canary-0123")  # noqa: S106 - it opens nothing
+    hash_lockfiles(job)
+    with pytest.raises(BuildFailed) as caught:
+        build_venv(job)
+    assert "exit status 1: \\x1b[31m*** https://***@h/" in caught.value.what
+
+
 def test_who_waits_for_a_build_takes_its_snapshot(world: World) -> None:
     """Two venvs of one key at once: one is built, the other is a hit, whoever comes first."""
     world.configure({"api": {}, "web": {}})

@@ -223,7 +223,7 @@ class _Answer:
         if self.checked is not None:
             self._tell_check(out, self.checked)
         if self.smoked is not None:
-            said = f"\n{self.smoked.output}" if self.smoked.output else ""
+            said = "".join(f"\n  | {shown(line)}" for line in self.smoked.output.splitlines())
             verdict = "passed" if self.smoked.status == 0 else f"failed with status {self.smoked.status}"
             out.answer(f"  smoke test {verdict}{said}")
 

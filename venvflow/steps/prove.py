@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from venvflow.disk import archive, processes
 from venvflow.disk.scratch import scratch
+from venvflow.pure.redaction import redactor, secrets_of
 from venvflow.state.store import Store
 from venvflow.steps.job import Job
 from venvflow.steps.material import material
@@ -115,4 +116,5 @@ def _run(venv: str, code: str, directory: str, environ: Mapping[str, str]) -> Sm
         )
     except (OSError, TimeoutError) as error:
         return Smoke(1, str(error))
-    return Smoke(status, b"".join(output).decode("utf-8", "replace").strip())
+    said = b"".join(output).decode("utf-8", "replace").strip()
+    return Smoke(status, redactor(secrets_of(child))(said))

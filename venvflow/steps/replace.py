@@ -14,6 +14,7 @@ from venvflow.disk.places import Receipt, State, write_receipt
 from venvflow.disk.scan import directory, walk
 from venvflow.errors import Refused, shown
 from venvflow.pure.patterns import Matcher, compile_patterns
+from venvflow.pure.redaction import redactor, secrets_of
 from venvflow.state.store import Store
 from venvflow.steps.drift import WAY_OUT, Drift, drift_of
 from venvflow.steps.job import Job
@@ -149,7 +150,8 @@ def _run_check(job: Job, python: str, venv: str) -> str:
     if status == 0:
         return ""
     lines = b"".join(output).decode("utf-8", "replace").strip().splitlines()
-    return f"its check {processes.in_words(status)}: {lines[-1] if lines else 'no output'}"
+    said = redactor(secrets_of(environ))(lines[-1]) if lines else "no output"
+    return f"its check {processes.in_words(status)}: {shown(said)}"
 
 
 def unchanged(job: Job) -> str:
