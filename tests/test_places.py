@@ -321,7 +321,7 @@ def test_a_place_that_one_may_not_look_at_is_an_error() -> None:
         os.mkdir(place.parent, 0o700)
 
         def work() -> None:
-            with pytest.raises(EnvironmentFailure, match=r"closed.*Check permissions"):
+            with pytest.raises(EnvironmentFailure, match=r"closed.*Check owner"):
                 place.state()
 
         assert in_child(work, user=NOBODY) == 0

@@ -45,20 +45,20 @@ _HINTS = {
 
 
 def failure(
-    error: OSError, doing: str = "", *, at: str, state: str, venv: str = "", usual: str = ""
+    error: OSError, doing: str = "", *, at: str, state: str, venv: str = "", usual: str = "", hint: str = ""
 ) -> EnvironmentFailure:
     """Return the error to raise for one of the system's, met while *doing* something (``cannot …``).
 
     *at* is what was worked on, for errors that name no file. *state* says what state things are in, *venv*
-    for which one it was done. *usual* is the hint for what has no cause of its own.
+    for which one it was done. *usual* is the hint for what has no cause of its own, *hint* the one for all.
     """
     path = path_of(error, at)
-    reason, hint = _judged(error, path)
+    reason, special = _judged(error, path)
     return EnvironmentFailure(
         f"{doing}: {reason}" if doing else reason,
         where=f"{venv}: {shown(path)}" if venv else shown(path),
         state=state,
-        hint=hint or usual or _USUAL.format(user=os.geteuid()),
+        hint=hint or special or usual or _USUAL.format(user=os.geteuid()),
     )
 
 
@@ -161,9 +161,15 @@ def _present(path: str) -> str:
     return path
 
 
-def room(path: str) -> int:
-    """Return how many bytes can be written to the file system of *path*; 0 without an inode left."""
-    found = os.statvfs(_present(os.path.abspath(path)))
+def room(path: str) -> int | None:
+    """Return how many bytes can be written to the file system of *path*, None if nobody can tell.
+
+    It is 0 where no inode is left.
+    """
+    try:
+        found = os.statvfs(_present(os.path.abspath(path)))
+    except OSError:
+        return None
     return found.f_bavail * found.f_frsize if found.f_favail or not found.f_files else 0
 
 

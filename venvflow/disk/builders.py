@@ -546,10 +546,10 @@ def _hint(tail: str, *written: str) -> str:
         if re.search(pattern, tail, re.IGNORECASE):
             return hint
     for path in written:
-        with contextlib.suppress(OSError):
-            if room(path) < _LITTLE:
-                mount = shown(mount_of(path))
-                return f"The file system mounted at {mount} is nearly full: free space there, then run again."
+        left = room(path)
+        if left is not None and left < _LITTLE:
+            mount = shown(mount_of(path))
+            return f"The file system mounted at {mount} is nearly full: free space there, then run again."
     return "Correct the lock files or the build, then run doit again."
 
 

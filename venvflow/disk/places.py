@@ -31,7 +31,7 @@ from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.links import exchange, sync_file_system
 from venvflow.disk.modes import FOR_MOST, MODE_BITS
 from venvflow.disk.scan import directory, open_directory
-from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, shown
+from venvflow.errors import LockTimeout, Refused, shown
 from venvflow.model import LinkMode
 from venvflow.pure import decoding
 
@@ -154,12 +154,8 @@ class Place:
         except (FileNotFoundError, NotADirectoryError):
             return "absent"
         except OSError as error:
-            raise EnvironmentFailure(
-                f"cannot look at the venv's place: {error.strerror}",
-                where=shown(error.filename or self.path),
-                state="Nothing was changed.",
-                hint="Check permissions and owner of this directory and those above it.",
-            ) from error
+            doing = "cannot look at the venv's place"
+            raise failure(error, doing, at=self.path, state="Nothing was changed.") from error
 
     def _kind(self, *, made_here: bool) -> State:
         """Return what the directory at the place is.

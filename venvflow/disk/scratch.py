@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from venvflow.disk.blame import failure
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.files import claim, remove_leftovers
 from venvflow.disk.scan import directory, open_directory
 from venvflow.disk.undisturbed import undisturbed
-from venvflow.errors import EnvironmentFailure, shown
 
 
 class Scratch(NamedTuple):
@@ -50,12 +50,8 @@ def scratch(
             fd = open_directory(name, dir_fd=above)
             claim(fd)
     except OSError as error:
-        raise EnvironmentFailure(
-            f"no temporary files can be made: {error.strerror}",
-            where=shown(parent),
-            state="Nothing was changed.",
-            hint=hint,
-        ) from error
+        doing = "no temporary files can be made"
+        raise failure(error, doing, at=parent, state="Nothing was changed.", hint=hint) from error
     try:
         yield Scratch(made, fd)
     finally:

@@ -628,24 +628,27 @@ def _is_locked(error: sqlite3.Error) -> bool:
     return "locked" in str(error) or "busy" in str(error)
 
 
+_WHOLE = "Every venv is the old one or the new one, whole."
+"""What is true whenever the index fails: nothing of a venv depends on it."""
+
+
 def _locked(path: str) -> LockTimeout:
     return LockTimeout(
         f"the index is locked by another program for more than {_WAIT_SECONDS:g} s",
         where=shown(path),
-        state="Nothing was changed.",
+        state=_WHOLE,
         hint="Close what has it open for writing (a database browser?), then run again.",
     )
 
 
 def _unusable(path: str, error: sqlite3.Error | None) -> EnvironmentFailure:
-    state = "Every venv is the old one or the new one, whole."
-    if error is not None and ("disk is full" in str(error) or not room(os.path.dirname(path))):
+    if error is not None and ("disk is full" in str(error) or room(os.path.dirname(path)) == 0):
         full = OSError(errno.ENOSPC, str(error), path)
-        return failure(full, "cannot use the index", at=path, state=state)
+        return failure(full, "cannot use the index", at=path, state=_WHOLE)
     return EnvironmentFailure(
         f"cannot use the index: {error or 'it is damaged and cannot be moved aside'}",
         where=shown(path),
-        state=state,
+        state=_WHOLE,
         hint="Check owner, mode and file system of the store.",
     )
 

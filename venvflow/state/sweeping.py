@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from venvflow.disk.blame import failure
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.scan import walk
-from venvflow.errors import EnvironmentFailure, shown
+from venvflow.errors import EnvironmentFailure
 from venvflow.state.census import Census
 from venvflow.state.store import Store
 
@@ -184,9 +185,10 @@ def _count_from_now(fd: int) -> None:
 def _stuck(errors: list[OSError], freed: int) -> EnvironmentFailure:
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return EnvironmentFailure(
-        f"the store has files that cannot be deleted: {first.strerror}",
-        where=shown(first.filename or "") + more,
+    return failure(
+        first,
+        f"the store has files that cannot be deleted{more}",
+        at="",
         state=f"All else that nothing needs was deleted ({freed} bytes freed).",
-        hint="Check owner and attributes of these files, then run trim again.",
+        usual="Check owner and attributes of these files, then run trim again.",
     )
