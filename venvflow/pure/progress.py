@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from venvflow.errors import shown
 from venvflow.pure.units import show_duration, show_size
 
 LINE_SECONDS = 5.0
@@ -147,14 +148,15 @@ def on(stream: TextIO, label: str) -> Iterator[Callable[[int, int], None]]:
             stream.write(text)
             stream.flush()
 
+    label = shown(label)
     if not is_terminal(stream):
         yield Lines(lambda text: write(f"{text}\n"), label)
         return
-    shown = Bar(write, label, columns=lambda: _columns_of(stream))
+    display = Bar(write, label, columns=lambda: _columns_of(stream))
     try:
-        yield shown
+        yield display
     finally:
-        shown.end()
+        display.end()
 
 
 def _columns_of(stream: TextIO) -> int:

@@ -31,10 +31,12 @@ _SOUNDS = (
     r"|(?:api|access|private|secret|auth|shared|account|sas)[_-]?key)"
 )
 _SECRET_NAME = re.compile(rf"{_SOUNDS}|auth|cred|\bsig\b|\bkey\b", re.IGNORECASE)
-_MAY = re.compile(rf"[:=]|(?:^|\s)--?[\w-]{{0,40}}(?:\bu|\buser|{_SOUNDS})\b|[\w-]{{16}}", re.IGNORECASE)
+_MAY = re.compile(
+    rf"[:=%]|\bmachine\s|(?:^|\s)--?[\w-]{{0,40}}(?:\bu|\buser|{_SOUNDS})\b|[\w-]{{16}}", re.IGNORECASE
+)
 """What a text without credentials seldom has: most texts are spared the other expressions."""
 
-_URL = re.compile(r"://(?:(?!://)[^\s\"<>])*")
+_URL = re.compile(r":\\?/\\?/(?:(?!:\\?/\\?/)[^\s\"<>])*")
 _AUTHORITY = re.compile(r"[^/?#]*")
 _PORT = re.compile(r"\[.*\](?::\d*)?|[^:]*(?::\d*)?")
 _TAIL = re.compile(r"[).,:;'\]}]*\Z")
@@ -48,15 +50,19 @@ _DONE = r"(?!\*{3}(?!\w))"
 """Not what is hidden already: to hide it again would take what follows it, too."""
 
 _VALUE = r"(?:'[^']*'|\"[^\"]*\"|[^\s\"'&;,()]+)"
-_HEADERS = r"authorization|cookie2?|[_-]token|api[_-]?key|auth[_-]key"
+_HEADERS = r"authorization|cookie2?|[_-]token|api[_-]?key|auth[_-]key|art-api"
 _NAMED = (
     rf"([?&;][^=?&#\s]{{0,60}}(?:{_SOUNDS}|auth|cred|key|sig)[^=?&#\s]{{0,60}}=){_DONE}[^&#\s]+",
     rf"((?:{_HEADERS})['\"]?\s{{0,4}}:\s{{0,4}}['\"]?){_DONE}[^\s'\"\\][^'\"\\\r\n]*",
     r"\b(bearer\s{1,4})[\w.~+/=-]{16,}",
-    rf"({_SOUNDS}['\"]\s{{0,4}}:\s{{0,4}}(['\"])){_DONE}.+?(?=\2)",
-    rf"({_SOUNDS}s?['\"]?\s{{0,4}}=\s{{0,4}}(?![=>])){_DONE}{_VALUE}",
+    r"\b(basic\s{1,4})(?=[a-z+/]{0,200}[0-9=])[a-z0-9+/]{12,}={0,2}",
+    r"(\bmachine\s{1,4}\S{1,200}\s{1,4}login\s{1,4})\S+(?:\s{1,4}password\s{1,4}\S+)?",
+    r"(%3A%2F%2F)[^\s&/]{1,400}?(?=%40)",
+    rf"((?:{_SOUNDS}|[\"']_?auth)['\"]\s{{0,4}}:\s{{0,4}}(['\"])){_DONE}.+?(?=\2)",
+    rf"((?:{_SOUNDS}|\b_auth)s?['\"]?\s{{0,4}}=\s{{0,4}}(?![=>])){_DONE}{_VALUE}",
     rf"((?<!\S)--?[\w-]{{0,40}}{_SOUNDS}\s{{1,4}})(?!-){_DONE}{_VALUE}",
     rf"(pass(?:w(?:or)?d|phrase)(?:\sfor\s[^\s:]{{1,60}})?\s{{0,4}}:\s{{1,4}}){_DONE}[^\s'\"]+",
+    r"((?<![^\s='\"]))[\w.%+-]{1,80}:[^\s:@/'\"]{6,200}(?=@[\w.-]{1,200})",
     rf"((?<!\S)(?:-u|--user|--proxy-user)[\s=]{{1,4}}['\"]?){_DONE}[^\s:'\"]+:[^\s'\"]+",
 )
 """What stands behind a name that sounds like a secret, in each of the ways in which programs write that."""
@@ -65,7 +71,7 @@ _LINK = r"(?<=[\w/.])\?([\w.%~+$-]{1,60}=[^\s#\"'<>]+)"
 """A link without its host, as an index has them and pip repeats them."""
 
 _WELL_KNOWN = (
-    r"\b(?:gh[opsur]_\w{16,}|github_pat_\w{16,}|gl(?:pat|[a-z]{1,4}t)-[\w-]{16,}|pypi-AgE[\w-]{16,}"
+    r"\b(?:AKCp\w{10,}|gh[opsur]_\w{16,}|github_pat_\w{16,}|gl(?:pat|[a-z]{1,4}t)-[\w-]{16,}|pypi-AgE[\w-]{16,}"
     r"|xox[a-z]-[\w-]{10,}|npm_\w{20,}|hf_\w{20,}|A[KS]IA[A-Z0-9]{16}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
 )
 """What well-known services give out."""
@@ -91,7 +97,12 @@ def redact(text: str) -> str:
 
 def redact_urls(text: str) -> str:
     """Return *text* with nothing changed but its URLs: for what is no prose, such as a file or an answer."""
-    return _URL.sub(lambda found: f"://{_without_credentials(found[0][3:])}", text) if "://" in text else text
+    return _URL.sub(_url, text) if "/" in text else text
+
+
+def _url(found: re.Match[str]) -> str:
+    start = found[0].rindex("/", 0, 5) + 1  # some programs write JSON with a backslash before each slash
+    return found[0][:start] + _without_credentials(found[0][start:])
 
 
 def redact_words(words: Iterable[str]) -> list[str]:
@@ -203,8 +214,8 @@ def _may_be_secret(value: str) -> bool:
 def secrets_in(text: str) -> set[str]:
     """Return the credentials in URLs of *text*: users, passwords, both, and what queries sign with."""
     found: set[str] = set()
-    for match in _URL.finditer(text) if "://" in text else ():
-        url = match[0][3:]
+    for match in _URL.finditer(text):
+        url = match[0][match[0].rindex("/", 0, 5) + 1 :]
         user = _user_of(url)
         found |= {user, *user.split(":", 1)}
         for item in _ITEM.findall(url.partition("#")[0].partition("?")[2]):
