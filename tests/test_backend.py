@@ -340,7 +340,9 @@ def test_importing_it_imports_nothing_heavy() -> None:
         "print(*sorted(set(sys.modules) - before))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.split() == ["venvflow", "venvflow.backend", "venvflow.errors", "venvflow.interrupts"]
+    assert out.split() == ["venvflow"] + [
+        f"venvflow.{name}" for name in ("backend", "errors", "interrupts", "streams")
+    ]
 
 
 def test_reading_makes_no_file(path: Path) -> None:
