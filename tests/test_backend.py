@@ -520,6 +520,28 @@ def test_a_state_that_is_read_only_is_read(read_only: Path) -> None:
     assert sorted(os.listdir(read_only.parent)) == ["state.db"]
 
 
+def test_nobody_writes_between_what_is_read_and_what_is_saved(path: Path) -> None:
+    """Saving begins by keeping others out: one that reads first could not write any more."""
+    state = backend(path)
+    succeed(state, "a")
+    others: list[str] = []
+
+    def look(statement: str) -> None:
+        if not statement.startswith("CREATE"):  # the first after it began
+            return
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+                others.append("in")
+            except sqlite3.OperationalError:
+                others.append("kept out")
+
+    state._file._opened().set_trace_callback(look)
+    succeed(state, "b")
+    state.dump()
+    assert set(others) == {"kept out"}
+
+
 def test_threads_may_use_one_backend(path: Path) -> None:
     """Nothing is lost when several threads save at once."""
     state = backend(path)

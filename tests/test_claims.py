@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,3 +60,68 @@ def test_a_claim_that_is_given_back_is_taken(world: World) -> None:
         assert isinstance(claim, locks.Lock)
         claim.release()
     assert world.said == []
+
+
+OTHER = "cd" * 32
+
+
+def _wait_in_a_thread(job: Job, finish: Callable[[Job], None]) -> None:
+    """Wait for a claim that somebody else keeps, as one of several threads of a run, until patience ends."""
+
+    def work() -> None:
+        with job.open_store() as store, pytest.raises(LockTimeout):
+            claims.wait_for(job, store, KEY, finish)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+
+
+@pytest.fixture
+def both(world: World) -> Iterator[tuple[Job, Job]]:
+    """Give a job whose key we have claimed, and one whose key somebody else has."""
+    world.configure({"api": {}, "web": {}})
+    world.lock("web")
+    built, wanted = world.job("api"), world.job("web", VENVFLOW_LOCK_TIMEOUT="0")
+    with built.open_store() as store:
+        theirs, ours = store.claim(KEY), store.claim(OTHER)
+        assert theirs
+        assert ours
+        claims.keep(OTHER, ours, built)
+        yield built, wanted
+        claims.release(OTHER)
+        theirs.release()
+
+
+def test_what_is_held_is_finished_before_waiting_for_another(both: tuple[Job, Job]) -> None:
+    """Two runs that each hold what the other wants would wait for ever."""
+    _, wanted = both
+    finished: list[str] = []
+    _wait_in_a_thread(wanted, lambda job: finished.append(job.spec.name))
+    assert set(finished) == {"api"}
+
+
+def test_what_cannot_be_finished_is_given_back(both: tuple[Job, Job]) -> None:
+    """Its own task says why; somebody else may do better."""
+
+    def fails(_: Job) -> None:
+        raise LockTimeout("no", where="api", state="Nothing.", hint="Wait.")
+
+    built, wanted = both
+    _wait_in_a_thread(wanted, fails)
+    with built.open_store() as store:
+        claim = store.claim(OTHER)
+    assert claim
+    claim.release()
+
+
+def test_a_claim_for_the_venv_that_is_built_anew_is_void(both: tuple[Job, Job]) -> None:
+    """What it was built for is not at its place any more: there is nothing to publish."""
+    built, _ = both
+    again = replace(built, environ={**built.environ, "VENVFLOW_LOCK_TIMEOUT": "0"})
+    finished: list[Job] = []
+    _wait_in_a_thread(again, finished.append)
+    assert finished == []
+    with built.open_store() as store:
+        claim = store.claim(OTHER)
+    assert claim
+    claim.release()

@@ -61,6 +61,37 @@ def index(path: str) -> Iterator[Index]:
         yield opened
 
 
+def others_are_kept_out(path: str) -> bool:
+    """Return whether nobody else can begin to write."""
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        return False
+
+
+def test_writing_keeps_others_out_from_its_begin(index: Index, path: str) -> None:
+    """Who reads first and then wants to write would be refused, and no patience would help."""
+    assert not others_are_kept_out(path)
+    with index.writing():
+        assert others_are_kept_out(path)
+    assert not others_are_kept_out(path)
+
+
+def test_a_migration_keeps_others_out_from_its_begin(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two programs that make one database, the second finds it made."""
+    real, seen = module._apply_schema, list[bool]()
+
+    def apply(db: sqlite3.Connection) -> None:
+        seen.append(others_are_kept_out(path))
+        real(db)
+
+    monkeypatch.setattr(module, "_apply_schema", apply)
+    Index(path).close()
+    assert seen == [True]
+
+
 def fill(index: Index, *contents: dict[str, bytes]) -> Manifest:
     """Add trees of *contents* with their objects, and return their manifest."""
     index.add_objects({name_of(d): len(d) for files in contents for d in files.values()}, {})

@@ -208,6 +208,17 @@ def test_adopted_objects_are_sound_with_the_time_that_they_came_with(
     assert verified == [name]
 
 
+def test_a_source_gets_our_time_though_its_object_was_adopted(objects: Objects, tmp_path: Path) -> None:
+    """As a private copy: the object keeps its own, for whoever else has it."""
+    manifest = plain(objects)
+    name = name_of(DATA[MODULE])
+    os.utime(objects.path(name), ns=(77, 77))
+    make(objects, manifest, tmp_path / "one", adopted={name: Look(77, 0o444)})
+    made = (tmp_path / "one" / MODULE).stat()
+    assert (made.st_mtime_ns, made.st_nlink) == (MTIME_NS, 1)
+    assert os.stat(objects.path(name)).st_mtime_ns == 77
+
+
 # --------------------------------------------------------------------------- templates
 
 

@@ -458,6 +458,43 @@ def test_a_new_venv_is_swapped_in_and_nothing_is_left_beside(place: Place, excha
     assert os.listdir(place.parent) == [".venv"]
 
 
+def test_a_venv_has_its_name_on_disk_when_it_is_said_to_be_there(
+    place: Place, exchanging: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory that it was renamed in is synced after the last rename: a power cut cannot undo that."""
+    swap(place, files=OLD)
+    events: list[str] = []
+    parent, sync, rename, swapped = (
+        os.stat(place.parent).st_ino,
+        os.fsync,
+        os.rename,
+        vars(module)["exchange"],
+    )
+
+    def synced(fd: int) -> None:
+        if os.fstat(fd).st_ino == parent:
+            events.append("synced")
+        sync(fd)
+
+    def renamed(*args: Any, **kwargs: Any) -> None:
+        rename(*args, **kwargs)
+        events.append("renamed")
+
+    def exchanged(*args: Any, **kwargs: Any) -> bool:
+        events.append("renamed")
+        return swapped(*args, **kwargs)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(module, "exchange", exchanged)
+    with place.staged() as venv:
+        write(venv, NEW)
+        place.swap_in(keep_old=False)
+        assert events[-1] == "synced"
+        assert "renamed" in events
+    assert versions(place) == ["new", "none"]
+
+
 def test_a_strangers_venv_is_kept_beside(place: Place, exchanging: str) -> None:
     """It is moved, whole, and the answer says where to."""
     make_venv(place, ours=False)

@@ -68,6 +68,13 @@ def test_small_empty_and_local_files_stay_private() -> None:
     assert stays_private(file("a")._replace(kind="template"), 1)
 
 
+def test_a_source_is_not_linked_to_an_adopted_object() -> None:
+    """That has a time of its own, by which bytecode would be stale in one venv and not in the other."""
+    assert stays_private(file("lib/a.py"), 1, adopted=True)
+    assert not stays_private(file("lib/a.pyi"), 1, adopted=True)
+    assert not stays_private(file("lib/a.py"), 1, adopted=False)
+
+
 @pytest.mark.parametrize(
     ("name", "links", "built_here", "adopt", "mode", "expected"),
     [

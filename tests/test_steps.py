@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from flows import World
 
 from venvflow.errors import BuildFailed, EnvironmentFailure, Refused, UsageError, VenvflowError
+from venvflow.state.relink import Relinker
+from venvflow.state.store import Store
 from venvflow.steps.build_venv import build_venv
 from venvflow.steps.clean import clean
 from venvflow.steps.drift import Drift
@@ -468,6 +471,41 @@ def test_a_dry_run_of_trim_decides_the_same_and_does_nothing(world: World) -> No
     assert real.swept is not None
     assert len(list((world.store / "snapshots").glob("*.json"))) == 1
     assert trim(config, {}, now=world.clock).plan.drop == ()
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_trim_forgets_no_venv_of_symlinks_though_its_project_is_gone(done: World, link: str) -> None:
+    """It may have been moved, and lives by the store alone; one of hard links is whole without it."""
+    config = done.flow().config
+    with Store(config.store) as opened:
+        (there,) = opened.registrations()
+        opened.register(replace(there, project=str(done.root.parent / "gone"), link=link))
+    assert trim(config, {}, now=done.clock).forgotten == (() if link == "symlink" else (there.path,))
+    with Store(config.store) as opened:
+        assert len(opened.registrations()) == (link == "symlink")
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_a_venv_of_doit_is_registered_before_it_is_linked(
+    world: World, link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its trees: a trim after a kill must leave what links lead to."""
+    world.configure({"api": {"squish": {"link": [link]}}})
+    job = world.job()
+    hash_lockfiles(job)
+    restore(job)
+    build_venv(job)
+    registered: list[tuple[str, bool]] = []
+    real = Relinker.relink
+
+    def relink(self: Relinker, *args: Any, **kwargs: Any) -> Any:
+        with job.open_store() as opened:
+            registered.extend((each.path, bool(each.trees)) for each in opened.registrations())
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Relinker, "relink", relink)
+    squish(job)
+    assert registered == [(str(world.venv()), True)]
 
 
 # --------------------------------------------------------------------------- clean and drift

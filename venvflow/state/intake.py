@@ -161,16 +161,17 @@ class Intake:
             batch.adopt(path, name, found)
 
     def _has(self, name: Name, size: int) -> bool:
-        """Return whether the store has this object; one that looks changed must prove itself, or goes."""
+        """Return whether the store has this object; one that looks changed must prove itself.
+
+        Who publishes another under its name puts it aside.
+        """
         standing = self._objects.standing(name, size, self._adopted.get(name))
         if standing != "doubtful":
             return standing == "sound"
         if not self._asked_again:  # another run may have adopted it meanwhile
             self._adopted, self._asked_again = self._store.adopted(), True
         look = self._store.relabel(name, size, self._adopted.pop(name, None))
-        if look is None:
-            self._objects.quarantine(name)
-        elif look != sealed(name):
+        if look is not None and look != sealed(name):
             self._adopted[name] = look
         return look is not None
 

@@ -1,0 +1,60 @@
+"""``squish`` and ``unsquish`` from the inside: what is looked at last, and what is done before what."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from contents import open_store
+from machines import Machine, machine
+
+from venvflow.state.relink import Relinker
+from venvflow.steps import unsquish
+
+__all__ = ["machine"]
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_what_is_written_while_unsquish_copies_is_kept(
+    machine: Machine, link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last look is after the copy: a file that somebody replaced meanwhile is his, and is named."""
+    venv = machine.venv("api")
+    machine.done("squish", venv, "--link", link)
+    mine = machine.site(venv) / "demo/data.py"
+    real = unsquish._copy
+
+    def overtaken(source: str, name: str, fd: int, mode: int) -> None:
+        real(source, name, fd, mode)
+        if os.path.samefile(source, mine):
+            (venv / "new").write_bytes(b"DATA = 'mine'\n")
+            os.replace(venv / "new", mine)
+
+    monkeypatch.setattr(unsquish, "_copy", overtaken)
+    answer = machine.run("unsquish", venv)
+    assert mine.read_bytes() == b"DATA = 'mine'\n"
+    assert not list(venv.rglob(".vf-*"))
+    assert answer.code == 0
+    monkeypatch.setattr(unsquish, "_copy", real)
+    machine.done("unsquish", venv)
+    assert mine.read_bytes() == b"DATA = 'mine'\n"
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_a_venv_is_registered_before_any_name_becomes_a_link(
+    machine: Machine, link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever trims after a kill must know what the links need."""
+    venv = machine.venv("api")
+    registered: list[tuple[str, bool]] = []
+    real = Relinker.relink
+
+    def relink(self: Relinker, *args: Any, **kwargs: Any) -> Any:
+        with open_store(machine.store) as store:
+            registered.extend((each.path, bool(each.trees)) for each in store.registrations())
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Relinker, "relink", relink)
+    machine.done("squish", venv, "--link", link)
+    assert registered == [(str(venv), True)]
