@@ -464,12 +464,8 @@ def test_a_venv_has_its_name_on_disk_when_it_is_said_to_be_there(
     """The directory that it was renamed in is synced after the last rename: a power cut cannot undo that."""
     swap(place, files=OLD)
     events: list[str] = []
-    parent, sync, rename, swapped = (
-        os.stat(place.parent).st_ino,
-        os.fsync,
-        os.rename,
-        vars(module)["exchange"],
-    )
+    parent, swapped = os.stat(place.parent).st_ino, vars(module)["exchange"]
+    sync, rename, unlink = os.fsync, os.rename, os.unlink
 
     def synced(fd: int) -> None:
         if os.fstat(fd).st_ino == parent:
@@ -482,16 +478,24 @@ def test_a_venv_has_its_name_on_disk_when_it_is_said_to_be_there(
 
     def exchanged(*args: Any, **kwargs: Any) -> bool:
         events.append("renamed")
-        return swapped(*args, **kwargs)
+        return bool(swapped(*args, **kwargs))
+
+    def unlinked(path: Any, **kwargs: Any) -> None:
+        if path == module._REPLACING:
+            events.append("the note is gone")
+        unlink(path, **kwargs)
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(os, "unlink", unlinked)
     monkeypatch.setattr(module, "exchange", exchanged)
     with place.staged() as venv:
         write(venv, NEW)
         place.swap_in(keep_old=False)
         assert events[-1] == "synced"
         assert "renamed" in events
+        if "the note is gone" in events:  # with it, whoever finds the venv half replaced goes on
+            assert events[events.index("the note is gone") - 1] == "synced"
     assert versions(place) == ["new", "none"]
 
 
