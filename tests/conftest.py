@@ -21,8 +21,11 @@ from scenario import Machine
 pytest_plugins = ("cli_project",)
 """Fixtures of all tests of the command line; named here, before any test module imports it."""
 
-# A shell lets what it starts in the background ignore Ctrl-C, and so would all commands that tests interrupt.
+# A shell lets what it starts in the background ignore Ctrl-C, and nohup the end of the terminal. So would all
+# commands that tests interrupt: what is handled here is theirs again.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 _ROOM = 2 << 30
 """Bytes that the quick tests may need, with those of the runs before that pytest keeps."""

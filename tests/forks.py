@@ -11,6 +11,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import struct
 import sys
 import tempfile
@@ -90,6 +91,7 @@ def forked(
                     os.dup2(stdin, 0)
                 sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False), encoding)  # noqa: SIM115
                 sys.stderr = io.TextIOWrapper(open(2, "wb", 0, closefd=False), encoding, write_through=True)  # noqa: SIM115
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as a shell starts a command
                 first()
                 code = main(words.split())
                 sys.stdout.flush()

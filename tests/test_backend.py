@@ -251,6 +251,41 @@ def test_what_finished_before_a_signal_stays_finished(
     assert project.ran() == ["slow"]
 
 
+SIGNAL_WHILE_WRITING = """
+import signal
+from venvflow.backend import _StateFile
+opened = _StateFile._opened
+left = [int(os.environ["AT"])]
+
+class Connection:
+    def __init__(self, real):
+        self.real = real
+    def __getattr__(self, name):
+        left[0] -= 1
+        if left[0] == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return getattr(self.real, name)
+
+_StateFile._opened = lambda self: Connection(opened(self))
+"""
+
+
+@pytest.mark.parametrize("at", [1, 3, 5, 7, 9, 13])
+def test_a_signal_while_the_state_is_written_is_obeyed(project: Project, at: int) -> None:
+    """Wherever in the transaction it comes: what was not saved runs again, and nothing is damaged."""
+    dodo = project.root / "dodo.py"
+    dodo.write_text(DODO + SIGNAL_WHILE_WRITING)
+    child = project.start("three", AT=str(at))
+    _, err = child.communicate(timeout=30)
+    assert (child.returncode, err) == (-signal.SIGTERM, interrupts.OF_A_RUN)
+    dodo.write_text(DODO)
+    assert not list(project.state.parent.glob("*damaged*"))
+    project.doit("three")
+    assert set(project.ran()) == {"one", "two", "three"}
+    project.doit("three")
+    assert project.ran() == []
+
+
 def test_what_finished_before_a_kill_stays_finished(project: Project) -> None:
     """Every task is committed when it succeeds, not at the end of the run."""
     (project.root / "go").unlink()

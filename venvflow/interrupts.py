@@ -19,6 +19,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from venvflow import streams
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
@@ -287,7 +289,9 @@ def _say() -> None:
     with suppress(OSError, ValueError):  # nobody listens any more
         if live is not None:
             live.shared().stop()
-        if sys.stderr is not None:
+        if not _program.watched:
+            streams.put(sys.stderr, _program.last_words)
+        elif sys.stderr is not None:
             os.write(2, _program.last_words.encode("ascii"))  # a buffer may be in use just now
     _program.said = True
     _program.saying = False
