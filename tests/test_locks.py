@@ -163,6 +163,24 @@ def test_a_number_that_was_given_out_again_is_not_blamed(path: str, monkeypatch:
         assert found.words.endswith(f"started by pid {stranger.pid}, which has ended")
 
 
+@needs_proc_locks
+def test_who_writes_to_a_database_is_named(tmp_path: Path) -> None:
+    """In a log or without one; who only reads it keeps nobody waiting."""
+    for number, mode in enumerate(("WAL", "DELETE")):
+        path = str(tmp_path / f"{number}.db")
+        code = (
+            "import sqlite3; run = sqlite3.connect(sys.argv[1], isolation_level=None).execute\n"
+            "run('PRAGMA journal_mode = ' + sys.argv[3]); run('CREATE TABLE IF NOT EXISTS t (a)')\n"
+            "run(sys.argv[2]); run('SELECT * FROM t').fetchall(); print('ready', flush=True); input()"
+        )
+        with process(code, path, "BEGIN IMMEDIATE", mode) as child:
+            found = locks.writer(path)
+            assert found.pids == (child.pid,)
+            assert found.words.startswith(f"pid {child.pid} (")
+        with process(code, path, "BEGIN", mode):
+            assert locks.writer(path) == locks.Holder("another program")
+
+
 def test_an_open_directory_is_locked_until_it_is_closed(tmp_path: Path) -> None:
     """Waited for as long as one likes, and told apart from one that was removed meanwhile."""
     one, other = (os.open(tmp_path, os.O_RDONLY) for _ in range(2))

@@ -334,6 +334,12 @@ def holder(path: str) -> Holder:
     return Holder(", ".join(each.words for each in found), tuple(sorted(others)))
 
 
+def writer(path: str) -> Holder:
+    """Return who is writing to the SQLite database at *path*."""
+    pids = {pid for file in (f"{path}-shm", path) for pid in _holding_pids(file, "POSIX", "WRITE")}
+    return Holder(", ".join(map(_named, sorted(pids))) or "another program", tuple(sorted(pids)))
+
+
 def _note(path: str) -> tuple[int, str]:
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _FLAGS)) as file:
@@ -344,8 +350,12 @@ def _note(path: str) -> tuple[int, str]:
     return (int(pid), shown(command)) if pid.isascii() and pid.isdigit() else (0, "")
 
 
-def _holding_pids(path: str) -> list[int]:
-    """Return who holds a lock on *path* by the kernel's own list, where there is one (Linux)."""
+def _holding_pids(path: str, *kind: str) -> list[int]:
+    """Return who holds a lock on *path* by the kernel's own list, where there is one (Linux).
+
+    *kind* are words that stand in its row; without them it is one of ours.
+    """
+    wanted = {*(kind or ("FLOCK",))}
     try:
         inode = os.stat(path, follow_symlinks=False).st_ino
         with open("/proc/locks", encoding="ascii", errors="replace") as file:
@@ -356,7 +366,7 @@ def _holding_pids(path: str) -> list[int]:
     pids = {
         int(row[4])
         for row in rows
-        if len(row) > 5 and row[1] == "FLOCK" and row[5].endswith(f":{inode}") and row[4].isdigit()
+        if len(row) > 5 and wanted <= {*row[1:4]} and row[5].endswith(f":{inode}") and row[4].isdigit()
     }
     return sorted(pids)
 

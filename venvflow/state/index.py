@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+from venvflow.disk import locks
 from venvflow.disk.blame import failure, room
 from venvflow.disk.files import DATABASE_PARTS, can_be_database, read_beginning
 from venvflow.disk.objects import Look, Name
@@ -633,11 +634,12 @@ _WHOLE = "Every venv is the old one or the new one, whole."
 
 
 def _locked(path: str) -> LockTimeout:
+    found = locks.writer(path)
     return LockTimeout(
-        f"the index is locked by another program for more than {_WAIT_SECONDS:g} s",
+        f"the index is locked by {found} for more than {_WAIT_SECONDS:g} s",
         where=shown(path),
         state=_WHOLE,
-        hint="Close what has it open for writing (a database browser?), then run again.",
+        hint=f"Close what has it open for writing (a database browser?). {found.way_out}.",
     )
 
 
