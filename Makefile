@@ -63,7 +63,7 @@ network: $(VENV)/test  ## the tests that need a package index
 long: $(VENV)/test  ## the tests that take a minute each, with files of gigabytes
 	$(BIN)/pytest -q -m long --run-long
 
-faults: $(VENV)/test  ## a fault at every call of every action: kills, failing and full disks, power cuts; minutes
+faults: $(VENV)/test  ## a fault at every call of every action: kills, failing disks, power cuts, layers, modes, links; an hour
 	$(BIN)/pytest -q -p no:xdist --timeout 3600 --all-faults tests/faults
 
 lint: $(VENV)/test  ## ruff and mypy

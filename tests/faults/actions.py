@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from venvflow.cli import main
 from venvflow.flow import Flow, load
 from venvflow.steps.build_venv import build_venv
 from venvflow.steps.hash_lockfiles import hash_lockfiles
+from venvflow.steps.job import Job
 from venvflow.steps.pack import pack
 from venvflow.steps.restore import restore
 from venvflow.steps.squish import squish
@@ -39,6 +41,18 @@ def flow(root: Path) -> int:
         step(run.job("api"))
     trim(run.config, run.environ, now=run.now())
     return 0
+
+
+def _one_step(step: Callable[[Job], object]) -> Callable[[Path], int]:
+    def act(root: Path) -> int:
+        step(_flow(root).job("api"))
+        return 0
+
+    return act
+
+
+hashed, brought, built, shared, put_by, stored = map(_one_step, _CHAIN)
+"""The steps of the venv, one at a time."""
 
 
 def restored(root: Path) -> int:

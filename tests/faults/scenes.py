@@ -107,6 +107,24 @@ SCENES = (
     Scene("export", _built, "exported", ("p/api/.venv", "four"), (0, 6)),
 )
 
+
+def _steps_before(number: int, begin: Callable[[World], object]) -> Callable[[World], object]:
+    def begun(world: World) -> None:
+        begin(world)
+        for step in STEPS[:number]:
+            world.done(step)
+
+    return begun
+
+
+STEPS = ("hashed", "brought", "built", "shared", "put_by", "stored")
+SINGLE = (
+    *(Scene(f"{step}, alone", _steps_before(number, _outdated), step) for number, step in enumerate(STEPS)),
+    Scene("brought back, alone", _steps_before(1, _changed_back), "brought"),
+    *(scene for scene in SCENES if scene.action not in ("flow", "restored")),
+)
+"""One step, or one command: what it says of the state when it fails is about all that it did."""
+
 LAYERED = (
     *(scene for scene in SCENES if scene.name in ("a build after a change", "a restore over another venv")),
     *(scene for scene in SCENES if scene.name in ("a trim", "squish", "squish once more", "unsquish")),

@@ -21,6 +21,9 @@ from venvflow.disk.blame import from_system
 from venvflow.errors import VenvflowError
 from venvflow.state import index, schema  # noqa: F401 - so that no child has to import it
 
+_OUTPUTS: dict[int, str] = {}
+"""Where each child writes what it says."""
+
 MODES = ("count", "kill", "once", "lasting", "stop")
 
 
@@ -36,11 +39,12 @@ def serve() -> None:
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     if "go_on" in request:
         os.kill(request["go_on"], signal.SIGCONT)
-        return _waited(request["go_on"], request["output"])
+        return _waited(request["go_on"])
     pid = os.fork()
     if pid == 0:
         os._exit(_act(request))
-    return _waited(pid, request["output"])
+    _OUTPUTS[pid] = request["output"]
+    return _waited(pid)
 
 
 def _act(request: dict[str, Any]) -> int:
@@ -49,6 +53,8 @@ def _act(request: dict[str, Any]) -> int:
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for number, fd in enumerate((null, output, output)):
         os.dup2(fd, number)
+    if request["ordinary"]:
+        _give_up_privileges()
     action: Callable[[Path], int] = getattr(actions, request["action"])
     _shim().arm(MODES.index(request["mode"]), request["at"], request["errno"])
     try:
@@ -63,7 +69,28 @@ def _act(request: dict[str, Any]) -> int:
         return 99
 
 
-def _waited(pid: int, output: str) -> dict[str, Any]:
+_PRIVILEGES = (0, 1, 2, 3)
+"""Linux's capabilities by which root changes owners, and reads, enters and changes what it may not."""
+
+_DROP_FOR_EVER, _VERSION_3 = 24, 0x20080522
+
+
+def _give_up_privileges() -> None:
+    """Let this process and all that it starts be an ordinary user, who still has all of its own files."""
+    if os.geteuid() != 0:
+        return
+    library = ctypes.CDLL(None, use_errno=True)
+    for number in _PRIVILEGES:
+        assert library.prctl(_DROP_FOR_EVER, number, 0, 0, 0) == 0, ctypes.get_errno()
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    assert library.capget(header, sets) == 0, ctypes.get_errno()
+    for each in range(3):
+        sets[each] &= ~sum(1 << number for number in _PRIVILEGES)
+    assert library.capset(header, sets) == 0, ctypes.get_errno()
+
+
+def _waited(pid: int) -> dict[str, Any]:
     """Wait until the child ends or stops, and say how, with what the shim saw."""
     _, status = os.waitpid(pid, os.WUNTRACED)
     shim = _shim()
@@ -73,7 +100,7 @@ def _waited(pid: int, output: str) -> dict[str, Any]:
         "calls": shim.calls(),
         "fired": shim.fired(),
         "call": shim.name().decode(),
-        "output": Path(output).read_text(errors="replace"),
+        "output": Path(_OUTPUTS[pid]).read_text(errors="replace"),
     }
 
 

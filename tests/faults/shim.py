@@ -51,9 +51,21 @@ class Server:
             env={**_environment(patience), "LD_PRELOAD": str(shim), "PYTHONPATH": path},
         )
 
-    def do(self, action: str, root: Path, mode: str = "count", at: int = 0, error: int = 0) -> Answer:
-        """Do *action* in the world at *root*, with a fault of *mode* at the call number *at*, from 1."""
-        return self._ask(action=action, root=str(root), mode=mode, at=at, errno=error)
+    def do(
+        self,
+        action: str,
+        root: Path,
+        mode: str = "count",
+        at: int = 0,
+        error: int = 0,
+        *,
+        ordinary: bool = False,
+    ) -> Answer:
+        """Do *action* in the world at *root*, with a fault of *mode* at the call number *at*, from 1.
+
+        As an *ordinary* user it is stopped by modes and owners, even if it is root who does it.
+        """
+        return self._ask(action=action, root=str(root), mode=mode, at=at, errno=error, ordinary=ordinary)
 
     def go_on(self, stopped: Answer) -> Answer:
         """Let an action that was stopped go on to its end."""

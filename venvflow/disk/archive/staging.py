@@ -60,9 +60,7 @@ def new_directory(destination: str) -> Iterator[Staging]:
             with _beside(above, parent) as staging:
                 yield staging
                 sync_file_system(staging.fd)
-                _need_same(os.path.basename(staging.path), parent, staging.fd)
-                os.rename(os.path.basename(staging.path), name, src_dir_fd=parent, dst_dir_fd=parent)
-            os.fsync(parent)
+                _name(os.path.basename(staging.path), name, parent, staging.fd)
         finally:
             os.close(parent)
     except BaseException:
@@ -87,6 +85,17 @@ def _beside(above: str, parent: int) -> Iterator[Staging]:
                 _need_same(temporary, parent, fd)
                 remove_tree(temporary, parent, os.fstat(fd).st_dev)
             raise
+
+
+def _name(temporary: str, name: str, parent: int, fd: int) -> None:
+    """Give the directory that is open as *fd* its name, for good; where the disk cannot, take it back."""
+    _need_same(temporary, parent, fd)
+    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+    try:
+        os.fsync(parent)
+    except OSError:
+        os.rename(name, temporary, src_dir_fd=parent, dst_dir_fd=parent)
+        raise
 
 
 def _need_same(name: str, parent: int, fd: int) -> None:
