@@ -131,6 +131,27 @@ def test_no_credential_of_any_url_comes_out(user: str, path: str, name: str, aro
         assert hide(told) == told
 
 
+AROUND = [
+    "{}", "'{}'", '"{}"', "({})", "<{}>", "`{}`", "[{}]", "--index-url={}", "-i {}", "-i{}", "indexes: {}",
+    "{}: 404", "error: {}, x", "x|{}|y", "{};", "\\x1b[31m{}", "({},)", "b'{}'", "=> {}", "{}\\n", "a,{},b", "a{}b",
+]  # fmt: skip
+LINKS = [
+    *("http://u:CANARY@h/x", "https://CANARY@h", "https://CANARY:@h/", "ftp://u:CANARY@h:21/", "HTTP://U:CANARY@H/"),
+    *("git+https://x-access-token:CANARY@h/r.git@main", "git+ssh://git:CANARY@h/r", "http://u:CANARY@[::1]/"),
+    *("http://h/x?token=CANARY", "http://h/x?CANARY", "http://h/x?a&CANARY", "http://h/x?a=b;c=CANARY"),
+    *("http://h/x#token=CANARY", "http://h/?X-Amz-Signature=CANARY&X-Amz-Date=1", "http://h:80/x?sig=CANARY%3D"),
+    *("http://u:p%40CANARY@h/", "/simple/six.whl?token=CANARY", "six.whl?X-Amz-Signature=CANARY&b=1"),
+    *("http://h/a?x=1&to=http://u:CANARY@k/", "https://u:CANARY@h,https://v:CANARY@k"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_links_are_known_in_all_that_programs_put_around_them(around: str) -> None:
+    """Quotes, brackets, options, lists, escapes."""
+    for link in LINKS:
+        assert "CANARY" not in redact(around.format(link)), link
+
+
 @given(st.text(max_size=200))
 def test_any_text_can_be_redacted(text: str) -> None:
     """Nothing raises; what was hidden is not hidden again."""

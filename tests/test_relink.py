@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from contents import MTIME_NS, elsewhere, file_entry, killed_at_each, name_of, objects_in, picture, put, write
 
+from venvflow.disk.blame import path_of
 from venvflow.disk.links import Linker
 from venvflow.disk.objects import Name, Objects
 from venvflow.disk.scan import Found, walk
@@ -301,6 +303,30 @@ def test_reflink_falls_back_where_there_is_none(world: World) -> None:
     done = world.relink("reflink", "hardlink")
     assert set(done.modes) <= {"reflink", "hardlink"}
     assert {path: (world.venv / path).read_bytes() for path in FILES} == FILES
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("mode", ["hardlink", "copy"])
+def test_what_cannot_be_replaced_is_named_and_nothing_is_left(
+    world: World, mode: LinkMode, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error has the whole path of the file, the venv its bytes, and no temporary name stays in it."""
+    before = picture(world.venv)
+    if mode == "copy":
+        os.link(world.venv / "pyvenv.cfg", world.root / "elsewhere")  # so that it needs an inode of its own
+        world.survey()
+    real = os.rename
+
+    def rename(source: str, target: str, **where: int) -> None:
+        if target == "pyvenv.cfg" if mode == "copy" else target == "demo":
+            raise OSError(code, os.strerror(code), source, None, target)
+        real(source, target, **where)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError, match=re.escape(os.strerror(code))) as caught:
+        world.relink(mode)
+    assert path_of(caught.value, "") == str(world.venv / ("pyvenv.cfg" if mode == "copy" else "bin/demo"))
+    assert picture(world.venv) == before
 
 
 def test_an_object_with_too_many_links_gets_a_twin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
