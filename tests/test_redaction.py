@@ -133,7 +133,8 @@ def test_no_credential_of_any_url_comes_out(user: str, path: str, name: str, aro
 
 AROUND = [
     "{}", "'{}'", '"{}"', "({})", "<{}>", "`{}`", "[{}]", "--index-url={}", "-i {}", "-i{}", "indexes: {}",
-    "{}: 404", "error: {}, x", "x|{}|y", "{};", "\\x1b[31m{}", "({},)", "b'{}'", "=> {}", "{}\\n", "a,{},b", "a{}b",
+    "{}: 404", "error: {}, x",
+    "x|{}|y", "{};", "\\x1b[31m{}", "({},)", "b'{}'", "=> {}", "{}\\n", "a,{},b", "a{}b",
 ]  # fmt: skip
 LINKS = [
     *("http://u:CANARY@h/x", "https://CANARY@h", "https://CANARY:@h/", "ftp://u:CANARY@h:21/", "HTTP://U:CANARY@H/"),
