@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from cli_project import Project
 from contents import NOBODY, in_child, needs_root
+from flows import World
 
 from venvflow import pack_venv
 from venvflow.disk.sharing import holds_key, is_credential
@@ -177,3 +180,38 @@ def test_notes_of_urls_with_credentials_stay_in_their_venv(project: Project) -> 
     with pytest.warns(pack_venv.PackWarning, match="holds credentials"):
         pack_venv.export_venv(venv, project.root.parent / "copy")
     assert holders(project.root.parent / "copy") == []
+
+
+@pytest.mark.slow
+def test_a_venv_that_was_built_with_secrets_is_restored_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is changed by hand then, nor missing; and no build is needed."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    for name, mode in (("pip.conf", 0o644), ("closed.txt", 0o600), ("public.txt", 0o644)):
+        (tmp_path / name).write_text(SECRET if name != "public.txt" else "for all")
+        (tmp_path / name).chmod(mode)
+    world = World(tmp_path, tmp_path / "house")
+    lock = world.lock("api", world.wheel("demo"))
+    python = os.path.realpath(f"{sys.base_prefix}/bin/python3")
+    build = [
+        ["uv", "venv", "-q", "--python", python, "{venv}"],
+        ["uv", "pip", "install", "-q", "--python", "{venv}/bin/python", "-r", str(lock)],
+        ["cp", *(str(tmp_path / name) for name in ("pip.conf", "closed.txt", "public.txt")), "{venv}"],
+    ]
+    world.configure({"api": {"build": build, "python": python}})
+    assert {name: outcome.did for name, outcome in world.run().items() if name != "pack"} == {
+        "hash_lockfiles": "new", "restore": "miss", "build_venv": "built", "squish": "squished",
+        "store": "stored",
+    }  # fmt: skip
+    assert holders(world.store) == []
+    assert SECRET in (world.venv() / "pip.conf").read_text()
+    for gone in (False, True):
+        if gone:
+            shutil.rmtree(world.venv())
+        for restored in ("hit" if gone else "kept", "kept"):
+            did = world.run()
+            assert (did["restore"].did, did["restore"].warnings) == (restored, ())
+            assert did["build_venv"].did == "kept"
+    assert {path.name for path in world.venv().glob("*.*")} >= {"public.txt"}
+    assert not (world.venv() / "pip.conf").exists()

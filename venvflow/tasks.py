@@ -43,6 +43,7 @@ from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
 from venvflow.pure.config.trust import refuse_to_lock_out
 from venvflow.reporter import put, show_everything
+from venvflow.steps.job import refuse_linked_state
 from venvflow.streams import fill_closed
 
 __all__ = ["DOIT_CONFIG", "task_venvflow"]  # noqa: F822 - DOIT_CONFIG is made when it is asked for
@@ -89,6 +90,7 @@ def current_flow() -> Flow:
         try:
             _flow = load(os.getcwd(), os.environ)
             refuse_to_lock_out(_flow.config.root, os.environ)
+            refuse_linked_state(_flow.config.state_dir)
         except VenvflowError as error:
             put(sys.stderr, f"venvflow: {error}\n")
             raise SystemExit(error.exit_code) from None

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from venvflow.disk import builders, interpreters
 from venvflow.errors import UsageError, VenvflowError, shown
 from venvflow.model import Outcome
-from venvflow.pure.config.trust import refuse_to_lock_out
 from venvflow.pure.keys import Input, make_key, parts_of
 from venvflow.steps.inputs import fingerprint, read_input, still_holds
 from venvflow.steps.job import Job
@@ -29,7 +28,7 @@ def hash_lockfiles(job: Job) -> Outcome:
     Raises UsageError for a file that the config lists and that is missing, EnvironmentFailure for one that
     cannot be read and for an interpreter that cannot be found, Refused as working on the venv is.
     """
-    refuse_to_lock_out(job.root, job.environ)
+    job.refuse_unsafe()
     before = read_key(job)
     _refuse_faults(job)
     if before is not None and still_holds(job, before):  # then the interpreter need not be asked again

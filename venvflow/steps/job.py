@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from venvflow.disk.places import Place
+from venvflow.errors import Refused, shown
 from venvflow.model import Config, Interpreter, VenvSpec
 
 if TYPE_CHECKING:
@@ -28,6 +29,17 @@ VERBS = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store", "
 
 def _silent(_: str) -> None:
     """Say nothing."""
+
+
+def refuse_linked_state(path: str) -> None:
+    """Raise Refused if a directory of the tasks' own state is a symlink: a checkout may bring one."""
+    if os.path.islink(path):
+        raise Refused(
+            "the tasks' own state is a symbolic link",
+            where=shown(path),
+            state="Nothing was written or deleted behind it.",
+            hint="Delete the link: a directory is made in its place, and only history is lost.",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +100,20 @@ class Job:
         """Return the path of one of the files by which this venv's tasks speak to each other."""
         return os.path.join(self.config.state_dir, self.spec.name, name)
 
+    def refuse_unsafe(self) -> None:
+        """Raise Refused where working on the venv would make what its owner cannot use, or follow a link."""
+        from venvflow.pure.config.trust import refuse_to_lock_out  # noqa: PLC0415 - see the top of this module
+
+        refuse_to_lock_out(self.root, self.environ)
+        refuse_linked_state(self.config.state_dir)
+        refuse_linked_state(os.path.join(self.config.state_dir, self.spec.name))
+
     @contextmanager
     def locked(self) -> Iterator[Lock]:
         """Hold the venv: one step at a time, in all processes."""
         from venvflow.disk import locks  # noqa: PLC0415 - see the top of this module
-        from venvflow.pure.config.trust import refuse_to_lock_out  # noqa: PLC0415
 
-        refuse_to_lock_out(self.root, self.environ)
+        self.refuse_unsafe()
         with locks.exclusive(
             self.file("lock"),
             timeout=locks.lock_timeout(self.environ),
