@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,19 @@ def test_a_damaged_frame_is_deleted_when_it_is_noticed(frames: FrameDirectory) -
     path.write_bytes(b"Content")
     assert frames.open("abc.l3") is None
     assert _all_frames(frames) == []
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_no_frame(
+    tmp_path: Path, objects: Objects, frames: FrameDirectory, make: Callable[[Path], None]
+) -> None:
+    """Nobody waits for it, and the archive is the same."""
+    manifest = read_venv(make_venv(tmp_path / "venv"), objects)
+    first = _pack(manifest, objects, tmp_path / "a.tar.zst", frames)
+    for path in _all_frames(frames):
+        path.unlink()
+        make(path.with_name(path.name[:-1] + "_"))
+    assert _pack(manifest, objects, tmp_path / "b.tar.zst", frames).sha256 == first.sha256
 
 
 def test_a_frame_is_whole_or_not_there(tmp_path: Path, frames: FrameDirectory) -> None:

@@ -28,7 +28,8 @@ QUICK = ("store/trees/*/*", "project/.venvflow/api/key.json", "project/api/.venv
 FILES = (
     "store/format", "store/README", "store/trim.json", "store/settled.json", "store/venvs/*.json",
     "store/snapshots/*.json", "store/index.db", "store/index.db-wal", "store/index.db-journal",
-    "store/locks/store", "project/.venvflow/api/restore.json", "project/.venvflow/api/manifest.json",
+    "store/locks/store", "store/objects/*/*", "project/.venvflow/api/restore.json",
+    "project/.venvflow/api/manifest.json",
     "project/.venvflow/api/excluded.json", "project/.venvflow/api/pack.json", "project/.venvflow/.looks",
     "project/.venvflow/.next", "project/.venvflow/api/lock", "project/api/.venv/pyvenv.cfg",
     "project/api/.venv/lib/python*/site-packages/*/RECORD", "project/dist/*.json", "project/dist/*.sha256",
@@ -176,3 +177,14 @@ def test_what_has_the_name_of_staging_and_not_its_mark_is_left_alone(world: Worl
         shutil.rmtree(world.base / "project" / "api" / ".venv")
         assert world.flow() == 6
         assert os.path.lexists(staging / ".gitignore")
+
+
+def test_an_index_that_cannot_be_opened_is_none_for_who_only_looks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may belong to somebody else, or be deleted between two looks."""
+    (world.base / "store" / "index.db").unlink()
+    real = os.path.isfile
+    monkeypatch.setattr(os.path, "isfile", lambda path: real(path) or str(path).endswith("index.db"))
+    for words in ("status", "list", "stats"):
+        assert world.run(words) == 0

@@ -22,6 +22,7 @@ import importlib.util  # noqa: E402
 import json  # noqa: E402
 import marshal  # noqa: E402
 import os  # noqa: E402
+import stat  # noqa: E402
 import types  # noqa: E402
 
 DONE, FAULTY = 0, 1
@@ -52,7 +53,10 @@ def outcome(target: str, path: str, name: str, mtime: int) -> int:
 
 def translate(target: str, path: str, name: str, mtime: int) -> bool:
     """Compile one source; return whether it compiles."""
-    with open(path, "rb") as file:
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a FIFO by now
+    with open(reading, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
         source = file.read()
     try:
         body = dumped(compile(source, name, "exec", dont_inherit=True, optimize=0))

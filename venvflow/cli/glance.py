@@ -62,7 +62,10 @@ class _Untouched(Index):
         # at worst make the history look empty.
         busy = any(os.path.lexists(f"{self.path}{log}") for log in ("-wal", "-journal"))
         alone = "" if busy else "&immutable=1"
-        return sqlite3.connect(f"file:{quote(os.fsencode(self.path))}?mode=ro{alone}", uri=True)
+        try:
+            return sqlite3.connect(f"file:{quote(os.fsencode(self.path))}?mode=ro{alone}", uri=True)
+        except sqlite3.Error:  # it may not be read, or was deleted just now
+            return sqlite3.connect(":memory:")
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         """Return all rows of a query, none if the index cannot answer it."""

@@ -167,7 +167,7 @@ def _private_of(linker: Linker) -> Linker:
 
 def _digest_of(name: str, parent: int) -> str:
     hasher = hashlib.sha256()
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
     try:
         while chunk := os.read(fd, CHUNK):
             hasher.update(chunk)

@@ -18,6 +18,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from typing import BinaryIO
 
 LARGEST_SMALL = 64 << 20
@@ -67,6 +68,11 @@ def read_beginning(path: str, count: int) -> bytes:
         return _read_up_to(fd, count, size)
     finally:
         os.close(fd)
+
+
+def open_regular(path: str) -> BufferedReader:
+    """Open a regular file of any size to be read; raises ``OSError`` as :func:`read_small` does."""
+    return open(_open_regular(path, follow=False, dir_fd=None)[0], "rb")
 
 
 DATABASE_PARTS = ("", "-wal", "-shm", "-journal")

@@ -138,7 +138,7 @@ def _copy(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:
 def _private(
     source: str, name: str, dir_fd: int, transfer: Callable[[int, int], None], *, executable: bool
 ) -> None:
-    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         writing = create(name, dir_fd, executable=executable)
         try:

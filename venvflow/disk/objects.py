@@ -377,7 +377,7 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
 
 
 def _copy(source: str, name: str, fd: int) -> None:
-    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         writing = os.open(name, _NEW, 0o600, dir_fd=fd)
         try:
@@ -466,7 +466,7 @@ class Batch:
         whose stamp moved is hashed again: another program that links to it moves its ctime, too.
         """
         staged = self._new_name()
-        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             writing = os.open(staged, _NEW, 0o600, dir_fd=self._fd)
             try:

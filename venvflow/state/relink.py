@@ -375,7 +375,7 @@ def _dropped_on_error(temporary: str, fd: int) -> Iterator[None]:
 
 @contextmanager
 def _writable(name: str, fd: int) -> Iterator[int]:
-    file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+    file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
     try:
         yield file
         os.utime(file, ns=MTIME_TIMES)

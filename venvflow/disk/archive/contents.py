@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from venvflow import postinstall
 from venvflow.disk.archive.formats import FORMATS, Format
+from venvflow.disk.files import open_regular
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import Entry, Interpreter, Manifest, Slot, Tree
 from venvflow.postinstall import METADATA, POSTINSTALL, leads_out, reserved_name, unsafe_name
@@ -458,7 +459,7 @@ def read_object(source: ObjectSource, entry: Entry) -> bytes:
     """
     executable = entry.executable and entry.kind == "file"
     try:
-        with open(source.path(entry.digest, executable=executable), "rb") as file:
+        with open_regular(source.path(entry.digest, executable=executable)) as file:
             data = file.read()
     except OSError as error:
         raise damaged(entry.path, entry.digest, f"cannot be read: {error.strerror}") from error

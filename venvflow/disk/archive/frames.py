@@ -17,7 +17,7 @@ from typing import IO, Protocol
 
 from venvflow.disk.archive.contents import Options
 from venvflow.disk.archive.formats import CHUNK, zstd_version
-from venvflow.disk.files import temporary_name
+from venvflow.disk.files import open_regular, temporary_name
 from venvflow.disk.layout import Layout
 from venvflow.model import Tree
 
@@ -66,9 +66,9 @@ class FrameDirectory:
     def open(self, name: str) -> IO[bytes] | None:
         """Return the frame called *name*, or None; one with other bytes is deleted."""
         for path, digest in self._named(name):
-            # It may be swept meanwhile, or found damaged by another process too.
-            with suppress(FileNotFoundError):
-                file = open(path, "rb", buffering=0)  # noqa: SIM115  # whoever asked for it closes it
+            # It may be swept meanwhile, or found damaged by another process too, or be no file at all.
+            with suppress(OSError):
+                file = open_regular(path)  # whoever asked for it closes it
                 if _digest_of(file) == digest:
                     file.seek(0)
                     return file

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from venvflow.disk.files import open_regular
 from venvflow.disk.links import write_private
 from venvflow.disk.objects import Name
 from venvflow.disk.scan import Changing, look, read
@@ -124,7 +125,7 @@ class Healing:
         holder, entry = use
         if not (_has_bad(use, bad) or holder.is_linked(entry)):
             return
-        with replacing(use.path, quietly=False) as (fd, temporary), open(edited, "rb") as file:
+        with replacing(use.path, quietly=False) as (fd, temporary), open_regular(edited) as file:
             write_private(temporary, fd, file.read(), executable=entry.executable)
             os.utime(temporary, dir_fd=fd)  # it shows as edited
         self._inspection.judged.add(_look_again(use))

@@ -12,6 +12,7 @@ from contextlib import suppress
 from venvflow.disk import interpreters
 from venvflow.disk.archive.reading import items
 from venvflow.disk.bytecode import Source, compile_sources
+from venvflow.disk.files import open_regular
 from venvflow.disk.objects import Name, object_name
 from venvflow.errors import VenvflowError
 from venvflow.pure.manifest import source_of
@@ -59,7 +60,7 @@ def packed_copies(store: Store, trees: Sequence[str], uses: Sequence[Use], scrat
     for number, frame in enumerate(_frames(store, trees)):
         target = os.path.join(scratch, f"packed-{number}")
         # A frame is cut out of an archive, so it ends where an archive would not.
-        with suppress(VenvflowError, OSError, ValueError), open(frame, "rb") as raw:
+        with suppress(VenvflowError, OSError, ValueError), open_regular(frame) as raw:
             for item in items(frame, raw, 1 << 40):
                 if item.kind == "file" and any(item.name.endswith(path) for path in wanted):
                     with open(target, "wb") as file:
