@@ -10,7 +10,7 @@ import pytest
 from contents import write
 
 from venvflow.disk.scan import walk
-from venvflow.state.contents import Compared, Contents, compare, digest_in, encode_contents
+from venvflow.state.contents import Compared, Contents, compare, digest_in, encode_contents, without_copies
 
 FILES = {"lib/one.py": b"1", "lib/two.py": b"2", "bin/three": b"3"}
 
@@ -79,3 +79,20 @@ def test_the_order_of_files_decides_nothing() -> None:
     """A venv that was restored has the note of one that was built."""
     pairs = [("a", _digest(b"a")), ("b", _digest(b"b")), ("c", "")]
     assert encode_contents(pairs) == encode_contents(pairs[::-1])
+
+
+def test_copies_of_what_links_led_to_are_not_found(tmp_path: Path) -> None:
+    """What was changed in such a copy is somebody's, and so is another program in the place of a link."""
+    program = tmp_path / "python"
+    program.write_bytes(b"program")
+    venv = tmp_path / "venv"
+    files = {"bin/python": b"program", "bin/python3": b"mine", "lib/one.py": b"1", "lib/two.py": b"2"}
+    write(venv, {**files, "lib64/one.py": b"1", "lib64/two.py": b"mine", "lib64/new.py": b""})
+    found = {item.path: item for item in walk(str(venv))}
+    links = {"bin/python", "bin/python3", "lib64"}
+    left = without_copies(str(venv), found, links.__contains__, str(program))
+    assert left.keys() - {"bin", "lib"} == {
+        "bin/python3", "lib/one.py", "lib/two.py", "lib64/two.py", "lib64/new.py"
+    }  # fmt: skip
+    assert without_copies(str(venv), found, links.__contains__, "/gone") == found
+    assert without_copies(str(venv), found, lambda _: False, str(program)) == found

@@ -87,6 +87,14 @@ def _without_times_store_and_state(world: World) -> None:
     shutil.rmtree(world.project / ".venvflow")
 
 
+def _links_followed(world: World) -> None:
+    """As ``cp -L`` and zip files copy: programs and directories in the place of links."""
+    copy = world.root / "copy"
+    subprocess.run(["cp", "-rL", str(world.project), str(copy)], check=True)
+    shutil.rmtree(world.project)
+    copy.rename(world.project)
+
+
 def _home_copied(world: World) -> None:
     _copied(world.project)
     _copied(world.store)
@@ -286,6 +294,7 @@ def _wrong_looks(world: World) -> list[str]:
 
 
 RIGHT_AGAIN: list[Any] = [
+    _links_followed,
     _without_times, _without_times_and_store, _without_times_store_and_state, _home_copied, _links_broken,
     _missing, _missing_and_erased, _missing_and_no_store, _erased, _erased_and_touched, _built_and_copied,
     _built_and_no_store, _killed_and_no_index, _no_bytecode, _other_bytecode, _touched, _deduplicated,
@@ -475,6 +484,22 @@ def test_what_doit_refuses_has_a_way_out(world: World, refusal: Refusal) -> None
     assert ran.code == 0, ran.said
     assert world.works("a")
     assert world.doit().nothing_to_do
+
+
+def test_what_no_directory_misses_is_missed_before_it_is_published(world: World) -> None:
+    """As after ``shutil.copytree``, which follows links and keeps times; run again, it works."""
+    copy = world.root / "copy"
+    shutil.copytree(world.project, copy)
+    shutil.rmtree(world.project)
+    copy.rename(world.project)
+    shutil.rmtree(world.store)
+    for name in "ab":
+        ran = world.doit(name)
+        assert (ran.code, "files of the venv are missing" in ran.said) == (3, True)
+    assert world.doit().code == 0
+    assert world.works("a")
+    assert world.doit().nothing_to_do
+    assert world.run("verify") == 0
 
 
 @pytest.mark.quick

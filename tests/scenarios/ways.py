@@ -59,6 +59,7 @@ def link(path, text):
 with open(os.path.join(venv, "pyvenv.cfg"), "w") as cfg:
     cfg.write("home = %s\nversion = %d.%d.%d\n" % (os.path.dirname(python), *sys.version_info[:3]))
 os.symlink(python, os.path.join(venv, "bin", "python"))
+os.symlink("lib", os.path.join(venv, "lib64"))
 with open(os.path.join(venv, "bin", "tool"), "w") as tool:
     tool.write("#!%s/bin/python\nimport demo\nprint(demo.NAME)\n" % venv)
 os.chmod(os.path.join(venv, "bin", "tool"), 0o755)

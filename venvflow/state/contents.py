@@ -15,7 +15,7 @@ import re
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -90,6 +90,34 @@ def compare(
     edited = tuple(sorted(path for path in other if contents.has(path)))
     added = tuple(sorted(path for path in other if not contents.has(path)))
     return Compared(added, edited, max(0, contents.files - len(items) + len(added)))
+
+
+def without_copies(
+    venv: str, found: Mapping[str, Found], was_link: Callable[[str], bool], python: str
+) -> dict[str, Found]:
+    """Return what was *found* but for copies of what links of the venv led to: nobody made those by hand.
+
+    Tools that copy may follow links: then ``bin/python`` is the program, *python*, and ``lib64`` is ``lib``
+    once more. What was changed in such a copy is left among what was found.
+    """
+    links = [path for path, item in found.items() if item.kind in ("file", "dir") and was_link(path)]
+    if not links:
+        return {**found}
+    with suppress(OSError, Changing):
+        program = read(os.path.realpath(python)).digest
+        twins = {path: "lib/" + path.removeprefix("lib64/") for path in found if path.startswith("lib64/")}
+        copies = {
+            path for path in links if found[path].kind == "dir" or digest_at(venv, found[path]) == program
+        }
+        copies |= {path for path, twin in twins.items() if _are_equal(venv, found[path], found.get(twin))}
+        return {path: item for path, item in found.items() if path not in copies}
+    return {**found}
+
+
+def _are_equal(venv: str, one: Found, other: Found | None) -> bool:
+    if other is None or one.kind != other.kind:
+        return False
+    return one.kind == "dir" or digest_at(venv, one) == digest_at(venv, other)
 
 
 def digest_at(venv: str, item: Found) -> str | None:

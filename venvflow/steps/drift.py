@@ -22,7 +22,7 @@ from venvflow.model import MTIME_NS, Entry, Manifest
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places
-from venvflow.state.contents import Contents, compare
+from venvflow.state.contents import Contents, compare, without_copies
 from venvflow.state.index import Stamped
 from venvflow.state.relink import give_again
 from venvflow.state.store import Store
@@ -115,6 +115,8 @@ def drift_of(venv: str, receipt: Receipt, store: Store | None, matcher: Matcher 
         entries = entries_of(manifest)
     except Corrupt:
         return _by_receipt(venv, found, receipt, {})
+    links = {path for path, entry in entries.items() if entry.kind == "link"}
+    found = without_copies(venv, found, links.__contains__, receipt.python)
     if receipt.link == "symlink":
         found |= _led_to(found, entries, store)
     return _against_manifest(_Compared(venv, receipt, store, found, entries, store.adopted()))
@@ -303,6 +305,7 @@ def _by_receipt(
     contents = Contents(receipt.contents)
     if not contents:
         return Drift(edited=("files that cannot be named, because nobody knows what they were",))
+    found = without_copies(venv, found, lambda path: contents.holds(path, ""), receipt.python)
     unread = {
         path for path, each in stamps.items() if path in found and found[path].stamp[:3] == each.stamp[:3]
     }

@@ -28,12 +28,12 @@ def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True)
         return _whole(job, store, record, look=look)
     except Corrupt:
         # It brings all that reads and shares venvs, for which there is hardly ever a need here.
-        from venvflow.steps.squish import refuse_changed, squish_locked  # noqa: PLC0415
+        from venvflow.steps.squish import refuse_to_publish, squish_locked  # noqa: PLC0415
 
         receipt = job.place.receipt()
         if receipt is None or receipt.key != record.key.digest:
             raise _no_manifest(job) from None
-        refuse_changed(job, store, receipt)
+        refuse_to_publish(job, store, receipt)
         write_receipt(job.place.path, replace(receipt, state="built", made="shared"))
         squish_locked(job, store, record)
         try:

@@ -67,7 +67,7 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
             hint="Make the store writable, or use another one (VENVFLOW_STORE).",
         )
     if receipt.made != "shared":
-        refuse_changed(job, store, receipt)
+        refuse_to_publish(job, store, receipt)
     start = time.monotonic()
     store.objects.drop_litter()
     known = store.index.stamps(job.place.path)
@@ -126,6 +126,18 @@ def refuse_changed(job: Job, store: Store | None, receipt: Receipt) -> None:
             state="Nothing was stored: others would get a venv that is not whole.",
             hint=f'Run "{job.doit}": it is restored, or built anew.',
         )
+
+
+def refuse_to_publish(job: Job, store: Store, receipt: Receipt) -> None:
+    """Do as :func:`refuse_changed`, and let the next ``restore`` look through a venv that is not whole.
+
+    No directory told of what is missing, or it would have been restored before.
+    """
+    try:
+        refuse_changed(job, store, receipt)
+    except EnvironmentFailure:
+        write_receipt(job.place.path, replace(receipt, directories={"bin": 0}))
+        raise
 
 
 @dataclass(frozen=True, slots=True)
