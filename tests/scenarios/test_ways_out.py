@@ -486,6 +486,18 @@ def test_what_doit_refuses_has_a_way_out(world: World, refusal: Refusal) -> None
     assert world.doit().nothing_to_do
 
 
+def test_what_is_built_from_a_cache_that_is_closed_is_whole_for_all(world: World) -> None:
+    """A package's files have no secrets: they are in the snapshot, whatever mode they have in the cache."""
+    _erased(world)
+    _cache_closed(world)
+    _delete(world)
+    assert world.doit("a").did["build-venv:a"].startswith("built")
+    _delete(world)
+    assert world.doit("a").did["restore:a"].startswith("hit")
+    assert (world.site("a") / "own" / "table.txt").exists()
+    assert world.run("verify") == 0
+
+
 def test_what_no_directory_misses_is_missed_before_it_is_published(world: World) -> None:
     """As after ``shutil.copytree``, which follows links and keeps times; run again, it works."""
     copy = world.root / "copy"

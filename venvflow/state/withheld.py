@@ -32,13 +32,18 @@ def credentials(venv: str, survey: Survey) -> Iterator[str]:
     What an installer noted is listed as if a package had brought it, and is yielded all the same: it says
     where this venv got something. Our own builds leave no credentials there.
     """
-    published = {path for each in survey.distributions for path in each.paths if path.startswith("lib/")}
+    published = _published(survey)
     for path, entry in survey.entries.items():
         if not entry.digest:
             continue
         named = path not in published and (is_credential(path) or _holds_key(venv, path, entry.size))
         if named or (notes_urls(path) and _holds_credentials(venv, path)):
             yield path
+
+
+def _published(survey: Survey) -> set[str]:
+    """Return what packages brought."""
+    return {path for each in survey.distributions for path in each.paths if path.startswith("lib/")}
 
 
 def _holds_key(venv: str, path: str, size: int) -> bool:
@@ -57,13 +62,17 @@ def _holds_credentials(venv: str, path: str) -> bool:
 
 
 def closed(survey: Survey) -> Iterator[str]:
-    """Yield the files that other users cannot read although they can read the venv, by its ``pyvenv.cfg``."""
-    usual = _usual_readers(survey)
+    """Yield the files that other users cannot read although they can read the venv, by its ``pyvenv.cfg``.
+
+    Those that a package brought are not among them: a cache may be closed, or a umask strict, and without
+    them a snapshot would not be whole.
+    """
+    usual, published = _usual_readers(survey), _published(survey)
     directories = {path: visitors_of(item.mode) for path, item in survey.found.items() if item.kind == "dir"}
     for path, entry in survey.entries.items():
         item = survey.found.get(path)
-        is_file = entry.digest and item is not None and item.kind == "file" and item.stamp.size
-        if is_file and item is not None and usual & ~_readers(path, item, directories):
+        is_file = path not in published and item is not None and item.kind == "file" and item.stamp.size
+        if entry.digest and is_file and item is not None and usual & ~_readers(path, item, directories):
             yield path
 
 
