@@ -9,6 +9,8 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -707,6 +709,133 @@ def test_a_half_replaced_venv_never_looks_finished(place: Place, exchanging: str
         assert files in (OLD, NEW), when
         assert os.listdir(place.parent) == [".venv"], when
     assert half
+
+
+def make_parent_a_link(place: Place, target: Path) -> None:
+    """Put a link in the place of the directory that the venv is in, to one that looks like it."""
+    shutil.copytree(place.parent, target, symlinks=True)
+    os.rename(place.parent, f"{place.parent}-moved")
+    os.symlink(target, place.parent)
+
+
+def make_staging_a_link(place: Place, target: Path) -> None:
+    """Put a link in the place of the staging directory, to one that looks like it."""
+    shutil.copytree(place.staging, target, symlinks=True)
+    os.rename(place.staging, f"{place.staging}-moved")
+    os.symlink(target, place.staging)
+
+
+class Attack:
+    """Something that happens to a place once, at a *call* of a function of ``os``; *met*: it did."""
+
+    def __init__(self, place: Place, make: Callable[[Place, Path], None], target: Path) -> None:
+        self.place = place
+        self.target = target
+        self.before: dict[str, object] = {}
+        self._make = make
+
+    def at(self, function: str, call: int, patch: pytest.MonkeyPatch) -> None:
+        """Let it happen at this call."""
+        real, left = getattr(os, function), [call]
+
+        def attacked(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] == -1 and os.path.isdir(self.place.staging):
+                patch.setattr(os, function, real)
+                self._make(self.place, self.target)
+                self.before = dict(picture(self.target))
+            return real(*args, **kwargs)
+
+        patch.setattr(os, function, attacked)
+
+
+@pytest.mark.parametrize("attack", [make_parent_a_link, make_staging_a_link])
+@pytest.mark.parametrize("work", [Place.remove, swap], ids=["remove", "swap"])
+def test_a_link_that_is_put_there_meanwhile_is_not_followed(
+    tmp_path: Path, exchanging: str, attack: Callable[[Place, Path], None], work: Callable[[Place], object]
+) -> None:
+    """Whenever it comes: what it leads to keeps all that it has."""
+    met = 0
+    for function, call in product(("rename", "mkdir", "unlink", "rmdir"), range(12)):
+        shutil.rmtree(tmp_path, ignore_errors=True)
+        place = Place(str(tmp_path / "p" / ".venv"))
+        make_venv(place)
+        made = Attack(place, attack, tmp_path / "target")
+        with pytest.MonkeyPatch.context() as patch:
+            made.at(function, call, patch)
+            with suppress(EnvironmentFailure, Refused, OSError):
+                work(place)
+        after = picture(made.target)
+        assert {name: after.get(name) for name in made.before} == made.before, (function, call)
+        met += bool(made.before)
+    assert met > 5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("nowhere"),
+        lambda path: (path.mkdir(), subprocess.run(["mkfifo", path / ".gitignore"], check=True)),
+        lambda path: (path.mkdir(), (path / ".gitignore").symlink_to("/dev/zero")),
+        lambda path: (path.mkdir(), (path / ".gitignore").mkdir()),
+    ],
+    ids=["fifo", "dangling", "marked by a fifo", "marked by a device", "marked by a directory"],
+)
+def test_what_is_planted_as_staging_is_refused_at_once(place: Place, make: Callable[[Path], object]) -> None:
+    """Nobody waits for it, and it stays."""
+    make_venv(place)
+    make(Path(place.staging))
+    with pytest.raises(Refused, match="venvflow did not make it"):
+        swap(place)
+    assert os.path.lexists(place.staging)
+    assert versions(place) == ["old", "none"]
+
+
+@pytest.mark.parametrize("slot", ["old", "new", "gone", "kept"])
+def test_a_link_in_a_staging_directory_is_removed_and_not_followed(place: Place, slot: str) -> None:
+    """Somebody put it where a killed run has its parts; what it leads to stays there."""
+    make_venv(place)
+    outside = Path(place.parent) / "outside"
+    write(outside, {".venv/canary": b"x"})
+    os.mkdir(place.staging)
+    (Path(place.staging) / ".gitignore").write_bytes(module._MARK_TEXT)
+    (Path(place.staging) / slot).symlink_to(outside)
+    shutil.rmtree(place.path)
+    with suppress(EnvironmentFailure):
+        place.settle()
+    assert picture(outside)[".venv/canary"] == ("file", b"x", False)
+    assert not os.path.lexists(place.path)
+
+
+@needs_root
+@pytest.mark.root
+def test_root_settles_what_the_owner_of_a_directory_left_and_nobody_else(place: Place) -> None:
+    """A staging directory that a third user put there is not ours."""
+    make_venv(place)
+    os.mkdir(place.staging)
+    (Path(place.staging) / ".gitignore").write_bytes(module._MARK_TEXT)
+    os.chown(place.staging, NOBODY, NOBODY)
+    with pytest.raises(Refused, match="somebody else"):
+        place.settle()
+    os.chown(place.parent, NOBODY, NOBODY)
+    place.settle()
+    assert not os.path.lexists(place.staging)
+
+
+@pytest.mark.parametrize("what", ["symlink", "dangling", "file"])
+def test_nothing_is_kept_over_what_has_the_name(place: Place, tmp_path: Path, what: str) -> None:
+    """Neither in the place of a link nor behind it."""
+    make_venv(place, ours=False)
+    kept = Path(place.path + KEPT_SUFFIX)
+    if what == "file":
+        kept.touch()
+    else:
+        kept.symlink_to(tmp_path if what == "symlink" else "nowhere")
+    with pytest.raises(Refused, match="is taken"):
+        swap(place, keep_old=True)
+    assert os.path.lexists(kept)
+    assert versions(place)[0] == "old"
 
 
 def test_removing_deletes_the_venv_and_nothing_else(place: Place) -> None:
