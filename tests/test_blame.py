@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
 from contents import mounted, needs_root
 
-from venvflow.disk.blame import failure, from_system, mount_of, path_of
+from venvflow.disk.blame import failure, from_system, mount_of, of_database, path_of
 from venvflow.disk.directories import discard
 from venvflow.disk.scan import directory
 
@@ -108,6 +109,17 @@ def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
     assert f"({tmp_path}/file is no directory). S. Move that away" in told(caught.value, path)
 
 
+def test_what_a_database_says_is_told_in_its_words(tmp_path: Path) -> None:
+    """Where the disk has room and can be written, nothing more is known; an error of the system stays one."""
+    refused = of_database(sqlite3.OperationalError("disk I/O error"), str(tmp_path / "x.db"))
+    assert (refused.errno, path_of(refused, "")) == (0, str(tmp_path / "x.db"))
+    assert "cannot do it: disk I/O error. S. Check" in told(refused, tmp_path)
+    full = of_database(sqlite3.OperationalError("database or disk is full"), str(tmp_path / "x.db"))
+    assert "is full). S. Free space there" in told(full, tmp_path)
+    own = OSError(errno.EIO, "x")
+    assert of_database(own, "/") is own
+
+
 # --------------------------------------------------------------------------- real ones
 
 
@@ -122,6 +134,8 @@ def test_the_file_system_that_is_full_is_named(tmp_path: Path) -> None:
             message = told(caught.value, small / "x" / "y")
             assert f"(the file system mounted at {small} {words}). S. " in message
             assert mount_of(str(small / "x")) == str(small)
+            database = of_database(sqlite3.OperationalError("disk I/O error"), str(small / "x.db"))
+            assert database.errno == errno.ENOSPC
     assert mount_of(str(tmp_path / "small")) != str(tmp_path / "small")
 
 

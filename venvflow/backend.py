@@ -195,13 +195,16 @@ class StateBackend:
         return saved, problems
 
     def _not_saved(self, error: Exception) -> Exception:
+        from venvflow.disk.blame import failure, of_database  # noqa: PLC0415 - every doit command is spared it
+
         count = len(self._pending)
         return _for_doit(
-            EnvironmentFailure(
-                f"the state of {count} task{'' if count == 1 else 's'} could not be saved ({error})",
-                where=shown(self.name),
+            failure(
+                of_database(error, self.name),
+                f"the state of {count} task{'' if count == 1 else 's'} could not be saved",
+                at=self.name,
                 state="What the tasks did is done; the next run will check them again",
-                hint="Check free space, owner and mode of this file and its directory",
+                usual="Check owner and mode of this file and its directory",
             )
         )
 

@@ -62,6 +62,28 @@ def failure(
     )
 
 
+def of_database(error: Exception, path: str) -> OSError:
+    """Return what a database at *path* could not do as an error of the system, by how its disk is now.
+
+    SQLite says "disk I/O error" and "unable to open database file" of a full disk, too.
+    """
+    if isinstance(error, OSError):
+        return error
+    code = 0
+    if "disk is full" in str(error) or room(path) == 0:
+        code = errno.ENOSPC
+    elif _is_read_only(path):
+        code = errno.EROFS
+    return OSError(code, str(error), path)
+
+
+def _is_read_only(path: str) -> bool:
+    try:
+        return bool(os.statvfs(_present(os.path.abspath(path))).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def from_system(error: OSError | MemoryError, state: str) -> EnvironmentFailure:
     """Return what the system refused as one of ours; *state* says what state things are in."""
     if isinstance(error, MemoryError):

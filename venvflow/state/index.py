@@ -10,7 +10,6 @@ writer while another process writes, and fails at once instead of waiting.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from venvflow.disk import locks
-from venvflow.disk.blame import failure, room
+from venvflow.disk.blame import failure, of_database
 from venvflow.disk.files import DATABASE_PARTS, can_be_database, read_beginning
 from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
@@ -644,15 +643,9 @@ def _locked(path: str) -> LockTimeout:
 
 
 def _unusable(path: str, error: sqlite3.Error | None) -> EnvironmentFailure:
-    if error is not None and ("disk is full" in str(error) or room(os.path.dirname(path)) == 0):
-        full = OSError(errno.ENOSPC, str(error), path)
-        return failure(full, "cannot use the index", at=path, state=_WHOLE)
-    return EnvironmentFailure(
-        f"cannot use the index: {error or 'it is damaged and cannot be moved aside'}",
-        where=shown(path),
-        state=_WHOLE,
-        hint="Check owner, mode and file system of the store.",
-    )
+    refused = of_database(error or ValueError("it is damaged and cannot be moved aside"), path)
+    usual = "Check owner, mode and file system of the store."
+    return failure(refused, "cannot use the index", at=path, state=_WHOLE, usual=usual)
 
 
 def _apply_schema(db: sqlite3.Connection) -> None:
