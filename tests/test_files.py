@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,12 +27,6 @@ from venvflow.state.relink import is_temporary
 from venvflow.state.witness import is_ignored
 
 
-@pytest.fixture(params=["beside", "in a directory of ours"])
-def tmp(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give where files are made: beside their place, or in a directory of ours."""
-    return "" if request.param == "beside" else str(_made(tmp_path / "tmp"))
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """Give the directory that the file is for."""
@@ -53,8 +46,8 @@ def _made(path: Path) -> Path:
     return path
 
 
-def _left(*directories: Path | str) -> list[str]:
-    return [name for each in directories if each for name in os.listdir(each) if name != "file"]
+def _left(home: Path) -> list[str]:
+    return [name for name in os.listdir(home) if name != "file"]
 
 
 # --------------------------------------------------------------------------- read with care
@@ -152,50 +145,38 @@ def test_reading_small_files_leaves_nothing_open(home: Path) -> None:
 # --------------------------------------------------------------------------- whole or not at all
 
 
-def test_a_file_appears_whole_and_replaces_what_was_there(tmp: str, home: Path) -> None:
+def test_a_file_appears_whole_and_replaces_what_was_there(home: Path) -> None:
     """Until the block ends, the old one stands."""
     path = home / "file"
-    write_whole(str(path), b"one", tmp=tmp, sync=True)
-    with new_file(str(path), tmp=tmp) as file:
+    write_whole(str(path), b"one", sync=True)
+    with new_file(str(path)) as file:
         file.write(b"two")
         file.flush()
         assert path.read_bytes() == b"one"
     sync_directory(str(home))
     assert path.read_bytes() == b"two"
-    assert not _left(tmp, home)
-
-
-def test_a_file_that_is_there_is_spared_if_asked(tmp: str, home: Path) -> None:
-    """Who comes second is told, and leaves nothing."""
-    path = str(home / "file")
-    write_whole(path, b"one", tmp=tmp, replace=False)
-    with pytest.raises(FileExistsError):
-        write_whole(path, b"two", tmp=tmp, replace=False)
-    assert (home / "file").read_bytes() == b"one"
-    assert not _left(tmp, home)
+    assert not _left(home)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_block_that_fails_has_done_nothing(tmp: str, home: Path, error: type[BaseException]) -> None:
+def test_a_block_that_fails_has_done_nothing(home: Path, error: type[BaseException]) -> None:
     """Neither to the file nor to the directory that it was made in."""
     path = home / "file"
     path.write_bytes(b"one")
 
     def fail() -> None:
-        with new_file(str(path), tmp=tmp) as file:
+        with new_file(str(path)) as file:
             file.write(b"two")
             raise error
 
     with pytest.raises(error):
         fail()
     assert path.read_bytes() == b"one"
-    assert not _left(tmp, home)
+    assert not _left(home)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_disk_that_fails_changes_nothing(
-    call: str, tmp: str, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fails_changes_nothing(call: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is passed on as it is."""
 
     def failing(*_: object) -> None:
@@ -204,33 +185,20 @@ def test_a_disk_that_fails_changes_nothing(
     monkeypatch.setattr(os, call, failing)
     (home / "file").write_bytes(b"one")
     with pytest.raises(OSError, match="Input/output error"):
-        write_whole(str(home / "file"), b"two", tmp=tmp, sync=True)
+        write_whole(str(home / "file"), b"two", sync=True)
     assert (home / "file").read_bytes() == b"one"
-    assert not _left(tmp, home)
+    assert not _left(home)
 
 
 def test_what_is_synced_is_on_disk_before_it_has_its_name(
-    tmp: str, home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all its bytes: none wait in a buffer."""
     seen: list[tuple[int, bool]] = []
     monkeypatch.setattr(os, "fsync", lambda fd: seen.append((os.fstat(fd).st_size, (home / "file").exists())))
-    write_whole(str(home / "file"), b"three", tmp=tmp, sync=True)
-    write_whole(str(home / "file"), b"four", tmp=tmp)
+    write_whole(str(home / "file"), b"three", sync=True)
+    write_whole(str(home / "file"), b"four")
     assert seen == [(5, False)]
-
-
-def test_a_file_for_others_follows_the_umask_one_of_the_store_is_only_ours(
-    home: Path, tmp_path: Path
-) -> None:
-    """Whatever a umask lets a group write elsewhere, nobody else writes in the store."""
-    before = os.umask(0o002)
-    try:
-        write_whole(str(home / "file"), b"")
-        write_whole(str(home / "ours"), b"", tmp=str(_made(tmp_path / "tmp")))
-    finally:
-        os.umask(before)
-    assert [stat.S_IMODE((home / name).stat().st_mode) for name in ("file", "ours")] == [0o664, 0o644]
 
 
 def test_a_relative_path_is_one_in_the_working_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ What is read may have been put there by anybody: :func:`read_small` neither wait
 hold. What is written has another name until it is whole. Every such name is made here
 (:func:`temporary_name`), so that one rule knows what a kill left of it:
 
-- in a directory of ours (``tmp/`` of the store), whoever holds the store alone deletes all that is there;
+- in ``tmp/`` of the store (:mod:`venvflow.disk.layout`), whoever holds that alone deletes all that is there;
 - beside the file itself (archives, a venv's receipt, the project's state), whoever writes the next one there
   deletes what is of a process that is gone and that nobody holds. In a venv, squish does so too.
 """
@@ -123,37 +123,30 @@ def _clearer(error: OSError) -> OSError:
 
 
 @contextmanager
-def new_file(path: str, *, tmp: str = "", sync: bool = False, replace: bool = True) -> Iterator[BinaryIO]:
+def new_file(path: str, *, sync: bool = False) -> Iterator[BinaryIO]:
     """Give a file to write that becomes *path* at the end of the block; if that fails, nothing has happened.
 
-    Until then it lies in *tmp*, a directory of ours on the same file system that is swept while nobody writes
-    there, or else beside *path*. With *sync* it is on disk before it gets its name; the name itself is up to
-    :func:`sync_directory`. Raises ``FileExistsError`` when there is a file of that name and *replace* is
-    false, ``OSError`` for space and permission.
+    Until then it lies beside *path*. With *sync* it is on disk before it gets its name; the name itself is up
+    to :func:`sync_directory`. Raises ``OSError`` for space and permission.
     """
-    if not tmp:
-        remove_leftovers(os.path.dirname(path))
-    temporary = os.path.join(tmp or os.path.dirname(path), temporary_name())
+    remove_leftovers(os.path.dirname(path))
+    temporary = os.path.join(os.path.dirname(path), temporary_name())
     try:
-        with open(temporary, "xb", opener=_only_ours if tmp else None) as file:
-            if not tmp:
-                claim(file.fileno())
+        with open(temporary, "xb") as file:
+            claim(file.fileno())
             yield file
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            os.link(temporary, path, follow_symlinks=False)
+        os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
 
 
-def write_whole(path: str, data: bytes, *, tmp: str = "", sync: bool = False, replace: bool = True) -> None:
+def write_whole(path: str, data: bytes, *, sync: bool = False) -> None:
     """Write *data* to *path* as :func:`new_file` does."""
-    with new_file(path, tmp=tmp, sync=sync, replace=replace) as file:
+    with new_file(path, sync=sync) as file:
         file.write(data)
 
 
@@ -164,11 +157,6 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _only_ours(path: str, flags: int) -> int:
-    """Open a file of the store: others may read it, whatever the umask lets them do elsewhere."""
-    return os.open(path, flags, 0o644)
 
 
 # --------------------------------------------------------------------------- what killed runs leave
