@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,7 @@ A = name_of(b"a").digest
 
 def registration(path: str) -> Registration:
     """Return the registration of a venv at *path*."""
-    return Registration(path, os.path.dirname(path), "api", "k", "", "hardlink", (), 12, 5.0)
+    return Registration(path, os.path.dirname(path), "api", "f" * 64, "", "hardlink", (), 12, 5.0)
 
 
 def furnish(path: Path) -> None:
@@ -239,6 +240,38 @@ def test_a_store_that_is_mounted_there_works(tmp_path: Path) -> None:
             assert attempt(tmp_path / "store", act) is None
         assert is_whole(tmp_path / "store")
         assert attempt(tmp_path / "store", drop) is None
+
+
+@pytest.mark.root
+@needs_root
+@pytest.mark.parametrize("name", ["tmp", "locks", "venvs", "snapshots", "frames", "trees", "index.db"])
+def test_a_part_that_is_lost_where_nothing_can_be_written_is_no_crash(tmp_path: Path, name: str) -> None:
+    """A backup on a medium that is read-only: what is there can be read, what is not is named or a miss."""
+    furnish(tmp_path / "lost")
+    path = tmp_path / "lost" / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with mounted(tmp_path / "store", "--bind", str(tmp_path / "lost")):
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(tmp_path / "store")], check=True)
+        with open_store(tmp_path / "store") as store:
+            assert store.read_only
+            assert len(store.snapshots()) == (name != "snapshots")
+            assert [each.path for each in store.registrations()] == ["/p/v"] * (name != "venvs")
+            assert store.find("k", "v") is None
+        assert attempt(tmp_path / "store", reject) is None
+        for act in (publish, drop):
+            assert isinstance(attempt(tmp_path / "store", act), EnvironmentFailure)
+
+
+def test_a_copy_or_a_moved_store_is_as_good(tmp_path: Path) -> None:
+    """It knows no path of its own; a second name for the index is parted."""
+    furnish(tmp_path / "store")
+    subprocess.run(["cp", "-a", str(tmp_path / "store"), str(tmp_path / "copy")], check=True)
+    subprocess.run(["cp", "-al", str(tmp_path / "store"), str(tmp_path / "links")], check=True)
+    (tmp_path / "store").rename(tmp_path / "moved")
+    for name in ("copy", "links", "moved"):
+        assert attempt(tmp_path / name, publish) is None
+        assert is_whole(tmp_path / name)
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
 
 
 def test_a_new_store_is_closed_to_others(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def _standing_store(world: World, st: os.stat_result) -> Finding:
     if ahead > _FUTURE:
         remedy = "Set the clock. Nothing breaks, but ages of snapshots are wrong until then."
         return warn("store", f"{shown(path)} was changed {ahead:,.0f} s in the future, by its time", remedy)
-    return ok("store", f"{shown(path)}, format {FORMAT}, of {owner}")
+    opened = ", open to other users (chmod 700 closes it)" if st.st_mode & 0o011 else ""
+    return ok("store", f"{shown(path)}, format {FORMAT}, of {owner}{opened}")
 
 
 def _linked_store(path: str) -> Finding | None:
