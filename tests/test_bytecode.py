@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import marshal
@@ -11,12 +12,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import CodeType
 
 import pytest
 from pythons import BASE, bare_venv, interpreters
 
+from venvflow import interrupts
 from venvflow.disk import bytecode
 from venvflow.disk.bytecode import Source, compile_sources, pyc_path
 from venvflow.errors import EnvironmentFailure
@@ -189,6 +193,42 @@ def test_a_source_that_crashes_the_compiler_counts_as_faulty(name: str, tmp_path
         "crash3": None,
         "b": "/made/4.pyc",
     }
+
+
+SLOW = """#!{python}
+import os, sys, time
+print("ready", flush=True)
+for _ in sys.stdin:
+    with open({log!r}, "w") as file:
+        print(os.getsid(0), file=file)
+    time.sleep(600)
+"""
+
+
+def test_a_compiler_is_not_for_the_terminal_and_waiting_for_it_can_be_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C is for us: it would look like a compiler that was killed; other threads are told of it."""
+    log = tmp_path / "log"
+    python = fake(tmp_path, SLOW, log=str(log))
+    raised = threading.Event()
+
+    def work() -> None:
+        try:
+            with interrupts.working():
+                compile_sources(python, sources("a"), "/made")
+        except KeyboardInterrupt:
+            raised.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not (log.exists() and log.read_text()):
+        time.sleep(0.01)
+    with contextlib.suppress(KeyboardInterrupt), interrupts.raised():
+        signal.raise_signal(signal.SIGINT)
+    interrupts.exit_code()
+    assert raised.wait(30)
+    session = int(log.read_text())
+    assert session != os.getsid(0)
+    os.kill(session, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])

@@ -96,6 +96,24 @@ send()
 """,
         "",
     ),
+    "while somebody else writes to the index": (
+        """
+import sqlite3, tempfile
+from venvflow.state.index import Index
+interrupts.begin()
+with tempfile.TemporaryDirectory() as place:
+    index = Index(place + "/index.db")
+    other = sqlite3.connect(index.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    began = time.monotonic()
+    try:
+        with index.writing(): pass
+    finally:
+        print(time.monotonic() - began < 20)
+""",
+        "True\n",
+    ),
     "when the main thread had looked for signals, and did not wait yet": (
         """
 interrupts.begin()

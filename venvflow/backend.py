@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _LAST_KEY = "deps:"  # doit sets it last when a task succeeded: the moment to commit
 _BUSY_SECONDS = 30.0
+_TRY_SECONDS = 0.5
+"""How long SQLite itself waits: no signal is met meanwhile."""
 _CREATE = "CREATE TABLE IF NOT EXISTS task_state (task TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID"
 _UPSERT = "INSERT INTO task_state VALUES (?, ?) ON CONFLICT (task) DO UPDATE SET data = excluded.data"
 _URI_SAFE = frozenset(b"/-._~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -316,7 +319,7 @@ class _StateFile:
 
     def _transact(self, saved: Mapping[str, str], gone: Iterable[str], forget_all: bool) -> None:
         connection = self._opened()
-        connection.execute("BEGIN IMMEDIATE")
+        _begin(connection)
         try:
             connection.execute(_CREATE)
             if forget_all:
@@ -367,7 +370,11 @@ def _connected(address: str, *, uri: bool = False, log: bool = False) -> sqlite3
     import sqlite3  # noqa: PLC0415 - every doit command imports this module
 
     connection = sqlite3.connect(
-        address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri
+        address,
+        timeout=_TRY_SECONDS if log else _BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=uri,
     )
     connection.text_factory = _lenient  # a damaged row is one task to check again, not an error
     try:
@@ -377,6 +384,21 @@ def _connected(address: str, *, uri: bool = False, log: bool = False) -> sqlite3
         connection.close()
         raise
     return connection
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Begin to write when nobody else does; a signal that comes while we wait is met."""
+    import sqlite3  # noqa: PLC0415 - every doit command imports this module
+
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+        else:
+            return
 
 
 def _lenient(data: bytes) -> str:

@@ -22,6 +22,7 @@ from venvflow.model import CONSTANT_MTIME, Interpreter
 DONE, FAULTY = 0, 1
 """Answers of the worker: compiled, and does not compile; anything else is an errno plus one."""
 _DEAD = -1
+_TICK = 0.2
 _CRASHES = [-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL)]
 
 _WORKER = os.path.join(os.path.dirname(venvflow.__file__), "compile_worker.py")
@@ -70,7 +71,8 @@ def compile_sources(
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(_TICK)  # who waits for ever is not interrupted, but in the main thread
     finally:
         _drain(todo)  # after Ctrl-C the threads end with what they are at
     if failures:
@@ -137,6 +139,7 @@ def _start(interpreter: Interpreter, directory: str) -> subprocess.Popen[bytes]:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             env=environ,
+            start_new_session=True,  # Ctrl-C is for us; it ends when we close its input
         )
     except OSError as error:
         raise EnvironmentFailure(

@@ -33,6 +33,8 @@ VERSION = 3
 """Schema version, kept in ``PRAGMA user_version``."""
 
 _WAIT_SECONDS = 30.0
+_TRY_SECONDS = 0.5
+"""How long SQLite itself waits: no signal is met meanwhile."""
 
 
 class Stamped(NamedTuple):
@@ -130,10 +132,10 @@ class Index:
             yield self._db
             return
         with self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
+            self._patiently("BEGIN IMMEDIATE")
             try:
                 yield self._db
-                self._db.execute("COMMIT")
+                self._patiently("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
@@ -142,7 +144,17 @@ class Index:
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         """Return all rows of a query; raises as :meth:`writing` does."""
         with self._explained():
-            return self._db.execute(sql, parameters).fetchall()
+            return self._patiently(sql, parameters).fetchall()
+
+    def _patiently(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
+        """Execute a statement when others let us; a signal that comes while we wait is met."""
+        end = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                return self._db.execute(sql, parameters)
+            except sqlite3.OperationalError as error:
+                if not _is_locked(error) or time.monotonic() > end:
+                    raise
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -499,7 +511,7 @@ def _open_in_turn(path: str) -> sqlite3.Connection:
 
 def _open_to_write(path: str) -> sqlite3.Connection:
     _part_from_other_names(path)
-    db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
+    db = sqlite3.connect(path, timeout=_TRY_SECONDS, isolation_level=None)
     try:
         if db.execute("PRAGMA journal_mode").fetchone() != ("wal",) and not _is_networked(path):
             db.execute("PRAGMA journal_mode = WAL")
