@@ -110,6 +110,20 @@ def test_a_closed_venv_is_not_shared_through_an_open_store(project: Project, clo
     assert project.run("squish", "api").code == 0
 
 
+def test_a_closed_file_of_a_package_is_not_shared_through_an_open_store(project: Project) -> None:
+    """A snapshot without it would not be whole: the store has to be closed, or the file opened."""
+    assert project.run("restore", "api").code == 0
+    assert project.run("unsquish", "api").code == 0
+    file = project.site / "demo.py"
+    file = file if file.exists() else next(project.site.glob("demo*/*.py"))
+    file.chmod(0o600)
+    project.store.chmod(0o755)
+    answer = project.run("squish", "api")
+    assert (answer.code, file.name in answer.err) == (6, True)
+    project.store.chmod(0o700)
+    assert project.run("squish", "api").code == 0
+
+
 @pytest.mark.root
 @needs_root
 def test_nobody_reads_a_secret_through_the_store(project: Project) -> None:

@@ -68,12 +68,17 @@ def closed(survey: Survey) -> Iterator[str]:
     them a snapshot would not be whole.
     """
     usual, published = _usual_readers(survey), _published(survey)
-    directories = {path: visitors_of(item.mode) for path, item in survey.found.items() if item.kind == "dir"}
+    directories = _directories(survey)
     for path, entry in survey.entries.items():
         item = survey.found.get(path)
         is_file = path not in published and item is not None and item.kind == "file" and item.stamp.size
         if entry.digest and is_file and item is not None and usual & ~_readers(path, item, directories):
             yield path
+
+
+def _directories(survey: Survey) -> dict[str, int]:
+    """Return who can reach what is in the directories of a venv."""
+    return {path: visitors_of(item.mode) for path, item in survey.found.items() if item.kind == "dir"}
 
 
 def _usual_readers(survey: Survey) -> int:
@@ -89,13 +94,29 @@ def _readers(path: str, item: Found, directories: dict[str, int]) -> int:
 
 
 def refuse_to_show(venv: str, survey: Survey, store: str) -> None:
-    """Raise Refused if other users can read the store at path *store*, but not the venv at path *venv*."""
-    may = visitors_of(os.stat(venv).st_mode) & _usual_readers(survey)
-    if visitors_of(os.stat(store).st_mode) & ~may:
+    """Raise Refused if other users can read the store at path *store*, but not the venv at path *venv*.
+
+    Nor may there be a file of a package that they cannot read: it would be taken.
+    """
+    them = visitors_of(os.stat(store).st_mode)
+    where = _hidden_from(them, venv, survey) if them else None
+    if where is not None:
         raise Refused(
             "other users can read the store, but not this venv: they could read its files there",
-            where=shown(venv),
+            where=shown(where),
             state="The venv is unchanged, and nothing was stored.",
             hint=f"Close the store (chmod go-rx {shown(store)}), or let others read the venv "
             f"(chmod -R go+rX {shown(venv)}).",
         )
+
+
+def _hidden_from(them: int, venv: str, survey: Survey) -> str | None:
+    """Return what of a venv is to be taken and *them* cannot read: all of it, a file, or often nothing."""
+    if them & ~(visitors_of(os.stat(venv).st_mode) & _usual_readers(survey)):
+        return venv
+    directories = _directories(survey)
+    for path in _published(survey):
+        item = survey.found.get(path)
+        if item is not None and item.kind == "file" and them & ~_readers(path, item, directories):
+            return f"{venv}/{path}"
+    return None
