@@ -63,7 +63,7 @@ TREE = make_tree(
 )  # fmt: skip
 SNAPSHOT = Snapshot(
     KEY.digest, KEY, (TREE.digest, A), None, "api", 1_700_000_000.25, "host", "doit", "3.12.4", 3, 99,
-    ("demo needs more",), {"lock:r.txt": {"six": "1.17.0"}},
+    ("demo needs more\0",), {"lock:r.txt": {"six\ud800": "1.17.0\0"}},
 )  # fmt: skip
 
 
@@ -112,10 +112,10 @@ def kinds(root: Path) -> dict[str, Kind]:
     (root / "dist" / "api.tar.zst").touch()
     record = records.KeyRecord(
         KEY, Interpreter("/usr/bin/python3.12", "/usr/bin", "cpython", "3.12.4", "a", "linux", "t", "magic"),
-        (f"{root}/r.txt",), A, ("demo is not pinned",),
+        (f"{root}/r.txt",), A, ("demo is not pinned\0\ud800",),
     )  # fmt: skip
     records.write_key(job, record)
-    records.write_answer(job, record, hit=True, reason=A[:12])
+    records.write_answer(job, record, hit=True, reason="\0\ud800")
     records.write_excluded(job, KEY.digest, [Saved("*.h", 1, 100)])
     records.write_manifest(job, records.ManifestNote(KEY.digest, (TREE.digest,), True))
     records.write_pack(
@@ -125,7 +125,7 @@ def kinds(root: Path) -> dict[str, Kind]:
     venv.mkdir(parents=True)
     receipt = Receipt(
         KEY.digest, str(venv), "shared", "built", "/usr/bin/python3.12", (TREE.digest,), True, "hardlink", A,
-        "", ("demo needs more",), {"": 0o640, "bin/six": 0o755}, {f"{SITE}/six.py": B}, "AAAABBBB",
+        "", ("demo needs\0 more",), {"": 0o640, "bin/six": 0o755}, {f"{SITE}/six.py": B}, "AAAABBBB",
         {f"{SITE}/odd": MTIME_NS, "bin": 7},
     )  # fmt: skip
     write_receipt(str(venv), receipt)

@@ -622,6 +622,7 @@ def write_receipt(venv: str, receipt: Receipt, *, sync: bool = False) -> None:
     with _explained(venv, lambda: "The venv works; its receipt is as it was."):
         top = os.lstat(venv).st_mtime_ns
         document = {name: getattr(receipt, name) for name in Receipt.__slots__}
+        document["warnings"] = [*map(decoding.storable, receipt.warnings)]
         data = json.dumps({**document, "top": top}).encode("ascii")
         try:
             write_whole(f"{venv}/{RECEIPT}", data, sync=sync)

@@ -85,6 +85,14 @@ def text(value: object) -> str:
     return value
 
 
+_NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
+
+
+def storable(value: str) -> str:
+    """Return somebody else's words as :func:`text` takes them, so that what quotes them can be read."""
+    return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", value)
+
+
 def anything(value: T) -> T:
     """Return a value as it is: whoever asks for it decodes it by rules of its own."""
     return value

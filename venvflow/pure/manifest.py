@@ -319,6 +319,7 @@ def snapshot_id(key: str, place: str | None) -> str:
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Return *snapshot* as JSON for people and machines; the last line is the hash of the rest."""
+    storable = decoding.storable
     document = {
         "format": FORMAT,
         "id": snapshot.id,
@@ -332,8 +333,11 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         "python": snapshot.python,
         "files": snapshot.files,
         "size": snapshot.size,
-        "warnings": list(snapshot.warnings),
-        "packages": snapshot.packages,
+        "warnings": [*map(storable, snapshot.warnings)],
+        "packages": {
+            part: {storable(name): storable(asked) for name, asked in listed.items()}
+            for part, listed in snapshot.packages.items()
+        },
     }
     body = json.dumps(document, sort_keys=True, indent=1).encode("ascii")
     return body + b"\n" + hashlib.sha256(body).hexdigest().encode("ascii") + b"\n"

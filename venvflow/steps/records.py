@@ -112,7 +112,7 @@ def write_key(job: Job, record: KeyRecord) -> None:
             "interpreter": interpreter,
             "inputs": record.inputs,
             "fingerprint": record.fingerprint,
-            "warnings": record.warnings,
+            "warnings": [*map(decoding.storable, record.warnings)],
         },
     )
 
@@ -188,7 +188,8 @@ def write_answer(job: Job, record: KeyRecord, *, hit: bool, reason: str, unfit: 
     If there is, it has passed the check of the config. *unfit* is a snapshot that did not.
     """
     check = job.spec.check if hit else ()
-    write_json(job.file("restore.json"), Answer(record.key.digest, hit, reason, check, unfit)._asdict())
+    answer = Answer(record.key.digest, hit, decoding.storable(reason), check, unfit)
+    write_json(job.file("restore.json"), answer._asdict())
 
 
 def decode_answer(data: bytes) -> Answer:
