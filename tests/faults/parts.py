@@ -98,8 +98,8 @@ def plant(path: Path, behind: Path) -> Callable[[], None]:
 
 
 def disturbed(behind: Path, *, whole: bool) -> list[str]:
-    """Return what is not as it was behind a link: of all that is there, or of the canaries and all names."""
+    """Return what is not as it was behind a link: of the *whole* that is there, or of the canaries."""
     before, now = picture(behind.with_name(_BEFORE)), picture(behind)
     if whole:
         return [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return [name for name in before if name not in now or (name in CANARIES and before[name] != now[name])]
+    return [name for name in CANARIES if before.get(name) != now.get(name)]
