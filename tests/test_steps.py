@@ -23,6 +23,7 @@ from venvflow.steps.clean import clean
 from venvflow.steps.drift import Drift
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.pack import pack
+from venvflow.steps.records import read_key
 from venvflow.steps.restore import restore
 from venvflow.steps.squish import squish
 from venvflow.steps.store import store
@@ -101,6 +102,23 @@ def test_what_does_not_decide_the_content_is_not_in_the_key(world: World, venv: 
     before = _digest(world)
     world.configure({"api": venv})
     assert _digest(world) == before
+
+
+def test_a_file_is_in_the_key_once_whatever_it_is_there_for(world: World) -> None:
+    """The manifest beside a lock of uv is also that of the local project in it, and may be listed as well."""
+    (world.root / "api").mkdir(exist_ok=True)
+    (world.root / "api/pyproject.toml").write_text("[project]\nname = 'api'\nversion = '1'\n")
+    (world.root / "api/uv.lock").write_text(
+        'version = 1\n[[package]]\nname = "api"\nversion = "1"\nsource = { editable = "." }\n'
+    )
+    files = ["api/pyproject.toml", "api/uv.lock"]
+    world.configure({"api": {"locks": ["api/uv.lock"], "build": "uv", "key": {"files": files}}})
+    job = world.job()
+    hash_lockfiles(job)
+    record = read_key(job)
+    assert record is not None
+    named = [part for part in record.key.parts if ":" in part]
+    assert named == ["local:pyproject.toml", "lock:uv.lock"]
 
 
 def test_a_value_of_a_listed_variable_is_in_the_key_as_a_hash(world: World) -> None:

@@ -99,14 +99,15 @@ class _Gathering:
         self.warnings: list[str] = []
 
     def gather(self, companions: tuple[str, ...]) -> None:
-        """Read the locks, what they refer to in the project, and the other files of the key."""
+        """Read the locks, what they refer to in the project, and the other files of the key, each once."""
         for path in self._job.spec.locks:
             self._add_lock(path, "lock")
         for path in companions:
-            if os.path.lexists(path):
-                self._add("project", path)
+            if os.path.lexists(path) and path not in self.paths:
+                self._add("local", path)
         for path in self._job.spec.key_files:
-            self._add("file", path)
+            if path not in self.paths:
+                self._add("file", path)
 
     def _add(self, role: str, path: str) -> bytes:
         data = read_input(path, self._job.spec.name)
