@@ -20,7 +20,7 @@ from forgery import Forgery, Part, taken_apart
 from pythons import interpreters
 
 from venvflow import postinstall
-from venvflow.disk.archive import Limits, extract, extraction, inventory_of, unpack
+from venvflow.disk.archive import Limits, extract, extraction, inventory_of, source, unpack
 from venvflow.errors import EnvironmentFailure, Refused
 
 Attack = Callable[[Forgery], Any]
@@ -527,6 +527,20 @@ def test_its_own_script_runs_nothing_else_of_the_archive(
     assert not (tmp_path / "PWNED").exists()
 
 
+def test_no_interpreter_of_the_environment_is_asked(
+    real: Forgery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even if it is the only one that there is, or is reached by a link from outside."""
+    root = _unpacked_by_tar(_with_programs(real, tmp_path), tmp_path)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/python3").symlink_to(root / "bin/python3.11")
+    monkeypatch.setattr(sys, "executable", "")
+    monkeypatch.setenv("PATH", f"{root}/bin:{tmp_path}/links")
+    with pytest.raises(postinstall.Problem, match="no fitting interpreter"):
+        postinstall.complete(str(root))
+    assert not (tmp_path / "PWNED").exists()
+
+
 def test_compiling_follows_no_link(real: Forgery, tmp_path: Path) -> None:
     """No directory, no source and no cache that is a link: the project gets no bytecode."""
     forged = real.copy()
@@ -582,6 +596,25 @@ def test_templates_are_counted_as_they_become_at_their_place(real: Forgery, tmp_
     assert (tmp_path / "venv/lib/x").stat().st_size == 20_000 * 3
 
 
+def test_a_directory_that_was_not_announced_is_refused(real: Forgery, tmp_path: Path) -> None:
+    """In an archive of ours no name implies one."""
+    archive = _forged(real, _implied_directories).write(tmp_path / "a.tar")
+    with canaries(tmp_path), pytest.raises(Refused, match="a directory that does not come before it"):
+        unpack(archive, str(tmp_path / "venv"), sys.executable)
+
+
+def test_names_are_folded_where_case_is_not_told(real: Forgery, tmp_path: Path) -> None:
+    """There a path in other letters is the link itself."""
+    forged = real.copy()
+    forged.link("lib/x", "", "project")
+    forged.link("lib/X/precious.txt", "/bin/activate")
+    root = _unpacked_by_tar(forged, tmp_path)
+    (root / ".VENVFLOW-PACK").mkdir()  # as such a file system would answer
+    with pytest.raises(postinstall.Problem, match="a path through a link") as caught:
+        postinstall.complete(str(root), python=sys.executable)
+    assert caught.value.code == postinstall.DAMAGED
+
+
 def test_directories_that_names_imply_count(tmp_path: Path) -> None:
     """In archives of other tools, too."""
     raw = Raw("tar.gz")
@@ -623,6 +656,25 @@ def working_in(path: Path) -> Iterator[None]:
     os.chdir(path)
     yield
     os.chdir(before)
+
+
+def test_what_was_hashed_cannot_change_afterwards(tmp_path: Path) -> None:
+    """Whoever moves about in an archive gets the bytes that were hashed, or an error."""
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 3_000_000)
+    with source.open_archive(str(path)) as raw, source.hashed(raw) as file:
+        file.fix()
+        assert file.seek(0, os.SEEK_END) == 3_000_000
+        assert file.seek(2_999_990) == 2_999_990
+        assert (file.read(20), file.tell()) == (b"x" * 10, 3_000_000)
+        assert file.hexdigest() == sha256(b"x" * 3_000_000).hexdigest()
+        with path.open("r+b") as changing:
+            changing.seek(1_500_000)
+            changing.write(b"y")
+        file.seek(0)
+        assert file.read(1 << 20) == b"x" * (1 << 20)
+        with pytest.raises(OSError, match="it changed"):
+            file.read(1 << 20)
 
 
 @pytest.mark.parametrize("name", ["tar", "tar.gz", "zip"])

@@ -261,7 +261,7 @@ def need_archive(path: str) -> None:
     """Raise EnvironmentFailure unless there is a file at *path*."""
     if not os.path.isfile(path):
         raise EnvironmentFailure(
-            "there is no such archive",
+            "it is not a file" if os.path.lexists(path) else "there is no such archive",
             where=shown(path),
             state="Nothing was unpacked.",
             hint="Name a file that pack wrote.",
