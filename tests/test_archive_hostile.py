@@ -21,6 +21,7 @@ from pythons import interpreters
 
 from venvflow import postinstall
 from venvflow.disk.archive import Limits, extract, extraction, inventory_of, source, unpack
+from venvflow.disk.archive import tar as headers
 from venvflow.errors import EnvironmentFailure, Refused
 
 Attack = Callable[[Forgery], Any]
@@ -594,6 +595,19 @@ def test_templates_are_counted_as_they_become_at_their_place(real: Forgery, tmp_
         unpack(archive, str(tmp_path / "venv"), sys.executable, project=project, limits=limits)
     unpack(archive, str(tmp_path / "venv"), sys.executable, project="/p", limits=limits)
     assert (tmp_path / "venv/lib/x").stat().st_size == 20_000 * 3
+
+
+def test_nothing_may_lie_beside_the_arcroot(real: Forgery, tmp_path: Path) -> None:
+    """Where everything lies in one directory, what is beside it is not the venv's."""
+    forged = real.copy()
+    forged.prefix = "api/"
+    (tmp_path / "a.tar").write_bytes(forged.tar())
+    extracted, _ = unpack(str(tmp_path / "a.tar"), str(tmp_path / "good"), sys.executable)
+    assert extracted.root == str(tmp_path / "good/api")
+    more = headers.file_header("pyvenv.cfg", 0, executable=False)
+    (tmp_path / "a.tar").write_bytes(forged.tar()[: -len(headers.END)] + more + headers.END)
+    with canaries(tmp_path), pytest.raises(Refused, match="beside the directory of all others"):
+        unpack(str(tmp_path / "a.tar"), str(tmp_path / "venv"), sys.executable)
 
 
 def test_a_directory_that_was_not_announced_is_refused(real: Forgery, tmp_path: Path) -> None:

@@ -322,6 +322,7 @@ def test_a_changed_archive_is_unpacked_or_refused(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("way", _WAYS)
 def test_many_changed_archives_are_unpacked_or_refused(
     way: Callable[..., Path], archives: dict[str, bytes]
