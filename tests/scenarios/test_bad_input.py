@@ -407,7 +407,7 @@ def test_a_change_by_hand_with_a_new_lock_is_refused_until_the_venv_is_deleted(p
     _install_by_hand(project, project.machine.wheel("beta"))
     project.lock("api", project.machine.wheel("alpha", "2.0"))
     run = project.doit(code=6)
-    _says(run, "changed by hand", "beta", "delete it")
+    _says(run, "changed by hand", "beta", "elete the venv")
     assert project.output("api", "beta") == "1.0"
     _says(project.doit(code=6), "changed by hand")
     shutil.rmtree(project.venv("api"))

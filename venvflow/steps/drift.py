@@ -105,7 +105,9 @@ def drift_of(venv: str, receipt: Receipt, store: Store | None, matcher: Matcher 
     found = {
         item.path: item
         for item in walk(venv)
-        if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path)
+        # What is a device, FIFO or socket was never taken note of either, whoever made it.
+        if item.kind != "special"
+        and (matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path))
     }
     if receipt.state == "built" or store is None:
         known = store.index.stamps(venv) if store is not None else {}
