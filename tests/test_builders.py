@@ -893,6 +893,7 @@ def killed_while_it_builds(path: Path, first: str = "") -> Iterator[list[int]]:
             os.kill(number, signal.SIGKILL)
 
 
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps to see what runs")
 @pytest.mark.parametrize("shell", ["/bin/sh", *filter(os.path.exists, ("/bin/dash", "/bin/bash"))])
 def test_a_killed_venvflow_takes_its_builders_with_it(tmp_path: Path, shell: str) -> None:
     """With all that they started, so that their lock is free for the next run."""
@@ -903,6 +904,7 @@ def test_a_killed_venvflow_takes_its_builders_with_it(tmp_path: Path, shell: str
 
 
 @needs_proc
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps to see what runs")
 def test_where_nobody_ends_a_builder_it_still_holds_its_lock(tmp_path: Path) -> None:
     """There may be no shell: then the builder goes on, others wait for it, and are told who it is."""
     with killed_while_it_builds(tmp_path / "lock", "warden._SHELL = '/nowhere'") as numbers:

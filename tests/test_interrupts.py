@@ -177,6 +177,8 @@ except KeyboardInterrupt:
 def test_a_forked_child_is_not_ours_to_end() -> None:
     """What a task of somebody else's forks meets signals as if we were not there."""
     code = """
+import warnings
+warnings.simplefilter("ignore")  # Python 3.12 and later do not like a fork beside our thread
 interrupts.begin()
 child = os.fork()
 if not child:

@@ -19,7 +19,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from venvflow import postinstall
 from venvflow.disk.files import temporary_name
 from venvflow.disk.scan import DEEPEST, complete, directory, open_directory
 
@@ -121,6 +120,8 @@ class Directories:
 
 def need_room(fd: int, size: int, names: int) -> None:
     """Raise ``OSError`` unless the file system of *fd* has room for *size* bytes and *names* more files."""
+    from venvflow import postinstall  # noqa: PLC0415 - a script by itself, for who unpacks or exports only
+
     try:
         postinstall.need_room(fd, size, names)
     except postinstall.Problem as problem:
