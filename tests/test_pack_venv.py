@@ -36,6 +36,7 @@ from venvflow.pack_venv import (
     export_venv,
     get_archive_path,
 )
+from venvflow.pack_venv import links as converted
 from venvflow.pack_venv.listing import list_directory
 
 GENERATED = '''\
@@ -780,3 +781,27 @@ def test_what_is_no_file_where_settings_belong_is_not_waited_for(tmp_path: Path)
     copied = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*")}
     ours = {METADATA, f"{METADATA}/pack.json", f"{METADATA}/templates", "postinstall.py"}
     assert copied == {"lib", "lib/x.py", *ours}
+
+
+def test_links_are_not_converted_through_a_directory_that_became_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever swaps it while links are converted gets nothing changed elsewhere."""
+    env = tmp_path / "env"
+    (env / "lib").mkdir(parents=True)
+    (env / "file").write_text("here", encoding="utf-8")
+    (env / "lib/link").symlink_to(env / "file")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/link").write_text("precious", encoding="utf-8")
+    looked = converted.way_of
+
+    def way_of(link: str, boundary: str) -> converted.Way:
+        way = looked(link, boundary)
+        (env / "lib").rename(env / "aside")
+        (env / "lib").symlink_to(tmp_path / "outside")
+        return way
+
+    monkeypatch.setattr(converted, "way_of", way_of)
+    assert convert_symlinks(env) == ([], [])
+    assert os.listdir(tmp_path / "outside") == ["link"]
+    assert (tmp_path / "outside/link").read_text(encoding="utf-8") == "precious"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from venvflow.disk.files import temporary_name
-from venvflow.disk.scan import walk
+from venvflow.disk.scan import directory, walk
 from venvflow.errors import UsageError, shown
+from venvflow.postinstall import Problem, inside
 
 _Path: TypeAlias = "str | os.PathLike[str]"
 _Pairs: TypeAlias = "list[tuple[Path, Path]]"
@@ -91,29 +92,46 @@ def convert_symlinks(env_dir: _Path, containing_dir: _Path | None = None) -> tup
         raise NotContaining(f"{shown(env)} is not within {shown(boundary)}", state="Nothing was changed.")
     relative: _Pairs = []
     external: _Pairs = []
-    for found in walk(real):
-        if found.kind != "link":
-            continue
-        link = os.path.join(real, found.path)
-        way = way_of(link, boundary)
-        listed = Path(env, found.path)
-        if way.inside:
-            text = os.path.relpath(way.hop, os.path.dirname(link))
-            if text != way.text and _replaced(link, partial(os.symlink, text)):
-                relative.append((listed, Path(text)))
-        elif os.path.isfile(way.end) and _replaced(link, partial(os.link, way.end, follow_symlinks=False)):
-            external.append((listed, Path(way.end)))
+    with directory(real) as root:
+        for found in walk(real):
+            if found.kind != "link":
+                continue
+            link = os.path.join(real, found.path)
+            way = way_of(link, boundary)
+            listed = Path(env, found.path)
+            if way.inside:
+                text = os.path.relpath(way.hop, os.path.dirname(link))
+                if text != way.text and _replaced(found.path, root, partial(_relative, text)):
+                    relative.append((listed, Path(text)))
+            elif os.path.isfile(way.end) and _replaced(found.path, root, partial(_hard, way.end)):
+                external.append((listed, Path(way.end)))
     return relative, external
 
 
-def _replaced(link: str, make: Callable[[str], None]) -> bool:
-    """Replace *link* by what *make* makes under another name; return False if it had to be left alone."""
-    temporary = os.path.join(os.path.dirname(link), temporary_name())
+def _relative(text: str, name: str, parent: int) -> None:
+    os.symlink(text, name, dir_fd=parent)
+
+
+def _hard(source: str, name: str, parent: int) -> None:
+    os.link(source, name, dst_dir_fd=parent, follow_symlinks=False)
+
+
+def _replaced(path: str, root: int, make: Callable[[str, int], None]) -> bool:
+    """Replace the link at *path* below *root* by what *make* makes under another name in its directory.
+
+    Return False if it had to be left alone, as where a directory became a link meanwhile.
+    """
+    above, _, name = path.rpartition("/")
+    temporary = temporary_name()
     try:
-        make(temporary)
-        os.rename(temporary, link)
-    except OSError:  # the caller is told by what is missing in its lists
-        with suppress(OSError):
-            os.unlink(temporary)
+        with inside(root, above) as parent:
+            try:
+                make(temporary, parent)
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=parent)
+                return False
+    except (OSError, Problem):  # the caller is told by what is missing in its lists
         return False
     return True
