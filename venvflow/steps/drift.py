@@ -312,7 +312,10 @@ def _by_receipt(
         path for path, each in stamps.items() if path in found and found[path].stamp[:3] == each.stamp[:3]
     }
     compared = compare(venv, found, contents, unread)
-    missing = (f"{compared.missing} of its files",) if compared.missing else ()
+    missing: tuple[str, ...] = ()
+    if compared.missing:  # stamps have names, contents only count
+        missing = tuple(sorted(path for path in stamps if path not in found and not is_ignored(path)))
+        missing = missing or (f"{compared.missing} of its files",)
     return Drift(compared.added, compared.edited, missing, witness=witness)
 
 
