@@ -504,6 +504,22 @@ def test_trim_forgets_no_venv_of_symlinks_though_its_project_is_gone(done: World
 
 
 @pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_a_restored_venv_is_registered_with_its_trees_and_is_a_use(world: World, link: str) -> None:
+    """One of symlinks lives by its objects alone; and what was used last is what trim keeps."""
+    world.configure({"api": {"squish": {"link": [link]}}})
+    world.run()
+    shutil.rmtree(world.venv())
+    world.clock += 100
+    assert restore(world.job()).did == "hit"
+    with world.job().open_store() as opened:
+        (there,) = opened.registrations()
+        (outline,) = opened.outlines()
+    assert (there.link, bool(there.trees)) == (link, link == "symlink")
+    assert outline.used is not None
+    assert outline.used.at == world.clock
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
 def test_a_venv_of_doit_is_registered_before_it_is_linked(
     world: World, link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
