@@ -10,6 +10,7 @@ import pytest
 from doit.exceptions import TaskFailed, UnmetDependency
 from doit.task import Task
 
+from venvflow import interrupts
 from venvflow.pure.progress import Meter, meter
 from venvflow.reporter import FlowReporter, told
 from venvflow.tasks import StepFailed
@@ -26,8 +27,9 @@ def out() -> io.StringIO:
 
 
 @pytest.fixture
-def reporter(out: io.StringIO) -> FlowReporter:
-    """Give a reporter at the beginning of a run."""
+def reporter(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> FlowReporter:
+    """Give a reporter at the beginning of a run, in which no signal came: tests before may have had one."""
+    monkeypatch.setattr(interrupts, "_program", interrupts._Program())
     return FlowReporter(out, {"show_out": True, "failure_verbosity": 0})
 
 
