@@ -20,6 +20,12 @@ def _nothing() -> None:
     """Do nothing, so that a task has an action."""
 
 
+@pytest.fixture(autouse=True)
+def _no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test begin as a program to which no signal came: a test before may have had one."""
+    monkeypatch.setattr(interrupts, "_program", interrupts._Program())
+
+
 @pytest.fixture
 def out() -> io.StringIO:
     """Give where the reporter writes."""
@@ -27,9 +33,8 @@ def out() -> io.StringIO:
 
 
 @pytest.fixture
-def reporter(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> FlowReporter:
-    """Give a reporter at the beginning of a run, in which no signal came: tests before may have had one."""
-    monkeypatch.setattr(interrupts, "_program", interrupts._Program())
+def reporter(out: io.StringIO) -> FlowReporter:
+    """Give a reporter at the beginning of a run."""
     return FlowReporter(out, {"show_out": True, "failure_verbosity": 0})
 
 
