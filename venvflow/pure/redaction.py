@@ -2,8 +2,9 @@
 
 Pure: text in, text out; nothing raises, and no text takes more than a moment. A URL loses its user and
 password and the values of its query, whatever they are called, for a signature or a token may be called
-anything; of its fragment stays what names a hash, a commit or a directory. Outside of URLs, it counts how
-things are called (``password = …``, ``--token …``, ``Authorization: …``) and how well-known tokens begin.
+anything; of its fragment stays only what names a hash, a commit, a package or a directory. Outside of URLs,
+it counts how things are called (``password = …``, ``--token …``, ``Authorization: …``) and how well-known
+tokens begin.
 What a program is known to have been given is hidden wherever it stands: see :func:`redactor`.
 """
 
@@ -32,18 +33,23 @@ _SOUNDS = (
 )
 _SECRET_NAME = re.compile(rf"{_SOUNDS}|auth|cred|\bsig\b|\bkey\b", re.IGNORECASE)
 _MAY = re.compile(
-    rf"[:=%]|\bmachine\s|(?:^|\s)--?[\w-]{{0,40}}(?:\bu|\buser|{_SOUNDS})\b|[\w-]{{16}}", re.IGNORECASE
+    rf"[:=%]|\.\w{{2,4}}#|\bmachine\s|(?:^|\s)--?[\w-]{{0,40}}(?:\bu|\buser|{_SOUNDS})\b|[\w-]{{16}}",
+    re.IGNORECASE,
 )
 """What a text without credentials seldom has: most texts are spared the other expressions."""
 
-_URL = re.compile(r":\\?/\\?/(?:(?!:\\?/\\?/)[^\s\"<>])*")
+_URL = re.compile(
+    r":\\?/\\?/(?:(?!:\\?/\\?/)(?:[^\s\"<>]|(?<=[^\s\"<>=])[\"<>](?=[^\s\"<>/?#@,:]{1,200}@)))*"
+)
+"""A URL ends before a quote or a bracket, unless that stands in a password that nobody encoded."""
 _AUTHORITY = re.compile(r"[^/?#]*")
 _PORT = re.compile(r"\[.*\](?::\d*)?|[^:]*(?::\d*)?")
-_TAIL = re.compile(r"[).,:;'\]}]*\Z")
+_TAIL = re.compile(r"[).,:;'`\]}]*\Z")
 _PARAMETER = re.compile(r"(;[^/?#;=]*=)[^/?#;]+")
 _ITEM = re.compile(r"[^&;]+")
 _HARMLESS = re.compile(
-    r"(?:sha\d{1,3}|md5|blake2\w)=[0-9a-f]*|egg=[\w.\[\],-]*|subdirectory=[\w./%-]*|[0-9a-f]{1,128}|[\w.-]{0,20}",
+    r"(?:sha\d{1,3}|md5|blake2\w)[=:][0-9a-f]*|egg=[\w.\[\],-]*|subdirectory=[\w./%-]*"
+    r"|(?:[0-9a-f]{40}|[0-9a-f]{64}|\*{3})",
     re.IGNORECASE,
 )
 _DONE = r"(?!\*{3}(?!\w))"
@@ -62,13 +68,16 @@ _NAMED = (
     rf"((?:{_SOUNDS}|\b_auth)s?['\"]?\s{{0,4}}=\s{{0,4}}(?![=>])){_DONE}{_VALUE}",
     rf"((?<!\S)--?[\w-]{{0,40}}{_SOUNDS}\s{{1,4}})(?!-){_DONE}{_VALUE}",
     rf"(pass(?:w(?:or)?d|phrase)(?:\sfor\s[^\s:]{{1,60}})?\s{{0,4}}:\s{{1,4}}){_DONE}[^\s'\"]+",
-    r"((?<![^\s='\"]))[\w.%+-]{1,80}:[^\s:@/'\"]{6,200}(?=@[\w.-]{1,200})",
+    r"((?<![^\s='\"(\[`,:/\\]))[\w.%+-]{1,80}:[^\s:@/'\"]{6,200}(?=@(?!sha\d)[\w.-]{1,200})",
     rf"((?<!\S)(?:-u|--user|--proxy-user)[\s=]{{1,4}}['\"]?){_DONE}[^\s:'\"]+:[^\s'\"]+",
 )
 """What stands behind a name that sounds like a secret, in each of the ways in which programs write that."""
 
 _LINK = r"(?<=[\w/.])\?([\w.%~+$-]{1,60}=[^\s#\"'<>]+)"
 """A link without its host, as an index has them and pip repeats them."""
+
+_FILE_FRAGMENT = r"(\.(?:whl|zip|tgz|git|tar\.\w{1,4})(?:\?[^\s#\"'<>]{0,400})?#)([^\s\"'<>]+)"
+"""What stands behind the name of an archive in a path or a link without its host."""
 
 _WELL_KNOWN = (
     r"\b(?:AKCp\w{10,}|gh[opsur]_\w{16,}|github_pat_\w{16,}|gl(?:pat|[a-z]{1,4}t)-[\w-]{16,}|pypi-AgE[\w-]{16,}"
@@ -82,7 +91,8 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str
     """Return what is looked for outside of URLs, and what is put in its place; compiled when it is needed."""
     named = [(re.compile(expression, re.IGNORECASE), rf"\1{HIDDEN}") for expression in _NAMED]
     link = (re.compile(_LINK), lambda found: f"?{_query(found[1])}")
-    return (link, *named, (re.compile(_WELL_KNOWN), HIDDEN))
+    file = (re.compile(_FILE_FRAGMENT, re.IGNORECASE), lambda found: f"{found[1]}{_fragment(found[2])}")
+    return (link, file, *named, (re.compile(_WELL_KNOWN), HIDDEN))
 
 
 def redact(text: str) -> str:
@@ -145,8 +155,8 @@ def _query(query: str) -> str:
 
 
 def _item(found: re.Match[str]) -> str:
-    name, equals, _ = found[0].rpartition("=") if found[0].endswith("=") else found[0].partition("=")
-    return f"{name}={HIDDEN}" if equals else HIDDEN
+    name, _, value = found[0].partition("=")
+    return f"{name}={HIDDEN}" if value.strip("=") else HIDDEN  # what ends in "=" may be base64
 
 
 def _fragment(fragment: str) -> str:
