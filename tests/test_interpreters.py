@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -182,6 +183,19 @@ def test_paths_that_are_no_interpreter_are_refused_with_the_reason(tmp_path: Pat
     for name, reason in reasons.items():
         with pytest.raises(EnvironmentFailure, match=reason):
             resolve(f"./{name}", root=str(tmp_path), environ=environ(tmp_path))
+
+
+def test_an_interpreter_that_one_may_not_reach_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one in the home of root, for everybody else."""
+
+    def refusing(path: str, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "stat", refusing)
+    with pytest.raises(EnvironmentFailure, match="cannot be reached: Permission denied"):
+        resolve("./python", root=str(tmp_path), environ=environ(tmp_path))
 
 
 def test_an_interpreter_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

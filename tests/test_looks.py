@@ -167,7 +167,7 @@ def test_bytecode_is_not_looked_at_and_templates_may_have_any_size() -> None:
     """Python writes the one, every venv has its own of the other."""
     template = Entry("bin/tool", "template", name_of(b"#!").digest, executable=True, size=2)
     entries = [file_entry("lib/__pycache__/a.cpython-311.pyc", b"x"), template, Entry("lib/void", "dir")]
-    assert looks_of(entries, {}) == Looks(["bin/tool"], [""], [-1], [MTIME_NS], [0o444])
+    assert looks_of(entries, {}) == Looks(["bin/tool"], [""], [-1], [MTIME_NS], [0o544])
 
 
 def test_an_adopted_object_has_its_own_time_and_its_copies_have_ours(venvs: Venvs) -> None:

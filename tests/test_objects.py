@@ -701,3 +701,27 @@ def test_a_file_that_its_owner_may_not_read_gets_its_mode_back(tmp_path: Path) -
             assert os.path.samefile(objects.path(name), directory / "venv")
 
         assert in_child(work, user=NOBODY) == 0
+
+
+@pytest.mark.root
+@needs_root
+def test_what_its_owner_may_not_read_is_read_and_copied_all_the_same(tmp_path: Path) -> None:
+    """Right bytes in a wrong mode are not damage: neither a template nor a file that a cache has, too."""
+    with for_everybody() as directory:
+        os.chown(directory, NOBODY, NOBODY)
+
+        def work() -> None:
+            objects = objects_in(directory / "store")
+            (name,) = put(objects, DATA)
+            os.chmod(objects.path(name), 0)
+            assert objects.read(name) == DATA
+            assert _modes(objects, name) == (0o444, MTIME_NS)
+            cached, other = directory / "cached", b"of the cache"
+            cached.write_bytes(other)
+            batch = published(objects, lambda batch: take("adopt", batch, cached))
+            cached.chmod(0)
+            assert objects.relabel(name_of(other), batch.adopted[name_of(other)]) == Look(MTIME_NS, 0o444)
+            assert objects.verified(name_of(other))
+            assert cached.stat().st_mode & 0o777 == 0o400
+
+        assert in_child(work, user=NOBODY) == 0

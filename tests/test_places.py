@@ -329,6 +329,23 @@ def test_a_place_that_one_may_not_look_at_is_an_error() -> None:
         assert in_child(work, user=NOBODY) == 0
 
 
+@needs_root
+@pytest.mark.root
+def test_a_venv_whose_receipt_one_may_not_read_is_not_taken_for_somebodys() -> None:
+    """Nobody knows whose it is until the file can be read, and the message names that file."""
+    with for_everybody() as directory:
+        os.chown(directory, NOBODY, NOBODY)
+
+        def work() -> None:
+            place = Place(f"{directory}/.venv")
+            make_venv(place)
+            os.chmod(f"{place.path}/{RECEIPT}", 0)
+            with pytest.raises(EnvironmentFailure, match=rf"{RECEIPT}.*Permission denied.*Check owner"):
+                place.state()
+
+        assert in_child(work, user=NOBODY) == 0
+
+
 # --------------------------------------------------------------------------- receipts
 
 

@@ -195,6 +195,16 @@ def test_a_run_with_tasks_begins_without_a_word(
     assert capsys.readouterr().err == ""
 
 
+def test_a_run_that_could_not_look_does_not_say_that_nothing_is_to_do(
+    reporter: FlowReporter, out: io.StringIO
+) -> None:
+    """As when the state of the tasks cannot be read: it knows nothing of them."""
+    reporter.initialize({"trim": _task("trim")}, ["trim"])
+    reporter.runtime_error("no state")
+    reporter.complete_run()
+    assert out.getvalue() == "0 tasks done, 0 up to date\n"
+
+
 class _Stage:
     """Takes note of what it is told to show."""
 

@@ -160,7 +160,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._exit_code = self._exit_code or error.exit_code
 
     def _summary(self) -> str:
-        if not self._did and not self.failures:
+        if not self._did and not self.failures and not self.runtime_errors:
             return f"nothing to do: {_count(self._looked, 'task')} up to date"
         failed = f", {len(self.failures)} failed" if self.failures else ""
         not_run = f", {self._not_run} not run because of that" if self._not_run else ""

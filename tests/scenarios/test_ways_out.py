@@ -250,6 +250,11 @@ def _executable(world: World) -> None:
     _chmod("+x", world.site("a") / "demo" / "more.py")
 
 
+def _scripts_disabled(world: World) -> None:
+    """As a copy without modes leaves them, for the venv alone."""
+    (world.venv("a") / "bin" / "tool").chmod(0o644)
+
+
 def _open_to_all(world: World) -> None:
     _chmod("a+rwX", world.venv("a"))
 
@@ -300,7 +305,7 @@ RIGHT_AGAIN: list[Any] = [
     _built_and_no_store, _killed_and_no_index, _no_bytecode, _other_bytecode, _touched, _deduplicated,
     _installed_and_removed, _coarse_times, _state_lost, _index_lost, _lock_changed_after_a_copy,
     _compiled_by_programs, _closed_to_others, _writable, _writable_and_gone,
-    _closed_and_gone, _setuid, _executable, _open_to_all,
+    _closed_and_gone, _setuid, _executable, _scripts_disabled, _open_to_all,
     _cache_opened_to_all, _cache_closed, _cache_opened_and_gone,
     pytest.param(_given_away, marks=[pytest.mark.root, needs_root]),
     pytest.param(_all_given_away, marks=[pytest.mark.root, needs_root]),
@@ -317,10 +322,20 @@ def test_the_next_run_makes_it_right(world: World, happens: Callable[[World], No
     assert not [text for text in ran.warnings if "by hand" in text]
     assert world.works("a")
     assert world.works("b")
+    assert (world.venv("a") / "bin" / "tool").stat().st_mode & 0o100
     again = world.doit()
     assert again.nothing_to_do, again
     assert world.run("verify") == 0
     assert not _wrong_looks(world)
+
+
+def test_verify_names_a_script_that_cannot_be_run_any_more_and_lets_it_run(world: World) -> None:
+    """Nobody wrote to it, so neither size nor time tells."""
+    _scripts_disabled(world)
+    assert world.run("verify") == 1
+    assert world.run("verify", "--heal") == 0
+    assert (world.venv("a") / "bin" / "tool").stat().st_mode & 0o777 == 0o755
+    assert world.run("verify") == 0
 
 
 def test_what_another_program_has_done_to_its_files_is_named_and_undone_here(world: World) -> None:

@@ -263,8 +263,12 @@ def _ask(path: str, environ: Mapping[str, str], depth: int = 0) -> Interpreter:
 def _answer(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
     from venvflow.disk import processes  # noqa: PLC0415  a run with nothing to do asks nobody
 
-    if not os.path.exists(path):
-        raise _NoAnswer("it does not exist")
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise _NoAnswer("it does not exist") from None
+    except OSError as error:
+        raise _NoAnswer(f"it cannot be reached: {error.strerror}") from None
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
         raise _NoAnswer("it is a directory" if os.path.isdir(path) else "it is not an executable file")
     argv = [path, "-I", "-S", "-B", "-c", _PROBE.replace("MARK", repr(_MARK))]

@@ -229,8 +229,8 @@ class Objects:
         *adopted* is how it looked when it came: if only its time moved, it gets that back. *ours*: it is
         known that it was not adopted. Where nobody knows, its time tells, or that nobody else has it; and a
         look that an adopted file may have is believed. What is a stranger's is never changed: a copy takes
-        its place, and whoever has it by another name keeps it as it is. None for wrong bytes, and where the
-        store cannot be written.
+        its place, and whoever has it by another name keeps it as it is; only one that even its owner cannot
+        read becomes readable for him. None for wrong bytes, and where the store cannot be written.
         """
         base = os.path.basename(self.path(name))
         with suppress(OSError, Changing), self.layout.opened(f"objects/{name.digest[:2]}") as fan:
@@ -270,12 +270,18 @@ class Objects:
         return True
 
     def read(self, name: Name) -> bytes | None:
-        """Return the bytes of a small object, or None when they are gone or do not hash to its name."""
-        try:
-            content = read(self.path(name), keep=sys.maxsize)
-        except (OSError, Changing):
-            return None
-        return content.data if content.digest == name.digest else None
+        """Return the bytes of a small object that is ours alone; None: gone, or they do not hash to its name.
+
+        One whose mode keeps even its owner from reading it gets its mode back.
+        """
+        with suppress(OSError, Changing):
+            try:
+                content = read(self.path(name), keep=sys.maxsize)
+            except PermissionError:
+                self.relabel(name, ours=True)
+                content = read(self.path(name), keep=sys.maxsize)
+            return content.data if content.digest == name.digest else None
+        return None
 
     def quarantine(self, name: Name) -> None:
         """Take a damaged object out of service, keeping its bytes for whoever wants to look.
@@ -358,8 +364,7 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
     try:
         through = fd = os.open(base, _READ, dir_fd=fan)
     except PermissionError:  # its mode does not let even us read it
-        fd = os.open(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fan)
-        through = f"/proc/self/fd/{fd}"
+        fd, through = _open_closed(base, fan)
     try:
         st = os.fstat(fd)
         if not stat.S_ISREG(st.st_mode) or st.st_uid != os.geteuid():
@@ -376,8 +381,29 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
     return right
 
 
+def _open_closed(base: str, fan: int | None = None) -> tuple[int, str]:
+    """Open a file that we cannot read; return the descriptor, and a path through which its mode changes."""
+    fd = os.open(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fan)
+    return fd, f"/proc/self/fd/{fd}"
+
+
+def _let_owner_read(path: str) -> None:
+    """Give its owner, who we are, the right to read a file; raises ``OSError`` if it is somebody else's."""
+    fd, through = _open_closed(path)
+    try:
+        st = os.fstat(fd)
+        if stat.S_ISREG(st.st_mode):
+            os.chmod(through, stat.S_IMODE(st.st_mode) | stat.S_IRUSR)
+    finally:
+        os.close(fd)
+
+
 def _copy(source: str, name: str, fd: int) -> None:
-    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        reading = os.open(source, _READ)
+    except PermissionError:
+        _let_owner_read(source)
+        reading = os.open(source, _READ)
     try:
         writing = os.open(name, _NEW, 0o600, dir_fd=fd)
         try:

@@ -168,7 +168,7 @@ class Place:
         return "mount" if self.mounted and kind in ("venv", "stranger") else kind
 
     def _of_names(self, names: set[str], *, made_here: bool) -> State:
-        receipt = self.receipt() if RECEIPT in names else None
+        receipt = _legible_receipt(self.path) if RECEIPT in names else None
         if receipt is not None:
             return "ours" if receipt.key else "venv"  # without a key it was only shared, not made by us
         if {RECEIPT, "pyvenv.cfg"} & names:
@@ -632,8 +632,20 @@ def write_receipt(venv: str, receipt: Receipt, *, sync: bool = False) -> None:
 
 def read_receipt(venv: str) -> Receipt | None:
     """Return the receipt of the venv at path *venv*, or None if there is none that makes sense."""
+    with suppress(PermissionError):
+        return _legible_receipt(venv)
+    return None
+
+
+def _legible_receipt(venv: str) -> Receipt | None:
+    """Return the receipt of the venv as :func:`read_receipt` does.
+
+    Raises ``PermissionError`` for one that we may not read: nobody knows then whose the venv is.
+    """
     try:
         return decode_receipt(read_small(f"{venv}/{RECEIPT}"))
+    except PermissionError:
+        raise
     except (OSError, decoding.Corrupt):
         return None
 

@@ -33,7 +33,7 @@ from venvflow.pure import decoding
 if TYPE_CHECKING:
     from venvflow.disk.objects import Look, Name
 
-_FORMAT = 2
+_FORMAT = 3
 _ANY_SIZE = -1
 
 
@@ -42,7 +42,7 @@ class Looks(NamedTuple):
 
     *paths* are below the venv, *objects* below ``objects/`` of the store, empty for files that no venv is
     linked to. *sizes* are in bytes, -1 where each venv has its own; *mtimes* are in nanoseconds, *modes*
-    those of objects: what is a venv's own may have any.
+    those of objects: what is a venv's own may have any with which a program can be run.
     """
 
     paths: list[str]
@@ -68,7 +68,8 @@ def looks_of(entries: Iterable[Entry], adopted: Mapping[Name, Look]) -> Looks:
             looks.sizes.append(_ANY_SIZE if entry.kind == "template" else entry.size)
             look = adopted.get(name) or sealed(name)
             looks.mtimes.append(look.mtime_ns)
-            looks.modes.append(look.mode)
+            # A script is a template, whose object is only data.
+            looks.modes.append(look.mode | stat.S_IXUSR if entry.executable else look.mode)
     return looks
 
 
@@ -79,7 +80,10 @@ def _place_of(name: Name) -> str:
 # --------------------------------------------------------------------------- looking
 
 _Row = tuple[str, int, int, int]
-"""A name, and the size, the mtime and the whole mode that it should have; 0 for a mode that may be any."""
+"""A name, and the size, the mtime and the whole mode that it should have.
+
+Of a venv's own file only ``S_IXUSR`` for a program, 0 for one whose mode may be any.
+"""
 
 
 class _Work(NamedTuple):
@@ -92,7 +96,9 @@ class _Work(NamedTuple):
     @property
     def all(self) -> list[_Row]:
         """Return all files; hardly ever asked for, so they are not kept."""
-        return [(*row, 0) for row in zip(self.looks.paths, self.looks.sizes, self.looks.mtimes, strict=True)]
+        looks = self.looks
+        runs = [mode & stat.S_IXUSR for mode in looks.modes]
+        return list(zip(looks.paths, looks.sizes, looks.mtimes, runs, strict=True))
 
 
 class Watch:
@@ -158,7 +164,10 @@ class Watch:
             now = st.st_mtime_ns
             if now not in (mtime, MTIME_NS) or size not in (st.st_size, _ANY_SIZE):
                 return False
-            if mode and (st.st_uid not in owners or not _has_mode(st.st_mode, mode)):
+            if mode == stat.S_IXUSR:
+                if not st.st_mode & mode:
+                    return False
+            elif mode and (st.st_uid not in owners or not _has_mode(st.st_mode, mode)):
                 return False
         return True
 
@@ -184,7 +193,7 @@ def _divided(looks: Looks, min_size: int) -> _Work:
         if name and size >= min_size:
             work.objects.append((name, size, mtime, stat.S_IFREG | mode))
         else:
-            work.own.append((path, size, mtime, 0))
+            work.own.append((path, size, mtime, mode & stat.S_IXUSR))
     return work
 
 

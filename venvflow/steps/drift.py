@@ -151,9 +151,9 @@ class _Compared:
         return self.adopted.get(name) or sealed(name)
 
     def is_as_made(self, entry: Entry) -> bool:
-        """Return whether, by size and mtime, a file that was found is what its entry says."""
-        linked = self.receipt.link == "symlink"
-        return as_made(self.found[entry.path], entry, self.adopted, linked=linked)
+        """Return whether, by its stat, a file that was found is what its entry says."""
+        item, linked = self.found[entry.path], self.receipt.link == "symlink"
+        return as_made(item, entry, self.adopted, linked=linked) and can_run(item, entry)
 
     def object_look(self, entry: Entry) -> Literal["as made", "touched", "relabelled"]:
         """Return how a file looks as one of the store's own, by its object and by itself.
@@ -265,7 +265,9 @@ def give_looks_back(store: Store, touched: Iterable[Touched], link: str, min_siz
 
 
 def _give_time_back(touched: Touched) -> None:
-    """Set the mtime, and do not hide an edit that came meanwhile: one that comes later moves it again.
+    """Set the mtime, and let a program run again.
+
+    An edit that came meanwhile is not hidden: one that comes later moves the time again.
 
     A file with other names and write bits may be a stranger's, and is left alone.
     """
@@ -273,6 +275,8 @@ def _give_time_back(touched: Touched) -> None:
     if stamp_of(st)[:3] != touched.item.stamp[:3] or (st.st_nlink > 1 and st.st_mode & 0o222):
         return
     before = read(touched.path).digest
+    if not can_run(touched.item, touched.entry):
+        let_run(touched.path)
     os.utime(touched.path, ns=(touched.look.mtime_ns, touched.look.mtime_ns), follow_symlinks=False)
     if read(touched.path).digest != before:
         os.utime(touched.path, follow_symlinks=False)
@@ -292,6 +296,17 @@ def as_made(item: Found, entry: Entry, adopted: Mapping[Name, Look], *, linked: 
     look = adopted.get(Name(entry.digest, entry.executable))
     same_size = entry.kind == "template" or item.stamp.size == entry.size
     return same_size and item.stamp.mtime_ns in (look.mtime_ns if look else MTIME_NS, MTIME_NS)
+
+
+def can_run(item: Found, entry: Entry) -> bool:
+    """Return whether a file can be run if it could be when it was made."""
+    return item.kind != "file" or not entry.executable or item.executable
+
+
+def let_run(path: str) -> None:
+    """Let all run a file who may read it, as when it was made; raises ``OSError``."""
+    mode = stat.S_IMODE(os.lstat(path).st_mode)
+    os.chmod(path, mode | stat.S_IXUSR | (mode & 0o444) >> 2)
 
 
 def _by_receipt(

@@ -11,7 +11,7 @@ from venvflow.disk.sharing import stays_private
 from venvflow.model import Entry
 from venvflow.state.contents import Contents
 from venvflow.state.witness import is_ignored
-from venvflow.steps.drift import as_made
+from venvflow.steps.drift import as_made, can_run, let_run
 from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness
 from venvflow.steps.verify.findings import Finding
 from venvflow.steps.verify.healing import Healing, give_time_back
@@ -94,11 +94,11 @@ class FileJudge:
             self._judge_look(Finding("mtime moved", entry.path, self._holder.path), entry, item)
 
     def _has_mode(self, entry: Entry, item: Found) -> bool:
-        """Return whether a file that others have too has a mode that its object may have."""
+        """Return whether a file that others have too has a mode of its object, and any other can be run."""
         name = object_name(entry)
         adopted = self._inspection.adopted.get(name)
         if item.links == 1 or not self._is_shared(entry):
-            return True
+            return can_run(item, entry)
         return any(is_promised(item.mode, each.mode) for each in (sealed(name), adopted or sealed(name)))
 
     def _is_shared(self, entry: Entry) -> bool:
@@ -113,7 +113,10 @@ class FileJudge:
         if self._healing is None:
             return
         with suppress(OSError):
-            if item.links == 1:
+            if item.links == 1 and not can_run(item, entry):
+                let_run(f"{self._holder.path}/{entry.path}")
+                finding.healed = "can be run again"
+            elif item.links == 1:
                 give_time_back(f"{self._holder.path}/{entry.path}", finding)
             elif self._is_shared(entry) and self._objects.verified(object_name(entry)):
                 self._healing.put_back(Use(self._holder, entry))
