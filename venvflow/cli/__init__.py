@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 
 from venvflow import interrupts
-from venvflow.disk.blame import from_system
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.streams import fill_closed
 
@@ -57,6 +56,8 @@ def _as_expected(error: Exception) -> VenvflowError:
     if isinstance(error, VenvflowError):
         return error
     if isinstance(error, OSError | MemoryError):
+        from venvflow.disk.blame import from_system  # noqa: PLC0415 - it brings what few commands need
+
         return from_system(error, _WHOLE)
     return EnvironmentFailure(
         f"this should not happen: {type(error).__name__}: {shown(str(error))}",

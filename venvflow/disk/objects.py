@@ -67,9 +67,12 @@ class Look(NamedTuple):
     mode: int
 
 
+_SEALED, _SEALED_PROGRAM = Look(MTIME_NS, 0o444), Look(MTIME_NS, 0o555)
+
+
 def sealed(name: Name) -> Look:
     """Return how an object looks that is ours alone."""
-    return Look(MTIME_NS, 0o555 if name.executable else 0o444)
+    return _SEALED_PROGRAM if name.executable else _SEALED
 
 
 def is_promised(mode: int, promised: int) -> bool:

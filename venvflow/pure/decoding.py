@@ -40,7 +40,8 @@ def parse(data: bytes) -> Any:
 
     Raises :class:`Corrupt` for what is not JSON, is nested too deep or has more values than a record of ours.
     """
-    if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+    # A value takes a byte at least: nothing needs to be counted in short ones, which are most.
+    if len(data) > MOST_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise Corrupt("it has too many values")
     try:
         return json.loads(data)
@@ -85,12 +86,12 @@ def text(value: object) -> str:
     return value
 
 
-_NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
+_NO_TEXT = "[\0\ud800-\udc7f\udd00-\udfff]"
 
 
 def storable(value: str) -> str:
     """Return somebody else's words as :func:`text` takes them, so that what quotes them can be read."""
-    return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", value)
+    return re.sub(_NO_TEXT, "\N{REPLACEMENT CHARACTER}", value)
 
 
 def anything(value: T) -> T:
@@ -229,16 +230,16 @@ def check_paths(paths: Collection[str]) -> None:
     All at once: notes of large venvs, which every run reads, have them by the ten thousand.
     """
     try:
-        joined = "\0".join(paths)
-        if not joined.isascii():
-            joined.encode("utf-8", "surrogateescape")
+        # Each path between slashes, a NUL between paths: so that what is wrong with one shows in all.
+        names = "/" + "/\0/".join(paths) + "/"
+        if not names.isascii():
+            names.encode("utf-8", "surrogateescape")
     except (TypeError, UnicodeEncodeError) as error:
         raise Corrupt("a path is not a text that a file system can hold") from error
-    if joined.count("\0") != max(len(paths) - 1, 0):
+    if names.count("\0") != max(len(paths) - 1, 0):
         raise Corrupt("a path has a NUL in it")
-    # Every path between slashes, a NUL between paths: so that what is wrong with one of them shows in all.
-    names = "/" + joined.replace("\0", "/\0/") + "/"
-    if paths and any(wrong in names for wrong in ("//", "/./", "/../")):
+    hidden = "/." in names and ("/./" in names or "/../" in names)  # few paths have such names at all
+    if paths and (hidden or "//" in names):
         raise Corrupt("a path is absolute or empty, or has a name in it that leads elsewhere")
 
 

@@ -31,26 +31,27 @@ _SOUNDS = (
     r"(?:pass(?:w(?:or)?d|phrase)|pwd|secret|token|credentials?|signature"
     r"|(?:api|access|private|secret|auth|shared|account|sas)[_-]?key)"
 )
-_SECRET_NAME = re.compile(rf"{_SOUNDS}|auth|cred|\bsig\b|\bkey\b", re.IGNORECASE)
-_MAY = re.compile(
-    rf"[:=%]|\.\w{{2,4}}#|\bmachine\s|(?:^|\s)--?[\w-]{{0,40}}(?:\bu|\buser|{_SOUNDS})\b|[\w-]{{16}}",
-    re.IGNORECASE,
+_SECRET_NAME = rf"(?i:{_SOUNDS}|auth|cred|\bsig\b|\bkey\b)"
+_MAY = (
+    rf"(?i:[=%@]|:\\?/|{_SOUNDS}|auth|cookie|art-api|bearer\s|basic\s|\bmachine\s"
+    r"|(?:^|\s)--?[\w-]{0,40}\bu(?:ser)?\b|\.\w{1,4}[?#]|akcp|xox|eyj|[\w-]{16})"
 )
-"""What a text without credentials seldom has: most texts are spared the other expressions."""
+"""What a text without credentials seldom has: most texts are spared the other expressions.
 
-_URL = re.compile(
-    r":\\?/\\?/(?:(?!:\\?/\\?/)(?:[^\s\"<>]|(?<=[^\s\"<>=])[\"<>](?=[^\s\"<>/?#@,:]{1,200}@)))*"
-)
+Each of those needs something of this. They take some milliseconds to compile, so none is until it is needed.
+"""
+
+_URL = r":\\?/\\?/(?:(?!:\\?/\\?/)(?:[^\s\"<>]|(?<=[^\s\"<>=])[\"<>](?=[^\s\"<>/?#@,:]{1,200}@)))*"
 """A URL ends before a quote or a bracket, unless that stands in a password that nobody encoded."""
-_AUTHORITY = re.compile(r"[^/?#]*")
-_PORT = re.compile(r"\[.*\](?::\d*)?|[^:]*(?::\d*)?")
-_TAIL = re.compile(r"[).,:;'`\]}]*\Z")
-_PARAMETER = re.compile(r"(;[^/?#;=]*=)[^/?#;]+")
-_ITEM = re.compile(r"[^&;]+")
-_HARMLESS = re.compile(
-    r"(?:sha\d{1,3}|md5|blake2\w)[=:][0-9a-f]*|egg=[\w.\[\],-]*|subdirectory=[\w./%-]*"
-    r"|(?:[0-9a-f]{40}|[0-9a-f]{64}|\*{3})",
-    re.IGNORECASE,
+
+_AUTHORITY = r"[^/?#]*"
+_PORT = r"\[.*\](?::\d*)?|[^:]*(?::\d*)?"
+_TAIL = r"[).,:;'`\]}]*\Z"
+_PARAMETER = r"(;[^/?#;=]*=)[^/?#;]+"
+_ITEM = r"[^&;]+"
+_HARMLESS = (
+    r"(?i:(?:sha\d{1,3}|md5|blake2\w)[=:][0-9a-f]*|egg=[\w.\[\],-]*|subdirectory=[\w./%-]*"
+    r"|[0-9a-f]{40}|[0-9a-f]{64}|\*{3})"
 )
 _DONE = r"(?!\*{3}(?!\w))"
 """Not what is hidden already: to hide it again would take what follows it, too."""
@@ -97,7 +98,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str
 
 def redact(text: str) -> str:
     """Return *text* with all that looks like a credential replaced by ``***``."""
-    if not _MAY.search(text):
+    if not re.search(_MAY, text):
         return text
     text = redact_urls(text)
     for expression, instead in _rules():
@@ -107,7 +108,7 @@ def redact(text: str) -> str:
 
 def redact_urls(text: str) -> str:
     """Return *text* with nothing changed but its URLs: for what is no prose, such as a file or an answer."""
-    return _URL.sub(_url, text) if "/" in text else text
+    return re.sub(_URL, _url, text) if "/" in text else text
 
 
 def _url(found: re.Match[str]) -> str:
@@ -135,23 +136,23 @@ def _without_credentials(url: str) -> str:
         url = f"{HIDDEN}{url[len(user) :]}"
     place, mark, fragment = url.partition("#")
     place, asked, query = place.partition("?")
-    place = _PARAMETER.sub(rf"\1{HIDDEN}", place)
+    place = re.sub(_PARAMETER, rf"\1{HIDDEN}", place)
     return f"{place}{asked}{_query(query)}{mark}{_fragment(fragment)}"
 
 
 def _user_of(url: str) -> str:
     """Return user and password of what follows ``scheme://``, as they are written there."""
-    authority = _AUTHORITY.match(url)[0]  # type: ignore[index]  # it matches anything
+    authority = re.match(_AUTHORITY, url)[0]  # type: ignore[index]  # it matches anything
     if "@" in authority:
         return authority.rpartition("@")[0]
     # A password that nobody encoded: what comes before its slash is no host and port.
-    return "" if _PORT.fullmatch(authority) else url.rpartition("@")[0]
+    return "" if re.fullmatch(_PORT, authority) else url.rpartition("@")[0]
 
 
 def _query(query: str) -> str:
     """Return a query with the names that are in it, and what punctuation stands behind it."""
-    end = _TAIL.search(query)[0]  # type: ignore[index]  # it matches an empty end
-    return _ITEM.sub(_item, query[: len(query) - len(end)]) + end
+    end = re.search(_TAIL, query)[0]  # type: ignore[index]  # it matches an empty end
+    return re.sub(_ITEM, _item, query[: len(query) - len(end)]) + end
 
 
 def _item(found: re.Match[str]) -> str:
@@ -160,14 +161,12 @@ def _item(found: re.Match[str]) -> str:
 
 
 def _fragment(fragment: str) -> str:
-    end = _TAIL.search(fragment)[0]  # type: ignore[index]  # it matches an empty end
-    return (
-        _ITEM.sub(
-            lambda found: found[0] if _HARMLESS.fullmatch(found[0]) else _item(found),
-            fragment[: len(fragment) - len(end)],
-        )
-        + end
-    )
+    end = re.search(_TAIL, fragment)[0]  # type: ignore[index]  # it matches an empty end
+    return re.sub(_ITEM, _item_of_fragment, fragment[: len(fragment) - len(end)]) + end
+
+
+def _item_of_fragment(found: re.Match[str]) -> str:
+    return found[0] if re.fullmatch(_HARMLESS, found[0]) else _item(found)
 
 
 # --------------------------------------------------------------------------- known secrets
@@ -208,7 +207,7 @@ def secrets_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> set[str
     variables that the config names for the key, where only hashes of them stand, for they may be secret; what
     is a path, a number or several words is not.
     """
-    found = {value for name, value in environ.items() if _SECRET_NAME.search(name)}
+    found = {value for name, value in environ.items() if re.search(_SECRET_NAME, name)}
     found |= {value for name in named if _may_be_secret(value := environ.get(name, ""))}
     for value in environ.values():
         found |= secrets_in(value)
@@ -224,12 +223,12 @@ def _may_be_secret(value: str) -> bool:
 def secrets_in(text: str) -> set[str]:
     """Return the credentials in URLs of *text*: users, passwords, both, and what queries sign with."""
     found: set[str] = set()
-    for match in _URL.finditer(text):
+    for match in re.finditer(_URL, text):
         url = match[0][match[0].rindex("/", 0, 5) + 1 :]
         user = _user_of(url)
         found |= {user, *user.split(":", 1)}
-        for item in _ITEM.findall(url.partition("#")[0].partition("?")[2]):
+        for item in re.findall(_ITEM, url.partition("#")[0].partition("?")[2]):
             name, _, value = item.partition("=")
-            if _SECRET_NAME.search(name) or len(value) >= _LONG:
+            if re.search(_SECRET_NAME, name) or len(value) >= _LONG:
                 found.add(value)
     return {each for each in found if len(each) >= _SHORTEST}

@@ -22,7 +22,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.places import Receipt
@@ -167,7 +167,7 @@ class Watch:
             if mode == stat.S_IXUSR:
                 if not st.st_mode & mode:
                     return False
-            elif mode and (st.st_uid not in owners or not _has_mode(st.st_mode, mode)):
+            elif mode and (st.st_mode != mode or st.st_uid not in owners) and not _is_fit(st, mode, owners):
                 return False
         return True
 
@@ -179,12 +179,10 @@ class Watch:
         return self._work[key]
 
 
-def _has_mode(mode: int, promised: int) -> bool:
-    if mode == promised:  # as all but always
-        return True
+def _is_fit(st: os.stat_result, mode: int, owners: tuple[int, int]) -> bool:
     from venvflow.disk.objects import is_promised  # noqa: PLC0415 - not for a run with nothing to do
 
-    return is_promised(mode, promised)
+    return st.st_uid in owners and is_promised(st.st_mode, mode)
 
 
 def _divided(looks: Looks, min_size: int) -> _Work:
@@ -235,8 +233,7 @@ def decode_looks(data: bytes) -> NotedLooks:
 
 
 def _decode_lists(value: object) -> Looks:
-    lists = decoding.listed(decoding.anything)
-    looks = Looks(*map(list, decoding.row(*[lists] * len(Looks._fields))(value)))
+    looks = Looks(*decoding.row(*[_a_list] * len(Looks._fields))(value))
     if len({len(each) for each in looks}) != 1:
         raise decoding.Corrupt("its lists are not of the same length")
     decoding.check_paths(looks.paths)
@@ -245,6 +242,13 @@ def _decode_lists(value: object) -> Looks:
     decoding.check_integers(looks.mtimes, -decoding.LARGEST_TIME, decoding.LARGEST_TIME)
     decoding.check_integers(looks.modes, 0, 0o7777)
     return looks
+
+
+def _a_list(value: object) -> list[Any]:
+    """Return a list, whose many items are checked all at once."""
+    if not isinstance(value, list):
+        raise decoding.unlike(value, "a list")
+    return value
 
 
 def write_looks(path: str, store: str, looks: Mapping[str, Looks]) -> None:
