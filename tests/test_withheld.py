@@ -124,6 +124,35 @@ def test_a_closed_file_of_a_package_is_not_shared_through_an_open_store(project:
     assert project.run("squish", "api").code == 0
 
 
+@pytest.mark.parametrize("opened", [False, True])
+def test_what_is_closed_of_a_package_stays_closed_in_a_venv_of_others(
+    project: Project, tmp_path: Path, opened: bool
+) -> None:
+    """Somebody wrote a password into it: neither it nor its bytecode can be read by others afterwards."""
+    venv = tmp_path / "other"
+    project.make_foreign_venv().rename(venv)
+    site = next(venv.glob("lib/python3*/site-packages"))
+    info = site / "demo-1.0.dist-info"
+    info.mkdir()
+    files = {"demo.py": 0o600, "sub/__init__.py": 0o644, "plain.py": 0o644, ".env": 0o644}
+    (info / "RECORD").write_text("".join(f"{name},,\n" for name in files))
+    (site / "sub").mkdir(mode=0o700)
+    for name, mode in files.items():
+        (site / name).write_text(f"PASSWORD = '{SECRET}'\n" if name != "plain.py" else "x = 1\n")
+        (site / name).chmod(mode)
+    if opened:
+        project.store.mkdir(exist_ok=True)
+        project.store.chmod(0o755)
+    answer = project.run("squish", str(venv))
+    assert answer.code == 0, answer.err
+    assert holders(project.store) == []
+    assert (site / "demo.py").stat().st_mode & 0o077 == 0
+    assert {path.name for path in map(Path, holders(venv))} == {"demo.py", "__init__.py", ".env"}
+    assert (site / "plain.py").stat().st_nlink > 1
+    assert project.run("unsquish", str(venv)).code == 0
+    assert (site / "demo.py").stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.root
 @needs_root
 def test_nobody_reads_a_secret_through_the_store(project: Project) -> None:

@@ -2,7 +2,8 @@
 
 These are credentials, which people and builders put into venvs, and files that other users cannot read where
 they are. Package content is neither: what a RECORD lists is what everybody gets who installs it, test keys
-and sample configs too.
+and sample configs too. Of a venv that need not be *whole*, for no snapshot is made of it, even that is left
+out when it is called or closed like a secret: somebody may have edited it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from venvflow.pure.redaction import redact
 from venvflow.state.survey import Survey
 
 
-def credentials(venv: str, survey: Survey) -> Iterator[str]:
+def credentials(venv: str, survey: Survey, *, whole: bool = True) -> Iterator[str]:
     """Yield the files of the venv at path *venv* that hold credentials, and that no package brought.
 
     What an installer noted is listed as if a package had brought it, and is yielded all the same: it says
@@ -36,7 +37,10 @@ def credentials(venv: str, survey: Survey) -> Iterator[str]:
     for path, entry in survey.entries.items():
         if not entry.digest:
             continue
-        named = path not in published and (is_credential(path) or _holds_key(venv, path, entry.size))
+        listed = path in published
+        named = (is_credential(path) and not (whole and listed)) or (
+            not listed and _holds_key(venv, path, entry.size)
+        )
         if named or (notes_urls(path) and _holds_credentials(venv, path)):
             yield path
 
@@ -61,13 +65,13 @@ def _holds_credentials(venv: str, path: str) -> bool:
     return False
 
 
-def closed(survey: Survey) -> Iterator[str]:
+def closed(survey: Survey, *, whole: bool = True) -> Iterator[str]:
     """Yield the files that other users cannot read although they can read the venv, by its ``pyvenv.cfg``.
 
-    Those that a package brought are not among them: a cache may be closed, or a umask strict, and without
-    them a snapshot would not be whole.
+    Those that a package brought are not among them if the venv has to be *whole*: a cache may be closed, or a
+    umask strict, and without them a snapshot would be of no use.
     """
-    usual, published = _usual_readers(survey), _published(survey)
+    usual, published = _usual_readers(survey), _published(survey) if whole else set()
     directories = _directories(survey)
     for path, entry in survey.entries.items():
         item = survey.found.get(path)
@@ -93,13 +97,14 @@ def _readers(path: str, item: Found, directories: dict[str, int]) -> int:
     return readers
 
 
-def refuse_to_show(venv: str, survey: Survey, store: str) -> None:
+def refuse_to_show(venv: str, survey: Survey, store: str, *, whole: bool = True) -> None:
     """Raise Refused if other users can read the store at path *store*, but not the venv at path *venv*.
 
-    Nor may there be a file of a package that they cannot read: it would be taken.
+    Nor may there be a file of a package that they cannot read, if the venv has to be *whole*: it would be
+    taken.
     """
     them = visitors_of(os.stat(store).st_mode)
-    where = _hidden_from(them, venv, survey) if them else None
+    where = _hidden_from(them, venv, survey, whole=whole) if them else None
     if where is not None:
         raise Refused(
             "other users can read the store, but not this venv: they could read its files there",
@@ -110,12 +115,12 @@ def refuse_to_show(venv: str, survey: Survey, store: str) -> None:
         )
 
 
-def _hidden_from(them: int, venv: str, survey: Survey) -> str | None:
+def _hidden_from(them: int, venv: str, survey: Survey, *, whole: bool) -> str | None:
     """Return what of a venv is to be taken and *them* cannot read: all of it, a file, or often nothing."""
     if them & ~(visitors_of(os.stat(venv).st_mode) & _usual_readers(survey)):
         return venv
     directories = _directories(survey)
-    for path in _published(survey):
+    for path in _published(survey) if whole else ():
         item = survey.found.get(path)
         if item is not None and item.kind == "file" and them & ~_readers(path, item, directories):
             return f"{venv}/{path}"

@@ -218,6 +218,7 @@ def share(
     walked: list[Found] | None = None,
     sound: Container[str] = (),
     linked: Container[str] = (),
+    whole: bool = True,
 ) -> Shared:
     """Give a venv's files to the store and link their names; *known* need not be read again.
 
@@ -225,17 +226,18 @@ def share(
     *modes* are those noted when it was shared before (None: it never was), *walked* is what a walk of all of
     it has found just now, if there was one; it is used up. Venv and store are held by the caller. *register*
     is called before any name becomes a link: a venv of symlinks needs its objects from then on, whoever
-    trims after a kill. *built_here*: our builder has just made it. Raises EnvironmentFailure when venv or
-    store cannot be read or written; the venv is whole then.
+    trims after a kill. *built_here*: our builder has just made it. *whole*: a snapshot may be made of it,
+    which needs all that packages brought. Raises EnvironmentFailure when venv or store cannot be read or
+    written; the venv holds what it held then.
     """
     try:
         looked = look_through(subject, known, walked)
         if walked is not None:
             walked.clear()  # of a large venv it is megabytes, and soon out of date
-        refuse_to_show(subject.path, looked, store.path)
-        secret = tuple(sorted(credentials(subject.path, looked)))
+        refuse_to_show(subject.path, looked, store.path, whole=whole)
+        secret = tuple(sorted(credentials(subject.path, looked, whole=whole)))
         private = looked.withhold(secret)
-        hidden = tuple(sorted(closed(looked)))
+        hidden = tuple(sorted(closed(looked, whole=whole)))
         private |= looked.withhold(hidden)
         had = modes_of((looked.found[path] for path in looked.entries if path in looked.found), modes)
         unusual = tuple(unusual_modes(looked))

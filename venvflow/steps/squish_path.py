@@ -132,6 +132,7 @@ def _share(store: Store, errand: Errand, receipt: Receipt) -> Outcome:
         walked=walked,
         sound=known.stamped,
         linked=known.linked,
+        whole=bool(receipt.key),
     )
     fresh = shared_receipt(shared, receipt, subject.interpreter, store.path)
     store.register(_registration(store, errand, fresh))
