@@ -30,6 +30,7 @@ from contents import (
 from pythons import BASE
 
 from venvflow.disk import objects
+from venvflow.disk.bytecode import LARGEST_SOURCE
 from venvflow.disk.links import Linker, sync_file_system
 from venvflow.disk.objects import Look, Objects, object_name
 from venvflow.disk.scan import Changing
@@ -332,6 +333,17 @@ def test_a_second_venv_costs_nothing_but_comparisons(
     assert other.relink(second).kept == []
     assert os.path.samefile(world.venv / MODULE, other.venv / MODULE)
     assert os.path.samefile(world.venv / PYC, other.venv / PYC)
+
+
+def test_sources_that_can_have_no_bytecode_are_taken_without(world: World) -> None:
+    """The name of the bytecode would be too long for a file, or the compiler would take all memory."""
+    site = (world.venv / BROKEN).parent
+    (site / f"{'n' * 250}.py").write_text("x = 1\n")
+    (site / "large.py").touch()
+    os.truncate(site / "large.py", LARGEST_SOURCE + 1)
+    taken = world.take()
+    assert (taken.compiled, taken.uncompilable) == (3, 3)
+    assert {"n" * 250 + ".py", "large.py"} <= {os.path.basename(path) for path in taken.entries}
 
 
 def test_bytecode_that_python_wrote_is_replaced_and_not_reported(world: World) -> None:

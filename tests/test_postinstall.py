@@ -210,7 +210,11 @@ def test_it_can_compile(packed: Callable[..., Path], tmp_path: Path) -> None:
     assert answer.stdout.endswith("Compiled.\n")
     assert len(list(root.rglob("pkg*/__pycache__/*.pyc"))) == 3
     (root / SITE / "pkg1/broken.py").write_text("def")
-    assert "broken.py" in _run(root, "--compile").stdout
+    (root / SITE / "pkg1/sparse.py").touch()
+    os.truncate(root / SITE / "pkg1/sparse.py", 1 << 40)
+    said = _run(root, "--compile").stdout
+    assert "broken.py" in said
+    assert "sparse.py: it is larger than any source" in said
 
 
 def test_a_wrong_interpreter_is_refused_in_words(packed: Callable[..., Path], tmp_path: Path) -> None:

@@ -1136,6 +1136,7 @@ import marshal, os, stat, struct, sys
 from importlib.util import MAGIC_NUMBER
 root, share, shares = os.fsdecode(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+LARGEST = 16 << 20  # bytes of a source
 number, failed = 0, []
 
 def walk(fd, path):
@@ -1166,7 +1167,9 @@ def translate(name, fd, path):
     source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)
     with open(source, "rb") as file:
         found = os.fstat(source)
-        data = file.read()
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError("it is larger than any source")
     numbers = (0, int(found.st_mtime) & 0xFFFFFFFF, len(data) & 0xFFFFFFFF)
     head = MAGIC_NUMBER + struct.pack("<LLL", *numbers)
     try:

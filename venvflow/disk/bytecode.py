@@ -22,6 +22,9 @@ from venvflow.model import CONSTANT_MTIME, Interpreter
 DONE, FAULTY = 0, 1
 """Answers of the worker: compiled, and does not compile; anything else is an errno plus one."""
 _DEAD = -1
+LARGEST_SOURCE = 16 << 20
+"""Bytes of the largest source that is compiled."""
+_LONGEST_NAME = 255
 _TICK = 0.2
 _CRASHES = [-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL)]
 
@@ -40,6 +43,16 @@ def pyc_path(source: str, cache_tag: str) -> str:
     """Return where the bytecode of the source at *source* belongs (PEP 3147)."""
     directory, name = os.path.split(source)
     return os.path.join(directory, "__pycache__", f"{name.removesuffix('.py')}.{cache_tag}.pyc")
+
+
+def can_be_compiled(source: str, size: int, cache_tag: str) -> bool:
+    """Return whether there can be bytecode of a source of *size* bytes.
+
+    The name of its bytecode is longer than its own, and may be none that a file can have. To compile a source
+    takes about a hundred times its size in memory, so those that nobody writes are left alone.
+    """
+    name = os.path.basename(pyc_path(source, cache_tag))
+    return size <= LARGEST_SOURCE and len(os.fsencode(name)) <= _LONGEST_NAME
 
 
 def compile_sources(

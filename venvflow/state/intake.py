@@ -10,7 +10,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 
 from venvflow.disk.attributes import own_attributes
-from venvflow.disk.bytecode import Source, compile_sources, pyc_path
+from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, pyc_path
 from venvflow.disk.objects import Batch, Name, object_name, sealed
 from venvflow.disk.scan import Found, in_threads, look, read
 from venvflow.disk.sharing import intake_of, stays_private
@@ -185,7 +185,9 @@ class Intake:
         for path, entry in survey.entries.items():
             if entry.kind == "file" and path.startswith("lib/") and path.endswith(".py"):
                 source = entry.digest, path
-                if source in known and self._has_bytecode(known[source]):
+                if not can_be_compiled(path, entry.size, self._interpreter.cache_tag):
+                    compiled[source] = None
+                elif source in known and self._has_bytecode(known[source]):
                     compiled[source] = known[source]
                 else:
                     todo.append(Source(entry.digest, path, f"{self._venv}/{path}"))
