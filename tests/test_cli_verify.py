@@ -240,6 +240,23 @@ def test_a_missing_object_comes_back(machine: Machine, venvs: list[Path]) -> Non
     assert findings(machine) == []
 
 
+@pytest.mark.parametrize("above", [1, 2])
+def test_nothing_is_mended_behind_a_link(
+    machine: Machine, venvs: list[Path], tmp_path: Path, above: int
+) -> None:
+    """Somebody put one where a directory of the venv was: what is there is not the venv's."""
+    elsewhere = tmp_path / "elsewhere"
+    replaced = table(machine, venvs[0]).parents[above - 1]
+    for path in [elsewhere, *(elsewhere / "demo",) * (above - 1)]:
+        path.mkdir()
+    shutil.rmtree(replaced)
+    replaced.symlink_to(elsewhere)
+    before = looks(elsewhere)
+    found = findings(machine, "--heal")
+    assert "file missing" in kinds(found)
+    assert looks(elsewhere) == before
+
+
 def test_a_disk_that_flips_a_bit_is_seen_by_a_full_reading(machine: Machine, venvs: list[Path]) -> None:
     """Size and time are what they were."""
     path = table(machine, venvs[0])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from venvflow.disk.attributes import copy_attributes, own_attributes
+from venvflow.disk.directories import Directories
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.release import Releaser
@@ -326,15 +327,16 @@ class Relinker:
 
 
 @contextmanager
-def replacing(path: str, *, quietly: bool = True, expected: Stamp | None = None) -> Iterator[tuple[int, str]]:
-    """Give directory and temporary name of what takes the place of the file at *path* at the end.
+def replacing(
+    venv: str, path: str, *, quietly: bool = True, expected: Stamp | None = None
+) -> Iterator[tuple[int, str]]:
+    """Give directory and temporary name of what takes the place of the file *path* of a venv at the end.
 
-    The directory is made if it is missing; *quietly*: it keeps its mtime, as if it was not touched. If the
-    file is not the one *expected* any more, it stays.
+    The directory is made if it is missing, and reached through no link; *quietly*: it keeps its mtime, as if
+    it was not touched. If the file is not the one *expected* any more, it stays. Raises ``OSError``.
     """
-    parent, name = os.path.split(path)
-    os.makedirs(parent, exist_ok=True)
-    with directory(parent) as fd:
+    with directory(venv) as root, Directories(root) as places:
+        fd, name = places.parent(path)
         before = os.fstat(fd).st_mtime_ns
         with suppress(FileNotFoundError):
             os.unlink(_REPLACEMENT, dir_fd=fd)
@@ -350,15 +352,15 @@ def replacing(path: str, *, quietly: bool = True, expected: Stamp | None = None)
 
 
 def give_again(
-    objects: Objects, entry: Entry, path: str, link: str, *, expected: Stamp | None = None
+    objects: Objects, entry: Entry, venv: str, link: str, *, expected: Stamp | None = None
 ) -> None:
-    """Give a venv that is shared in the mode *link* the file *entry* at *path* from its object.
+    """Give the venv at the path *venv*, which is shared in the mode *link*, a file from its object.
 
     If the one there is not the one *expected* any more, it stays. Raises ``OSError``.
     """
     linker = Linker(_LADDERS["copy" if stays_private(entry, 1) else link])
     linker.twin = objects.twin
-    with replacing(path, expected=expected) as (fd, temporary):
+    with replacing(venv, entry.path, expected=expected) as (fd, temporary):
         linker.place(objects.path(object_name(entry)), temporary, fd, executable=entry.executable)
 
 

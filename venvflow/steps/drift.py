@@ -243,8 +243,8 @@ def _touched(entry: Entry, compared: _Compared, sameness: Sameness) -> Touched |
 # --------------------------------------------------------------------------- giving looks back
 
 
-def give_looks_back(store: Store, touched: Iterable[Touched], link: str, min_size: int) -> None:
-    """Give files their mtimes and modes again, so that they do not look changed for ever.
+def give_looks_back(store: Store, venv: str, touched: Iterable[Touched], link: str, min_size: int) -> None:
+    """Give files of a venv at a path their mtimes and modes again, so that they do not look changed for ever.
 
     A file that should be the store's own becomes that: in a copy of a venv it is not any more. *link* is how
     the venv is shared, *min_size* (bytes) from which size on. The caller holds venv and store. Bytecode is
@@ -261,7 +261,7 @@ def give_looks_back(store: Store, touched: Iterable[Touched], link: str, min_siz
             elif link == "hardlink" and not store.objects.is_at(
                 name, each.item.stamp.inode, each.item.device
             ):
-                give_again(store.objects, each.entry, each.path, link, expected=each.item.stamp)
+                give_again(store.objects, each.entry, venv, link, expected=each.item.stamp)
 
 
 def _give_time_back(touched: Touched) -> None:

@@ -68,7 +68,7 @@ def _keep(job: Job, store: Store, present: Present) -> Outcome | None:
     """
     assert present.receipt is not None  # noqa: S101 - is_for says so
     drift = present.drift if present.looked or present.drift else edits(job, store, present.receipt)
-    give_looks_back(store, drift.touched, present.receipt.link, job.spec.min_size)
+    give_looks_back(store, job.place.path, drift.touched, present.receipt.link, job.spec.min_size)
     notes = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
         return Outcome(

@@ -117,7 +117,7 @@ class Healing:
 
     def put_back(self, use: Use) -> None:
         """Give a venv a file as it should be, linked as its others are. Raises ``OSError``."""
-        give_again(self._objects, use.entry, use.path, use.holder.receipt.link)
+        give_again(self._objects, use.entry, use.holder.path, use.holder.receipt.link)
         _look_again(use)
 
     def _keep_edit(self, use: Use, bad: Inode | None, edited: str) -> None:
@@ -125,7 +125,10 @@ class Healing:
         holder, entry = use
         if not (_has_bad(use, bad) or holder.is_linked(entry)):
             return
-        with replacing(use.path, quietly=False) as (fd, temporary), open_regular(edited) as file:
+        with (
+            replacing(holder.path, entry.path, quietly=False) as (fd, temporary),
+            open_regular(edited) as file,
+        ):
             write_private(temporary, fd, file.read(), executable=entry.executable)
             os.utime(temporary, dir_fd=fd)  # it shows as edited
         self._inspection.judged.add(_look_again(use))
