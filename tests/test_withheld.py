@@ -7,6 +7,7 @@ import shutil
 import sys
 import tarfile
 from pathlib import Path
+from stat import S_ISREG
 
 import pytest
 from cli_project import Project
@@ -105,7 +106,9 @@ def test_a_closed_venv_is_not_shared_through_an_open_store(project: Project, clo
     answer = project.run("squish", "api")
     assert answer.code == 6
     assert "chmod go-rx" in answer.err
-    assert not [path for path in venv.rglob("*") if path.is_file() and path.stat().st_nlink > 1]
+    assert not [
+        path for path in venv.rglob("*") if S_ISREG(path.lstat().st_mode) and path.lstat().st_nlink > 1
+    ]
     project.store.chmod(0o700)
     assert project.run("squish", "api").code == 0
 
