@@ -355,11 +355,12 @@ def test_a_damaged_file_is_kept_aside_and_the_run_goes_on(project: Project, dama
 
 
 def test_a_place_that_is_no_directory_is_one_clear_message(project: Project) -> None:
-    """Where the state cannot be, doit ends with code 3 and says what to do."""
+    """Where the state cannot be, doit ends with code 3 and says what to do: what it says helps."""
     (project.root / "state").write_text("a file")
     _, err = project.doit("one", code=3)
     assert err.startswith("ERROR: ")
     assert "the task state cannot be read" in err
+    assert f"({project.root / 'state'} is no directory). Nothing was run. Move that away" in err
     assert "Traceback" not in err
 
 

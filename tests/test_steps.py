@@ -130,6 +130,19 @@ def test_a_value_of_a_listed_variable_is_in_the_key_as_a_hash(world: World) -> N
     assert "canary" not in (world.root / ".venvflow" / "api" / "key.json").read_text()
 
 
+def test_a_file_in_the_place_of_the_steps_notes_is_named_and_left(world: World) -> None:
+    """Who moves it away, as the message says, has a run that works."""
+    place = world.root / ".venvflow" / "api"
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("somebody's")
+    with pytest.raises(EnvironmentFailure, match=r"api is no directory.*Move that away"):
+        hash_lockfiles(world.job())
+    assert place.read_text() == "somebody's"
+    place.unlink()
+    assert hash_lockfiles(world.job()).did == "new"
+
+
 def test_a_lock_that_cannot_be_read_names_venv_file_and_reason(world: World) -> None:
     """The four parts of a message."""
     job = world.job()

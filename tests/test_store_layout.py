@@ -163,6 +163,19 @@ def test_a_store_that_lost_its_format_is_known_by_its_readme(tmp_path: Path) -> 
     assert picture(tmp_path) == before
 
 
+@pytest.mark.parametrize("text", [b"", b"x", b"\xff\x00"])
+def test_a_format_that_is_not_a_number_is_named_with_a_way_out(tmp_path: Path, text: bytes) -> None:
+    """As a full disk or a power cut leaves it: no newer venvflow wrote that."""
+    furnish(tmp_path / "store")
+    path = tmp_path / "store/format"
+    path.write_bytes(text)
+    error = attempt(tmp_path / "store", publish)
+    assert isinstance(error, EnvironmentFailure)
+    assert (error.where, error.hint.startswith("Delete this file")) == (str(path), True)
+    path.unlink()
+    assert attempt(tmp_path / "store", publish) is None
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("make", [lambda path: path.write_text("mine"), os.mkfifo], ids=["file", "fifo"])
 @pytest.mark.parametrize("name", DIRECTORIES)

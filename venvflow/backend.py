@@ -357,11 +357,14 @@ class _StateFile:
         )
 
     def _unreadable(self, error: Exception) -> EnvironmentFailure:
-        return EnvironmentFailure(
-            f"the task state cannot be read ({error})",
-            where=shown(self._path),
+        from venvflow.disk.blame import failure, of_database  # noqa: PLC0415 - every doit command is spared it
+
+        return failure(
+            of_database(error, self._path),
+            "the task state cannot be read",
+            at=self._path,
             state="Nothing was run",
-            hint="Check owner and mode of this file and its directory; it may be deleted, "
+            usual="Check owner and mode of this file and its directory; it may be deleted, "
             "then every task is checked again",
         )
 

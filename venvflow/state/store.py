@@ -159,6 +159,13 @@ class Store:
 
     def _check_format(self) -> None:
         text = read_small(f"{self.path}/format", largest=LARGEST_FORMAT).strip()
+        if not text.isdigit() and may_become_store(self.path):
+            raise EnvironmentFailure(
+                f"the store's format is not a number, but {text.decode('ascii', 'replace')!r}",
+                where=shown(f"{self.path}/format"),
+                state="Nothing in it was touched.",
+                hint="Delete this file, then run again: it is written anew.",
+            )
         if text != str(FORMAT).encode():
             raise StoreFormatError(
                 f"the store has format {text.decode('ascii', 'replace')!r}, this venvflow knows {FORMAT}",

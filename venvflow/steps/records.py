@@ -14,6 +14,7 @@ it and one that decodes it; what does not decode is not there.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -42,7 +43,10 @@ def write_json(path: str, document: Mapping[str, Any]) -> None:
 
 def _write_text(path: str, text: str) -> None:
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        except FileExistsError as error:  # a file is where the directory should be
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
         try:
             write_whole(path, text.encode("ascii"))
         except IsADirectoryError:  # nobody else keeps anything here, but it may be somebody's: it is kept
