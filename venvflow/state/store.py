@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -159,7 +160,7 @@ class Store:
 
     def _check_format(self) -> None:
         text = read_small(f"{self.path}/format", largest=LARGEST_FORMAT).strip()
-        if not text.isdigit() and may_become_store(self.path):
+        if not text.replace(b".", b"").isdigit() and may_become_store(self.path):
             raise EnvironmentFailure(
                 f"the store's format is not a number, but {text.decode('ascii', 'replace')!r}",
                 where=shown(f"{self.path}/format"),
@@ -201,7 +202,7 @@ class Store:
             "everybody may write to the store, so nobody can trust it",
             where=shown(doubt.where),
             state="Nothing in it was used.",
-            hint=f"chmod o-w {shown(doubt.where)}",
+            hint=f"chmod -R o-w {shown(shlex.quote(self.path))}",
         )
 
     def least_shared(self, size: int) -> int:

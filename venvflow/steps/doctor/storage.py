@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import stat
 import tempfile
@@ -104,7 +105,9 @@ def _unusable_store(path: str, st: os.stat_result) -> Finding | None:
         remedy = "Upgrade venvflow, or use another store (VENVFLOW_STORE)."
         return fail("store", f"{shown(path)} has format {text!r}, this venvflow knows {FORMAT}", remedy)
     if st.st_mode & stat.S_IWOTH and not st.st_mode & stat.S_ISVTX:
-        return fail("store", f"{shown(path)}: everybody may write to it", f"chmod o-w {shown(path)}")
+        return fail(
+            "store", f"{shown(path)}: everybody may write to it", f"chmod -R o-w {shown(shlex.quote(path))}"
+        )
     return None
 
 
