@@ -570,7 +570,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     """In bytes and in names: by what the archive announces and what its templates become here."""
     archive = real.copy().write(tmp_path / "a.tar")
     written: list[object] = []
-    monkeypatch.setattr(extraction, "_write_all", lambda *_: written.append(_))
+    monkeypatch.setattr(extraction, "write_all", lambda *_: written.append(_))
     free = os.statvfs(tmp_path)
     fields = {name: getattr(free, name) for name in ("f_bavail", "f_frsize", "f_files", "f_favail")}
     for changes, words in (({"f_bavail": 5}, "bytes are needed"), ({"f_favail": 30}, "37 inodes are needed")):

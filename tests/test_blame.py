@@ -107,7 +107,7 @@ def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
     path = tmp_path / "file" / "a" / "b"
     with pytest.raises(NotADirectoryError) as caught:
         path.touch()
-    assert f"({tmp_path}/file is no directory). S. Move that away" in told(caught.value, path)
+    assert f"({tmp_path}/file is not a directory). S. Move that away" in told(caught.value, path)
 
 
 def test_what_a_database_says_is_told_in_its_words(tmp_path: Path) -> None:

@@ -442,7 +442,7 @@ def test_a_symlink_to_a_damaged_object_stops_the_intake(world: World, damage: st
 
 def test_what_a_killed_relink_left_is_neither_stored_nor_kept(world: World) -> None:
     """It is no part of the venv."""
-    write(world.venv, {f"{SITE}/demo/.vf-99-3": b"litter", ".vf-99-probe": b"litter"})
+    write(world.venv, {f"{SITE}/demo/.vf-99-3": b"litter", ".vf-99-4": b"litter"})
     taken = world.take()
     assert not [path for path in taken.entries if ".vf-" in path]
     assert not world.objects.verified(name_of(b"litter"))

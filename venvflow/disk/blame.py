@@ -78,10 +78,8 @@ def of_database(error: Exception, path: str) -> OSError:
 
 
 def _is_read_only(path: str) -> bool:
-    try:
-        return bool(os.statvfs(_present(os.path.abspath(path))).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
+    found = _file_system(path)
+    return found is not None and bool(found.f_flag & os.ST_RDONLY)
 
 
 def from_system(error: OSError | MemoryError, state: str) -> EnvironmentFailure:
@@ -148,7 +146,7 @@ def _judged(error: OSError, path: str) -> tuple[str, str]:
             f"It is another user's, perhaps since a run as root: sudo chown -R {os.geteuid()}: {theirs}",
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR) and (between := _in_the_way(path)):
-        return f"{said} ({shown(between)} is no directory)", "Move that away, then run again."
+        return f"{said} ({shown(between)} is not a directory)", "Move that away, then run again."
     return said, _HINTS.get(error.errno or 0, "")
 
 
@@ -188,17 +186,23 @@ def room(path: str) -> int | None:
 
     It is 0 where no inode is left.
     """
-    try:
-        found = os.statvfs(_present(os.path.abspath(path)))
-    except OSError:
+    found = _file_system(path)
+    if found is None:
         return None
     return found.f_bavail * found.f_frsize if found.f_favail or not found.f_files else 0
 
 
-def _lacks_inodes(path: str) -> bool:
+def _file_system(path: str) -> os.statvfs_result | None:
+    """Return what is known of the file system that *path* lies in, or would; None if nobody can tell."""
     try:
-        found = os.statvfs(_present(os.path.abspath(path)))
+        return os.statvfs(_present(os.path.abspath(path)))
     except OSError:
+        return None
+
+
+def _lacks_inodes(path: str) -> bool:
+    found = _file_system(path)
+    if found is None:
         return False
     return found.f_files > 0 and found.f_favail < _SPARE and found.f_bavail * found.f_frsize > _ROOM
 

@@ -172,7 +172,7 @@ def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool) -> N
         os.close(fd)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of *data*; ``os.write`` may stop early, at a signal or after 2 GiB."""
     view = memoryview(data)
     while view:

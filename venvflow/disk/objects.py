@@ -80,6 +80,11 @@ def is_promised(mode: int, promised: int) -> bool:
     return not (mode & ~promised or promised & ~mode & ~0o222)
 
 
+def file_of(name: Name) -> str:
+    """Return where an object lies below ``objects/``."""
+    return f"{name.digest[:2]}/{name.digest[2:]}{'x' if name.executable else ''}"
+
+
 def object_name(entry: Entry) -> Name:
     """Return the object of a file or template; templates are data, never executable themselves."""
     return Name(entry.digest, entry.executable and entry.kind == "file")
@@ -111,7 +116,7 @@ class Objects:
 
     def path(self, name: Name) -> str:
         """Return where the object lies; made of hex digits only, whatever a manifest says."""
-        return f"{self.root}/{name.digest[:2]}/{name.digest[2:]}{'x' if name.executable else ''}"
+        return f"{self.root}/{file_of(name)}"
 
     def name_at(self, path: str) -> Name | None:
         """Return the name of the object that lies at *path*, or None if no object can lie there."""
@@ -356,6 +361,7 @@ def _holds(path: str, name: Name) -> bool:
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
@@ -386,7 +392,7 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
 
 def _open_closed(base: str, fan: int | None = None) -> tuple[int, str]:
     """Open a file that we cannot read; return the descriptor, and a path through which its mode changes."""
-    fd = os.open(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fan)
+    fd = os.open(base, _PATH, dir_fd=fan)
     return fd, f"/proc/self/fd/{fd}"
 
 

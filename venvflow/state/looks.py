@@ -54,7 +54,7 @@ class Looks(NamedTuple):
 
 def looks_of(entries: Iterable[Entry], adopted: Mapping[Name, Look]) -> Looks:
     """Return how the files of a tree's *entries* should look; *adopted* objects keep a look of their own."""
-    from venvflow.disk.objects import object_name, sealed  # noqa: PLC0415 - not for who has it written down
+    from venvflow.disk.objects import file_of, object_name, sealed  # noqa: PLC0415 - not for who has it written down
     from venvflow.disk.sharing import stays_private  # noqa: PLC0415
     from venvflow.state.witness import is_ignored  # noqa: PLC0415
 
@@ -64,17 +64,13 @@ def looks_of(entries: Iterable[Entry], adopted: Mapping[Name, Look]) -> Looks:
             name = object_name(entry)
             private = stays_private(entry, 1, adopted=name in adopted)
             looks.paths.append(entry.path)
-            looks.objects.append("" if private else _place_of(name))
+            looks.objects.append("" if private else file_of(name))
             looks.sizes.append(_ANY_SIZE if entry.kind == "template" else entry.size)
             look = adopted.get(name) or sealed(name)
             looks.mtimes.append(look.mtime_ns)
             # A script is a template, whose object is only data.
             looks.modes.append(look.mode | stat.S_IXUSR if entry.executable else look.mode)
     return looks
-
-
-def _place_of(name: Name) -> str:
-    return f"{name.digest[:2]}/{name.digest[2:]}{'x' if name.executable else ''}"
 
 
 # --------------------------------------------------------------------------- looking

@@ -8,9 +8,7 @@ replaced, not touched.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
-import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from types import MappingProxyType
 
 from venvflow.disk.attributes import copy_attributes, own_attributes
 from venvflow.disk.directories import Directories
+from venvflow.disk.files import is_temporary_name, temporary_name
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.release import Releaser
@@ -27,10 +26,9 @@ from venvflow.model import MTIME_TIMES, Entry, LinkMode
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 20
-_counter = itertools.count()
 
 TEMPORARY = ".vf-"
-"""How temporary names begin; ``.vf-<pid>-<n>`` is short enough beside any name."""
+"""How the names of what is in work begin."""
 
 _REPLACEMENT = f"{TEMPORARY}0-0"
 """One name for all who hold the venv: what a killed one leaves is the next one's."""
@@ -44,12 +42,10 @@ _LADDERS: dict[str, tuple[LinkMode, ...]] = {
 }
 """How a file is given to a venv again that is shared in one mode."""
 
-_LITTER = re.compile(r"\.vf-\d+-(?:\d+|probe)")
-
 
 def is_temporary(path: str) -> bool:
     """Return whether a file of a venv is what a killed run of ours left: nobody else calls one like that."""
-    return TEMPORARY in path and _LITTER.fullmatch(os.path.basename(path)) is not None
+    return TEMPORARY in path and is_temporary_name(os.path.basename(path))
 
 
 @dataclass(slots=True)
@@ -102,8 +98,6 @@ class Relinker:
         self._released = Releaser()
         self._adopted = adopted
         self._linked = linked
-        prefix = f"{TEMPORARY}{os.getpid()}-"
-        self._temporary_names = (f"{prefix}{number}" for number in _counter)
         self._kept: list[str] = []
         self._attributed: list[str] = []
 
@@ -313,13 +307,9 @@ class Relinker:
 
     def _made(self, make: Callable[[str], object], fd: int) -> str:
         """Return the name under which *make* made a new file in the directory *fd*."""
-        name = next(self._temporary_names)
+        name = temporary_name()
         with _dropped_on_error(name, fd):
-            try:
-                make(name)
-            except FileExistsError:  # left by a killed run that had our process id
-                os.unlink(name, dir_fd=fd)
-                make(name)
+            make(name)
         return name
 
     def _object(self, entry: Entry) -> str:

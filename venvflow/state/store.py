@@ -600,7 +600,9 @@ class Store:
         return vfs.f_bavail * vfs.f_frsize
 
 
-_DIRECTORIES = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks")
+_DIRECTORIES = tuple(part for part in STORE_PARTS if part != "quarantine")
+"""Directories that a store always has; the other one is made when something is put aside."""
+
 _FANNED = ("objects", "trees", "frames")
 _FILES = ("README", "trim.json", "settled.json")
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from venvflow.disk.blame import failure
 from venvflow.disk.directories import remove_tree
+from venvflow.disk.objects import file_of
 from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure
 from venvflow.state.census import Census
@@ -95,9 +96,8 @@ class _Sweeping:
         dead: dict[str, set[str]] = {}
         for name in self._census.objects:
             if name not in self._live_objects:
-                dead.setdefault(name.digest[:2], set()).add(
-                    f"{name.digest[2:]}{'x' if name.executable else ''}"
-                )
+                fan, _, file = file_of(name).partition("/")
+                dead.setdefault(fan, set()).add(file)
         for name, path, st in self._store.objects.twins():
             if name not in self._live_objects or st.st_nlink == 1:  # nobody is linked to it any more
                 dead.setdefault(name.digest[:2], set()).add(os.path.basename(path))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from venvflow.disk import builders, locks
 from venvflow.disk.blame import failure
-from venvflow.disk.files import read_small
+from venvflow.disk.files import read_small, temporary_name
 from venvflow.disk.links import write_private
 from venvflow.disk.places import Receipt, watched
 from venvflow.disk.scan import directory, look
@@ -191,7 +191,7 @@ def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
         looked.found[path] = look(f"{venv}/{path}")._replace(path=path)
     for path, entry in looked.entries.items():
         if entry.kind == "link" and entry.slots:
-            temporary = os.path.join(venv, os.path.dirname(path), f".vf-{os.getpid()}-link")
+            temporary = os.path.join(venv, os.path.dirname(path), temporary_name())
             os.symlink(fill_link(entry, final), temporary)
             os.rename(temporary, f"{venv}/{path}")
     return looked
@@ -279,7 +279,7 @@ def _rewrite(venv: str, entry: Entry, data: bytes) -> None:
     """Replace a file by rename: it may be a hard link to one in the builder's cache."""
     name = os.path.basename(entry.path)
     with directory(os.path.dirname(f"{venv}/{entry.path}")) as fd:
-        temporary = f".vf-{os.getpid()}-new"
+        temporary = temporary_name()
         write_private(temporary, fd, data, executable=entry.executable)
         os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
 

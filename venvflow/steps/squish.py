@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from venvflow.disk.blame import failure, path_of
+from venvflow.disk.files import temporary_name
 from venvflow.disk.links import Linker, prevailing
 from venvflow.disk.modes import modes_of
 from venvflow.disk.places import Receipt, watched, write_receipt
@@ -322,7 +323,7 @@ def bytecode_of(interpreter: Interpreter) -> str:
 def _first_mode(subject: Subject, store: Store) -> LinkMode:
     """Return the link mode that will work between the store and the venv, found out by trying it."""
     linker = Linker(subject.link)
-    name = f".vf-{os.getpid()}-probe"
+    name = temporary_name()
     with store.objects.batch() as batch, directory(subject.path) as fd:
         mode = linker.place(batch.add_probe(), name, fd, executable=False)
         os.unlink(name, dir_fd=fd)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from venvflow.disk.blame import failure
+from venvflow.disk.files import temporary_name
 from venvflow.disk.links import copy_bytes, create, sync_file_system
 from venvflow.disk.modes import is_sealed, mode_of
 from venvflow.disk.occupants import occupants
@@ -16,7 +17,7 @@ from venvflow.disk.places import RECEIPT, Place, Receipt, watched, write_receipt
 from venvflow.disk.scan import Found, directory, look, walk
 from venvflow.errors import Refused, UsageError, shown
 from venvflow.model import Outcome
-from venvflow.state.relink import TEMPORARY, is_temporary
+from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store
 from venvflow.state.witness import witness_of
 from venvflow.steps.squish_path import Errand, held, in_use
@@ -180,10 +181,8 @@ def _treat(
 def _replace(venv: str, item: Found, source: str, mode: int) -> str:
     """Put a copy of *source*, with *mode*, in the place of *item*, if that is still what was found."""
     parent, name = os.path.split(f"{venv}/{item.path}")
-    temporary = f"{TEMPORARY}{os.getpid()}-{item.stamp.inode}"
+    temporary = temporary_name()
     with directory(parent) as fd:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=fd)
         try:
             _copy(source, temporary, fd, mode)
             now = look(name, dir_fd=fd)

@@ -27,6 +27,7 @@ from venvflow.disk.archive.source import hashed, open_archive
 from venvflow.disk.archive.staging import Staging, need_free, new_directory
 from venvflow.disk.blame import failure
 from venvflow.disk.directories import Directories, need_room
+from venvflow.disk.links import write_all
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import MTIME_TIMES
 from venvflow.postinstall import (
@@ -360,7 +361,7 @@ class _Target:
         fd = os.open(name, _CREATE, 0o755 if item.executable else 0o644, dir_fd=parent)
         try:
             for part in parts:
-                _write_all(fd, part)
+                write_all(fd, part)
             os.utime(fd, ns=MTIME_TIMES)
         finally:
             os.close(fd)
@@ -467,9 +468,3 @@ def _neutral_sizes(pack: postinstall.Pack) -> dict[str, tuple[int, int]]:
         described = [slot.argument for slot in template.slots if slot.form == "record"]
         found[template.path] = (most - sum(len(str(sizes[path])) - 1 for path in described), most)
     return found
-
-
-def _write_all(fd: int, data: bytes | memoryview) -> None:
-    written = os.write(fd, data)
-    while written < len(data):
-        written += os.write(fd, memoryview(data)[written:])
