@@ -73,10 +73,13 @@ class Flow:
         return key_is_current(self.job(venv))
 
     def is_in_place(self, venv: str) -> bool:
-        """Return whether the venv is there, for its key, checked, and untouched as far as a look tells."""
+        """Return whether the venv is there, for its key, checked, and untouched as far as a look tells.
+
+        And whether nothing was left beside it: a run that was killed may have got so far, or no further.
+        """
         job = self.job(venv)
         receipt = self._receipt_for_key(job)
-        if receipt is None or not has_passed(job, receipt.key):
+        if receipt is None or not has_passed(job, receipt.key) or job.place.is_unsettled():
             return False
         looks_whole = job.place.untouched(receipt) and not self._is_hollow(receipt)
         return looks_whole and venv not in self._suspects

@@ -250,6 +250,17 @@ def _executable(world: World) -> None:
     _chmod("+x", world.site("a") / "demo" / "more.py")
 
 
+def _killed_beside_a_whole_venv(world: World) -> None:
+    """As ``restore --force`` before its swap, or any run after it."""
+
+    def dying() -> None:
+        with Place(str(world.venv("a"))).staged() as new:
+            shutil.copytree(world.venv("a"), new, symlinks=True)
+            os._exit(9)
+
+    assert in_child(dying) == 9
+
+
 def _scripts_disabled(world: World) -> None:
     """As a copy without modes leaves them, for the venv alone."""
     (world.venv("a") / "bin" / "tool").chmod(0o644)
@@ -305,7 +316,7 @@ RIGHT_AGAIN: list[Any] = [
     _built_and_no_store, _killed_and_no_index, _no_bytecode, _other_bytecode, _touched, _deduplicated,
     _installed_and_removed, _coarse_times, _state_lost, _index_lost, _lock_changed_after_a_copy,
     _compiled_by_programs, _closed_to_others, _writable, _writable_and_gone,
-    _closed_and_gone, _setuid, _executable, _scripts_disabled, _open_to_all,
+    _closed_and_gone, _setuid, _executable, _scripts_disabled, _killed_beside_a_whole_venv, _open_to_all,
     _cache_opened_to_all, _cache_closed, _cache_opened_and_gone,
     pytest.param(_given_away, marks=[pytest.mark.root, needs_root]),
     pytest.param(_all_given_away, marks=[pytest.mark.root, needs_root]),
@@ -323,6 +334,7 @@ def test_the_next_run_makes_it_right(world: World, happens: Callable[[World], No
     assert world.works("a")
     assert world.works("b")
     assert (world.venv("a") / "bin" / "tool").stat().st_mode & 0o100
+    assert not list(world.project.rglob(".vf-*"))
     again = world.doit()
     assert again.nothing_to_do, again
     assert world.run("verify") == 0

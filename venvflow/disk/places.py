@@ -220,6 +220,17 @@ class Place:
 
     # ----------------------------------------------------------------------- making
 
+    def is_unsettled(self) -> bool:
+        """Return whether a killed run left something beside the place, or a run is at work there now.
+
+        By one ``stat`` for a place with nothing beside it. In a mount point the venv's own directory tells.
+        """
+        if not os.path.lexists(os.path.join(self.parent, self._tag)):
+            return False
+        with suppress(OSError), directory(self.parent) as parent:
+            return _is_ours(self._tag, parent)
+        return False
+
     def settle(self) -> None:
         """Undo or complete what a killed or failed run left beside the place.
 
