@@ -16,62 +16,12 @@ from typing import Any
 
 import pytest
 from archives import NEEDS, SITE, Objects, make_venv, read_venv
-from hypothesis import given
-from hypothesis import strategies as st
 from pythons import interpreters
 
 from venvflow import postinstall
 from venvflow.disk.archive import METADATA, Options, extract, write_archive
-from venvflow.model import Slot
-from venvflow.pure import relocate
 
 SCRIPT = Path(postinstall.__file__)
-
-# --------------------------------------------------------------------------- the same as relocate
-
-_text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
-_path = st.one_of(
-    _text.map(lambda text: "/" + text),
-    st.sampled_from(
-        [
-            "/opt/app",
-            "/a b/c",
-            "/" + "long/" * 60,
-            "/it's",
-            '/say "x"',
-            "/caf\udce9",
-            "/new\nline",
-            "/a\\b!{c}",
-        ]
-    ),
-)
-_places = st.builds(relocate.Places, _path, _path, _path)
-_argument = st.sampled_from(["bin/python", "bin/python3 -sE", "bin/py'thon"])
-_slot = st.one_of(
-    st.tuples(
-        st.sampled_from(["venv", "name", "project", "python", "home"]),
-        st.sampled_from(["raw", "sh", "url", "py", "json", "line"]),
-        st.just(""),
-    ),
-    st.tuples(st.just("venv"), st.just("shebang"), _argument),
-    st.tuples(st.just("file"), st.just("record"), st.sampled_from(["bin/a", "bin/b"])),
-)
-
-
-@given(st.binary(max_size=60), st.lists(st.tuples(st.integers(0, 60), _slot), max_size=6), _places)
-def test_templates_are_filled_in_as_relocate_does(
-    data: bytes, chosen: list[tuple[int, tuple[str, str, str]]], places: relocate.Places
-) -> None:
-    """The script's own copy of the filling half gives the same bytes for every template and place."""
-    slots = sorted(Slot(min(offset, len(data)), *rest) for offset, rest in chosen)
-    files = {"bin/a": b"content of a", "bin/b": b""}
-    digests = {path: relocate.digest_of(content) for path, content in files.items()}
-    theirs = relocate.fill(data, slots, places, digests)
-    rows = json.loads(json.dumps([list(slot) for slot in slots]))
-    ours = postinstall.fill(
-        data, rows, postinstall.Places(*places), lambda path: postinstall.record_fields(files[path])
-    )
-    assert ours == theirs
 
 
 def test_slots_that_do_not_fit_are_errors() -> None:

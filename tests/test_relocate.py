@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythons import BASE, bare_venv, interpreters
 
+from venvflow import postinstall
 from venvflow.model import Entry, Slot
-from venvflow.pure import relocate, spelling
+from venvflow.pure import relocate
 from venvflow.pure.relocate import (
     Places,
     digest_of,
@@ -203,7 +204,7 @@ def test_a_path_between_backticks_runs_nothing(tmp_path: Path) -> None:
     """No quotes help there, so a path with odd characters is percent-encoded: wrong, but harmless."""
     text = b"VIRTUAL_ENV=`printf '%%s' \"%s\"`\nVIRTUAL_ENV_PROMPT=\n" % STAGED.encode()
     scripts = [moved("bin/activate", text, HERE, places(path)) for path in NASTY]
-    expected = [spelling.write("url", path) for path in NASTY]
+    expected = [postinstall.percent(path) for path in NASTY]
     assert [venv for venv, _ in sourced("sh", scripts, tmp_path)] == expected
     assert not (tmp_path / "PWNED").exists()
 
@@ -365,7 +366,7 @@ def test_scripts_run_in_a_venv_at_any_path(path: str, tmp_path: Path) -> None:
 @given(new=targets, argument=st.sampled_from(["bin/python", "bin/python3.12 -E -s", "bin/pypy3"]))
 def test_a_head_that_we_wrote_is_found_again(new: str, argument: str) -> None:
     """What is written for any path is taken apart to the same slot, at that path and for good."""
-    head = spelling.shebang(new, argument)
+    head = postinstall.shebang(new, argument)
     template = find("bin/tool", head + b"pass\n", places(new))
     assert template is not None
     assert template.slots == (Slot(0, "venv", "shebang", argument),)
@@ -377,8 +378,8 @@ def test_a_head_that_we_wrote_is_found_again(new: str, argument: str) -> None:
 def test_the_longest_first_line_has_127_bytes() -> None:
     """One byte more, and the line goes through a shell."""
     venv = "/" + "v" * (127 - len("#!/" + "/bin/python" + "\n"))
-    assert spelling.shebang(venv, "bin/python").startswith(b"#!/v")
-    assert spelling.shebang(venv + "v", "bin/python").startswith(b"#!/bin/sh\n'''exec' /vv")
+    assert postinstall.shebang(venv, "bin/python").startswith(b"#!/v")
+    assert postinstall.shebang(venv + "v", "bin/python").startswith(b"#!/bin/sh\n'''exec' /vv")
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,8 @@ to a file, and no program of the environment is run.
 Exit codes: 0 done, 2 wrong words, 3 no fitting interpreter or a file that cannot be written, 4 damaged.
 """
 
-# This file is put into archives as it is, so it imports nothing of venvflow; the halves of relocate.py and
-# spelling.py that write are here again, and a test holds them together. What pack.json says is decoded here
-# only: who unpacks, compares or writes archives asks this module.
+# This file is put into archives as it is, so it imports nothing of venvflow. How local paths are written, and
+# what pack.json may say, is known here only: whoever restores, unpacks, compares or packs asks this module.
 
 from __future__ import annotations
 
@@ -97,7 +96,7 @@ def fill(
     position = 0
     for offset, kind, form, argument in slots:
         if not position <= offset <= len(data):
-            raise ValueError(f"a slot at {offset} of a template of {len(data)} bytes")
+            raise ValueError(f"a slot at {offset} does not fit a template of {len(data)} bytes")
         pieces.append(data[position:offset])
         pieces.append(digest_of(argument) if form == "record" else written(kind, form, argument, places))
         position = offset
@@ -115,7 +114,11 @@ def written(kind: str, form: str, argument: str, places: Places) -> bytes:
 
 
 def shebang(venv: str, argument: str) -> bytes:
-    """Return a first line that runs the environment's Python, through /bin/sh where a kernel could not."""
+    """Return a first line that runs the environment's Python, through /bin/sh where a kernel could not.
+
+    *argument* is the interpreter's path below the environment, and its options after a space. The trampoline
+    is what pip and uv write too: a shell runs its second line, Python sees a string.
+    """
     below, space, rest = argument.partition(" ")
     interpreter = f"{venv}/{below}"
     line = os.fsencode(f"#!{interpreter}{space}{rest}\n")
@@ -141,7 +144,12 @@ def word_in_trampoline(interpreter: str) -> str:
 
 
 def shell_word(text: str) -> bytes:
-    """Return *text* as one word that sh, bash, zsh, csh and fish all read alike."""
+    """Return *text* as one word that sh, bash, zsh, csh and fish all read alike.
+
+    Single quotes keep everything but themselves, a backslash (which fish reads there) and an exclamation
+    mark (which csh reads there): these stand outside. A line break in a csh script is an error whatever
+    is done; csh stops there.
+    """
     if re.fullmatch(r"[A-Za-z0-9@+=:,./_-]+", text):
         return os.fsencode(text)
     pieces = re.findall(r"'+|[\\!]|[^'\\!]+", text)

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from venvflow import postinstall
 from venvflow.model import Entry, Slot
 from venvflow.pure import spelling
 
@@ -25,23 +26,8 @@ _LARGEST_TEXT = 4 << 20
 """Files larger than this, in bytes, are not taken apart: generated scripts are never so large."""
 
 
-class Places(NamedTuple):
-    """The local paths that files of a venv name, each absolute: *python* is the base interpreter."""
-
-    venv: str
-    project: str
-    python: str
-
-    def text(self, kind: str) -> str:
-        """Return what fills a slot of *kind*."""
-        values = {
-            "venv": self.venv,
-            "name": os.path.basename(self.venv),
-            "project": self.project,
-            "python": self.python,
-            "home": os.path.dirname(self.python),
-        }
-        return values[kind]
+Places = postinstall.Places
+"""The local paths that files of a venv name, each absolute: *python* is the base interpreter."""
 
 
 # --------------------------------------------------------------------------- which files
@@ -390,15 +376,8 @@ def fill(data: bytes, slots: Iterable[Slot], places: Places, digests: Digests | 
     Templates with ``record`` slots need the *digests* of the files they describe: fill those first.
     Raises ``KeyError`` when one is missing and ``ValueError`` for slots that do not fit the template.
     """
-    pieces: list[bytes] = []
-    position = 0
-    for slot in slots:
-        if not position <= slot.offset <= len(data):
-            raise ValueError(f"slot at {slot.offset} does not fit a template of {len(data)} bytes")
-        pieces += (data[position : slot.offset], _written(slot, places, digests or {}))
-        position = slot.offset
-    pieces.append(data[position:])
-    return b"".join(pieces)
+    known = digests or {}
+    return postinstall.fill(data, slots, places, lambda path: record_fields(*known[path]))
 
 
 def fill_link(entry: Entry, places: Places) -> str:
@@ -417,19 +396,7 @@ def is_fillable(slot: Slot) -> bool:
         return slot.kind == "file"
     if slot.form == "shebang":
         return slot.kind == "venv"
-    return slot.kind in _KINDS and spelling.is_form(slot.form)
-
-
-_KINDS = ("venv", "name", "project", "python", "home")
-
-
-def _written(slot: Slot, places: Places, digests: Digests) -> bytes:
-    if slot.form == "record":
-        digest, size = digests[slot.argument]
-        return record_fields(digest, size)
-    if slot.form == "shebang":
-        return spelling.shebang(places.venv, slot.argument)
-    return spelling.write(slot.form, places.text(slot.kind))
+    return slot.kind in postinstall.KINDS and slot.form in postinstall.WRITERS
 
 
 def record_fields(digest: bytes, size: int) -> bytes:

@@ -17,6 +17,8 @@ percent signs, a shebang has a limited length and no spaces. Forms:
 No form lets a path end the string or the line that it stands in, so no path can run a command. Shell
 scripts are understood line by line: in a here-document, or in a string that began on an earlier line,
 quotes are written where none are due, and a path with blanks or quotes in it comes out wrong there.
+
+What writes them is in :mod:`venvflow.postinstall`, which does so where there is no venvflow.
 """
 
 from __future__ import annotations
@@ -25,100 +27,12 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
-LONGEST_SHEBANG = 127
-"""Bytes of a first line that every kernel reads whole; newer ones read more, installers stop here too."""
-
-# --------------------------------------------------------------------------- writing
-
-
-_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9@+=:,./_-]+")
-
-
-def shell_word(text: str) -> bytes:
-    r"""Return *text* as one word that sh, bash, zsh, csh and fish all read alike.
-
-    Single quotes keep everything but themselves, a backslash (which fish reads there) and an exclamation
-    mark (which csh reads there): these stand outside. A line break in a csh script is an error whatever
-    is done; csh stops there.
-    """
-    if _NEEDS_NO_QUOTES.fullmatch(text):
-        return os.fsencode(text)
-    pieces = re.findall(r"'+|[\\!]|[^'\\!]+", text)
-    return os.fsencode("".join(_shell_piece(piece) for piece in pieces) or "''")
-
-
-def _shell_piece(piece: str) -> str:
-    if piece.startswith("'"):
-        return f'"{piece}"'
-    return f"\\{piece}" if piece in ("\\", "!") else f"'{piece}'"
-
-
-def _py_literal(text: str) -> bytes:
-    """Escape *text* for the inside of a Python string literal, in either kind of quotes, f-strings too."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace('"', '\\"')
-    escaped = escaped.replace("{", "\\x7b").replace("}", "\\x7d")
-    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped).encode("utf-8")
-
-
-def _percent(text: str) -> bytes:
-    from urllib.parse import quote  # noqa: PLC0415 - few files have URLs, and it takes as long as fifty links
-
-    return quote(os.fsencode(text)).encode("ascii")
-
-
-_WRITERS: dict[str, Callable[[str], bytes]] = {
-    "raw": os.fsencode,
-    "line": lambda text: os.fsencode(text).replace(b"\n", b" ").replace(b"\r", b" "),
-    "sh": shell_word,
-    "url": _percent,
-    "py": _py_literal,
-    "json": lambda text: json.dumps(text)[1:-1].encode("ascii"),
-}
-
-
-def is_form(form: str) -> bool:
-    """Return whether :func:`write` knows a form."""
-    return form in _WRITERS
-
-
-def write(form: str, text: str) -> bytes:
-    """Return *text* in *form*; raises ``KeyError`` for a form that is not one of words."""
-    return _WRITERS[form](text)
-
+from venvflow.postinstall import WRITERS, shell_word
 
 # --------------------------------------------------------------------------- first lines
-
-
-def shebang(venv: str, argument: str) -> bytes:
-    """Return a first line that runs the venv's Python; through /bin/sh where a kernel could not read it.
-
-    *argument* is the interpreter's path below the venv, and its options after a space. The trampoline is
-    what pip and uv write too: a shell runs its second line, Python sees a string.
-    """
-    below, space, rest = argument.partition(" ")
-    interpreter = f"{venv}/{below}"
-    line = os.fsencode(f"#!{interpreter}{space}{rest}\n")
-    if len(line) <= LONGEST_SHEBANG and not re.search(r"\s", interpreter) and _is_text(interpreter):
-        return line
-    word = _word_in_trampoline(interpreter)
-    return os.fsencode(f"#!/bin/sh\n'''exec' {word}{space}{rest} \"$0\" \"$@\"\n' '''\n")
-
-
-def _is_text(path: str) -> bool:
-    """Return whether Python can read *path* in a source file: it must be UTF-8, and control nothing."""
-    return re.search(r"[\x00-\x1f\x7f\udc80-\udcff]", path) is None
-
-
-def _word_in_trampoline(interpreter: str) -> str:
-    """Return a shell word that stands in a Python string: backslashes and odd bytes as octal numbers."""
-    if "\\" not in interpreter and _is_text(interpreter):
-        return shlex.quote(interpreter)
-    octal = re.sub(rb"[^A-Za-z0-9/._-]", lambda match: b"\\%03o" % match[0][0], os.fsencode(interpreter))
-    return f"\"$(printf '{octal.decode('ascii')}')\""
 
 
 _TRAMPOLINE = re.compile(
@@ -129,7 +43,7 @@ _WORD = re.compile(rb"""\A(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s'"\\])+""", re.DO
 
 
 def parse_shebang(data: bytes, prefix: bytes) -> tuple[str, int] | None:
-    """Return what :func:`shebang` needs to write the start of *data* anew, and where that start ends.
+    """Return what ``postinstall.shebang`` needs to write the start of *data* anew, and where that start ends.
 
     *prefix* is the venv's path with a slash. None unless a Python below it is to run the script.
     """
@@ -202,7 +116,7 @@ def spellings(text: str, *, script: bool = False) -> tuple[bytes, ...]:
     """
     ways = {text, repr(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
     spelled = {way.encode("utf-8", "surrogateescape") for way in ways}
-    spelled |= {write(form, text) for form in ("url", "py", "json")}
+    spelled |= {WRITERS[form](text) for form in ("url", "py", "json")}
     if script:
         inner = [text.replace("'", between) for between in ("'\"'\"'", "'\\''", "\\'", "''")]
         inner.append(re.sub(r'(["$`\\])', r"\\\1", text))

@@ -127,7 +127,7 @@ class Materialiser:
         if names > _MOST_NAMES or dense:
             raise Corrupt(f"it has {names} names, or too many slots in {dense[:1]!r}")
         try:
-            sizes = postinstall.filled_sizes(templates, postinstall.Places(*self._places))
+            sizes = postinstall.filled_sizes(templates, self._places)
         except (KeyError, ValueError) as error:
             raise Corrupt(f"its templates make no sense: {error}") from error
         copies = self._doubted or self._linker.mode == "copy"

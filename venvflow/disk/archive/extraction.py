@@ -151,7 +151,7 @@ class _Home:
         self._places, self._notes = postinstall.settled(
             pack, place, self._project, self._python, force=self._force, root=self._destination
         )
-        here, neutral = (postinstall.filled_sizes(pack.lengths, each) for each in (self._places, _NEUTRAL))
+        here, neutral = (postinstall.filled_sizes(pack.lengths, each) for each in (self._places, NEUTRAL))
         more = sum(max(0, size - neutral[path]) for path, size in here.items())
         return more + max(here.values(), default=0)
 
@@ -162,9 +162,6 @@ class _Home:
             pack, blob = postinstall.load(fd)
             postinstall.apply(fd, pack, blob, self._places, report=report, dry_run=False)
         return report
-
-
-_NEUTRAL = postinstall.Places(*NEUTRAL)
 
 
 @contextmanager
@@ -461,7 +458,7 @@ def _neutral_sizes(pack: postinstall.Pack) -> dict[str, tuple[int, int]]:
 
     A RECORD may not know yet what it describes: its numbers have a digit at least.
     """
-    sizes = postinstall.filled_sizes(pack.lengths, _NEUTRAL)
+    sizes = postinstall.filled_sizes(pack.lengths, NEUTRAL)
     found = {}
     for template in pack.templates:
         most = sizes[template.path]
