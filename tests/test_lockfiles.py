@@ -532,3 +532,10 @@ def test_no_bytes_make_listing_fail(name: str, data: bytes) -> None:
     """What is listed can be kept as text."""
     found = listed(name, data)
     assert found is None or all(json.dumps([key, value]) for key, value in found.items())
+
+
+def test_a_sentence_about_a_package_has_an_end() -> None:
+    """Whatever somebody called a package: its name fills no terminal and no note."""
+    (sentence,) = references("requirements.txt", b"n" * 10_000 + b">=1\n").unpinned
+    assert len(sentence) <= 1001
+    assert sentence.endswith("n may be any version that fits >=1")

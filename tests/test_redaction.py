@@ -39,6 +39,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("https://h/x.whl#egg=n[a]&subdirectory=a/b&CANARY", "https://h/x.whl#egg=n[a]&subdirectory=a/b&***"),
         ("https://h/x.whl#deadbeef and `https://h/#c2VjcmV0=`", "https://h/x.whl#*** and `https://h/#***`"),
         (f"https://h/x.whl#sha256:{COMMIT}", f"https://h/x.whl#sha256:{COMMIT}"),
+        ("/p/https:/me:x@h cannot be run", "/p/https:/***@h cannot be run"),
         ("six @ file:six-1.whl#CANARY", "six @ file:six-1.whl#***"),
         ("../six.tar.gz?a=b#CANARY, x", "../six.tar.gz?a=***#***, x"),
         ("six-1.whl#CANARY", "six-1.whl#***"),
@@ -208,6 +209,7 @@ LINKS = [
     *("http://h/x?token=CANARY", "http://h/x?CANARY", "http://h/x?a&CANARY", "http://h/x?a=b;c=CANARY"),
     *("http://h/x#token=CANARY", "http://h/?X-Amz-Signature=CANARY&X-Amz-Date=1", "http://h:80/x?sig=CANARY%3D"),
     *("http://h/x?b=CANARY=", "http://h/x.whl#CANARY", "x.whl#CANARY"),
+    *("/project/https:/u:CANARY@h/x", "http:/CANARY@h/x", "/p/ssh:/u:CANARY@h"),
     *("http://u:p%40CANARY@h/", "/simple/six.whl?token=CANARY", "six.whl?X-Amz-Signature=CANARY&b=1"),
     *("http://h/a?x=1&to=http://u:CANARY@k/", "https://u:CANARY@h,https://v:CANARY@k"),
 ]  # fmt: skip

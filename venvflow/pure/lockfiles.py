@@ -29,6 +29,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.IGNORECASE)
 _FRAGMENT_HASH = re.compile(r"[#&](?:sha(?:256|384|512))[=:][0-9a-f]{32,}", re.IGNORECASE)
 _ARCHIVE = re.compile(r"\.(?:whl|zip|tar|tgz|tbz|txz|tar\.\w+)$", re.IGNORECASE)
 _EXTRAS = re.compile(r"\[[^\]/]*\]$")
+_LONGEST = 1000
+"""Characters of a sentence about a package."""
 
 
 class References(NamedTuple):
@@ -73,7 +75,14 @@ def references(name: str, data: bytes) -> References:
     return References(
         _paths(package.include for package in found),
         _paths(package.local for package in found),
-        tuple(dict.fromkeys(redact(package.unpinned) for package in found if package.unpinned)),
+        tuple(dict.fromkeys(_short(redact(package.unpinned)) for package in found if package.unpinned)),
+    )
+
+
+def _short(sentence: str) -> str:
+    """Return a sentence without its middle if it is longer than anybody would read."""
+    return (
+        f"{sentence[: _LONGEST // 2]}…{sentence[-_LONGEST // 2 :]}" if len(sentence) > _LONGEST else sentence
     )
 
 

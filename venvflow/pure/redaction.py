@@ -41,8 +41,15 @@ _MAY = (
 Each of those needs something of this. They take some milliseconds to compile, so none is until it is needed.
 """
 
-_URL = r":\\?/\\?/(?:(?!:\\?/\\?/)(?:[^\s\"<>]|(?<=[^\s\"<>=])[\"<>](?=[^\s\"<>/?#@,:]{1,200}@)))*"
-"""A URL ends before a quote or a bracket, unless that stands in a password that nobody encoded."""
+_URL = (
+    r"(:\\?/\\?/|(?:(?<=http)|(?<=https)|(?<=ssh)):/)"
+    r"((?:(?!:\\?/\\?/)(?:[^\s\"<>]|(?<=[^\s\"<>=])[\"<>](?=[^\s\"<>/?#@,:]{1,200}@)))*)"
+)
+"""A URL ends before a quote or a bracket, unless that stands in a password that nobody encoded.
+
+Some programs write JSON with a backslash before each slash. Of a URL that was taken for a path, one slash of
+two is left.
+"""
 
 _AUTHORITY = r"[^/?#]*"
 _PORT = r"\[.*\](?::\d*)?|[^:]*(?::\d*)?"
@@ -112,8 +119,7 @@ def redact_urls(text: str) -> str:
 
 
 def _url(found: re.Match[str]) -> str:
-    start = found[0].rindex("/", 0, 5) + 1  # some programs write JSON with a backslash before each slash
-    return found[0][:start] + _without_credentials(found[0][start:])
+    return found[1] + _without_credentials(found[2])
 
 
 def redact_words(words: Iterable[str]) -> list[str]:
@@ -224,7 +230,7 @@ def secrets_in(text: str) -> set[str]:
     """Return the credentials in URLs of *text*: users, passwords, both, and what queries sign with."""
     found: set[str] = set()
     for match in re.finditer(_URL, text):
-        url = match[0][match[0].rindex("/", 0, 5) + 1 :]
+        url = match[2]
         user = _user_of(url)
         found |= {user, *user.split(":", 1)}
         for item in re.findall(_ITEM, url.partition("#")[0].partition("?")[2]):
