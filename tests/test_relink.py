@@ -451,3 +451,22 @@ def test_whenever_it_is_killed_every_file_has_its_bytes(tmp_path: Path, modes: S
 def test_only_names_that_nobody_else_uses_are_taken_for_litter(name: str, ours: bool) -> None:
     """They are deleted without another look."""
     assert is_temporary(name) is ours
+
+
+@pytest.mark.parametrize("mode", ["hardlink", "symlink", "copy"])
+@pytest.mark.parametrize("above", [1, 2])
+def test_no_link_that_is_put_in_the_way_meanwhile_is_followed(
+    world: World, tmp_path: Path, mode: LinkMode, above: int
+) -> None:
+    """What lies behind it looks like the venv, with what a killed run left, and is somebody else's."""
+    path = max(world.entries, key=lambda path: path.count("/"))
+    litter = f"{os.path.dirname(path)}/.vf-1-1"
+    write(world.venv, {litter: b""})
+    world.survey()
+    replaced = (world.venv / path).parents[above - 1]
+    replaced.rename(tmp_path / "elsewhere")
+    replaced.symlink_to(tmp_path / "elsewhere")
+    before = set(walk(str(tmp_path / "elsewhere")))
+    with pytest.raises(OSError, match=r"[Nn]ot a directory|symbolic links"):
+        world.relink(mode)
+    assert set(walk(str(tmp_path / "elsewhere"))) == before

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from contents import open_store
 from machines import Machine, machine
 
+from venvflow.disk.scan import Found, walk
 from venvflow.state.relink import Relinker
 from venvflow.steps import unsquish
 
@@ -27,7 +29,7 @@ def test_what_is_written_while_unsquish_copies_is_kept(
 
     def overtaken(source: str, name: str, fd: int, mode: int) -> None:
         real(source, name, fd, mode)
-        if os.path.samefile(source, mine):
+        if os.path.samestat(os.stat(source, dir_fd=fd), mine.stat()):
             (venv / "new").write_bytes(b"DATA = 'mine'\n")
             os.replace(venv / "new", mine)
 
@@ -39,6 +41,36 @@ def test_what_is_written_while_unsquish_copies_is_kept(
     monkeypatch.setattr(unsquish, "_copy", real)
     machine.done("unsquish", venv)
     assert mine.read_bytes() == b"DATA = 'mine'\n"
+
+
+@pytest.mark.parametrize("above", [1, 2])
+def test_unsquish_follows_no_link_that_is_put_in_the_way_meanwhile(
+    machine: Machine, tmp_path: Path, above: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies behind it is somebody else's, with its modes, and what is called as our litter."""
+    venv = machine.venv("api")
+    machine.done("squish", venv)
+    replaced = (machine.site(venv) / "demo/data.py").parents[above - 1]
+    (machine.site(venv) / "demo/.vf-1-1").touch()
+    elsewhere = tmp_path / "elsewhere"
+    real = walk
+
+    def overtaken(root: str) -> list[Found]:
+        found = real(root)
+        if not elsewhere.exists():
+            replaced.rename(elsewhere)
+            replaced.symlink_to(elsewhere)
+        return found
+
+    monkeypatch.setattr(unsquish, "walk", overtaken)
+    before = {path: path.lstat() for path in machine.site(venv).rglob("*")}
+    answer = machine.run("unsquish", venv)
+    assert answer.code == 3, answer.err
+    after = {path: path.lstat() for path in elsewhere.rglob("*")}
+    assert sorted(st.st_mode for st in after.values()) == sorted(
+        st.st_mode for path, st in before.items() if replaced in path.parents
+    )
+    assert [*elsewhere.rglob(".vf-1-1")]
 
 
 @pytest.mark.parametrize("link", ["hardlink", "symlink"])

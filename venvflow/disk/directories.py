@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from venvflow.disk.files import temporary_name
-from venvflow.disk.scan import DEEPEST, complete, directory, open_directory
+from venvflow.disk.scan import DEEPEST, complete, directory, open_directory, whole_paths
 
 _PASSING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -69,15 +69,16 @@ def _mode(name: str, fd: int) -> int | None:
 class Directories:
     """Descriptors of directories below *root*: made on the way, never reached through a link.
 
-    *made* is told of each before it is made; of one that was closed meanwhile it may be told again.
-    To be used in a ``with`` statement.
+    *made* is told of each before it is made; of one that was closed meanwhile it may be told again. Without
+    *make* none is made, and what is missing is an error. To be used in a ``with`` statement.
     """
 
     _MOST = 64
 
-    def __init__(self, root: int, made: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, root: int, made: Callable[[str], None] = lambda _: None, *, make: bool = True) -> None:
         self._root = os.dup(root)
         self._made = made
+        self._make = make
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def __enter__(self) -> Directories:
@@ -97,10 +98,12 @@ class Directories:
             self._open.move_to_end(path)
             return fd
         parent, name = self.parent(path)
-        with suppress(FileExistsError):  # whatever it is, opening it will tell
-            self._made(path)
-            os.mkdir(name, 0o755, dir_fd=parent)
-        fd = open_directory(name, dir_fd=parent)
+        with whole_paths(parent):
+            if self._make:
+                with suppress(FileExistsError):  # whatever it is, opening it will tell
+                    self._made(path)
+                    os.mkdir(name, 0o755, dir_fd=parent)
+            fd = open_directory(name, dir_fd=parent)
         self._open[path] = fd
         if len(self._open) > self._MOST:
             os.close(self._open.popitem(last=False)[1])

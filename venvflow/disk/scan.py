@@ -74,12 +74,20 @@ def directory(path: str, *, dir_fd: int | None = None) -> Iterator[int]:
     """Open a directory for the length of a ``with`` block; errors that leave it have whole paths."""
     fd = open_directory(path, dir_fd=dir_fd)
     try:
-        yield fd
+        with whole_paths(fd):
+            yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def whole_paths(fd: int) -> Iterator[None]:
+    """Let errors that leave a ``with`` block have whole paths, of what lies in the directory *fd*."""
+    try:
+        yield
     except OSError as error:
         complete(error, fd)
         raise
-    finally:
-        os.close(fd)
 
 
 def complete(error: OSError, fd: int) -> None:

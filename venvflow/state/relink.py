@@ -20,7 +20,7 @@ from venvflow.disk.files import is_temporary_name, temporary_name
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.release import Releaser
-from venvflow.disk.scan import Found, Stamp, directory, look
+from venvflow.disk.scan import Found, Stamp, directory, look, whole_paths
 from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_TIMES, Entry, LinkMode
 
@@ -108,7 +108,6 @@ class Relinker:
         found (bytecode) are put there, whatever has their name. What a killed run left is deleted. Raises
         ``OSError`` as the file system does.
         """
-        self._drop_litter(found.values())
         by_directory: dict[str, list[Entry]] = {}
         for path, entry in entries.items():
             if path in self._linked and self._stays_linked(entry):
@@ -116,9 +115,10 @@ class Relinker:
                 self._tell(path, "shared already")
             elif entry.kind in ("file", "template"):
                 by_directory.setdefault(path.rpartition("/")[0], []).append(entry)
-        with self._released:
+        with self._released, directory(self._venv) as root, Directories(root, make=False) as places:
+            _drop_litter(places, found.values())
             for name, group in by_directory.items():
-                self._relink_directory(name, group, found)
+                self._relink_directory(places, name, group, found)
         return Relinked({**self._linker.used}, self._kept, self._attributed)
 
     def _stays_linked(self, entry: Entry) -> bool:
@@ -128,13 +128,17 @@ class Relinker:
     def _is_private(self, entry: Entry) -> bool:
         return stays_private(entry, self._min_size, adopted=object_name(entry) in self._adopted)
 
-    def _relink_directory(self, name: str, group: list[Entry], found: MutableMapping[str, Found]) -> None:
-        path = f"{self._venv}/{name}" if name else self._venv
-        if not os.path.lexists(path) and not self._make_cache(path):
+    def _relink_directory(
+        self, places: Directories, name: str, group: list[Entry], found: MutableMapping[str, Found]
+    ) -> None:
+        try:
+            _make_cache(places, name)
+            fd = places.open(name)
+        except FileNotFoundError:
             self._kept += [entry.path for entry in group if entry.path in found]
             return
         start = len(name) + 1 if name else 0
-        with directory(path) as fd:
+        with whole_paths(fd):
             for entry in group:
                 left = len(self._kept)
                 base = entry.path[start:]
@@ -161,20 +165,6 @@ class Relinker:
         else:
             self._kept.append(entry.path)
         return "private" if copies else self._linker.mode
-
-    def _make_cache(self, path: str) -> bool:
-        """Make a directory for bytecode, if that is what is missing and its source is still there."""
-        parent, name = os.path.split(path)
-        if name != "__pycache__" or not os.path.isdir(parent):
-            return False
-        os.mkdir(path, 0o755)
-        return True
-
-    def _drop_litter(self, found: Iterable[Found]) -> None:
-        for item in found:
-            if is_temporary(item.path) and item.kind in ("file", "link"):
-                with suppress(FileNotFoundError):
-                    os.unlink(f"{self._venv}/{item.path}")
 
     def _is_shared(self, entry: Entry, item: Found) -> bool:
         """Return whether the name is a link to the object already: renaming over it would do nothing."""
@@ -314,6 +304,22 @@ class Relinker:
 
     def _object(self, entry: Entry) -> str:
         return self._objects.path(object_name(entry))
+
+
+def _make_cache(places: Directories, path: str) -> None:
+    """Make a directory for bytecode, if that is what is missing and its source is still there."""
+    parent, name = places.parent(path) if path else (0, "")
+    if name == "__pycache__":
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=parent)
+
+
+def _drop_litter(places: Directories, found: Iterable[Found]) -> None:
+    for item in found:
+        if is_temporary(item.path) and item.kind in ("file", "link"):
+            with suppress(FileNotFoundError):
+                parent, name = places.parent(item.path)
+                os.unlink(name, dir_fd=parent)
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from venvflow.disk.blame import failure
+from venvflow.disk.directories import Directories
 from venvflow.disk.files import temporary_name
 from venvflow.disk.links import copy_bytes, create, sync_file_system
 from venvflow.disk.modes import is_sealed, mode_of
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, Receipt, watched, write_receipt
-from venvflow.disk.scan import Found, directory, look, walk
+from venvflow.disk.scan import Found, directory, look, stamp_of, walk
 from venvflow.errors import Refused, UsageError, shown
 from venvflow.model import Outcome
 from venvflow.state.relink import is_temporary
@@ -123,18 +124,21 @@ def _make_private(
     modes = None if receipt is None else receipt.modes
     found = walk(venv)
     objects = _inodes_of(store) if any(item.links > 1 for item in found) else set[tuple[int, int]]()
-    for item in found:
-        if is_temporary(item.path) and item.kind in ("file", "link"):
-            os.unlink(f"{venv}/{item.path}")
-            continue
-        with _explained(venv, item.path):
-            how = _treat(store, venv, item, objects, modes)
-        if how == "left alone":
-            done.kept.append(item.path)
-        elif how:
-            done.files += 1
-            done.size += look(f"{venv}/{item.path}").stamp.size
-            tell(item.path, how)
+    with directory(venv) as root, Directories(root, make=False) as places:
+        for item in found:
+            with _explained(venv, item.path):
+                fd, name = at = places.parent(item.path)
+                if is_temporary(item.path) and item.kind in ("file", "link"):
+                    os.unlink(name, dir_fd=fd)
+                    continue
+                how = _treat(store, at, item, objects, modes)
+                if how == "private":
+                    done.files += 1
+                    done.size += look(name, dir_fd=fd).stamp.size
+            if how == "left alone":
+                done.kept.append(item.path)
+            elif how:
+                tell(item.path, how)
     return done
 
 
@@ -154,49 +158,73 @@ def _inodes_of(store: Store) -> set[tuple[int, int]]:
 
 
 def _treat(
-    store: Store, venv: str, item: Found, objects: set[tuple[int, int]], modes: Mapping[str, int] | None
+    store: Store,
+    at: tuple[int, str],
+    item: Found,
+    objects: set[tuple[int, int]],
+    modes: Mapping[str, int] | None,
 ) -> str:
     """Make one file private if it is shared; return what was done, or nothing.
 
-    *modes* are those that its files had, None if the venv has no receipt.
+    *at* are a descriptor of its directory and its name there. *modes* are those that the venv's files had,
+    None if it has no receipt.
     """
+    fd, name = at
     noted = modes or {}
     if item.kind == "link":
-        target = os.readlink(f"{venv}/{item.path}")
-        name = store.objects.name_at(target)
-        if name is None:
+        target = os.readlink(name, dir_fd=fd)
+        object_ = store.objects.name_at(target)
+        if object_ is None:
             return ""
-        return _replace(venv, item, target, mode_of(noted, item.path, executable=name.executable))
+        mode = mode_of(noted, item.path, executable=object_.executable)
+        return _replace(at, item, target, mode)
     if item.kind != "file":
         return ""
     mode = mode_of(noted, item.path, executable=item.executable)
     foreign = modes is not None and is_sealed(item)  # perhaps an object of a store that is gone
     if item.links > 1 and (foreign or (item.device, item.stamp.inode) in objects):
-        return _replace(venv, item, f"{venv}/{item.path}", mode)
+        return _replace(at, item, name, mode)
     if item.links == 1 and (foreign or item.path in noted):  # one in which another mode was noted is a copy
-        os.chmod(f"{venv}/{item.path}", mode)
+        _set_mode(at, item, mode)
     return "private" if foreign else ""
 
 
-def _replace(venv: str, item: Found, source: str, mode: int) -> str:
+def _set_mode(at: tuple[int, str], item: Found, mode: int) -> None:
+    """Give a file its mode if it is still what was found: through a descriptor, for chmod follows links."""
+    fd, name = at
+    if item.mode & 0o7777 == mode:
+        return
+    through: int | str
+    try:
+        through = file = os.open(name, _READ, dir_fd=fd)
+    except PermissionError:  # its mode does not let even us read it
+        file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        through = f"/proc/self/fd/{file}"
+    try:
+        if stamp_of(os.fstat(file))[:3] == item.stamp[:3]:
+            os.chmod(through, mode)
+    finally:
+        os.close(file)
+
+
+def _replace(at: tuple[int, str], item: Found, source: str, mode: int) -> str:
     """Put a copy of *source*, with *mode*, in the place of *item*, if that is still what was found."""
-    parent, name = os.path.split(f"{venv}/{item.path}")
+    fd, name = at
     temporary = temporary_name()
-    with directory(parent) as fd:
-        try:
-            _copy(source, temporary, fd, mode)
-            now = look(name, dir_fd=fd)
-            if now.stamp[:3] != item.stamp[:3]:
-                return "left alone"
-            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=fd)
+    try:
+        _copy(source, temporary, fd, mode)
+        if look(name, dir_fd=fd).stamp[:3] != item.stamp[:3]:
+            return "left alone"
+        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=fd)
     return "private"
 
 
 def _copy(source: str, name: str, fd: int, mode: int) -> None:
-    reading = os.open(source, _READ)
+    """Copy *source*, a name in the directory *fd* or an absolute path, to *name* there."""
+    reading = os.open(source, _READ, dir_fd=fd)
     try:
         writing = create(name, fd, executable=False)
         try:
