@@ -234,7 +234,7 @@ def test_status_moves_nothing_that_is_damaged_in_the_store(project: Project) -> 
         path.write_bytes(b"garbage")
     (project.site / "mine.py").write_text("x = 1\n", encoding="utf-8")
     state, reason = state_of(project)
-    assert (state, "cannot be named" in reason) == ("changed by hand", True)
+    assert (state, "added: mine.py" in reason) == ("changed by hand", True)
 
 
 def test_a_place_out_of_reach_is_one_line_not_the_end(
