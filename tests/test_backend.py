@@ -22,7 +22,7 @@ from doit.cmd_run import opt_outfile
 from doit.doit_cmd import DoitMain
 
 from venvflow import interrupts
-from venvflow.backend import StateBackend
+from venvflow.backend import StateBackend, _StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -360,7 +360,7 @@ def test_a_place_that_is_no_directory_is_one_clear_message(project: Project) -> 
     _, err = project.doit("one", code=3)
     assert err.startswith("ERROR: ")
     assert "the task state cannot be read" in err
-    assert f"({project.root / 'state'} is no directory). Nothing was run. Move that away" in err
+    assert f"({project.root / 'state'} is not a directory). Nothing was run. Move that away" in err
     assert "Traceback" not in err
 
 
@@ -416,6 +416,21 @@ def test_removing_is_committed_at_once(path: Path) -> None:
     assert not state.in_("b")
     assert not backend(path).in_("b")
     state.dump()
+
+
+def test_what_is_saved_already_is_not_written_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with nothing to do writes nothing, so it works in a checkout that is read-only."""
+
+    def save() -> None:
+        state = backend(path)
+        state.set("group", "_values_:", {})
+        state.set("group", "checker:", "MD5Checker")
+        state.set("group", "deps:", ("a", "b"))
+        state.dump()
+
+    save()
+    monkeypatch.setattr(_StateFile, "write", None)
+    save()
 
 
 def test_a_file_deleted_while_running_is_made_again(path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_file_in_the_place_of_the_steps_notes_is_named_and_left(world: World) 
     shutil.rmtree(place, ignore_errors=True)
     place.parent.mkdir(exist_ok=True)
     place.write_text("somebody's")
-    with pytest.raises(EnvironmentFailure, match=r"api is no directory.*Move that away"):
+    with pytest.raises(EnvironmentFailure, match=r"api is not a directory.*Move that away"):
         hash_lockfiles(world.job())
     assert place.read_text() == "somebody's"
     place.unlink()

@@ -90,6 +90,8 @@ class StateBackend:
         """Save a value that the codec can encode; commits when it is the last one of a task."""
         with self._lock:
             row = self._row(task_id)
+            if isinstance(value, tuple):  # as it comes back; else it would be another one on every run
+                value = list(value)
             if row is None:
                 row = self._rows[task_id] = {}
             if dependency not in row or row[dependency] != value:  # groups are saved anew on every run
