@@ -240,6 +240,16 @@ def test_a_missing_object_comes_back(machine: Machine, venvs: list[Path]) -> Non
     assert findings(machine) == []
 
 
+def test_what_is_too_large_to_be_the_file_is_not_read(machine: Machine, venvs: list[Path]) -> None:
+    """A hole of a terabyte takes hours to read, and no room; nothing is filled in that is so large."""
+    places = [machine.site(venvs[0]) / "demo/table.bin", venvs[0] / "pyvenv.cfg"]
+    for place in places:
+        place.unlink()
+        place.touch()
+        os.truncate(place, 1 << 40)
+    assert kinds(findings(machine, venvs[0])) == ["file edited"] * 2
+
+
 @pytest.mark.parametrize("above", [1, 2])
 def test_nothing_is_mended_behind_a_link(
     machine: Machine, venvs: list[Path], tmp_path: Path, above: int

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from contents import MTIME_NS, file_entry, name_of, open_store, stock
@@ -13,7 +14,9 @@ from contents import MTIME_NS, file_entry, name_of, open_store, stock
 from venvflow.disk.objects import Look
 from venvflow.disk.places import Receipt
 from venvflow.disk.scan import look
+from venvflow.model import Entry
 from venvflow.steps.drift import Drift, Touched, drift_of, give_looks_back
+from venvflow.steps.sameness import may_hold
 
 FILES = {"lib/one.py": b"ONE = 1\n", "lib/two.py": b"TWO = 2\n"}
 ONE = "lib/one.py"
@@ -147,3 +150,17 @@ def test_a_symlink_that_leads_nowhere_is_left_to_others(new_venv: NewVenv, tmp_p
     venv = new_venv(tmp_path, "symlink")
     os.unlink(venv.store.objects.path(name_of(FILES[ONE])))
     assert not venv.drift().by_hand
+
+
+@pytest.mark.parametrize("kind", ["file", "template"])
+def test_what_is_too_large_to_be_the_file_is_not_read(
+    new_venv: NewVenv, tmp_path: Path, kind: Literal["file", "template"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hole of a terabyte takes hours to read, and no room."""
+    assert not may_hold(Entry("a", kind, "0" * 64, size=1), 1 << 40)
+    assert may_hold(Entry("a", kind, "0" * 64, size=1), 1)
+    assert may_hold(Entry("a", kind, "0" * 64, size=1), 1000) == (kind == "template")
+    venv = new_venv(tmp_path, "copy")
+    os.truncate(venv.path / ONE, 1 << 40)
+    monkeypatch.setattr("venvflow.steps.drift.read", None)
+    assert venv.drift().edited == (ONE,)

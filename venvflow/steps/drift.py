@@ -27,7 +27,7 @@ from venvflow.state.index import Stamped
 from venvflow.state.relink import give_again
 from venvflow.state.store import Store
 from venvflow.state.witness import is_ignored, witness_of
-from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness
+from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness, may_hold
 
 WAY_OUT = "Delete the venv and run doit again; what you want to keep, put into the lock file first."
 """What to do about a venv that was changed by hand."""
@@ -231,7 +231,7 @@ def _touched(entry: Entry, compared: _Compared, sameness: Sameness) -> Touched |
     touched = Touched(path, entry, compared.look(entry), item, compared.object_look(entry) == "relabelled")
     if compared.is_as_made(entry):
         return touched  # nobody wrote to it: its mode may not even let us read it
-    if item.kind != "file" or not entry.digest or (entry.kind == "file" and item.stamp.size != entry.size):
+    if item.kind != "file" or not entry.digest or not may_hold(entry, item.stamp.size):
         return None
     with suppress(OSError, Changing):
         content = read(path, keep=LARGEST_TEMPLATE if entry.kind == "template" else 0)

@@ -10,12 +10,21 @@ from functools import cached_property
 from venvflow.disk.objects import Objects, object_name
 from venvflow.disk.scan import Content
 from venvflow.model import Entry
+from venvflow.postinstall import LARGEST_FILLED
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.relocate import Places, digest_of, fill, find, find_in_record, is_record
 from venvflow.state.contents import Contents
 
 LARGEST_TEMPLATE = 4 << 20
 """Bytes of the largest file that is taken apart: generated scripts are never so large."""
+
+
+def may_hold(entry: Entry, size: int) -> bool:
+    """Return whether a file of *size* bytes may be what *entry* says; who knows need not read it.
+
+    What is filled into a template has a limit, and a hole in a file has none.
+    """
+    return size <= LARGEST_FILLED if entry.kind == "template" else size == entry.size
 
 
 class Sameness:

@@ -12,7 +12,7 @@ from venvflow.model import Entry
 from venvflow.state.contents import Contents
 from venvflow.state.witness import is_ignored
 from venvflow.steps.drift import as_made, can_run, let_run
-from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness
+from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness, may_hold
 from venvflow.steps.verify.findings import Finding
 from venvflow.steps.verify.healing import Healing, give_time_back
 from venvflow.steps.verify.holders import Holder, Use, inode_of
@@ -84,6 +84,10 @@ class FileJudge:
 
     def _judge_content(self, entry: Entry, item: Found) -> None:
         path = f"{self._holder.path}/{entry.path}"
+        is_known = self._healing is not None or entry.path in self._holder.private
+        if not may_hold(entry, item.stamp.size) and (entry.kind == "template" or not is_known):
+            self._judge_edit(entry, item, "")  # which bytes it has is of no use
+            return
         self._inspection.has_read(item.stamp.size)
         content = None
         with suppress(OSError, Changing):
