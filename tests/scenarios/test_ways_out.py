@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -339,6 +340,19 @@ def test_the_next_run_makes_it_right(world: World, happens: Callable[[World], No
     assert again.nothing_to_do, again
     assert world.run("verify") == 0
     assert not _wrong_looks(world)
+
+
+def test_an_edit_of_another_venvs_file_is_not_told_as_a_mode_that_was_made_right(world: World) -> None:
+    """The object is not this venv's file any more: it has other bytes, and nobody gave it anything back."""
+    data = (world.site("a") / "demo" / "more.py").read_bytes()
+    name = hashlib.sha256(data).hexdigest()
+    path = world.store / "objects" / name[:2] / name[2:]
+    path.unlink()
+    path.write_bytes(data + b"EDITED = 1\n")
+    assert not world.doit().warnings
+    assert world.run("verify") == 1
+    assert world.run("verify", "--heal") == 0
+    assert world.doit().nothing_to_do
 
 
 def test_verify_names_a_script_that_cannot_be_run_any_more_and_lets_it_run(world: World) -> None:

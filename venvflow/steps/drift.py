@@ -175,8 +175,10 @@ class _Compared:
             return "as made"  # a venv of hard links is whole without its objects
         if objects.is_as_made(st, name, entry.size, adopted):
             return "as made"
+        # Another file than this venv's may have been edited: what became of it, is verify's business.
+        its_own = (st.st_ino, st.st_dev) == (item.stamp.inode, item.device)
         usual = any(is_promised(stat.S_IMODE(st.st_mode), mode) for mode in modes)
-        return "touched" if usual and st.st_uid in objects.owners else "relabelled"
+        return "relabelled" if its_own and not (usual and st.st_uid in objects.owners) else "touched"
 
     def sameness(self) -> Sameness:
         """Return what tells whether a file only looks changed."""
