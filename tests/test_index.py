@@ -237,6 +237,22 @@ def test_a_database_without_our_tables_is_kept_aside(path: str) -> None:
         assert index.fresh
 
 
+@pytest.mark.parametrize(
+    "view", ["SELECT load_extension('/x') AS digest", "SELECT unknown(1) AS digest", "SELECT 1 AS digest"]
+)
+def test_a_view_in_the_place_of_a_table_is_damage(path: str, view: str) -> None:
+    """Whatever it would run: SQLite refuses to, and the next run makes the index again."""
+    with closing(Index(path)) as index:
+        index.mark_filled()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"PRAGMA foreign_keys = off; DROP TABLE objects; CREATE VIEW objects AS {view};")
+    with suppress(EnvironmentFailure), closing(Index(path)) as index:
+        fill(index, {"a": b"a"})
+    with closing(Index(path)) as index:
+        fill(index, {"a": b"a"})
+        assert index.fresh
+
+
 def test_a_newer_version_is_not_touched(path: str) -> None:
     """The error names both versions; the file has the same bytes afterwards."""
     with closing(sqlite3.connect(path)) as db:

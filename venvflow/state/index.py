@@ -609,7 +609,9 @@ def _is_damage(error: sqlite3.Error, path: str) -> bool:
     return "readonly" in str(error) and _is_writable(path) and _says_read_only(path)
 
 
-_DAMAGED = re.compile(r"no such (?:table|column)|has no column|Could not decode")
+_DAMAGED = re.compile(
+    r"no such (?:table|column|function|module)|has no column|Could not decode|unsafe use of|is a view"
+)
 
 
 def _says_read_only(path: str) -> bool:
