@@ -18,6 +18,8 @@ from contents import MEMORY
 from hypothesis import settings
 from scenario import Machine
 
+from venvflow import interrupts
+
 pytest_plugins = ("cli_project",)
 """Fixtures of all tests of the command line; named here, before any test module imports it."""
 
@@ -97,6 +99,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=reason))
         if item.path.parent.name == "scenarios" and item.get_closest_marker("quick") is None:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_runtest_teardown() -> None:
+    """Forget the signals that a test sent to this process: they are not the next one's."""
+    interrupts._program.received.clear()
 
 
 @pytest.fixture(scope="session")
