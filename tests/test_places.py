@@ -122,16 +122,12 @@ def test_a_signal_that_comes_while_staging_is_removed_leaves_nothing_behind(
 
 
 @needs_proc
-def test_a_place_that_somebody_else_makes_a_venv_at_is_waited_for(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_that_somebody_else_makes_a_venv_at_is_waited_for(place: Place) -> None:
     """For a while: a killed run's builder may be about to end. Then the holder is named."""
     with place.staged():
-        monkeypatch.setattr(module, "_PATIENCE", 0.0)
         with pytest.raises(LockTimeout, match=rf"at this place: another thread .*\(pid {os.getpid()}\)"):
-            Place(place.path).settle()
-        monkeypatch.setattr(module, "_PATIENCE", 30.0)
-        waiting = threading.Thread(target=Place(place.path).settle)
+            Place(place.path, patience=0).settle()
+        waiting = threading.Thread(target=Place(place.path, patience=30).settle)
         waiting.start()
     waiting.join(30)
     assert not waiting.is_alive()

@@ -65,7 +65,7 @@ _HALF = ".vf-half"
 _MOUNTS_OWN = ("lost+found",)
 """What a file system has at its top by itself."""
 
-_PATIENCE = 10.0
+PATIENCE = 10.0
 """Seconds for which a run waits for another one that makes a venv at the same place."""
 
 _VENV_NAMES = {"bin", "include", "lib", "lib64", "share", "etc", "man", "CACHEDIR.TAG", ".gitignore", ".lock"}
@@ -110,12 +110,16 @@ State = Literal["absent", "venv", "ours", "empty", "symlink", "file", "mount", "
 
 
 class Place:
-    """The absolute path of one venv; its parent is resolved once, the last name never."""
+    """The absolute path of one venv; its parent is resolved once, the last name never.
 
-    def __init__(self, path: str) -> None:
+    *patience* is for how many seconds a run waits for another one that makes a venv there.
+    """
+
+    def __init__(self, path: str, *, patience: float = PATIENCE) -> None:
         parent, self.name = os.path.split(os.path.normpath(path))
         self.parent = os.path.realpath(parent)
         self.path = os.path.join(self.parent, self.name)
+        self._patience = patience
         self.guard = -1  # a descriptor that locks the staging directory, while there is one
         self._tag = f".vf-{hashlib.sha256(os.fsencode(self.name)).hexdigest()[:8]}"
         self._held: _Held | None = None
@@ -289,7 +293,7 @@ class Place:
             elif not _is_ours(self._tag, home):
                 raise _foreign_staging(self.staging)
             staging = opened(open_directory(self._tag, dir_fd=home))
-            if not locks.hold(staging, _PATIENCE):
+            if not locks.hold(staging, self._patience):
                 holder = locks.holder(self.staging)
                 raise LockTimeout(
                     f"another run is making a venv at this place: {holder}",

@@ -74,7 +74,7 @@ def workshop(path: str) -> Iterator[str]:
 
     What a killed probe left there goes first.
     """
-    place = Place(os.path.join(path, _NAME))
+    place = Place(os.path.join(path, _NAME), patience=0)
     with ExitStack() as stack:
         try:
             staged = stack.enter_context(place.staged())
@@ -89,7 +89,7 @@ def workshop(path: str) -> Iterator[str]:
 def clear(path: str) -> None:
     """Delete what a killed probe left in the directory *path*, if we may, and if it is nobody's just now."""
     with suppress(VenvflowError, OSError):
-        Place(os.path.join(path, _NAME)).settle()
+        Place(os.path.join(path, _NAME), patience=0).settle()
 
 
 def nearest(path: str) -> str:

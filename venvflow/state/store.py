@@ -115,7 +115,8 @@ class Store:
 
     def _create(self) -> None:
         if not os.path.lexists(self.path):
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            with suppress(FileExistsError):  # it is a file: what follows says that it is in the way
+                os.makedirs(os.path.dirname(self.path), exist_ok=True)
             with suppress(FileExistsError):
                 os.mkdir(self.path, 0o700)
         # Another process may be making the same store, and be done and at work in it by now.

@@ -47,6 +47,8 @@ def store_doubts(path: str, parts: Iterable[str], uid: int) -> Iterator[Doubt]:
         except OSError:
             continue
         inside = where.startswith(path)
+        if not stat.S_ISDIR(st.st_mode):  # nothing lies in it: opening the store will tell
+            continue
         if st.st_uid not in known:
             yield Doubt(f"user {st.st_uid} owns it", where, f"chown -R {uid}", inside)
         elif _others_may_write(st) and (inside or not st.st_mode & stat.S_ISVTX):
