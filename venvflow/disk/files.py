@@ -81,8 +81,15 @@ DATABASE_PARTS = ("", "-wal", "-shm", "-journal")
 
 def can_be_database(path: str) -> bool:
     """Return whether SQLite may be let at *path*: it would wait for ever for the other end of a FIFO."""
-    parts = [path + part for part in DATABASE_PARTS]
-    return all(os.path.isfile(each) or not os.path.exists(each) for each in parts)
+    return all(_is_file_or_missing(path + part) for part in DATABASE_PARTS)
+
+
+def _is_file_or_missing(path: str) -> bool:
+    """Return that by one look: logs come and go while it is taken."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True
 
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
