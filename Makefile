@@ -21,7 +21,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade
 # A shell may forbid Python to write bytecode; then nothing here would ever be compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test quick plain pythons newest network long faults lint relock docs recording bench bench-quick clean help
+.PHONY: run test quick plain pythons newest network long faults lint relock docs shape recording bench bench-quick clean help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -79,6 +79,9 @@ relock: $(VENV)/run  ## lock the newest of what is installed here, for every Pyt
 docs: $(VENV)/test  ## what is generated in the documents: reference pages, and what sessions print
 	PYTHONPATH=tests $(BIN)/python -m tools reference
 	PYTHONPATH=tests $(BIN)/python -m tools sessions
+
+shape: $(VENV)/test  ## how large the code is, and how far runs walk in it
+	PYTHONPATH=tests $(BIN)/python -m tools shape
 
 recording: $(VENV)/test  ## the terminal session of the README, recorded anew
 	PYTHONPATH=tests $(BIN)/python -m tools recording

@@ -13,6 +13,7 @@ import pytest
 from tools.markdown import Exchange, anchors, as_session, blocks, exchanges, links, with_sections
 from tools.pages import all_pages
 from tools.sessions import matches, run, written_down
+from tools.shape import Source, counted
 from tools.world import World
 
 
@@ -134,3 +135,11 @@ def test_headings_have_the_anchors_of_forges() -> None:
     page = "# A `b` c?\n\n## Same\n\n## Same\n\n```text\n# none\n```\n"
 
     assert anchors(page) == {"a-b-c", "same", "same-1"}
+
+
+def test_the_source_is_counted(tmp_path: Path) -> None:
+    """Private functions by how often their own module names them, classes by name over all modules."""
+    one = "class A: ...\ndef _once(): ...\ndef _twice():\n    import os\n_once()\n_twice(_twice)\n"
+    (tmp_path / "one.py").write_text(one, encoding="utf-8")
+    (tmp_path / "two.py").write_text("class A: ...\nclass B: ...\ndef f(): ...\n", encoding="utf-8")
+    assert counted(tmp_path) == Source(2, 9, 3, 1, ("A",), 1)
