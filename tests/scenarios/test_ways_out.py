@@ -267,6 +267,13 @@ def _scripts_disabled(world: World) -> None:
     (world.venv("a") / "bin" / "tool").chmod(0o644)
 
 
+def _links_led_elsewhere(world: World) -> None:
+    """As ``ln -sf`` of another program does it, or a tool that thinks the venv is its own."""
+    for name, target in (("bin/python", "/bin/true"), ("lib64", "bin")):
+        (world.venv("a") / name).unlink()
+        (world.venv("a") / name).symlink_to(target)
+
+
 def _open_to_all(world: World) -> None:
     _chmod("a+rwX", world.venv("a"))
 
@@ -317,7 +324,8 @@ RIGHT_AGAIN: list[Any] = [
     _built_and_no_store, _killed_and_no_index, _no_bytecode, _other_bytecode, _touched, _deduplicated,
     _installed_and_removed, _coarse_times, _state_lost, _index_lost, _lock_changed_after_a_copy,
     _compiled_by_programs, _closed_to_others, _writable, _writable_and_gone,
-    _closed_and_gone, _setuid, _executable, _scripts_disabled, _killed_beside_a_whole_venv, _open_to_all,
+    _closed_and_gone, _setuid, _executable, _scripts_disabled, _links_led_elsewhere,
+    _killed_beside_a_whole_venv, _open_to_all,
     _cache_opened_to_all, _cache_closed, _cache_opened_and_gone,
     pytest.param(_given_away, marks=[pytest.mark.root, needs_root]),
     pytest.param(_all_given_away, marks=[pytest.mark.root, needs_root]),
@@ -335,6 +343,7 @@ def test_the_next_run_makes_it_right(world: World, happens: Callable[[World], No
     assert world.works("a")
     assert world.works("b")
     assert (world.venv("a") / "bin" / "tool").stat().st_mode & 0o100
+    assert not (world.venv("a") / "lib64").is_symlink() or os.readlink(world.venv("a") / "lib64") == "lib"
     assert not list(world.project.rglob(".vf-*"))
     again = world.doit()
     assert again.nothing_to_do, again

@@ -385,6 +385,11 @@ def fill_link(entry: Entry, places: Places) -> str:
     return os.fsdecode(fill(os.fsencode(entry.target), entry.slots, places))
 
 
+def leads_there(entry: Entry, target: str, places: Places) -> bool:
+    """Return whether a symlink with *target* leads where *entry* says, however that is spelled."""
+    return target == fill_link(entry, places) or find_link(target, places) == (entry.target, entry.slots)
+
+
 def is_record(entry: Entry) -> bool:
     """Return whether *entry* can only be filled in after the files that it describes."""
     return bool(entry.slots) and any(slot.form == "record" for slot in entry.slots)

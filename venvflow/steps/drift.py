@@ -2,7 +2,7 @@
 
 Whether a file looks changed is told by ``stat``; whether it is, by its bytes alone. So what copies a venv,
 moves it, puts it into an image or dies while it shares one changes nothing by hand. A file that is missing is
-damage, and nobody's work.
+damage, and nobody's work; so is a link that leads elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_NS, Entry, Manifest
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
-from venvflow.pure.relocate import Places
+from venvflow.pure.relocate import Places, leads_there
 from venvflow.state.contents import Contents, compare, without_copies
 from venvflow.state.index import Stamped
 from venvflow.state.relink import give_again
@@ -180,13 +180,23 @@ class _Compared:
         usual = any(is_promised(stat.S_IMODE(st.st_mode), mode) for mode in modes)
         return "relabelled" if its_own and not (usual and st.st_uid in objects.owners) else "touched"
 
-    def sameness(self) -> Sameness:
-        """Return what tells whether a file only looks changed."""
-        made_for = self.receipt.path  # its files name that place, wherever it was moved or copied to
+    def is_there(self, entry: Entry, places: Places) -> bool:
+        """Return whether there is what *entry* says, whatever is in it; a link must lead where it did."""
+        item = self.found.get(entry.path)
+        if item is None or not (item.kind == entry.kind == "link"):
+            return item is not None
+        return leads_there(entry, os.readlink(os.path.join(self.venv, entry.path)), places)
+
+    def places(self) -> Places:
+        """Return the places that the venv's files name: those that it was made for, wherever it is now."""
+        made_for = self.receipt.path
         registration = self.store.registration(made_for)
         project = registration.project if registration is not None else ""
-        places = Places(made_for, project or os.path.dirname(made_for), self.receipt.python)
-        return Sameness(self.entries, places, self.store.objects, Contents(self.receipt.contents))
+        return Places(made_for, project or os.path.dirname(made_for), self.receipt.python)
+
+    def sameness(self) -> Sameness:
+        """Return what tells whether a file only looks changed."""
+        return Sameness(self.entries, self.places(), self.store.objects, Contents(self.receipt.contents))
 
     def is_objects(self, entry: Entry) -> bool:
         """Return whether the venv's file is the store's own."""
@@ -197,9 +207,10 @@ class _Compared:
 
 
 def _against_manifest(compared: _Compared) -> Drift:
-    found, entries = compared.found, compared.entries
+    found, entries, places = compared.found, compared.entries, compared.places()
+    missing = [path for path, entry in entries.items() if not compared.is_there(entry, places)]
     known = {**entries, **compared.receipt.private}
-    drift = _sorted(_added(found, known), (), [path for path in entries if path not in found])
+    drift = _sorted(_added(found, known), (), missing)
     changed = [
         entry
         for path, entry in entries.items()

@@ -9,6 +9,7 @@ from venvflow.disk.objects import is_promised, object_name, sealed
 from venvflow.disk.scan import Changing, Found, read
 from venvflow.disk.sharing import stays_private
 from venvflow.model import Entry
+from venvflow.pure.relocate import leads_there
 from venvflow.state.contents import Contents
 from venvflow.state.witness import is_ignored
 from venvflow.steps.drift import as_made, can_run, let_run
@@ -46,8 +47,13 @@ class FileJudge:
             self._judge_gone(entry)
         elif entry.digest:
             self._judge_file(entry, item)
-        elif item.kind != entry.kind:
+        elif item.kind != entry.kind or not self._leads_there(entry):
             self._inspection.find(Finding("file edited", entry.path, self._holder.path))
+
+    def _leads_there(self, entry: Entry) -> bool:
+        """Return whether the venv's link leads where *entry* says, if that is one."""
+        target = os.readlink(f"{self._holder.path}/{entry.path}") if entry.kind == "link" else ""
+        return not target or leads_there(entry, target, self._holder.places)
 
     def _judge_gone(self, entry: Entry) -> None:
         finding = self._inspection.find(Finding("file missing", entry.path, self._holder.path))
