@@ -134,6 +134,22 @@ def test_a_place_that_somebody_else_makes_a_venv_at_is_waited_for(place: Place) 
     assert not os.path.lexists(place.staging)
 
 
+def test_staging_that_goes_while_it_is_looked_at_is_settled(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was making a venv has just finished: nothing is left to do."""
+    is_ours = vars(module)["_is_ours"]
+    os.makedirs(place.staging)
+
+    def looked_at_too_late(name: str, parent: int) -> bool:
+        os.rmdir(place.staging)
+        return bool(is_ours(name, parent))
+
+    monkeypatch.setattr(module, "_is_ours", looked_at_too_late)
+    place.settle()
+    assert not os.path.lexists(place.staging)
+
+
 def versions(place: Place) -> list[str]:
     """Return which whole venvs lie at the place and under the name that keeps strangers', in this order."""
     found = []
@@ -811,7 +827,7 @@ def test_a_link_in_a_staging_directory_is_removed_and_not_followed(place: Place,
     make_venv(place)
     outside = Path(place.parent) / "outside"
     write(outside, {".venv/canary": b"x"})
-    os.mkdir(place.staging)
+    os.makedirs(place.staging)
     (Path(place.staging) / ".gitignore").write_bytes(module._MARK_TEXT)
     (Path(place.staging) / slot).symlink_to(outside)
     shutil.rmtree(place.path)
@@ -826,7 +842,7 @@ def test_a_link_in_a_staging_directory_is_removed_and_not_followed(place: Place,
 def test_root_settles_what_the_owner_of_a_directory_left_and_nobody_else(place: Place) -> None:
     """A staging directory that a third user put there is not ours."""
     make_venv(place)
-    os.mkdir(place.staging)
+    os.makedirs(place.staging)
     (Path(place.staging) / ".gitignore").write_bytes(module._MARK_TEXT)
     os.chown(place.staging, NOBODY, NOBODY)
     with pytest.raises(Refused, match="somebody else"):

@@ -240,11 +240,17 @@ class Place:
 
         Raises Refused when something that is not ours has the name of the staging directory.
         """
-        if os.path.lexists(self.staging):
-            with _explained(self.staging, self._as_it_is), self._holding() as held:
-                if held.is_there(self._tag):  # else who held it has removed it
-                    self._clear(held)
-            _sweep_scratch()
+        if not os.path.lexists(self.staging):
+            return
+        with _explained(self.staging, self._as_it_is):
+            try:
+                with self._holding() as held:
+                    if held.is_there(self._tag):  # else who held it has removed it
+                        self._clear(held)
+            except FileNotFoundError:
+                if os.path.lexists(self.staging):
+                    raise  # else it was removed while we looked at it
+        _sweep_scratch()
 
     @contextmanager
     def staged(self) -> Iterator[str]:
