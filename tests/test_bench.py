@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from contents import snapshot_of, stock
+from contents import needs_proc, snapshot_of, stock
 
 from bench import checks, crowd, peak, peers, session, synthetic
 from bench.fleet import PACKAGES, SMALL, entry, lock_text
@@ -149,6 +149,7 @@ def test_a_missing_tool_is_named(tmp_path: Path) -> None:
         World(str(tmp_path), quick=True, profile=False).tool("no-such-peer")
 
 
+@needs_proc
 def test_the_peak_of_a_process_is_its_own(tmp_path: Path) -> None:
     """A child that uses 80 MB more than its parent does not count as the parent's memory."""
     (tmp_path / "parent.py").write_text(

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from contents import mounted, needs_root
+from contents import mounted, needs_proc, needs_root
 
 from venvflow.disk.blame import failure, from_system, mount_of, of_database, path_of
 from venvflow.disk.directories import discard
@@ -88,6 +88,7 @@ def test_of_two_paths_it_is_the_one_that_was_to_be_written() -> None:
     assert path_of(OSError(28, "x"), "/c") == "/c"
 
 
+@needs_proc
 def test_names_in_directories_get_their_paths(tmp_path: Path) -> None:
     """What fails in a directory that is open by its number is found again by whoever reads the message."""
     with pytest.raises(FileNotFoundError) as caught, directory(str(tmp_path)) as fd:
@@ -158,6 +159,7 @@ def test_a_mount_that_is_read_only_is_named(tmp_path: Path) -> None:
         assert f"(the file system mounted at {inside}). S. Make it writable" in told(caught.value, inside)
 
 
+@needs_proc
 @needs_root
 @pytest.mark.root
 @pytest.mark.parametrize(("flag", "word"), [("i", "immutable"), ("a", "append-only")])

@@ -21,6 +21,7 @@ from contents import (
     linux_only,
     mounted,
     name_of,
+    needs_proc,
     needs_root,
     objects_in,
     picture,
@@ -685,6 +686,7 @@ def test_an_object_of_another_user_is_replaced_by_a_copy(objects: Objects, tmp_p
     assert os.stat(tmp_path / "venv").st_uid == NOBODY
 
 
+@needs_proc
 @pytest.mark.root
 @needs_root
 def test_a_file_that_its_owner_may_not_read_gets_its_mode_back(tmp_path: Path) -> None:
@@ -703,6 +705,7 @@ def test_a_file_that_its_owner_may_not_read_gets_its_mode_back(tmp_path: Path) -
         assert in_child(work, user=NOBODY) == 0
 
 
+@needs_proc
 @pytest.mark.root
 @needs_root
 def test_what_its_owner_may_not_read_is_read_and_copied_all_the_same(tmp_path: Path) -> None:

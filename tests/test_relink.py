@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contents import MTIME_NS, elsewhere, file_entry, killed_at_each, name_of, objects_in, picture, put, write
+from contents import (
+    MTIME_NS,
+    elsewhere,
+    file_entry,
+    killed_at_each,
+    name_of,
+    needs_proc,
+    objects_in,
+    picture,
+    put,
+    write,
+)
 
 from venvflow.disk.blame import path_of
 from venvflow.disk.links import Linker
@@ -305,6 +316,7 @@ def test_reflink_falls_back_where_there_is_none(world: World) -> None:
     assert {path: (world.venv / path).read_bytes() for path in FILES} == FILES
 
 
+@needs_proc
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("mode", ["hardlink", "copy"])
 def test_what_cannot_be_replaced_is_named_and_nothing_is_left(

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from contents import NOBODY, needs_root
+from contents import NOBODY, needs_proc, needs_root
 
 from venvflow import interrupts
 from venvflow.disk.scratch import place, scratch
@@ -73,6 +73,7 @@ def test_the_next_one_removes_what_a_kill_left(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [".vf-mine"]
 
 
+@needs_proc
 def test_what_an_orphan_still_uses_is_left(tmp_path: Path) -> None:
     """A builder has the descriptor, too, until it has ended."""
     then = "print(subprocess.Popen(['sleep', '600'], pass_fds=[temporary.fd], stdout=2).pid, flush=True)"
