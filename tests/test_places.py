@@ -827,7 +827,7 @@ def test_a_link_in_a_staging_directory_is_removed_and_not_followed(place: Place,
     make_venv(place)
     outside = Path(place.parent) / "outside"
     write(outside, {".venv/canary": b"x"})
-    os.makedirs(place.staging)
+    os.mkdir(place.staging)
     (Path(place.staging) / ".gitignore").write_bytes(module._MARK_TEXT)
     (Path(place.staging) / slot).symlink_to(outside)
     shutil.rmtree(place.path)
@@ -842,7 +842,7 @@ def test_a_link_in_a_staging_directory_is_removed_and_not_followed(place: Place,
 def test_root_settles_what_the_owner_of_a_directory_left_and_nobody_else(place: Place) -> None:
     """A staging directory that a third user put there is not ours."""
     make_venv(place)
-    os.makedirs(place.staging)
+    os.mkdir(place.staging)
     (Path(place.staging) / ".gitignore").write_bytes(module._MARK_TEXT)
     os.chown(place.staging, NOBODY, NOBODY)
     with pytest.raises(Refused, match="somebody else"):

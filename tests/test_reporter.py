@@ -10,7 +10,6 @@ import pytest
 from doit.exceptions import TaskFailed, UnmetDependency
 from doit.task import Task
 
-from venvflow import interrupts
 from venvflow.pure.progress import Meter, meter
 from venvflow.reporter import FlowReporter, told
 from venvflow.tasks import StepFailed
@@ -18,12 +17,6 @@ from venvflow.tasks import StepFailed
 
 def _nothing() -> None:
     """Do nothing, so that a task has an action."""
-
-
-@pytest.fixture(autouse=True)
-def _no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each test begin as a program to which no signal came: a test before may have had one."""
-    monkeypatch.setattr(interrupts, "_program", interrupts._Program())
 
 
 @pytest.fixture

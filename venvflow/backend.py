@@ -13,7 +13,6 @@ import os
 import stat
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 _LAST_KEY = "deps:"  # doit sets it last when a task succeeded: the moment to commit
 _BUSY_SECONDS = 30.0
-_TRY_SECONDS = 0.5
-"""How long SQLite itself waits: no signal is met meanwhile."""
 _CREATE = "CREATE TABLE IF NOT EXISTS task_state (task TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID"
 _UPSERT = "INSERT INTO task_state VALUES (?, ?) ON CONFLICT (task) DO UPDATE SET data = excluded.data"
 _URI_SAFE = frozenset(b"/-._~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -297,7 +294,7 @@ class _StateFile:
 
     def _is_usable(self) -> bool:
         """Return whether there is something to read; what is not a file is moved out of the way."""
-        from venvflow.disk.files import can_be_database  # noqa: PLC0415 - every doit command imports this module
+        from venvflow.disk.databases import can_be_database  # noqa: PLC0415 - every doit command is spared it
 
         try:
             found = os.lstat(self._path)
@@ -320,8 +317,10 @@ class _StateFile:
             return _all_rows(_connected(f"file:{_quoted(self._path)}?mode=ro&immutable=1", uri=True))
 
     def _transact(self, saved: Mapping[str, str], gone: Iterable[str], forget_all: bool) -> None:
+        from venvflow.disk.databases import patiently  # noqa: PLC0415 - every doit command is spared it
+
         connection = self._opened()
-        _begin(connection)
+        patiently(connection, "BEGIN IMMEDIATE", seconds=_BUSY_SECONDS)
         try:
             connection.execute(_CREATE)
             if forget_all:
@@ -343,13 +342,15 @@ class _StateFile:
 
     def _set_aside(self, identity: tuple[int, int]) -> None:
         """Rename the damaged file and its log, unless another run did so and made a new one."""
+        from venvflow.disk.databases import PARTS  # noqa: PLC0415 - every doit command is spared it
+
         if _identity(self._path) != identity:
             return
         number = 1
         while os.path.lexists(aside := f"{self._path}.damaged-{number}"):
             number += 1
         os.rename(self._path, aside)
-        for suffix in ("-wal", "-shm", "-journal"):
+        for suffix in PARTS[1:]:
             if os.path.lexists(self._path + suffix):
                 os.rename(self._path + suffix, aside + suffix)
         put(
@@ -374,9 +375,11 @@ class _StateFile:
 def _connected(address: str, *, uri: bool = False, log: bool = False) -> sqlite3.Connection:
     import sqlite3  # noqa: PLC0415 - every doit command imports this module
 
+    from venvflow.disk.databases import TRY_SECONDS  # noqa: PLC0415 - every doit command is spared it
+
     connection = sqlite3.connect(
         address,
-        timeout=_TRY_SECONDS if log else _BUSY_SECONDS,
+        timeout=TRY_SECONDS if log else _BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
         uri=uri,
@@ -389,21 +392,6 @@ def _connected(address: str, *, uri: bool = False, log: bool = False) -> sqlite3
         connection.close()
         raise
     return connection
-
-
-def _begin(connection: sqlite3.Connection) -> None:
-    """Begin to write when nobody else does; a signal that comes while we wait is met."""
-    import sqlite3  # noqa: PLC0415 - every doit command imports this module
-
-    end = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise
-        else:
-            return
 
 
 def _lenient(data: bytes) -> str:

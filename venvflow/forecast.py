@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from venvflow.disk import builders
-from venvflow.disk.files import can_be_database
+from venvflow.disk.databases import can_be_database
 from venvflow.errors import VenvflowError, shown
 from venvflow.flow import Flow
 from venvflow.model import Snapshot

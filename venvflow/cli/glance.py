@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-from venvflow.disk.files import can_be_database
+from venvflow.disk.databases import can_be_database
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Snapshot, StoreConfig
 from venvflow.state.index import Index

@@ -75,23 +75,6 @@ def open_regular(path: str) -> BufferedReader:
     return open(_open_regular(path, follow=False, dir_fd=None)[0], "rb")
 
 
-DATABASE_PARTS = ("", "-wal", "-shm", "-journal")
-"""What SQLite puts behind a database's name for the files that belong to it."""
-
-
-def can_be_database(path: str) -> bool:
-    """Return whether SQLite may be let at *path*: it would wait for ever for the other end of a FIFO."""
-    return all(_is_file_or_missing(path + part) for part in DATABASE_PARTS)
-
-
-def _is_file_or_missing(path: str) -> bool:
-    """Return that by one look: logs come and go while it is taken."""
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:
-        return True
-
-
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 16
 

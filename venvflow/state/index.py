@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from venvflow.disk import locks
 from venvflow.disk.blame import failure, of_database
-from venvflow.disk.files import DATABASE_PARTS, can_be_database, read_beginning
+from venvflow.disk.databases import PARTS, TRY_SECONDS, can_be_database, is_locked, patiently
+from venvflow.disk.files import read_beginning
 from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
@@ -33,8 +34,6 @@ VERSION = 3
 """Schema version, kept in ``PRAGMA user_version``."""
 
 _WAIT_SECONDS = 30.0
-_TRY_SECONDS = 0.5
-"""How long SQLite itself waits: no signal is met meanwhile."""
 
 
 class Stamped(NamedTuple):
@@ -105,7 +104,7 @@ class Index:
             try:
                 return _open_in_turn(self.path)
             except sqlite3.Error as error:
-                if _is_locked(error):
+                if is_locked(error):
                     raise _locked(self.path) from error
                 if not (_is_damage(error, self.path) or os.path.isdir(self.path)):
                     raise _unusable(self.path, error) from error
@@ -117,7 +116,7 @@ class Index:
         number = 1
         while os.path.lexists(f"{self.path}.damaged-{number}"):
             number += 1
-        for suffix in DATABASE_PARTS:
+        for suffix in PARTS:
             with suppress(OSError):  # gone, or out of reach: who asked for it gets an error then
                 os.rename(self.path + suffix, f"{self.path}{suffix}.damaged-{number}")
 
@@ -147,21 +146,14 @@ class Index:
             return self._patiently(sql, parameters).fetchall()
 
     def _patiently(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
-        """Execute a statement when others let us; a signal that comes while we wait is met."""
-        end = time.monotonic() + _WAIT_SECONDS
-        while True:
-            try:
-                return self._db.execute(sql, parameters)
-            except sqlite3.OperationalError as error:
-                if not _is_locked(error) or time.monotonic() > end:
-                    raise
+        return patiently(self._db, sql, parameters, seconds=_WAIT_SECONDS)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            if _is_locked(error):
+            if is_locked(error):
                 raise _locked(self.path) from error
             if _is_damage(error, self.path):
                 self._move_aside()
@@ -504,14 +496,14 @@ def _open_in_turn(path: str) -> sqlite3.Connection:
         try:
             return _open_to_write(path)
         except sqlite3.OperationalError as error:
-            if not _is_locked(error) or time.monotonic() > end:
+            if not is_locked(error) or time.monotonic() > end:
                 raise
         time.sleep(0.01)
 
 
 def _open_to_write(path: str) -> sqlite3.Connection:
     _part_from_other_names(path)
-    db = sqlite3.connect(path, timeout=_TRY_SECONDS, isolation_level=None)
+    db = sqlite3.connect(path, timeout=TRY_SECONDS, isolation_level=None)
     try:
         if db.execute("PRAGMA journal_mode").fetchone() != ("wal",) and not _is_networked(path):
             db.execute("PRAGMA journal_mode = WAL")
@@ -636,10 +628,6 @@ def _other_version(path: str, version: int) -> EnvironmentFailure:
         state="Nothing was touched.",
         hint="Upgrade venvflow, or use another store (VENVFLOW_STORE).",
     )
-
-
-def _is_locked(error: sqlite3.Error) -> bool:
-    return "locked" in str(error) or "busy" in str(error)
 
 
 _WHOLE = "Every venv is the old one or the new one, whole."

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from venvflow.disk import builders, probes
-from venvflow.disk.files import can_be_database, read_small
+from venvflow.disk.databases import can_be_database
+from venvflow.disk.files import read_small
 from venvflow.disk.layout import Layout
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import FORMAT, LinkMode
