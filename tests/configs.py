@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from venvflow.config import load
 from venvflow.errors import ConfigError
 from venvflow.model import Config
-from venvflow.pure.config import load
 
 
 def project(parent: Path) -> Path:

@@ -19,8 +19,8 @@ LAYERS = [
     "model errors __init__ compile_worker postinstall",
     # pure decisions
     "pure",
-    # disk and processes
-    "disk",
+    # disk and processes, the config file
+    "disk config",
     # the store, and between it and directories
     "state",
     # what steps work on and tell each other, then the steps
@@ -39,11 +39,11 @@ SCRIPTS = {"compile_worker", "postinstall"}
 LIBRARIES = {
     "doit": {"tasks", "reporter", "backend"},
     "sqlite_utils": {"state.schema"},
-    "yaml": {"pure.config"},
+    "yaml": {"config"},
     "pathspec": {"pure.patterns"},
     "backports": {"disk.archive"},
     "compression": {"disk.archive"},
-    "tomli": {"disk.discover", "pure.config"},
+    "tomli": {"disk.discover"},
 }
 """The rooms in which each third-party library (or its successor in the standard library) is met."""
 

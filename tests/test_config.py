@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from configs import one_venv, problems, project, read
 
+from venvflow.config import find_config, load
 from venvflow.errors import EnvironmentFailure, UsageError
 from venvflow.model import Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
-from venvflow.pure.config import find_config, load
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_nothing_heavy_is_imported_for_an_ordinary_config(root: Path) -> None:
     """Loading is on the path of a run that has nothing to do."""
     (root / "venvflow.yaml").write_text(one_venv('exclude: ["**/tests/", "!x/[a-c]*"]'))
     code = (
-        "import sys, yaml; before = set(sys.modules); from venvflow.pure import config; "
+        "import sys, yaml; before = set(sys.modules); from venvflow import config; "
         "config.load(sys.argv[1] + '/venvflow.yaml', sys.argv[1], {'HOME': '/home/x'}); "
         "new = set(sys.modules) - before; "
         "print(*new & {'json', 'glob', 'difflib', 'pathlib', 'pathspec', 'subprocess'})"

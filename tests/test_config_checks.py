@@ -9,10 +9,10 @@ import pytest
 import yaml
 from configs import one_venv, problems, project, read
 
+from venvflow.config.records import USUAL_LEVELS
+from venvflow.config.vocabulary import LEVELS
 from venvflow.disk.archive import FORMATS
 from venvflow.model import TrimPolicy
-from venvflow.pure.config.records import USUAL_LEVELS
-from venvflow.pure.config.vocabulary import LEVELS
 
 
 @pytest.fixture

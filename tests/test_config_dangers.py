@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from configs import one_venv, problems, project, read
 
+from venvflow.config import dangers
 from venvflow.errors import Refused
-from venvflow.pure.config import dangers
 
 
 @pytest.fixture

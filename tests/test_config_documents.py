@@ -11,8 +11,8 @@ from configs import one_venv, problems, project, read
 from hypothesis import given
 from hypothesis import strategies as st
 
+from venvflow.config import load, quoted
 from venvflow.errors import ConfigError, EnvironmentFailure
-from venvflow.pure.config import load, quoted
 
 ROOT_USER = os.geteuid() == 0
 

@@ -14,10 +14,10 @@ from configs import project, read
 from hypothesis import given
 from hypothesis import strategies as st
 
+from venvflow.config import schema
+from venvflow.config.checks import Named, Table
+from venvflow.config.vocabulary import TOP, _allowed_name
 from venvflow.errors import ConfigError, Refused
-from venvflow.pure.config import schema
-from venvflow.pure.config.checks import Named, Table
-from venvflow.pure.config.vocabulary import TOP, _allowed_name
 
 GOOD: dict[str, Any] = {
     "version": 1,

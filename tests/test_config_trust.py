@@ -12,9 +12,9 @@ from contents import NOBODY, for_everybody, in_child, needs_root
 from hypothesis import given
 from hypothesis import strategies as st
 
+from venvflow.config import load
+from venvflow.config.trust import doubts
 from venvflow.errors import Refused
-from venvflow.pure.config import load
-from venvflow.pure.config.trust import doubts
 
 FILE, ROOT = "/srv/my project/venvflow.yaml", "/srv/my project"
 

@@ -14,9 +14,9 @@ from contents import grow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from venvflow.config import load
 from venvflow.disk.discover import DODO_TEMPLATE, SCHEMA_NAME, Found, discover, render
 from venvflow.model import Config
-from venvflow.pure.config import load
 
 PINNED = "six==1.17.0 \\\n    --hash=sha256:00\n"
 

@@ -12,9 +12,8 @@ import pytest
 import yaml
 from wheels import make_wheel, offline_environment, requirements
 
-from venvflow import errors, tasks
+from venvflow import config, errors, tasks
 from venvflow.cli.parser import COMMANDS
-from venvflow.pure import config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -38,7 +38,7 @@ from tools.pages import DOCS, README, ROOT, SESSIONS, all_pages, start_of
 from tools.reference import sections
 from tools.sessions import run
 from tools.world import BIN, World
-from venvflow.pure import config
+from venvflow import config
 from venvflow.state import schema
 
 TOML = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")

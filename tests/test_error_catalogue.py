@@ -151,7 +151,7 @@ def test_a_config_is_read_once(project: Project) -> None:
     text = project.config.read_text(encoding="utf-8")
 
     def change_it() -> None:
-        import venvflow.pure.config as configs
+        import venvflow.config as configs
 
         real = vars(configs)["read"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from contents import MTIME_NS, open_store, stock
 
+from venvflow import config as configs
 from venvflow.disk.places import Receipt
 from venvflow.disk.scan import walk
-from venvflow.pure import config as configs
 from venvflow.state.looks import Looks, read_looks, write_looks
 from venvflow.state.witness import witness_of
 from venvflow.steps.job import Job

@@ -16,10 +16,9 @@ from typing import Any
 
 from tools.answers import answers, link_of
 from tools.table import table
-from venvflow import errors, tasks
+from venvflow import config, errors, tasks
 from venvflow.cli.parser import COMMANDS, make_parser
 from venvflow.model import StoreConfig, TrimPolicy, VenvSpec
-from venvflow.pure import config
 from venvflow.state import schema
 
 _Schema = Mapping[str, Any]

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 
+from venvflow import config as configs
 from venvflow.disk.places import RECEIPT, Receipt, read_receipt
 from venvflow.errors import shown
 from venvflow.model import Config
-from venvflow.pure import config as configs
 from venvflow.pure.manifest import snapshot_id
 from venvflow.pure.redaction import redact_words
 from venvflow.steps.inputs import key_is_current

@@ -67,7 +67,7 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
 
 def _world(args: argparse.Namespace) -> tuple[World, Finding]:
     """Return what is to be looked at, and what is to be said of the config: without one, the machine."""
-    from venvflow.pure import config as configs  # noqa: PLC0415 - not for wrong words
+    from venvflow import config as configs  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.doctor.finding import fail, ok, warn  # noqa: PLC0415
 
     try:
@@ -94,8 +94,8 @@ def _flow(args: argparse.Namespace) -> Flow:
 
 
 def _bare_world(args: argparse.Namespace) -> World:
+    from venvflow.config import usual_store  # noqa: PLC0415
     from venvflow.model import TrimPolicy  # noqa: PLC0415
-    from venvflow.pure.config import usual_store  # noqa: PLC0415
     from venvflow.steps.doctor import World  # noqa: PLC0415
 
     store = usual_store(args.work_dir, os.environ)

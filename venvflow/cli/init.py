@@ -140,16 +140,16 @@ def _draft(root: str) -> _Draft:
 
 def _present(root: str) -> str:
     """Return the path of the config that the project has already, or an empty text."""
-    from venvflow.pure.config import CONFIG_NAMES  # noqa: PLC0415 - imports the YAML library
+    from venvflow.config import CONFIG_NAMES  # noqa: PLC0415 - imports the YAML library
 
     return next((path for name in CONFIG_NAMES if os.path.lexists(path := os.path.join(root, name))), "")
 
 
 def _supplement(root: str, present: str) -> _Draft:
     """Return what the project with the config *present* lacks: files, and entries for lock files."""
+    from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
     from venvflow.cli.schema import text as schema_text  # noqa: PLC0415
     from venvflow.disk.discover import DODO_TEMPLATE, SCHEMA_NAME, Known, discover  # noqa: PLC0415
-    from venvflow.pure import config as configs  # noqa: PLC0415 - imports the YAML library
 
     config = configs.load(present, root, os.environ)
     specs = config.venvs.values()
@@ -168,8 +168,8 @@ def _supplement(root: str, present: str) -> _Draft:
 
 def _loaded(root: str, text: str) -> Config:
     """Return the config that *text* is, as a run would load it; it is not in the project yet."""
+    from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
     from venvflow.disk.scratch import scratch  # noqa: PLC0415 - only here
-    from venvflow.pure import config as configs  # noqa: PLC0415 - imports the YAML library
 
     with scratch() as temporary:
         file = os.path.join(temporary.path, "venvflow.yaml")
@@ -180,7 +180,7 @@ def _loaded(root: str, text: str) -> Config:
 
 def _parent_config(root: str) -> list[str]:
     """Return a note when *root* lies in a project that has a config already."""
-    from venvflow.pure.config import find_config  # noqa: PLC0415 - imports the YAML library
+    from venvflow.config import find_config  # noqa: PLC0415 - imports the YAML library
 
     try:
         file, _ = find_config(os.path.dirname(root))

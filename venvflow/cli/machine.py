@@ -110,8 +110,8 @@ def open_machine(args: argparse.Namespace, out: Output) -> Machine:
 
     Raises as :func:`venvflow.cli.project.open_flow` does, but for a config that is not there.
     """
+    from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
     from venvflow.cli.project import open_flow  # noqa: PLC0415
-    from venvflow.pure import config as configs  # noqa: PLC0415 - imports the YAML library
 
     try:
         configs.find_config(args.work_dir, args.config)

@@ -37,7 +37,7 @@ def text() -> str:
     """Return the schema as it lies beside a config."""
     import json  # noqa: PLC0415
 
-    from venvflow.pure import config as configs  # noqa: PLC0415 - imports the YAML library
+    from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
 
     return json.dumps(configs.schema(), indent=2) + "\n"
 

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from venvflow.config import quoted
 from venvflow.disk.pins import Wanted, beginning, python_of, table_of
 from venvflow.errors import shown
-from venvflow.pure.config import quoted
 
 DODO_TEMPLATE = '''\
 """Run "doit" to make the virtual environments of venvflow.yaml what their lock files say."""

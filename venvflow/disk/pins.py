@@ -13,10 +13,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from venvflow.config import is_version
 from venvflow.disk.files import read_beginning
 from venvflow.disk.places import read_receipt
 from venvflow.errors import shown
-from venvflow.pure.config import is_version
 
 _MINORS = range(200)
 """Minor versions of Python 3 that are thought of."""

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
+from venvflow.config.trust import STORE_PARTS, Doubt, refuse_store, store_doubts
 from venvflow.disk import locks
 from venvflow.disk.blame import failure
 from venvflow.disk.files import is_temporary_name, read_small
@@ -26,7 +27,6 @@ from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
 from venvflow.model import FORMAT, Key, Manifest, Snapshot, StoreConfig, Tree
 from venvflow.pure import decoding
-from venvflow.pure.config.trust import STORE_PARTS, Doubt, refuse_store, store_doubts
 from venvflow.pure.keys import make_key
 from venvflow.pure.manifest import (
     Corrupt,

@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from venvflow.config.vocabulary import LEVELS
 from venvflow.disk.blame import failure
 from venvflow.disk.files import read_small, write_whole
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Config, Interpreter, Key, PackOptions
 from venvflow.pure import decoding
-from venvflow.pure.config.vocabulary import LEVELS
 from venvflow.pure.keys import make_key
 from venvflow.steps.job import Job
 

@@ -8,8 +8,8 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from venvflow.config.nodes import clipped
 from venvflow.errors import shown
-from venvflow.pure.config.nodes import clipped
 from venvflow.pure.patterns import star_problem
 
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -14,17 +14,17 @@ from dataclasses import replace
 from typing import Any
 
 import venvflow
+from venvflow.config.dangers import dangers_of
+from venvflow.config.documents import parse, quoted
+from venvflow.config.nodes import Node
+from venvflow.config.paths import Places, ancestors, home_of
+from venvflow.config.records import assemble, store_of
+from venvflow.config.report import WRONG, Report
+from venvflow.config.source import decode, read, unreadable
+from venvflow.config.trust import STORE_PARTS, doubts, store_doubts, store_warning
+from venvflow.config.vocabulary import TOP, is_version
 from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import Config, StoreConfig, VenvSpec
-from venvflow.pure.config.dangers import dangers_of
-from venvflow.pure.config.documents import parse, quoted
-from venvflow.pure.config.nodes import Node
-from venvflow.pure.config.paths import Places, ancestors, home_of
-from venvflow.pure.config.records import assemble, store_of
-from venvflow.pure.config.report import WRONG, Report
-from venvflow.pure.config.source import decode, read, unreadable
-from venvflow.pure.config.trust import STORE_PARTS, doubts, store_doubts, store_warning
-from venvflow.pure.config.vocabulary import TOP, is_version
 
 __all__ = ["CONFIG_NAMES", "find_config", "is_version", "load", "quoted", "schema", "usual_store"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
+from venvflow.config.report import Report
 from venvflow.errors import ConfigError, EnvironmentFailure, shown
-from venvflow.pure.config.report import Report
 
 _LARGEST_FILE = 1 << 20  # bytes
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from venvflow.pure.config.checks import (
+from venvflow.config.checks import (
     Check,
     Named,
     Table,
@@ -24,9 +24,9 @@ from venvflow.pure.config.checks import (
     whole,
     word,
 )
-from venvflow.pure.config.nodes import Node, clipped
-from venvflow.pure.config.paths import VARIABLE_NAME, Places
-from venvflow.pure.config.report import WRONG, Report
+from venvflow.config.nodes import Node, clipped
+from venvflow.config.paths import VARIABLE_NAME, Places
+from venvflow.config.report import WRONG, Report
 from venvflow.pure.naming import KNOWN, wrong_field
 from venvflow.pure.patterns import problems
 

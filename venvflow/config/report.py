@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from venvflow.config.nodes import LONGEST_WORD
+from venvflow.config.paths import Places
 from venvflow.errors import shown
-from venvflow.pure.config.nodes import LONGEST_WORD
-from venvflow.pure.config.paths import Places
 
 _MOST_SUGGESTIONS = 100
 

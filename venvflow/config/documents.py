@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from venvflow.config.nodes import Kind, Node, clipped
+from venvflow.config.report import Report
 from venvflow.errors import ConfigError
-from venvflow.pure.config.nodes import Kind, Node, clipped
-from venvflow.pure.config.report import Report
 
 _DEEPEST = 50  # lists and mappings inside each other; a sensible config has five
 _TOO_DEEP = f"lists and mappings are nested more than {_DEEPEST} deep"

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from venvflow.pure.config.nodes import Node, clipped
-from venvflow.pure.config.paths import Places
-from venvflow.pure.config.report import WRONG, Report
+from venvflow.config.nodes import Node, clipped
+from venvflow.config.paths import Places
+from venvflow.config.report import WRONG, Report
 from venvflow.pure.units import parse_duration, parse_size
 
 Check: TypeAlias = Callable[[Node, str, Report], Any]

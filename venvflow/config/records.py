@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from venvflow.config.nodes import Node, clipped
+from venvflow.config.paths import Places, file_problem
+from venvflow.config.report import WRONG, Report
+from venvflow.config.trust import is_trusted_store
+from venvflow.config.vocabulary import LEVELS
 from venvflow.errors import shown
 from venvflow.model import Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
-from venvflow.pure.config.nodes import Node, clipped
-from venvflow.pure.config.paths import Places, file_problem
-from venvflow.pure.config.report import WRONG, Report
-from venvflow.pure.config.trust import is_trusted_store
-from venvflow.pure.config.vocabulary import LEVELS
 
 USUAL_LEVELS = {"tar": 0, "tar.bz2": 9, "tar.gz": 6, "tar.xz": 6, "tar.zst": 3, "zip": 6}
 """The level of each format where the config says none."""

@@ -6,9 +6,9 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 
+from venvflow.config.paths import ancestors
 from venvflow.errors import shown
 from venvflow.model import Config, VenvSpec
-from venvflow.pure.config.paths import ancestors
 
 
 def dangers_of(config: Config, home: str) -> dict[str, str]:

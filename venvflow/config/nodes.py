@@ -1,6 +1,6 @@
 """Nodes: the values of a config as they are written, each with its line.
 
-They stand between YAML, which alone makes them (:mod:`venvflow.pure.config.documents`), and the checks, which
+They stand between YAML, which alone makes them (:mod:`venvflow.config.documents`), and the checks, which
 turn them into values and need to know no YAML.
 """
 
