@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from venvflow.cli import main
+from venvflow.cli.arguments import nearest
 from venvflow.cli.parser import COMMANDS, make_parser
-from venvflow.cli.words import nearest
 
 if TYPE_CHECKING:
     from cli_project import Project

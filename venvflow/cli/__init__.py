@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    from venvflow.cli.arguments import HelpAsked  # noqa: PLC0415
     from venvflow.cli.parser import parse  # noqa: PLC0415 - inside, so that Ctrl-C is met from here on
     from venvflow.cli.render import Output  # noqa: PLC0415
-    from venvflow.cli.words import HelpAsked  # noqa: PLC0415
 
     out = Output(os.environ)
     try:

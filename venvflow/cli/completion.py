@@ -12,8 +12,8 @@ from venvflow.cli.render import Output
 from venvflow.errors import VenvflowError
 
 if TYPE_CHECKING:
+    from venvflow.cli.arguments import Parser
     from venvflow.cli.shells import Argument, Grammar, Kind
-    from venvflow.cli.words import Parser
 
 SHELLS = ("bash", "zsh", "fish")
 _NAMES = "venvs"

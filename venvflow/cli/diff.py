@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from venvflow.cli.context import open_context
 from venvflow.cli.differences import SIGNS
-from venvflow.cli.machine import open_machine
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, table
 from venvflow.errors import UsageError, shown
@@ -17,7 +17,7 @@ from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
     from venvflow.cli.glance import Glance
-    from venvflow.cli.things import Thing
+    from venvflow.cli.resolve import Target
     from venvflow.model import Entry, Manifest
     from venvflow.pure.comparison import DistributionChange, FileChange, ManifestComparison, Weight
 
@@ -72,54 +72,54 @@ def run(args: argparse.Namespace, out: Output) -> int:
     template, link or dir; ``size`` in bytes, of a template without local paths).
     """
     from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
-    from venvflow.cli.things import Names  # noqa: PLC0415
+    from venvflow.cli.resolve import Resolver  # noqa: PLC0415
     from venvflow.pure.comparison import compare_manifests  # noqa: PLC0415
 
-    machine = open_machine(args, out)
-    with open_glance(machine.store) as store:
-        names = Names(machine, store, args.work_dir, out.say)
-        things = old, new = names.find(args.old), names.find(args.new)
+    context = open_context(args, out)
+    with open_glance(context.store) as store:
+        resolver = Resolver(context, store, out.say)
+        targets = old, new = resolver.find(args.old), resolver.find(args.new)
         before = _manifest(out, store, old)
         same = old.path != "" and os.path.realpath(old.path) == os.path.realpath(new.path)
         compared = compare_manifests(before, before if same else _manifest(out, store, new))
     if out.as_json:
-        out.document(_as_document(*things, compared))
+        out.document(_as_document(*targets, compared))
     else:
-        for line in _told(out, *things, compared, everything=args.files or out.verbose):
+        for line in _told(out, *targets, compared, everything=args.files or out.verbose):
             out.answer(line)
     return 0 if compared.equal else 1
 
 
-def _manifest(out: Output, store: Glance | None, thing: Thing) -> Manifest:
-    """Return what is in a thing. Raises UsageError for a venv or a snapshot that is not there."""
+def _manifest(out: Output, store: Glance | None, target: Target) -> Manifest:
+    """Return what is in a target. Raises UsageError for a venv or a snapshot that is not there."""
     from venvflow.steps.diff import manifest_of_snapshot, manifest_of_venv  # noqa: PLC0415
 
-    if thing.kind == "archive":
-        return _manifest_of_archive(out, thing)
-    if thing.kind in ("venv", "path"):
-        return manifest_of_venv(thing.path, store, thing.job)
-    if store is None or not thing.snapshots:
+    if target.kind == "archive":
+        return _manifest_of_archive(out, target)
+    if target.kind in ("venv", "path"):
+        return manifest_of_venv(target.path, store, target.job)
+    if store is None or not target.snapshots:
         raise UsageError(
-            f"the store has no snapshot for the {thing.label}",
+            f"the store has no snapshot for the {target.label}",
             state="Nothing was changed.",
             hint='"venvflow explain" compares keys by their parts.',
         )
-    if len(thing.snapshots) > 1:
-        found = ", ".join(f"{each.id[:12]} ({shown(each.place or each.venv)})" for each in thing.snapshots)
+    if len(target.snapshots) > 1:
+        found = ", ".join(f"{each.id[:12]} ({shown(each.place or each.venv)})" for each in target.snapshots)
         raise UsageError(
-            f"there are several snapshots for the {thing.label}: {found}",
+            f"there are several snapshots for the {target.label}: {found}",
             state="Nothing was changed.",
             hint="Name one of them.",
         )
-    return manifest_of_snapshot(store, thing.snapshots[0])
+    return manifest_of_snapshot(store, target.snapshots[0])
 
 
-def _manifest_of_archive(out: Output, thing: Thing) -> Manifest:
+def _manifest_of_archive(out: Output, target: Target) -> Manifest:
     from venvflow.disk.archive import inventory_of  # noqa: PLC0415 - not for other things
 
-    found = inventory_of(thing.path)
+    found = inventory_of(target.path)
     if not found.ours:
-        out.warn(f"{thing.label} was not written by venvflow: its local paths are compared as they are")
+        out.warn(f"{target.label} was not written by venvflow: its local paths are compared as they are")
     return found.manifest
 
 
@@ -127,7 +127,7 @@ def _manifest_of_archive(out: Output, thing: Thing) -> Manifest:
 
 
 def _told(
-    out: Output, old: Thing, new: Thing, compared: ManifestComparison, *, everything: bool
+    out: Output, old: Target, new: Target, compared: ManifestComparison, *, everything: bool
 ) -> Iterator[str]:
     if compared.equal:
         yield f"{old.label} and {new.label} are equal"
@@ -186,7 +186,7 @@ def _file_line(out: Output, change: FileChange) -> str:
 # --------------------------------------------------------------------------- JSON
 
 
-def _as_document(old: Thing, new: Thing, compared: ManifestComparison) -> dict[str, Any]:
+def _as_document(old: Target, new: Target, compared: ManifestComparison) -> dict[str, Any]:
     return {
         "old": {"kind": old.kind, "name": old.name},
         "new": {"kind": new.kind, "name": new.name},

@@ -6,9 +6,10 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.project import need_known, open_flow
 from venvflow.cli.render import Column, Output, counted, moment, table
+from venvflow.cli.resolve import need_known
 from venvflow.errors import Refused, shown
 from venvflow.pure.units import show_size
 

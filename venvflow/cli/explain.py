@@ -7,15 +7,15 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from venvflow.cli.context import Context, open_context
 from venvflow.cli.differences import DIGITS, fitting, labels_of, record_of, told_of, value_of
-from venvflow.cli.machine import Machine, open_machine
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 
 if TYPE_CHECKING:
     from venvflow.cli.glance import Glance
-    from venvflow.cli.things import Thing
+    from venvflow.cli.resolve import Target
     from venvflow.flow import Flow
     from venvflow.forecast import Forecast
     from venvflow.model import Snapshot
@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
         more=_MORE.rstrip(),
         example="venvflow explain api\n  venvflow explain api 3f2a9c",
     )
-    parser.add_argument("thing", metavar="VENV", help="its name in the config, or its path")
+    parser.add_argument("target", metavar="VENV", help="its name in the config, or its path")
     parser.add_argument("other", metavar="OTHER", nargs="?", help="what to compare with, old before new")
 
 
@@ -69,36 +69,36 @@ def run(args: argparse.Namespace, out: Output) -> int:
     was compared: lists, installed, nothing), ``packages``, each with ``name``, ``old`` and ``new``.
     """
     from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
-    from venvflow.cli.things import Names  # noqa: PLC0415
+    from venvflow.cli.resolve import Resolver  # noqa: PLC0415
 
-    machine = open_machine(args, out)
-    with open_glance(machine.store) as store:
-        names = Names(machine, store, args.work_dir, out.say)
-        thing = names.find(args.thing)
+    context = open_context(args, out)
+    with open_glance(context.store) as store:
+        resolver = Resolver(context, store, out.say)
+        target = resolver.find(args.target)
         if args.other is not None:
-            return _compare(out, store, thing, names.find(args.other))
-        return _explain(out, machine, store, thing)
+            return _compare(out, store, target, resolver.find(args.other))
+        return _explain(out, context, store, target)
 
 
 # --------------------------------------------------------------------------- one venv
 
 
-def _explain(out: Output, machine: Machine, store: Glance | None, thing: Thing) -> int:
+def _explain(out: Output, context: Context, store: Glance | None, target: Target) -> int:
     from venvflow.forecast import forecast  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.explain import explain  # noqa: PLC0415
 
-    if thing.job is None or machine.flow is None:
+    if target.job is None or context.flow is None:
         raise UsageError(
-            f"{thing.label} is in no config that is used here, so doit does nothing to it",
+            f"{target.label} is in no config that is used here, so doit does nothing to it",
             state="Nothing was changed.",
             hint='Give a second word to compare its key with; "venvflow diff" compares what is in two.',
         )
-    found = explain(thing.job, store)
-    tasks = forecast(machine.flow, thing.job.spec.name, store, found.key)
+    found = explain(target.job, store)
+    tasks = forecast(context.flow, target.job.spec.name, store, found.key)
     if out.as_json:
-        out.document(_as_document(machine.flow, thing.job.spec.name, found, tasks, exists=store is not None))
+        out.document(_as_document(context.flow, target.job.spec.name, found, tasks, exists=store is not None))
     else:
-        for line in _told(out, machine.flow, thing.job.spec.name, found, tasks):
+        for line in _told(out, context.flow, target.job.spec.name, found, tasks):
             out.answer(line)
     return 0
 
@@ -199,7 +199,7 @@ def _task_colour(task: Forecast) -> Colour:
 # --------------------------------------------------------------------------- two keys
 
 
-def _compare(out: Output, store: Glance | None, one: Thing, other: Thing) -> int:
+def _compare(out: Output, store: Glance | None, one: Target, other: Target) -> int:
     from venvflow.pure.comparison import compare_keys  # noqa: PLC0415 - not for wrong words
 
     (old_key, old), (new_key, new) = _keyed(store, one), _keyed(store, other)
@@ -215,44 +215,44 @@ def _compare(out: Output, store: Glance | None, one: Thing, other: Thing) -> int
     return 1 if compared.parts else 0
 
 
-def _keyed(store: Glance | None, thing: Thing) -> tuple[str, Keyed]:
-    """Return the key of a thing with what is known of its packages; of a venv of the config, as it is now."""
+def _keyed(store: Glance | None, target: Target) -> tuple[str, Keyed]:
+    """Return a target's key with what is known of its packages; of a venv of the config, as it is now."""
     from venvflow.pure.comparison import Keyed  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.explain import key_now, keyed_of  # noqa: PLC0415
     from venvflow.steps.inputs import packages_of  # noqa: PLC0415
 
-    if thing.kind == "archive":
-        return _keyed_archive(thing)
-    if thing.job is not None:
-        key = key_now(thing.job)
+    if target.kind == "archive":
+        return _keyed_archive(target)
+    if target.job is not None:
+        key = key_now(target.job)
         if key.now is None:
             raise key.problem or EnvironmentFailure(
                 "its key cannot be computed",
-                where=thing.label,
+                where=target.label,
                 state="Nothing was changed.",
                 hint="Run doit, which says why.",
             )
-        return key.now.key.digest, Keyed(key.now.key.parts, packages_of(thing.job, key.now))
-    if thing.kind == "path":
-        return _keyed_path(store, thing)
-    if thing.snapshots and store is not None:
-        return thing.snapshots[0].key.digest, keyed_of(store, thing.snapshots[0])
-    assert thing.key is not None  # noqa: S101 - a key that no snapshot has is that of a venv
-    return thing.key.digest, Keyed(thing.key.parts)
+        return key.now.key.digest, Keyed(key.now.key.parts, packages_of(target.job, key.now))
+    if target.kind == "path":
+        return _keyed_path(store, target)
+    if target.snapshots and store is not None:
+        return target.snapshots[0].key.digest, keyed_of(store, target.snapshots[0])
+    assert target.key is not None  # noqa: S101 - a key that no snapshot has is that of a venv
+    return target.key.digest, Keyed(target.key.parts)
 
 
-def _keyed_path(store: Glance | None, thing: Thing) -> tuple[str, Keyed]:
+def _keyed_path(store: Glance | None, target: Target) -> tuple[str, Keyed]:
     """Return the key that a venv of no config was made for: its snapshot knows the parts."""
     from venvflow.disk.places import read_receipt  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.explain import keyed_of  # noqa: PLC0415
 
-    receipt = read_receipt(thing.path)
+    receipt = read_receipt(target.path)
     snapshot = _snapshot_of(store, receipt.key) if receipt is not None and receipt.key else None
     if snapshot is None or store is None:
         why = "venvflow did not make it" if receipt is None or not receipt.key else "its snapshot is gone"
         raise UsageError(
             f"nothing is known of the key of this venv: {why}",
-            where=shown(thing.path),
+            where=shown(target.path),
             state="Nothing was changed.",
             hint="diff compares what is in it.",
         )
@@ -264,15 +264,15 @@ def _snapshot_of(store: Glance | None, key: str) -> Snapshot | None:
     return next((each for each in snapshots if each.key.digest == key), None)
 
 
-def _keyed_archive(thing: Thing) -> tuple[str, Keyed]:
+def _keyed_archive(target: Target) -> tuple[str, Keyed]:
     from venvflow.disk.archive import inventory_of  # noqa: PLC0415 - not for wrong words
     from venvflow.pure.comparison import Keyed  # noqa: PLC0415
 
-    found = inventory_of(thing.path)
+    found = inventory_of(target.path)
     if found.key is None:
         raise UsageError(
             "the archive does not say for which key it was made",
-            where=shown(thing.path),
+            where=shown(target.path),
             state="Nothing was changed.",
             hint="diff compares what is in it.",
         )
@@ -323,10 +323,10 @@ def _nearest_record(nearest: Nearest) -> dict[str, Any]:
 
 
 def _compared_document(
-    old: tuple[Thing, str], new: tuple[Thing, str], compared: KeyComparison
+    old: tuple[Target, str], new: tuple[Target, str], compared: KeyComparison
 ) -> dict[str, Any]:
     sides = {
-        word: {"kind": thing.kind, "name": thing.name, "key": key}
-        for word, (thing, key) in (("old", old), ("new", new))
+        word: {"kind": target.kind, "name": target.name, "key": key}
+        for word, (target, key) in (("old", old), ("new", new))
     }
     return {**sides, "equal": not compared.parts, **record_of(compared)}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 
+from venvflow.cli.context import open_flow
 from venvflow.cli.pack import shown_progress
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.project import need_known, open_flow
 from venvflow.cli.render import Output
+from venvflow.cli.resolve import need_known
 from venvflow.errors import shown
 from venvflow.pure.units import show_duration, show_size
 

@@ -8,10 +8,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from venvflow.cli.machine import open_machine
+from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.project import need_known
 from venvflow.cli.render import Column, Output, counted, moment, since, table
+from venvflow.cli.resolve import need_known
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.pure.units import show_size
 
@@ -71,18 +71,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
     bytes, as they appear), ``unique_size`` (bytes of files that no other snapshot has) and ``used_by``: the
     venvs of this machine that are for its key, each with ``path``, ``project`` and ``name``.
     """
-    machine = open_machine(args, out)
-    rows = _look(machine.store)
+    context = open_context(args, out)
+    rows = _look(context.store)
     if args.venv is not None:
-        known = machine.flow.config.venvs if machine.flow is not None else ()
-        need_known(args.venv, [*known, *(row.snapshot.venv for row in rows)])
+        need_known(args.venv, [*context.venvs, *(row.snapshot.venv for row in rows)])
         rows = [row for row in rows if row.snapshot.venv == args.venv]
     if out.as_json:
-        out.document({"store": machine.store.path, "snapshots": [_as_record(row) for row in rows]})
+        out.document({"store": context.store.path, "snapshots": [_as_record(row) for row in rows]})
     elif rows:
         out.answer(_as_table(out, rows, time.time()))
     else:
-        out.say(f"no snapshots in {shown(machine.store.path)}")
+        out.say(f"no snapshots in {shown(context.store.path)}")
     return 0
 
 

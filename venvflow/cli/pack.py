@@ -8,9 +8,10 @@ import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.project import need_known, open_flow
 from venvflow.cli.render import Output, counted
+from venvflow.cli.resolve import need_known
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import PackOptions
 from venvflow.pure.units import show_duration, show_size

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from venvflow import __version__
-from venvflow.cli.words import HelpAsked, Parser, Telling
+from venvflow.cli.arguments import HelpAsked, Parser, Telling
 from venvflow.errors import UsageError, shown
 
 if TYPE_CHECKING:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from venvflow.errors import EnvironmentFailure, shown
+from venvflow.pure.units import show_duration, show_size
 from venvflow.streams import fit, painted, put
+
+if TYPE_CHECKING:
+    from venvflow.model import Outcome
 
 PLAIN_WIDTH = 80
 """Columns of a table that does not go to a terminal."""
@@ -307,3 +311,46 @@ def moment(then: float | None) -> str | None:
 def counted(number: int, word: str) -> str:
     """Return *number* and *word* in the right form: ``1 snapshot``, ``24 snapshots``."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+# --------------------------------------------------------------------------- what a step did
+
+
+def show_outcome(out: Output, venv: str, key: str, outcome: Outcome, warnings: Iterable[str]) -> None:
+    """Answer with what a step did; its warnings go to standard error.
+
+    JSON: ``venv``, ``key`` (its digest), ``did`` (one word), ``reason``, ``figures`` (counts, ``bytes`` and
+    ``seconds`` by name) and ``warnings``.
+    """
+    warnings = [*warnings, *outcome.warnings]
+    if out.as_json:
+        out.document(
+            {
+                "venv": venv,
+                "key": key,
+                "did": outcome.did,
+                "reason": outcome.reason,
+                "figures": outcome.figures,
+                "warnings": warnings,
+            }
+        )
+    else:
+        out.answer(f"{shown(venv)}: {outcome_text(outcome)}")
+    for warning in warnings:
+        out.warn(f"{shown(venv)}: {warning}")
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """Return what a step did, with the figures that matter, in one line."""
+    figures = outcome.figures
+    parts = [f"{outcome.did}: {outcome.reason}" if outcome.reason else outcome.did]
+    if "files" in figures:
+        parts.append(counted(int(figures["files"]), "file"))
+    if "bytes" in figures:
+        parts.append(show_size(int(figures["bytes"])))
+    if figures.get("new_bytes"):
+        parts.append(f"{show_size(int(figures['new_bytes']))} new in the store")
+    if figures.get("link"):
+        parts.append(f"by {figures['link']}")
+    took = figures.get("seconds")
+    return ", ".join(parts) + (f" in {show_duration(float(took))}" if took is not None else "")

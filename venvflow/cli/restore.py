@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.project import need_known, open_flow, show_outcome
-from venvflow.cli.render import Output
+from venvflow.cli.render import Output, show_outcome
+from venvflow.cli.resolve import need_known
 
 
 def add(commands: Commands) -> None:
@@ -26,7 +27,7 @@ def add(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Restore the venv; the answer is that of :func:`~venvflow.cli.project.show_outcome`."""
+    """Restore the venv; the answer is that of :func:`~venvflow.cli.render.show_outcome`."""
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
     from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415 - not for wrong words

@@ -49,7 +49,7 @@ def _answered_by(command: str) -> str:
     directory = os.path.join(os.path.dirname(venvflow.__file__), "schemas")
     known = sorted(name.removesuffix(".json") for name in os.listdir(directory))
     if command not in known:
-        from venvflow.cli.words import nearest  # noqa: PLC0415 - only for mistakes
+        from venvflow.cli.arguments import nearest  # noqa: PLC0415 - only for mistakes
 
         raise UsageError(
             f"there is no command {shown(command)!r} that answers with JSON",

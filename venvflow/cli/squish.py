@@ -7,14 +7,14 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from venvflow.cli.machine import Machine, open_machine
+from venvflow.cli.context import Context, open_context
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Output, counted
+from venvflow.cli.render import Output, counted, outcome_text
+from venvflow.cli.resolve import need_venv, path_of
 from venvflow.errors import UsageError, VenvflowError, shown
-from venvflow.pure.units import parse_size, show_duration, show_size
+from venvflow.pure.units import parse_size, show_size
 
 if TYPE_CHECKING:
-    from venvflow.model import Outcome
     from venvflow.state.accounts import Balance, Ledger
     from venvflow.steps.estimate import Estimate
     from venvflow.steps.squish_path import Errand, Sharing
@@ -67,10 +67,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``after``: what ``du`` says of these venvs and the store, ``saved``, and ``elsewhere``: bytes that left
     these directories and that other programs still hold.
     """
-    machine = open_machine(args, out)
+    context = open_context(args, out)
     # The first failure decides how it ends; the other venvs are served all the same.
-    service = _DryRun(args, out, machine) if args.dry_run else _Squishing(args, out, machine)
-    paths = list(dict.fromkeys(machine.path_of(word, args.work_dir) for word in args.paths))
+    service = _DryRun(args, out, context) if args.dry_run else _Squishing(args, out, context)
+    paths = list(dict.fromkeys(path_of(context, word) for word in args.paths))
     codes = [service.serve(path) for path in paths]
     service.close()
     return next((code for code in codes if code), 0)
@@ -79,20 +79,20 @@ def run(args: argparse.Namespace, out: Output) -> int:
 class _Service:
     """Serves one venv after the other, and answers when all are done."""
 
-    def __init__(self, args: argparse.Namespace, out: Output, machine: Machine) -> None:
+    def __init__(self, args: argparse.Namespace, out: Output, context: Context) -> None:
         from venvflow.state.accounts import Ledger  # noqa: PLC0415 - not for wrong words
 
         self._args = args
         self.out = out
-        self.machine = machine
-        self.ledger: Ledger = Ledger(os.path.realpath(machine.store.path))
-        self._sharing: Sharing = _sharing(args, machine)
+        self.context = context
+        self.ledger: Ledger = Ledger(os.path.realpath(context.store.path))
+        self._sharing: Sharing = _sharing(args, context)
         self.records: list[dict[str, Any]] = []
 
     def serve(self, path: str) -> int:
         """Serve the venv at *path*; return the exit code of what went wrong, or 0."""
         try:
-            self.machine.need_venv(path, self._args.work_dir)
+            need_venv(self.context, path)
             self._serve(path)
         except VenvflowError as error:
             self.out.fail(str(error))
@@ -120,7 +120,7 @@ class _Service:
         from venvflow.disk.places import Place  # noqa: PLC0415
         from venvflow.steps.squish_path import Errand  # noqa: PLC0415
 
-        job = self.machine.job_at(path)
+        job = self.context.job_at(path)
         return Errand(
             Place(path), _of_job(self._sharing, self._args, job), os.environ, time.time, self.ledger, job,
             self.out.say, self._tell(path),
@@ -133,7 +133,7 @@ class _Service:
 
     def document(self, disk: dict[str, int] | None) -> None:
         """Answer with the JSON document."""
-        store = self.machine.store.path
+        store = self.context.store.path
         self.out.document(
             {"store": store, "dry_run": bool(self._args.dry_run), "venvs": self.records, "disk": disk}
         )
@@ -149,14 +149,14 @@ class _Squishing(_Service):
 
         errand = self.errand(path)
         refuse_unless_sharable(
-            errand.place, os.path.realpath(self.machine.store.path)
+            errand.place, os.path.realpath(self.context.store.path)
         )  # before a store is made
         timeout = locks.lock_timeout(os.environ)
-        with Store(self.machine.store, timeout=timeout, on_wait=self.out.say) as store:
+        with Store(self.context.store, timeout=timeout, on_wait=self.out.say) as store:
             outcome = squish_path(store, errand)
         self.note(path, outcome.did, outcome.reason, outcome.figures, outcome.warnings)
         if not self.out.as_json:
-            self.out.answer(f"{shown(path)}: {_told(outcome)}")
+            self.out.answer(f"{shown(path)}: {outcome_text(outcome)}")
         for warning in outcome.warnings:
             self.out.warn(f"{shown(path)}: {warning}")
 
@@ -167,7 +167,7 @@ class _Squishing(_Service):
         if self.out.as_json:
             self.document(None if balance is None else {**balance._asdict(), "saved": balance.saved})
         elif balance is not None:
-            self.out.answer(_balanced(balance, self.machine.store.path))
+            self.out.answer(_balanced(balance, self.context.store.path))
             if any(record["figures"].get("link") == "reflink" for record in self.records):
                 self.out.say("blocks shared by reflink are seen by df, not by du")
         adopted = sum(record["figures"].get("adopted_bytes", 0) for record in self.records)
@@ -180,8 +180,8 @@ class _Squishing(_Service):
 class _DryRun(_Service):
     """What it would do."""
 
-    def __init__(self, args: argparse.Namespace, out: Output, machine: Machine) -> None:
-        super().__init__(args, out, machine)
+    def __init__(self, args: argparse.Namespace, out: Output, context: Context) -> None:
+        super().__init__(args, out, context)
         from venvflow.steps.estimate import Foresight  # noqa: PLC0415
 
         self._foresight = Foresight()
@@ -191,8 +191,8 @@ class _DryRun(_Service):
         from venvflow.cli.glance import open_glance  # noqa: PLC0415
         from venvflow.steps.estimate import estimate  # noqa: PLC0415
 
-        with open_glance(self.machine.store) as store:
-            where = os.path.realpath(self.machine.store.path)
+        with open_glance(self.context.store) as store:
+            where = os.path.realpath(self.context.store.path)
             found = estimate(store, self.errand(path), self._foresight, store_path=where)
         self._files += found.files
         self._bytes += found.bytes
@@ -220,16 +220,6 @@ def _figures(found: Estimate) -> dict[str, int]:
     }
 
 
-def _told(outcome: Outcome) -> str:
-    figures = outcome.figures
-    parts = [f"{outcome.did}: {outcome.reason}" if outcome.reason else outcome.did]
-    if "files" in figures:
-        parts.append(f"{counted(int(figures['files']), 'file')}, {show_size(int(figures['bytes']))}")
-        parts.append(f"{show_size(int(figures['new_bytes']))} new in the store, by {figures['link']}")
-    took = figures.get("seconds")
-    return ", ".join(parts) + (f" in {show_duration(float(took))}" if took is not None else "")
-
-
 def _balanced(balance: Balance, store: str) -> str:
     saved = balance.saved
     change = f"saved {show_size(saved)}" if saved >= 0 else f"took {show_size(-saved)} more"
@@ -245,11 +235,11 @@ def _balanced(balance: Balance, store: str) -> str:
 # --------------------------------------------------------------------------- options
 
 
-def _sharing(args: argparse.Namespace, machine: Machine) -> Sharing:
+def _sharing(args: argparse.Namespace, context: Context) -> Sharing:
     """Return how to share venvs that are in no config, by the words and the store's settings."""
     from venvflow.steps.squish_path import Sharing  # noqa: PLC0415
 
-    store = machine.store
+    store = context.store
     return Sharing(
         _modes(args) or store.link,
         _min_size(args) or store.min_size,

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from venvflow.cli.machine import open_machine
+from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, counted, table
 from venvflow.errors import shown
@@ -59,9 +59,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.stats import costs, packages  # noqa: PLC0415
 
-    machine = open_machine(args, out)
-    path = os.path.realpath(machine.store.path)
-    with open_glance(machine.store) as store:
+    context = open_context(args, out)
+    path = os.path.realpath(context.store.path)
+    with open_glance(context.store) as store:
         registrations = _registrations(store)
         found = costs(path, [each.path for each in registrations])
         used = packages(store, registrations) if store is not None and args.packages else []

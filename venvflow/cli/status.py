@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.project import need_known, open_flow
 from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
+from venvflow.cli.resolve import need_known
 from venvflow.errors import shown
 from venvflow.pure.units import show_size
 

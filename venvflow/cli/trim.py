@@ -6,8 +6,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
+from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.project import open_flow
 from venvflow.cli.render import Colour, Column, Output, counted, table
 from venvflow.errors import shown
 from venvflow.pure.units import show_size

@@ -7,9 +7,10 @@ import os
 import time
 from typing import Any
 
-from venvflow.cli.machine import Machine, open_machine
+from venvflow.cli.context import Context, open_context
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
+from venvflow.cli.resolve import need_venv, path_of
 from venvflow.errors import VenvflowError, shown
 from venvflow.pure.units import show_duration, show_size
 
@@ -36,19 +37,19 @@ def run(args: argparse.Namespace, out: Output) -> int:
     JSON: ``store`` (its path) and ``venvs``, each with ``path``, ``did`` (unsquished, kept, failed),
     ``reason``, ``figures`` (``files``, ``bytes``, ``seconds``) and ``warnings``.
     """
-    machine = open_machine(args, out)
+    context = open_context(args, out)
     records: list[dict[str, Any]] = []
-    paths = list(dict.fromkeys(machine.path_of(word, args.work_dir) for word in args.paths))
-    codes = [_serve(machine, out, args.work_dir, path, records) for path in paths]
+    paths = list(dict.fromkeys(path_of(context, word) for word in args.paths))
+    codes = [_serve(context, out, path, records) for path in paths]
     if out.as_json:
-        out.document({"store": machine.store.path, "venvs": records})
+        out.document({"store": context.store.path, "venvs": records})
     return next((code for code in codes if code), 0)
 
 
-def _serve(machine: Machine, out: Output, work_dir: str, path: str, records: list[dict[str, Any]]) -> int:
+def _serve(context: Context, out: Output, path: str, records: list[dict[str, Any]]) -> int:
     try:
-        machine.need_venv(path, work_dir)
-        records.append(_unsquish(machine, out, path))
+        need_venv(context, path)
+        records.append(_unsquish(context, out, path))
     except VenvflowError as error:
         out.fail(str(error))
         records.append({"path": path, "did": "failed", "reason": error.what, "figures": {}, "warnings": []})
@@ -56,7 +57,7 @@ def _serve(machine: Machine, out: Output, work_dir: str, path: str, records: lis
     return 0
 
 
-def _unsquish(machine: Machine, out: Output, path: str) -> dict[str, Any]:
+def _unsquish(context: Context, out: Output, path: str) -> dict[str, Any]:
     from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
     from venvflow.disk.places import Place  # noqa: PLC0415
     from venvflow.state.accounts import Ledger  # noqa: PLC0415
@@ -69,11 +70,11 @@ def _unsquish(machine: Machine, out: Output, path: str) -> dict[str, Any]:
             out.say(f"{shown(path)}/{shown(file)}: {how}")
 
     errand = Errand(
-        Place(path), Sharing(("copy",), 1), os.environ, time.time, Ledger(machine.store.path),
-        machine.job_at(path), out.say, tell,
+        Place(path), Sharing(("copy",), 1), os.environ, time.time, Ledger(context.store.path),
+        context.job_at(path), out.say, tell,
     )  # fmt: skip
     refuse_unless_changeable(errand.place)  # before a store is made
-    with Store(machine.store, timeout=locks.lock_timeout(os.environ), on_wait=out.say) as store:
+    with Store(context.store, timeout=locks.lock_timeout(os.environ), on_wait=out.say) as store:
         outcome = unsquish(store, errand)
     if not out.as_json:
         figures = outcome.figures

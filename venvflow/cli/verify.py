@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from venvflow.cli.machine import Machine, open_machine
+from venvflow.cli.context import Context, open_context
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
+from venvflow.cli.resolve import need_venv, path_of
 from venvflow.errors import UsageError, shown
 from venvflow.pure.units import show_size
 
@@ -52,49 +53,49 @@ def run(args: argparse.Namespace, out: Output) -> int:
     mtime moved, mode changed, venv moved), ``venv``, ``path`` (below the venv, or of the object), ``others``
     (files of other venvs that are the same), ``healed`` (what was done, empty: it is left) and ``note``.
     """
-    machine = open_machine(args, out)
-    only = frozenset(machine.path_of(word, args.work_dir) for word in args.venvs)
+    context = open_context(args, out)
+    only = frozenset(path_of(context, word) for word in args.venvs)
     with ExitStack() as stack:
-        store = _opened(machine, out, stack, heal=args.heal)
-        result = _verify(machine, store, only, args, out) if store is not None else None
+        store = _opened(context, out, stack, heal=args.heal)
+        result = _verify(context, store, only, args, out) if store is not None else None
     if result is None:
         for path in sorted(only):
-            machine.need_venv(path, args.work_dir)
+            need_venv(context, path)
         if only:
             raise UsageError(
                 "there is no store yet, so nothing is shared",
-                where=shown(machine.store.path),
+                where=shown(context.store.path),
                 hint="Share venvs first (doit, or squish), or name another store (VENVFLOW_STORE).",
             )
         if out.as_json:
-            out.document({**_as_document(None), "store": machine.store.path})
+            out.document({**_as_document(None), "store": context.store.path})
         else:
-            out.say(f"there is no store at {shown(machine.store.path)} yet")
+            out.say(f"there is no store at {shown(context.store.path)} yet")
         return 0
-    _answer(out, result, machine.store.path)
+    _answer(out, result, context.store.path)
     return 1 if result.left else 0
 
 
-def _opened(machine: Machine, out: Output, stack: ExitStack, *, heal: bool) -> Store | None:
+def _opened(context: Context, out: Output, stack: ExitStack, *, heal: bool) -> Store | None:
     """Open the store: to look at, or alone, to mend it."""
     from venvflow.cli.glance import open_glance  # noqa: PLC0415
     from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
     from venvflow.state.store import Store  # noqa: PLC0415
 
-    if not heal or not os.path.lexists(os.path.join(machine.store.path, "format")):
-        glance = stack.enter_context(open_glance(machine.store))
+    if not heal or not os.path.lexists(os.path.join(context.store.path, "format")):
+        glance = stack.enter_context(open_glance(context.store))
         if glance is not None:
             glance.timeout, glance.on_wait = locks.lock_timeout(os.environ), out.say
             stack.enter_context(glance.use())  # or a trim would take away what is looked at
         return glance
     timeout = locks.lock_timeout(os.environ)
-    store = stack.enter_context(Store(machine.store, timeout=timeout, on_wait=out.say))
+    store = stack.enter_context(Store(context.store, timeout=timeout, on_wait=out.say))
     stack.enter_context(store.alone())
     return store
 
 
 def _verify(
-    machine: Machine, store: Store, only: frozenset[str], args: argparse.Namespace, out: Output
+    context: Context, store: Store, only: frozenset[str], args: argparse.Namespace, out: Output
 ) -> Verified:
     from venvflow.pure import progress  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.verify import verify  # noqa: PLC0415
@@ -103,7 +104,7 @@ def _verify(
     registrations = store.registrations()
     unknown = only - {each.path for each in registrations}
     if unknown:
-        machine.need_venv(min(unknown), args.work_dir)
+        need_venv(context, min(unknown))
         raise UsageError(
             "it is not shared through this store",
             where=shown(min(unknown)),

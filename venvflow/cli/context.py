@@ -1,0 +1,72 @@
+"""What a command works in: the project whose config is used, if there is one, and the store."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from venvflow.errors import UsageError, shown
+
+if TYPE_CHECKING:
+    from venvflow.cli.render import Output
+    from venvflow.flow import Flow
+    from venvflow.model import StoreConfig, VenvSpec
+    from venvflow.steps.job import Job
+
+
+class Context(NamedTuple):
+    """The *store* to work with, the *flow* of the project that we are in, if any, the work *directory*."""
+
+    store: StoreConfig
+    flow: Flow | None
+    directory: str
+
+    @property
+    def venvs(self) -> Mapping[str, VenvSpec]:
+        """Return the venvs of the config by name; none without a config."""
+        return self.flow.config.venvs if self.flow is not None else {}
+
+    def job(self, name: str) -> Job | None:
+        """Return the job of the config's venv *name*."""
+        return self.flow.job(name) if self.flow is not None and name in self.venvs else None
+
+    def job_at(self, path: str) -> Job | None:
+        """Return the job of the config's venv at the absolute *path*, resolved but for its last name."""
+        jobs = (self.flow.job(name) for name in self.venvs) if self.flow is not None else ()
+        return next((job for job in jobs if job.place.path == path), None)
+
+    def absolute(self, word: str) -> str:
+        """Return the absolute path that *word* is, from the work directory; its last name is not resolved."""
+        path = os.path.normpath(os.path.join(os.path.abspath(self.directory), word))
+        return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def open_flow(args: argparse.Namespace, out: Output) -> Flow:
+    """Return the flow of the project that *args* name. Raises ConfigError, Refused or UsageError."""
+    from venvflow.flow import load  # noqa: PLC0415 - imports the YAML library
+
+    flow = load(args.work_dir, os.environ, explicit=args.config)
+    flow.say = out.say
+    flow.command = " ".join(["venvflow", *map(shown, args.words)])
+    for warning in flow.config.warnings:
+        out.warn(warning)
+    return flow
+
+
+def open_context(args: argparse.Namespace, out: Output) -> Context:
+    """Return the store that *args* and the environment mean; a config is used where there is one.
+
+    Raises as :func:`open_flow` does, but for a config that is not there.
+    """
+    from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
+
+    try:
+        configs.find_config(args.work_dir, args.config)
+    except UsageError:
+        if args.config is not None:
+            raise
+        return Context(configs.usual_store(args.work_dir, os.environ), None, args.work_dir)
+    flow = open_flow(args, out)
+    return Context(flow.config.store, flow, args.work_dir)

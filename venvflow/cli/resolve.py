@@ -1,0 +1,267 @@
+"""What a word on the command line names: a venv, by its name or path, a snapshot, a key, an archive.
+
+For commands that explain or compare, one that could be several things is the first of them in this order: a
+venv of the config, a venv by its path, an archive, a snapshot, a key. Which it was is said then, and
+``venv:``, ``path:``, ``archive:``, ``snapshot:`` or ``key:`` before it leaves no choice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from venvflow.errors import UsageError, shown
+from venvflow.pure.nearest import meant, nearest
+
+if TYPE_CHECKING:
+    from venvflow.cli.context import Context
+    from venvflow.cli.glance import Glance
+    from venvflow.model import Key, Snapshot
+    from venvflow.steps.job import Job
+    from venvflow.steps.records import KeyRecord
+
+_NOTHING_CHANGED = "Nothing was changed."
+
+# --------------------------------------------------------------------------- venvs
+
+
+def need_known(name: str, known: Iterable[str]) -> None:
+    """Raise UsageError, with the nearest name there is, unless *name* is among the *known* venvs."""
+    known = sorted(set(known))
+    if name not in known:
+        raise UsageError(f"there is no venv called {shown(name)!r}", hint=meant(name, known))
+
+
+def path_of(context: Context, word: str) -> str:
+    """Return the absolute path of the venv that *word* means: one of the config by name, or a path.
+
+    Where a word is both, the path counts if there is a venv.
+    """
+    path, job = context.absolute(word), context.job(word)
+    return path if job is None or os.path.lexists(f"{path}/pyvenv.cfg") else job.place.path
+
+
+def need_venv(context: Context, path: str) -> None:
+    """Raise UsageError, with the nearest venv there is, if *path*, of :func:`path_of`, was misspelled.
+
+    A venv of the config need not be there. What lies at *path* is not judged, but for a directory that has
+    its venv inside.
+    """
+    inside = os.path.isdir(path) and not os.path.lexists(f"{path}/pyvenv.cfg")
+    if context.job_at(path) is not None or (os.path.lexists(path) and not inside):
+        return
+    found = list(_venvs_in(path)) if inside else _nearest_to(context, path)
+    if inside and not found:
+        return
+    raise UsageError(
+        "it is not a venv: it has no pyvenv.cfg" if inside else "there is no such directory",
+        where=shown(path),
+        hint=f"Did you mean {shown(found[0])}?" if found else _what_to_name(context),
+    )
+
+
+def _nearest_to(context: Context, path: str) -> list[str]:
+    """Return what may have been meant: venvs' names in the config, or paths with a venv."""
+    above, word = os.path.split(path)
+    is_name = above == os.path.realpath(context.directory)
+    return (nearest(word, context.venvs) if is_name else []) or list(_venvs_near(path))
+
+
+def _what_to_name(context: Context) -> str:
+    listed = f" There are: {', '.join(map(shown, sorted(context.venvs)))}." if context.venvs else ""
+    return f"Name a venv: its directory, with a pyvenv.cfg in it, or its name in the config.{listed}"
+
+
+_USUAL = (".venv", "venv", "env", ".env")
+"""What the directory of a project's venv is usually called."""
+
+
+def _venvs_in(directory: str) -> Iterator[str]:
+    """Yield the venvs that a project has in its *directory*."""
+    for name in _USUAL:
+        if os.path.lexists(f"{directory}/{name}/pyvenv.cfg"):
+            yield f"{directory}/{name}"
+
+
+def _venvs_near(path: str) -> Iterator[str]:
+    """Yield venvs whose path differs from *path* in the first name that is not there, or lies below such."""
+    above, missing = os.path.split(path)
+    below = ""
+    while not os.path.isdir(above) and above != "/":
+        below = f"/{missing}{below}"
+        above, missing = os.path.split(above)
+    with suppress(OSError):  # who may not look there gets no advice
+        for name in nearest(missing, os.listdir(above), 5):
+            candidate = os.path.join(above, name) + below
+            if os.path.lexists(f"{candidate}/pyvenv.cfg"):
+                yield candidate
+            yield from _venvs_in(candidate)
+
+
+# --------------------------------------------------------------------------- anything with a key or files
+
+Kind = Literal["venv", "path", "archive", "snapshot", "key"]
+
+_ID = re.compile(r"[0-9a-f]{4,64}")
+_SHORT = 12
+"""Digits of an id, as they are shown."""
+
+_KINDS: Mapping[Kind, str] = {
+    "venv": "the venv of that name in the config",
+    "path": "the venv at that path",
+    "archive": "the archive at that path",
+    "snapshot": "the snapshot",
+    "key": "the key",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a word names.
+
+    *kind* says what it is, *name* how to call it. A venv has a *path*, and a *job* if the config names it; an
+    archive has a *path*; a snapshot is one; a key comes with the *snapshots* for it, and with the *record* of
+    a venv of this project that has it.
+    """
+
+    kind: Kind
+    name: str
+    path: str = ""
+    job: Job | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    record: KeyRecord | None = None
+    key: Key | None = None
+
+    @property
+    def label(self) -> str:
+        """Return what it is and how it is called, in one word or two."""
+        kind = "venv" if self.kind == "path" else self.kind
+        return f"{kind} {shown(self.name)}"
+
+
+class Resolver:
+    """Finds what words name, in *context* and its store, if there is one. *say* is told what was chosen."""
+
+    def __init__(self, context: Context, store: Glance | None, say: Callable[[str], None]) -> None:
+        self._context = context
+        self._store = store
+        self._say = say
+        self._finders: dict[Kind, Callable[[str], Target | None]] = {
+            "venv": self._venv,
+            "path": self._path,
+            "archive": self._archive,
+            "snapshot": self._snapshot,
+            "key": self._key,
+        }
+
+    def find(self, word: str) -> Target:
+        """Return what *word* names. Raises UsageError, with the nearest name there is."""
+        kind, _, rest = word.partition(":")
+        for known, finder in self._finders.items():
+            if known == kind and rest:
+                if (target := finder(rest)) is not None:
+                    return target
+                raise self._unknown(rest, f"there is no {kind} {shown(rest)!r}")
+        found = list(self._all(word))
+        if not found:
+            raise self._unknown(word, f"{shown(word)!r} is neither a venv, nor a snapshot, key or archive")
+        if len(found) > 1:
+            other = found[1].kind
+            self._say(
+                f"{shown(word)} is taken for {_KINDS[found[0].kind]}; "
+                f"write {other}:{shown(word)} for {_KINDS[other]}"
+            )
+        return found[0]
+
+    def _all(self, word: str) -> Iterator[Target]:
+        """Yield everything that *word* may name, each once."""
+        seen: set[str] = set()
+        for finder in self._finders.values():
+            target = finder(word)
+            if target is not None:
+                same = target.path or next((each.id for each in target.snapshots), target.name)
+                if same not in seen:
+                    seen.add(same)
+                    yield target
+
+    def _unknown(self, word: str, what: str) -> UsageError:
+        if "/" in word and (venv := next(_venvs_near(self._context.absolute(word)), None)):
+            hint = f"Did you mean {shown(venv)}?"
+        elif self._context.flow is None:
+            hint = "There is no venvflow.yaml here that names venvs: give a path, or say where with -C or -c."
+        else:
+            names = list(self._context.venvs)
+            stored = {snapshot.venv for snapshot in self._stored}
+            known = [*names, *(each.id[:_SHORT] for each in self._stored), *(stored - set(names))]
+            hint = f'{meant(word, known, names)} "venvflow list" shows snapshots.'
+        return UsageError(what, state=_NOTHING_CHANGED, hint=hint)
+
+    # ----------------------------------------------------------------------- each kind
+
+    def _venv(self, word: str) -> Target | None:
+        job = self._context.job(word)
+        return Target("venv", word, job.place.path, job) if job is not None else None
+
+    def _path(self, word: str) -> Target | None:
+        path = self._context.absolute(word)
+        if not os.path.lexists(f"{path}/pyvenv.cfg"):
+            return None
+        job = self._context.job_at(path) or self._context.job_at(os.path.realpath(path))
+        return Target("path", path, path, job)
+
+    def _archive(self, word: str) -> Target | None:
+        path = self._context.absolute(word)
+        return Target("archive", word, path) if os.path.isfile(path) else None
+
+    @cached_property
+    def _stored(self) -> list[Snapshot]:
+        return self._store.snapshots() if self._store is not None else []
+
+    def _snapshot(self, word: str) -> Target | None:
+        if not _ID.fullmatch(word):
+            return None
+        found = [each for each in self._stored if each.id.startswith(word)]
+        if len(found) > 1:
+            raise _ambiguous(word, "snapshots", {each.id: each.venv for each in found})
+        return Target("snapshot", word, snapshots=tuple(found), key=found[0].key) if found else None
+
+    def _key(self, word: str) -> Target | None:
+        if not _ID.fullmatch(word):
+            return None
+        snapshots = [each for each in self._stored if each.key.digest.startswith(word)]
+        records = [each for each in self._records() if each.key.digest.startswith(word)]
+        keys = {
+            key.digest: key for key in (*(each.key for each in snapshots), *(each.key for each in records))
+        }
+        if len(keys) > 1:
+            raise _ambiguous(word, "keys", dict.fromkeys(keys, ""))
+        for key in keys.values():
+            return Target("key", word, snapshots=tuple(snapshots), record=next(iter(records), None), key=key)
+        return None
+
+    def _records(self) -> Iterator[KeyRecord]:
+        """Yield the keys that the last runs of this project noted."""
+        from venvflow.steps.records import read_key  # noqa: PLC0415 - only where a key is asked for
+
+        for name in self._context.venvs:
+            job = self._context.job(name)
+            record = read_key(job) if job is not None else None
+            if record is not None:
+                yield record
+
+
+def _ambiguous(word: str, what: str, found: Mapping[str, str]) -> UsageError:
+    listed = [
+        f"{each[: max(_SHORT, len(word) + 4)]}{f' ({venv})' if venv else ''}" for each, venv in found.items()
+    ]
+    more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
+    return UsageError(
+        f"{len(found)} {what} begin with {word!r}: {', '.join(map(shown, listed[:4]))}{more}",
+        state=_NOTHING_CHANGED,
+        hint="Write more of its digits.",
+    )
