@@ -249,3 +249,28 @@ def test_every_public_name_says_what_it_is() -> None:
     assert {name: undescribed(module) for name, module in modules().items() if undescribed(module)} == {}
     silent = "class A:\n    'A.'\n    def f(self): pass\n    def _g(self): pass\n"
     assert undescribed(parse("x", silent)) == ["x", "f"]
+
+
+def spells(module: Module) -> set[str]:
+    """Return what a module writes out that has one place: open flags, and how temporary names begin."""
+    attributes = {node.attr for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+    formats = [ast.unparse(node) for node in ast.walk(module.tree) if isinstance(node, ast.JoinedStr)]
+    found = set()
+    if attributes & {"O_NOFOLLOW", "O_DIRECTORY"}:
+        found.add("flags")
+    if attributes & {"mkdtemp", "mkstemp", "NamedTemporaryFile"}:
+        found.add("temporary names")
+    if any(".vf-" in text and "getpid" in text for text in formats):
+        found.add("temporary names")
+    return found
+
+
+def test_there_is_one_of_each() -> None:
+    """Who opens a file safely, or gives it a name for the time being, does it as everybody else does."""
+    owners = {"disk.descriptors": {"flags"}, "disk.files": {"temporary names"}}
+    found = {name: spells(module) for name, module in modules().items() if name not in SCRIPTS}
+    assert {name: what for name, what in found.items() if what} == owners
+    assert spells(parse("x", "import os\nos.O_NOFOLLOW\nf'.vf-{os.getpid()}'")) == {
+        "flags",
+        "temporary names",
+    }

@@ -53,7 +53,7 @@ from venvflow.disk.archive import (
 )
 from venvflow.disk.archive import tar as headers
 from venvflow.disk.archive import zipfile as records
-from venvflow.disk.directories import Directories
+from venvflow.disk.descriptors import Directories
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError
 from venvflow.model import CONSTANT_MTIME
 from venvflow.pure import relocate

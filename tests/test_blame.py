@@ -13,8 +13,8 @@ import pytest
 from contents import mounted, needs_proc, needs_root
 
 from venvflow.disk.blame import failure, from_system, mount_of, of_database, path_of
+from venvflow.disk.descriptors import directory
 from venvflow.disk.directories import discard
-from venvflow.disk.scan import directory
 
 
 def told(error: OSError, at: Path) -> str:

@@ -134,7 +134,7 @@ def test_whether_a_directory_holds_links(tmp_path: Path, monkeypatch: pytest.Mon
     """By trying it, in the nearest directory that is there; no trace is left."""
     assert holds_links(str(tmp_path / "not/there/yet"))
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(answer, os.strerror(answer))
 
     monkeypatch.setattr(os, "symlink", refuse)

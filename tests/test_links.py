@@ -17,6 +17,7 @@ import pytest
 from contents import MTIME_NS, elsewhere, in_child, linux_only, mounted, needs_root
 
 from venvflow.disk import links
+from venvflow.disk.descriptors import directory
 from venvflow.disk.links import (
     Linker,
     copy_bytes,
@@ -26,7 +27,6 @@ from venvflow.disk.links import (
     sync_file_system,
     write_private,
 )
-from venvflow.disk.scan import directory
 from venvflow.model import LinkMode
 
 DATA = b"shared\n" * 1000

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from contents import MTIME_NS, elsewhere, file_entry, in_child, name_of, objects_in, picture, put
 
-from venvflow.disk.directories import Directories
+from venvflow.disk.descriptors import Directories
 from venvflow.disk.links import Linker
 from venvflow.disk.objects import Look, Name, Objects
 from venvflow.model import Entry, Manifest, Slot

@@ -32,6 +32,7 @@ from contents import (
 from venvflow import interrupts
 from venvflow.disk import directories
 from venvflow.disk import places as module
+from venvflow.disk.descriptors import directory
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.places import (
     KEPT_SUFFIX,
@@ -43,7 +44,6 @@ from venvflow.disk.places import (
     watched,
     write_receipt,
 )
-from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused
 
 NEW = {"pyvenv.cfg": b"new", "lib/a.py": b"new"}

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.disk import scan
+from venvflow.disk.descriptors import directory
 from venvflow.disk.scan import Changing, in_threads, look, read, walk
 from venvflow.errors import EnvironmentFailure
 from venvflow.pure.manifest import directories_of
@@ -228,7 +229,7 @@ def test_a_fifo_a_socket_a_link_and_a_directory_are_refused_at_once(tmp_path: Pa
 def test_reading_works_relative_to_a_directory(tmp_path: Path) -> None:
     """A descriptor stands for the directory, whatever its path is by now."""
     (tmp_path / "f").write_bytes(b"x")
-    with scan.directory(str(tmp_path)) as fd:
+    with directory(str(tmp_path)) as fd:
         (tmp_path / "f").rename(tmp_path / "g")
         assert read("g", dir_fd=fd, keep=1).data == b"x"
 
@@ -313,5 +314,5 @@ def test_directories_come_before_what_lies_in_them(paths: list[str]) -> None:
     directories = directories_of(paths)
     expected = {"/".join(p.split("/")[:n]) for p in paths for n in range(1, p.count("/") + 1)}
     assert sorted(directories) == sorted(expected)
-    for position, directory in enumerate(directories):
-        assert os.path.dirname(directory) in ["", *directories[:position]]
+    for position, path in enumerate(directories):
+        assert os.path.dirname(path) in ["", *directories[:position]]

@@ -615,14 +615,14 @@ def filled_sizes(templates: Iterable[tuple[str, int, Sequence[Any]]], places: Pl
 
 
 def need_room(fd: int, size: int, names: int) -> None:
-    """Raise Problem unless the file system of *fd* has room for *size* bytes and *names* more files."""
+    """Raise ``OSError`` unless the file system of *fd* has room for *size* bytes and *names* more files."""
     found = os.statvfs(fd)
     no_space = "No space left on device: {} {} are needed, {} are free"
     free = found.f_bavail * found.f_frsize
     if size > free:
-        raise Problem(no_space.format(size, "bytes", free), ENVIRONMENT)
+        raise OSError(errno.ENOSPC, no_space.format(size, "bytes", free))
     if found.f_files and names > found.f_favail:  # some file systems do not count them
-        raise Problem(no_space.format(names, "inodes", found.f_favail), ENVIRONMENT)
+        raise OSError(errno.ENOSPC, no_space.format(names, "inodes", found.f_favail))
 
 
 # --------------------------------------------------------------------------- by descriptors

@@ -14,6 +14,7 @@ import stat
 import struct
 from contextlib import suppress
 
+from venvflow.disk.descriptors import READ, opened
 from venvflow.disk.directories import mount_points
 from venvflow.errors import EnvironmentFailure, shown
 
@@ -219,14 +220,10 @@ def _fixed(path: str) -> tuple[str, str, str] | None:
 
 
 def _flags(path: str) -> int:
-    with suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            mode = os.fstat(fd).st_mode
-            if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # a device may take the number for something else
-                return int(struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, struct.pack("l", 0)))[0])
-        finally:
-            os.close(fd)
+    with suppress(OSError), opened(path, READ) as fd:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # a device may take the number for something else
+            return int(struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, struct.pack("l", 0)))[0])
     return 0
 
 

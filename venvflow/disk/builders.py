@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from venvflow.disk.blame import failure, mount_of, room
+from venvflow.disk.descriptors import SAFE
 from venvflow.disk.files import read_small
 from venvflow.errors import BuildFailed, EnvironmentFailure, UsageError, legible, shown
 from venvflow.pure.redaction import redact_words, redactor, secrets_in, secrets_of
@@ -477,7 +478,7 @@ def _secrets_of(request: Request, environ: Mapping[str, str]) -> set[str]:
 
 @contextlib.contextmanager
 def _open_log(path: str) -> Iterator[int]:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | SAFE
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, flags, 0o600)

@@ -1,4 +1,4 @@
-"""Changing directories by descriptors: reaching one, removing one, and giving one what another holds.
+"""Changing directories by descriptors: removing one, and giving one what another holds.
 
 Nothing here follows a symlink, enters another file system, or works by a path from the root: whoever puts a
 link where a directory was, at whatever moment, leads nothing out of it.
@@ -15,128 +15,19 @@ import errno
 import os
 import re
 import stat
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from venvflow.disk.descriptors import PASSING, complete, directory, mode_at, open_directory, opened
 from venvflow.disk.files import temporary_name
-from venvflow.disk.scan import DEEPEST, complete, directory, open_directory, whole_paths
-
-_PASSING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
-
-
-def reach(path: str, *, make: bool = False) -> int:
-    """Return a descriptor of the directory at the resolved absolute *path*, following no link on the way.
-
-    With *make*, what is missing of it is made. Raises ``OSError``.
-    """
-    fd = os.open("/", _PASSING)
-    for name in [*filter(None, path.split("/")), "."]:
-        try:
-            fd, above = _entered(name, fd, make=make), fd
-        except OSError as error:
-            os.close(fd)
-            raise OSError(error.errno, os.strerror(error.errno or 0), path) from error
-        os.close(above)
-    return fd
-
-
-def _entered(name: str, fd: int, *, make: bool) -> int:
-    if name == ".":  # so far it was only passed through, which takes no permission to read
-        return open_directory(name, dir_fd=fd)
-    try:
-        return os.open(name, _PASSING, dir_fd=fd)
-    except FileNotFoundError:
-        if not make:
-            raise
-    with suppress(FileExistsError):
-        os.mkdir(name, dir_fd=fd)
-    return os.open(name, _PASSING, dir_fd=fd)
-
-
-def exists(name: str, fd: int) -> bool:
-    """Return whether the directory *fd* has that name, whatever it stands for."""
-    return _mode(name, fd) is not None
-
-
-def _mode(name: str, fd: int) -> int | None:
-    try:
-        return os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-class Directories:
-    """Descriptors of directories below *root*: made on the way, never reached through a link.
-
-    *made* is told of each before it is made; of one that was closed meanwhile it may be told again. Without
-    *make* none is made, and what is missing is an error. To be used in a ``with`` statement.
-    """
-
-    _MOST = 64
-
-    def __init__(self, root: int, made: Callable[[str], None] = lambda _: None, *, make: bool = True) -> None:
-        self._root = os.dup(root)
-        self._made = made
-        self._make = make
-        self._open: OrderedDict[str, int] = OrderedDict()
-
-    def __enter__(self) -> Directories:
-        """Return it."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close all descriptors."""
-        self.close()
-
-    def open(self, path: str) -> int:
-        """Return a descriptor of the directory *path*, valid until the next call. Raises ``OSError``."""
-        if not path:
-            return self._root
-        fd = self._open.get(path)
-        if fd is not None:
-            self._open.move_to_end(path)
-            return fd
-        parent, name = self.parent(path)
-        with whole_paths(parent):
-            if self._make:
-                with suppress(FileExistsError):  # whatever it is, opening it will tell
-                    self._made(path)
-                    os.mkdir(name, 0o755, dir_fd=parent)
-            fd = open_directory(name, dir_fd=parent)
-        self._open[path] = fd
-        if len(self._open) > self._MOST:
-            os.close(self._open.popitem(last=False)[1])
-        return fd
-
-    def parent(self, path: str) -> tuple[int, str]:
-        """Return what :meth:`open` does for the directory that *path* lies in, and its name there."""
-        directory, _, name = path.rpartition("/")
-        return self.open(directory), name
-
-    def close(self) -> None:
-        """Close all descriptors."""
-        for fd in (self._root, *self._open.values()):
-            os.close(fd)
-        self._open.clear()
-
-
-def need_room(fd: int, size: int, names: int) -> None:
-    """Raise ``OSError`` unless the file system of *fd* has room for *size* bytes and *names* more files."""
-    from venvflow import postinstall  # noqa: PLC0415 - a script by itself, for who unpacks or exports only
-
-    try:
-        postinstall.need_room(fd, size, names)
-    except postinstall.Problem as problem:
-        raise OSError(errno.ENOSPC, str(problem)) from problem
-
+from venvflow.disk.scan import DEEPEST
 
 # --------------------------------------------------------------------------- removing
 
 
 def discard(name: str, parent: int) -> None:
     """Delete whatever *name* in the directory *parent* is, if anything."""
-    mode = _mode(name, parent)
+    mode = mode_at(name, parent)
     if mode is None:
         return
     if stat.S_ISDIR(mode):
@@ -205,13 +96,11 @@ def _writable_directory(name: str, parent: int) -> int:
 
 def _make_readable(name: str, parent: int) -> None:
     """Let its owner into a directory: through a descriptor, for chmod follows links."""
-    fd = os.open(name, _PASSING, dir_fd=parent)
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", stat.S_IRWXU)
-    except FileNotFoundError:  # no /proc
-        os.chmod(name, stat.S_IRWXU, dir_fd=parent)
-    finally:
-        os.close(fd)
+    with opened(name, PASSING, dir_fd=parent) as fd:
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IRWXU)
+        except FileNotFoundError:  # no /proc
+            os.chmod(name, stat.S_IRWXU, dir_fd=parent)
 
 
 def _mounted(where: str) -> OSError:
@@ -249,7 +138,7 @@ def clear(fd: int, model: int, aside: int, *, spare: frozenset[str] = frozenset(
     for name, is_directory in _children(fd):
         if name in spare:
             continue
-        wanted = _mode(name, model)
+        wanted = mode_at(name, model)
         if not is_directory:
             if wanted is None or stat.S_ISDIR(wanted):
                 os.unlink(name, dir_fd=fd)

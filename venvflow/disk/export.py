@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from venvflow.disk.archive.contents import Contents, Member, damaged, plan
 from venvflow.disk.archive.formats import CHUNK
 from venvflow.disk.archive.staging import need_free, new_directory
 from venvflow.disk.blame import failure
-from venvflow.disk.directories import Directories, need_room
-from venvflow.disk.links import Linker, is_unsupported, write_private
+from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, READ, Directories, opened
+from venvflow.disk.links import Linker, write_private
 from venvflow.disk.sharing import stays_private
 from venvflow.model import Entry, LinkMode, Manifest
+from venvflow.postinstall import can_link, need_room
 
 PRIVATE: tuple[LinkMode, ...] = ("reflink", "copy")
 """How files are given to an export that shares none of them."""
@@ -79,20 +79,10 @@ def holds_links(path: str) -> bool:
     while not os.path.isdir(path):
         path = os.path.dirname(path) or "."
     try:
-        with tempfile.TemporaryDirectory(prefix=".vf-", dir=path) as probe:
-            return _can_link(probe)
+        with opened(path, DIRECTORY_THROUGH_LINK) as fd:
+            return can_link(fd)
     except OSError as error:
         raise failure(error, "cannot write there", at=path, state="Nothing was exported.") from error
-
-
-def _can_link(probe: str) -> bool:
-    try:
-        os.symlink("target", os.path.join(probe, "link"))
-    except OSError as error:
-        if is_unsupported(error):
-            return False
-        raise
-    return True
 
 
 @contextmanager
@@ -167,12 +157,9 @@ def _private_of(linker: Linker) -> Linker:
 
 def _digest_of(name: str, parent: int) -> str:
     hasher = hashlib.sha256()
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
-    try:
+    with opened(name, READ, dir_fd=parent) as fd:
         while chunk := os.read(fd, CHUNK):
             hasher.update(chunk)
-    finally:
-        os.close(fd)
     return hasher.hexdigest()
 
 

@@ -21,15 +21,20 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from typing import BinaryIO
 
+from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, READ, READ_THROUGH_LINK, directory, opened
+
 LARGEST_SMALL = 64 << 20
 """Bytes of the largest file that is read as a whole: the notes of the largest venvs are a tenth of it."""
 
 _TEMPORARY = re.compile(r"\.vf-([0-9]{1,10})-[0-9]{1,15}")
 
 
-def temporary_name() -> str:
-    """Return a name that nobody else uses, on other machines neither, short whatever it stands for."""
-    return f".vf-{os.getpid()}-{int.from_bytes(os.urandom(6), 'big')}"
+def temporary_name(*, digits: int = 14) -> str:
+    """Return a name that nobody else uses, on other machines neither, short whatever it stands for.
+
+    With fewer *digits* it is shorter still, and may be taken.
+    """
+    return f".vf-{os.getpid()}-{int.from_bytes(os.urandom(8), 'big') % 10**digits}"
 
 
 def is_temporary_name(name: str) -> bool:
@@ -70,19 +75,18 @@ def read_beginning(path: str, count: int) -> bytes:
         os.close(fd)
 
 
-def open_regular(path: str) -> BufferedReader:
+def open_regular(path: str, *, follow: bool = False) -> BufferedReader:
     """Open a regular file of any size to be read; raises ``OSError`` as :func:`read_small` does."""
-    return open(_open_regular(path, follow=False, dir_fd=None)[0], "rb")
+    return open(_open_regular(path, follow, dir_fd=None)[0], "rb")
 
 
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 16
 
 
 def _open_regular(path: str, follow: bool, dir_fd: int | None) -> tuple[int, int]:
     """Return a descriptor of a regular file, and its size in bytes."""
     try:
-        fd = os.open(path, _READ if follow else _READ | os.O_NOFOLLOW, dir_fd=dir_fd)
+        fd = os.open(path, READ_THROUGH_LINK if follow else READ, dir_fd=dir_fd)
     except ValueError as error:  # a NUL, or text that is no file name
         raise OSError(errno.EINVAL, "no file can have this name", path) from error
     except OSError as error:
@@ -142,11 +146,8 @@ def write_whole(path: str, data: bytes, *, sync: bool = False) -> None:
 
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable; an empty *path* is the working directory."""
-    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(path or ".", DIRECTORY_THROUGH_LINK) as fd:
         os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 # --------------------------------------------------------------------------- what killed runs leave
@@ -174,21 +175,17 @@ def remove_leftovers(parent: str) -> None:
 
 
 def _remove_unless_held(path: str) -> None:
-    with suppress(OSError):  # what cannot be removed, or is held after all, is in nobody's way
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            st = os.fstat(fd)
-            if st.st_uid == os.geteuid():  # others have temporary files in /tmp, too
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path, is_directory=stat.S_ISDIR(st.st_mode))
-        finally:
-            os.close(fd)
+    # What cannot be removed, or is held after all, is in nobody's way.
+    with suppress(OSError), opened(path, READ) as fd:
+        st = os.fstat(fd)
+        if st.st_uid == os.geteuid():  # others have temporary files in /tmp, too
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path, is_directory=stat.S_ISDIR(st.st_mode))
 
 
 def _remove(path: str, *, is_directory: bool) -> None:
     if is_directory:
         from venvflow.disk.directories import discard  # noqa: PLC0415 - directories are left by few commands
-        from venvflow.disk.scan import directory  # noqa: PLC0415 - as above
 
         parent, name = os.path.split(path)
         with directory(parent or ".") as fd:

@@ -15,15 +15,14 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from venvflow.disk.descriptors import CREATE, DIRECTORY, open_directory, opened, reach
 from venvflow.disk.files import temporary_name
 from venvflow.disk.links import name_new, write_all
-from venvflow.disk.scan import open_directory
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError, shown
 
 _DIRECTORY_MODE, _FILE_MODE = 0o755, 0o644
 """What is below the root, whatever the umask: it is the root's mode that lets others in or keeps them out."""
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP}
 _FAN = re.compile(r"[0-9a-f]{2}")
 _IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}
@@ -51,33 +50,17 @@ class Layout:
         Raises Refused where there is a symlink, EnvironmentFailure where there is a file, and ``OSError``
         (``FileNotFoundError`` if it is not there).
         """
-        fd, reached = self.fd, ""
         try:
-            for name in below.split("/"):
-                reached = f"{reached}/{name}"
-                above, fd = fd, self._enter(name, fd, reached, make=make)
-                if above != self.fd:
-                    os.close(above)
+            fd = reach(below, self.fd, make=_make_part if make else None)
+        except OSError as error:
+            path = f"{self.path}/{error.filename}"
+            if error.errno in _NO_DIRECTORY:
+                raise in_the_way(path) from error
+            raise OSError(error.errno, error.strerror, path) from error
+        try:
             yield fd
         finally:
-            if fd != self.fd:
-                os.close(fd)
-
-    def _enter(self, name: str, fd: int, reached: str, *, make: bool) -> int:
-        try:
-            return open_directory(name, dir_fd=fd)
-        except FileNotFoundError as error:
-            if not make:
-                raise FileNotFoundError(error.errno, error.strerror, self.path + reached) from error
-            with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=fd)
-            made = open_directory(name, dir_fd=fd)
-            os.fchmod(made, _DIRECTORY_MODE)
-            return made
-        except OSError as error:
-            if error.errno in _NO_DIRECTORY:
-                raise in_the_way(self.path + reached) from error
-            raise OSError(error.errno, error.strerror, self.path + reached) from error
+            os.close(fd)
 
     @contextmanager
     def told(self, path: str) -> Iterator[None]:
@@ -100,7 +83,7 @@ class Layout:
         with (
             self.told(path),
             self.opened("tmp", make=True) as tmp,
-            self._parent(parent, make=True) as into,
+            self.opened(parent, make=True) as into,
         ):
             temporary = temporary_name()
             try:
@@ -135,7 +118,7 @@ class Layout:
         Raises ``OSError``, as :meth:`opened` does.
         """
         parent, _, base = path.rpartition("/")
-        with self._parent(parent) as fd:
+        with self.opened(parent) as fd:
             inode = os.stat(base, dir_fd=fd, follow_symlinks=False).st_ino
             numbered = f"{name or base}.{inode}"
             with self.opened("quarantine", make=True) as aside:
@@ -149,7 +132,7 @@ class Layout:
     def unlink(self, path: str) -> None:
         """Delete the file or link at *path*; raises as :meth:`opened` does."""
         parent, _, name = path.rpartition("/")
-        with self.told(path), self._parent(parent) as fd:
+        with self.told(path), self.opened(parent) as fd:
             os.unlink(name, dir_fd=fd)
 
     def fans(self, below: str) -> Iterator[tuple[str, int]]:
@@ -160,29 +143,24 @@ class Layout:
                     with self.opened(f"{below}/{fan}") as child:
                         yield fan, child
 
-    @contextmanager
-    def _parent(self, parent: str, *, make: bool = False) -> Iterator[int]:
-        if not parent:
-            yield self.fd
-            return
-        with self.opened(parent, make=make) as fd:
-            yield fd
-
 
 def is_fan(name: str) -> bool:
     """Return whether files are fanned out into directories called like that: two digits of a hash."""
     return _FAN.fullmatch(name) is not None
 
 
+def _make_part(name: str, fd: int) -> None:
+    os.mkdir(name, 0o700, dir_fd=fd)
+    with opened(name, DIRECTORY, dir_fd=fd) as made:
+        os.fchmod(made, _DIRECTORY_MODE)
+
+
 def _write_new(name: str, fd: int, data: bytes, *, sync: bool) -> None:
-    file = os.open(name, _NEW, 0o600, dir_fd=fd)
-    try:
+    with opened(name, CREATE, dir_fd=fd) as file:
         write_all(file, data)
         os.fchmod(file, _FILE_MODE)
         if sync:
             os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def in_the_way(path: str) -> VenvflowError:

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from venvflow.disk.directories import exists
+from venvflow.disk.descriptors import CREATE, READ, exists, opened
 from venvflow.disk.scan import BLOCK
 from venvflow.model import MTIME_TIMES, LinkMode
 
@@ -138,8 +138,7 @@ def _copy(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:
 def _private(
     source: str, name: str, dir_fd: int, transfer: Callable[[int, int], None], *, executable: bool
 ) -> None:
-    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with opened(source, READ) as reading:
         writing = create(name, dir_fd, executable=executable)
         try:
             transfer(reading, writing)
@@ -149,14 +148,11 @@ def _private(
             raise
         finally:
             os.close(writing)
-    finally:
-        os.close(reading)
 
 
 def create(name: str, dir_fd: int | None, *, executable: bool) -> int:
     """Return a descriptor for a new private file *name*, 0644 or 0755 less the umask."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(name, flags, 0o755 if executable else 0o644, dir_fd=dir_fd)
+    return os.open(name, CREATE, 0o755 if executable else 0o644, dir_fd=dir_fd)
 
 
 def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool) -> None:

@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from venvflow.disk.blame import failure
-from venvflow.disk.scan import directory
+from venvflow.disk.descriptors import SAFE, directory
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, UsageError, VenvflowError, shown
 from venvflow.pure.redaction import redact_words
 
@@ -37,8 +37,6 @@ NOTICE_AFTER = 2.0
 _SHORTEST_SLEEP = 0.001
 _LONGEST_SLEEP = 0.1
 _LONGEST_COMMAND = 200
-# O_NONBLOCK: a FIFO in the place of a lock file must not make us hang before its type is looked at.
-_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -253,7 +251,7 @@ def _open_in_place(path: str, flags: int) -> int:
     """Open a lock file, whose directory may not be a symlink either."""
     parent, name = os.path.split(path)
     with directory(parent or ".") as fd:
-        return os.open(name, flags | _FLAGS, 0o644, dir_fd=fd)
+        return os.open(name, flags | SAFE, 0o644, dir_fd=fd)
 
 
 def _open_to_read(path: str, what: str) -> int:
@@ -342,7 +340,7 @@ def writer(path: str) -> Holder:
 
 def _note(path: str) -> tuple[int, str]:
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _FLAGS)) as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | SAFE)) as file:
             first = file.read(4 * _LONGEST_COMMAND).decode("utf-8", "replace").partition("\n")[0]
     except OSError:
         return 0, ""

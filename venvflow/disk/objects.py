@@ -26,27 +26,18 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+from venvflow.disk.descriptors import CREATE, PATH_ONLY, READ, directory, open_directory
+from venvflow.disk.files import is_temporary_name, temporary_name
 from venvflow.disk.layout import Layout
 from venvflow.disk.links import clone, copy_bytes, has_writer, name_new, sync_file_system, write_all
-from venvflow.disk.scan import (
-    Changing,
-    Found,
-    Stamp,
-    directory,
-    look,
-    open_directory,
-    read,
-    stamp_of,
-)
+from venvflow.disk.scan import Changing, Found, Stamp, look, read, stamp_of
 from venvflow.model import MTIME_NS, MTIME_TIMES, Durability, Entry, Tree
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 _FAN = re.compile(r"[0-9a-f]{2}")
 _REST = re.compile(r"[0-9a-f]{62}x?")
-_STAGING = re.compile(r"[0-9]+-[0-9a-f]{8}")
 _TWIN = re.compile(r"([0-9a-f]{62}x?)\.([1-9][0-9]*)")
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OUT_OF_REACH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -166,7 +157,7 @@ class Objects:
             return _give_look(os.path.basename(path), fan, name, sealed(name))
 
     def _make_twin(self, name: Name, source: str, path: str) -> bool:
-        staged = f"{os.getpid()}-{os.urandom(4).hex()}"
+        staged = temporary_name()
         with self.layout.opened("tmp", make=True) as tmp, self._fan(name) as fan:
             try:
                 _copy(source, staged, tmp)
@@ -262,7 +253,7 @@ class Objects:
 
     def _copy_in_place(self, name: Name, fan: int) -> bool:
         """Put a copy in the place of a file that has the right bytes; return whether it has."""
-        staged, path = f"{os.getpid()}-{os.urandom(4).hex()}", self.path(name)
+        staged, path = temporary_name(), self.path(name)
         with self.layout.opened("tmp", make=True) as tmp:
             try:
                 _copy(path, staged, tmp)
@@ -341,7 +332,7 @@ class Objects:
             self.layout.opened("tmp") as tmp,
         ):  # who holds the store alone removes the rest
             for name in os.listdir(tmp):
-                if _STAGING.fullmatch(name):
+                if is_temporary_name(name):
                     with suppress(OSError), directory(name, dir_fd=tmp) as fd:
                         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         _empty(name, fd, tmp)
@@ -360,10 +351,6 @@ def _holds(path: str, name: Name) -> bool:
         return False
 
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
 def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
     """Give the file *base* in the directory *fan* a look if it is our user's and has the right bytes.
 
@@ -371,7 +358,7 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
     """
     through: int | str
     try:
-        through = fd = os.open(base, _READ, dir_fd=fan)
+        through = fd = os.open(base, READ, dir_fd=fan)
     except PermissionError:  # its mode does not let even us read it
         fd, through = _open_closed(base, fan)
     try:
@@ -392,7 +379,7 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
 
 def _open_closed(base: str, fan: int | None = None) -> tuple[int, str]:
     """Open a file that we cannot read; return the descriptor, and a path through which its mode changes."""
-    fd = os.open(base, _PATH, dir_fd=fan)
+    fd = os.open(base, PATH_ONLY, dir_fd=fan)
     return fd, f"/proc/self/fd/{fd}"
 
 
@@ -409,12 +396,12 @@ def _let_owner_read(path: str) -> None:
 
 def _copy(source: str, name: str, fd: int) -> None:
     try:
-        reading = os.open(source, _READ)
+        reading = os.open(source, READ)
     except PermissionError:
         _let_owner_read(source)
-        reading = os.open(source, _READ)
+        reading = os.open(source, READ)
     try:
-        writing = os.open(name, _NEW, 0o600, dir_fd=fd)
+        writing = os.open(name, CREATE, 0o600, dir_fd=fd)
         try:
             _transfer(reading, writing)
         finally:
@@ -426,7 +413,7 @@ def _copy(source: str, name: str, fd: int) -> None:
 def _make_staging(tmp: int) -> tuple[str, int]:
     """Return the name of a new directory in *tmp*, and the descriptor that locks it while it is open."""
     while True:
-        name = f"{os.getpid()}-{os.urandom(4).hex()}"
+        name = temporary_name()
         os.mkdir(name, 0o700, dir_fd=tmp)
         with suppress(FileNotFoundError):  # taken for litter before it was locked
             fd = open_directory(name, dir_fd=tmp)
@@ -479,7 +466,7 @@ class Batch:
         name = Name(hashlib.sha256(data).hexdigest(), executable)
         if name not in self.added and not self._objects.sound(name, len(data)):
             staged = self._new_name()
-            fd = os.open(staged, _NEW, 0o600, dir_fd=self._fd)
+            fd = os.open(staged, CREATE, 0o600, dir_fd=self._fd)
             try:
                 write_all(fd, data)
                 _seal(fd, executable=executable)
@@ -491,7 +478,7 @@ class Batch:
     def add_probe(self) -> str:
         """Return the path of a file that is there to be linked to, and becomes nothing."""
         name = self._new_name()
-        os.close(os.open(name, _NEW, 0o600, dir_fd=self._fd))
+        os.close(os.open(name, CREATE, 0o600, dir_fd=self._fd))
         return f"{self.staging}/{name}"
 
     def add_copy(self, source: str, name: Name, stamp: Stamp) -> None:
@@ -501,9 +488,9 @@ class Batch:
         whose stamp moved is hashed again: another program that links to it moves its ctime, too.
         """
         staged = self._new_name()
-        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        reading = os.open(source, READ)
         try:
-            writing = os.open(staged, _NEW, 0o600, dir_fd=self._fd)
+            writing = os.open(staged, CREATE, 0o600, dir_fd=self._fd)
             try:
                 _transfer(reading, writing)
                 if look(source).stamp != stamp and read(staged, dir_fd=self._fd).digest != name.digest:
@@ -566,7 +553,7 @@ class Batch:
     def add_record(self, path: str, data: bytes) -> None:
         """Stage a file that refers to objects; it gets *path* in the store when all objects have theirs."""
         staged = self._new_name()
-        fd = os.open(staged, _NEW, 0o600, dir_fd=self._fd)
+        fd = os.open(staged, CREATE, 0o600, dir_fd=self._fd)
         try:
             write_all(fd, data)
             os.fchmod(fd, 0o444)
@@ -630,7 +617,7 @@ class Batch:
     def _take_over(self, name: Name) -> None:
         """Make a file of the venv look like an object, if it is still ours alone; else copy it after all."""
         staged, (found, built_here) = self._staged[name], self._looks[name]
-        fd = os.open(staged, _READ, dir_fd=self._fd)
+        fd = os.open(staged, READ, dir_fd=self._fd)
         try:
             if _is_ours_alone(fd, found) and has_writer(fd) in ({False, None} if built_here else {False}):
                 _seal(fd, executable=name.executable)
@@ -683,7 +670,7 @@ def _seal_at(name: str, fd: int, *, executable: bool) -> None:
 
 def _change(name: str, fd: int, mode: int, times: tuple[int, int]) -> None:
     """Give the file *name* in *fd* a mode and times, in nanoseconds."""
-    file = os.open(name, _READ, dir_fd=fd)
+    file = os.open(name, READ, dir_fd=fd)
     try:
         os.fchmod(file, mode)
         os.utime(file, ns=times)

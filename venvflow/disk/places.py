@@ -26,11 +26,11 @@ from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
 from venvflow.disk.blame import failure
-from venvflow.disk.directories import clear, discard, exists, fill, mounts_at, move, reach
+from venvflow.disk.descriptors import CREATE, directory, exists, open_directory, reach
+from venvflow.disk.directories import clear, discard, fill, mounts_at, move
 from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.links import exchange, sync_file_system
 from venvflow.disk.modes import FOR_MOST, MODE_BITS
-from venvflow.disk.scan import directory, open_directory
 from venvflow.errors import LockTimeout, Refused, shown
 from venvflow.model import LinkMode
 from venvflow.pure import decoding
@@ -291,7 +291,7 @@ class Place:
                 stack.callback(os.close, fd)
                 return fd
 
-            parent = opened(reach(self.parent, make=make))
+            parent = opened(reach(self.parent, make=_make if make else None))
             home = opened(open_directory(self.name, dir_fd=parent)) if self.mounted else parent
             if make:
                 _need_descriptors(home)
@@ -572,9 +572,12 @@ def _foreign_staging(path: str) -> Refused:
     )
 
 
+def _make(name: str, fd: int) -> None:
+    os.mkdir(name, dir_fd=fd)
+
+
 def _write_new(name: str, dir_fd: int, data: bytes, *, sync: bool = False) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with open(os.open(name, flags, 0o644, dir_fd=dir_fd), "wb") as file:
+    with open(os.open(name, CREATE, 0o644, dir_fd=dir_fd), "wb") as file:
         file.write(data)
         if sync:
             file.flush()

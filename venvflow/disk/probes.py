@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
+from venvflow.disk.descriptors import directory
 from venvflow.disk.links import Linker, exchange
 from venvflow.disk.places import Place
-from venvflow.disk.scan import directory
 from venvflow.errors import LockTimeout, VenvflowError
 from venvflow.model import LinkMode
 

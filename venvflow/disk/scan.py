@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, TypeVar
 
+from venvflow.disk.descriptors import READ, directory
 from venvflow.errors import EnvironmentFailure, shown
 
 DEEPEST = 200
@@ -24,8 +25,6 @@ BLOCK = 512
 """Bytes in the unit in which ``stat`` counts, whatever the file system's own blocks are."""
 
 _CHUNK = 1 << 20
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 Kind = Literal["file", "link", "dir", "special"]
@@ -62,50 +61,6 @@ class Found(NamedTuple):
 
 
 # --------------------------------------------------------------------------- walking
-
-
-def open_directory(path: str | bytes, *, dir_fd: int | None = None) -> int:
-    """Return a descriptor of a directory; raises ``OSError`` if *path* is a symlink or no directory."""
-    return os.open(path, _OPEN_DIRECTORY, dir_fd=dir_fd)
-
-
-@contextmanager
-def directory(path: str, *, dir_fd: int | None = None) -> Iterator[int]:
-    """Open a directory for the length of a ``with`` block; errors that leave it have whole paths."""
-    fd = open_directory(path, dir_fd=dir_fd)
-    try:
-        with whole_paths(fd):
-            yield fd
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def whole_paths(fd: int) -> Iterator[None]:
-    """Let errors that leave a ``with`` block have whole paths, of what lies in the directory *fd*."""
-    try:
-        yield
-    except OSError as error:
-        complete(error, fd)
-        raise
-
-
-def complete(error: OSError, fd: int) -> None:
-    """Put the path of the directory *fd* before the names in *error*, if that is where they are."""
-    try:
-        path = os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:  # no /proc
-        return
-    relative = [each for each in ("filename", "filename2") if _is_relative(getattr(error, each))]
-    for which in relative:
-        whole = os.path.join(path, os.fsdecode(getattr(error, which)))
-        # Of two names, as rename has them, one may lie in another directory.
-        if len(relative) == 1 or os.path.lexists(whole):
-            setattr(error, which, whole)
-
-
-def _is_relative(name: object) -> bool:
-    return isinstance(name, str | bytes) and bool(name) and not os.path.isabs(name)
 
 
 def walk(root: str, *, enter: Callable[[str], bool] = lambda _: True) -> list[Found]:
@@ -208,7 +163,7 @@ def read(
     :class:`Changing` when it keeps moving, and ``OSError`` when it is not a readable regular file.
     """
     for _ in range(attempts):
-        fd = os.open(path, _OPEN_FILE, dir_fd=dir_fd)
+        fd = os.open(path, READ, dir_fd=dir_fd)
         try:
             before = known or _stamp_of_file(fd, path)
             digest, data = _consume(fd, before.size, keep)

@@ -8,16 +8,15 @@ workspace, ``.python-version`` and whatever else is looked for in the directorie
 from __future__ import annotations
 
 import os
-import random
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from venvflow.disk.blame import failure
+from venvflow.disk.descriptors import directory, open_directory
 from venvflow.disk.directories import remove_tree
-from venvflow.disk.files import claim, remove_leftovers
-from venvflow.disk.scan import directory, open_directory
+from venvflow.disk.files import claim, remove_leftovers, temporary_name
 from venvflow.disk.undisturbed import undisturbed
 
 
@@ -69,7 +68,7 @@ def place(environ: Mapping[str, str] | None = None) -> str:
 def _made(parent: int) -> str:
     """Make a directory with a short name: builders make sockets in it, whose paths may have 107 bytes."""
     while True:
-        name = f".vf-{os.getpid()}-{random.randrange(10_000)}"  # noqa: S311 - it may be guessed
+        name = temporary_name(digits=4)
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=parent)
             return name

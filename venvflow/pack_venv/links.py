@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from venvflow.disk.descriptors import directory
 from venvflow.disk.files import temporary_name
-from venvflow.disk.scan import directory, walk
+from venvflow.disk.scan import walk
 from venvflow.errors import UsageError, shown
 from venvflow.postinstall import Problem, inside
 

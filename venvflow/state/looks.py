@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.places import Receipt
-from venvflow.disk.scan import directory
 from venvflow.model import MTIME_NS, Entry
 from venvflow.pure import decoding
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from venvflow import postinstall
-from venvflow.disk.directories import Directories, need_room
+from venvflow.disk.descriptors import Directories, directory
 from venvflow.disk.links import Linker, write_private
 from venvflow.disk.objects import Look, Name, Objects, object_name, sealed
-from venvflow.disk.scan import directory, read
+from venvflow.disk.scan import read
 from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.pure.manifest import Corrupt, directories_of, entries_of
@@ -104,7 +104,7 @@ class Materialiser:
         digests: dict[str, tuple[bytes, int]] = {}
         os.mkdir(destination, 0o755)
         with directory(destination) as root, Directories(root) as places:
-            need_room(root, size, len(entries) + len(directories))
+            postinstall.need_room(root, size, len(entries) + len(directories))
             for name in directories:
                 places.open(name)
             self._make_entries([entry for entry in entries.values() if not is_record(entry)], places, digests)
@@ -142,7 +142,7 @@ class Materialiser:
         for start in range(0, len(entries), _CHUNK):
             if self._linker.mode == "copy" and not copies:  # which shows when the other modes have failed
                 copies = True
-                need_room(places.open(""), sum(entry.size for entry in entries[start:]), 0)
+                postinstall.need_room(places.open(""), sum(entry.size for entry in entries[start:]), 0)
             chunk = entries[start : start + _CHUNK]
             for entry in chunk:
                 self._make_entry(entry, places, digests)

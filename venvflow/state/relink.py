@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from venvflow.disk.attributes import copy_attributes, own_attributes
-from venvflow.disk.directories import Directories
+from venvflow.disk.descriptors import READ, SAFE, Directories, directory, whole_paths
 from venvflow.disk.files import is_temporary_name, temporary_name
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.release import Releaser
-from venvflow.disk.scan import Found, Stamp, directory, look, whole_paths
+from venvflow.disk.scan import Found, Stamp, look
 from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_TIMES, Entry, LinkMode
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 20
 
 TEMPORARY = ".vf-"
@@ -181,7 +180,7 @@ class Relinker:
                 os.chmod(temporary, item.mode & 0o777, dir_fd=fd)  # a new file, as private as the old one
             self._rename_if_unchanged(temporary, item, name, fd)
             return
-        file = os.open(name, _READ, dir_fd=fd)
+        file = os.open(name, READ, dir_fd=fd)
         try:
             if _same_version(os.fstat(file), item):
                 os.utime(file, ns=MTIME_TIMES)
@@ -244,7 +243,7 @@ class Relinker:
             self._kept.append(item.path)
             return True
         try:
-            source = os.open(self._object(entry), _READ)
+            source = os.open(self._object(entry), READ)
             try:
                 equal = share_blocks(source, file, entry.size)
             finally:
@@ -373,7 +372,7 @@ def _dropped_on_error(temporary: str, fd: int) -> Iterator[None]:
 
 @contextmanager
 def _writable(name: str, fd: int) -> Iterator[int]:
-    file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+    file = os.open(name, os.O_RDWR | SAFE, dir_fd=fd)
     try:
         yield file
         os.utime(file, ns=MTIME_TIMES)
@@ -392,7 +391,7 @@ def _is_unchanged(item: Found, name: str, fd: int) -> bool:
 def _opened(item: Found, name: str, fd: int) -> int | None:
     """Return a descriptor of the file that was surveyed, None if *name* is something else by now."""
     try:
-        file = os.open(name, _READ, dir_fd=fd)
+        file = os.open(name, READ, dir_fd=fd)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             return None
@@ -410,7 +409,7 @@ def _same_version(st: os.stat_result, item: Found) -> bool:
 
 def _same_bytes(one: int, other: str, size: int) -> bool:
     """Return whether an open file of *size* bytes has the same bytes as the file at the path *other*."""
-    two = os.open(other, _READ)
+    two = os.open(other, READ)
     try:
         chunk = min(size + 1, _CHUNK)  # so that a small file takes one read, and a longer one shows
         while True:

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small
-from venvflow.disk.scan import directory
 from venvflow.pure import decoding
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store

@@ -20,10 +20,10 @@ from typing import TypeVar
 from venvflow.config.trust import STORE_PARTS, Doubt, refuse_store, store_doubts
 from venvflow.disk import locks
 from venvflow.disk.blame import failure
+from venvflow.disk.descriptors import directory
 from venvflow.disk.files import is_temporary_name, read_small
 from venvflow.disk.layout import Layout, in_the_way, is_fan
 from venvflow.disk.objects import Batch, Look, Name, Objects, sealed
-from venvflow.disk.scan import directory
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
 from venvflow.model import FORMAT, Key, Manifest, Snapshot, StoreConfig, Tree
 from venvflow.pure import decoding

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from venvflow.disk import builders, locks
 from venvflow.disk.blame import failure
+from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small, temporary_name
 from venvflow.disk.links import write_private
 from venvflow.disk.places import Receipt, watched
-from venvflow.disk.scan import directory, look
+from venvflow.disk.scan import look
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
 from venvflow.model import Entry, Outcome, Snapshot
 from venvflow.pure.manifest import directories

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from venvflow.disk import processes
 from venvflow.disk.blame import failure
+from venvflow.disk.descriptors import directory
 from venvflow.disk.links import sync_file_system
 from venvflow.disk.places import Receipt, State, write_receipt
-from venvflow.disk.scan import directory, walk
+from venvflow.disk.scan import walk
 from venvflow.errors import Refused, shown
 from venvflow.pure.patterns import Matcher, compile_patterns
 from venvflow.pure.redaction import redactor, secrets_of

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from venvflow.disk.blame import failure, path_of
+from venvflow.disk.descriptors import directory
 from venvflow.disk.files import temporary_name
 from venvflow.disk.links import Linker, prevailing
 from venvflow.disk.modes import modes_of
 from venvflow.disk.places import Receipt, watched, write_receipt
-from venvflow.disk.scan import Changing, Found, directory
+from venvflow.disk.scan import Changing, Found
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import BytecodePolicy, Interpreter, LinkMode, Outcome
 from venvflow.pure.manifest import directories

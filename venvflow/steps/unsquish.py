@@ -9,21 +9,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from venvflow.disk.blame import failure
-from venvflow.disk.directories import Directories
+from venvflow.disk.descriptors import PATH_ONLY, READ, Directories, directory
 from venvflow.disk.files import temporary_name
 from venvflow.disk.links import copy_bytes, create, sync_file_system
 from venvflow.disk.modes import is_sealed, mode_of
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, Receipt, watched, write_receipt
-from venvflow.disk.scan import Found, directory, look, stamp_of, walk
+from venvflow.disk.scan import Found, look, stamp_of, walk
 from venvflow.errors import Refused, UsageError, shown
 from venvflow.model import Outcome
 from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store
 from venvflow.state.witness import witness_of
 from venvflow.steps.squish_path import Errand, held, in_use
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def unsquish(store: Store, errand: Errand) -> Outcome:
@@ -196,9 +194,9 @@ def _set_mode(at: tuple[int, str], item: Found, mode: int) -> None:
         return
     through: int | str
     try:
-        through = file = os.open(name, _READ, dir_fd=fd)
+        through = file = os.open(name, READ, dir_fd=fd)
     except PermissionError:  # its mode does not let even us read it
-        file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        file = os.open(name, PATH_ONLY, dir_fd=fd)
         through = f"/proc/self/fd/{file}"
     try:
         if stamp_of(os.fstat(file))[:3] == item.stamp[:3]:
@@ -224,7 +222,7 @@ def _replace(at: tuple[int, str], item: Found, source: str, mode: int) -> str:
 
 def _copy(source: str, name: str, fd: int, mode: int) -> None:
     """Copy *source*, a name in the directory *fd* or an absolute path, to *name* there."""
-    reading = os.open(source, _READ, dir_fd=fd)
+    reading = os.open(source, READ, dir_fd=fd)
     try:
         writing = create(name, fd, executable=False)
         try:

@@ -26,7 +26,7 @@ from venvflow.disk.archive.reading import Item, items, unsafe
 from venvflow.disk.archive.source import hashed, open_archive
 from venvflow.disk.archive.staging import Staging, need_free, new_directory
 from venvflow.disk.blame import failure
-from venvflow.disk.directories import Directories, need_room
+from venvflow.disk.descriptors import CREATE, Directories, opened
 from venvflow.disk.links import write_all
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import MTIME_TIMES
@@ -36,13 +36,13 @@ from venvflow.postinstall import (
     METADATA,
     folded,
     leads_out,
+    need_room,
     reserved_name,
     unsafe_name,
 )
 
 _MOST_NAME_BYTES = 256 << 20
 _MOST_BEFORE = 2  # directories before our metadata: the arcroot and their own
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,13 +355,10 @@ class _Target:
             parts = [self._read_document(item)]
         elif self._home is not None and self._expected is None:
             raise _not_ours(self.archive)
-        fd = os.open(name, _CREATE, 0o755 if item.executable else 0o644, dir_fd=parent)
-        try:
+        with opened(name, CREATE, 0o755 if item.executable else 0o644, dir_fd=parent) as fd:
             for part in parts:
                 write_all(fd, part)
             os.utime(fd, ns=MTIME_TIMES)
-        finally:
-            os.close(fd)
 
     def _read_document(self, item: Item) -> bytes:
         """Return the bytes of ``pack.json``, after taking from it all that is to follow."""

@@ -17,6 +17,7 @@ from typing import IO, Protocol
 
 from venvflow.disk.archive.contents import Options
 from venvflow.disk.archive.formats import CHUNK, zstd_version
+from venvflow.disk.descriptors import SAFE
 from venvflow.disk.files import open_regular, temporary_name
 from venvflow.disk.layout import Layout
 from venvflow.model import Tree
@@ -106,7 +107,7 @@ class _Kept:
         self._file = open(self._temporary, "xb", opener=self._open)  # noqa: SIM115  # finish() or discard() closes it
 
     def _open(self, name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self._fd)
+        return os.open(name, flags | SAFE, 0o644, dir_fd=self._fd)
 
     def write(self, data: bytes) -> None:
         self._hasher.update(data)

@@ -8,14 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, directory, opened
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.files import claim, remove_leftovers, temporary_name
 from venvflow.disk.links import sync_file_system
-from venvflow.disk.scan import directory
 from venvflow.errors import Refused, shown
-
-_PARENT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-"""The user may well have named it by a link."""
 
 
 class Staging(NamedTuple):
@@ -55,14 +52,10 @@ def new_directory(destination: str) -> Iterator[Staging]:
     made: list[str] = []
     try:
         _make_directories(above, made)
-        parent = os.open(above, _PARENT)
-        try:
-            with _beside(above, parent) as staging:
-                yield staging
-                sync_file_system(staging.fd)
-                _name(os.path.basename(staging.path), name, parent, staging.fd)
-        finally:
-            os.close(parent)
+        with opened(above, DIRECTORY_THROUGH_LINK) as parent, _beside(above, parent) as staging:
+            yield staging
+            sync_file_system(staging.fd)
+            _name(os.path.basename(staging.path), name, parent, staging.fd)
     except BaseException:
         for path in reversed(made):
             with suppress(OSError):

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from venvflow.disk.archive import tar
 from venvflow.disk.archive.contents import DamagedObject, Member, ObjectSource, damaged
+from venvflow.disk.descriptors import READ
 
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 Advance = Callable[[int], None]
 """Called with the number of bytes that were read just now."""
 
@@ -172,7 +172,7 @@ def object_parts(source: ObjectSource, member: Member, buffer: memoryview) -> It
 
 def _opened(source: ObjectSource, member: Member) -> int:
     try:
-        return os.open(source.path(member.digest, member.executable), _OPEN)
+        return os.open(source.path(member.digest, member.executable), READ)
     except OSError as error:
         raise _unreadable(member, error) from error
 

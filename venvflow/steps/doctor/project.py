@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from venvflow.disk import builders, interpreters, processes
+from venvflow.disk.descriptors import open_directory
 from venvflow.disk.places import KEPT_SUFFIX
-from venvflow.disk.scan import open_directory
 from venvflow.errors import UsageError, VenvflowError, shown
 from venvflow.steps.doctor.finding import Check, Finding, World, fail, names, ok, warn
 from venvflow.steps.job import Job
