@@ -117,7 +117,6 @@ def kinds(root: Path) -> dict[str, Kind]:
     records.write_key(job, record)
     records.write_answer(job, record, hit=True, reason="\0\ud800")
     records.write_excluded(job, KEY.digest, [Saved("*.h", 1, 100)])
-    records.write_manifest(job, records.ManifestNote(KEY.digest, (TREE.digest,), True))
     records.write_pack(
         job, KEY.digest, [TREE.digest], job.spec.pack or PackOptions(""), f"{root}/dist/api.tar.zst"
     )
@@ -163,10 +162,6 @@ def kinds(root: Path) -> dict[str, Kind]:
         Kind("decode_excluded", records.Excluded, (state / "excluded.json").read_bytes(),
              records.decode_excluded,
              digests=lambda it: [it.key]),
-        Kind(
-            "decode_manifest_note", records.ManifestNote, (state / "manifest.json").read_bytes(),
-            records.decode_manifest_note, digests=lambda it: [it.key, *it.trees],
-        ),
         Kind("decode_pack", records.PackNote, (state / "pack.json").read_bytes(), records.decode_pack,
              digests=lambda it: [it.key, *it.inputs.trees]),
         Kind("decode_trims", dict, trimmed, records.decode_trims),

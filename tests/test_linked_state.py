@@ -10,7 +10,7 @@ import pytest
 from cli_project import Project
 from contents import grow, picture
 
-NOTES = ("key.json", "restore.json", "manifest.json", "build.log", "lock")
+NOTES = ("key.json", "restore.json", "build.log", "lock")
 
 
 @pytest.mark.parametrize("name", ["", "/api", "/.looks", "/.next", *(f"/api/{note}" for note in NOTES)])

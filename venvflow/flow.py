@@ -27,7 +27,6 @@ from venvflow.steps.records import (
     pack_is_current,
     read_answer,
     read_key,
-    read_manifest,
     read_trims,
     stamp_of,
 )
@@ -95,22 +94,18 @@ class Flow:
         return job.place.untouched(receipt) and not self._is_hollow(receipt)
 
     def is_squished(self, venv: str) -> bool:
-        """Return whether the venv's files are the store's and its manifest is written down."""
+        """Return whether the venv's files are the store's."""
         job = self.job(venv)
         receipt = self._receipt_for_key(job)
-        manifest = read_manifest(job)
-        if receipt is None or manifest is None:
-            return False
-        written = (manifest.key, manifest.trees) == (receipt.key, receipt.trees)
-        return receipt.state == "shared" and written
+        return receipt is not None and receipt.state == "shared"
 
     def is_stored(self, venv: str) -> bool:
-        """Return whether the store has the snapshot of the manifest."""
+        """Return whether the store has the snapshot of the venv's manifest."""
         job = self.job(venv)
-        key, manifest = self._key(job), read_manifest(job)
-        if manifest is None or manifest.key != key:
+        receipt = self._receipt_for_key(job)
+        if receipt is None or receipt.state != "shared":
             return False
-        identifier = snapshot_id(key, job.position if manifest.bound else None)
+        identifier = snapshot_id(receipt.key, job.position if receipt.bound else None)
         return os.path.lexists(os.path.join(self.config.store.path, "snapshots", f"{identifier}.json"))
 
     def is_packed(self, venv: str) -> bool:

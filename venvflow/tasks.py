@@ -415,7 +415,7 @@ _LEFT_BEHIND = {
     "hash-lockfiles": ("key.json",),
     "restore": ("restore.json",),
     "build-venv": ("build.log", "excluded.json"),
-    "squish": ("manifest.json",),
+    "squish": (),
     "pack": ("pack.json",),
     "store": (),
 }

@@ -812,9 +812,6 @@ def _in_each(name: str, value: Any) -> Callable[[Path], str]:
 
 NOTES: dict[str, list[str | Callable[[Path], str]]] = {
     "store/trim.json": ["{}", _in_each("at", "x"), _in_each("generation", {}), _in_each("at", None)],
-    ".venvflow/api/manifest.json": [
-        _with("trees", None), _with("trees", 7), _with("trees", [["a"]]), _without_bound,
-    ],
     ".venvflow/api/pack.json": ['{"inputs": null, "outputs": null}', _with("outputs", {"a\0b": []})],
     ".venvflow/api/key.json": [
         '{"digest": 1}', _with("interpreter", {"executable": 1}),
@@ -824,7 +821,7 @@ NOTES: dict[str, list[str | Callable[[Path], str]]] = {
     ".venvflow/api/excluded.json": ['{"key": 1}'],
     "api/.venv/.venvflow.json": [
         _with("directories", [["../../..", 1], ["a\0b", 2]]), _with("directories", 7),
-        _with("trees", [1, None]),
+        _with("trees", None), _with("trees", 7), _with("trees", [1, None]), _without_bound,
     ],
 }  # fmt: skip
 

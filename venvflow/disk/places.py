@@ -105,6 +105,10 @@ class Receipt:
     directories: Mapping[str, int] = field(default_factory=dict, repr=False)
     top: int = field(default=0, repr=False, compare=False)
 
+    def is_shared_for(self, key: str) -> bool:
+        """Return whether the venv is shared and was made for *key*: then its trees are its manifest."""
+        return self.state == "shared" and self.key == key
+
 
 State = Literal["absent", "venv", "ours", "empty", "symlink", "file", "mount", "stranger", "other-owner"]
 

@@ -12,11 +12,13 @@ from venvflow.model import Manifest
 from venvflow.pure.manifest import Corrupt
 from venvflow.state.store import Store
 from venvflow.steps.job import Job
-from venvflow.steps.records import KeyRecord, ManifestNote, read_manifest, write_manifest
+from venvflow.steps.records import KeyRecord, read_answer
 
 
 def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True) -> Manifest:
-    """Return the manifest that squish left, after seeing that the store still has all of it.
+    """Return the manifest of the venv, after seeing that the store still has all of it.
+
+    It is what the receipt of a shared venv says, or, of one that was here and is gone, its snapshot.
 
     If it has not (snapshots were erased, the store was deleted), the venv is squished once more: it is
     whole, and so the store can be filled again from it. Raises EnvironmentFailure when there is no venv for
@@ -26,27 +28,33 @@ def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True)
     """
     try:
         return _whole(job, store, record, look=look)
-    except Corrupt:
+    except Corrupt as lost:
         # It brings all that reads and shares venvs, for which there is hardly ever a need here.
         from venvflow.steps.squish import refuse_to_publish, squish_locked  # noqa: PLC0415
 
         receipt = job.place.receipt()
         if receipt is None or receipt.key != record.key.digest:
-            raise _no_manifest(job) from None
+            raise _no_manifest(job, lost) from None
         refuse_to_publish(job, store, receipt)
         write_receipt(job.place.path, replace(receipt, state="built", made="shared"))
         squish_locked(job, store, record)
         try:
             return _whole(job, store, record, look=True)
         except Corrupt as error:  # the disk loses what was just written
-            raise _no_manifest(job, str(error)) from error
+            raise _no_manifest(job, error) from error
 
 
 def _whole(job: Job, store: Store, record: KeyRecord, *, look: bool) -> Manifest:
-    noted = read_manifest(job)
-    if noted is None or noted.key != record.key.digest:
-        noted = _by_receipt(job, record)
-    manifest = Manifest(tuple(store.tree(digest) for digest in noted.trees), noted.bound)
+    digest, receipt = record.key.digest, job.place.receipt()
+    if receipt is not None and receipt.is_shared_for(digest):
+        manifest = Manifest(tuple(map(store.tree, receipt.trees)), receipt.bound)
+    else:  # a venv that was here may be gone since
+        answer = read_answer(job)
+        was_here = answer is not None and answer.key == digest and answer.hit
+        snapshot = store.find(digest, job.position) if was_here else None
+        if snapshot is None:
+            raise Corrupt("there is no venv for this key")
+        manifest = store.load(snapshot)
     for tree in manifest.trees if look else ():
         for name in object_names(tree):
             if not os.path.lexists(store.objects.path(name)):
@@ -54,17 +62,7 @@ def _whole(job: Job, store: Store, record: KeyRecord, *, look: bool) -> Manifest
     return manifest
 
 
-def _by_receipt(job: Job, record: KeyRecord) -> ManifestNote:
-    """Return what the receipt says, and note it: a venv just restored has no other note of its manifest."""
-    receipt = job.place.receipt()
-    if receipt is None or receipt.key != record.key.digest or receipt.state != "shared":
-        raise Corrupt("there is no manifest for this key")
-    noted = ManifestNote(receipt.key, receipt.trees, receipt.bound)
-    write_manifest(job, noted)
-    return noted
-
-
-def _no_manifest(job: Job, why: str = "there is no venv for this key") -> EnvironmentFailure:
+def _no_manifest(job: Job, why: Corrupt) -> EnvironmentFailure:
     return EnvironmentFailure(
         f"its manifest cannot be had: {why}",
         where=job.spec.name,

@@ -4,7 +4,6 @@
 ``key.json``       ``hash-lockfiles``    the key, the interpreter, and how to see that they still hold
 ``restore.json``   ``restore``, build    whether there is a venv for the key now, and why
 ``excluded.json``  ``build-venv``        what the exclude patterns left out
-``manifest.json``  ``squish``            the trees of the venv
 ``pack.json``      ``pack``              what the archive was made from, and its stat
 =================  ====================  ==============================================================
 
@@ -259,36 +258,6 @@ def read_excluded(job: Job, key: str) -> list[Saved] | None:
     return [*noted.saved] if noted is not None and noted.key == key else None
 
 
-class ManifestNote(NamedTuple):
-    """The manifest of the venv for *key*: its *trees*, and whether it is *bound*."""
-
-    key: str
-    trees: tuple[str, ...]
-    bound: bool
-
-
-def write_manifest(job: Job, note: ManifestNote) -> None:
-    """Leave the manifest's trees for ``pack`` and ``store``."""
-    write_json(job.file("manifest.json"), note._asdict())
-
-
-def decode_manifest_note(data: bytes) -> ManifestNote:
-    """Return what ``manifest.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`."""
-    return ManifestNote(
-        **decoding.fields(
-            decoding.parse(data),
-            key=decoding.digest,
-            trees=decoding.listed(decoding.digest),
-            bound=decoding.flag,
-        )
-    )
-
-
-def read_manifest(job: Job) -> ManifestNote | None:
-    """Return the manifest that ``squish`` left, or None."""
-    return _read(job.file("manifest.json"), decode_manifest_note)
-
-
 # --------------------------------------------------------------------------- archives
 
 
@@ -360,8 +329,9 @@ def archive_path(job: Job) -> str:
 
 def pack_is_current(job: Job) -> bool:
     """Return whether the archive is for the present manifest and options, and untouched by its stat."""
-    manifest = read_manifest(job) if job.spec.pack is not None else None
-    return why_pack(job, manifest.trees if manifest is not None else None) == ""
+    receipt, record = job.place.receipt(), read_key(job)
+    is_shared = receipt is not None and record is not None and receipt.is_shared_for(record.key.digest)
+    return why_pack(job, receipt.trees if receipt is not None and is_shared else None) == ""
 
 
 OTHER_MANIFEST = "the archive is of another manifest"

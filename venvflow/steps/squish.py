@@ -34,12 +34,12 @@ from venvflow.state.witness import witness_of
 from venvflow.steps import claims
 from venvflow.steps.drift import WAY_OUT, drift_of
 from venvflow.steps.job import Job
-from venvflow.steps.records import KeyRecord, ManifestNote, need_key, write_manifest
+from venvflow.steps.records import KeyRecord, need_key
 from venvflow.steps.replace import matcher_of
 
 
 def squish(job: Job, *, any_venv: bool = False) -> Outcome:
-    """Share the job's venv through the store, and leave its manifest in ``manifest.json``.
+    """Share the job's venv through the store, and leave its manifest in the receipt.
 
     A venv that was restored, or squished before, is shared already. *any_venv*: one that venvflow did not
     make will do; its receipt is written then. Raises EnvironmentFailure when there is no venv, or when
@@ -59,7 +59,6 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
     """Squish while the venv and the store are held."""
     receipt = _receipt(job, record, any_venv=any_venv)
     if receipt.state == "shared" and receipt.path == job.place.path:
-        write_manifest(job, ManifestNote(receipt.key, receipt.trees, receipt.bound))
         return Outcome("kept", "its files are the store's already")
     if store.read_only:
         raise EnvironmentFailure(
@@ -90,7 +89,6 @@ def squish_locked(job: Job, store: Store, record: KeyRecord, *, any_venv: bool =
     register(fresh.trees, fresh.link, bound=fresh.bound)
     write_receipt(job.place.path, fresh, sync=store.durable)  # until then the stamps say what is whose
     store.index.set_stamps(job.place.path, {})
-    write_manifest(job, ManifestNote(fresh.key, fresh.trees, fresh.bound))
     return Outcome("squished", "", figures_of(shared, start), warnings_of(shared))
 
 
