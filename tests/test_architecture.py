@@ -24,7 +24,7 @@ LAYERS = [
     # the store, and between it and directories
     "state",
     # what steps work on and tell each other, then the steps
-    "steps.job steps.records steps.inputs",
+    "steps.job steps.meter steps.records steps.inputs",
     "steps",
     # flow
     "flow forecast",
@@ -44,11 +44,15 @@ LIBRARIES = {
     "backports": {"disk.archive"},
     "compression": {"disk.archive"},
     "tomli": {"disk.discover"},
+    "rich": {"live"},
 }
 """The rooms in which each third-party library (or its successor in the standard library) is met."""
 
 PROCESSES = {"disk.processes", "disk.bytecode", "postinstall"}
-HEAVY = {"sqlite3", "sqlite_utils", "pathspec", "backports", "compression", "subprocess", "click"}
+HEAVY = {
+    "sqlite3", "sqlite_utils", "pathspec", "backports", "compression", "subprocess", "click",
+    "rich", "packaging", "argcomplete", "tomli", "tomllib",
+}  # fmt: skip
 """What must not be imported at once on the way to every run; the config is YAML, so that is always needed."""
 
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from archives import contents
+from screens import states
 
-from venvflow.pure import progress
+from venvflow import live
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -352,12 +353,11 @@ def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(words: tuple[str, .
     """On a real one, on standard error only; nothing of it is left when the work is done, nothing with -q."""
     assert api.run("pack", "api", "-o", "there.tar.zst").code == 0
     shown = on_a_terminal(api, *words)
-    bars = [part for part in shown.split("\r") if "[" in part]
+    bars = [rows[0] for rows in states(shown) if rows]
     label = {"pack": "packing api", "unpack": "unpacking there.tar.zst", "export": "exporting api"}[words[0]]
     assert bars[0].startswith(f"venvflow: {label} [")
     assert any(re.search(r"\d %, [\d.]+ \w*B of [\d.]+ \w*B, [\d.]+ \w*B/s, .+ left", part) for part in bars)
-    assert shown.endswith("\r")
-    assert shown.rstrip("\r").rpartition("\r")[2].strip() == ""
+    assert states(shown)[-1] == []
     shutil.rmtree(api.root / "here", ignore_errors=True)
     assert on_a_terminal(api, "-q", *words) == ""
 
@@ -365,10 +365,10 @@ def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(words: tuple[str, .
 def test_a_bar_never_goes_on_in_the_next_line(api: Project) -> None:
     """In a narrow terminal it is cut off, or it would fill the screen with its beginnings."""
     shown = on_a_terminal(api, "pack", "api", columns=40)
-    parts = shown.split("\r")
-    assert "venvflow: packing api [" in parts[1]
-    assert max(map(len, parts)) < 40
-    assert "\n" not in shown
+    bars = [rows for rows in states(shown) if rows]
+    assert bars[0][0].startswith("venvflow: packing api [")
+    assert max(len(row) for rows in bars for row in rows) < 40
+    assert {len(rows) for rows in bars} == {1}
 
 
 def on_a_terminal(project: Project, *words: str, columns: int = 200) -> str:
@@ -377,7 +377,13 @@ def on_a_terminal(project: Project, *words: str, columns: int = 200) -> str:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     try:
         run = [sys.executable, "-m", "venvflow", *words]
-        with subprocess.Popen(run, cwd=project.root, stdout=subprocess.DEVNULL, stderr=theirs) as child:
+        with subprocess.Popen(
+            run,
+            cwd=project.root,
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+        ) as child:
             os.close(theirs)
             shown = b""
             with suppress(OSError):  # the other end was closed
@@ -395,7 +401,7 @@ def test_without_a_terminal_a_line_comes_now_and_then(
 ) -> None:
     """Every few seconds, so that a log shows that it goes on; no control characters, nothing with -q."""
     assert api.run("pack", "api", "-o", "there.tar.zst").err == ""
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    monkeypatch.setattr(live, "LINE_SECONDS", 0)
     err = api.run(*words).err
     line = r"venvflow: \w+ (api|there\.tar\.zst): +\d+ %, [\d.]+ \w*B of [\d.]+ \w*B(, .*)?"
     assert err.count("\n") > 3

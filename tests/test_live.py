@@ -1,19 +1,22 @@
-"""The line at the foot of a terminal, and the word every minute where there is none."""
+"""The rows at the foot of a terminal, and the lines now and then where there is none."""
 
 from __future__ import annotations
 
 import io
 import os
 import threading
+import unicodedata
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from screens import Screen
 
-from venvflow.live import PATIENCE, REMINDER, Live, cut, on
-from venvflow.pure.progress import Meter
+from venvflow.live import BAR_SECONDS, LINE_SECONDS, PATIENCE, REMINDER, Foot, Live, on, progress, row
+from venvflow.steps.meter import Meter
 
-CLEAR = "\r\x1b[K"
+MIB = 1 << 20
 
 
 class Clock:
@@ -29,67 +32,86 @@ class Clock:
 class Terminal(io.StringIO):
     """A stream that somebody looks at."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.screen = Screen()
+
     def isatty(self) -> bool:
         """Say so."""
         return True
 
+    def write(self, text: str) -> int:
+        """Show *text*, too."""
+        self.screen.write(text)
+        return super().write(text)
+
+
+@pytest.fixture(autouse=True)
+def xterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a terminal that can do more than lines."""
+    monkeypatch.setenv("TERM", "xterm")
+
 
 class Stage:
-    """A live line with its stream and clock; nothing is drawn but by :meth:`after`."""
+    """Rows or lines with their stream and clock; nothing is shown but by :meth:`after`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, drawn: bool, columns: int = 80) -> None:
         monkeypatch.setattr(threading.Thread, "start", lambda _self: None)
-        self.stream = io.StringIO()
+        self.stream = Terminal()
         self.clock = Clock()
         self.live = Live(self.stream, drawn=drawn, columns=lambda: columns, now=self.clock)
 
-    def after(self, seconds: float) -> str:
-        """Return what is written when so many *seconds* have passed."""
+    def after(self, seconds: float) -> list[str]:
+        """Return what is to be seen when so many *seconds* have passed."""
         self.clock.seconds += seconds
-        before = len(self.stream.getvalue())
         self.live.tick()
-        return self.stream.getvalue()[before:]
+        return self.stream.screen.rows
 
 
 def test_only_what_takes_longer_than_a_second_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what its meter says; the same line is not drawn twice; at the end it is gone."""
+    """With what its meter says; the same rows are not drawn twice; at the end they are gone."""
     stage, meter = Stage(monkeypatch, drawn=True), Meter()
     stage.live.begin("build-venv:api", "building api", meter)
-    assert stage.after(PATIENCE - 0.1) == ""
-    assert stage.after(0.1) == f"{CLEAR}building api, 1 s"
-    assert stage.after(0.2) == ""
+    assert stage.after(PATIENCE - 0.1) == []
+    assert stage.after(0.1) == ["building api, 1 s"]
+    before = stage.stream.getvalue()
+    assert stage.after(0.2) == ["building api, 1 s"]
+    assert stage.stream.getvalue() == before
     meter.say("Installed\tsix")
-    assert stage.after(60.8) == f"{CLEAR}building api, 1 min 2 s: Installed\\tsix"
+    assert stage.after(60.8) == ["building api, 1 min 2 s: Installed\\tsix"]
+    meter(MIB, 4 * MIB)
+    assert stage.after(1)[0].startswith("building api, 1 min 3 s [######..................] 25 %, 1.0 MiB of")
     stage.live.end("build-venv:api")
-    assert stage.stream.getvalue().endswith(CLEAR)
-    assert stage.after(5) == ""
+    assert stage.stream.screen.rows == []
+    assert stage.after(5) == []
 
 
-def test_several_share_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Longest first, each with its part of the width, however narrow the terminal is."""
-    stage = Stage(monkeypatch, drawn=True, columns=40)
+def test_each_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longest first, none wider than the terminal, however narrow that is."""
+    stage = Stage(monkeypatch, drawn=True, columns=30)
     for number, name in enumerate(("one", "two")):
         meter = Meter()
         meter.say("x" * 80)
         stage.live.begin(name, f"building {name}", meter)
         stage.clock.seconds += number
-    line = stage.after(10).removeprefix(CLEAR)
-    assert line == "building one, 11.. | building two, 11.."
-    assert len(line) < 40
+    assert stage.after(10) == [f"building one, 11 s: {'x' * 8}…", f"building two, 11 s: {'x' * 8}…"]
+    stage.live.end("one")
+    assert stage.after(10) == [f"building two, 21 s: {'x' * 8}…"]
     stage = Stage(monkeypatch, drawn=True, columns=1)
     stage.live.begin("one", "building one", Meter())
-    assert stage.after(2) == f"{CLEAR}."
+    assert stage.after(2) == ["…"]
 
 
-def test_whoever_writes_takes_the_line_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And it is drawn again afterwards."""
+def test_whoever_writes_takes_the_rows_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And they are drawn again afterwards; the cursor is there all the time, for a run may be killed."""
     stage, out = Stage(monkeypatch, drawn=True), io.StringIO()
     stage.live.begin("a", "building a", Meter())
-    stage.after(2)
+    assert stage.after(2) != []
     stage.live.write(out, "restore:b  hit\n")
     assert out.getvalue() == "restore:b  hit\n"
-    assert stage.stream.getvalue().endswith(CLEAR)
-    assert stage.after(0.1) == f"{CLEAR}building a, 2 s"
+    assert stage.stream.screen.rows == []
+    assert stage.after(0.1) == ["building a, 2 s"]
+    assert stage.stream.getvalue().rpartition("\x1b[?25")[2].startswith("h")
 
 
 def test_nothing_is_drawn_beside_work_that_writes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,42 +120,46 @@ def test_nothing_is_drawn_beside_work_that_writes_itself(monkeypatch: pytest.Mon
     stage.live.begin("a", "building a", Meter())
     stage.after(2)
     stage.live.hush("lint")
-    assert stage.after(1) == CLEAR
-    assert stage.after(1) == ""
+    assert stage.after(1) == []
+    assert stage.after(1) == []
     stage.live.end("lint")
-    assert stage.after(1) == f"{CLEAR}building a, 5 s"
+    assert stage.after(1) == ["building a, 5 s"]
     stage.live.stop()
-    assert stage.after(9) == ""
+    assert stage.after(9) == []
 
 
 def test_without_a_terminal_there_is_a_word_every_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole lines that a log can hold; none for what takes less."""
     stage, meter = Stage(monkeypatch, drawn=False), Meter()
     stage.live.begin("a", "building api", meter)
-    assert stage.after(REMINDER - 1) == ""
+    assert stage.after(REMINDER - 1) == []
     meter.say("Downloading torch")
-    assert stage.after(1) == "venvflow: still building api, 1 min: Downloading torch\n"
-    assert stage.after(59) == ""
-    assert stage.after(61) == "venvflow: still building api, 3 min: Downloading torch\n"
+    said = ["venvflow: still building api, 1 min: Downloading torch"]
+    assert stage.after(1) == said
+    assert stage.after(59) == said
+    said.append("venvflow: still building api, 3 min: Downloading torch")
+    assert stage.after(61) == said
     stage.live.end("a")
-    assert stage.after(600) == ""
+    assert stage.after(600) == said
+    assert stage.stream.getvalue() == "".join(f"{line}\n" for line in said)
 
 
 def test_a_stream_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Closed, or of an encoding that lacks a letter."""
-    stage, meter = Stage(monkeypatch, drawn=True), Meter()
-    raw = io.BytesIO()
-    stage.live = Live(io.TextIOWrapper(raw, "ascii"), drawn=True, columns=lambda: 80, now=stage.clock)
-    meter.say("größe")
-    stage.live.begin("a", "building a", meter)
-    stage.after(2)
-    assert raw.getvalue() == b"\r\x1b[Kbuilding a, 2 s: gr??e"
-    stage.live = Live(stage.stream, drawn=True, columns=lambda: 80, now=stage.clock)
-    stage.live.begin("a", "building a", meter)
-    stage.stream.close()
-    stage.clock.seconds += 2
-    stage.live.tick()
-    stage.live.end("a")
+    for drawn in (True, False):
+        stage, meter = Stage(monkeypatch, drawn=drawn), Meter()
+        raw = io.BytesIO()
+        stage.live = Live(io.TextIOWrapper(raw, "ascii"), drawn=drawn, now=stage.clock)
+        meter.say("größe")
+        stage.live.begin("a", "building a", meter)
+        stage.after(62)
+        assert b"building a, 1 min 2 s: gr??e" in raw.getvalue()
+        stage.live = Live(stage.stream, drawn=drawn, now=stage.clock)
+        stage.live.begin("a", "building a", meter)
+        stage.stream.close()
+        stage.clock.seconds += 62
+        stage.live.tick()
+        stage.live.end("a")
 
 
 def test_it_draws_by_itself_and_its_thread_ends_with_the_work() -> None:
@@ -161,38 +187,50 @@ def test_it_draws_by_itself_and_its_thread_ends_with_the_work() -> None:
 @pytest.mark.parametrize(
     ("stream", "term", "expected"),
     [
-        (Terminal(), "xterm", True),
-        (Terminal(), "dumb", False),
-        (Terminal(), "", False),
-        (io.StringIO(), "xterm", False),
+        (Terminal, "xterm", True),
+        (Terminal, "dumb", False),
+        (Terminal, "", False),
+        (io.StringIO, "xterm", False),
     ],
 )
 def test_only_a_terminal_that_can_is_drawn_on(
-    stream: io.StringIO, term: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+    stream: Callable[[], io.StringIO], term: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A log, and a terminal that only knows lines, get words."""
+    """A log, and a terminal that only knows lines, get words; that holds for both kinds of progress."""
     monkeypatch.setattr(threading.Thread, "start", lambda _self: None)
-    live = on(stream, io.StringIO(), term)
+    out = stream()
+    live = on(out, io.StringIO(), term)
     live.begin("a", "building a", Meter())
     monkeypatch.setattr(live, "_now", lambda: float("1e9"))
     live.tick()
-    assert stream.getvalue().startswith(CLEAR) == expected
+    assert ("\x1b" in out.getvalue(), "still building" in out.getvalue()) == (expected, not expected)
+    monkeypatch.setenv("TERM", term)
+    out = stream()
+    with progress(out, "api") as show:
+        show(1, 2)
+    assert ("api [" in out.getvalue()) == expected
 
 
 @given(st.text(), st.integers(1, 60))
-def test_a_cut_text_fits(text: str, columns: int) -> None:
-    """In columns of a terminal, where some letters take two; what fits is left as it is."""
-    import unicodedata
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_row_fits_and_obeys_nothing(text: str, columns: int) -> None:
+    """In columns of a terminal, where some letters take two; escapes, ends of lines and markup are text."""
+    terminal = Terminal()
+    Foot(terminal, lambda: columns).draw([row(text, Meter())])
+    assert len(terminal.screen.rows) <= 1
+    wide = [unicodedata.east_asian_width(char) in "WF" for line in terminal.screen.rows for char in line]
+    zero = [unicodedata.combining(char) > 0 for line in terminal.screen.rows for char in line]
+    assert len(wide) + sum(wide) - sum(zero) <= max(columns - 1, 1)
 
-    def width(line: str) -> int:
-        return sum(
-            0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-            for char in line
-        )
 
-    assert width(cut(text, columns)) <= columns
-    if width(text) <= columns:
-        assert cut(text, columns) == text
+@pytest.mark.parametrize("text", ["[red]x[/red]", ":smile:", "a\x1b[2Jb\nc", "/x/[bold]"])
+def test_names_are_shown_as_they_are(text: str) -> None:
+    """What rich would take for its markup is text; what a terminal would obey is escaped."""
+    terminal = Terminal()
+    meter = Meter()
+    meter.say(text)
+    Foot(terminal).draw([row(text, meter)])
+    assert terminal.screen.rows == [f"{text}: {text}".replace("\x1b", "\\x1b").replace("\n", "\\n")]
 
 
 def test_nothing_is_drawn_where_answers_go_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,3 +244,50 @@ def test_nothing_is_drawn_where_answers_go_through_a_pipe(monkeypatch: pytest.Mo
         monkeypatch.setattr(live, "_now", lambda: float("1e9"))
         live.tick()
     assert terminal.getvalue().startswith("venvflow: still building a, ")
+
+
+# --------------------------------------------------------------------------- bytes of one command
+
+
+def test_a_line_comes_every_few_seconds_only() -> None:
+    """What is done sooner says nothing at all."""
+    clock, stream = Clock(), io.StringIO()
+    with progress(stream, "api: packing", clock) as show:
+        show(MIB, 10 * MIB)
+        clock.seconds += LINE_SECONDS - 0.1
+        show(2 * MIB, 10 * MIB)
+        assert stream.getvalue() == ""
+        clock.seconds += 0.1
+        show(5 * MIB, 10 * MIB)
+        show(6 * MIB, 10 * MIB)
+    assert stream.getvalue() == "api: packing: 50 %, 5.0 MiB of 10 MiB, 1.0 MiB/s, 5.0 s left\n"
+
+
+def test_a_bar_is_drawn_over_itself_and_leaves_nothing() -> None:
+    """Of constant width, with the words beside it, and not too often; gone when the work fails, too."""
+    clock, terminal = Clock(), Terminal()
+
+    def fail() -> None:
+        with progress(terminal, "api", clock) as show:
+            show(0, 10 * MIB)
+            assert terminal.screen.rows == [f"api [{'.' * 24}] 0 %, 0 B of 10 MiB"]
+            show(MIB, 10 * MIB)
+            assert terminal.screen.rows == [f"api [{'.' * 24}] 0 %, 0 B of 10 MiB"]
+            clock.seconds += 2 * BAR_SECONDS
+            show(10 * MIB, 10 * MIB)
+            assert terminal.screen.rows == [f"api [{'#' * 24}] 100 %, 10 MiB of 10 MiB, 50 MiB/s"]
+            raise ValueError("work")
+
+    with pytest.raises(ValueError, match="work"):
+        fail()
+    assert terminal.screen.rows == []
+
+
+def test_a_stream_that_went_away_does_not_stop_the_work() -> None:
+    """Closed before, or in the middle."""
+    stream = Terminal()
+    with progress(stream, "api") as show:
+        stream.close()
+        show(1, 2)
+    with progress(stream, "api") as show:
+        show(2, 2)

@@ -10,8 +10,8 @@ import pytest
 from doit.exceptions import TaskFailed, UnmetDependency
 from doit.task import Task
 
-from venvflow.pure.progress import Meter, meter
 from venvflow.reporter import FlowReporter, told
+from venvflow.steps.meter import Meter, meter
 from venvflow.tasks import StepFailed
 
 

@@ -1,8 +1,7 @@
-"""What is going on just now: one line at the foot of a terminal, or a word every minute anywhere else.
+"""What runs just now: a row for each piece of work at the foot of a terminal, plain lines anywhere else.
 
-The line is drawn by a thread of its own, which runs only while something does, and stays silent about
-what takes less than a second. Whoever writes to the same terminal writes through :meth:`Live.write`, so
-that the line is out of the way.
+rich draws the rows, and is imported when there is one to draw. Whoever writes to the same terminal writes
+through :meth:`Live.write`, so that the rows are out of the way.
 """
 
 from __future__ import annotations
@@ -12,25 +11,95 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from venvflow.errors import shown
-from venvflow.pure.progress import Meter, is_terminal
 from venvflow.pure.units import show_duration
-from venvflow.streams import fit, put
+from venvflow.steps.meter import Meter
+from venvflow.streams import fit, put_or_drop
+
+if TYPE_CHECKING:
+    from rich.live import Live as Display
 
 PATIENCE = 1.0
-"""Seconds that something may take before it is worth a word on a terminal."""
+"""Seconds that a task may take before it gets a row on a terminal."""
 
 REMINDER = 60.0
-"""Seconds between two words about the same work where there is no terminal."""
+"""Seconds between two lines about the same task where there is no terminal."""
+
+LINE_SECONDS = 5.0
+"""Seconds between two lines about bytes where there is no terminal; what takes less says nothing."""
+
+BAR_SECONDS = 0.1
+"""Seconds between two states of a bar."""
 
 _TICK = 0.2
-_BETWEEN = " | "
-_CLEAR = "\r\x1b[K"
+_BAR = 24
+
+
+class Foot:
+    """Rows at the foot of the terminal *stream*; *columns* returns its width.
+
+    A stream that cannot be written to any more is no reason to stop the work.
+    """
+
+    def __init__(self, stream: TextIO, columns: Callable[[], int] | None = None) -> None:
+        self._stream = stream
+        self._columns = columns or self._width
+        self._display: Display | None = None
+        self._rows: list[str] = []
+
+    def draw(self, rows: list[str]) -> None:
+        """Show *rows* in place of those that are there, each cut to the width of the terminal."""
+        if not rows:
+            self.clear()
+        elif rows != self._rows:
+            self._rows = rows
+            with suppress(OSError, ValueError):
+                self._draw(rows)
+
+    def clear(self) -> None:
+        """Take the rows away."""
+        display, self._display, self._rows = self._display, None, []
+        if display is not None:
+            with suppress(OSError, ValueError):
+                display.stop()
+
+    def _draw(self, rows: list[str]) -> None:
+        from rich.console import Console, Group  # noqa: PLC0415 - most runs draw nothing
+        from rich.live import Live as Display  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        if self._display is None:
+            console = Console(
+                file=self._stream, color_system=None,
+                force_terminal=True, force_interactive=True, force_jupyter=False,
+            )  # fmt: skip
+            self._display = Display(
+                console=console, transient=True, auto_refresh=False,
+                redirect_stdout=False, redirect_stderr=False,
+            )  # fmt: skip
+            self._display.start()
+            console.show_cursor(True)  # a run that is killed could not give it back
+        console = self._display.console
+        console.size = max(self._columns() - 1, 1), console.height
+        texts = [
+            Text(
+                _writable(self._stream, row),
+                no_wrap=True,
+                overflow="crop" if console.options.ascii_only else "ellipsis",
+            )
+            for row in rows
+        ]
+        self._display.update(Group(*texts), refresh=True)
+
+    def _width(self) -> int:
+        with suppress(OSError, ValueError):  # a terminal that does not tell
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        return 80
 
 
 class _Work(NamedTuple):
@@ -38,25 +107,28 @@ class _Work(NamedTuple):
     start: float
     meter: Meter
 
+    def told(self, now: float) -> str:
+        """Return what runs and for how long."""
+        seconds = int(now - self.start)
+        return f"{self.label}, {show_duration(seconds) if seconds >= 10 else f'{seconds} s'}"
+
 
 class Live:
-    """Tells on *stream* what runs. *columns* returns the width of the terminal; *drawn*: it is one."""
+    """Tells on *stream* what runs: in rows of a thread of its own if it is *drawn* on, else in lines."""
 
     def __init__(
         self,
         stream: TextIO,
         *,
         drawn: bool,
-        columns: Callable[[], int],
+        columns: Callable[[], int] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
-        self._drawn = drawn
-        self._columns = columns
+        self._foot = Foot(stream, columns) if drawn else None
         self._now = now
         self._works: dict[str, _Work] = {}
         self._reminded: dict[str, int] = {}
-        self._line = ""
         self._lock = threading.RLock()
         self._idle = threading.Event()
         self._thread: threading.Thread | None = None
@@ -80,7 +152,7 @@ class Live:
         with self._lock:
             self._works.pop(name, None)
             if not self._works:
-                self.clear()
+                self._clear()
                 self._idle.set()
                 self._thread = None
 
@@ -91,110 +163,95 @@ class Live:
                 self.end(name)
 
     def write(self, stream: TextIO, text: str) -> None:
-        """Write *text*, whole lines, to *stream*; the line at the foot makes room for it.
-
-        A reader that went away (``| head``) is no reason to stop the work, nor is a disk that is full.
-        """
+        """Write *text*, whole lines, to *stream*; the rows make room for it."""
         with self._lock:
-            self.clear()
-            try:
-                put(stream, text)
-            except OSError as error:
-                forget(stream, error)
-
-    def clear(self) -> None:
-        """Take the line away until it is drawn again."""
-        with self._lock:
-            if self._line:
-                self._line = ""
-                self._put("", after=_CLEAR)
+            self._clear()
+            put_or_drop(stream, text)
 
     def tick(self) -> None:
         """Show how things are now."""
         with self._lock:
+            now = self._now()
             if not all(work.label for work in self._works.values()):
-                self.clear()
-            elif self._drawn:
-                self._draw()
+                self._clear()
+            elif self._foot is None:
+                self._remind(now)
             else:
-                self._remind()
+                works = sorted(self._works.values(), key=lambda work: work.start)
+                self._foot.draw(
+                    [row(work.told(now), work.meter) for work in works if now - work.start >= PATIENCE]
+                )
 
     def _run(self) -> None:
         idle = self._idle
-        while not idle.wait(_TICK if self._drawn else PATIENCE):
+        while not idle.wait(PATIENCE if self._foot is None else _TICK):
             with self._lock:
                 if self._thread is not threading.current_thread():
                     return
                 self.tick()
 
-    def _draw(self) -> None:
-        now = self._now()
-        long = [work for work in self._works.values() if now - work.start >= PATIENCE]
-        room = self._columns() - 1 - len(_BETWEEN) * (len(long) - 1)
-        share = max(room // max(len(long), 1), 1)
-        texts = [cut(shown(_told(work, now)), share) for work in sorted(long, key=lambda work: work.start)]
-        line = cut(_BETWEEN.join(texts), max(self._columns() - 1, 1))
-        if line != self._line:
-            self._line = line
-            self._put(line, after=_CLEAR)
-
-    def _remind(self) -> None:
-        now = self._now()
+    def _remind(self, now: float) -> None:
         for name, work in self._works.items():
             minutes = int((now - work.start) // REMINDER)
             if minutes > self._reminded.get(name, 0):
                 self._reminded[name] = minutes
-                self._put(f"venvflow: still {shown(_told(work, now))}\n")
+                _say(self._stream, f"venvflow: still {_line(work.told(now), work.meter)}")
 
-    def _put(self, text: str, *, after: str = "") -> None:
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        with suppress(OSError, ValueError):  # nobody looks any more: no reason to stop the work
-            self._stream.write(after + fit(text).encode(encoding, "replace").decode(encoding))
-            self._stream.flush()
+    def _clear(self) -> None:
+        if self._foot is not None:
+            self._foot.clear()
 
 
-unwritten: list[OSError] = []
-"""Why something could not be written, but for readers that went away."""
+def row(label: str, meter: Meter) -> str:
+    """Return what a terminal shows of *meter*: a bar of constant width where bytes are counted."""
+    if meter.share is None:
+        return _line(label, meter)
+    full = int(_BAR * meter.share)
+    return f"{shown(label)} [{'#' * full}{'.' * (_BAR - full)}] {meter}"
 
 
-def forget(stream: TextIO, error: OSError) -> None:
-    """Send what is still to be written nowhere, so that Python does not fail on it when it ends."""
-    if not isinstance(error, BrokenPipeError):
-        unwritten.append(error)
-    with suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
+def _line(label: str, meter: Meter) -> str:
+    return shown(f"{label}: {said}" if (said := str(meter)) else label)
 
 
-def _told(work: _Work, now: float) -> str:
-    detail = str(work.meter)
-    seconds = int(now - work.start)
-    took = show_duration(seconds) if seconds >= 10 else f"{seconds} s"
-    return f"{work.label}, {took}: {detail}" if detail else f"{work.label}, {took}"
+def _say(stream: TextIO, line: str) -> None:
+    with suppress(OSError, ValueError):  # nobody looks any more: no reason to stop the work
+        stream.write(_writable(stream, f"{line}\n"))
+        stream.flush()
 
 
-def cut(text: str, columns: int) -> str:
-    """Return *text*, or as much of it as fits into *columns* of a terminal with two dots behind it."""
-    if text.isascii() and len(text) <= columns:
-        return text
-    widths = [_width(char) for char in text]
-    if sum(widths) <= columns:
-        return text
-    room, kept = columns - 2, 0
-    while kept < len(text) and widths[kept] <= room:
-        room -= widths[kept]
-        kept += 1
-    return f"{text[:kept]}.."[:columns] if columns > 2 else "." * columns
+def _writable(stream: TextIO, text: str) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return fit(text).encode(encoding, "replace").decode(encoding)
 
 
-def _width(char: str) -> int:
-    """Return how many columns a terminal gives to *char*."""
-    import unicodedata  # noqa: PLC0415 - most lines are ASCII
+@contextmanager
+def progress(
+    stream: TextIO, label: str, now: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int, int], None]]:
+    """Give what shows bytes done, and bytes in all, on *stream*: a bar on a terminal, else lines.
 
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    *label* says what is done. To be called by one thread at a time.
+    """
+    foot = Foot(stream) if _can_draw(stream, os.environ.get("TERM", "")) else None
+    meter, last = Meter(now), now() if foot is None else float("-inf")
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        meter(done, total)
+        if now() - last < (LINE_SECONDS if foot is None else BAR_SECONDS):
+            return
+        last = now()
+        if foot is None:
+            _say(stream, _line(label, meter))
+        else:
+            foot.draw([row(label, meter)])
+
+    try:
+        yield show
+    finally:
+        if foot is not None:
+            foot.clear()
 
 
 def on(stream: TextIO, answers: TextIO, term: str) -> Live:
@@ -203,14 +260,13 @@ def on(stream: TextIO, answers: TextIO, term: str) -> Live:
     Where *answers* go into a pipe, whoever reads it (``| tee``) may write to the same terminal, at moments
     that nobody here knows: nothing is drawn then.
     """
+    return Live(stream, drawn=_can_draw(stream, term) and not _is_pipe(answers))
 
-    def columns() -> int:
-        with suppress(OSError, ValueError):
-            return os.get_terminal_size(stream.fileno()).columns or 80
-        return 80
 
-    drawn = is_terminal(stream) and not _is_pipe(answers) and term not in ("", "dumb")
-    return Live(stream, drawn=drawn, columns=columns)
+def _can_draw(stream: TextIO, term: str) -> bool:
+    with suppress(ValueError):  # it is closed
+        return stream.isatty() and term not in ("", "dumb")
+    return False
 
 
 def _is_pipe(stream: TextIO) -> bool:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from doit.reporter import ConsoleReporter
 
 from venvflow import interrupts, streams
 from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.pure.units import show_duration, show_size
 
 if TYPE_CHECKING:
     from venvflow.live import Live
@@ -40,8 +40,8 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
     def __init__(self, outstream: Any, options: dict[str, Any]) -> None:
         # doit looked for standard output before we could put something in the place of one that was closed.
         super().__init__(sys.stdout if outstream is None else outstream, options)
-        show_everything(self.outstream)
-        show_everything(sys.stderr)
+        streams.show_everything(self.outstream)
+        streams.show_everything(sys.stderr)
         self._did = 0
         self._looked = 0
         self._not_run = 0
@@ -57,7 +57,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         if self._live is not None:
             self._live.write(stream, text)
         else:
-            put(stream, text)
+            streams.put_or_drop(stream, text)
 
     def initialize(self, tasks: Any, selected_tasks: Any) -> None:
         """Notice a pattern that fits nothing: doit itself would call that success."""
@@ -81,7 +81,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         if not task.actions or task.verbosity == 0:
             return
         from venvflow.live import shared  # noqa: PLC0415 - a run with nothing to do shows nothing
-        from venvflow.pure.progress import meter  # noqa: PLC0415
+        from venvflow.steps.meter import meter  # noqa: PLC0415
 
         self._live = shared()
         verb, _, venv = task.name.partition(":")
@@ -147,11 +147,10 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
 
     def _tell_unwritten(self) -> None:
         """Say that not all could be said: who reads the output later must not take it for the whole."""
-        live = sys.modules.get("venvflow.live")
-        if live is None or not live.unwritten:
+        if not streams.unwritten:
             return
         error = EnvironmentFailure(
-            f"not all that was to be said could be written: {live.unwritten[0].strerror}",
+            f"not all that was to be said could be written: {streams.unwritten[0].strerror}",
             where="standard output",
             state="What the tasks did is done.",
             hint="Free space, or send the output somewhere else.",
@@ -167,22 +166,6 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         return f"{_count(self._did, 'task')} done, {self._looked} up to date{failed}{not_run}"
 
 
-def show_everything(stream: Any) -> None:
-    """Let *stream* give the number of a character that it cannot show, instead of an error."""
-    with suppress(AttributeError, ValueError):
-        stream.reconfigure(errors="backslashreplace")
-
-
-def put(stream: TextIO, text: str) -> None:
-    """Write *text*, whole lines; a reader that went away (``| head``) is no reason to stop."""
-    try:
-        streams.put(stream, text)
-    except OSError as error:
-        from venvflow.live import forget  # noqa: PLC0415 - only when nobody can read it
-
-        forget(stream, error)
-
-
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
@@ -195,9 +178,9 @@ def told(did: str, values: dict[str, Any]) -> str:
     if "files" in figures:
         parts.append(_count(figures["files"], "file"))
     elif "bytes" in figures:
-        parts.append(_size(figures["bytes"]))
+        parts.append(show_size(figures["bytes"]))
     if "seconds" in figures:
-        parts[-1] += f" in {_duration(figures['seconds'])}"
+        parts[-1] += f" in {show_duration(figures['seconds'])}"
     return ", ".join([*parts, *_came_to(figures)])
 
 
@@ -208,22 +191,10 @@ def _came_to(figures: dict[str, Any]) -> Iterator[str]:
     if "files" in figures and "bytes" in figures:
         link = figures.get("link", "")
         how = " copied" if link == "copy" else f" shared by {link}" if link else ""
-        yield f"{_size(figures['bytes'])}{how}"
+        yield f"{show_size(figures['bytes'])}{how}"
     if figures.get("new_bytes"):
-        yield f"{_size(figures['new_bytes'])} new in the store"
+        yield f"{show_size(figures['new_bytes'])} new in the store"
     if figures.get("compiled"):
         yield f"{figures['compiled']:,} compiled"
     if figures.get("frames_reused"):
         yield f"{figures['frames_reused']} of {figures['frames']} frames re-used"
-
-
-def _size(count: int) -> str:
-    from venvflow.pure.units import show_size  # noqa: PLC0415 - every doit command imports this module
-
-    return show_size(count)
-
-
-def _duration(seconds: float) -> str:
-    from venvflow.pure.units import show_duration  # noqa: PLC0415 - every doit command imports this module
-
-    return show_duration(seconds)

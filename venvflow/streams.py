@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from venvflow.errors import legible
@@ -24,6 +25,33 @@ def put(stream: TextIO, text: str) -> None:
     """
     stream.write(fit(text))
     stream.flush()
+
+
+unwritten: list[OSError] = []
+"""Why something could not be written, but for readers that went away."""
+
+
+def put_or_drop(stream: TextIO, text: str) -> None:
+    """Write *text* to *stream*; one that cannot be written to is no reason to stop the work.
+
+    A reader went away (``| head``), or the disk is full: what is still to be written goes nowhere from then
+    on, so that Python does not fail on it when it ends.
+    """
+    try:
+        put(stream, text)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            unwritten.append(error)
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+
+
+def show_everything(stream: TextIO) -> None:
+    """Let *stream* give the number of a character that it cannot show, instead of an error."""
+    with suppress(AttributeError, ValueError):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]  # real ones have it
 
 
 def fit(text: str, *, prose: bool = True) -> str:

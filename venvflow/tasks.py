@@ -42,9 +42,8 @@ from venvflow.disk.blame import from_system
 from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
-from venvflow.reporter import put, show_everything
 from venvflow.steps.job import refuse_linked_state
-from venvflow.streams import fill_closed
+from venvflow.streams import fill_closed, put_or_drop, show_everything
 
 __all__ = ["DOIT_CONFIG", "task_venvflow"]  # noqa: F822 - DOIT_CONFIG is made when it is asked for
 
@@ -92,7 +91,7 @@ def current_flow() -> Flow:
             refuse_to_lock_out(_flow.config.root, os.environ)
             refuse_linked_state(_flow.config.state_dir)
         except VenvflowError as error:
-            put(sys.stderr, f"venvflow: {error}\n")
+            put_or_drop(sys.stderr, f"venvflow: {error}\n")
             raise SystemExit(error.exit_code) from None
         _flow.say = _say
         _flow.named = _named_in(sys.argv[1:], _flow.config.venvs)
@@ -140,7 +139,7 @@ class _NoProcesses:
             state="Nothing was run.",
             hint='Use "-P thread", or par_type = "thread" where doit is configured.',
         )
-        put(sys.stderr, f"venvflow: {error}\n")
+        put_or_drop(sys.stderr, f"venvflow: {error}\n")
         raise SystemExit(error.exit_code)
 
 
@@ -162,7 +161,7 @@ class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
             error = UsageError(
                 f"there is no task {shown(not_found)!r}", hint=f'{hint} "doit list" shows the tasks.'
             )
-            put(sys.stderr, f"venvflow: {error}\n")
+            put_or_drop(sys.stderr, f"venvflow: {error}\n")
             raise SystemExit(error.exit_code)
 
 
@@ -212,7 +211,7 @@ class _Step(Task):  # type: ignore[misc]  # doit has no types
         verb, _, venv = self.name.partition(":")
         if removed := clean_step(verb, venv, dryrun=dryrun):
             show_everything(outstream)
-            put(outstream, f"{self.name}  {removed}\n")
+            put_or_drop(outstream, f"{self.name}  {removed}\n")
 
 
 _BY_SUBTASK = ("clean", "forget", "ignore")
@@ -431,7 +430,7 @@ def clean_step(verb: str, venv: str, *, dryrun: bool) -> str:
     try:
         removed = clean(current_flow().job(venv), verb, _LEFT_BEHIND[verb], dry_run=dryrun)
     except VenvflowError as error:
-        put(sys.stderr, f"venvflow: {error}\n")
+        put_or_drop(sys.stderr, f"venvflow: {error}\n")
         end_with(error.exit_code)
         return ""
     did = "would remove" if dryrun else "removed"

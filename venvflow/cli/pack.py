@@ -8,6 +8,7 @@ import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from venvflow import live
 from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
@@ -108,9 +109,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 def shown_progress(out: Output, label: str) -> AbstractContextManager[Progress | None]:
     """Return what shows progress on standard error, or does nothing with ``-q``."""
-    from venvflow.pure import progress  # noqa: PLC0415 - most commands show none
-
-    return nullcontext() if out.quiet else progress.on(sys.stderr, f"venvflow: {label}")
+    return nullcontext() if out.quiet else live.progress(sys.stderr, f"venvflow: {label}")
 
 
 # --------------------------------------------------------------------------- what is asked for

@@ -14,6 +14,7 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
 from venvflow.cli.resolve import need_venv, path_of
 from venvflow.errors import UsageError, shown
+from venvflow.live import progress
 from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
@@ -97,7 +98,6 @@ def _opened(context: Context, out: Output, stack: ExitStack, *, heal: bool) -> S
 def _verify(
     context: Context, store: Store, only: frozenset[str], args: argparse.Namespace, out: Output
 ) -> Verified:
-    from venvflow.pure import progress  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.verify import verify  # noqa: PLC0415
     from venvflow.steps.verify.rescue import uv_caches  # noqa: PLC0415
 
@@ -112,7 +112,7 @@ def _verify(
         )
     if not args.full or out.quiet:
         return verify(store, registrations, full=args.full, heal=args.heal, only=only, caches=uv_caches())
-    with progress.on(sys.stderr, "verifying") as shows:
+    with progress(sys.stderr, "verifying") as shows:
         return verify(
             store, registrations, full=True, heal=args.heal, only=only, caches=uv_caches(), progress=shows
         )

@@ -23,6 +23,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
+from venvflow import live
 from venvflow.disk import archive
 from venvflow.disk.export import export, holds_links
 from venvflow.disk.scratch import Scratch, scratch
@@ -30,7 +31,6 @@ from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import CONSTANT_MTIME
 from venvflow.pack_venv.links import NotContaining, convert_symlinks
 from venvflow.pack_venv.listing import Listing, list_directory
-from venvflow.pure import progress
 
 __all__ = [
     "CompressionFormat",
@@ -258,7 +258,7 @@ def _shown_progress(wanted: bool, destination: Path) -> Iterator[archive.Progres
     if not wanted:
         yield None
         return
-    with progress.on(sys.stderr, shown(destination.name)) as display:
+    with live.progress(sys.stderr, shown(destination.name)) as display:
         yield display
 
 

@@ -18,9 +18,9 @@ from venvflow.model import Config, Interpreter, VenvSpec
 
 if TYPE_CHECKING:
     from venvflow.disk.locks import Lock
-    from venvflow.pure.progress import Meter
     from venvflow.pure.relocate import Places
     from venvflow.state.store import Store
+    from venvflow.steps.meter import Meter
 
 
 VERBS = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store", "trim")
@@ -86,7 +86,7 @@ class Job:
     @cached_property
     def meter(self) -> Meter:
         """Return where the steps of this venv say how far they are."""
-        from venvflow.pure.progress import meter  # noqa: PLC0415 - see the top of this module
+        from venvflow.steps.meter import meter  # noqa: PLC0415 - see the top of this module
 
         return meter(self.spec.name)
 

@@ -21,7 +21,6 @@ from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import BytecodePolicy, Interpreter, LinkMode, Outcome
 from venvflow.pure.manifest import directories
 from venvflow.pure.patterns import Matcher
-from venvflow.pure.progress import Meter
 from venvflow.pure.relocate import Places
 from venvflow.state.contents import encode_contents
 from venvflow.state.index import Stamped
@@ -34,6 +33,7 @@ from venvflow.state.witness import witness_of
 from venvflow.steps import claims
 from venvflow.steps.drift import WAY_OUT, drift_of
 from venvflow.steps.job import Job
+from venvflow.steps.meter import Meter
 from venvflow.steps.records import KeyRecord, need_key
 from venvflow.steps.replace import matcher_of
 
