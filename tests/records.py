@@ -39,8 +39,9 @@ from venvflow.pure.manifest import (
     make_tree,
 )
 from venvflow.pure.slimming import Saved
+from venvflow.state import registry
 from venvflow.state.looks import decode_looks, looks_of, write_looks
-from venvflow.state.registry import Registration, Registry, decode_registration
+from venvflow.state.registry import Registration, decode_registration
 from venvflow.state.settled import SettledNote, decode_settled
 from venvflow.state.store import Store
 from venvflow.steps import records
@@ -133,7 +134,7 @@ def kinds(root: Path) -> dict[str, Kind]:
             str(venv), str(root), "api", KEY.digest, "api", "symlink", (TREE.digest,), 12, 5.5, True, "x",
             (KEY.digest,),
         )  # fmt: skip
-        Registry(store.layout).add(registration)
+        registry.add(store.layout, registration)
         (registered,) = Path(store.path, "venvs").iterdir()
         write_looks(
             f"{root}/.looks",

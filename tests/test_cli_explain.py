@@ -384,16 +384,16 @@ def test_a_store_that_cannot_be_written_fails_where_it_would_be(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A venv is built all the same, and the task that needs the store says so."""
-    from venvflow.state.store import Store
+    from venvflow.state.reader import StoreReader
 
     lock(project, ("demo", "2.0"))
-    usual = Store._open
+    usual = StoreReader._open
 
-    def read_only(self: Store) -> None:
+    def read_only(self: StoreReader) -> None:
         usual(self)
         self.read_only = True
 
-    monkeypatch.setattr(Store, "_open", read_only)
+    monkeypatch.setattr(StoreReader, "_open", read_only)
     found = would(project)
     assert (found["build-venv"], found["squish"], found["store"]) == ("built", "fail", "not run")
 

@@ -212,7 +212,7 @@ def test_what_is_no_store_is_not_an_empty_one(
     answer = project.run(command)
     assert (answer.code, answer.out) == (3, "")
     assert f"{path}" in answer.err
-    assert "this is no store" in answer.err
+    assert "this is not a store" in answer.err
     assert "VENVFLOW_STORE" in answer.err
 
 

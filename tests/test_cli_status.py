@@ -492,11 +492,11 @@ def pair(tmp_path: Path) -> World:
 
 def look(world: World) -> dict[str, Any]:
     """Return the venvs of a world as status finds them, by name."""
-    from venvflow.cli.glance import open_glance
     from venvflow.cli.venvs import look_at_all
+    from venvflow.state.reader import open_reader
 
     flow = world.flow()
-    with open_glance(flow.config.store) as store:
+    with open_reader(flow.config.store) as store:
         return {
             each.job.spec.name: each
             for each in look_at_all([flow.job(name) for name in flow.config.venvs], store)

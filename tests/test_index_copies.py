@@ -156,7 +156,7 @@ def test_an_older_index_catches_up_with_the_store(tmp_path: Path, *, log: bool) 
         publish(store, {"a": b"a", "b": b"bbb"}, number=1)
     with open_store(tmp_path / "s") as store:
         publish(store, {"b": b"bbb"}, {"c": b"c"}, number=2)
-        used = store.usage()
+        used = store.index.usage()
         old = backed_up(store, log=log)
         gone, kept = (each.id for each in store.snapshots())
         store.drop([gone])
@@ -173,4 +173,4 @@ def test_an_older_index_catches_up_with_the_store(tmp_path: Path, *, log: bool) 
         sweep(store)
         assert answers(store) == newest
         if log:
-            assert store.usage()[kept] == used[kept]
+            assert store.index.usage()[kept] == used[kept]

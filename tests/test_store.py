@@ -42,8 +42,9 @@ from venvflow.disk.objects import Look, Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
 from venvflow.model import FORMAT, Manifest, Snapshot
 from venvflow.pure.manifest import Corrupt, encode_snapshot, snapshot_id
+from venvflow.state.reader import README
 from venvflow.state.registry import Registration
-from venvflow.state.store import README, Store, bytecode_id
+from venvflow.state.store import Store, bytecode_id
 from venvflow.state.sweeping import Swept, sweep
 
 PYC = "lib/python3.12/site-packages/__pycache__/a.cpython-312.pyc"
@@ -240,7 +241,7 @@ def can_be_read(directory: Path, snapshot: Snapshot) -> None:
             (tree,) = store.load(snapshot).trees
             assert all(store.objects.verified(name) for name in object_names(tree))
             assert store.adopted() == {name_of(b"adopted"): Look(7, 0o644)}
-            assert store.usage().keys() == {snapshot.id}
+            assert store.index.usage().keys() == {snapshot.id}
             damaged = directory / "snapshots" / f"{'0' * 64}.json"
             assert store.snapshot("0" * 64) is None
             assert damaged.exists()
@@ -340,7 +341,7 @@ def test_the_first_snapshot_of_an_id_stays(tmp_path: Path) -> None:
         first = store.publish(snapshot_of(one), 1.0)
         assert store.publish(snapshot_of(two), 2.0) == first
         assert store.snapshots() == [first]
-        assert store.usage()[first.id].at == 2.0
+        assert store.index.usage()[first.id].at == 2.0
 
 
 @pytest.mark.parametrize(
@@ -365,7 +366,7 @@ def test_a_snapshot_that_cannot_be_believed_is_a_miss_and_can_be_published_again
         made = store.publish(snapshot_of(stock(store, {"a": b"a"})), 1.0)
         spoil(Path(store.path, "snapshots", f"{made.id}.json"), made)
         assert store.find(made.key.digest, "elsewhere") is None
-        assert store.usage() == {}
+        assert store.index.usage() == {}
         assert os.listdir(f"{store.path}/quarantine") == [f"{made.id}.json"]
         assert store.publish(made, 2.0) == made
         assert store.find(made.key.digest, "") == made
@@ -397,7 +398,7 @@ def test_dropped_snapshots_are_gone_and_the_generation_moves(tmp_path: Path) -> 
             store.drop(iter([made.id]))
         assert store.generation() != before
         assert store.snapshots() == []
-        assert store.usage() == {}
+        assert store.index.usage() == {}
         assert store.objects.verified(name_of(b"a"))
 
 
@@ -543,11 +544,11 @@ def test_a_rebuild_that_was_killed_is_done_again(tmp_path: Path) -> None:
     def work() -> None:
         with open_store(tmp_path / "s") as store:
             store.snapshots = lambda: os._exit(KILLED)  # type: ignore[method-assign]
-            assert store.usage()
+            assert store.index.usage()
 
     assert in_child(work) == KILLED
     with open_store(tmp_path / "s") as store:
-        assert store.usage().keys() == {made.id}
+        assert store.index.usage().keys() == {made.id}
 
 
 def test_a_rebuild_puts_damaged_objects_aside_and_knows_touched_ones(tmp_path: Path) -> None:
@@ -795,7 +796,7 @@ def test_what_cannot_be_read_is_not_taken_for_nothing(
 
         before = names_in(store)
         with monkeypatch.context() as patch:
-            patch.setattr("venvflow.state.store.read_small", read)
+            patch.setattr("venvflow.state.reader.read_small", read)
             with pytest.raises(EnvironmentFailure, match="cannot read what the store has") as caught:
                 sweep(store)
             assert str(file) == caught.value.where

@@ -23,7 +23,7 @@ from venvflow.pure.comparison import part_changes
 from venvflow.pure.manifest import snapshot_id
 from venvflow.state.holdings import Holdings
 from venvflow.state.looks import Watch
-from venvflow.state.store import Store
+from venvflow.state.reader import StoreReader
 from venvflow.steps.drift import drift_of
 from venvflow.steps.explain import KeyNow, key_now
 from venvflow.steps.job import Job
@@ -51,7 +51,7 @@ class Forecast(NamedTuple):
     certain: bool = True
 
 
-def forecast(flow: Flow, venv: str, store: Store | None, key: KeyNow | None = None) -> list[Forecast]:
+def forecast(flow: Flow, venv: str, store: StoreReader | None, key: KeyNow | None = None) -> list[Forecast]:
     """Return what the seven tasks would do for *venv* if ``doit`` ran now, in their order.
 
     *store* is the one of the config, None if there is none yet; *key* that of the venv, if it is known.
@@ -70,7 +70,7 @@ class _Other(NamedTuple):
     told: list[Forecast]
 
 
-def _others(flow: Flow, venv: str, store: Store | None) -> tuple[list[_Other], list[_Other]]:
+def _others(flow: Flow, venv: str, store: StoreReader | None) -> tuple[list[_Other], list[_Other]]:
     """Return what would be done to the venvs that doit comes to before *venv*, and after it."""
     found = []
     for name in flow.config.venvs:
@@ -144,7 +144,7 @@ class _Steps:
     """
 
     def __init__(
-        self, job: Job, store: Store | None, key: KeyNow, *, thorough: bool = True, promised: str = ""
+        self, job: Job, store: StoreReader | None, key: KeyNow, *, thorough: bool = True, promised: str = ""
     ) -> None:
         self.job = job
         self.store = store

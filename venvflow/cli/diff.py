@@ -16,10 +16,10 @@ from venvflow.errors import UsageError, shown
 from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
-    from venvflow.cli.glance import Glance
     from venvflow.cli.resolve import Target
     from venvflow.model import Entry, Manifest
     from venvflow.pure.comparison import DistributionChange, FileChange, ManifestComparison, Weight
+    from venvflow.state.reader import StoreReader
 
 _MORE = """\
 Venvs by their name in the config, or any by its path; snapshots and keys by their first digits;
@@ -71,12 +71,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
     (of a changed one: kind, content, mode or target; else null), ``old`` and ``new`` (``kind``: file,
     template, link or dir; ``size`` in bytes, of a template without local paths).
     """
-    from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
     from venvflow.cli.resolve import Resolver  # noqa: PLC0415
     from venvflow.pure.comparison import compare_manifests  # noqa: PLC0415
+    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
 
     context = open_context(args, out)
-    with open_glance(context.store) as store:
+    with open_reader(context.store) as store:
         resolver = Resolver(context, store, out.say)
         targets = old, new = resolver.find(args.old), resolver.find(args.new)
         before = _manifest(out, store, old)
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0 if compared.equal else 1
 
 
-def _manifest(out: Output, store: Glance | None, target: Target) -> Manifest:
+def _manifest(out: Output, store: StoreReader | None, target: Target) -> Manifest:
     """Return what is in a target. Raises UsageError for a venv or a snapshot that is not there."""
     from venvflow.steps.diff import manifest_of_snapshot, manifest_of_venv  # noqa: PLC0415
 

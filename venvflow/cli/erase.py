@@ -77,9 +77,9 @@ Users = dict[str, list[str]]
 
 def _choose(flow: Flow, venv: str | None) -> tuple[list[Snapshot], Users]:
     """Return the snapshots to drop, and who has their keys."""
-    from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
+    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
 
-    with open_glance(flow.config.store) as store:
+    with open_reader(flow.config.store) as store:
         snapshots = store.snapshots() if store is not None else []
         registrations = store.registrations() if store is not None else []
     if venv is not None:

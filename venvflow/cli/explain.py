@@ -14,12 +14,12 @@ from venvflow.cli.render import Colour, Column, Output, counted, moment, since, 
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 
 if TYPE_CHECKING:
-    from venvflow.cli.glance import Glance
     from venvflow.cli.resolve import Target
     from venvflow.flow import Flow
     from venvflow.forecast import Forecast
     from venvflow.model import Snapshot
     from venvflow.pure.comparison import KeyComparison, Keyed
+    from venvflow.state.reader import StoreReader
     from venvflow.steps.explain import Explanation, Nearest
 
 _MORE = """\
@@ -68,11 +68,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``lists``, one for each lock file that changed: ``old`` and ``new`` (its parts, or null), ``basis`` (what
     was compared: lists, installed, nothing), ``packages``, each with ``name``, ``old`` and ``new``.
     """
-    from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
     from venvflow.cli.resolve import Resolver  # noqa: PLC0415
+    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
 
     context = open_context(args, out)
-    with open_glance(context.store) as store:
+    with open_reader(context.store) as store:
         resolver = Resolver(context, store, out.say)
         target = resolver.find(args.target)
         if args.other is not None:
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 # --------------------------------------------------------------------------- one venv
 
 
-def _explain(out: Output, context: Context, store: Glance | None, target: Target) -> int:
+def _explain(out: Output, context: Context, store: StoreReader | None, target: Target) -> int:
     from venvflow.forecast import forecast  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.explain import explain  # noqa: PLC0415
 
@@ -199,7 +199,7 @@ def _task_colour(task: Forecast) -> Colour:
 # --------------------------------------------------------------------------- two keys
 
 
-def _compare(out: Output, store: Glance | None, one: Target, other: Target) -> int:
+def _compare(out: Output, store: StoreReader | None, one: Target, other: Target) -> int:
     from venvflow.pure.comparison import compare_keys  # noqa: PLC0415 - not for wrong words
 
     (old_key, old), (new_key, new) = _keyed(store, one), _keyed(store, other)
@@ -215,7 +215,7 @@ def _compare(out: Output, store: Glance | None, one: Target, other: Target) -> i
     return 1 if compared.parts else 0
 
 
-def _keyed(store: Glance | None, target: Target) -> tuple[str, Keyed]:
+def _keyed(store: StoreReader | None, target: Target) -> tuple[str, Keyed]:
     """Return a target's key with what is known of its packages; of a venv of the config, as it is now."""
     from venvflow.pure.comparison import Keyed  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.explain import key_now, keyed_of  # noqa: PLC0415
@@ -241,7 +241,7 @@ def _keyed(store: Glance | None, target: Target) -> tuple[str, Keyed]:
     return target.key.digest, Keyed(target.key.parts)
 
 
-def _keyed_path(store: Glance | None, target: Target) -> tuple[str, Keyed]:
+def _keyed_path(store: StoreReader | None, target: Target) -> tuple[str, Keyed]:
     """Return the key that a venv of no config was made for: its snapshot knows the parts."""
     from venvflow.disk.places import read_receipt  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.explain import keyed_of  # noqa: PLC0415
@@ -259,7 +259,7 @@ def _keyed_path(store: Glance | None, target: Target) -> tuple[str, Keyed]:
     return snapshot.key.digest, keyed_of(store, snapshot)
 
 
-def _snapshot_of(store: Glance | None, key: str) -> Snapshot | None:
+def _snapshot_of(store: StoreReader | None, key: str) -> Snapshot | None:
     snapshots = store.snapshots() if store is not None else []
     return next((each for each in snapshots if each.key.digest == key), None)
 

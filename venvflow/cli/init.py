@@ -224,9 +224,9 @@ def _lacking(config: Config) -> list[str]:
 
 def _store_in_use(config: Config) -> list[str]:
     """Return a note when other projects use the store: one policy trims the snapshots of all."""
-    from venvflow.cli.glance import open_glance  # noqa: PLC0415
+    from venvflow.state.reader import open_reader  # noqa: PLC0415
 
-    with open_glance(config.store) as store:
+    with open_reader(config.store) as store:
         if store is None:
             return []
         root = os.path.realpath(config.root)

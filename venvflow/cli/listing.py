@@ -18,9 +18,9 @@ from venvflow.pure.units import show_size
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from venvflow.cli.glance import Glance
     from venvflow.model import StoreConfig
     from venvflow.state.index import Outline
+    from venvflow.state.reader import StoreReader
     from venvflow.state.registry import Registration
 
 _COLUMNS = (
@@ -86,9 +86,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _look(config: StoreConfig) -> list[_Row]:
-    from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
+    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
 
-    with open_glance(config) as store:
+    with open_reader(config) as store:
         if store is None:
             return []
         snapshots, unique = _snapshots(store)
@@ -96,7 +96,7 @@ def _look(config: StoreConfig) -> list[_Row]:
         return [_Row(each, unique.get(each.id, 0), users.get(each.id, ())) for each in snapshots]
 
 
-def _users(store: Glance) -> dict[str, tuple[Registration, ...]]:
+def _users(store: StoreReader) -> dict[str, tuple[Registration, ...]]:
     """Return the venvs that are there by the snapshot that is for their key."""
     from venvflow.pure.manifest import snapshot_id  # noqa: PLC0415 - not for wrong words
 
@@ -109,7 +109,7 @@ def _users(store: Glance) -> dict[str, tuple[Registration, ...]]:
     return users
 
 
-def _snapshots(store: Glance) -> tuple[list[Outline], Mapping[str, int]]:
+def _snapshots(store: StoreReader) -> tuple[list[Outline], Mapping[str, int]]:
     """Return all snapshots, oldest first, and by id the bytes that only one of them needs.
 
     The last trim counted them. If a snapshot came, went or changed since, everything is looked into.

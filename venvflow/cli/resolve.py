@@ -20,8 +20,8 @@ from venvflow.pure.nearest import meant, nearest
 
 if TYPE_CHECKING:
     from venvflow.cli.context import Context
-    from venvflow.cli.glance import Glance
     from venvflow.model import Key, Snapshot
+    from venvflow.state.reader import StoreReader
     from venvflow.steps.job import Job
     from venvflow.steps.records import KeyRecord
 
@@ -147,7 +147,7 @@ class Target:
 class Resolver:
     """Finds what words name, in *context* and its store, if there is one. *say* is told what was chosen."""
 
-    def __init__(self, context: Context, store: Glance | None, say: Callable[[str], None]) -> None:
+    def __init__(self, context: Context, store: StoreReader | None, say: Callable[[str], None]) -> None:
         self._context = context
         self._store = store
         self._say = say

@@ -188,10 +188,10 @@ class _DryRun(_Service):
         self._files = self._bytes = 0
 
     def _serve(self, path: str) -> None:
-        from venvflow.cli.glance import open_glance  # noqa: PLC0415
+        from venvflow.state.reader import open_reader  # noqa: PLC0415
         from venvflow.steps.estimate import estimate  # noqa: PLC0415
 
-        with open_glance(self.context.store) as store:
+        with open_reader(self.context.store) as store:
             where = os.path.realpath(self.context.store.path)
             found = estimate(store, self.errand(path), self._foresight, store_path=where)
         self._files += found.files

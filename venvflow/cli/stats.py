@@ -14,7 +14,7 @@ from venvflow.errors import shown
 from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
-    from venvflow.cli.glance import Glance
+    from venvflow.state.reader import StoreReader
     from venvflow.steps.stats import Costs, PackageCost
 
 _VENVS = (
@@ -56,12 +56,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
     (venvs and store together) and ``saved``, all in bytes. With ``--packages`` also ``packages``: ``name``,
     ``versions``, ``venvs`` (how many), ``bytes`` (in all venvs) and ``stored``.
     """
-    from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
+    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
     from venvflow.steps.stats import costs, packages  # noqa: PLC0415
 
     context = open_context(args, out)
     path = os.path.realpath(context.store.path)
-    with open_glance(context.store) as store:
+    with open_reader(context.store) as store:
         registrations = _registrations(store)
         found = costs(path, [each.path for each in registrations])
         used = packages(store, registrations) if store is not None and args.packages else []
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _registrations(store: Glance | None) -> list[Any]:
+def _registrations(store: StoreReader | None) -> list[Any]:
     return store.registrations() if store is not None else []
 
 

@@ -85,10 +85,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _look(flow: Flow, names: set[str]) -> list[Looked]:
-    from venvflow.cli.glance import open_glance  # noqa: PLC0415 - not for wrong words
     from venvflow.cli.venvs import look_at_all  # noqa: PLC0415
+    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
 
-    with open_glance(flow.config.store) as store:
+    with open_reader(flow.config.store) as store:
         return look_at_all([flow.job(name) for name in flow.config.venvs if name in names], store)
 
 

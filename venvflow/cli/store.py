@@ -113,10 +113,10 @@ def _edits(job: Job, record: KeyRecord) -> list[str]:
     receipt = job.place.receipt()
     if receipt is None or receipt.state != "shared" or receipt.key != record.key.digest:
         return []
-    from venvflow.cli.glance import open_glance  # noqa: PLC0415
     from venvflow.cli.venvs import View, judge  # noqa: PLC0415
+    from venvflow.state.reader import open_reader  # noqa: PLC0415
 
-    with open_glance(job.config.store) as store:
+    with open_reader(job.config.store) as store:
         judged = judge(job, View(store))
     if judged.state != "changed by hand":
         return []

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from venvflow.cli.glance import Glance
 from venvflow.disk import builders, interpreters
 from venvflow.disk.files import read_beginning
 from venvflow.disk.places import Receipt
@@ -19,6 +18,7 @@ from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.pure.keys import differing
 from venvflow.state.holdings import Holdings, own_bytes, trees_by_venv
 from venvflow.state.looks import Watch
+from venvflow.state.reader import StoreReader
 from venvflow.steps.drift import Drift, drift_of, summary
 from venvflow.steps.hash_lockfiles import compute_key
 from venvflow.steps.inputs import key_is_current
@@ -92,7 +92,7 @@ class Facts:
 class View:
     """The store as far as states need it, each thing read once for all venvs; *store* is None without one."""
 
-    def __init__(self, store: Glance | None) -> None:
+    def __init__(self, store: StoreReader | None) -> None:
         self.store = store
 
     @cached_property
@@ -322,7 +322,7 @@ class Looked(NamedTuple):
     facts: Facts
 
 
-def look_at_all(jobs: Iterable[Job], store: Glance | None) -> list[Looked]:
+def look_at_all(jobs: Iterable[Job], store: StoreReader | None) -> list[Looked]:
     """Return state and facts of all venvs, in the order of *jobs*."""
     view = View(store)
     judged = [(job, judge(job, view)) for job in jobs]
@@ -345,7 +345,7 @@ def _own_bytes(judged: Iterable[tuple[Job, Judged]], view: View) -> dict[str, in
     return own_bytes(view.holdings, trees, {path: size for path, (_, size) in shared.items()})
 
 
-def _facts_of(job: Job, store: Glance | None, receipt: Receipt | None, own: Mapping[str, int]) -> Facts:
+def _facts_of(job: Job, store: StoreReader | None, receipt: Receipt | None, own: Mapping[str, int]) -> Facts:
     venv = job.place.path
     if os.path.islink(venv) or not os.path.lexists(f"{venv}/pyvenv.cfg"):
         return Facts()
@@ -386,7 +386,7 @@ def _names(directory: str) -> list[str]:
         return []
 
 
-def _size(job: Job, store: Glance | None, receipt: Receipt | None) -> int | None:
+def _size(job: Job, store: StoreReader | None, receipt: Receipt | None) -> int | None:
     """Return the bytes of the venv's files: from its snapshot if that has them, else by a walk."""
     if store is not None and receipt is not None:
         snapshot = store.find(receipt.key, job.position)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from venvflow.cli.context import Context, open_context
@@ -18,7 +19,8 @@ from venvflow.live import progress
 from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
-    from venvflow.state.store import Store
+    from venvflow.state.reader import StoreReader
+    from venvflow.state.registry import Registration
     from venvflow.steps.verify import Finding, Verified
 
 _SHOWN = 20
@@ -54,11 +56,26 @@ def run(args: argparse.Namespace, out: Output) -> int:
     mtime moved, mode changed, venv moved), ``venv``, ``path`` (below the venv, or of the object), ``others``
     (files of other venvs that are the same), ``healed`` (what was done, empty: it is left) and ``note``.
     """
+    from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
+    from venvflow.state.reader import open_reader  # noqa: PLC0415
+    from venvflow.state.store import Store  # noqa: PLC0415
+    from venvflow.steps.verify import heal, verify  # noqa: PLC0415
+    from venvflow.steps.verify.rescue import uv_caches  # noqa: PLC0415
+
     context = open_context(args, out)
     only = frozenset(path_of(context, word) for word in args.venvs)
-    with ExitStack() as stack:
-        store = _opened(context, out, stack, heal=args.heal)
-        result = _verify(context, store, only, args, out) if store is not None else None
+    timeout = locks.lock_timeout(os.environ)
+    result = None
+    if args.heal and os.path.lexists(os.path.join(context.store.path, "format")):
+        with Store(context.store, timeout=timeout, on_wait=out.say) as store, store.alone():
+            check = partial(heal, store, _known(context, store, only), caches=uv_caches())
+            result = _shown(check, only, args, out)
+    else:
+        with open_reader(context.store, timeout=timeout, on_wait=out.say) as reader:
+            if reader is not None:
+                with reader.use():  # or a trim would take away what is looked at
+                    check = partial(verify, reader, _known(context, reader, only))
+                    result = _shown(check, only, args, out)
     if result is None:
         for path in sorted(only):
             need_venv(context, path)
@@ -77,30 +94,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 1 if result.left else 0
 
 
-def _opened(context: Context, out: Output, stack: ExitStack, *, heal: bool) -> Store | None:
-    """Open the store: to look at, or alone, to mend it."""
-    from venvflow.cli.glance import open_glance  # noqa: PLC0415
-    from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
-    from venvflow.state.store import Store  # noqa: PLC0415
-
-    if not heal or not os.path.lexists(os.path.join(context.store.path, "format")):
-        glance = stack.enter_context(open_glance(context.store))
-        if glance is not None:
-            glance.timeout, glance.on_wait = locks.lock_timeout(os.environ), out.say
-            stack.enter_context(glance.use())  # or a trim would take away what is looked at
-        return glance
-    timeout = locks.lock_timeout(os.environ)
-    store = stack.enter_context(Store(context.store, timeout=timeout, on_wait=out.say))
-    stack.enter_context(store.alone())
-    return store
-
-
-def _verify(
-    context: Context, store: Store, only: frozenset[str], args: argparse.Namespace, out: Output
-) -> Verified:
-    from venvflow.steps.verify import verify  # noqa: PLC0415
-    from venvflow.steps.verify.rescue import uv_caches  # noqa: PLC0415
-
+def _known(context: Context, store: StoreReader, only: frozenset[str]) -> list[Registration]:
+    """Return the venvs that share the store; raises UsageError if one that was named does not."""
     registrations = store.registrations()
     unknown = only - {each.path for each in registrations}
     if unknown:
@@ -110,12 +105,17 @@ def _verify(
             where=shown(min(unknown)),
             hint="Share it first (squish), or name another store (VENVFLOW_STORE).",
         )
+    return registrations
+
+
+def _shown(
+    check: Callable[..., Verified], only: frozenset[str], args: argparse.Namespace, out: Output
+) -> Verified:
+    """Run the check, with a progress bar where everything is read."""
     if not args.full or out.quiet:
-        return verify(store, registrations, full=args.full, heal=args.heal, only=only, caches=uv_caches())
+        return check(full=args.full, only=only)
     with progress(sys.stderr, "verifying") as shows:
-        return verify(
-            store, registrations, full=True, heal=args.heal, only=only, caches=uv_caches(), progress=shows
-        )
+        return check(full=True, only=only, progress=shows)
 
 
 def _answer(out: Output, result: Verified, store: str) -> None:

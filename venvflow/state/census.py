@@ -13,8 +13,8 @@ from typing import NamedTuple
 from venvflow.disk.objects import Name
 from venvflow.model import Snapshot
 from venvflow.pure.manifest import Corrupt
+from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
-from venvflow.state.store import Store
 
 Sized = Sequence[tuple[Name, int]]
 """Objects with their sizes in bytes."""
@@ -30,7 +30,7 @@ class OnDisk(NamedTuple):
 class Census:
     """What is in *store*: read when it is asked for, and then kept."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StoreReader) -> None:
         self._store = store
         self._trees: dict[str, Sized] = {}
 

@@ -17,8 +17,8 @@ from venvflow.errors import EnvironmentFailure
 from venvflow.model import Entry
 from venvflow.pure.manifest import Corrupt, snapshot_id
 from venvflow.state.looks import Looks, looks_of
+from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
-from venvflow.state.store import Store
 
 
 class Holding(NamedTuple):
@@ -31,7 +31,7 @@ class Holding(NamedTuple):
 class Holdings:
     """What the venvs of a store have in it. Nothing is changed; what was read is kept, for one look."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StoreReader) -> None:
         self._store = store
         self._entries: dict[str, tuple[Entry, ...] | None] = {}
         self._holdings: dict[tuple[str, int], Holding] = {}
@@ -71,7 +71,7 @@ class Holdings:
 # --------------------------------------------------------------------------- who has what
 
 
-def trees_of(store: Store, registration: Registration) -> tuple[str, ...]:
+def trees_of(store: StoreReader, registration: Registration) -> tuple[str, ...]:
     """Return the trees of a registered venv: its own, or those of its snapshot; none if that is gone."""
     if registration.trees or not registration.key:
         return registration.trees
@@ -79,7 +79,7 @@ def trees_of(store: Store, registration: Registration) -> tuple[str, ...]:
     return snapshot.trees if snapshot is not None else ()
 
 
-def trees_by_venv(store: Store) -> dict[str, tuple[str, ...]]:
+def trees_by_venv(store: StoreReader) -> dict[str, tuple[str, ...]]:
     """Return the trees of every registered venv that is there, by its path; none where nobody can tell."""
     found: dict[str, tuple[str, ...]] = {}
     with suppress(EnvironmentFailure):  # who sweeps says what is wrong there

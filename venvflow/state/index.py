@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,8 +20,18 @@ from typing import Any, NamedTuple
 
 from venvflow.disk import locks
 from venvflow.disk.blame import failure, of_database
-from venvflow.disk.databases import PARTS, TRY_SECONDS, can_be_database, is_locked, patiently
-from venvflow.disk.files import read_beginning
+from venvflow.disk.databases import (
+    TRY_SECONDS,
+    Parameters,
+    can_be_database,
+    identity,
+    is_damage,
+    is_locked,
+    is_writable,
+    open_to_read,
+    patiently,
+    set_aside,
+)
 from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
@@ -73,52 +82,135 @@ class Outline(NamedTuple):
     used: Usage | None
 
 
-class Index:
-    """One open index. Not for use by several threads at once; open one per task."""
+class IndexReader:
+    """The index as it is: nothing is made, migrated or moved aside. What it cannot say is unknown."""
 
-    def __init__(self, path: str, *, read_only: bool = False) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self._read_only = read_only
         self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return open_to_read(self.path)
+        except sqlite3.Error:  # there is none, it is damaged, or we may not read it
+            return sqlite3.connect(":memory:")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def rows(self, sql: str, parameters: Parameters = ()) -> list[Any]:
+        """Return all rows of a query, none if the index cannot answer it."""
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except sqlite3.Error:
+            return []
 
     @property
     def fresh(self) -> bool:
         """Return whether it was never filled from disk, or a kill cut that short."""
         return not self.rows("SELECT 1 FROM counters WHERE name = 'filled'")
 
+    def adopted(self) -> dict[Name, Look]:
+        """Return the adopted objects with the look that they came with."""
+        rows = self.rows(
+            "SELECT digest, executable, adopted_mtime, adopted_mode FROM objects"
+            " WHERE adopted_mtime IS NOT NULL AND adopted_mode IS NOT NULL"
+        )
+        return {
+            Name(digest, bool(executable)): Look(mtime, mode)
+            for digest, executable, mtime, mode in rows
+            if decoding.is_digest(digest) and type(mtime) is type(mode) is int
+        }
+
+    def bytecode(self, interpreter: str) -> Compiled:
+        """Return what *interpreter* compiled, as far as it is known."""
+        rows = self.rows(
+            "SELECT source.digest, bytecode.path, object.digest, object.size FROM bytecode"
+            " JOIN objects source ON source.id = bytecode.source"
+            " LEFT JOIN objects object ON object.id = bytecode.object WHERE bytecode.interpreter = ?",
+            (interpreter,),
+        )
+        return {
+            (source, _name(path)): (Name(digest, executable=False), size) if digest is not None else None
+            for source, path, digest, size in rows
+            if type(source) is str
+            and _is_name(path)
+            and (digest is None or (decoding.is_digest(digest) and type(size) is int))
+        }
+
+    def usage(self) -> dict[str, Usage]:
+        """Return when each snapshot was last used."""
+        rows = self.rows("SELECT id, used_seq, used_at FROM snapshots")
+        return {each[0]: Usage(*each[1:]) for each in _sound(rows, _USAGE)}
+
+    def outlines(self) -> dict[str, Outline]:
+        """Return every snapshot in outline, by its id."""
+        rows = self.rows(
+            "SELECT id, key, venv, place, python, host, command, created, files, size, used_seq, used_at"
+            " FROM snapshots"
+        )
+        outlines = (Outline._make((*each[:-2], Usage(*each[-2:]))) for each in _sound(rows, _OUTLINE))
+        return {each.id: each for each in outlines}
+
+    def snapshot_keys(self) -> list[tuple[str, dict[str, str], str, int]]:
+        """Return of each snapshot its id, the parts of its key, its venv's name, and when it was used."""
+        found = []
+        rows = self.rows("SELECT id, parts, venv, used_seq FROM snapshots")
+        for identifier, parts, venv, seq in _sound(rows, _KEYED):
+            with suppress(ValueError):  # what a row does not tell, the snapshot itself does
+                found.append((identifier, decoding.texts(decoding.parse(parts.encode())), venv, seq))
+        return found
+
+    def stamps(self, venv: str) -> dict[str, Stamped]:
+        """Return what is known of the files of the venv at path *venv*, by path below it."""
+        rows = self.rows(
+            "SELECT stamps.path, entry FROM stamps JOIN venvs ON venvs.id = stamps.venv WHERE venvs.path = ?",
+            (_text(venv),),
+        )
+        found = {}
+        for path, noted in rows:
+            with suppress(ValueError, TypeError, IndexError, RecursionError):  # then the file is read again
+                stamp, entry = json.loads(noted)
+                found[_name(path)] = Stamped(Stamp(*stamp), decode_entry(_name(path), entry))
+        return found
+
+
+class Index(IndexReader):
+    """The index to be worked with. Not for use by several threads at once; open one per task."""
+
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        self._read_only = read_only
+        super().__init__(path)
+        self._identity = identity(path)
+
     def mark_filled(self) -> None:
         """Note, in the transaction that fills it, that the index holds all that lies on disk."""
         with self.writing() as db:
             db.execute("INSERT OR REPLACE INTO counters(name, value) VALUES ('filled', 1)")
 
-    def close(self) -> None:
-        """Close the database."""
-        self._db.close()
-
     def _open(self) -> sqlite3.Connection:
-        if self._read_only or (os.path.isfile(self.path) and not _is_writable(self.path)):
+        if self._read_only or (os.path.isfile(self.path) and not is_writable(self.path)):
             return _open_to_read(self.path)
+        self._identity = identity(self.path)
         if not can_be_database(self.path):
             self._move_aside()
         for _ in range(2):
             try:
+                self._identity = identity(self.path)
                 return _open_in_turn(self.path)
             except sqlite3.Error as error:
                 if is_locked(error):
                     raise _locked(self.path) from error
-                if not (_is_damage(error, self.path) or os.path.isdir(self.path)):
+                if not (is_damage(error, self.path) or os.path.isdir(self.path)):
                     raise _unusable(self.path, error) from error
                 self._move_aside()
         raise _unusable(self.path, None)
 
     def _move_aside(self) -> None:
         """Keep a damaged database under another name: it may hold history that somebody wants."""
-        number = 1
-        while os.path.lexists(f"{self.path}.damaged-{number}"):
-            number += 1
-        for suffix in PARTS:
-            with suppress(OSError):  # gone, or out of reach: who asked for it gets an error then
-                os.rename(self.path + suffix, f"{self.path}{suffix}.damaged-{number}")
+        with suppress(OSError):  # it is out of reach: who asked for it gets an error then
+            set_aside(self.path, self._identity)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -140,12 +232,12 @@ class Index:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+    def rows(self, sql: str, parameters: Parameters = ()) -> list[Any]:
         """Return all rows of a query; raises as :meth:`writing` does."""
         with self._explained():
             return self._patiently(sql, parameters).fetchall()
 
-    def _patiently(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
+    def _patiently(self, sql: str, parameters: Parameters = ()) -> sqlite3.Cursor:
         return patiently(self._db, sql, parameters, seconds=_WAIT_SECONDS)
 
     @contextmanager
@@ -155,7 +247,7 @@ class Index:
         except sqlite3.Error as error:
             if is_locked(error):
                 raise _locked(self.path) from error
-            if _is_damage(error, self.path):
+            if is_damage(error, self.path):
                 self._move_aside()
             raise _unusable(self.path, error) from error
 
@@ -175,18 +267,6 @@ class Index:
                 " adopted_mtime = excluded.adopted_mtime, adopted_mode = excluded.adopted_mode",
                 rows,
             )
-
-    def adopted(self) -> dict[Name, Look]:
-        """Return the adopted objects with the look that they came with."""
-        rows = self.rows(
-            "SELECT digest, executable, adopted_mtime, adopted_mode FROM objects"
-            " WHERE adopted_mtime IS NOT NULL AND adopted_mode IS NOT NULL"
-        )
-        return {
-            Name(digest, bool(executable)): Look(mtime, mode)
-            for digest, executable, mtime, mode in rows
-            if decoding.is_digest(digest) and type(mtime) is type(mode) is int
-        }
 
     def is_own(self, name: Name) -> bool:
         """Return whether an object is known, and known not to be adopted."""
@@ -233,22 +313,6 @@ class Index:
             db.executemany("DELETE FROM trees WHERE digest = ?", [(digest,) for digest in digests])
 
     # ----------------------------------------------------------------------- bytecode
-
-    def bytecode(self, interpreter: str) -> Compiled:
-        """Return what *interpreter* compiled, as far as it is known."""
-        rows = self.rows(
-            "SELECT source.digest, bytecode.path, object.digest, object.size FROM bytecode"
-            " JOIN objects source ON source.id = bytecode.source"
-            " LEFT JOIN objects object ON object.id = bytecode.object WHERE bytecode.interpreter = ?",
-            (interpreter,),
-        )
-        return {
-            (source, _name(path)): (Name(digest, executable=False), size) if digest is not None else None
-            for source, path, digest, size in rows
-            if type(source) is str
-            and _is_name(path)
-            and (digest is None or (decoding.is_digest(digest) and type(size) is int))
-        }
 
     def add_bytecode(self, interpreter: str, compiled: Compiled) -> None:
         """Remember what sources compiled to; sources and bytecode must be objects already."""
@@ -308,43 +372,7 @@ class Index:
         with self.writing() as db:
             db.executemany("DELETE FROM snapshots WHERE id = ?", [(each,) for each in ids])
 
-    def usage(self) -> dict[str, Usage]:
-        """Return when each snapshot was last used."""
-        rows = self.rows("SELECT id, used_seq, used_at FROM snapshots")
-        return {each[0]: Usage(*each[1:]) for each in _sound(rows, _USAGE)}
-
-    def outlines(self) -> dict[str, Outline]:
-        """Return every snapshot in outline, by its id."""
-        rows = self.rows(
-            "SELECT id, key, venv, place, python, host, command, created, files, size, used_seq, used_at"
-            " FROM snapshots"
-        )
-        outlines = (Outline._make((*each[:-2], Usage(*each[-2:]))) for each in _sound(rows, _OUTLINE))
-        return {each.id: each for each in outlines}
-
-    def snapshot_keys(self) -> list[tuple[str, dict[str, str], str, int]]:
-        """Return of each snapshot its id, the parts of its key, its venv's name, and when it was used."""
-        found = []
-        rows = self.rows("SELECT id, parts, venv, used_seq FROM snapshots")
-        for identifier, parts, venv, seq in _sound(rows, _KEYED):
-            with suppress(ValueError):  # what a row does not tell, the snapshot itself does
-                found.append((identifier, decoding.texts(decoding.parse(parts.encode())), venv, seq))
-        return found
-
     # ----------------------------------------------------------------------- stamps
-
-    def stamps(self, venv: str) -> dict[str, Stamped]:
-        """Return what is known of the files of the venv at path *venv*, by path below it."""
-        rows = self.rows(
-            "SELECT stamps.path, entry FROM stamps JOIN venvs ON venvs.id = stamps.venv WHERE venvs.path = ?",
-            (_text(venv),),
-        )
-        found = {}
-        for path, noted in rows:
-            with suppress(ValueError, TypeError, IndexError, RecursionError):  # then the file is read again
-                stamp, entry = json.loads(noted)
-                found[_name(path)] = Stamped(Stamp(*stamp), decode_entry(_name(path), entry))
-        return found
 
     def set_stamps(self, venv: str, stamped: Mapping[str, Stamped]) -> None:
         """Replace what is known of the files of the venv at path *venv*."""
@@ -541,36 +569,24 @@ def _part_from_other_names(path: str) -> None:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("BEGIN EXCLUSIVE")  # an inode's lock: it holds for all its names, until we close it
             db.execute("COMMIT")
-            _remove(f"{path}.own")
+            with suppress(FileNotFoundError):
+                os.unlink(f"{path}.own")
             db.execute("VACUUM INTO ?", (f"{path}.own",))
             os.rename(f"{path}.own", path)
     finally:
         db.close()
 
 
-def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
 def _open_to_read(path: str) -> sqlite3.Connection:
-    """Open a database that we may not write, as it is: even a look at one in WAL mode would make files."""
-    from urllib.parse import quote  # noqa: PLC0415 - for a store that cannot be written only
-
-    uri = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
-    if not can_be_database(path):
-        raise _unusable(path, None)
+    """Open a database that we may not write."""
     try:
-        db = sqlite3.connect(uri, uri=True, isolation_level=None)
-        try:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version != VERSION:
-                raise _other_version(path, version)  # noqa: TRY301 - the database has to be closed
-        except BaseException:
-            db.close()
-            raise
+        db = open_to_read(path)
+        (version,) = db.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
         raise _unusable(path, error) from error
+    if version != VERSION:
+        db.close()
+        raise _other_version(path, version)
     return db
 
 
@@ -590,35 +606,6 @@ def _migrate(db: sqlite3.Connection, path: str) -> None:
         with suppress(sqlite3.Error):
             db.execute("ROLLBACK")
         raise
-
-
-def _is_damage(error: sqlite3.Error, path: str) -> bool:
-    """Return whether the file is no sound database: neither locked, nor full, nor out of reach."""
-    kinds = (sqlite3.IntegrityError, sqlite3.DataError)  # we write what fits, and read what is text
-    if type(error) is sqlite3.DatabaseError or isinstance(error, kinds) or _DAMAGED.search(str(error)):
-        return True
-    # SQLite writes no file whose header says so, and no file whose log it cannot open: that may pass.
-    return "readonly" in str(error) and _is_writable(path) and _says_read_only(path)
-
-
-_DAMAGED = re.compile(
-    r"no such (?:table|column|function|module)|has no column|Could not decode|unsafe use of|is a view"
-)
-
-
-def _says_read_only(path: str) -> bool:
-    """Return whether the header forbids writing: nobody but damage makes that byte larger than 2."""
-    with suppress(OSError):
-        return max(read_beginning(path, 20)[18:19], default=0) > _LOG_OF_OUR_OWN
-    return False
-
-
-_LOG_OF_OUR_OWN = 2
-"""What the header says of a database in WAL mode; of others it says 1."""
-
-
-def _is_writable(path: str) -> bool:
-    return os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK)
 
 
 def _other_version(path: str, version: int) -> EnvironmentFailure:

@@ -59,58 +59,52 @@ def _is_gone(path: str) -> bool:
     return not os.path.lexists(path) and os.path.isdir(os.path.dirname(path))
 
 
-class Registry:
-    """The directory ``venvs/`` of a store."""
+def add(layout: Layout, registration: Registration, *, sync: bool = False) -> None:
+    """Remember a venv, in place of what was known of its path; raises ``OSError``.
 
-    def __init__(self, layout: Layout, *, sync: bool = False) -> None:
-        self._sync = sync
-        self._layout = layout
+    With *sync* it survives a power cut: one that makes no sense would keep everything from being swept.
+    """
+    data = json.dumps(asdict(registration)).encode("ascii")
+    layout.write(_file(registration.path), data, sync=sync)
 
-    def add(self, registration: Registration) -> None:
-        """Remember a venv, in place of what was known of its path; raises ``OSError``.
 
-        With *sync* it survives a power cut: one that makes no sense would keep everything from being swept.
-        """
-        data = json.dumps(asdict(registration)).encode("ascii")
-        self._layout.write(_file(registration.path), data, sync=self._sync)
+def remove(layout: Layout, path: str) -> None:
+    """Forget the venv at *path*."""
+    with suppress(FileNotFoundError):
+        layout.unlink(_file(path))
 
-    def of(self, path: str) -> Registration | None:
-        """Return what is known of the venv at *path*; None as well for a file that makes no sense."""
-        try:
-            return self._read(_file(path))
-        except (OSError, decoding.Corrupt):
-            return None
 
-    def all(self) -> list[Registration]:
-        """Return all venvs, in order of their paths.
+def registration_at(store: str, path: str) -> Registration | None:
+    """Return what the store at *store* knows of the venv at *path*; None for a file that makes no sense."""
+    try:
+        return _read(store, _file(path))
+    except (OSError, decoding.Corrupt):
+        return None
 
-        Raises EnvironmentFailure for a file that cannot be read or makes no sense: what its venv needs is
-        not known then, and must not be taken for nothing.
-        """
-        return sorted(self._each(), key=lambda each: each.path)
 
-    def remove(self, path: str) -> None:
-        """Forget the venv at *path*."""
-        with suppress(FileNotFoundError):
-            self._layout.unlink(_file(path))
+def registrations_in(store: str) -> Iterator[Registration]:
+    """Yield all venvs that use the store at *store*.
 
-    def _each(self) -> Iterator[Registration]:
-        root = f"{self._layout.path}/venvs"
-        for name in os.listdir(root) if os.path.lexists(root) else ():  # lost, where nothing can be made
-            if name.endswith(".json"):
-                try:
-                    yield self._read(f"venvs/{name}")
-                except FileNotFoundError:  # forgotten by somebody else just now
-                    continue
-                except (OSError, decoding.Corrupt) as error:
-                    raise _unreadable(f"{root}/{name}", error) from error
+    Raises EnvironmentFailure for a file that cannot be read or makes no sense: what its venv needs is
+    not known then, and must not be taken for nothing.
+    """
+    root = f"{store}/venvs"
+    for name in os.listdir(root) if os.path.lexists(root) else ():  # lost, where nothing can be made
+        if name.endswith(".json"):
+            try:
+                yield _read(store, f"venvs/{name}")
+            except FileNotFoundError:  # forgotten by somebody else just now
+                continue
+            except (OSError, decoding.Corrupt) as error:
+                raise _unreadable(f"{root}/{name}", error) from error
 
-    def _read(self, file: str) -> Registration:
-        """Return what a file says; it has the name that goes with the venv's path, and no other."""
-        found = decode_registration(read_small(f"{self._layout.path}/{file}"))
-        if _file(found.path) != file:
-            raise decoding.Corrupt("it has the name of another venv's registration")
-        return found
+
+def _read(store: str, file: str) -> Registration:
+    """Return what a file says; it has the name that goes with the venv's path, and no other."""
+    found = decode_registration(read_small(f"{store}/{file}"))
+    if _file(found.path) != file:
+        raise decoding.Corrupt("it has the name of another venv's registration")
+    return found
 
 
 def _file(path: str) -> str:
@@ -152,5 +146,5 @@ def _unreadable(file: str, error: Exception) -> EnvironmentFailure:
         f"cannot read which venv is registered here: {why}",
         where=shown(file),
         state="Nothing was deleted, because that venv may need it.",
-        hint="Mend its permissions, or delete this file and run doit in the project of that venv.",
+        hint="Fix its permissions, or delete this file and run doit in the project of that venv.",
     )

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small
 from venvflow.pure import decoding
+from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
 from venvflow.state.sweeping import overdue
@@ -61,13 +62,13 @@ def settled_since(store: Store, registrations: Iterable[Registration]) -> Settle
     return Settled(note.size, note.own) if not _is_due(store) else None
 
 
-def own_bytes_since(store: Store) -> Mapping[str, int] | None:
+def own_bytes_since(store: StoreReader) -> Mapping[str, int] | None:
     """Return the bytes that only one snapshot needs, by its id; None if a snapshot came, went or changed."""
     note = _read(store)
     return note.own if note is not None and note.snapshots == _snapshots(store) else None
 
 
-def _read(store: Store) -> SettledNote | None:
+def _read(store: StoreReader) -> SettledNote | None:
     try:
         return decode_settled(read_small(f"{store.path}/{_FILE}"))
     except (OSError, decoding.Corrupt):
@@ -93,7 +94,7 @@ def _is_due(store: Store) -> bool:
         return bool(os.listdir(tmp)) or any(True for _ in overdue(store))
 
 
-def _snapshots(store: Store) -> str:
+def _snapshots(store: StoreReader) -> str:
     """Return a hash of how the files of all snapshots look: they are never changed, but may be damaged."""
     with directory(f"{store.path}/snapshots") as fd, os.scandir(fd) as entries:
         stats = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]

@@ -13,7 +13,7 @@ from venvflow.pure.manifest import Corrupt, group
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places
 from venvflow.state.index import Stamped
-from venvflow.state.store import Store
+from venvflow.state.reader import StoreReader
 from venvflow.state.survey import survey
 from venvflow.state.witness import witness_of
 from venvflow.steps.job import Job
@@ -21,7 +21,7 @@ from venvflow.steps.replace import matcher_of
 from venvflow.steps.squish_path import known_of
 
 
-def manifest_of_snapshot(store: Store, snapshot: Snapshot) -> Manifest:
+def manifest_of_snapshot(store: StoreReader, snapshot: Snapshot) -> Manifest:
     """Return what a snapshot holds; raises EnvironmentFailure if the store has lost some of it."""
     try:
         return store.load(snapshot)
@@ -34,7 +34,7 @@ def manifest_of_snapshot(store: Store, snapshot: Snapshot) -> Manifest:
         ) from error
 
 
-def manifest_of_venv(path: str, store: Store | None, job: Job | None = None) -> Manifest:
+def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = None) -> Manifest:
     """Return what the venv at the absolute *path* holds now, whoever made it.
 
     A shared venv of which no file looks changed is what its trees in *store* say; else what looks changed is
@@ -66,7 +66,7 @@ def _look(venv: str, matcher: Matcher | None) -> list[Found]:
 
 
 def _known(
-    place: Place, store: Store | None, receipt: Receipt | None, found: list[Found]
+    place: Place, store: StoreReader | None, receipt: Receipt | None, found: list[Found]
 ) -> dict[str, Stamped]:
     """Return the files that need no reading, because they are by their stat what they were."""
     if store is None or receipt is None:

@@ -24,6 +24,7 @@ from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places, leads_there
 from venvflow.state.contents import Contents, compare, without_copies
 from venvflow.state.index import Stamped
+from venvflow.state.reader import StoreReader
 from venvflow.state.relink import give_again
 from venvflow.state.store import Store
 from venvflow.state.witness import is_ignored, witness_of
@@ -94,7 +95,7 @@ def summary(paths: tuple[str, ...]) -> str:
     return ", ".join(names[:4]) + more + count
 
 
-def drift_of(venv: str, receipt: Receipt, store: Store | None, matcher: Matcher | None = None) -> Drift:
+def drift_of(venv: str, receipt: Receipt, store: StoreReader | None, matcher: Matcher | None = None) -> Drift:
     """Compare the venv at path *venv* with what its receipt says it was made of.
 
     Where *store* is None, or has lost what that was, the receipt alone has to tell.
@@ -124,7 +125,7 @@ def drift_of(venv: str, receipt: Receipt, store: Store | None, matcher: Matcher 
     return _against_manifest(_Compared(venv, receipt, store, found, entries, store.adopted()))
 
 
-def _led_to(found: Mapping[str, Found], entries: Mapping[str, Entry], store: Store) -> dict[str, Found]:
+def _led_to(found: Mapping[str, Found], entries: Mapping[str, Entry], store: StoreReader) -> dict[str, Found]:
     """Return the objects that symlinks of a venv stand for, by the paths of the symlinks."""
     objects: dict[str, Found] = {}
     for path, entry in entries.items():
@@ -140,7 +141,7 @@ class _Compared:
 
     venv: str
     receipt: Receipt
-    store: Store
+    store: StoreReader
     found: Mapping[str, Found]
     entries: Mapping[str, Entry]
     adopted: Mapping[Name, Look]

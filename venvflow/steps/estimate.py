@@ -12,7 +12,7 @@ from venvflow.disk.scan import Found, walk
 from venvflow.disk.sharing import stays_private
 from venvflow.model import Entry
 from venvflow.state.accounts import census
-from venvflow.state.store import Store
+from venvflow.state.reader import StoreReader
 from venvflow.steps.squish import Subject, bytecode_of, look_through, without_excluded
 from venvflow.steps.squish_path import Errand, known_of, refuse_unless_sharable, subject_of
 
@@ -38,7 +38,7 @@ class Estimate:
     all_files: int
 
 
-def estimate(store: Store | None, errand: Errand, foresight: Foresight, *, store_path: str) -> Estimate:
+def estimate(store: StoreReader | None, errand: Errand, foresight: Foresight, *, store_path: str) -> Estimate:
     """Return what :func:`~venvflow.steps.squish_path.squish_path` would save by hard links; writes nothing.
 
     *store* is None where there is none yet; *store_path* is where it is or would be, resolved. Bytecode that
@@ -68,7 +68,7 @@ def estimate(store: Store | None, errand: Errand, foresight: Foresight, *, store
 
 
 def _surplus(
-    store: Store | None,
+    store: StoreReader | None,
     subject: Subject,
     entries: Mapping[str, Entry],
     found: Mapping[str, Found],
@@ -87,14 +87,14 @@ def _surplus(
         yield from _surplus_bytecode(store, subject, entries, found, foresight)
 
 
-def _is_object(store: Store | None, name: Name, item: Found) -> bool:
+def _is_object(store: StoreReader | None, name: Name, item: Found) -> bool:
     with suppress(OSError):
         return store is not None and store.objects.is_at(name, item.stamp.inode, item.device)
     return False
 
 
 def _surplus_bytecode(
-    store: Store | None,
+    store: StoreReader | None,
     subject: Subject,
     entries: Mapping[str, Entry],
     found: Mapping[str, Found],
@@ -115,5 +115,5 @@ def _surplus_bytecode(
         foresight.bytecode.add((interpreter, entry.digest, path))
 
 
-def _replaces(store: Store | None, made: tuple[Name, int] | None, item: Found) -> bool:
+def _replaces(store: StoreReader | None, made: tuple[Name, int] | None, item: Found) -> bool:
     return made is not None and not _is_object(store, made[0], item)

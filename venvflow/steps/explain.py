@@ -11,7 +11,7 @@ from venvflow.errors import VenvflowError
 from venvflow.model import Snapshot
 from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys, part_changes
 from venvflow.pure.manifest import Corrupt
-from venvflow.state.store import Store
+from venvflow.state.reader import StoreReader
 from venvflow.steps.hash_lockfiles import compute_key
 from venvflow.steps.inputs import files_of, packages_of, still_holds
 from venvflow.steps.job import Job
@@ -69,7 +69,7 @@ def key_now(job: Job) -> KeyNow:
         return KeyNow(noted, None, error)
 
 
-def explain(job: Job, store: Store | None) -> Explanation:
+def explain(job: Job, store: StoreReader | None) -> Explanation:
     """Explain the key of the job's venv: what *store* has for it, or comes nearest, and what changed.
 
     Where the key cannot be computed now, the one that was noted stands for it. *store* is None where there is
@@ -92,7 +92,9 @@ def explain(job: Job, store: Store | None) -> Explanation:
     return Explanation(key, files, packages, snapshot, nearest, made_for, since)
 
 
-def _since(job: Job, store: Store | None, key: KeyNow, keyed: Keyed, made_for: str) -> KeyComparison | None:
+def _since(
+    job: Job, store: StoreReader | None, key: KeyNow, keyed: Keyed, made_for: str
+) -> KeyComparison | None:
     """Return what changed in the key since the venv was made."""
     earlier = store.find(made_for, job.position) if store is not None and made_for else None
     if earlier is not None and store is not None:
@@ -107,7 +109,7 @@ def _since(job: Job, store: Store | None, key: KeyNow, keyed: Keyed, made_for: s
 # --------------------------------------------------------------------------- snapshots
 
 
-def nearest_to(store: Store, keyed: Keyed, venv: str) -> Nearest | None:
+def nearest_to(store: StoreReader, keyed: Keyed, venv: str) -> Nearest | None:
     """Return the snapshot whose key differs from *keyed* in the fewest parts, or None if there is none.
 
     Of several, one of a venv of the same name is nearer: lock files of other venvs have the same base names.
@@ -120,7 +122,7 @@ def nearest_to(store: Store, keyed: Keyed, venv: str) -> Nearest | None:
     for *_, identifier in ranked:
         snapshot = store.snapshot(identifier)
         if snapshot is not None:
-            usage = store.usage().get(identifier)
+            usage = store.index.usage().get(identifier)
             compared = compare_keys(keyed_of(store, snapshot), keyed)
             return Nearest(snapshot, usage.at if usage is not None else None, compared)
     return None
@@ -133,7 +135,7 @@ class _Known:
     seq: int
 
 
-def _known(store: Store) -> dict[str, _Known]:
+def _known(store: StoreReader) -> dict[str, _Known]:
     """Return the keys of all snapshots; from the index, which is one file, as far as it has them."""
     files = os.listdir(f"{store.path}/snapshots")
     names = {name.removesuffix(".json") for name in files if name.endswith(".json")}
@@ -147,20 +149,20 @@ def _known(store: Store) -> dict[str, _Known]:
     return found
 
 
-def keyed_of(store: Store, snapshot: Snapshot) -> Keyed:
+def keyed_of(store: StoreReader, snapshot: Snapshot) -> Keyed:
     """Return a snapshot's key with its packages: as its locks listed them, else as they were installed."""
     installed = None if snapshot.packages else installed_in(store, snapshot)
     return Keyed(snapshot.key.parts, snapshot.packages, installed)
 
 
-def installed_in(store: Store, snapshot: Snapshot) -> dict[str, str] | None:
+def installed_in(store: StoreReader, snapshot: Snapshot) -> dict[str, str] | None:
     """Return the versions of a snapshot's distributions, None if the store has lost some of it."""
     with suppress(Corrupt):
         return dict(_distributions(store, snapshot))
     return None
 
 
-def _distributions(store: Store, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+def _distributions(store: StoreReader, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for digest in snapshot.trees:
         tree = store.tree(digest)
         if tree.version:

@@ -16,6 +16,7 @@ from venvflow.disk.scan import walk
 from venvflow.errors import Refused, shown
 from venvflow.pure.patterns import Matcher, compile_patterns
 from venvflow.pure.redaction import redactor, secrets_of
+from venvflow.state.reader import StoreReader
 from venvflow.state.store import Store
 from venvflow.steps.drift import WAY_OUT, Drift, drift_of
 from venvflow.steps.job import Job
@@ -46,7 +47,7 @@ def look_at(job: Job, store: Store) -> Present:
     return look(job, store)
 
 
-def look(job: Job, store: Store | None, *, ours: int | None = None) -> Present:
+def look(job: Job, store: StoreReader | None, *, ours: int | None = None) -> Present:
     """Look at the venv's place; a venv whose directories did not change is not looked at file by file.
 
     *store* is None where there is none yet. *ours* is the inode of the directory that we made at the place;
@@ -70,7 +71,7 @@ def is_whole(job: Job, present: Present) -> bool:
     return not present.drift.missing and os.access(f"{job.place.path}/bin/python", os.X_OK)
 
 
-def is_hollow(job: Job, store: Store | None, receipt: Receipt) -> bool:
+def is_hollow(job: Job, store: StoreReader | None, receipt: Receipt) -> bool:
     """Return whether the venv's symlinks lead into another store, or into one that has lost their files."""
     if receipt.link != "symlink":
         return False
@@ -80,7 +81,7 @@ def is_hollow(job: Job, store: Store | None, receipt: Receipt) -> bool:
     return receipt.store != store.path or not all(os.path.exists(link) for link in links)
 
 
-def refuse_to_lose(job: Job, store: Store | None, present: Present) -> None:
+def refuse_to_lose(job: Job, store: StoreReader | None, present: Present) -> None:
     """Raise Refused when replacing what is there would lose something that venvflow did not make."""
     job.place.refuse_unless_replaceable(present.state)
     if present.state == "venv":

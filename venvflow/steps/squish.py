@@ -25,6 +25,7 @@ from venvflow.pure.relocate import Places
 from venvflow.state.contents import encode_contents
 from venvflow.state.index import Stamped
 from venvflow.state.intake import Intake, Taken
+from venvflow.state.reader import StoreReader
 from venvflow.state.relink import Relinked, Relinker
 from venvflow.state.store import Store, bytecode_id
 from venvflow.state.survey import Survey, survey, unusual_modes
@@ -108,7 +109,7 @@ def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
     )
 
 
-def refuse_changed(job: Job, store: Store | None, receipt: Receipt) -> None:
+def refuse_changed(job: Job, store: StoreReader | None, receipt: Receipt) -> None:
     """Raise Refused if somebody changed the venv since it was made: it is not what its key says any more."""
     drift = drift_of(job.place.path, receipt, store, matcher_of(job))
     if drift.by_hand:

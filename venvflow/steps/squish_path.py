@@ -23,6 +23,7 @@ from venvflow.pure.patterns import Matcher, compile_patterns
 from venvflow.pure.relocate import Places
 from venvflow.state.accounts import Ledger
 from venvflow.state.index import Stamped
+from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
 from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store
@@ -316,7 +317,7 @@ class Known(NamedTuple):
     linked: set[str]
 
 
-def known_of(store: Store, receipt: Receipt, found: Iterable[Found]) -> Known:
+def known_of(store: StoreReader, receipt: Receipt, found: Iterable[Found]) -> Known:
     """Return the files that are, by their stat, what they were when the venv was shared; none if unknown."""
     known = Known({}, set())
     if receipt.state != "shared":

@@ -12,8 +12,8 @@ from venvflow.disk.places import read_receipt
 from venvflow.model import Tree
 from venvflow.pure.manifest import Corrupt
 from venvflow.state.accounts import Census, InodeId, apparent, census, freed, merged, occupied
+from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
-from venvflow.state.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _cost(path: str, found: Census, holders: Mapping[InodeId, int]) -> VenvCost:
     return VenvCost(path, apparent(found), disk, own, disk - own, freed(found))
 
 
-def packages(store: Store, registrations: Iterable[Registration]) -> list[PackageCost]:
+def packages(store: StoreReader, registrations: Iterable[Registration]) -> list[PackageCost]:
     """Return what each distribution in the shared venvs costs, the one that is stored largest first."""
     uses: dict[str, list[tuple[str, Tree]]] = {}
     trees: dict[str, Tree | None] = {}
@@ -103,7 +103,7 @@ def packages(store: Store, registrations: Iterable[Registration]) -> list[Packag
     return sorted(found, key=lambda package: (-package.stored, package.name))
 
 
-def _tree(store: Store, digest: str) -> Tree | None:
+def _tree(store: StoreReader, digest: str) -> Tree | None:
     with suppress(Corrupt):
         return store.tree(digest)
     return None

@@ -21,7 +21,7 @@ from venvflow.errors import VenvflowError, shown
 from venvflow.model import FORMAT, LinkMode
 from venvflow.pure.units import show_size
 from venvflow.state.index import VERSION
-from venvflow.state.store import LARGEST_FORMAT, may_become_store, refuse_links
+from venvflow.state.reader import LARGEST_FORMAT, may_become_store, refuse_links
 from venvflow.steps.doctor.finding import Check, Finding, World, fail, names, ok, warn
 from venvflow.steps.doctor.project import said_by, user_name
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
 from venvflow.steps.verify.files import FileJudge
@@ -17,7 +18,7 @@ from venvflow.steps.verify.healing import Healing
 from venvflow.steps.verify.inspection import Inspection
 from venvflow.steps.verify.objects import ObjectJudge
 
-__all__ = ["Finding", "Kind", "Verified", "verify"]
+__all__ = ["Finding", "Kind", "Verified", "heal", "verify"]
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -25,28 +26,47 @@ def _silent(_done: int, _total: int) -> None:
 
 
 def verify(
+    store: StoreReader,
+    registrations: Iterable[Registration],
+    *,
+    full: bool = False,
+    only: frozenset[str] = frozenset(),
+    progress: Callable[[int, int], None] = _silent,
+) -> Verified:
+    """Verify the store and the venvs of *registrations*.
+
+    *only* are paths of venvs: objects that none of them has are left out. *full* reads everything again.
+    *progress* is called with bytes read and in all. The store is held by the caller. Raises
+    EnvironmentFailure for a venv that cannot be read.
+    """
+    inspection = Inspection(store, full, only, progress)
+    _inspect(inspection, None, registrations)
+    return inspection.result
+
+
+def heal(
     store: Store,
     registrations: Iterable[Registration],
     *,
     full: bool = False,
-    heal: bool = False,
     only: frozenset[str] = frozenset(),
     caches: Sequence[str] = (),
     progress: Callable[[int, int], None] = _silent,
 ) -> Verified:
-    """Verify the store and the venvs of *registrations*, and mend what can be mended if asked to *heal*.
+    """Verify as :func:`verify` does, and mend what can be mended.
 
-    *only* are paths of venvs: objects that none of them has are left out, and they count as where edits were
-    made. *full* reads everything again. *caches* are directories of builders in which good copies may be (see
-    :mod:`venvflow.steps.verify.rescue`). *progress* is called with bytes read and in all. The store is held
-    by the caller. Raises EnvironmentFailure for a venv that cannot be read.
+    *only* count as the venvs where edits were made, too. *caches* are directories of builders in which good
+    copies may be (see :mod:`venvflow.steps.verify.rescue`).
     """
     inspection = Inspection(store, full, only, progress)
-    healing = Healing(inspection, caches) if heal else None
+    _inspect(inspection, Healing(inspection, store, caches), registrations)
+    for holder in inspection.holders:
+        holder.remember_private(sync=store.durable)
+    return inspection.result
+
+
+def _inspect(inspection: Inspection, healing: Healing | None, registrations: Iterable[Registration]) -> None:
     inspection.look(registrations)
     ObjectJudge(inspection, healing).judge_all()  # first: files that are objects are judged with them
     for holder in inspection.chosen:
         FileJudge(inspection, healing, holder).judge_all()
-    for holder in inspection.holders:
-        holder.remember_private(sync=store.durable)
-    return inspection.result

@@ -15,6 +15,7 @@ from venvflow.disk.objects import Name
 from venvflow.disk.scan import Changing, look, read
 from venvflow.model import MTIME_NS
 from venvflow.state.relink import give_again, replacing
+from venvflow.state.store import Store
 from venvflow.steps.verify import rescue
 from venvflow.steps.verify.findings import Finding
 from venvflow.steps.verify.holders import Inode, Use, inode_of
@@ -27,10 +28,11 @@ _HOPELESS = (
 
 
 class Healing:
-    """Mends what an inspection finds; *caches* are directories of builders in which good copies may be."""
+    """Mends in *store* what an inspection finds; good copies may be in *caches*, directories of builders."""
 
-    def __init__(self, inspection: Inspection, caches: Sequence[str]) -> None:
+    def __init__(self, inspection: Inspection, store: Store, caches: Sequence[str]) -> None:
         self._inspection = inspection
+        self._store = store
         self._objects = inspection.objects
         self._caches = caches
 
@@ -48,7 +50,7 @@ class Healing:
             return
         edited = f"{self._objects.quarantined}/{name.digest}.{bad[1]}" if bad is not None else ""
         size = look(self._objects.path(name)).stamp.size
-        self._inspection.store.index.add_objects({name: size}, {})
+        self._store.index.add_objects({name: size}, {})
         self._inspection.adopted.pop(name, None)
         for use in self._inspection.uses(name):
             if use == editor:
@@ -84,7 +86,7 @@ class Healing:
         return None
 
     def _candidates(self, name: Name, bad: Inode | None, scratch: str) -> Iterator[str]:
-        store = self._inspection.store
+        store = self._store
         for either in (name, Name(name.digest, not name.executable)):
             for use in self._inspection.uses(either):
                 item = use.holder.found.get(use.entry.path)
@@ -100,7 +102,7 @@ class Healing:
     def relabel(self, name: Name, size: int, uses: Sequence[Use], finding: Finding) -> None:
         """Let an object with the right bytes look as it should, and so the *uses* of it that look wrong."""
         adopted = self._inspection.adopted.get(name)
-        made = self._inspection.store.relabel(name, size, adopted)
+        made = self._store.relabel(name, size, adopted)
         if made is None:
             finding.note = f"{finding.note}; it cannot be changed, nor can a copy take its place".lstrip("; ")
             return

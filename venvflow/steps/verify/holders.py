@@ -12,8 +12,8 @@ from venvflow.disk.scan import Found, walk
 from venvflow.model import Entry, Manifest
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.relocate import Places
+from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
-from venvflow.state.store import Store
 from venvflow.steps.drift import drift_of
 from venvflow.steps.verify.findings import Finding, Kind
 
@@ -60,7 +60,7 @@ class Use(NamedTuple):
         return f"{self.holder.path}/{self.entry.path}"
 
 
-def holder_of(store: Store, registration: Registration) -> Holder | list[Finding] | None:
+def holder_of(store: StoreReader, registration: Registration) -> Holder | list[Finding] | None:
     """Walk a registered venv; None if it is not shared any more.
 
     Findings, if any, of one whose manifest the store has not: it was erased with its snapshot, or is damaged.

@@ -11,8 +11,8 @@ from functools import cached_property
 from venvflow.disk.objects import Look, Name, Objects, object_name, object_names
 from venvflow.disk.scan import Found
 from venvflow.pure.manifest import Corrupt
+from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
-from venvflow.state.store import Store
 from venvflow.steps.verify.findings import Finding, Verified
 from venvflow.steps.verify.holders import Holder, Inode, Use, holder_of, inode_of
 
@@ -25,7 +25,7 @@ class Inspection:
     *sizes* the objects that are needed, *adopted* those that keep a look of somebody else's.
     """
 
-    store: Store
+    store: StoreReader
     full: bool
     only: frozenset[str]
     progress: Callable[[int, int], None]

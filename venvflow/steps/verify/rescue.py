@@ -16,7 +16,7 @@ from venvflow.disk.files import open_regular
 from venvflow.disk.objects import Name, object_name
 from venvflow.errors import VenvflowError
 from venvflow.pure.manifest import source_of
-from venvflow.state.store import Store
+from venvflow.state.reader import StoreReader
 from venvflow.steps.verify.holders import Use
 
 _SITE = "/site-packages/"
@@ -28,7 +28,7 @@ def uv_caches() -> tuple[str, ...]:
     return (os.path.join(os.environ.get("UV_CACHE_DIR") or os.path.join(base, "uv"), "archive-v0"),)
 
 
-def stored_copies(store: Store, name: Name) -> Iterator[str]:
+def stored_copies(store: StoreReader, name: Name) -> Iterator[str]:
     """Yield files of the store: the same bytes with the other executable bit, twins, what was put aside."""
     objects = store.objects
     yield objects.path(Name(name.digest, not name.executable))
@@ -54,7 +54,9 @@ def cached_copies(caches: Sequence[str], uses: Sequence[Use]) -> Iterator[str]:
                         yield candidate
 
 
-def packed_copies(store: Store, trees: Sequence[str], uses: Sequence[Use], scratch: str) -> Iterator[str]:
+def packed_copies(
+    store: StoreReader, trees: Sequence[str], uses: Sequence[Use], scratch: str
+) -> Iterator[str]:
     """Yield what the compressed *trees* that pack keeps have, written into the directory *scratch*."""
     wanted = {use.entry.path for use in uses}
     for number, frame in enumerate(_frames(store, trees)):
@@ -68,7 +70,7 @@ def packed_copies(store: Store, trees: Sequence[str], uses: Sequence[Use], scrat
                     yield target
 
 
-def _frames(store: Store, trees: Sequence[str]) -> Iterator[str]:
+def _frames(store: StoreReader, trees: Sequence[str]) -> Iterator[str]:
     for digest in trees:
         directory = os.path.join(store.path, "frames", digest[:2])
         with suppress(OSError):
@@ -77,7 +79,7 @@ def _frames(store: Store, trees: Sequence[str]) -> Iterator[str]:
                     yield os.path.join(directory, file)
 
 
-def compiled_copies(store: Store, uses: Sequence[Use], scratch: str) -> Iterator[str]:
+def compiled_copies(store: StoreReader, uses: Sequence[Use], scratch: str) -> Iterator[str]:
     """Yield bytecode that was compiled anew from its source, into the directory *scratch*."""
     for use in uses:
         source = use.holder.entries.get(source_of(use.entry.path) or "")
