@@ -9,8 +9,7 @@ import pytest
 import yaml
 from configs import one_venv, problems, project, read
 
-from venvflow.config.records import USUAL_LEVELS
-from venvflow.config.vocabulary import LEVELS
+from venvflow.config import LEVELS
 from venvflow.disk.archive import FORMATS
 from venvflow.model import TrimPolicy
 
@@ -153,5 +152,4 @@ def test_archives_that_differ_are_as_many_as_there_are_venvs(root: Path, other: 
 
 def test_formats_and_levels_are_those_of_the_archiver() -> None:
     """The config knows what can be written, without loading what writes it."""
-    assert {name: (each.lowest, each.highest) for name, each in FORMATS.items()} == LEVELS
-    assert {name: each.default for name, each in FORMATS.items()} == USUAL_LEVELS
+    assert {name: (each.lowest, each.highest, each.default) for name, each in FORMATS.items()} == LEVELS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from configs import one_venv, problems, project, read
 
-from venvflow.config import dangers
+from venvflow.config import paths
 from venvflow.errors import Refused
 
 
@@ -99,9 +99,9 @@ def test_paths_that_only_look_dangerous_are_fine(root: Path) -> None:
 def test_case_counts_only_where_the_disk_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two spellings of one directory are one place where the disk cannot tell them apart."""
     text = "venvs:\n  a: {path: venv, locks: [lock.txt]}\n  b: {path: Venv, locks: [lock.txt]}\n"
-    monkeypatch.setattr(dangers, "_folds_case", lambda _directory: False)
+    monkeypatch.setattr(paths, "_folds_case", lambda _directory: False)
     assert len(read(root, text).venvs) == 2
-    monkeypatch.setattr(dangers, "_folds_case", lambda _directory: True)
+    monkeypatch.setattr(paths, "_folds_case", lambda _directory: True)
     with pytest.raises(Refused, match=r"venvs.b.path: .*Venv is also the path of 'a'"):
         read(root, text)
 

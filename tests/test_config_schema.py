@@ -14,9 +14,8 @@ from configs import project, read
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.config import schema
-from venvflow.config.checks import Named, Table
-from venvflow.config.vocabulary import TOP, _allowed_name
+from venvflow.cli.schema import text
+from venvflow.config.checks import TOP, Named, Table, _allowed_name
 from venvflow.errors import ConfigError, Refused
 
 GOOD: dict[str, Any] = {
@@ -126,11 +125,12 @@ def accepts(root: Path, document: Any) -> bool:
 
 
 PATHS = sorted(set(keys_of(TOP)))
+SCHEMA = json.loads(text())
 
 
 def test_schema_and_loader_know_the_same_keys() -> None:
     """No key is known to only one of them, and the schema describes each."""
-    described = schema()
+    described = SCHEMA
     jsonschema.Draft202012Validator.check_schema(described)
     assert sorted(set(keys_in_schema(described, described))) == PATHS
     assert len(PATHS) > 45
@@ -141,7 +141,7 @@ def test_schema_and_loader_agree_on_every_value(root: Path, path: tuple[str, ...
     """Each key with values of every type: an editor flags exactly what loading refuses."""
     for name in ("text", "copy"):
         (root / name).touch()
-    validator = jsonschema.Draft202012Validator(schema())
+    validator = jsonschema.Draft202012Validator(SCHEMA)
     verdicts = []
     for value in VALUES:
         document = changed(path, value)
@@ -158,7 +158,7 @@ def test_schema_and_loader_agree_on_every_value(root: Path, path: tuple[str, ...
 def test_schema_and_loader_agree_on_missing_and_unknown_keys(root: Path, path: tuple[str, ...]) -> None:
     """Each key taken away, and each mapping with a key too many."""
     (root / "text").touch()
-    validator = jsonschema.Draft202012Validator(schema())
+    validator = jsonschema.Draft202012Validator(SCHEMA)
     document = copy.deepcopy(GOOD)
     assert accepts(root, document)
     assert validator.is_valid(document)
@@ -177,7 +177,7 @@ def test_schema_and_loader_agree_on_missing_and_unknown_keys(root: Path, path: t
 @given(st.text(alphabet="ab0-_.+ :/é", max_size=6))
 def test_schema_and_loader_agree_on_names(name: str) -> None:
     """A name that an editor accepts is one that loads."""
-    pattern = schema()["properties"]["venvs"]["propertyNames"]["pattern"]
+    pattern = SCHEMA["properties"]["venvs"]["propertyNames"]["pattern"]
     allowed = jsonschema.Draft202012Validator({"type": "object", "propertyNames": {"pattern": pattern}})
     try:
         _allowed_name(name, [])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.config import load
-from venvflow.config.trust import doubts
+from venvflow.disk.trust import doubts
 from venvflow.errors import Refused
 
 FILE, ROOT = "/srv/my project/venvflow.yaml", "/srv/my project"

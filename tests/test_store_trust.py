@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from contents import NOBODY, for_everybody, in_child, needs_root, open_store, snapshot_of, stock
 
-from venvflow.config.trust import STORE_PARTS, is_trusted_store, store_doubts, store_warning
 from venvflow.disk.links import Linker
 from venvflow.disk.objects import object_name
+from venvflow.disk.trust import STORE_PARTS, is_trusted_store, store_doubts, store_warning
 from venvflow.errors import Refused
 from venvflow.pure.relocate import Places
 from venvflow.state.materialise import Damaged, Materialiser

@@ -16,8 +16,9 @@ from typing import Any
 
 from tools.answers import answers, link_of
 from tools.table import table
-from venvflow import config, errors, tasks
+from venvflow import errors, tasks
 from venvflow.cli.parser import COMMANDS, make_parser
+from venvflow.cli.schema import text as schema_text
 from venvflow.model import StoreConfig, TrimPolicy, VenvSpec
 from venvflow.state import schema
 
@@ -56,7 +57,7 @@ _PLACES = (
 
 def config_tables() -> str:
     """Return the tables of the config's keys, from the top down."""
-    whole = config.schema()
+    whole = json.loads(schema_text())
     parts = ["## Top level\n", _keys(whole, whole, None)]
     for title, path, record in _PLACES:
         part: _Schema = whole

@@ -33,6 +33,16 @@ def shown(path: str | bytes | os.PathLike[str]) -> str:
     return text if text.isascii() and text.isprintable() else _escaped(text, "")
 
 
+LONGEST_WORD = 60
+"""How many characters of a word that somebody wrote a message shows."""
+
+
+def clipped(text: str) -> str:
+    """Return *text* as :func:`shown` does, cut if it is longer than anybody reads."""
+    line = shown(text)
+    return line if len(line) <= LONGEST_WORD else line[:LONGEST_WORD] + "…"
+
+
 def legible(text: str) -> str:
     """Return *text* as :func:`shown` does, but with its lines and tabs."""
     return text if text.isascii() and _LAYOUT.sub("", text).isprintable() else _escaped(text, "\n\t")

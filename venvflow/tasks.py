@@ -37,8 +37,8 @@ if os.path.basename(sys.argv[0].removesuffix("/__main__.py")) == "doit":  # a si
     interrupts.watch(interrupts.OF_A_RUN, by_signal=True)
 
 from venvflow.backend import end_with
-from venvflow.config.trust import refuse_to_lock_out
 from venvflow.disk.blame import from_system
+from venvflow.disk.trust import refuse_to_lock_out
 from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec

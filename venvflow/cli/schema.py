@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+import venvflow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.errors import UsageError, shown
@@ -29,26 +30,19 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Print the JSON Schema."""
-    out.answer((text() if args.of is None else _answered_by(args.of)).rstrip("\n"))
+    out.answer(text(args.of).rstrip("\n"))
     return 0
 
 
-def text() -> str:
-    """Return the schema as it lies beside a config."""
-    import json  # noqa: PLC0415
+def text(command: str | None = None) -> str:
+    """Return the schema of the config, as it lies beside one, or that of the JSON of *command*.
 
-    from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
-
-    return json.dumps(configs.schema(), indent=2) + "\n"
-
-
-def _answered_by(command: str) -> str:
-    """Return the schema of the JSON of *command*. Raises UsageError for one that has none."""
-    import venvflow  # noqa: PLC0415 - only for its place
-
-    directory = os.path.join(os.path.dirname(venvflow.__file__), "schemas")
-    known = sorted(name.removesuffix(".json") for name in os.listdir(directory))
-    if command not in known:
+    Raises UsageError for a command that has none.
+    """
+    package = os.path.dirname(venvflow.__file__)
+    path = os.path.join(package, "venvflow.schema.json" if command is None else f"schemas/{command}.json")
+    known = sorted(name.removesuffix(".json") for name in os.listdir(os.path.join(package, "schemas")))
+    if command is not None and command not in known:
         from venvflow.cli.arguments import nearest  # noqa: PLC0415 - only for mistakes
 
         raise UsageError(
@@ -57,5 +51,5 @@ def _answered_by(command: str) -> str:
             state="Nothing was done.",
             hint=f'{nearest(command, known)} "venvflow schema --help" shows all words.',
         )
-    with open(os.path.join(directory, f"{command}.json"), encoding="utf-8") as file:
+    with open(path, encoding="utf-8") as file:
         return file.read()

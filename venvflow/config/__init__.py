@@ -1,9 +1,7 @@
 """The config file: found, read with care, checked in full, and turned into records.
 
-One module per stage, each importing only those before it: ``nodes`` (values as they are written),
-``paths``, ``report`` (what is wrong), ``source`` (a file becomes text), ``trust`` (whose file it is),
-``documents`` (YAML becomes nodes), ``checks`` (nodes become values), ``vocabulary`` (all keys, each with
-its check), ``records`` (values become the model's records), ``dangers`` (where no venv may be).
+``paths`` knows how paths are read, ``documents`` makes nodes with line numbers of a file, ``checks`` makes
+values of nodes, and this module makes records of values.
 """
 
 from __future__ import annotations
@@ -13,20 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import venvflow
-from venvflow.config.dangers import dangers_of
-from venvflow.config.documents import parse, quoted
-from venvflow.config.nodes import Node
-from venvflow.config.paths import Places, ancestors, home_of
-from venvflow.config.records import assemble, store_of
-from venvflow.config.report import WRONG, Report
-from venvflow.config.source import decode, read, unreadable
-from venvflow.config.trust import STORE_PARTS, doubts, store_doubts, store_warning
-from venvflow.config.vocabulary import TOP, is_version
-from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError, shown
-from venvflow.model import Config, StoreConfig, VenvSpec
+from venvflow.config.checks import LEVELS, TOP, is_version
+from venvflow.config.documents import WRONG, Node, Reading, parse, quoted, read, unreadable
+from venvflow.config.paths import PathReader, ancestors, dangers_of, file_problem
+from venvflow.disk.trust import STORE_PARTS, doubts, is_trusted_store, store_doubts, store_warning
+from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError, clipped, shown
+from venvflow.model import Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
 
-__all__ = ["CONFIG_NAMES", "find_config", "is_version", "load", "quoted", "schema", "usual_store"]
+__all__ = ["CONFIG_NAMES", "LEVELS", "find_config", "is_version", "load", "quoted", "usual_store"]
 
 CONFIG_NAMES = ("venvflow.yaml", "config/venvflow.yaml")
 """Where a project's config is looked for, in this order, in a directory and its parents."""
@@ -50,10 +42,13 @@ def find_config(start: str, explicit: str | None = None) -> tuple[str, str]:
             file = os.path.join(directory, relative)
             if _is_there(file):
                 return file, directory
+    misspelled = os.path.lexists(os.path.join(start, "venvflow.yml"))
     raise UsageError(
         "there is no venvflow.yaml here or in any parent directory",
         where=shown(start),
-        hint=_misspelled(start) or 'Run "venvflow init" to write one, or name one with --config',
+        hint="There is a venvflow.yml: rename it to venvflow.yaml"
+        if misspelled
+        else 'Run "venvflow init" to write one, or name one with --config',
     )
 
 
@@ -89,12 +84,6 @@ def _is_there(file: str) -> bool:
     return True
 
 
-def _misspelled(start: str) -> str:
-    if os.path.lexists(os.path.join(start, "venvflow.yml")):
-        return "There is a venvflow.yml: rename it to venvflow.yaml"
-    return ""
-
-
 # --------------------------------------------------------------------------- loading
 
 
@@ -110,60 +99,152 @@ def load(file: str, root: str, environ: Mapping[str, str]) -> Config:
     ``EnvironmentFailure`` if the file cannot be read.
     """
     root = os.path.normpath(root)
-    places = Places(root, home_of(environ), environ)
-    report = Report(file, places)
+    reading = Reading(file, PathReader(root, environ))
     data, st = read(file)
     doubted = doubts(file, root, st, os.geteuid(), environ)
-    document = parse(decode(data, report), report)
-    values = TOP(document, "", report)
-    config = assemble(values, document, report) if values is not WRONG else None
-    only_dangers = not report.problems
-    for name, text in dangers_of(config, places.home).items() if config else ():
-        report.wrong(_line_of_path(document, name), f"venvs.{name}.path", text)
-    if report.problems or config is None:
-        raise _refusal(report.lines()) if only_dangers else ConfigError(report.lines())
-    return replace(config, warnings=(*_warnings(config.venvs), *doubted, *_doubts_of_store(config.store)))
-
-
-def _line_of_path(document: Node, name: str) -> int:
-    return document.pairs["venvs"][1].pairs[name][1].pairs["path"][1].line
+    document = parse(data, reading)
+    values = TOP(document, "", reading)
+    config = _assembled(values, document, reading) if values is not WRONG else None
+    only_dangers = not reading.problems
+    for name, text in dangers_of(config, reading.paths.home).items() if config else ():
+        line = document.pairs["venvs"].pairs[name].pairs["path"].line
+        reading.wrong(line, f"venvs.{name}.path", text)
+    if reading.problems or config is None:
+        raise _refusal(reading.lines()) if only_dangers else ConfigError(reading.lines())
+    return replace(config, warnings=tuple(_warnings(config, doubted)))
 
 
 def _refusal(lines: list[str]) -> Refused:
-    count = f"{len(lines)} path{'s' * (len(lines) > 1)} in the config"
     return Refused(
-        f"{count} cannot be used for venvs:",
+        f"{len(lines)} path{'s' * (len(lines) > 1)} in the config cannot be used for venvs:",
         lines=lines,
         state="Nothing has been run or changed",
         hint="Give each venv a directory that belongs to it alone",
     )
 
 
-def usual_store(directory: str, environ: Mapping[str, str]) -> StoreConfig:
-    """Return the store for work outside of all projects; relative paths are those below *directory*."""
-    return store_of({}, Places(_absolute(directory), home_of(environ), environ))
-
-
-def _doubts_of_store(store: StoreConfig) -> Iterator[str]:
-    """Yield the warning about a store that others can change; root is refused it when it is opened."""
-    uid = os.geteuid()
-    if uid and not store.trusted:
-        for doubt in store_doubts(os.path.realpath(store.path), STORE_PARTS, uid):
+def _warnings(config: Config, doubted: tuple[str, ...]) -> Iterator[str]:
+    if not config.venvs:
+        yield "the config names no venvs: there is nothing to do"
+    yield from doubted
+    # Root is refused a store that others can change, when it is opened.
+    if os.geteuid() and not config.store.trusted:
+        for doubt in store_doubts(os.path.realpath(config.store.path), STORE_PARTS, os.geteuid()):
             yield store_warning(doubt)
             return
 
 
-def _warnings(venvs: Mapping[str, VenvSpec]) -> Iterator[str]:
-    if not venvs:
-        yield "the config names no venvs: there is nothing to do"
+def usual_store(directory: str, environ: Mapping[str, str]) -> StoreConfig:
+    """Return the store for work outside of all projects; relative paths are those below *directory*."""
+    return _store_of({}, PathReader(_absolute(directory), environ))
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of the config file."""
-    import json  # noqa: PLC0415 - only the schema needs it
+# --------------------------------------------------------------------------- from values to records
 
-    with open(
-        os.path.join(os.path.dirname(venvflow.__file__), "venvflow.schema.json"), encoding="utf-8"
-    ) as file:
-        found: dict[str, Any] = json.load(file)
-    return found
+
+def _assembled(values: Mapping[str, Any], document: Node, reading: Reading) -> Config:
+    """Return the config in *values*, defaults filled in; reports what is wrong only in combination."""
+    store = _store_of(values.get("store", {}), reading.paths)
+    shared, excludes = values.get("defaults", {}), values.get("exclude", ())
+    venvs: dict[str, VenvSpec] = {}
+    faults: dict[str, tuple[str, ...]] = {}
+    archives: dict[str, str] = {}
+    for name, own in values.get("venvs", {}).items():
+        if own is WRONG or not {"path", "locks"} <= own.keys():
+            continue  # reported already
+        merged = _merged(shared, own)
+        if merged.get("pack") is not None:
+            merged["pack"] = _pack(merged["pack"], reading.paths)
+            for problem in _pack_problems(merged["pack"], name, archives):
+                reading.wrong(_line_of_pack(document, name), f"venvs.{name}.pack", problem)
+        if not reading.problems and (found := tuple(_faults(document, name, merged))):
+            faults[name] = tuple(f"{shown(reading.file)}:{text}" for text in found)
+        venvs[name] = _spec(name, merged, store, excludes)
+    policy = TrimPolicy(**values.get("trim", {}))
+    return Config(reading.file, reading.paths.root, store, policy, venvs, faults=faults)
+
+
+def _store_of(values: Mapping[str, Any], paths: PathReader) -> StoreConfig:
+    """Return the store of a config, or of none: where the environment, or else the user's data home, says."""
+    override = paths.environ.get("VENVFLOW_STORE")
+    if override:
+        home = override == "~" or override.startswith("~/")
+        values = {**values, "path": paths.join(paths.home + override[1:] if home else override)}
+    data_home = paths.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(data_home):  # the rule of the XDG specification: relative ones do not count
+        data_home = f"{paths.home}/.local/share"
+    store = StoreConfig(**{"path": paths.join(f"{data_home}/venvflow"), **values})
+    return replace(store, trusted=is_trusted_store(store.path, paths.environ))
+
+
+def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *own* with what it leaves out taken from *shared*; mappings are joined key by key."""
+    merged = {**shared, **own}
+    for key in shared.keys() & own.keys():
+        if isinstance(shared[key], dict) and isinstance(own[key], dict):
+            merged[key] = {**shared[key], **own[key]}
+    return merged
+
+
+def _faults(document: Node, name: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield ``line: text`` for every file that one venv lists and that is not there, or is not a file.
+
+    These are no mistakes of the whole config: the other venvs can be made without them.
+    """
+    own = document.pairs["venvs"].pairs[name]
+    yield from _missing(own.pairs["locks"], values["locks"], f"venvs.{name}.locks")
+    for node, at in ((own, f"venvs.{name}"), (document.pairs.get("defaults"), "defaults")):
+        key = node and node.pairs.get("key")
+        if key and "files" in key.pairs and "files" in values.get("key", {}):
+            yield from _missing(key.pairs["files"], values["key"]["files"], f"{at}.key.files")
+            return
+
+
+def _missing(listed: Node, groups: tuple[tuple[str, ...], ...], at: str) -> Iterator[str]:
+    for index, (node, paths) in enumerate(zip(listed.items, groups, strict=True)):
+        if not paths:
+            yield f"{node.line}: {at}[{index}]: {clipped(node.text)} matches no file"
+        for path in paths:
+            if problem := file_problem(path):
+                yield f"{node.line}: {at}[{index}]: {shown(path)} {problem}"
+
+
+def _pack(values: Mapping[str, Any], paths: PathReader) -> PackOptions:
+    kind = values.get("format", "tar.zst")
+    usual = {"output": paths.join("dist"), "format": kind, "level": LEVELS[kind][2]}
+    return PackOptions(**{**usual, **values})
+
+
+def _pack_problems(pack: PackOptions, name: str, archives: dict[str, str]) -> Iterator[str]:
+    """Yield what is wrong with the archive of a venv; *archives* knows whose are those of the ones before."""
+    least, most, _usual = LEVELS[pack.format]
+    if not least <= pack.level <= most:
+        yield f"{pack.format} has levels from {least} to {most}, not {pack.level}"
+    # Keys and versions may differ, but the same lock files give the same ones.
+    path = f"{pack.output}/{pack.name.replace('{venv}', name)}.{pack.format}"
+    if (other := archives.setdefault(path.casefold(), name)) != name:
+        yield f"its archive has the same name as that of {other!r}: put {{venv}} into pack.name"
+
+
+def _line_of_pack(document: Node, name: str) -> int:
+    venvs = document.pairs["venvs"]
+    return venvs.pairs[name].lines.get("pack", venvs.lines[name])
+
+
+def _spec(name: str, values: dict[str, Any], store: StoreConfig, excludes: tuple[str, ...]) -> VenvSpec:
+    squish, key = values.pop("squish", {}), values.pop("key", {})
+    values["locks"] = _flat(values["locks"])
+    values["exclude"] = excludes + values.get("exclude", ())
+    return VenvSpec(
+        name=name,
+        link=squish.get("link", store.link),
+        min_size=squish.get("min_size", store.min_size),
+        key_files=_flat(key.get("files", ())),
+        key_env=key.get("env", ()),
+        **values,
+    )
+
+
+def _flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Return all paths in their order, each once."""
+    return tuple(dict.fromkeys(path for group in groups for path in group))

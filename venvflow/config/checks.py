@@ -1,42 +1,59 @@
-"""Checks: what turns nodes into values, or reports what is wrong with them.
+"""The checks: every key that a config may hold, and what turns its node into a value.
 
-A check takes a node, its key path for messages and the report; it returns the value, or reports a problem
+A check takes a node, its key path for messages and the reading; it returns the value, or reports a problem
 and returns ``WRONG``. Small ones are put together: ``Table({"keep": nullable(whole(1, 10)), ...})``.
+``venvflow.schema.json`` says the same as :data:`TOP` to editors, and a test compares the two.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from venvflow.config.nodes import Node, clipped
-from venvflow.config.paths import Places
-from venvflow.config.report import WRONG, Report
+from venvflow.config.documents import WRONG, Node, Reading
+from venvflow.config.paths import VARIABLE_NAME, PathReader
+from venvflow.errors import LONGEST_WORD, clipped
+from venvflow.pure.naming import KNOWN, wrong_field
+from venvflow.pure.nearest import nearest
+from venvflow.pure.patterns import problems
 from venvflow.pure.units import parse_duration, parse_size
 
-Check: TypeAlias = Callable[[Node, str, Report], Any]
-"""Takes a node, its key path for messages, and the report; returns the value or :data:`WRONG`."""
+Check: TypeAlias = Callable[[Node, str, Reading], Any]
+"""Takes a node, its key path for messages, and the reading; returns the value or :data:`WRONG`."""
+
+LEVELS = {
+    "tar": (0, 0, 0),
+    "tar.bz2": (1, 9, 9),
+    "tar.gz": (1, 9, 6),
+    "tar.xz": (0, 9, 6),
+    "tar.zst": (1, 19, 3),
+    "zip": (1, 9, 6),
+}
+"""Formats of archives, each with its smallest, its largest and its usual level of compression."""
 
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_VERSION = re.compile(r"((cpython|pypy|python)[-@]?)?3(\.[0-9]+(\.[0-9]+((a|b|rc)[0-9]+)?)?)?t?")
+_VENV_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,99}")
+_MOST_SUGGESTIONS = 100
 
 # --------------------------------------------------------------------------- single values
 
 
-def leaf(read: Callable[[Node, Places], Any]) -> Check:
+def leaf(read: Callable[[Node, PathReader], Any]) -> Check:
     """Make a check of a function that reads one node and says what is wrong by ``ValueError``."""
 
-    def check(node: Node, at: str, report: Report) -> Any:
+    def check(node: Node, at: str, reading: Reading) -> Any:
         try:
-            return read(node, report.places)
+            return read(node, reading.paths)
         except ValueError as error:
-            return report.wrong(node.line, at, str(error))
+            return reading.wrong(node.line, at, str(error))
 
     return check
 
 
-def read_text(node: Node) -> str:
+def _text(node: Node) -> str:
     """Return the text of *node*, which may be empty.
 
     What YAML takes for something else is refused: ``3.10`` would be the number 3.1, ``no`` false.
@@ -52,22 +69,21 @@ def read_text(node: Node) -> str:
     return node.text
 
 
-def read_name(node: Node) -> str:
+def _name(node: Node) -> str:
     """Return the text of *node*, which must not be empty."""
-    if not (text := read_text(node)):
+    if not (text := _text(node)):
         raise ValueError("expected text, found empty text")
     return text
 
 
-def _flag(node: Node, _places: Places) -> bool:
+def _flag(node: Node, _paths: PathReader) -> bool:
     # "yes" and "on" are truth values to some readers of YAML and text to others (editors among them).
     if node.kind != "truth" or node.text.lower() not in {"true", "false"}:
         raise ValueError(f"expected true or false, found {node}")
     return node.text.lower() == "true"
 
 
-def read_number(node: Node) -> int:
-    """Return the whole number that *node* is, written in plain digits."""
+def _number(node: Node) -> int:
     if node.kind == "text" and _PLAIN_NUMBER.fullmatch(node.text):
         raise ValueError(f"expected a whole number, found the text {node.text}: leave out the quotes")
     if node.kind != "number" or not _PLAIN_NUMBER.fullmatch(node.text):
@@ -75,18 +91,11 @@ def read_number(node: Node) -> int:
     return int(node.text)
 
 
-word = leaf(lambda node, _places: read_text(node))
-"""Check for text that may be empty."""
-
-flag = leaf(_flag)
-"""Check for ``true`` or ``false``."""
-
-
 def whole(least: int, most: int) -> Check:
     """Check for a whole number from *least* to *most*."""
 
-    def read(node: Node, _places: Places) -> int:
-        number = read_number(node)
+    def read(node: Node, _paths: PathReader) -> int:
+        number = _number(node)
         if not least <= number <= most:
             raise ValueError(f"expected a whole number from {least} to {most}, found {number}")
         return number
@@ -97,7 +106,7 @@ def whole(least: int, most: int) -> Check:
 def _quantity(node: Node) -> str | int:
     # 010 and 1:30 are 8 and 90 to YAML: as quantities only plain digits are clear.
     if node.kind == "number" and "." not in node.text:
-        return read_number(node)
+        return _number(node)
     if node.kind in {"text", "number"}:
         return clipped(node.text)
     raise ValueError(f"expected a quantity, found {node}")
@@ -105,31 +114,35 @@ def _quantity(node: Node) -> str | int:
 
 def size(*, zero: bool = False) -> Check:
     """Check for a size such as ``20GiB``; the value is in bytes."""
-    return leaf(lambda node, _places: parse_size(_quantity(node), zero=zero))
-
-
-def duration() -> Check:
-    """Check for a duration such as ``14d``; the value is in seconds."""
-    return leaf(lambda node, _places: parse_duration(_quantity(node)))
+    return leaf(lambda node, _paths: parse_size(_quantity(node), zero=zero))
 
 
 def choice(*words: str) -> Check:
     """Check for one of *words*."""
 
-    def check(node: Node, at: str, report: Report) -> Any:
+    def check(node: Node, at: str, reading: Reading) -> Any:
         if node.kind == "text" and node.text in words:
             return node.text
-        hint = report.nearest(node.text, words) if node.kind == "text" else "known are: " + ", ".join(words)
-        return report.wrong(node.line, at, f"{node} is not possible here; {hint}")
+        hint = _hint(node.text if node.kind == "text" else "", words, reading)
+        return reading.wrong(node.line, at, f"{node} is not possible here; {hint}")
 
     return check
+
+
+def _hint(word: str, known: Collection[str], reading: Reading) -> str:
+    """Return help on which of the *known* words may have been meant by *word*."""
+    # Comparing is slow: a hostile file of many or very long wrong words must not take minutes.
+    if len(reading.problems) < _MOST_SUGGESTIONS and len(word) <= LONGEST_WORD:
+        for near in nearest(word, known):
+            return f"did you mean {near!r}?"
+    return "known are: " + ", ".join(known)
 
 
 def nullable(check: Check) -> Check:
     """Check that also accepts a written-out ``null`` (or ``~``), with the value ``None``."""
 
-    def either(node: Node, at: str, report: Report) -> Any:
-        return None if node.kind == "nothing" and node.text else check(node, at, report)
+    def either(node: Node, at: str, reading: Reading) -> Any:
+        return None if node.kind == "nothing" and node.text else check(node, at, reading)
 
     return either
 
@@ -140,14 +153,14 @@ def nullable(check: Check) -> Check:
 def listing(check: Check, *, empty: bool = True, unique: bool = False) -> Check:
     """Check for a list of what *check* accepts; the value is a tuple."""
 
-    def each(node: Node, at: str, report: Report) -> Any:
+    def each(node: Node, at: str, reading: Reading) -> Any:
         if node.kind != "list":
-            return report.wrong(node.line, at, f"expected a list, such as [a, b], found {node}")
+            return reading.wrong(node.line, at, f"expected a list, such as [a, b], found {node}")
         if not (node.items or empty):
-            return report.wrong(node.line, at, "the list must not be empty")
-        values = [check(item, f"{at}[{index}]", report) for index, item in enumerate(node.items)]
+            return reading.wrong(node.line, at, "the list must not be empty")
+        values = [check(item, f"{at}[{index}]", reading) for index, item in enumerate(node.items)]
         if unique and len(set(values)) < len(values):
-            return report.wrong(node.line, at, "the list says something twice")
+            return reading.wrong(node.line, at, "the list says something twice")
         return WRONG if WRONG in values else tuple(values)
 
     return each
@@ -165,26 +178,23 @@ class Table:
     required: tuple[str, ...] = ()
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
-    def __call__(self, node: Node, at: str, report: Report) -> Any:
+    def __call__(self, node: Node, at: str, reading: Reading) -> Any:
         """Check *node* and everything below it."""
         if node.kind != "mapping":
-            return report.wrong(node.line, at, f"expected a mapping (key: value), found {node}")
+            return reading.wrong(node.line, at, f"expected a mapping (key: value), found {node}")
         values = {}
-        for key, (line, below) in node.pairs.items():
-            value = self._value(key, line, below, at, report)
-            if value is not WRONG:
-                values[key] = value
+        for key, below in node.pairs.items():
+            if check := self.fields.get(key):
+                value = check(below, f"{at}.{key}" if at else key, reading)
+                if value is not WRONG:
+                    values[key] = value
+            else:
+                hint = self.elsewhere.get(key) or _hint(key, self.fields, reading)
+                reading.wrong(node.lines[key], at, f"unknown key {clipped(key)!r}; {hint}")
         for key in self.required:
             if key not in node.pairs:
-                report.wrong(node.line, at, f"the key {key!r} is missing")
+                reading.wrong(node.line, at, f"the key {key!r} is missing")
         return values
-
-    def _value(self, key: str, line: int, below: Node, at: str, report: Report) -> Any:
-        check = self.fields.get(key)
-        if check:
-            return check(below, f"{at}.{key}" if at else key, report)
-        hint = self.elsewhere.get(key) or report.nearest(key, self.fields)
-        return report.wrong(line, at, f"unknown key {clipped(key)!r}; {hint}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,15 +204,189 @@ class Named:
     allow: Callable[[str, list[str]], None]
     check: Check
 
-    def __call__(self, node: Node, at: str, report: Report) -> Any:
+    def __call__(self, node: Node, at: str, reading: Reading) -> Any:
         """Check the names and what belongs to them; the value is a dict."""
         if node.kind != "mapping":
-            return report.wrong(node.line, at, f"expected a mapping of names, found {node}")
+            return reading.wrong(node.line, at, f"expected a mapping of names, found {node}")
         values: dict[str, Any] = {}
-        for key, (line, below) in node.pairs.items():
+        for key, below in node.pairs.items():
             try:
                 self.allow(key, list(values))
             except ValueError as error:
-                report.wrong(line, at, str(error))
-            values[key] = self.check(below, f"{at}.{clipped(key)}", report)
+                reading.wrong(node.lines[key], at, str(error))
+            values[key] = self.check(below, f"{at}.{clipped(key)}", reading)
         return values
+
+
+# --------------------------------------------------------------------------- the values of single keys
+
+
+def _format_version(node: Node, _paths: PathReader) -> int:
+    if (number := _number(node)) != 1:
+        raise ValueError(f"this venvflow reads version 1 of the config, found {number}")
+    return number
+
+
+def _path(node: Node, paths: PathReader) -> str:
+    return paths.absolute(_name(node))
+
+
+def _store_path(node: Node, paths: PathReader) -> str:
+    # What VENVFLOW_STORE overrides may well name variables that only exist elsewhere.
+    return _name(node) if paths.environ.get("VENVFLOW_STORE") else _path(node, paths)
+
+
+def _files(node: Node, paths: PathReader) -> tuple[str, ...]:
+    return paths.files(_name(node))
+
+
+def is_version(text: str) -> bool:
+    """Return whether *text* names a Python by version: ``3.12``, ``3.14.0rc1``, ``3.13t``, ``pypy3.11``."""
+    return bool(_VERSION.fullmatch(text))
+
+
+def _python(node: Node, paths: PathReader) -> str:
+    text = _name(node)
+    if is_version(text):
+        return text
+    if "/" in text or text.startswith(("~", "${")):
+        return paths.absolute(text)
+    raise ValueError(f"expected a version such as 3.12, or a path with a slash, found {node}")
+
+
+def _variable(node: Node, _paths: PathReader) -> str:
+    if not VARIABLE_NAME.fullmatch(text := _name(node)):
+        raise ValueError(f"expected the name of an environment variable, found {node}")
+    return text
+
+
+def _pattern(node: Node, _paths: PathReader) -> str:
+    if found := problems([text := _name(node)]):
+        raise ValueError(found[0])
+    return text
+
+
+def _with_fields(node: Node) -> str:
+    if found := wrong_field(text := _name(node)):
+        raise ValueError(f"{clipped(found)!r} cannot be filled in; known are {KNOWN}")
+    return text
+
+
+def _archive_name(node: Node, _paths: PathReader) -> str:
+    text = _with_fields(node)
+    if "/" in text or text.startswith("."):
+        raise ValueError(
+            f"expected the name of a file, no dot at its start, found {node}; output: is for its directory"
+        )
+    if ending := next((each for each in LEVELS if text.endswith(f".{each}")), ""):
+        raise ValueError(f"{clipped(text)!r} must not end in .{ending}: format: adds that")
+    return text
+
+
+def _arcroot(node: Node, _paths: PathReader) -> str:
+    text = _with_fields(node)
+    if any(part in ("", ".", "..") for part in text.split("/")):
+        raise ValueError(f"expected the name of a directory in the archive, found {node}")
+    return text
+
+
+def _build(node: Node, at: str, reading: Reading) -> Any:
+    return (_COMMANDS if node.kind == "list" else _BUILDERS)(node, at, reading)
+
+
+def _command(node: Node, at: str, reading: Reading) -> Any:
+    words = _WORDS(node, at, reading)
+    if words is not WRONG and not words[0]:
+        return reading.wrong(node.line, at, "the first word of a command must name a program")
+    return words
+
+
+def _allowed_name(text: str, others: list[str]) -> None:
+    """Judge the name of a venv: it becomes a task's name and a directory's."""
+    if not _VENV_NAME.fullmatch(text):
+        raise ValueError(
+            f"{clipped(text)!r} cannot be the name of a venv: at most 100 letters, digits, dots, dashes, "
+            "underscores and plus signs, the first of them no dot or dash"
+        )
+    if text.lower().startswith("state.db"):
+        raise ValueError(f"{text!r} cannot be the name of a venv: the tasks keep their own state under it")
+    if twin := next((other for other in others if other.lower() == text.lower()), ""):
+        raise ValueError(f"{text!r} and {twin!r} differ only in case: some disks cannot tell them apart")
+
+
+# --------------------------------------------------------------------------- all keys
+
+_WORD = leaf(lambda node, _paths: _text(node))
+_WORDS = listing(_WORD, empty=False)
+_FLAG = leaf(_flag)
+_PATH = leaf(_path)
+_LINKS = listing(choice("reflink", "hardlink", "copy", "symlink"), empty=False, unique=True)
+_PATTERNS = listing(leaf(_pattern))
+_BUILDERS = choice("auto", "uv", "pip", "poetry", "pdm", "pipenv")
+_COMMANDS = listing(_command, empty=False)
+_MANY = 1_000_000
+
+_COMMON: dict[str, Check] = {
+    "python": leaf(_python),
+    "build": _build,
+    "key": Table({"files": listing(leaf(_files)), "env": listing(leaf(_variable), unique=True)}),
+    "bytecode": choice("canonical", "keep", "none"),
+    "exclude": _PATTERNS,
+    "restore": _FLAG,
+    "squish": Table({"link": _LINKS, "min_size": size(zero=True)}),
+    "pack": nullable(
+        Table(
+            {
+                "format": choice(*LEVELS),
+                "level": whole(0, 19),
+                "output": _PATH,
+                "name": leaf(_archive_name),
+                "arcroot": leaf(_arcroot),
+                "threads": whole(1, 64),
+            }
+        )
+    ),
+    "check": listing(_WORD),
+}
+
+_ONLY_IN_VENVS = {
+    "path": "each venv has a path of its own",
+    "locks": "each venv has lock files of its own",
+    "pin": "pinning all venvs would switch trim off: pin single ones",
+}
+
+TOP = Table(
+    {
+        "version": leaf(_format_version),
+        "store": Table(
+            {
+                "path": leaf(_store_path),
+                "link": _LINKS,
+                "min_size": size(zero=True),
+                "verify": choice("changed", "full"),
+                "adopt": _FLAG,
+                "durability": choice("full", "none"),
+            }
+        ),
+        "trim": Table(
+            {
+                "keep": nullable(whole(1, _MANY)),
+                "keep_per_venv": whole(0, _MANY),
+                "max_age": nullable(leaf(lambda node, _paths: parse_duration(_quantity(node)))),
+                "max_size": nullable(size()),
+                "min_free": nullable(size(zero=True)),
+            }
+        ),
+        "exclude": _PATTERNS,
+        "defaults": Table(_COMMON, elsewhere=_ONLY_IN_VENVS),
+        "venvs": Named(
+            _allowed_name,
+            Table(
+                {"path": _PATH, "locks": listing(leaf(_files), empty=False), **_COMMON, "pin": _FLAG},
+                required=("path", "locks"),
+            ),
+        ),
+    },
+    required=("venvs",),
+)
+"""The whole config: every key with the check of its value."""

@@ -1,29 +1,32 @@
-"""Documents: YAML text becomes nodes with line numbers, and text becomes YAML.
+"""The document: a config file's bytes become nodes with line numbers, and text becomes YAML.
 
-YAML is read as events, one after the other, and nothing is constructed by the YAML library: no tag can
-make an object, and neither deep nesting (on which C and Python parsers run out of stack) nor aliases of
-aliases can do harm.
+YAML is read as events, one after the other. The nodes of the YAML library would not do: they forget where an
+alias stands and whether a tag was written, and the library reads nested values and aliases of aliases without
+a limit. So nothing in a file makes an object, runs out of stack or grows.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
-from itertools import accumulate
-from typing import Any
+import stat
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final, Literal
 
 import yaml
 
-from venvflow.config.nodes import Kind, Node, clipped
-from venvflow.config.report import Report
-from venvflow.errors import ConfigError
+from venvflow.config.paths import PathReader
+from venvflow.errors import ConfigError, EnvironmentFailure, clipped, shown
 
+_LARGEST_FILE = 1 << 20  # bytes
 _DEEPEST = 50  # lists and mappings inside each other; a sensible config has five
 _TOO_DEEP = f"lists and mappings are nested more than {_DEEPEST} deep"
 _MOST_COPIES = 10_000  # nodes that aliases may add
 
-_FORBIDDEN = r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # 3 ms to compile
 _SAFE = re.compile(r"\.?[A-Za-z_][A-Za-z0-9_./+-]*")
+
+Kind = Literal["text", "number", "truth", "nothing", "date", "list", "mapping"]
 
 _TAGS: dict[str, Kind] = {
     "tag:yaml.org,2002:bool": "truth",
@@ -32,6 +35,102 @@ _TAGS: dict[str, Kind] = {
     "tag:yaml.org,2002:null": "nothing",
     "tag:yaml.org,2002:timestamp": "date",
 }
+_NOUNS: dict[Kind, str] = {
+    "text": "the text",
+    "number": "the number",
+    "truth": "the truth value",
+    "nothing": "nothing",
+    "date": "the date",
+    "list": "a list",
+    "mapping": "a mapping",
+}
+
+WRONG: Final = object()
+"""What a check returns when it has reported a problem."""
+
+
+@dataclass(slots=True)
+class Node:
+    """One value of a document, as it is written.
+
+    *kind* is what YAML takes it for, *text* the source text of a scalar, *line* counts from 1 (for a list
+    or mapping under a key, the key's line). *items* are those of a list; *pairs* those of a mapping, *lines*
+    where its keys stand. *weight* counts the node and all below it, aliases followed; zero while it is read.
+    """
+
+    kind: Kind
+    line: int
+    text: str = ""
+    items: list[Node] = field(default_factory=list)
+    pairs: dict[str, Node] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    weight: int = 0
+
+    @property
+    def noun(self) -> str:
+        """Return what this is, with its article: ``a number``."""
+        return _NOUNS[self.kind].replace("the ", "a ", 1)
+
+    def __str__(self) -> str:
+        if self.kind in {"list", "mapping"} or not self.text:
+            return "empty text" if self.kind == "text" else _NOUNS[self.kind]
+        return f"{_NOUNS[self.kind]} {clipped(self.text)}"
+
+
+@dataclass(slots=True)
+class Reading:
+    """One reading of the config in *file*: how its *paths* are read, and all that is wrong with it."""
+
+    file: str
+    paths: PathReader
+    problems: list[tuple[int, str]] = field(default_factory=list)
+
+    def wrong(self, line: int, at: str, text: str) -> object:
+        """Note that what stands at key path *at* is wrong, and return :data:`WRONG`."""
+        self.problems.append((line, f"{at}: {text}" if at else text))
+        return WRONG
+
+    def lines(self) -> list[str]:
+        """Return all problems as ``file:line: text``, in the order of the file."""
+        name = shown(self.file)
+        return [f"{name}:{line}: {text}" for line, text in sorted(self.problems, key=lambda item: item[0])]
+
+
+# --------------------------------------------------------------------------- from file to text
+
+
+def read(file: str) -> tuple[bytes, os.stat_result]:
+    """Return the bytes and the status of a regular file; never waits for the other end of a pipe.
+
+    Raises ``ConfigError`` for anything but a file, ``EnvironmentFailure`` if it cannot be read.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as stream:
+            st = os.fstat(descriptor)
+            # One byte more than allowed shows that there is more.
+            data = stream.read(_LARGEST_FILE + 1) if stat.S_ISREG(st.st_mode) else None
+    except IsADirectoryError as error:
+        raise _not_a_file(file, "a directory") from error
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if data is None:
+        raise _not_a_file(file, "not a regular file")
+    return data, st
+
+
+def _not_a_file(file: str, kind: str) -> ConfigError:
+    return ConfigError([f"{shown(file)}:1: this is {kind}: the config must be a file"])
+
+
+def unreadable(file: str, error: OSError) -> EnvironmentFailure:
+    """Return the error for a config that the system does not let us see."""
+    return EnvironmentFailure(
+        f"the config cannot be read: {error.strerror}",
+        where=shown(file),
+        state="Nothing has been done",
+        hint="Check the file and the permissions of its directories",
+    )
 
 
 class _Unusable(Exception):
@@ -43,51 +142,137 @@ class _Unusable(Exception):
         self.text = text
 
 
-def parse(text: str, report: Report) -> Node:
-    """Return the one document in *text*; raises ``ConfigError`` where going on makes no sense."""
+def _decoded(data: bytes) -> str:
+    if len(data) > _LARGEST_FILE:
+        raise _Unusable(1, f"the file is larger than {_LARGEST_FILE} bytes: a config is not")
+    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise _Unusable(1, "the file starts with a byte order mark: save it as UTF-8 without one")
+    if b"\0" in data:
+        raise _Unusable(data[: data.index(b"\0")].count(b"\n") + 1, "there is a NUL byte in the file")
     try:
-        return _compose(text, report)
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _Unusable(data[: error.start].count(b"\n") + 1, "this is not UTF-8") from error
+
+
+# --------------------------------------------------------------------------- from text to nodes
+
+
+def parse(data: bytes, reading: Reading) -> Node:
+    """Return the one document in *data*; raises ``ConfigError`` where going on makes no sense."""
+    try:
+        return _parse(_decoded(data), reading)
     except _Unusable as stop:
-        report.wrong(stop.line, "", stop.text)
+        reading.wrong(stop.line, "", stop.text)
+        raise ConfigError(reading.lines()) from None
+
+
+def _parse(text: str, reading: Reading) -> Node:
+    try:
+        return _Composer(text, reading).document()
     except yaml.MarkedYAMLError as error:
-        report.wrong(*_syntax_problem(error, text))
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise _Unusable(line, _syntax_problem(error, text.split("\n")[line - 1 : line])) from error
     except yaml.reader.ReaderError as error:
         # The C parser counts in bytes, the other one in characters; both stop at the first such character.
-        bad = re.search(_FORBIDDEN, text)
-        line = text.count("\n", 0, bad.start() if bad else 0) + 1
-        report.wrong(line, "", f"YAML does not allow this character: {error.character:#04x}")
-    raise ConfigError(report.lines())
+        line = text.count("\n", 0, text.find(chr(error.character))) + 1
+        raise _Unusable(line, f"YAML does not allow this character: {error.character:#04x}") from error
 
 
-def _compose(text: str, report: Report) -> Node:
-    composer = _Composer(report)
-    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        composer.take(event)
-    if composer.root is None or composer.root.kind == "nothing":
-        raise _Unusable(1, "the file is empty: it needs at least the key 'venvs'")
-    return composer.root
-
-
-def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str, str]:
-    mark = error.problem_mark or error.context_mark
-    index = mark.line if mark else 0
-    lines = text.split("\n")
-    if _is_too_deep(lines[: index + 1]):
-        return index + 1, "", _TOO_DEEP
-    written = lines[index] if index < len(lines) else ""
+def _syntax_problem(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
+    if error.problem == "exceeded maximum nesting depth":  # the library reads ahead, up to a limit of its own
+        return _TOO_DEEP
     problem = f"this is not YAML: {error.problem or error.context}"
-    if "\t" in written[: len(written) - len(written.lstrip())]:
+    if any("\t" in line[: len(line) - len(line.lstrip())] for line in lines):
         problem += " (indent with spaces: YAML does not allow tabs)"
-    return index + 1, "", problem
+    return problem
 
 
-def _is_too_deep(lines: list[str]) -> bool:
-    """Return whether brackets are open in brackets too often for us in *lines*, which end with a problem.
+class _Composer:
+    """Makes nodes of the events of one text, within limits."""
 
-    The library reads up to 1,024 characters ahead of its events, so a limit of its own comes before ours.
-    """
-    brackets = re.findall(r"[][{}]", "\n".join(lines))
-    return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0) > _DEEPEST
+    def __init__(self, text: str, reading: Reading) -> None:
+        self._events = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        self._reading = reading
+        self._anchors: dict[str, Node] = {}
+        self._depth = 0
+        self._count = 0  # nodes so far, aliases followed
+        self._copies = 0  # those of them that aliases added
+
+    def document(self) -> Node:
+        """Return the one document; raises ``_Unusable`` where it goes too far."""
+        root = None
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                raise _Unusable(_line(event), "a second document starts here: the config is only one")
+            if isinstance(event, yaml.NodeEvent):
+                root = self._node(event)
+        if root is None or root.kind == "nothing":
+            raise _Unusable(1, "the file is empty: it needs at least the key 'venvs'")
+        return root
+
+    def _node(self, event: Any, key_line: int = 0) -> Node:
+        """Return the value that begins with *event*; in a mapping, its key stands in *key_line*."""
+        line = _line(event)
+        if isinstance(event, yaml.AliasEvent):
+            return self._copy(line, event.anchor or "")
+        if event.tag is not None:
+            self._reading.wrong(line, "", f"tags are not understood here: leave out {clipped(event.tag)}")
+        if isinstance(event, yaml.ScalarEvent):
+            # Without quotes (implicit[0]), YAML decides by its looks what it is.
+            node = Node(_kind(event.value) if event.implicit[0] else "text", line, event.value)
+        else:
+            kind: Kind = "list" if isinstance(event, yaml.SequenceStartEvent) else "mapping"
+            node = Node(kind, key_line or line)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        before = self._count
+        self._count += 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._fill(node, line)
+        node.weight = self._count - before
+        return node
+
+    def _fill(self, node: Node, line: int) -> None:
+        """Read what is in a list or mapping."""
+        if self._depth == _DEEPEST:
+            raise _Unusable(line, _TOO_DEEP)
+        self._depth += 1
+        for event in self._events:
+            if isinstance(event, yaml.CollectionEndEvent):
+                break
+            item = self._node(event)
+            if node.kind == "list":
+                node.items.append(item)
+            else:
+                self._pair(node, item, _line(event))
+        self._depth -= 1
+
+    def _pair(self, parent: Node, key: Node, line: int) -> None:
+        """Read the value of *key*, which stands in *line* (that of an alias was written elsewhere)."""
+        event = next(self._events)
+        if problem := _key_problem(parent, key):
+            self._reading.wrong(line, "", problem)
+        value = self._node(event, line)
+        if key.text not in parent.pairs:
+            parent.pairs[key.text], parent.lines[key.text] = value, line
+
+    def _copy(self, line: int, anchor: str) -> Node:
+        """Return the node that an alias refers to, as long as the document stays small."""
+        node = self._anchors.get(anchor)
+        if node is None or not node.weight:
+            problem = "refers to nothing" if node is None else "lies inside what it refers to"
+            raise _Unusable(line, f"the alias *{clipped(anchor)} {problem}")
+        self._count += node.weight
+        self._copies += node.weight
+        if self._copies > _MOST_COPIES:
+            raise _Unusable(line, f"aliases make the config larger by more than {_MOST_COPIES} values")
+        return node
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _kind(text: str) -> Kind:
@@ -96,114 +281,6 @@ def _kind(text: str) -> Kind:
         if pattern.match(text):
             return _TAGS.get(tag, "text")
     return "text"
-
-
-class _Composer:
-    """Makes nodes of events, without recursion."""
-
-    def __init__(self, report: Report) -> None:
-        self.root: Node | None = None
-        self._report = report
-        self._open: list[Node] = []
-        self._keys: list[Node | None] = []  # of each open mapping, the key that waits for its value
-        self._anchors: dict[str, Node] = {}
-        self._count = 0
-        self._copies = 0
-
-    def take(self, event: yaml.Event) -> None:
-        """Take in the next event; raises ``_Unusable`` where the document goes too far."""
-        if handler := _HANDLERS.get(type(event)):
-            handler(self, event)
-
-    def document(self, event: yaml.DocumentStartEvent) -> None:
-        """Only the first document is welcome."""
-        if self.root is not None:
-            raise _Unusable(_line(event), "a second document starts here: the config is only one")
-
-    def scalar(self, event: yaml.ScalarEvent) -> None:
-        """Keep the source text. Without quotes (implicit[0]), YAML decides by its looks what it is."""
-        kind = _kind(event.value) if event.implicit[0] else "text"
-        self._count += 1
-        self._define(Node(kind, _line(event), event.value, weight=1), event)
-
-    def sequence(self, event: yaml.SequenceStartEvent) -> None:
-        """Open a list."""
-        self._begin(Node("list", _line(event)), event)
-
-    def mapping(self, event: yaml.MappingStartEvent) -> None:
-        """Open a mapping."""
-        self._begin(Node("mapping", _line(event)), event)
-
-    def _begin(self, node: Node, event: yaml.CollectionStartEvent) -> None:
-        if len(self._open) >= _DEEPEST:
-            raise _Unusable(node.line, _TOO_DEEP)
-        self._define(node, event)
-        node.weight = -self._count  # negative while open: see alias
-        self._count += 1
-        self._open.append(node)
-        self._keys.append(None)
-
-    def end(self, _event: yaml.CollectionEndEvent) -> None:
-        """Close the innermost list or mapping."""
-        key = self._keys.pop()
-        if key is not None:  # cannot be: the parser gives every key a value
-            raise _Unusable(key.line, "a key has no value")
-        self._open.pop().weight += self._count
-
-    def alias(self, event: yaml.AliasEvent) -> None:
-        """Put the node that is referred to here once more, as long as that stays small."""
-        line, anchor = _line(event), clipped(event.anchor or "")
-        node = self._anchors.get(event.anchor or "")
-        if node is None:
-            raise _Unusable(line, f"the alias *{anchor} refers to nothing")
-        if any(node is parent for parent in self._open):
-            raise _Unusable(line, f"the alias *{anchor} lies inside what it refers to")
-        self._count += node.weight
-        self._copies += node.weight
-        if self._copies > _MOST_COPIES:
-            raise _Unusable(line, f"aliases make the config larger by more than {_MOST_COPIES} values")
-        self._put(node, line)
-
-    def _define(self, node: Node, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
-        if event.tag is not None:
-            self._report.wrong(node.line, "", f"tags are not understood here: leave out {clipped(event.tag)}")
-        if event.anchor is not None:
-            self._anchors[event.anchor] = node
-        self._put(node, node.line)
-
-    def _put(self, node: Node, line: int) -> None:
-        """Put *node* where the document stands: at the top, in a list, as a key or as a key's value."""
-        if not self._open:
-            self.root = node
-        elif (parent := self._open[-1]).kind == "list":
-            parent.items.append(node)
-        elif (key := self._keys[-1]) is None:
-            self._keys[-1] = node if node.line == line else Node(node.kind, line, node.text)
-        else:
-            self._keys[-1] = None
-            self._pair(parent, key, node)
-
-    def _pair(self, parent: Node, key: Node, value: Node) -> None:
-        if problem := _key_problem(parent, key):
-            self._report.wrong(key.line, "", problem)
-        if value.kind in {"list", "mapping"} and value.weight <= 0:
-            value.line = key.line
-        parent.pairs.setdefault(key.text, (key.line, value))
-
-
-_HANDLERS: dict[type[yaml.Event], Callable[[_Composer, Any], None]] = {
-    yaml.DocumentStartEvent: _Composer.document,
-    yaml.ScalarEvent: _Composer.scalar,
-    yaml.SequenceStartEvent: _Composer.sequence,
-    yaml.MappingStartEvent: _Composer.mapping,
-    yaml.SequenceEndEvent: _Composer.end,
-    yaml.MappingEndEvent: _Composer.end,
-    yaml.AliasEvent: _Composer.alias,
-}
-
-
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _key_problem(parent: Node, key: Node) -> str:
@@ -215,7 +292,7 @@ def _key_problem(parent: Node, key: Node) -> str:
     if key.kind != "text":
         return f"YAML reads the key {clipped(key.text)!r} as {key.noun}: write it in quotes"
     if key.text in parent.pairs:
-        return f"the key {clipped(key.text)!r} is here twice: first in line {parent.pairs[key.text][0]}"
+        return f"the key {clipped(key.text)!r} is here twice: first in line {parent.lines[key.text]}"
     return ""
 
 
@@ -226,10 +303,4 @@ def quoted(text: str) -> str:
     """Return *text* as YAML writes it: as it is where that is safe, else in double quotes."""
     if _SAFE.fullmatch(text) and _kind(text) == "text":
         return text
-    return '"' + "".join(_escaped(character) for character in text) + '"'
-
-
-def _escaped(character: str) -> str:
-    if character in {'"', "\\"}:
-        return "\\" + character
-    return character if character.isprintable() else f"\\U{ord(character):08x}"
+    return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=inf)).rstrip("\n")

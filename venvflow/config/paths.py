@@ -1,4 +1,4 @@
-"""Paths in a config: ``~`` and ``${VAR}`` filled in, globs expanded, what is listed looked for."""
+"""Paths in a config: how they are read, what globs find, and where no venv may be."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
-from venvflow.config.nodes import clipped
-from venvflow.errors import shown
+from venvflow.errors import clipped, shown
+from venvflow.model import Config, VenvSpec
 from venvflow.pure.patterns import star_problem
 
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -22,19 +21,6 @@ _LONGEST_PATH = 4095  # bytes: what Linux accepts in one call; macOS takes less 
 _MISSING = "does not exist"
 
 
-def home_of(environ: Mapping[str, str]) -> str:
-    """Return the user's home directory, normalised; the user database is asked where ``HOME`` is no help."""
-    home = environ.get("HOME", "")
-    if not os.path.isabs(home):
-        import pwd  # noqa: PLC0415 - only without a usable HOME
-
-        try:
-            home = pwd.getpwuid(os.getuid()).pw_dir
-        except KeyError:
-            home = "/"  # what the system gives to users that it does not know
-    return os.path.normpath(home)
-
-
 def ancestors(path: str) -> Iterator[str]:
     """Yield the directories above *path*, nearest first, ``/`` last."""
     while path != "/":
@@ -42,17 +28,20 @@ def ancestors(path: str) -> Iterator[str]:
         yield path
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """How paths are read: relative ones from *root*, ``~`` as *home*, variables from *environ*.
+# --------------------------------------------------------------------------- reading
+
+
+class PathReader:
+    """Reads paths: relative ones from *root*, ``~`` as the user's home, variables from *environ*.
 
     *root* and *home* are absolute and normalised. What is wrong with a path is a ``ValueError``. Files are
     only looked at (``stat``), never opened.
     """
 
-    root: str
-    home: str
-    environ: Mapping[str, str]
+    def __init__(self, root: str, environ: Mapping[str, str]) -> None:
+        self.root = root
+        self.home = _home(environ)
+        self.environ = environ
 
     def expand(self, text: str, quote: Callable[[str], str] = str) -> str:
         """Return *text* with a leading ``~/`` and each ``${NAME}`` filled in, passed through *quote*.
@@ -60,16 +49,14 @@ class Places:
         ``$$`` stands for a dollar. An undefined or empty variable is an error, and so are ``$NAME``,
         ``${NAME:-default}`` and ``~user``, which a shell would fill in: better no path than a wrong one.
         """
-        if not text.startswith("~"):
-            return self._variables(text, quote)
-        if text[1:2] not in {"", "/"}:
-            raise ValueError(
-                f"only ~/ is filled in: a directory called {clipped(text)} is written ./{clipped(text)}"
-            )
-        return quote(self.home) + self._variables(text[1:], quote)
-
-    def _variables(self, text: str, quote: Callable[[str], str]) -> str:
-        return _VARIABLE.sub(lambda found: self._variable(found, quote), text) if "$" in text else text
+        start = ""
+        if text.startswith("~"):
+            if text[1:2] not in {"", "/"}:
+                raise ValueError(
+                    f"only ~/ is filled in: a directory called {clipped(text)} is written ./{clipped(text)}"
+                )
+            start, text = quote(self.home), text[1:]
+        return start + _VARIABLE.sub(lambda found: self._variable(found, quote), text)
 
     def _variable(self, found: re.Match[str], quote: Callable[[str], str]) -> str:
         if found["dollar"]:
@@ -102,18 +89,28 @@ class Places:
         same, and a glob may match nothing: :func:`file_problem` tells of what only that venv suffers from.
         """
         path = self.absolute(text)
-        if _MAGIC.search(text) and file_problem(path) == _MISSING:
-            return self._globbed(text)
-        return (path,)
-
-    def _globbed(self, text: str) -> tuple[str, ...]:
-        import glob  # noqa: PLC0415 - only globs need it
-
+        if not _MAGIC.search(text) or file_problem(path) != _MISSING:
+            return (path,)
         if problem := star_problem(text):
             raise ValueError(f"{clipped(text)} {problem}")
+        import glob  # noqa: PLC0415 - only globs need it
+
         pattern = os.path.normpath(self.expand(text, glob.escape))
         found = {os.path.normpath(path) for path in _matching(self.root, pattern)}
         return tuple(sorted(path for path in found if not file_problem(path)))
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    """Return the user's home directory, normalised; the user database is asked where ``HOME`` is no help."""
+    home = environ.get("HOME", "")
+    if not os.path.isabs(home):
+        import pwd  # noqa: PLC0415 - only without a usable HOME
+
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            home = "/"  # what the system gives to users that it does not know
+    return os.path.normpath(home)
 
 
 def file_problem(path: str) -> str:
@@ -127,6 +124,9 @@ def file_problem(path: str) -> str:
     if stat.S_ISREG(mode):
         return ""
     return "is a directory, not a file" if stat.S_ISDIR(mode) else "is not a regular file"
+
+
+# --------------------------------------------------------------------------- globs
 
 
 def _matching(root: str, pattern: str) -> set[str]:
@@ -160,13 +160,13 @@ def _directories(start: str) -> Iterator[str]:
     while waiting:
         directory = waiting.pop()
         yield directory
-        waiting += [entry.path for entry in _entries(directory) if _worth_a_look(entry)]
-
-
-def _worth_a_look(entry: os.DirEntry[str]) -> bool:
-    if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
-        return False
-    return not os.path.lexists(f"{entry.path}/pyvenv.cfg")
+        waiting += [
+            entry.path
+            for entry in _entries(directory)
+            if not entry.name.startswith(".")
+            and entry.is_dir(follow_symlinks=False)
+            and not os.path.lexists(f"{entry.path}/pyvenv.cfg")
+        ]
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:
@@ -177,3 +177,93 @@ def _entries(directory: str) -> list[os.DirEntry[str]]:
         return []
     except OSError as error:
         raise ValueError(f"cannot look into {shown(directory)}: {error.strerror}") from error
+
+
+# --------------------------------------------------------------------------- where no venv may be
+
+
+def dangers_of(config: Config, home: str) -> dict[str, str]:
+    """Return, by the name of a venv, why its path could make venvflow delete what is not its own."""
+    resolver = _Resolver(config.root)
+    kept = {
+        "your home directory": resolver.whole(home),
+        "the project": resolver.whole(config.root),
+        "the store": resolver.whole(config.store.path),
+        "the config": resolver.parent(config.file),
+        "the tasks' own state": resolver.whole(config.state_dir),
+    }
+    places = {name: resolver.parent(spec.path) for name, spec in config.venvs.items()}
+    found = {name: _trespass(config.venvs[name], place, kept) for name, place in places.items()}
+    owners: dict[str, str] = {}
+    for name, place in places.items():
+        if (first := owners.setdefault(place, name)) != name:
+            found[name] = found[name] or f"is also the path of {first!r}"
+    for name, place in places.items():
+        outer = next((owners[above] for above in ancestors(place) if above in owners), "")
+        # A venv at "/" is trouble enough: that all others lie inside it need not be said of each.
+        if outer and not found[name] and not found[outer]:
+            found[name] = f"lies inside the venv {outer!r}"
+    return {name: f"{shown(config.venvs[name].path)} {text}" for name, text in found.items() if text}
+
+
+def _trespass(spec: VenvSpec, place: str, kept: Mapping[str, str]) -> str:
+    """Return what is wrong with the *place* of a venv, which may contain none of *kept*, or an empty text."""
+    for what, path in kept.items():
+        if _contains(place, path):
+            return f"is or contains {what}"
+        if what in {"the store", "the tasks' own state"} and _contains(path, place):
+            return f"lies inside {what}"
+    for path in (*spec.locks, *spec.key_files, *((spec.pack.output,) if spec.pack else ())):
+        if _contains(spec.path, path):
+            return f"contains what it is made from or becomes: {shown(path)}"
+    return ""
+
+
+class _Resolver:
+    """Finds where paths really are: symlinks resolved, each directory looked at once.
+
+    On a disk that does not tell cases apart, everything is compared in lower case.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._known: dict[str, str] = {"/": "/"}
+        self._fold = str.casefold if _folds_case(root) else str
+
+    def whole(self, path: str) -> str:
+        """Return the real path of the absolute, normalised *path*; what does not exist stays as it is."""
+        return self._fold(self._real(path))
+
+    def parent(self, path: str) -> str:
+        """Return *path* with its parents resolved: where its own name really stands."""
+        parent, name = os.path.split(path)
+        return self._fold(os.path.join(self._real(parent), name))
+
+    def _real(self, path: str) -> str:
+        real, walked = "/", ""
+        for part in path.split("/")[1:]:
+            walked = f"{walked}/{part}"
+            if walked not in self._known:
+                path = os.path.join(real, part)
+                self._known[walked] = os.path.realpath(path) if _is_link(path) else path
+            real = self._known[walked]
+        return real
+
+
+def _is_link(path: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except OSError:
+        return False  # not there, or out of reach: then nothing can be behind it either
+
+
+def _folds_case(directory: str) -> bool:
+    """Return whether *directory* is found under its name in the other case too."""
+    other = directory.swapcase()
+    try:
+        return other != directory and os.path.samefile(directory, other)
+    except OSError:
+        return False
+
+
+def _contains(outer: str, inner: str) -> bool:
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from venvflow.config.trust import refuse_store, store_doubts
 from venvflow.disk import locks
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import directory
 from venvflow.disk.objects import Batch, Look, Name, sealed
+from venvflow.disk.trust import refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import FORMAT, Key, Snapshot, Tree
 from venvflow.pure.manifest import Corrupt, encode_snapshot, encode_tree, snapshot_id, source_of

@@ -102,7 +102,7 @@ class Job:
 
     def refuse_unsafe(self) -> None:
         """Raise Refused where working on the venv would make what its owner cannot use, or follow a link."""
-        from venvflow.config.trust import refuse_to_lock_out  # noqa: PLC0415 - see the top of this module
+        from venvflow.disk.trust import refuse_to_lock_out  # noqa: PLC0415 - see the top of this module
 
         refuse_to_lock_out(self.root, self.environ)
         refuse_linked_state(self.config.state_dir)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from venvflow.config.vocabulary import LEVELS
+from venvflow.config import LEVELS
 from venvflow.disk.blame import failure
 from venvflow.disk.files import read_small, write_whole
 from venvflow.errors import EnvironmentFailure, shown
@@ -280,7 +280,7 @@ class PackNote(NamedTuple):
     outputs: Mapping[str, tuple[int, ...]]
 
 
-_LEVEL = max(highest for _, highest in LEVELS.values())
+_LEVEL = max(highest for _, highest, _ in LEVELS.values())
 
 
 def write_pack(job: Job, key: str, trees: Iterable[str], options: PackOptions, path: str) -> None:
