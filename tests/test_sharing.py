@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from venvflow.disk.scan import Found, Stamp
-from venvflow.disk.sharing import Intake, intake_of, stays_private
 from venvflow.model import Entry, LinkMode
+from venvflow.pure.sharing import Intake, intake_of, stays_private
 
 SITE = "lib/python3.12/site-packages"
 
@@ -96,5 +95,4 @@ def test_a_file_is_taken_over_only_if_nobody_minds(  # noqa: PLR0917 - a table's
     name: str, links: int, built_here: bool, adopt: bool, mode: LinkMode, expected: Intake
 ) -> None:
     """Somebody else's file is never re-labelled, and a source always gets our mtime."""
-    found = Found(name, "file", Stamp(1, 5000, 0, 0), 0o644, links, 1)
-    assert intake_of(found, file(name), built_here=built_here, adopt=adopt, mode=mode) == expected
+    assert intake_of(name, links, built_here=built_here, adopt=adopt, mode=mode) == expected

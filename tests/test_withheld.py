@@ -15,7 +15,7 @@ from contents import NOBODY, in_child, needs_root
 from flows import World
 
 from venvflow import pack_venv
-from venvflow.disk.sharing import holds_key, is_credential
+from venvflow.pure.sharing import holds_key, is_credential
 
 SECRET = "hunter2-and-more"  # noqa: S105 - it opens nothing
 KEY = f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----\n"

@@ -16,9 +16,9 @@ from venvflow.disk.archive.staging import need_free, new_directory
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, READ, Directories, opened
 from venvflow.disk.links import Linker, write_private
-from venvflow.disk.sharing import stays_private
 from venvflow.model import Entry, LinkMode, Manifest
 from venvflow.postinstall import can_link, need_room
+from venvflow.pure.sharing import stays_private
 
 PRIVATE: tuple[LinkMode, ...] = ("reflink", "copy")
 """How files are given to an export that shares none of them."""

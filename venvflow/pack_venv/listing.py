@@ -10,12 +10,12 @@ from typing import Any
 from venvflow.disk.archive import NEUTRAL
 from venvflow.disk.files import read_beginning, read_small
 from venvflow.disk.scan import Changing, Found, read, walk
-from venvflow.disk.sharing import notes_urls
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Manifest
 from venvflow.pack_venv.links import Way, way_of
 from venvflow.pure.manifest import group
 from venvflow.pure.relocate import Places
+from venvflow.pure.sharing import notes_urls
 from venvflow.state.survey import Survey, survey, unusual_modes
 from venvflow.state.withheld import credentials
 

@@ -12,10 +12,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 from venvflow.disk.objects import Look, Name, object_name
-from venvflow.disk.sharing import stays_private
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Entry
 from venvflow.pure.manifest import Corrupt, snapshot_id
+from venvflow.pure.sharing import stays_private
 from venvflow.state.looks import Looks, looks_of
 from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration

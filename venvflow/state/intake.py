@@ -13,10 +13,10 @@ from venvflow.disk.attributes import own_attributes
 from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, pyc_path
 from venvflow.disk.objects import Batch, Name, object_name, sealed
 from venvflow.disk.scan import Found, in_threads, look, read
-from venvflow.disk.sharing import intake_of, stays_private
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Interpreter, LinkMode, Manifest
 from venvflow.pure.manifest import group
+from venvflow.pure.sharing import intake_of, stays_private
 from venvflow.state.contents import digest_in
 from venvflow.state.index import Compiled
 from venvflow.state.relink import is_temporary
@@ -149,9 +149,8 @@ class Intake:
 
     def _take_file(self, batch: Batch, found: Found, entry: Entry, name: Name) -> None:
         path = f"{self._venv}/{found.path}"
-        how = intake_of(
-            found, entry, built_here=self._built_here, adopt=self._store.config.adopt, mode=self._mode
-        )
+        adopt = self._store.config.adopt
+        how = intake_of(entry.path, found.links, built_here=self._built_here, adopt=adopt, mode=self._mode)
         # What is shared has no attributes of one file: it keeps them as a private file, beside its object.
         if how == "copy" or stays_private(entry, self._min_size) or own_attributes(path):
             batch.add_copy(path, name, found.stamp)

@@ -55,7 +55,7 @@ class Looks(NamedTuple):
 def looks_of(entries: Iterable[Entry], adopted: Mapping[Name, Look]) -> Looks:
     """Return how the files of a tree's *entries* should look; *adopted* objects keep a look of their own."""
     from venvflow.disk.objects import file_of, object_name, sealed  # noqa: PLC0415 - not for who has it written down
-    from venvflow.disk.sharing import stays_private  # noqa: PLC0415
+    from venvflow.pure.sharing import stays_private  # noqa: PLC0415
     from venvflow.state.witness import is_ignored  # noqa: PLC0415
 
     looks = Looks([], [], [], [], [])

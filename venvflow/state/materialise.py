@@ -11,10 +11,10 @@ from venvflow.disk.descriptors import Directories, directory
 from venvflow.disk.links import Linker, write_private
 from venvflow.disk.objects import Look, Name, Objects, object_name, sealed
 from venvflow.disk.scan import read
-from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.pure.manifest import Corrupt, directories_of, entries_of
 from venvflow.pure.relocate import Digests, Places, digest_of, fill, fill_link, is_record
+from venvflow.pure.sharing import stays_private
 from venvflow.state.witness import file_look, is_ignored, link_look
 
 _CHUNK = 500

@@ -21,8 +21,8 @@ from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_priv
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.release import Releaser
 from venvflow.disk.scan import Found, Stamp, look
-from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_TIMES, Entry, LinkMode
+from venvflow.pure.sharing import stays_private
 
 _CHUNK = 1 << 20
 

@@ -14,7 +14,9 @@ from contextlib import suppress
 
 from venvflow.disk.files import read_small
 from venvflow.disk.scan import Found
-from venvflow.disk.sharing import (
+from venvflow.errors import Refused, shown
+from venvflow.pure.redaction import redact
+from venvflow.pure.sharing import (
     LARGEST_SECRET,
     holds_key,
     is_credential,
@@ -22,8 +24,6 @@ from venvflow.disk.sharing import (
     readers_of,
     visitors_of,
 )
-from venvflow.errors import Refused, shown
-from venvflow.pure.redaction import redact
 from venvflow.state.survey import Survey
 
 

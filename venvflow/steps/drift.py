@@ -17,11 +17,11 @@ from typing import Literal, NamedTuple
 from venvflow.disk.objects import Look, Name, is_promised, object_name, sealed
 from venvflow.disk.places import Receipt
 from venvflow.disk.scan import Changing, Found, look, read, stamp_of, walk
-from venvflow.disk.sharing import stays_private
 from venvflow.model import MTIME_NS, Entry, Manifest
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places, leads_there
+from venvflow.pure.sharing import stays_private
 from venvflow.state.contents import Contents, compare, without_copies
 from venvflow.state.index import Stamped
 from venvflow.state.reader import StoreReader

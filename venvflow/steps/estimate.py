@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from venvflow.disk.bytecode import pyc_path
 from venvflow.disk.objects import Name, object_name
 from venvflow.disk.scan import Found, walk
-from venvflow.disk.sharing import stays_private
 from venvflow.model import Entry
+from venvflow.pure.sharing import stays_private
 from venvflow.state.accounts import census
 from venvflow.state.reader import StoreReader
 from venvflow.steps.squish import Subject, bytecode_of, look_through, without_excluded

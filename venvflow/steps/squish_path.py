@@ -15,12 +15,12 @@ from venvflow.disk.objects import Look, Name, object_name
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, Receipt, write_receipt
 from venvflow.disk.scan import Found, look, walk
-from venvflow.disk.sharing import stays_private
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import BytecodePolicy, Entry, LinkMode, Manifest, Outcome
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher, compile_patterns
 from venvflow.pure.relocate import Places
+from venvflow.pure.sharing import stays_private
 from venvflow.state.accounts import Ledger
 from venvflow.state.index import Stamped
 from venvflow.state.reader import StoreReader

@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from venvflow.disk.objects import is_promised, object_name, sealed
 from venvflow.disk.scan import Changing, Found, read
-from venvflow.disk.sharing import stays_private
 from venvflow.model import Entry
 from venvflow.pure.relocate import leads_there
+from venvflow.pure.sharing import stays_private
 from venvflow.state.contents import Contents
 from venvflow.state.witness import is_ignored
 from venvflow.steps.drift import as_made, can_run, let_run

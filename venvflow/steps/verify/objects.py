@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from venvflow.disk.objects import Look, Name, is_promised, sealed
 from venvflow.disk.scan import Found, look
-from venvflow.disk.sharing import stays_private
+from venvflow.pure.sharing import stays_private
 from venvflow.steps.verify.findings import Finding, Kind
 from venvflow.steps.verify.healing import Healing
 from venvflow.steps.verify.holders import Inode, Use, editor_of, inode_of

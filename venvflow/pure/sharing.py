@@ -1,11 +1,10 @@
-"""Which files are shared, which stay private, and how a file becomes an object: decisions only."""
+"""Which files are shared, which stay private, and how a file becomes an object."""
 
 from __future__ import annotations
 
 import re
 from typing import Literal
 
-from venvflow.disk.scan import Found
 from venvflow.model import Entry, LinkMode
 
 _PRIVATE_ENDS = (
@@ -80,8 +79,8 @@ def visitors_of(mode: int) -> int:
 Intake = Literal["own", "adopt", "copy"]
 
 
-def intake_of(found: Found, entry: Entry, *, built_here: bool, adopt: bool, mode: LinkMode) -> Intake:
-    """Return how a file whose content the store does not have becomes an object.
+def intake_of(path: str, links: int, *, built_here: bool, adopt: bool, mode: LinkMode) -> Intake:
+    """Return how the file at *path*, with so many hard *links*, becomes an object that the store lacks.
 
     ``own``: the file itself, by another name, read-only and with our mtime: only if nobody else has it.
     ``adopt``: the file itself as it is, although somebody shares it (uv's cache). ``copy``: new bytes (a
@@ -92,6 +91,6 @@ def intake_of(found: Found, entry: Entry, *, built_here: bool, adopt: bool, mode
     """
     if mode not in ("hardlink", "symlink"):
         return "copy"
-    if found.links == 1:
+    if links == 1:
         return "own" if built_here or mode == "hardlink" else "copy"
-    return "adopt" if adopt and mode == "hardlink" and not entry.path.endswith(".py") else "copy"
+    return "adopt" if adopt and mode == "hardlink" and not path.endswith(".py") else "copy"
