@@ -93,7 +93,6 @@ class World:
             self.store,
             str(self.venv),
             PYTHON,
-            bytecode_key="python",
             mode=mode,
             min_size=1,
             built_here=built_here,

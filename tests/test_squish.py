@@ -12,7 +12,7 @@ from machines import Machine, machine
 
 from venvflow.disk.scan import Found, walk
 from venvflow.state.relink import Relinker
-from venvflow.steps import unsquish
+from venvflow.steps import unshare
 
 __all__ = ["machine"]
 
@@ -25,7 +25,7 @@ def test_what_is_written_while_unsquish_copies_is_kept(
     venv = machine.venv("api")
     machine.done("squish", venv, "--link", link)
     mine = machine.site(venv) / "demo/data.py"
-    real = unsquish._copy
+    real = unshare._copy
 
     def overtaken(source: str, name: str, fd: int, mode: int) -> None:
         real(source, name, fd, mode)
@@ -33,12 +33,12 @@ def test_what_is_written_while_unsquish_copies_is_kept(
             (venv / "new").write_bytes(b"DATA = 'mine'\n")
             os.replace(venv / "new", mine)
 
-    monkeypatch.setattr(unsquish, "_copy", overtaken)
+    monkeypatch.setattr(unshare, "_copy", overtaken)
     answer = machine.run("unsquish", venv)
     assert mine.read_bytes() == b"DATA = 'mine'\n"
     assert not list(venv.rglob(".vf-*"))
     assert answer.code == 0
-    monkeypatch.setattr(unsquish, "_copy", real)
+    monkeypatch.setattr(unshare, "_copy", real)
     machine.done("unsquish", venv)
     assert mine.read_bytes() == b"DATA = 'mine'\n"
 
@@ -62,7 +62,7 @@ def test_unsquish_follows_no_link_that_is_put_in_the_way_meanwhile(
             replaced.symlink_to(elsewhere)
         return found
 
-    monkeypatch.setattr(unsquish, "walk", overtaken)
+    monkeypatch.setattr(unshare, "walk", overtaken)
     before = {path: path.lstat() for path in machine.site(venv).rglob("*")}
     answer = machine.run("unsquish", venv)
     assert answer.code == 3, answer.err

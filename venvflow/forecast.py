@@ -29,8 +29,7 @@ from venvflow.steps.explain import KeyNow, key_now
 from venvflow.steps.job import Job
 from venvflow.steps.patrol import Post, looks_as_made
 from venvflow.steps.records import OTHER_MANIFEST, KeyRecord, has_passed, why_pack
-from venvflow.steps.replace import Present, is_whole, look, matcher_of, refuse_to_lose
-from venvflow.steps.squish import refuse_changed
+from venvflow.steps.replace import Present, is_whole, look, matcher_of, refuse_changed, refuse_to_lose
 
 Would = Literal["run", "nothing", "fail", "not run"]
 STEPS = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store")

@@ -315,8 +315,8 @@ def test_a_claim_is_given_back_when_squish_fails(machine: Machine, counter: Path
     (one.root / "dodo.py").write_text(
         "import venvflow.steps.squish as squish\n"
         "from venvflow.errors import EnvironmentFailure\n"
-        "def share(subject, *words, **more):\n"
-        "    raise EnvironmentFailure('out of order', where=subject.name)\n"
+        "def share(job, *words, **more):\n"
+        "    raise EnvironmentFailure('out of order', where=job.spec.name)\n"
         f"squish.share = share\n{DODO}"
     )
     _go_on(counter)
@@ -513,7 +513,7 @@ def test_a_squished_venv_of_symlinks_is_safe_from_trim_from_its_first_link(machi
     """A run that is killed when the names have become symlinks has told the store before it began."""
     project = machine.project("p", {"api": {}}, store={"durability": "none", "link": ["symlink"]})
     project.lock("api", machine.wheel("alpha"))
-    _dies_at(project, "venvflow.steps.squish:shared_receipt")
+    _dies_at(project, "venvflow.steps.share:shared_receipt")
     project.doit(code=9)
     _lives(project)
     assert (project.site("api") / "alpha.py").is_symlink()

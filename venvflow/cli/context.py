@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from venvflow.errors import UsageError, shown
@@ -36,6 +37,15 @@ class Context(NamedTuple):
         """Return the job of the config's venv at the absolute *path*, resolved but for its last name."""
         jobs = (self.flow.job(name) for name in self.venvs) if self.flow is not None else ()
         return next((job for job in jobs if job.place.path == path), None)
+
+    def any_job(self, path: str, say: Callable[[str], None]) -> Job:
+        """Return the job of the venv at *path*; one that is in no config has the store's settings."""
+        from venvflow.model import Config, TrimPolicy, VenvSpec  # noqa: PLC0415 - not for wrong words
+        from venvflow.steps.job import Job  # noqa: PLC0415
+
+        spec = VenvSpec("", path, (), link=self.store.link, min_size=self.store.min_size)
+        config = Config("", os.path.dirname(path), self.store, TrimPolicy(), {})
+        return self.job_at(path) or Job(config, spec, os.environ, time.time, say)
 
     def absolute(self, word: str) -> str:
         """Return the absolute path that *word* is, from the work directory; its last name is not resolved."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from venvflow.cli.context import Context, open_context
+from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted, outcome_text
 from venvflow.cli.resolve import need_venv, path_of
 from venvflow.errors import UsageError, VenvflowError, shown
+from venvflow.model import Outcome, VenvSpec
 from venvflow.pure.units import parse_size, show_size
 
 if TYPE_CHECKING:
-    from venvflow.state.accounts import Balance, Ledger
-    from venvflow.steps.estimate import Estimate
-    from venvflow.steps.squish_path import Errand, Sharing
+    from venvflow.state.accounts import Balance
+    from venvflow.state.store import Store
+    from venvflow.steps.job import Job
 
 MODES = ("reflink", "hardlink", "copy", "symlink")
 
@@ -67,157 +69,170 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``after``: what ``du`` says of these venvs and the store, ``saved``, and ``elsewhere``: bytes that left
     these directories and that other programs still hold.
     """
-    context = open_context(args, out)
-    # The first failure decides how it ends; the other venvs are served all the same.
-    service = _DryRun(args, out, context) if args.dry_run else _Squishing(args, out, context)
-    paths = list(dict.fromkeys(path_of(context, word) for word in args.paths))
-    codes = [service.serve(path) for path in paths]
-    service.close()
-    return next((code for code in codes if code), 0)
+    asked = _Settings(args)
+    return (_DryRun if args.dry_run else _Squishing)(args, out, asked).run()
 
 
-class _Service:
-    """Serves one venv after the other, and answers when all are done."""
+class EachVenv:
+    """Does something to one venv after the other, and answers when all are done.
 
-    def __init__(self, args: argparse.Namespace, out: Output, context: Context) -> None:
-        from venvflow.state.accounts import Ledger  # noqa: PLC0415 - not for wrong words
+    The first failure decides how it ends; the other venvs are served all the same.
+    """
 
-        self._args = args
+    def __init__(self, args: argparse.Namespace, out: Output) -> None:
+        self.args = args
         self.out = out
-        self.context = context
-        self.ledger: Ledger = Ledger(os.path.realpath(context.store.path))
-        self._sharing: Sharing = _sharing(args, context)
+        self.context = open_context(args, out)
         self.records: list[dict[str, Any]] = []
 
-    def serve(self, path: str) -> int:
-        """Serve the venv at *path*; return the exit code of what went wrong, or 0."""
+    def run(self) -> int:
+        """Serve all venvs; return the exit code of the first one that failed, or 0."""
+        paths = dict.fromkeys(path_of(self.context, word) for word in self.args.paths)
+        codes = [self._serve(path) for path in paths]
+        self.close()
+        return next((code for code in codes if code), 0)
+
+    def _serve(self, path: str) -> int:
         try:
             need_venv(self.context, path)
-            self._serve(path)
+            outcome = self.act(self.context.any_job(path, self.out.say))
         except VenvflowError as error:
             self.out.fail(str(error))
-            self.note(path, "failed", error.what)
+            self._note(path, Outcome("failed", error.what))
             return error.exit_code
-        return 0
-
-    def _serve(self, path: str) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Answer."""
-        raise NotImplementedError
-
-    def note(
-        self, path: str, did: str, reason: str = "", figures: dict[str, Any] | None = None, warnings: Any = ()
-    ) -> None:
-        """Take a note for the JSON document."""
-        self.records.append(
-            {"path": path, "did": did, "reason": reason, "figures": figures or {}, "warnings": list(warnings)}
-        )
-
-    def errand(self, path: str) -> Errand:
-        """Return what is to be done with the venv at *path*."""
-        from venvflow.disk.places import Place  # noqa: PLC0415
-        from venvflow.steps.squish_path import Errand  # noqa: PLC0415
-
-        job = self.context.job_at(path)
-        return Errand(
-            Place(path), _of_job(self._sharing, self._args, job), os.environ, time.time, self.ledger, job,
-            self.out.say, self._tell(path),
-        )  # fmt: skip
-
-    def _tell(self, path: str) -> Any:
-        if not self.out.verbose:
-            return lambda _path, _how: None
-        return lambda file, how: self.out.say(f"{shown(path)}/{shown(file)}: {how}")
-
-    def document(self, disk: dict[str, int] | None) -> None:
-        """Answer with the JSON document."""
-        store = self.context.store.path
-        self.out.document(
-            {"store": store, "dry_run": bool(self._args.dry_run), "venvs": self.records, "disk": disk}
-        )
-
-
-class _Squishing(_Service):
-    """The real thing."""
-
-    def _serve(self, path: str) -> None:
-        from venvflow.disk import locks  # noqa: PLC0415
-        from venvflow.state.store import Store  # noqa: PLC0415
-        from venvflow.steps.squish_path import refuse_unless_sharable, squish_path  # noqa: PLC0415
-
-        errand = self.errand(path)
-        refuse_unless_sharable(
-            errand.place, os.path.realpath(self.context.store.path)
-        )  # before a store is made
-        timeout = locks.lock_timeout(os.environ)
-        with Store(self.context.store, timeout=timeout, on_wait=self.out.say) as store:
-            outcome = squish_path(store, errand)
-        self.note(path, outcome.did, outcome.reason, outcome.figures, outcome.warnings)
+        self._note(path, outcome)
         if not self.out.as_json:
-            self.out.answer(f"{shown(path)}: {outcome_text(outcome)}")
+            self.out.answer(f"{shown(path)}: {self.text(outcome)}")
         for warning in outcome.warnings:
             self.out.warn(f"{shown(path)}: {warning}")
+        return 0
+
+    def _note(self, path: str, outcome: Outcome) -> None:
+        self.records.append(
+            {
+                "path": path,
+                "did": outcome.did,
+                "reason": outcome.reason,
+                "figures": outcome.figures,
+                "warnings": list(outcome.warnings),
+            }
+        )
+
+    def act(self, job: Job) -> Outcome:
+        """Serve one venv."""
+        raise NotImplementedError
+
+    def text(self, outcome: Outcome) -> str:
+        """Return what became of one venv, in one line."""
+        return outcome_text(outcome)
+
+    def close(self) -> None:
+        """Answer for all venvs."""
+        raise NotImplementedError
+
+    def open_store(self) -> Store:
+        """Open the store, or make it."""
+        from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
+        from venvflow.state.store import Store  # noqa: PLC0415
+
+        return Store(self.context.store, timeout=locks.lock_timeout(os.environ), on_wait=self.out.say)
+
+    def tell(self, job: Job) -> Callable[[str, str], None]:
+        """Return what is told of each file of the venv, and says it where that is asked for."""
+
+        def tell(file: str, how: str) -> None:
+            if self.out.verbose:
+                self.out.say(f"{shown(job.place.path)}/{shown(file)}: {how}")
+
+        return tell
+
+
+class _Squishing(EachVenv):
+    """The real thing."""
+
+    def __init__(self, args: argparse.Namespace, out: Output, asked: _Settings) -> None:
+        super().__init__(args, out)
+        from venvflow.state.accounts import Ledger  # noqa: PLC0415 - not for wrong words
+
+        self._asked = asked
+        self._ledger = Ledger(os.path.realpath(self.context.store.path))
+
+    def act(self, job: Job) -> Outcome:
+        """Share the venv."""
+        from venvflow.steps.share import refuse_unless_sharable  # noqa: PLC0415 - not for wrong words
+        from venvflow.steps.squish import squish_any  # noqa: PLC0415
+
+        refuse_unless_sharable(job.place, os.path.realpath(self.context.store.path))  # before it is made
+        with self.open_store() as store:
+            how = self._asked.of(job.spec)
+            return squish_any(job, store, how, ledger=self._ledger, tell=self.tell(job))
 
     def close(self) -> None:
         """Answer with what was saved."""
         done = any(record["did"] == "squished" for record in self.records)
-        balance = self.ledger.close() if done else None
+        balance = self._ledger.close() if done else None
         if self.out.as_json:
-            self.document(None if balance is None else {**balance._asdict(), "saved": balance.saved})
-        elif balance is not None:
+            disk = None if balance is None else {**balance._asdict(), "saved": balance.saved}
+            _answer(self, disk)
+            return
+        if balance is not None:
             self.out.answer(_balanced(balance, self.context.store.path))
             if any(record["figures"].get("link") == "reflink" for record in self.records):
                 self.out.say("blocks shared by reflink are seen by df, not by du")
         adopted = sum(record["figures"].get("adopted_bytes", 0) for record in self.records)
-        if adopted and not self.out.as_json:
+        if adopted:
             self.out.say(
                 f"{show_size(adopted)} of the store are files that another program, like uv's cache, has too"
             )
 
 
-class _DryRun(_Service):
+class _DryRun(EachVenv):
     """What it would do."""
 
-    def __init__(self, args: argparse.Namespace, out: Output, context: Context) -> None:
-        super().__init__(args, out, context)
-        from venvflow.steps.estimate import Foresight  # noqa: PLC0415
+    def __init__(self, args: argparse.Namespace, out: Output, asked: _Settings) -> None:
+        super().__init__(args, out)
+        from venvflow.steps.estimate import Foresight  # noqa: PLC0415 - not for wrong words
 
+        self._asked = asked
         self._foresight = Foresight()
-        self._files = self._bytes = 0
 
-    def _serve(self, path: str) -> None:
-        from venvflow.state.reader import open_reader  # noqa: PLC0415
+    def act(self, job: Job) -> Outcome:
+        """Say what sharing the venv would save."""
+        from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
         from venvflow.steps.estimate import estimate  # noqa: PLC0415
 
         with open_reader(self.context.store) as store:
             where = os.path.realpath(self.context.store.path)
-            found = estimate(store, self.errand(path), self._foresight, store_path=where)
-        self._files += found.files
-        self._bytes += found.bytes
-        self.note(path, "would squish", figures=_figures(found))
-        if not self.out.as_json:
-            self.out.answer(
-                f"{shown(path)}: {found.files:,} of {counted(found.all_files, 'file')} would become links, "
-                f"saving {show_size(found.bytes)}"
-            )
+            asked = replace(job, spec=self._asked.of(job.spec))
+            found = estimate(store, asked, self._foresight, store_path=where)
+        return Outcome("would squish", "", asdict(found))
+
+    def text(self, outcome: Outcome) -> str:
+        """Return what would be saved, in one line."""
+        files, size, all_files = (int(outcome.figures[name]) for name in ("files", "bytes", "all_files"))
+        return f"{files:,} of {counted(all_files, 'file')} would become links, saving {show_size(size)}"
 
     def close(self) -> None:
         """Answer with the sum."""
         if self.out.as_json:
-            self.document(None)
+            _answer(self, None)
         elif len(self.records) > 1:
-            self.out.answer(f"would save {show_size(self._bytes)} by sharing {counted(self._files, 'file')}")
+            files, size = (
+                sum(record["figures"].get(name, 0) for record in self.records) for name in ("files", "bytes")
+            )
+            self.out.answer(f"would save {show_size(size)} by sharing {counted(files, 'file')}")
 
 
-def _figures(found: Estimate) -> dict[str, int]:
-    return {
-        "files": found.files,
-        "bytes": found.bytes,
-        "elsewhere": found.elsewhere,
-        "all_files": found.all_files,
-    }
+def _answer(service: EachVenv, disk: dict[str, int] | None) -> None:
+    """Answer with the JSON document."""
+    service.out.document(
+        {
+            "store": service.context.store.path,
+            "dry_run": bool(service.args.dry_run),
+            "venvs": service.records,
+            "disk": disk,
+        }
+    )
 
 
 def _balanced(balance: Balance, store: str) -> str:
@@ -235,33 +250,17 @@ def _balanced(balance: Balance, store: str) -> str:
 # --------------------------------------------------------------------------- options
 
 
-def _sharing(args: argparse.Namespace, context: Context) -> Sharing:
-    """Return how to share venvs that are in no config, by the words and the store's settings."""
-    from venvflow.steps.squish_path import Sharing  # noqa: PLC0415
+class _Settings:
+    """How to share venvs, by the words of the command line. Raises UsageError for what makes no sense."""
 
-    store = context.store
-    return Sharing(
-        _modes(args) or store.link,
-        _min_size(args) or store.min_size,
-        _exclude(args),
-        args.bytecode or "canonical",
-    )
+    def __init__(self, args: argparse.Namespace) -> None:
+        given = {"link": _modes(args), "min_size": _min_size(args), "bytecode": args.bytecode}
+        self._given = {name: value for name, value in given.items() if value}
+        self._exclude = _exclude(args)
 
-
-def _of_job(sharing: Sharing, args: argparse.Namespace, job: Any) -> Sharing:
-    """Return how to share a venv of the config: what the words leave open, its settings there decide."""
-    if job is None:
-        return sharing
-    from dataclasses import replace  # noqa: PLC0415
-
-    spec = job.spec
-    return replace(
-        sharing,
-        link=_modes(args) or spec.link,
-        min_size=_min_size(args) or spec.min_size,
-        exclude=(*spec.exclude, *_exclude(args)),
-        bytecode=args.bytecode or spec.bytecode,
-    )
+    def of(self, spec: VenvSpec) -> VenvSpec:
+        """Return how to share one venv: what the words leave open, its own settings decide."""
+        return replace(spec, exclude=(*spec.exclude, *self._exclude), **self._given)
 
 
 def _modes(args: argparse.Namespace) -> Any:

@@ -20,7 +20,7 @@ from venvflow.pure.sharing import intake_of, stays_private
 from venvflow.state.contents import digest_in
 from venvflow.state.index import Compiled
 from venvflow.state.relink import is_temporary
-from venvflow.state.store import Store
+from venvflow.state.store import Store, bytecode_id
 from venvflow.state.survey import Survey
 
 
@@ -43,6 +43,11 @@ class Taken:
     compiled: int = 0
     uncompilable: int = 0
 
+    @property
+    def trees(self) -> tuple[str, ...]:
+        """Return the digests of the manifest's trees."""
+        return tuple(tree.digest for tree in self.manifest.trees)
+
 
 class Intake:
     """Takes one venv at path *venv* into a store.
@@ -57,7 +62,6 @@ class Intake:
         venv: str,
         interpreter: Interpreter,
         *,
-        bytecode_key: str,
         mode: LinkMode,
         min_size: int,
         built_here: bool,
@@ -66,7 +70,7 @@ class Intake:
         self._objects = store.objects
         self._venv = venv
         self._interpreter = interpreter
-        self._bytecode_key = bytecode_key
+        self._bytecode_key = bytecode_of(interpreter)
         self._mode = mode
         self._min_size = min_size
         self._built_here = built_here
@@ -218,6 +222,12 @@ class Intake:
                 path = pyc_path(source, self._interpreter.cache_tag)
                 entries[path] = Entry(path, "file", made[0].digest, executable=False, size=made[1])
         return entries
+
+
+def bytecode_of(interpreter: Interpreter) -> str:
+    """Return what two venvs must agree on to share bytecode: the same text that a key gives."""
+    python = f"{interpreter.implementation} {interpreter.version}"
+    return bytecode_id({"python": python, "abi": interpreter.abi})
 
 
 def _of_another_store(path: str, target: str) -> Refused:

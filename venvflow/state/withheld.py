@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 from venvflow.disk.files import read_small
 from venvflow.disk.scan import Found
@@ -25,6 +26,26 @@ from venvflow.pure.sharing import (
     visitors_of,
 )
 from venvflow.state.survey import Survey
+
+
+class Withheld(NamedTuple):
+    """What a venv keeps: *secret* are credentials, *hidden* other users cannot read; *digests* of both.
+
+    These are the SHA-256 (in hex) of what they hold, by path.
+    """
+
+    secret: tuple[str, ...]
+    hidden: tuple[str, ...]
+    digests: dict[str, str]
+
+
+def withhold(venv: str, survey: Survey, store: str, *, whole: bool) -> Withheld:
+    """Leave out of *survey* what the venv keeps, and return it; raises as :func:`refuse_to_show` does."""
+    refuse_to_show(venv, survey, store, whole=whole)
+    secret = tuple(sorted(credentials(venv, survey, whole=whole)))
+    digests = survey.withhold(secret)
+    hidden = tuple(sorted(closed(survey, whole=whole)))
+    return Withheld(secret, hidden, digests | survey.withhold(hidden))
 
 
 def credentials(venv: str, survey: Survey, *, whole: bool = True) -> Iterator[str]:

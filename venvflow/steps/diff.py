@@ -17,8 +17,8 @@ from venvflow.state.reader import StoreReader
 from venvflow.state.survey import survey
 from venvflow.state.witness import witness_of
 from venvflow.steps.job import Job
+from venvflow.steps.known import known_of
 from venvflow.steps.replace import matcher_of
-from venvflow.steps.squish_path import known_of
 
 
 def manifest_of_snapshot(store: StoreReader, snapshot: Snapshot) -> Manifest:
@@ -73,7 +73,7 @@ def _known(
         return {}
     if receipt.state == "built":
         return store.index.stamps(place.path)
-    return known_of(store, receipt, found).stamped
+    return {**known_of(store, receipt, found).stamped}
 
 
 def _survey(

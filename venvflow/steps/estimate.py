@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from venvflow.disk.bytecode import pyc_path
 from venvflow.disk.objects import Name, object_name
-from venvflow.disk.scan import Found, walk
-from venvflow.model import Entry
+from venvflow.disk.scan import walk
+from venvflow.model import Interpreter
 from venvflow.pure.sharing import stays_private
 from venvflow.state.accounts import census
+from venvflow.state.index import Stamped
+from venvflow.state.intake import bytecode_of
 from venvflow.state.reader import StoreReader
-from venvflow.steps.squish import Subject, bytecode_of, look_through, without_excluded
-from venvflow.steps.squish_path import Errand, known_of, refuse_unless_sharable, subject_of
+from venvflow.state.survey import Survey
+from venvflow.steps.job import Job
+from venvflow.steps.known import is_object, known_of, without_excluded
+from venvflow.steps.replace import matcher_of
+from venvflow.steps.share import (
+    interpreter_of,
+    look_through,
+    refuse_unless_sharable,
+)
 
 
 @dataclass(slots=True)
@@ -38,82 +47,62 @@ class Estimate:
     all_files: int
 
 
-def estimate(store: StoreReader | None, errand: Errand, foresight: Foresight, *, store_path: str) -> Estimate:
-    """Return what :func:`~venvflow.steps.squish_path.squish_path` would save by hard links; writes nothing.
+def estimate(store: StoreReader | None, job: Job, foresight: Foresight, *, store_path: str) -> Estimate:
+    """Return what :func:`~venvflow.steps.share.share` would save by hard links; nothing is written.
 
     *store* is None where there is none yet; *store_path* is where it is or would be, resolved. Bytecode that
-    has yet to be compiled, and the store's own lists, are not counted. Raises as squishing does.
+    has yet to be compiled, and the store's own lists, are not counted. Raises as sharing does.
     """
-    place = errand.place
+    place = job.place
     refuse_unless_sharable(place, store_path)
-    subject = subject_of(errand)
+    python = interpreter_of(job)
     receipt = place.receipt()
-    known = {}
+    known: Mapping[str, Stamped] = {}
     if store is not None and receipt is not None and receipt.path == place.path:
-        known = known_of(store, receipt, without_excluded(walk(place.path), subject.matcher)).stamped
-    looked = look_through(subject, known)
-    replaced: dict[tuple[int, int], int] = {}
-    for path in _surplus(store, subject, looked.entries, looked.found, foresight):
-        item = looked.found[path]
-        key = item.device, item.stamp.inode
-        replaced[key] = replaced.get(key, 0) + 1
+        known = known_of(store, receipt, without_excluded(walk(place.path), matcher_of(job))).stamped
+    looked = look_through(job, python, known)
+    surplus = [*_surplus(store, job.spec.min_size, looked, foresight)]
+    if job.spec.bytecode == "canonical":
+        surplus += _surplus_bytecode(store, python, looked, foresight)
+    replaced = Counter((looked.found[path].device, looked.found[path].stamp.inode) for path in surplus)
     inodes = census(place.path)
     gone = [inodes[key] for key, names in replaced.items() if key in inodes and names >= inodes[key].names]
     return Estimate(
-        files=sum(replaced.values()),
+        files=len(surplus),
         bytes=sum(inode.bytes for inode in gone),
         elsewhere=sum(inode.bytes for inode in gone if inode.links > inode.names),
         all_files=sum(1 for item in looked.found.values() if item.kind == "file"),
     )
 
 
-def _surplus(
-    store: StoreReader | None,
-    subject: Subject,
-    entries: Mapping[str, Entry],
-    found: Mapping[str, Found],
-    foresight: Foresight,
-) -> Iterator[str]:
+def _surplus(store: StoreReader | None, min_size: int, looked: Survey, foresight: Foresight) -> Iterator[str]:
     """Yield the paths of files that the store has already, or would have by then."""
-    for path, entry in entries.items():
-        if entry.kind != "file" or stays_private(entry, subject.min_size) or path not in found:
+    for path, entry in looked.entries.items():
+        if entry.kind != "file" or stays_private(entry, min_size) or path not in looked.found:
             continue
-        name, item = object_name(entry), found[path]
+        name = object_name(entry)
         stored = store is not None and store.objects.sound(name, entry.size)
-        if (name in foresight.objects or stored) and not _is_object(store, name, item):
+        if (name in foresight.objects or stored) and not (
+            store is not None and is_object(store, name, looked.found[path])
+        ):
             yield path
         foresight.objects.add(name)
-    if subject.bytecode == "canonical":
-        yield from _surplus_bytecode(store, subject, entries, found, foresight)
-
-
-def _is_object(store: StoreReader | None, name: Name, item: Found) -> bool:
-    with suppress(OSError):
-        return store is not None and store.objects.is_at(name, item.stamp.inode, item.device)
-    return False
 
 
 def _surplus_bytecode(
-    store: StoreReader | None,
-    subject: Subject,
-    entries: Mapping[str, Entry],
-    found: Mapping[str, Found],
-    foresight: Foresight,
+    store: StoreReader | None, python: Interpreter, looked: Survey, foresight: Foresight
 ) -> Iterator[str]:
     """Yield the bytecode that would give way to what was compiled for another venv."""
-    interpreter = bytecode_of(subject.interpreter)
+    interpreter = bytecode_of(python)
     known = store.index.bytecode(interpreter) if store is not None else {}
-    for path, entry in entries.items():
+    for path, entry in looked.entries.items():
         if entry.kind != "file" or not path.endswith(".py") or not path.startswith("lib/"):
             continue
-        compiled = pyc_path(path, subject.interpreter.cache_tag)
-        made = known.get((entry.digest, path))
-        item = found.get(compiled)
-        foreseen = (interpreter, entry.digest, path) in foresight.bytecode
-        if item is not None and item.kind == "file" and (foreseen or _replaces(store, made, item)):
-            yield compiled
-        foresight.bytecode.add((interpreter, entry.digest, path))
-
-
-def _replaces(store: StoreReader | None, made: tuple[Name, int] | None, item: Found) -> bool:
-    return made is not None and not _is_object(store, made[0], item)
+        source = interpreter, entry.digest, path
+        item = looked.found.get(pyc_path(path, python.cache_tag))
+        if item is not None and item.kind == "file":
+            made = known.get((entry.digest, path))
+            stored = store is not None and made is not None and not is_object(store, made[0], item)
+            if stored or source in foresight.bytecode:
+                yield item.path
+        foresight.bytecode.add(source)

@@ -30,7 +30,8 @@ def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True)
         return _whole(job, store, record, look=look)
     except Corrupt as lost:
         # It brings all that reads and shares venvs, for which there is hardly ever a need here.
-        from venvflow.steps.squish import refuse_to_publish, squish_locked  # noqa: PLC0415
+        from venvflow.steps.share import refuse_to_publish  # noqa: PLC0415
+        from venvflow.steps.squish import squish_locked  # noqa: PLC0415
 
         receipt = job.place.receipt()
         if receipt is None or receipt.key != record.key.digest:

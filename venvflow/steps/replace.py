@@ -13,7 +13,7 @@ from venvflow.disk.descriptors import directory
 from venvflow.disk.links import sync_file_system
 from venvflow.disk.places import Receipt, State, write_receipt
 from venvflow.disk.scan import walk
-from venvflow.errors import Refused, shown
+from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.pure.patterns import Matcher, compile_patterns
 from venvflow.pure.redaction import redactor, secrets_of
 from venvflow.state.reader import StoreReader
@@ -97,6 +97,31 @@ def refuse_to_lose(job: Job, store: StoreReader | None, present: Present) -> Non
             where=f"{job.spec.name}: {shown(job.place.path)}",
             state="It was left as it is.",
             hint=WAY_OUT,
+        )
+
+
+def refuse_changed(job: Job, store: StoreReader | None, receipt: Receipt) -> None:
+    """Raise unless the venv is what it was made of, so that it can be stored for others.
+
+    Refused if somebody changed it since, EnvironmentFailure if files are missing.
+    """
+    drift = drift_of(job.place.path, receipt, store, matcher_of(job))
+    named = f"{job.spec.name}: " if job.spec.name else ""
+    if drift.by_hand:
+        raise Refused(
+            f"the venv was changed by hand since it was made ({drift})",
+            where=f"{named}{shown(job.place.path)}",
+            state="It was left as it is and was not stored: others would get your changes.",
+            hint=WAY_OUT,
+        )
+    missing = [path for path in drift.missing if not path.endswith(".pyc")]  # bytecode is made anew
+    if missing:
+        doit = f'"{job.doit}"' if job.spec.name else '"doit" in its project'
+        raise EnvironmentFailure(
+            f"files of the venv are missing ({drift})",
+            where=f"{named}{shown(job.place.path)}",
+            state="Nothing was stored: others would get a venv that is not whole.",
+            hint=f"Run {doit}: it is restored, or built anew.",
         )
 
 

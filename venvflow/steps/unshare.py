@@ -1,10 +1,10 @@
-"""``unsquish``: every file of a venv becomes its own again, so that it needs no store."""
+"""Taking sharing back: every file of a venv becomes its own again, so that it needs no store."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -16,15 +16,16 @@ from venvflow.disk.modes import is_sealed, mode_of
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, Receipt, watched, write_receipt
 from venvflow.disk.scan import Found, look, stamp_of, walk
-from venvflow.errors import Refused, UsageError, shown
+from venvflow.errors import shown
 from venvflow.model import Outcome
 from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store
 from venvflow.state.witness import witness_of
-from venvflow.steps.squish_path import Errand, held, in_use
+from venvflow.steps.job import Job
+from venvflow.steps.share import Tell, held, in_use, refuse_unless_venv
 
 
-def unsquish(store: Store, errand: Errand) -> Outcome:
+def unshare(job: Job, store: Store, *, tell: Tell) -> Outcome:
     """Make every file of the venv private: ``unsquished``, or ``kept`` when none was shared.
 
     Bytes, mtimes and link targets stay, and files get back the modes that they had. Each file is replaced by
@@ -32,14 +33,14 @@ def unsquish(store: Store, errand: Errand) -> Outcome:
     Raises UsageError when there is no venv, Refused when it may not be touched, EnvironmentFailure when a
     file cannot be copied.
     """
-    place = errand.place
-    refuse_unless_changeable(place)
+    place = job.place
+    refuse_unless_venv(place)
     start = time.monotonic()
-    with held(store, errand), store.use():
+    with held(job, store), store.use():
         receipt = place.receipt()
-        done = _make_private(store, place.path, receipt, errand.tell)
+        done = _make_private(store, place.path, receipt, tell)
         users = occupants(place.path) if done.files else []
-        if store.config.durability == "full" and done.files:
+        if store.durable and done.files:
             with directory(place.path) as fd:
                 sync_file_system(fd)
         _forget(store, place, receipt)
@@ -54,27 +55,6 @@ def unsquish(store: Store, errand: Errand) -> Outcome:
     if not done.files and receipt is None:
         return Outcome("kept", "nothing of it was shared", figures)
     return Outcome("unsquished", "", figures, (*warnings,))
-
-
-def refuse_unless_changeable(place: Place) -> None:
-    """Raise UsageError when there is no venv at *place*, Refused when it may not be touched."""
-    state = place.state()
-    if state in ("absent", "empty", "file") or not os.path.lexists(f"{place.path}/pyvenv.cfg"):
-        raise UsageError(
-            "there is no venv",
-            where=shown(place.path),
-            state="Nothing was changed.",
-            hint="Name a venv: its directory, with a pyvenv.cfg in it, or its name in the config.",
-        )
-    if state == "symlink":
-        place.refuse_unless_replaceable(state)
-    if os.lstat(place.path).st_uid != os.geteuid():
-        raise Refused(
-            "the venv belongs to another user",
-            where=shown(place.path),
-            state="It was left as it is.",
-            hint="Run as its owner.",
-        )
 
 
 def _forget(store: Store, place: Place, receipt: Receipt | None) -> None:
@@ -115,9 +95,7 @@ class _Done:
     kept: list[str] = field(default_factory=list)
 
 
-def _make_private(
-    store: Store, venv: str, receipt: Receipt | None, tell: Callable[[str, str], None]
-) -> _Done:
+def _make_private(store: Store, venv: str, receipt: Receipt | None, tell: Tell) -> _Done:
     done = _Done()
     modes = None if receipt is None else receipt.modes
     found = walk(venv)

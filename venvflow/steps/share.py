@@ -1,0 +1,439 @@
+"""Sharing a venv: its files become the store's, and its names links to them, whatever made the venv."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from venvflow.disk import interpreters, locks
+from venvflow.disk.blame import failure, path_of
+from venvflow.disk.descriptors import directory
+from venvflow.disk.files import temporary_name
+from venvflow.disk.links import Linker, prevailing
+from venvflow.disk.modes import modes_of
+from venvflow.disk.occupants import occupants
+from venvflow.disk.places import RECEIPT, Place, Receipt, watched, write_receipt
+from venvflow.disk.scan import Changing, Found, look, walk
+from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
+from venvflow.model import Interpreter, LinkMode, Outcome
+from venvflow.pure.manifest import directories
+from venvflow.pure.patterns import Matcher
+from venvflow.state.accounts import Ledger
+from venvflow.state.contents import encode_contents
+from venvflow.state.index import Stamped
+from venvflow.state.intake import Intake, Taken
+from venvflow.state.registry import Registration
+from venvflow.state.relink import Relinked, Relinker, is_temporary
+from venvflow.state.store import Store
+from venvflow.state.survey import Survey, survey, unusual_modes
+from venvflow.state.withheld import Withheld, withhold
+from venvflow.state.witness import witness_of
+from venvflow.steps.job import Job
+from venvflow.steps.known import Known, is_settled, known_of, settings_of, without_excluded
+from venvflow.steps.replace import matcher_of, refuse_changed
+
+Tell = Callable[[str, str], None]
+"""Is called with the path of each file, below the venv, and what became of it."""
+
+
+def share(
+    job: Job,
+    store: Store,
+    receipt: Receipt,
+    *,
+    interpreter: Interpreter | None = None,
+    ledger: Ledger | None = None,
+    tell: Tell | None = None,
+) -> Outcome:
+    """Share the job's venv: ``squished``, or ``kept`` when that was done and nothing changed since.
+
+    *receipt* says what is known of the venv (see :func:`unknown`), *interpreter* is the venv's (None: it is
+    asked). *ledger* counts the venv before it changes and after. Venv and store are held by the caller. The
+    store is told of the venv before any name becomes a link: a venv of symlinks needs its objects from then
+    on, whoever trims after a kill. Raises Refused when sharing it would not be safe, EnvironmentFailure when
+    venv or store cannot be read or written; every file of the venv holds what it held then.
+    """
+    start = time.monotonic()
+    _refuse_read_only(job, store)
+    if receipt.key and receipt.made != "shared":
+        refuse_to_publish(job, store, receipt)
+    store.objects.drop_litter()
+    venv = job.place.path
+    walked = walk(venv)
+    if is_settled(job, store, receipt, walked):
+        return Outcome("kept", "nothing changed since it was shared", {"seconds": time.monotonic() - start})
+    python = interpreter or interpreter_of(job)
+    if ledger is not None:
+        ledger.open(venv, walked)
+    users = occupants(venv) if receipt.made != "built" else []
+    with _explained(job, store):
+        shared = _share(job, store, receipt, python, walked, tell=tell or _counting(job))
+    fresh = shared_receipt(shared, receipt, python, store.path)
+    _register(job, store, fresh)
+    write_receipt(venv, fresh, sync=store.durable)  # until then the stamps say what is whose
+    store.index.set_stamps(venv, {})
+    if ledger is not None and not job.spec.exclude:
+        ledger.settle(venv, _as_it_is_now(venv, shared.looked.found))
+    return Outcome("squished", "", _figures(shared, start), _warnings(shared, receipt, users))
+
+
+def unknown(place: Place) -> Receipt:
+    """Return the receipt of a venv that is not known: no key says what is in it."""
+    return Receipt("", place.path, "built", "shared")
+
+
+def where(job: Job) -> str:
+    """Return what messages call the venv: its path, with its name if the config names it."""
+    path = shown(job.place.path)
+    return f"{job.spec.name}: {path}" if job.spec.name else path
+
+
+# --------------------------------------------------------------------------- how it is done
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What sharing a venv gave: what was read, what the store got and what it did not, what files became.
+
+    *modes* are those that they had, as a receipt notes them, *unusual* the files with bits that are not kept.
+    """
+
+    job: Job
+    looked: Survey
+    withheld: Withheld
+    taken: Taken
+    relinked: Relinked
+    modes: dict[str, int]
+    unusual: tuple[str, ...]
+
+
+def _share(
+    job: Job, store: Store, receipt: Receipt, python: Interpreter, walked: list[Found], *, tell: Tell
+) -> _Shared:
+    """Give the venv's files to the store and link their names; *walked* are all of them, and used up."""
+    venv, spec = job.place.path, job.spec
+    known = Known({})
+    if receipt.path == venv:
+        known = known_of(store, receipt, without_excluded(walked, matcher_of(job)))
+    looked = look_through(job, python, known.stamped, walked)
+    walked.clear()  # of a large venv it is megabytes, and soon out of date
+    withheld = withhold(venv, looked, store.path, whole=bool(receipt.key))
+    found = (looked.found[path] for path in looked.entries if path in looked.found)
+    modes = modes_of(found, receipt.modes if receipt.trees else None)
+    unusual = tuple(unusual_modes(looked))
+    intake = Intake(
+        store, venv, python, mode=_first_mode(job, store), min_size=store.least_shared(spec.min_size),
+        built_here=receipt.made == "built",
+    )  # fmt: skip
+    taken = intake.take(looked, canonical=spec.bytecode == "canonical", sound=known.sound)
+    link = "symlink" if "symlink" in spec.link else ""
+    _register(job, store, replace(receipt, trees=taken.trees, link=link, bound=taken.manifest.bound))
+    relinker = Relinker(
+        store.objects, venv, Linker(spec.link), min_size=store.least_shared(spec.min_size),
+        origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=known.linked, tell=tell,
+    )  # fmt: skip
+    with _relinking(venv):
+        relinked = relinker.relink(taken.entries, looked.found)
+    return _Shared(job, looked, withheld, taken, relinked, modes, unusual)
+
+
+def look_through(
+    job: Job, python: Interpreter, known: Mapping[str, Stamped], walked: Sequence[Found] | None = None
+) -> Survey:
+    """Read the venv, but for what is *known*; it need not be *walked* again. Raises EnvironmentFailure."""
+    matcher = matcher_of(job)
+    if walked is not None and matcher is not None:
+        walked = [*_entered(walked, matcher)]
+    return survey(
+        job.place.path,
+        job.places(python),
+        bytecode=job.spec.bytecode,
+        known=known,
+        excludes_file=matcher.excludes_file if matcher else None,
+        excludes_directory=matcher.excludes_dir if matcher else None,
+        walked=walked,
+    )
+
+
+def _entered(walked: Sequence[Found], matcher: Matcher) -> Iterator[Found]:
+    """Yield what a walk finds that does not enter excluded directories."""
+    closed: set[str] = set()
+    for item in walked:
+        inside = os.path.dirname(item.path) in closed
+        if item.kind == "dir" and (inside or matcher.excludes_dir(item.path)):
+            closed.add(item.path)
+        if not inside:
+            yield item
+
+
+def interpreter_of(job: Job) -> Interpreter:
+    """Ask the venv's own interpreter what it is. Raises EnvironmentFailure."""
+    place = job.place
+    try:
+        return interpreters.resolve(f"{place.path}/bin/python", root=place.parent, environ=job.environ)
+    except EnvironmentFailure as error:
+        raise EnvironmentFailure(
+            error.what,
+            where=shown(place.path),
+            state="Nothing was changed.",
+            hint="Install that interpreter again, or make the venv anew.",
+        ) from error
+
+
+def _first_mode(job: Job, store: Store) -> LinkMode:
+    """Return the link mode that will work between the store and the venv, found out by trying it."""
+    if store.doubted:
+        return "copy"
+    name = temporary_name()
+    with store.objects.batch() as batch, directory(job.place.path) as fd:
+        mode = Linker(job.spec.link).place(batch.add_probe(), name, fd, executable=False)
+        os.unlink(name, dir_fd=fd)
+    return mode
+
+
+def _counting(job: Job) -> Tell:
+    """Return what counts the files that are linked, for the person who waits."""
+    job.meter.say("reading")
+    numbers = itertools.count(1)
+
+    def tell(_path: str, _how: str) -> None:
+        if not (number := next(numbers)) % 100:
+            job.meter.say(f"{number:,} files linked")
+
+    return tell
+
+
+def _register(job: Job, store: Store, receipt: Receipt) -> None:
+    """Tell the store which trees the venv needs, and by which links, in place of what was known of it.
+
+    Whose it is stays known of a venv that doit made for a config that is not ours.
+    """
+    if receipt.key and job.spec.name:
+        job.register(store, receipt.key, link=receipt.link, trees=receipt.trees, bound=receipt.bound)
+        return
+    place = job.place
+    known = store.registration(place.path) if receipt.key else None
+    blank = Registration(
+        path=place.path, project="", name="", key=receipt.key, place="", link=receipt.link,
+        trees=receipt.trees, inode=place.inode(), seen=job.now(), settings=settings_of(job.spec),
+    )  # fmt: skip
+    if known is not None:
+        blank = replace(blank, project=known.project, name=known.name, place=known.place, pin=known.pin)
+    store.register(blank)
+
+
+# --------------------------------------------------------------------------- what came of it
+
+
+def shared_receipt(shared: _Shared, receipt: Receipt, python: Interpreter, store: str) -> Receipt:
+    """Return the receipt of a venv that is shared now, with the store at the path *store*."""
+    venv, taken = shared.job.place.path, shared.taken
+    link = prevailing(shared.relinked.modes) or receipt.link or "copy"
+    return replace(
+        receipt,
+        path=venv,
+        state="shared",
+        python=python.executable,
+        trees=taken.trees,
+        bound=taken.manifest.bound,
+        link=link,
+        store=store if link == "symlink" else "",
+        modes=shared.modes,
+        private=shared.withheld.digests,
+        witness=witness_of(without_excluded(shared.looked.found.values(), matcher_of(shared.job))),
+        contents=_contents(shared, receipt),
+        directories=watched(venv, directories(taken.entries)),
+    )
+
+
+def _contents(shared: _Shared, receipt: Receipt) -> str:
+    """Return the contents of a venv; what was not read now is as it was when its receipt was written."""
+    digests = shared.looked.digests()
+    if digests is not None:
+        return encode_contents([*digests, *shared.withheld.digests.items()])
+    return receipt.contents if receipt.key else ""
+
+
+def _as_it_is_now(venv: str, found: Mapping[str, Found]) -> Iterator[Found]:
+    """Yield all that is in a venv now that was shared, by what is known: only directories changed besides."""
+    parents = {path for path, item in found.items() if item.kind == "dir"}
+    parents |= {path.rpartition("/")[0] for path in found} - {""}
+    for path in (*parents, RECEIPT):
+        yield look(f"{venv}/{path}", known_as=path)
+    for path, item in found.items():
+        if item.kind != "dir" and path != RECEIPT and not is_temporary(path):
+            yield item
+
+
+def _figures(shared: _Shared, start: float) -> dict[str, int | float | str]:
+    """Return counts, bytes and seconds since *start* (by the monotonic clock) for the outcome."""
+    taken = shared.taken
+    return {
+        "files": sum(1 for entry in taken.entries.values() if entry.digest),
+        "bytes": sum(entry.size for entry in taken.entries.values()),
+        "new_objects": taken.new_objects,
+        "new_bytes": taken.new_bytes,
+        "adopted": taken.adopted,
+        "adopted_bytes": taken.adopted_bytes,
+        "compiled": taken.compiled,
+        "uncompilable": taken.uncompilable,
+        "excluded": shared.looked.excluded,
+        "link": prevailing(shared.relinked.modes) or "copy",
+        "seconds": time.monotonic() - start,
+    }
+
+
+_STAYS = "it stays in this venv alone, and is in no snapshot and no archive"
+
+
+def _warnings(shared: _Shared, receipt: Receipt, users: list[int]) -> tuple[str, ...]:
+    """Return what whoever shares a venv should know of it; *users* are the processes that use it."""
+    looked, relinked = shared.looked, shared.relinked
+    notes: list[tuple[Sequence[str], str]] = [
+        (relinked.kept, "changed while it was shared and stays private"),
+        (relinked.attributed, "has extended attributes, which a link would not keep, and stays private"),
+        (looked.special, "is a device, FIFO or socket and is not stored"),
+        (looked.embedding, "is a binary file that contains the path it was built at"),
+        (shared.withheld.secret, f"holds credentials: {_STAYS}"),
+        (shared.withheld.hidden, f"cannot be read by other users: {_STAYS}"),
+        (shared.unusual, "has setuid, setgid or world-writable bits, which are not kept"),
+    ]
+    warnings = [
+        f"{shown(paths[0])}{f' (and {len(paths) - 1} more)' if len(paths) > 1 else ''} {text}"
+        for paths, text in notes
+        if paths
+    ]
+    if users:
+        warnings.append(in_use(users))
+    if shared.taken.uncompilable and not receipt.key:
+        warnings.append(f"{shared.taken.uncompilable} of its sources do not compile and were left alone")
+    return (*warnings,)
+
+
+def in_use(users: list[int]) -> str:
+    """Return the warning about processes that use a venv whose files are replaced."""
+    named = ", ".join(map(str, users[:8])) + (" ..." if len(users) > 8 else "")
+    if len(users) > 1:
+        return f"in use by processes {named}: they keep the files they have open"
+    return f"in use by process {named}: it keeps the files it has open"
+
+
+# --------------------------------------------------------------------------- may it be shared?
+
+
+def refuse_unless_venv(place: Place) -> None:
+    """Raise UsageError unless there is a venv at *place*, Refused when it must not be touched."""
+    state = place.state()
+    if state == "symlink":
+        place.refuse_unless_replaceable(state)
+    if state in _NO_VENV or not os.path.lexists(f"{place.path}/pyvenv.cfg"):
+        raise UsageError(
+            _NO_VENV.get(state, _NO_VENV["stranger"]),
+            where=shown(place.path),
+            state="Nothing was changed.",
+            hint="Name a venv: its directory, with a pyvenv.cfg in it, or its name in the config.",
+        )
+    if os.lstat(place.path).st_uid != os.geteuid():
+        raise _refused(place, "the venv belongs to another user", "Run as its owner.")
+
+
+_NO_VENV = {
+    "absent": "there is no such directory",
+    "empty": "the directory is empty",
+    "file": "it is a file, not a venv",
+    "stranger": "it is not a venv: it has no pyvenv.cfg",
+}
+
+
+def refuse_unless_sharable(place: Place, store: str) -> None:
+    """Do as :func:`refuse_unless_venv`; nor may the venv be in the store at the resolved path *store*."""
+    refuse_unless_venv(place)
+    for outer, inner, what in (
+        (store, place.path, "the venv is inside the store"),
+        (place.path, store, "the store is inside the venv"),
+    ):
+        if f"{inner}/".startswith(f"{outer}/"):
+            raise _refused(place, what, "Use a store that is apart from all venvs (VENVFLOW_STORE).")
+
+
+def _refused(place: Place, what: str, hint: str) -> Refused:
+    return Refused(what, where=shown(place.path), state="It was left as it is.", hint=hint)
+
+
+def _refuse_read_only(job: Job, store: Store) -> None:
+    if store.read_only:
+        raise EnvironmentFailure(
+            "the store is read-only",
+            where=f"{where(job)}, {shown(store.path)}",
+            state="The venv works, its files are its own.",
+            hint="Make the store writable, or use another one (VENVFLOW_STORE).",
+        )
+
+
+def refuse_to_publish(job: Job, store: Store, receipt: Receipt) -> None:
+    """Do as :func:`~venvflow.steps.replace.refuse_changed`.
+
+    The next ``restore`` is to look through a venv that is not whole: no directory told of what is missing, or
+    it would have been restored before.
+    """
+    try:
+        refuse_changed(job, store, receipt)
+    except EnvironmentFailure:
+        write_receipt(job.place.path, replace(receipt, directories={"bin": 0}))
+        raise
+
+
+@contextmanager
+def held(job: Job, store: Store) -> Iterator[None]:
+    """Hold the venv against other runs, those of the project that it belongs to too."""
+    path = job.place.path
+    registration = store.registration(path)
+    files = []
+    if job.spec.name:
+        files.append(job.file("lock"))
+    elif registration is not None and os.path.isdir(f"{registration.project}/.venvflow/{registration.name}"):
+        files.append(f"{registration.project}/.venvflow/{registration.name}/lock")
+    tag = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    files.append(f"{store.path}/locks/venv-{tag}")
+    timeout, what = locks.lock_timeout(job.environ), f"the venv {shown(path)}"
+    with ExitStack() as stack:
+        for file in files:
+            stack.enter_context(locks.exclusive(file, timeout=timeout, what=what, on_wait=job.say))
+        yield
+
+
+# --------------------------------------------------------------------------- what went wrong
+
+
+@contextmanager
+def _explained(job: Job, store: Store) -> Iterator[None]:
+    """Explain an error that comes while files are read and go into the store."""
+    try:
+        yield
+    except Changing as error:
+        raise EnvironmentFailure(
+            f"{shown(str(error))} keeps changing",
+            where=job.spec.name or shown(job.place.path),
+            state="The venv is whole, nothing half-written is kept.",
+            hint="Let what writes to the venv finish, then run again.",
+        ) from error
+    except OSError as error:
+        in_store = f"{path_of(error, store.path)}/".startswith(f"{store.path}/")
+        doing = "cannot write to the store" if in_store else "cannot take it into the store"
+        state = "Nothing half-written is kept in the store, and the venv is as it was."
+        raise failure(error, doing, at=store.path, state=state) from error
+
+
+@contextmanager
+def _relinking(venv: str) -> Iterator[None]:
+    """Explain an error that comes while the files of the venv at path *venv* become names of objects."""
+    try:
+        yield
+    except OSError as error:
+        state = "Every file of the venv holds what it held; some may be shared already."
+        raise failure(error, "cannot share the files of the venv", at=venv, state=state) from error
