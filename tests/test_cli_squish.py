@@ -400,7 +400,7 @@ def test_two_at_once_do_not_take_each_other_for_litter(machine: Machine) -> None
     store = objects_in(machine.store)
     with store.batch() as batch:
         batch.add_bytes(b"staged")
-        other = Path(store.tmp) / "1-00c0ffee"
+        other = Path(store.tmp) / ".vf-1-1"
         other.mkdir()
         (other / "1").write_bytes(b"left by a kill")
         machine.done("squish", machine.venv("b"))
