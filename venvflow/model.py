@@ -62,7 +62,7 @@ class PackOptions:
     """``pack:`` of a venv.
 
     *output* is an absolute directory, *name* the archive's name there without ``.format``. It and *arcroot*,
-    the directory in the archive that everything lies in, may hold fields (see :mod:`venvflow.pure.naming`).
+    the directory in the archive that everything lies in, may hold fields (see :mod:`venvflow.pure.names`).
     *threads* never changes a byte.
     """
 

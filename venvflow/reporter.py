@@ -13,6 +13,7 @@ from doit.reporter import ConsoleReporter
 
 from venvflow import interrupts, streams
 from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.pure.names import meant
 from venvflow.pure.units import show_duration, show_size
 
 if TYPE_CHECKING:
@@ -62,8 +63,6 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
     def initialize(self, tasks: Any, selected_tasks: Any) -> None:
         """Notice a pattern that fits nothing: doit itself would call that success."""
         if not selected_tasks:
-            from venvflow.pure.nearest import meant  # noqa: PLC0415 - only for mistakes
-
             venvs = {name.partition(":")[2] for name in tasks if name.partition(":")[0] in _DOING} - {""}
             asked = next((word for word in sys.argv[1:] if "*" in word), "")
             error = UsageError(

@@ -42,6 +42,7 @@ from venvflow.disk.trust import refuse_to_lock_out
 from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
+from venvflow.pure.names import meant
 from venvflow.steps.job import refuse_linked_state
 from venvflow.streams import fill_closed, put_or_drop, show_everything
 
@@ -153,8 +154,6 @@ class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
     def __init__(self, *args: Any, not_found: str | None = None) -> None:
         super().__init__(*args, not_found=not_found)
         if not_found is not None:
-            from venvflow.pure.nearest import meant  # noqa: PLC0415 - only for mistakes
-
             venvs = current_flow().config.venvs
             tasks = [f"{verb}:{venv}" for verb in TASK_DOCS for venv in venvs]
             hint = meant(not_found, [*venvs, *TASK_DOCS, "trim", *tasks], venvs)

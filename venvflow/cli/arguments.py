@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from venvflow.errors import UsageError, shown
-from venvflow.pure.nearest import meant
+from venvflow.pure.names import meant
 
 _REQUIRED = "the following arguments are required"
 

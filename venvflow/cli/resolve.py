@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from venvflow.errors import UsageError, shown
-from venvflow.pure.nearest import meant, nearest
+from venvflow.pure.names import meant, nearest
 
 if TYPE_CHECKING:
     from venvflow.cli.context import Context

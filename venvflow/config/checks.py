@@ -15,8 +15,7 @@ from typing import Any, TypeAlias
 from venvflow.config.documents import WRONG, Node, Reading
 from venvflow.config.paths import VARIABLE_NAME, PathReader
 from venvflow.errors import LONGEST_WORD, clipped
-from venvflow.pure.naming import KNOWN, wrong_field
-from venvflow.pure.nearest import nearest
+from venvflow.pure.names import KNOWN, nearest, wrong_field
 from venvflow.pure.patterns import problems
 from venvflow.pure.units import parse_duration, parse_size
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from venvflow.pure.names import normalised
 from venvflow.pure.redaction import redact
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def packages(name: str, data: bytes) -> dict[str, str]:
     versions: dict[str, set[str]] = {}
     for package in _read(name, data):
         if package.name and package.version:
-            versions.setdefault(_normal(package.name), set()).add(redact(package.version))
+            versions.setdefault(normalised(package.name), set()).add(redact(package.version))
     return {key: ", ".join(sorted(versions[key])) for key in sorted(versions)}
 
 
@@ -112,7 +113,7 @@ def listed(name: str, data: bytes) -> dict[str, str] | None:
     found: dict[str, set[str]] = {}
     for package in packages:
         if package.name:
-            found.setdefault(_normal(package.name), set()).add(_worth_keeping(package))
+            found.setdefault(normalised(package.name), set()).add(_worth_keeping(package))
     return {key: ", ".join(sorted(found[key])) for key in sorted(found)}
 
 
@@ -136,10 +137,6 @@ def _readable(kind: str, data: bytes) -> Iterator[_Package] | None:
 
 def _paths(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in values if value and "\0" not in value))
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 # --------------------------------------------------------------------------- requirements files

@@ -15,7 +15,7 @@ from venvflow.errors import Refused, UsageError, shown
 from venvflow.model import Entry, Manifest, Tree
 from venvflow.pure import relocate
 from venvflow.pure.manifest import make_tree
-from venvflow.pure.naming import KNOWN, fill
+from venvflow.pure.names import KNOWN, fill
 from venvflow.pure.patterns import compile_patterns
 from venvflow.pure.slimming import without_rows
 from venvflow.state.store import Store
@@ -90,7 +90,7 @@ class Material:
         )
 
     def filled_name(self, name: str, manifest: Manifest) -> str:
-        """Return *name* with its fields (:mod:`venvflow.pure.naming`) filled in; UsageError for others."""
+        """Return *name* with its fields (:mod:`venvflow.pure.names`) filled in; UsageError for others."""
         versions = {f"version:{tree.name}": tree.version for tree in manifest.trees if tree.version}
         own = {
             "venv": self.job.spec.name,

@@ -40,7 +40,7 @@ def pack_to(
 ) -> Outcome:
     """Write an archive of the job's venv as *options* say, to *output*, whatever the config says.
 
-    *output* is a path with fields in braces (:mod:`venvflow.pure.naming`). Answers ``packed``.
+    *output* is a path with fields in braces (:mod:`venvflow.pure.names`). Answers ``packed``.
     Raises what :func:`pack` does, and UsageError for a name that cannot be filled in.
     """
     with material(job) as things:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from venvflow.pure.naming import KNOWN, fill, wrong_field
+from venvflow.pure.names import KNOWN, fill, wrong_field
 
 VALUES = {"venv": "api", "key": "0123456789ab", "python": "3.12.1", "version:ruamel-yaml": "0.18/1"}
 
