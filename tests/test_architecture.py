@@ -45,6 +45,7 @@ LIBRARIES = {
     "compression": {"disk.archive"},
     "tomli": {"disk.discover"},
     "rich": {"live"},
+    "argcomplete": {"cli.completion"},
 }
 """The rooms in which each third-party library (or its successor in the standard library) is met."""
 

@@ -118,7 +118,7 @@ def test_an_option_given_twice_is_refused(command: str, say: Say) -> None:
         if takes_value(action):
             value = good_value(action)
             words = (command, *needed(command), option, value, option, value)
-            if type(action).__name__ == "_Each":
+            if type(action).__name__ == "Each":
                 assert getattr(PARSER.commands[command].parse_args(words[1:]), action.dest) == [value] * 2
             else:
                 assert "it is given twice" in say(*words)

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 from contents import fork
 
-from venvflow.cli.completion import _KINDS, SHELLS, grammar_of
+from venvflow.cli.completion import COMPLETERS, SHELLS, completer_of
 from venvflow.cli.parser import COMMANDS, make_parser
-from venvflow.cli.shells import Argument, Command, Grammar, script
 
 if TYPE_CHECKING:
     from cli_project import Project
@@ -54,16 +53,17 @@ def scripts(project: Project, tmp_path: Path) -> Path:
 
 def in_bash(scripts: Path, *words: str) -> list[str]:
     """Return what bash offers for the last of *words*."""
+    line = " ".join(("venvflow", *words))
     text = (
-        f'source {scripts}/script.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _venvflow; '
+        f'source {scripts}/script.bash; COMP_LINE="$1" COMP_POINT=${{#1}}; _python_argcomplete {PROGRAM}; '
         "printf '%s\\n' \"${COMPREPLY[@]}\""
     )
     done = subprocess.run(
-        [shell("bash"), "--norc", "-c", text, "bash", PROGRAM, *words],
+        [shell("bash"), "--norc", "-c", text, "bash", line],
         capture_output=True, text=True, check=True, timeout=30,
     )  # fmt: skip
     assert done.stderr == ""
-    return [line for line in done.stdout.splitlines() if line]
+    return [each.rstrip() for each in done.stdout.splitlines() if each]
 
 
 def test_bash_completes_commands(scripts: Path) -> None:
@@ -79,7 +79,7 @@ def test_bash_completes_options(scripts: Path) -> None:
     assert {"--force", "--json", "--work-dir"} <= set(offered)
     assert "--check" not in offered
     assert in_bash(scripts, "status", "--ch") == ["--check"]
-    assert "-n" in in_bash(scripts, "squish", "-")
+    assert {"-n", "--dry-run"} <= set(in_bash(scripts, "squish", "-"))
 
 
 def test_bash_completes_names_of_venvs(scripts: Path, project: Project) -> None:
@@ -93,15 +93,15 @@ def test_bash_completes_names_of_venvs(scripts: Path, project: Project) -> None:
     config = "version: 1\nvenvs: {my.venv: {path: v, locks: [l]}, deep: {path: w, locks: [l]}}\n"
     (other / "venvflow.yaml").write_text(config, encoding="utf-8")
     assert in_bash(scripts, "-C", str(other), "restore", "") == ["my.venv", "deep"]
-    assert in_bash(scripts, "restore", "--work-dir", "=", str(other), "d") == ["deep"]
+    assert in_bash(scripts, "restore", f"--work-dir={other}", "d") == ["deep"]
     assert in_bash(scripts, "-c", f"{other}/venvflow.yaml", "pack", "d") == ["deep"]
 
 
 def test_bash_completes_choices_and_their_equals_sign(scripts: Path) -> None:
-    """Bash makes a word of the sign."""
+    """In one word."""
     assert in_bash(scripts, "--format", "") == ["text", "json"]
-    assert in_bash(scripts, "list", "--format", "=") == ["text", "json"]
-    assert in_bash(scripts, "list", "--format", "=", "j") == ["json"]
+    assert in_bash(scripts, "list", "--format=") == ["text", "json"]
+    assert in_bash(scripts, "list", "--format=j") == ["json"]
     assert in_bash(scripts, "squish", "--bytecode", "k") == ["keep"]
     assert in_bash(scripts, "completion", "") == list(SHELLS)
 
@@ -109,12 +109,17 @@ def test_bash_completes_choices_and_their_equals_sign(scripts: Path) -> None:
 def test_bash_completes_paths(scripts: Path, project: Project) -> None:
     """Files or directories, by what the argument is; a venv or a path where both will do."""
     os.chdir(project.root)
-    assert set(in_bash(scripts, "-C", "")) == {"api", "web", "some dir"}
+    assert set(in_bash(scripts, "-C", "")) == {"api/", "web/", "some\\ dir/"}
     assert in_bash(scripts, "unpack", "arch") == ["archive.tar.zst"]
-    assert in_bash(scripts, "unpack", "archive.tar.zst", "some") == ["some dir"]
-    assert in_bash(scripts, "diff", "ap") == ["api", "api"]
+    assert in_bash(scripts, "unpack", "archive.tar.zst", "some") == ["some\\ dir/"]
+    assert in_bash(scripts, "diff", "ap") == ["api", "api/"]
     assert in_bash(scripts, "pack", "-o", "archive") == ["archive.tar.zst"]
     assert in_bash(scripts, "pack", "--level", "") == []
+    (project.root / ".hidden").touch()
+    (project.root / "arch\x1b]0;\x0bivory").touch()
+    assert in_bash(scripts, "unpack", "arch") == ["archive.tar.zst"]
+    assert ".hidden" not in in_bash(scripts, "unpack", "")
+    assert in_bash(scripts, "unpack", ".h") == [".hidden"]
 
 
 def test_bash_says_nothing_where_there_is_no_config(scripts: Path, tmp_path: Path, project: Project) -> None:
@@ -125,6 +130,18 @@ def test_bash_says_nothing_where_there_is_no_config(scripts: Path, tmp_path: Pat
     project.config.write_text("venvs: [", encoding="utf-8")
     os.chdir(project.root)
     assert in_bash(scripts, "restore", "") == []
+
+
+def test_bash_completes_below_the_home_directory(
+    scripts: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tilde stays as it was typed, and leads to the config, too; where names are set, they count."""
+    monkeypatch.setenv("HOME", str(project.root.parent))
+    os.chdir("/")
+    assert in_bash(scripts, "-C", f"~/{project.root.name}/so") == [f"~/{project.root.name}/some\\ dir/"]
+    assert in_bash(scripts, "-C", f"~/{project.root.name}", "restore", "w") == ["web"]
+    monkeypatch.setenv("VENVFLOW_WORK_DIR", str(project.root))
+    assert in_bash(scripts, "restore", "w") == ["web"]
 
 
 # --------------------------------------------------------------------------- fish
@@ -217,25 +234,12 @@ def test_zsh_completes_everything(scripts: Path, project: Project) -> None:
         assert zsh.completes("venvflow list --format=js", "--format=json")
         assert zsh.completes("venvflow unpack arch", "archive.tar.zst ")
         assert zsh.completes("venvflow completion ba", "bash ")
-        assert zsh.completes("venvflow ", "Look for what goes wrong in practice")
+        assert zsh.completes("venvflow ", "look for what goes wrong in practice")
     finally:
         zsh.end()
 
 
 # --------------------------------------------------------------------------- the scripts
-
-
-def test_all_that_the_parser_knows_is_in_the_grammar() -> None:
-    """Every command with its options and arguments; what all have is said once."""
-    grammar = grammar_of(make_parser())
-    assert [each.name for each in grammar.commands] == list(COMMANDS)
-    assert ("-C", "--work-dir") in {each.flags for each in grammar.options}
-    for each in grammar.commands:
-        parser = make_parser().commands[each.name]
-        flags = {flag for option in (*grammar.options, *each.options) for flag in option.flags}
-        assert flags == {flag for action in parser.arguments for flag in action.option_strings}
-        assert each.help
-        assert not {option.flags for option in grammar.options} & {option.flags for option in each.options}
 
 
 def test_what_completes_an_argument_is_decided() -> None:
@@ -247,36 +251,26 @@ def test_what_completes_an_argument_is_decided() -> None:
         for action in parser.arguments
         if action.nargs != 0 and action.metavar is not None
     }
-    assert called - plain - _KINDS.keys() == set()
-
-
-def test_odd_words_of_a_help_do_not_break_a_script(tmp_path: Path) -> None:
-    """Quotes, brackets, colons and dollars are only text."""
-    odd = 'it\'s [a] $HOME: `x` "y" \\ 100%'
-    option = Argument(("-o", "--odd"), odd, "file")
-    grammar = Grammar((option,), (Command("do", odd, (option,), (Argument((), odd, "venv"),)),))
-    for name in SHELLS:
-        file = tmp_path / name
-        file.write_text(script(name, grammar), encoding="utf-8")
-        found = shutil.which(name)
-        if found is not None:
-            done = subprocess.run([found, "-n", str(file)], capture_output=True, text=True, check=False)
-            assert (done.returncode, done.stderr) == (0, "")
+    assert called - plain - COMPLETERS.keys() == set()
+    named = {
+        completer_of(action).__name__
+        for parser in make_parser().commands.values()
+        for action in parser.arguments
+        if action.option_strings
+    }
+    assert "_venvs" not in " ".join(named)
 
 
 def test_unknown_shells_are_wrong_words(project: Project) -> None:
-    """The nearest one is named; the word that the scripts use is not offered."""
+    """No script is printed for what is not supported."""
     answer = project.run("completion", "tcsh")
     assert (answer.code, answer.out) == (2, "")
     assert project.run("completion").code == 2
-    assert "venvs" not in project.run("completion", "--help").out.partition("SHELL")[2].partition("\n")[0]
 
 
-def test_the_names_come_one_a_line(project: Project) -> None:
-    """What the scripts ask for is a line for each venv, also with missing lock files, and never a message."""
+def test_missing_lock_files_do_not_matter(scripts: Path, project: Project) -> None:
+    """Nor that there are no venvs at all."""
     (project.root / "api" / "requirements.txt").unlink()
-    answer = project.run("completion", "venvs")
-    assert (answer.code, answer.out, answer.err) == (0, "api\nweb\n", "")
+    assert in_bash(scripts, "restore", "") == ["api", "web"]
     project.config.write_text("version: 1\nvenvs: {}\n", encoding="utf-8")
-    answer = project.run("completion", "venvs")
-    assert (answer.code, answer.out, answer.err) == (0, "", "")
+    assert in_bash(scripts, "restore", "") == []

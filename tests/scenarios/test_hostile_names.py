@@ -74,7 +74,7 @@ def test_no_name_is_obeyed_or_forges_a_line(machine: Machine) -> None:
         "status -v", "status --json", "explain api -v", "list -v", "stats", "stats --packages", "verify",
         "diff api b", "trim --dry-run", "erase", "pack api -o z.tar.gz --check", "unpack z.tar.gz unpacked",
         "export b exported", "diff exported api", "restore b", "store b", "squish b/.venv", "doctor",
-        "unsquish b/.venv", "completion venvs",
+        "unsquish b/.venv",
     ):  # fmt: skip
         said += [_look(project.run([VENVFLOW, *words.split()]))]
     for bad in (["explain", f"zz{FORGING}"], [f"--x{FORGING}"], ["verify", f"zz{FORGING}"], [f"x{FORGING}"]):

@@ -21,6 +21,10 @@ _WHOLE = "Every venv is the old one or the new one, whole."
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; *argv* are the words after the program's name."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what its line may go on with
+        from venvflow.cli.completion import complete  # noqa: PLC0415
+
+        complete()
     words = list(sys.argv[1:] if argv is None else argv)
     fill_closed(answers=True)
     try:

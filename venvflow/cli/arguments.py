@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **how: Any) -> None:
         super().__init__(formatter_class=_Help, allow_abbrev=False, add_help=False, **how)
-        for kind, action in ((None, _Once), ("store", _Once), ("append", _Each)):
+        for kind, action in ((None, Once), ("store", Once), ("append", Each)):
             self.register("action", kind, action)
         self.add_argument(
             "-h",
@@ -105,7 +105,7 @@ class Parser(argparse.ArgumentParser):
         return found
 
 
-class _Once(argparse.Action):
+class Once(argparse.Action):
     """Stores what is given once: a second value for one option would silently undo the first.
 
     A parser parses once, so an action may remember. An empty word is refused: it is what a script has in a
@@ -132,7 +132,7 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-class _Each(_Once):
+class Each(Once):
     """Collects a value each time that the option is given."""
 
     def __call__(

@@ -1,42 +1,29 @@
-"""``venvflow completion``: a script by which a shell completes commands, options, paths and venvs."""
+"""``venvflow completion``: a script by which a shell completes commands, options, paths and venvs.
+
+The scripts are argcomplete's: on each key press they run venvflow, with the line in the environment, and
+:func:`complete` answers.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any
 
-from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.arguments import Each, Once
+from venvflow.cli.parser import Commands, add_command, make_parser
 from venvflow.cli.render import Output
 from venvflow.errors import VenvflowError
 
-if TYPE_CHECKING:
-    from venvflow.cli.arguments import Parser
-    from venvflow.cli.shells import Argument, Grammar, Kind
-
 SHELLS = ("bash", "zsh", "fish")
-_NAMES = "venvs"
-"""What the scripts ask for: the names of the config's venvs, one a line."""
 
 _MORE = """\
 bash: source <(venvflow completion bash), in ~/.bashrc
 zsh:  source <(venvflow completion zsh), in ~/.zshrc after compinit; or save it as _venvflow in $fpath
 fish: venvflow completion fish > ~/.config/fish/completions/venvflow.fish
-The names of venvs are those of the config, asked for each time; a new venvflow may need a new script."""
-
-_KINDS: dict[str, Kind] = {
-    "VENV": "venv",
-    "OTHER": "thing",
-    "A": "thing",
-    "B": "thing",
-    "ARCHIVE": "file",
-    "FILE": "file",
-    "DEST": "directory",
-    "DIR": "directory",
-    "PATH": "thing",
-}
-"""What completes an argument, by what the help calls it; what is not here, nothing does."""
+The names of venvs are those of the config, asked for each time."""
 
 
 def add(commands: Commands) -> None:
@@ -49,72 +36,83 @@ def add(commands: Commands) -> None:
         more=_MORE,
         example="source <(venvflow completion bash)",
     )
-    parser.add_argument("shell", metavar="SHELL", choices=(*SHELLS, _NAMES), help=" or ".join(SHELLS))
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=" or ".join(SHELLS))
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Print the script for a shell; always 0. There is nothing to say in JSON."""
-    if args.shell == _NAMES:
-        _print_names(args, out)
-        return 0
-    from venvflow.cli import shells  # noqa: PLC0415 - a key press asks for names only
-    from venvflow.cli.parser import make_parser  # noqa: PLC0415
+    from argcomplete.shell_integration import shellcode  # noqa: PLC0415 - no other command needs it
 
-    out.answer(shells.script(args.shell, grammar_of(make_parser())))
+    out.answer(shellcode(["venvflow"], shell=args.shell, complete_arguments=["-o", "nospace"]).strip("\n"))
     return 0
 
 
-def _print_names(args: argparse.Namespace, out: Output) -> None:
-    """Print what can be completed: nothing where there is no config that can be read, and no message ever."""
+# --------------------------------------------------------------------------- what a shell asks for
+
+
+def complete() -> None:
+    """Answer what the line in the environment may go on with, and end this process."""
+    from argcomplete.completers import SuppressCompleter  # noqa: PLC0415 - no other run needs it
+    from argcomplete.finders import CompletionFinder, safe_actions  # noqa: PLC0415
+
+    parser = make_parser()
+    for each in (parser, *parser.commands.values()):
+        for action in each.arguments:
+            if action.nargs != 0 and action.choices is None:
+                action.completer = completer_of(action)  # type: ignore[attr-defined]  # argcomplete's way
+    safe_actions.update((Once, Each))
+    CompletionFinder()(parser, always_complete_options=False, default_completer=SuppressCompleter())
+
+
+def completer_of(action: argparse.Action) -> Callable[..., Iterable[str]]:
+    """Return what completes the value of *action*."""
+    completer = COMPLETERS.get(str(action.metavar), _nothing)
+    # A venv is never named by an option.
+    return _files if completer is _venvs_and_files and action.option_strings else completer
+
+
+def _nothing(**_: Any) -> list[str]:
+    return []
+
+
+def _venvs(*, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """Return the names in the config that the line means, or none: there is no room for a message."""
     from venvflow.flow import load  # noqa: PLC0415 - imports the YAML library
 
+    work_dir = getattr(parsed_args, "work_dir", os.environ.get("VENVFLOW_WORK_DIR") or ".")
+    file = getattr(parsed_args, "config", os.environ.get("VENVFLOW_CONFIG") or None)
     with suppress(VenvflowError, OSError):
-        names = load(args.work_dir, os.environ, explicit=args.config).config.venvs
-        if names:
-            out.answer("\n".join(name for name in names if name.isprintable()))
+        project = load(os.path.expanduser(work_dir), os.environ, explicit=file and os.path.expanduser(file))
+        return [name for name in project.config.venvs if name.isprintable()]
+    return []
 
 
-# --------------------------------------------------------------------------- the parser, as data
+def _files(*, prefix: str, **_: Any) -> Iterator[str]:
+    directory, beginning = os.path.split(prefix)
+    with suppress(OSError), os.scandir(os.path.expanduser(directory) or ".") as entries:
+        for entry in entries:
+            hidden = entry.name.startswith(".") and not beginning
+            if entry.name.startswith(beginning) and not hidden and entry.name.isprintable():
+                yield os.path.join(directory, entry.name) + "/" * entry.is_dir()
 
 
-def grammar_of(parser: Parser) -> Grammar:
-    """Return what *parser* knows, as the scripts need it."""
-    from venvflow.cli.shells import Command, Grammar  # noqa: PLC0415 - a key press asks for names only
-
-    arguments = {name: _arguments(each) for name, each in parser.commands.items()}
-    shared = set.intersection(*({each.flags for each in options} for options, _ in arguments.values()))
-    commands = [
-        Command(
-            name,
-            _first_line(parser.commands[name].description),
-            tuple(each for each in options if each.flags not in shared),
-            others,
-        )
-        for name, (options, others) in arguments.items()
-    ]
-    common = tuple(each for each in _arguments(parser)[0] if each.flags in shared)
-    return Grammar(common, tuple(commands))
+def _directories(*, prefix: str, **_: Any) -> list[str]:
+    return [path for path in _files(prefix=prefix) if path.endswith("/")]
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").partition("\n")[0].rstrip(".")
+def _venvs_and_files(*, prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    return [*_venvs(parsed_args=parsed_args), *_files(prefix=prefix)]
 
 
-def _arguments(parser: Parser) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]:
-    """Return the options of *parser*, and its other arguments in their order."""
-    found = [_argument(action) for action in parser.arguments]
-    return tuple(each for each in found if each.flags), tuple(each for each in found if not each.flags)
-
-
-def _argument(action: argparse.Action) -> Argument:
-    from venvflow.cli.shells import Argument  # noqa: PLC0415
-
-    takes_value = action.nargs != 0
-    kind = _KINDS.get(str(action.metavar), "word") if takes_value else "none"
-    if action.option_strings and kind == "thing":
-        kind = "file"  # a venv is never named by an option
-    choices = tuple(str(choice) for choice in action.choices or () if choice != _NAMES)
-    help_text = (action.help or "").partition("\n")[0]
-    return Argument(
-        tuple(action.option_strings), help_text, kind, choices, repeats=action.nargs in ("*", "+")
-    )
+COMPLETERS: dict[str, Callable[..., Iterable[str]]] = {
+    "VENV": _venvs,
+    "OTHER": _venvs_and_files,
+    "A": _venvs_and_files,
+    "B": _venvs_and_files,
+    "ARCHIVE": _files,
+    "FILE": _files,
+    "DEST": _directories,
+    "DIR": _directories,
+    "PATH": _venvs_and_files,
+}
+"""What completes an argument, by what the help calls it; what is not here, nothing does."""
