@@ -39,7 +39,7 @@ from archives import (
 from contents import needs_proc, open_descriptors
 
 from venvflow import postinstall
-from venvflow.disk import archive
+from venvflow.disk import archive, scratch
 from venvflow.disk.archive import (
     METADATA,
     Limits,
@@ -47,12 +47,12 @@ from venvflow.disk.archive import (
     extract,
     extraction,
     reading,
-    staging,
     unpack,
     write_archive,
 )
 from venvflow.disk.archive import tar as headers
 from venvflow.disk.archive import zipfile as records
+from venvflow.disk.archive.formats import Malformed
 from venvflow.disk.descriptors import Directories
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError
 from venvflow.model import CONSTANT_MTIME
@@ -525,7 +525,7 @@ def test_a_zip_may_have_more_entries_than_the_old_limit() -> None:
     data = io.BytesIO(body + records.end_records(70_000, len(body), 0))
     assert len(zipfile.ZipFile(data).namelist()) == 70_000
     assert sum(1 for _ in records.read_directory(data, 70_000)) == 70_000
-    with pytest.raises(records.Malformed, match="70000 entries"):
+    with pytest.raises(Malformed, match="70000 entries"):
         next(records.read_directory(data, 69_999))
 
 
@@ -583,7 +583,7 @@ def test_a_member_of_a_zip_never_gives_more_than_it_says() -> None:
     body = packed.compress(bytes(50 << 20)) + packed.flush()
     record = records.Record(b"x", stat.S_IFREG, records.DEFLATED, 0, len(body), 10)
     parts = reading._zip_parts(io.BytesIO(records.local_header(record) + body), record)
-    with pytest.raises(records.Malformed, match="not what was packed"):
+    with pytest.raises(Malformed, match="not what was packed"):
         next(parts)
 
 
@@ -670,7 +670,7 @@ def test_what_is_unpacked_is_on_disk_before_it_has_its_name(
         calls.append("name")
         real(*names, **directories)
 
-    monkeypatch.setattr(staging, "sync_file_system", sync)
+    monkeypatch.setattr(scratch, "sync_file_system", sync)
     monkeypatch.setattr(os, "rename", rename)
     monkeypatch.setattr(os, "fsync", lambda fd: calls.append(os.readlink(f"/proc/self/fd/{fd}")))
     raw = Raw("tar")

@@ -20,7 +20,7 @@ from forgery import Forgery, Part, taken_apart
 from pythons import interpreters
 
 from venvflow import postinstall
-from venvflow.disk.archive import Limits, extract, extraction, inventory_of, source, unpack
+from venvflow.disk.archive import Limits, extract, extraction, file, inventory_of, unpack
 from venvflow.disk.archive import tar as headers
 from venvflow.errors import EnvironmentFailure, Refused
 
@@ -676,19 +676,19 @@ def test_what_was_hashed_cannot_change_afterwards(tmp_path: Path) -> None:
     """Whoever moves about in an archive gets the bytes that were hashed, or an error."""
     path = tmp_path / "a"
     path.write_bytes(b"x" * 3_000_000)
-    with source.open_archive(str(path)) as raw, source.hashed(raw) as file:
-        file.fix()
-        assert file.seek(0, os.SEEK_END) == 3_000_000
-        assert file.seek(2_999_990) == 2_999_990
-        assert (file.read(20), file.tell()) == (b"x" * 10, 3_000_000)
-        assert file.hexdigest() == sha256(b"x" * 3_000_000).hexdigest()
+    with file.open_archive(str(path)) as raw, file.hashed(raw) as found:
+        found.fix()
+        assert found.seek(0, os.SEEK_END) == 3_000_000
+        assert found.seek(2_999_990) == 2_999_990
+        assert (found.read(20), found.tell()) == (b"x" * 10, 3_000_000)
+        assert found.hexdigest() == sha256(b"x" * 3_000_000).hexdigest()
         with path.open("r+b") as changing:
             changing.seek(1_500_000)
             changing.write(b"y")
-        file.seek(0)
-        assert file.read(1 << 20) == b"x" * (1 << 20)
+        found.seek(0)
+        assert found.read(1 << 20) == b"x" * (1 << 20)
         with pytest.raises(OSError, match="it changed"):
-            file.read(1 << 20)
+            found.read(1 << 20)
 
 
 @pytest.mark.parametrize("name", ["tar", "tar.gz", "zip"])

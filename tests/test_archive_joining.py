@@ -8,8 +8,8 @@ from typing import IO
 
 import pytest
 
-from venvflow.disk.archive import joining
-from venvflow.disk.archive.joining import Joiner
+from venvflow.disk.archive import frames
+from venvflow.disk.archive.frames import NewFrame, joining
 
 
 class _Archive:
@@ -31,7 +31,7 @@ class _Archive:
         self.write(file.read())
 
 
-class _Frame:
+class _Frame(NewFrame):
     """A frame and what became of it."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def test_everything_comes_in_the_order_in_which_it_was_asked_for() -> None:
     archive, go = _Archive(), threading.Event()
     one, two = _Frame(), _Frame()
     kept = io.BytesIO(b"kept ")
-    with Joiner(archive) as joiner:
+    with joining(archive) as joiner:
         joiner.begin(one)
         joiner.add(one, b"one ")
         joiner.end(one, _Compressor(b"end ", go))
@@ -104,9 +104,9 @@ def test_what_goes_wrong_in_the_thread_is_raised_and_nothing_is_finished_after_i
     assert archive.data == b"good"
 
 
-def _join_all(archive: _Archive, frames: dict[bytes, _Frame], kept: IO[bytes]) -> None:
-    with Joiner(archive) as joiner:
-        for data, frame in frames.items():
+def _join_all(archive: _Archive, made: dict[bytes, _Frame], kept: IO[bytes]) -> None:
+    with joining(archive) as joiner:
+        for data, frame in made.items():
             joiner.begin(frame)
             joiner.add(frame, data)
             joiner.end(frame, _Compressor())
@@ -124,7 +124,7 @@ def test_a_reader_that_fails_leaves_no_frame_behind() -> None:
 
 
 def _join_and_fail(ending: _Frame, compressor: _Compressor, kept: IO[bytes], unread: _Frame) -> None:
-    with Joiner(_Archive()) as joiner:
+    with joining(_Archive()) as joiner:
         joiner.begin(ending)
         joiner.end(ending, compressor)
         joiner.copy(kept)
@@ -136,13 +136,13 @@ def _join_and_fail(ending: _Frame, compressor: _Compressor, kept: IO[bytes], unr
 
 def test_bytes_do_not_pile_up_before_a_slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who adds more than may wait is made to wait."""
-    monkeypatch.setattr(joining, "_WAITING", 10)
+    monkeypatch.setattr(frames, "_WAITING", 10)
     archive, go = _Archive(), threading.Event()
     frame = _Frame()
     added = []
 
     def add() -> None:
-        with Joiner(archive) as joiner:
+        with joining(archive) as joiner:
             joiner.begin(frame)
             joiner.end(frame, _Compressor(b"", go))
             for number in range(5):

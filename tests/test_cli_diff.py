@@ -256,7 +256,7 @@ def test_a_file_that_is_no_archive_says_so(made: Project) -> None:
     for data in (b"", b"no archive", good.read_bytes()[:-40], b"\x28\xb5\x2f\xfd" + b"x" * 100):
         damaged.write_bytes(data)
         answer = made.run("diff", "api", "damaged.tar.zst")
-        assert (answer.code, "is damaged, or no archive" in answer.err) == (6, True)
+        assert (answer.code, "is damaged, or not an archive" in answer.err) == (6, True)
         assert "Nothing was changed." in answer.err
 
 

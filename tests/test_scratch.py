@@ -1,7 +1,8 @@
-"""Scratch directories: where they are, and that nothing of them is left."""
+"""Directories to work in: where they are, what is left of them, and when new ones get their name."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from contents import NOBODY, needs_proc, needs_root
 
 from venvflow import interrupts
-from venvflow.disk.scratch import place, scratch
+from venvflow.disk.scratch import new_directory, place, scratch
 from venvflow.errors import EnvironmentFailure
 
 
@@ -108,3 +109,24 @@ def test_a_place_that_is_none_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
         assert place({"TMPDIR": wrong}) == place()
     with pytest.raises(EnvironmentFailure, match=rf"^{tmp_path}/no: no temporary files can be made: No such"):
         scratch(str(tmp_path / "no")).__enter__()
+
+
+# --------------------------------------------------------------------------- new directories
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_disk_that_cannot_keep_the_name_leaves_nothing(
+    tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last sync fails when the directory is in its place already: it is taken away again."""
+    place = tmp_path / "above" / "place"
+    if there:
+        place.mkdir(parents=True)
+
+    def failing(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match="Input/output"), new_directory(str(place)) as staging:
+        Path(staging.path, "file").touch()
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["above"] * there

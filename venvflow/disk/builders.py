@@ -41,7 +41,7 @@ from venvflow.pure.redaction import redact_words, redactor, secrets_in, secrets_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from venvflow.disk.scratch import Scratch
+    from venvflow.disk.scratch import Workplace
     from venvflow.model import Interpreter, VenvSpec
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -365,7 +365,7 @@ class _Job:
         request: Request,
         log: int,
         progress: Callable[[str], None] | None,
-        temporary: Scratch | None = None,
+        temporary: Workplace | None = None,
     ) -> None:
         import collections  # noqa: PLC0415  nothing of this is needed where nothing is built
 

@@ -12,10 +12,11 @@ from typing import Any, Literal
 from venvflow.disk.archive import ObjectSource, Options, Progress
 from venvflow.disk.archive.contents import Contents, Member, damaged, plan
 from venvflow.disk.archive.formats import CHUNK
-from venvflow.disk.archive.staging import need_free, new_directory
+from venvflow.disk.archive.pipeline import Meter
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, READ, Directories, opened
 from venvflow.disk.links import Linker, write_private
+from venvflow.disk.scratch import need_free, new_directory
 from venvflow.model import Entry, LinkMode, Manifest
 from venvflow.postinstall import can_link, need_room
 from venvflow.pure.sharing import stays_private
@@ -64,7 +65,7 @@ def export(
     linker = Linker(modes)
     with _told(destination), new_directory(destination) as staging:
         need_room(staging.fd, 0, contents.entries)
-        _write(contents, source, staging.fd, linker, _Counter(contents.size, progress))
+        _write(contents, source, staging.fd, linker, Meter(contents.size, progress))
         for path in _interpreters(manifest) if python else ():
             _link_interpreter(python, path, staging.fd, links)
         finish(staging.path)
@@ -94,21 +95,7 @@ def _told(destination: str) -> Iterator[None]:
         raise failure(error, "cannot export it there", at=destination, state=state) from error
 
 
-class _Counter:
-    """Tells *progress* of bytes that are done."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total = total
-        self._progress = progress
-        self._done = 0
-
-    def advance(self, count: int) -> None:
-        self._done += count
-        if self._progress is not None and count:
-            self._progress(self._done, self._total)
-
-
-def _write(contents: Contents, source: ObjectSource, root: int, linker: Linker, counter: _Counter) -> None:
+def _write(contents: Contents, source: ObjectSource, root: int, linker: Linker, meter: Meter) -> None:
     """Write all members below the directory *root*; links come last, so that none is written through."""
     links = []
     copies = False
@@ -126,7 +113,7 @@ def _write(contents: Contents, source: ObjectSource, root: int, linker: Linker, 
                 write_private(name, parent, member.data, executable=member.executable)
             else:
                 _place(member, source, *directories.parent(member.name), linker)
-            counter.advance(member.size)
+            meter.advance(member.size)
         for member in links:
             parent, name = directories.parent(member.name)
             os.symlink(member.target, name, dir_fd=parent)

@@ -1,12 +1,14 @@
-"""Scratch directories: for what is needed only now, where the user has temporary files (``TMPDIR``).
+"""Directories to work in: scratch, for what is needed only now, and new ones that are named when complete.
 
-Builders get one as their own ``TMPDIR``, so that what they leave goes away with it, also when they are
-killed. It does not lie with the venv: below a project, what is built would see the project's ``.git``, Cargo
-workspace, ``.python-version`` and whatever else is looked for in the directories above.
+Scratch directories lie where the user has temporary files (``TMPDIR``). Builders get one as their own
+``TMPDIR``, so that what they leave goes away with it, also when they are killed. It does not lie with the
+venv: below a project, what is built would see the project's ``.git``, Cargo workspace, ``.python-version``
+and whatever else is looked for in the directories above.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,14 +16,16 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from venvflow.disk.blame import failure
-from venvflow.disk.descriptors import directory, open_directory
+from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, directory, open_directory, opened
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.files import claim, remove_leftovers, temporary_name
+from venvflow.disk.links import sync_file_system
 from venvflow.disk.undisturbed import undisturbed
+from venvflow.errors import Refused, shown
 
 
-class Scratch(NamedTuple):
-    """A scratch directory: its *path*, and a descriptor that keeps it while a process has it open."""
+class Workplace(NamedTuple):
+    """A directory to work in: its *path*, and a descriptor that keeps it while a process has it open."""
 
     path: str
     fd: int
@@ -33,7 +37,7 @@ def scratch(
     *,
     environ: Mapping[str, str] | None = None,
     hint: str = "Make room there, or name another directory as TMPDIR.",
-) -> Iterator[Scratch]:
+) -> Iterator[Workplace]:
     """Give an empty directory in *parent*, or where temporary files of *environ* (or ours) belong.
 
     It is removed at the end of the block; after a kill, by whoever makes the next one there. Raises
@@ -52,7 +56,7 @@ def scratch(
         doing = "no temporary files can be made"
         raise failure(error, doing, at=parent, state="Nothing was changed.", hint=hint) from error
     try:
-        yield Scratch(made, fd)
+        yield Workplace(made, fd)
     finally:
         with undisturbed():
             _remove(parent, name)
@@ -77,3 +81,92 @@ def _made(parent: int) -> str:
 def _remove(parent: str, name: str) -> None:
     with suppress(OSError), directory(parent) as above:  # what cannot be removed is no reason to fail
         remove_tree(name, above, os.fstat(above).st_dev)
+
+
+# --------------------------------------------------------------------------- new directories
+
+
+def need_free(destination: str, state: str) -> None:
+    """Raise Refused, which says that *state*, unless *destination* is an empty directory or not there."""
+    if not os.path.lexists(destination):
+        return
+    try:
+        taken = os.path.islink(destination) or bool(os.listdir(destination))
+    except OSError:
+        taken = True
+    if taken:
+        raise Refused(
+            f"{shown(destination)} is there already and not an empty directory",
+            state=state,
+            hint="Choose another destination, or move it away.",
+        )
+
+
+@contextmanager
+def new_directory(destination: str) -> Iterator[Workplace]:
+    """Give a directory to fill that becomes *destination* at the end of the block.
+
+    All that is in it is on disk before it gets its name: after a power cut it is whole, or not there.
+    Replaces an empty directory, and fails with ``OSError`` if one is there that is not. If the block fails,
+    all that it made is removed, the directories above that were missing too.
+
+    The directory that it lies in is opened once: what is swapped on the way to it is not followed.
+    """
+    above, name = os.path.split(destination)
+    made: list[str] = []
+    try:
+        _make_directories(above, made)
+        with opened(above, DIRECTORY_THROUGH_LINK) as parent, _beside(above, parent) as staging:
+            yield staging
+            sync_file_system(staging.fd)
+            _name(os.path.basename(staging.path), name, parent, staging.fd)
+    except BaseException:
+        for path in reversed(made):
+            with suppress(OSError):
+                os.rmdir(path)
+        raise
+
+
+@contextmanager
+def _beside(above: str, parent: int) -> Iterator[Workplace]:
+    """Give a new directory in *above*, open as *parent*, which is removed if the block fails."""
+    remove_leftovers(above)
+    temporary = temporary_name()
+    os.mkdir(temporary, dir_fd=parent)
+    with directory(temporary, dir_fd=parent) as fd:
+        try:
+            claim(fd)
+            yield Workplace(os.path.join(above, temporary), fd)
+        except BaseException:
+            with suppress(OSError):
+                _need_same(temporary, parent, fd)
+                remove_tree(temporary, parent, os.fstat(fd).st_dev)
+            raise
+
+
+def _name(temporary: str, name: str, parent: int, fd: int) -> None:
+    """Give the directory that is open as *fd* its name, for good; where the disk cannot, take it back."""
+    _need_same(temporary, parent, fd)
+    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+    try:
+        os.fsync(parent)
+    except OSError:
+        os.rename(name, temporary, src_dir_fd=parent, dst_dir_fd=parent)
+        raise
+
+
+def _need_same(name: str, parent: int, fd: int) -> None:
+    """Raise ``OSError`` if *name* is no longer the directory that is open as *fd*: somebody swapped it."""
+    found, ours = os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(fd)
+    if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino):
+        raise OSError(errno.ESTALE, "somebody replaced it meanwhile", name)
+
+
+def _make_directories(path: str, made: list[str]) -> None:
+    """Make *path* and what is missing above it, and note in *made* what was made, from the top down."""
+    if not path or os.path.isdir(path):
+        return
+    _make_directories(os.path.dirname(path), made)
+    with suppress(FileExistsError):  # another run makes it at the same time: then it is not ours to remove
+        os.mkdir(path)
+        made.append(path)

@@ -26,7 +26,7 @@ from typing import TypeAlias
 from venvflow import live
 from venvflow.disk import archive
 from venvflow.disk.export import export, holds_links
-from venvflow.disk.scratch import Scratch, scratch
+from venvflow.disk.scratch import Workplace, scratch
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import CONSTANT_MTIME
 from venvflow.pack_venv.links import NotContaining, convert_symlinks
@@ -234,7 +234,7 @@ def _refuse_inside(source: str, destination: _Path) -> None:
         )
 
 
-def _scratch(work_dir: _Path | None) -> AbstractContextManager[Scratch]:
+def _scratch(work_dir: _Path | None) -> AbstractContextManager[Workplace]:
     return scratch(os.fspath(work_dir or ""), hint="Choose another work_dir.")
 
 

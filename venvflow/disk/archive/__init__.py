@@ -10,22 +10,16 @@ stream and which every venv that has the tree shares.
 :mod:`.tar`            tar headers, written and read
 :mod:`.zipfile`        zip records, written and read
 :mod:`.contents`       what goes into an archive, decided before anything is written
-:mod:`.writing`        writing one: :func:`write_archive`
+:mod:`.pipeline`       work in threads that keeps its order, and tar streams from objects
+:mod:`.file`           the file that an archive is, hashed on the way, and what stands beside it
 :mod:`.frames`         compressed trees that are kept: :class:`FrameDirectory`
-:mod:`.stream`         members read and put into one tar stream, objects compared with their names
-:mod:`.joining`        frames put together while the next ones are read
-:mod:`.sink`           the file that an archive becomes, hashed while it is written
-:mod:`.beside`         description and checksum beside it: :func:`is_current`
-:mod:`.staging`        files and directories that appear only when they are complete
-:mod:`.source`         the file that an archive is, hashed by the bytes that are read
+:mod:`.writing`        writing one: :func:`write_archive`
 :mod:`.reading`        the entries of one that nobody vouches for
-:mod:`.traces`         local paths that are still in one
-:mod:`.inventory`      what is in one, as a manifest: :func:`inventory_of`
+:mod:`.inspection`     what is in one: :func:`inventory_of`, :func:`traces`
 :mod:`.extraction`     writing them where they can do no harm: :func:`extract`, :func:`unpack`
 =====================  ==================================================================
 """
 
-from venvflow.disk.archive.beside import digest_of_file, is_current, recorded_digest
 from venvflow.disk.archive.contents import (
     NEUTRAL,
     DamagedObject,
@@ -35,11 +29,11 @@ from venvflow.disk.archive.contents import (
     read_object,
 )
 from venvflow.disk.archive.extraction import Extracted, Limits, extract, unpack
+from venvflow.disk.archive.file import digest_of_file, is_current, recorded_digest
 from venvflow.disk.archive.formats import FORMATS, Progress, format_of
-from venvflow.disk.archive.frames import FrameDirectory, FrameStore
-from venvflow.disk.archive.inventory import Inventory, inventory_of
+from venvflow.disk.archive.frames import FrameDirectory
+from venvflow.disk.archive.inspection import Inventory, Trace, inventory_of, traces
 from venvflow.disk.archive.reading import is_ours
-from venvflow.disk.archive.traces import Trace, traces
 from venvflow.disk.archive.writing import Written, write_archive
 from venvflow.postinstall import METADATA
 
@@ -50,7 +44,6 @@ __all__ = [
     "DamagedObject",
     "Extracted",
     "FrameDirectory",
-    "FrameStore",
     "Inventory",
     "Limits",
     "ObjectSource",

@@ -18,16 +18,14 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from venvflow import postinstall
-from venvflow.disk.archive import tar, zipfile
-from venvflow.disk.archive.beside import recorded_digest
 from venvflow.disk.archive.contents import NEUTRAL
-from venvflow.disk.archive.formats import Progress, Undecodable
+from venvflow.disk.archive.file import hashed, open_archive, recorded_digest
+from venvflow.disk.archive.formats import Malformed, Progress
 from venvflow.disk.archive.reading import Item, items, unsafe
-from venvflow.disk.archive.source import hashed, open_archive
-from venvflow.disk.archive.staging import Staging, need_free, new_directory
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import CREATE, Directories, opened
 from venvflow.disk.links import write_all
+from venvflow.disk.scratch import Workplace, need_free, new_directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import MTIME_TIMES
 from venvflow.postinstall import (
@@ -177,13 +175,13 @@ def _told(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _into(archive: str, destination: str) -> Iterator[Staging]:
+def _into(archive: str, destination: str) -> Iterator[Workplace]:
     """Give a directory that becomes *destination*; every failure is one of ours, and leaves nothing."""
     need_free(destination, "Nothing was unpacked.")
     try:
         with new_directory(destination) as staging:
             yield staging
-    except (tar.Malformed, zipfile.Malformed, Undecodable) as error:
+    except Malformed as error:
         raise unsafe(archive, f"is damaged: {error}") from error
     except OSError as error:
         doing = f"cannot unpack {shown(archive)} there"

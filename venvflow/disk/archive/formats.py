@@ -168,8 +168,8 @@ class Raw(Protocol):
         """Return where it is."""
 
 
-class Undecodable(Exception):
-    """Bytes that are not what their format demands; the text says how."""
+class Malformed(ValueError):
+    """Bytes that are not what their format demands, or what we would read; the text says how."""
 
 
 _MAGIC = {
@@ -231,7 +231,7 @@ def _decompressor(name: str) -> Callable[[], _Decompressor]:
 def decompressed(name: str, raw: Raw) -> Iterator[bytes]:
     """Yield what *raw* holds, a tar of the format *name*, in pieces of at most :data:`CHUNK` bytes.
 
-    Raises :class:`Undecodable` for damaged or truncated input. Memory is bounded, whatever the input.
+    Raises :class:`Malformed` for damaged or truncated input. Memory is bounded, whatever the input.
     """
     if name == "tar":
         yield from iter(lambda: raw.read(CHUNK), b"")
@@ -243,7 +243,7 @@ def decompressed(name: str, raw: Raw) -> Iterator[bytes]:
     try:
         yield from _members(make, raw)
     except failures as error:
-        raise Undecodable(str(error)) from error
+        raise Malformed(str(error)) from error
 
 
 def _members(make: Callable[[], _Decompressor], raw: Raw) -> Iterator[bytes]:

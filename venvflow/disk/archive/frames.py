@@ -1,4 +1,4 @@
-"""Compressed trees that are kept, so that packing again compresses only what is new.
+"""Frames: compressed trees, joined into an archive and kept, so that only what is new is compressed again.
 
 A frame depends on its tree, the compression level, the version of libzstd and the directory name in the
 archive, and its name says so. In the file system the name ends with the SHA-256 of the frame itself: a
@@ -11,12 +11,16 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import IO, Protocol
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Protocol
 
 from venvflow.disk.archive.contents import Options
-from venvflow.disk.archive.formats import CHUNK, zstd_version
+from venvflow.disk.archive.file import digest_of
+from venvflow.disk.archive.formats import zstd_version
+from venvflow.disk.archive.pipeline import Lane
 from venvflow.disk.descriptors import SAFE
 from venvflow.disk.files import open_regular, temporary_name
 from venvflow.disk.layout import Layout
@@ -24,29 +28,6 @@ from venvflow.model import Tree
 
 FRAME_FORMAT = 3
 """Version of how trees become frames: of headers and order, and of what the compressor is told."""
-
-
-class NewFrame(Protocol):
-    """A frame that is being written: :meth:`finish` or :meth:`discard` ends it, in any thread."""
-
-    def write(self, data: bytes) -> object:
-        """Write the next bytes."""
-
-    def finish(self) -> object:
-        """End it: it is whole."""
-
-    def discard(self) -> None:
-        """Forget it."""
-
-
-class FrameStore(Protocol):
-    """Where frames are kept between runs."""
-
-    def open(self, name: str) -> IO[bytes] | None:
-        """Return the frame called *name*, its bytes checked, open for reading at its start, or None."""
-
-    def new(self, name: str) -> NewFrame:
-        """Return a frame to write that will be called *name*."""
 
 
 def frame_name(tree: Tree, options: Options) -> str:
@@ -67,10 +48,10 @@ class FrameDirectory:
     def open(self, name: str) -> IO[bytes] | None:
         """Return the frame called *name*, or None; one with other bytes is deleted."""
         for path, digest in self._named(name):
-            # It may be swept meanwhile, or found damaged by another process too, or be no file at all.
+            # It may be swept meanwhile, or found damaged by another process too, or not be a file at all.
             with suppress(OSError):
                 file = open_regular(path)  # whoever asked for it closes it
-                if _digest_of(file) == digest:
+                if digest_of(file) == digest:
                     file.seek(0)
                     return file
                 file.close()
@@ -81,7 +62,7 @@ class FrameDirectory:
         """Return a frame to write; it gets its name when it is finished. Raises ``OSError`` as files do."""
         os.makedirs(self.root, exist_ok=True)
         with self._layout.opened(name[:2], make=True) as fd:
-            return _Kept(os.dup(fd), name)
+            return NewFrame(os.dup(fd), name)
 
     def _named(self, name: str) -> Iterator[tuple[str, str]]:
         directory = os.path.join(self.root, name[:2])
@@ -95,8 +76,8 @@ class FrameDirectory:
                 yield os.path.join(directory, candidate), digest
 
 
-class _Kept:
-    """A new frame that will be kept."""
+class NewFrame:
+    """A frame that is being written in the directory *fd*: :meth:`finish` or :meth:`discard` ends it."""
 
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
@@ -110,46 +91,104 @@ class _Kept:
         return os.open(name, flags | SAFE, 0o644, dir_fd=self._fd)
 
     def write(self, data: bytes) -> None:
+        """Write the next bytes."""
         self._hasher.update(data)
         self._file.write(data)
 
     def finish(self) -> None:
+        """Give it its name: it is whole."""
         self._file.close()
         final = f"{self._name}.{self._hasher.hexdigest()}"
         os.rename(self._temporary, final, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def discard(self) -> None:
+        """Remove it."""
         with suppress(OSError):  # a full disk says so once more
             self._file.close()
         with suppress(FileNotFoundError):  # a whole one that could not be copied is kept
             os.unlink(self._temporary, dir_fd=self._fd)
 
 
-class Unkept:
-    """Frames that are for one archive only."""
+# --------------------------------------------------------------------------- on the way into an archive
 
-    def open(self, name: str) -> None:  # noqa: ARG002 - there is none of any name
-        """Return None."""
-        return
+_WAITING = 8 << 20
+"""Bytes that may wait to be written."""
 
-    def new(self, name: str) -> NewFrame:  # noqa: ARG002 - they have none
-        """Return a frame of which nothing is kept."""
-        return _Forgotten()
+_ENDING = 1
+"""Frames whose compressor still works while the next one is begun: each has buffers of its own."""
 
 
-class _Forgotten:
+class Target(Protocol):
+    """The archive that is written."""
+
     def write(self, data: bytes) -> None:
-        """Forget it: it is in the archive."""
+        """Write the next bytes."""
 
-    def finish(self) -> None:
-        pass
-
-    def discard(self) -> None:
-        pass
+    def copy(self, file: IO[bytes]) -> None:
+        """Write all that is left in *file*."""
 
 
-def _digest_of(file: IO[bytes]) -> str:
-    hasher = hashlib.sha256()
-    for chunk in iter(lambda: file.read(CHUNK), b""):
-        hasher.update(chunk)
-    return hasher.hexdigest()
+@contextmanager
+def joining(target: Target) -> Iterator[Joiner]:
+    """Give what writes frames to *target*; at the end of the block all is written.
+
+    When the block fails, frames that are not finished are discarded.
+    """
+    unfinished: list[Callable[[], None]] = []
+    try:
+        with Lane(_WAITING) as lane:
+            yield Joiner(target, lane, unfinished)
+    finally:
+        for discard in unfinished:
+            discard()
+
+
+class Joiner:
+    """Writes each frame to where it is kept and to *target* at once, in a *lane*: who reads does not wait.
+
+    There the end of a frame waits for its compressor, too, while the next one is begun. A frame of None is
+    not kept. Every method may raise what went wrong with something before.
+    """
+
+    def __init__(self, target: Target, lane: Lane, unfinished: list[Callable[[], None]]) -> None:
+        self._target = target
+        self._lane = lane
+        self._unfinished = unfinished
+        self._ending: deque[Future[None]] = deque()
+
+    def begin(self, frame: NewFrame | None) -> None:
+        """Take a new frame, to finish or to discard it; its bytes come next."""
+        if frame is not None:
+            self._unfinished.append(frame.discard)
+
+    def add(self, frame: NewFrame | None, data: bytes) -> None:
+        """Write the next bytes of a frame."""
+        if data:
+            self._lane.put(lambda: self._write(frame, data), len(data))
+
+    def end(self, frame: NewFrame | None, compressor: Any) -> None:
+        """Write what *compressor* still holds when it is done, and finish the frame."""
+        self._ending.append(self._lane.put(lambda: self._finish(frame, compressor), 0))
+        while len(self._ending) > _ENDING:
+            self._ending.popleft().result()
+
+    def copy(self, file: IO[bytes]) -> None:
+        """Write a frame that was there already, and close its *file*."""
+        self._unfinished.append(file.close)
+        self._lane.put(lambda: self._copy(file), _WAITING // 8)  # so that few are open at a time
+
+    def _write(self, frame: NewFrame | None, data: bytes) -> None:
+        if frame is not None:
+            frame.write(data)
+        self._target.write(data)
+
+    def _finish(self, frame: NewFrame | None, compressor: Any) -> None:
+        self._write(frame, compressor.flush())
+        if frame is not None:
+            frame.finish()
+            self._unfinished.remove(frame.discard)
+
+    def _copy(self, file: IO[bytes]) -> None:
+        self._target.copy(file)
+        file.close()
+        self._unfinished.remove(file.close)

@@ -7,15 +7,16 @@ import stat
 import zlib
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from io import BufferedReader
-from itertools import islice
+from itertools import islice, repeat
 from typing import Literal, NamedTuple
 
 from venvflow.disk.archive import tar, zipfile
-from venvflow.disk.archive.formats import CHUNK, Raw, Undecodable, decompressed, recognise
-from venvflow.disk.archive.source import Hashed, open_archive
+from venvflow.disk.archive.file import Hashed, open_archive
+from venvflow.disk.archive.formats import CHUNK, Malformed, Raw, decompressed, recognise
+from venvflow.disk.archive.pipeline import in_order
 from venvflow.errors import Refused, shown
 from venvflow.postinstall import LONGEST_PATH, METADATA
 
@@ -47,7 +48,7 @@ def items(archive: str, raw: BufferedReader | Hashed, most: int) -> Generator[It
     """Yield the entries of the archive *raw*, of any format; a zip of more than *most* is refused.
 
     *archive* is only its name, for messages. Raises Refused, with the entry named, for what is neither file,
-    symlink nor directory, and Malformed (of tar or zip) or Undecodable for what is damaged.
+    symlink nor directory, and Malformed for what is damaged.
     """
     name = recognise(raw.peek(8))
     if name == "zip":
@@ -55,8 +56,10 @@ def items(archive: str, raw: BufferedReader | Hashed, most: int) -> Generator[It
             raw.fix()
         yield from _zip_items(archive, raw, most)
         return
-    with closing(_ahead(decompressed(name, raw))) as chunks:
-        yield from _tar_items(archive, _Stream(chunks))
+    chunks = decompressed(name, raw)
+    ahead = in_order(lambda _: next(chunks, b""), repeat(None), threads=1, ahead=_AHEAD)
+    with closing(ahead):
+        yield from _tar_items(archive, _Stream(iter(partial(next, ahead), b"")))
 
 
 def is_ours(path: str) -> bool:
@@ -64,24 +67,11 @@ def is_ours(path: str) -> bool:
     try:
         with open_archive(path) as raw, closing(items(path, raw, _MOST)) as entries:
             return any(METADATA in item.name.split("/") for item in islice(entries, _FIRST))
-    except (tar.Malformed, zipfile.Malformed, Undecodable, Refused, OSError):
+    except (Malformed, Refused, OSError):
         return False
 
 
 # --------------------------------------------------------------------------- tar
-
-
-def _ahead(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
-    """Yield *chunks*, computed a few ahead by one other thread."""
-    single = ThreadPoolExecutor(1)
-    pending: deque[Future[bytes | None]] = deque()
-    try:
-        pending.extend(single.submit(next, chunks, None) for _ in range(_AHEAD))
-        while (chunk := pending.popleft().result()) is not None:
-            pending.append(single.submit(next, chunks, None))
-            yield chunk
-    finally:
-        single.shutdown(wait=True, cancel_futures=True)
 
 
 class _Stream:
@@ -97,7 +87,7 @@ class _Stream:
             if not self._view:
                 self._view = memoryview(next(self._chunks, b""))
                 if not self._view:
-                    raise tar.Malformed("it was cut off")
+                    raise Malformed("it was cut off")
             part, self._view = self._view[:size], self._view[size:]
             size -= len(part)
             yield part
@@ -142,7 +132,7 @@ def _tar_items(archive: str, stream: _Stream) -> Iterator[Item]:
         if header.kind == tar.PAX:
             tar.check_pax_size(header.size)
             if records:
-                raise tar.Malformed("two PAX headers stand before one entry")
+                raise Malformed("two PAX headers stand before one entry")
             records = tar.parse_pax(stream.exactly(header.size))
         else:
             header = tar.with_pax(header, records)
@@ -152,7 +142,7 @@ def _tar_items(archive: str, stream: _Stream) -> Iterator[Item]:
             _use_up(item.parts)
         _use_up(stream.parts(tar.padding(header.size)))
     if stream.exactly(tar.BLOCK) != block or not stream.only_padding_left():
-        raise tar.Malformed("it does not end where it says")
+        raise Malformed("it does not end where it says")
 
 
 def _tar_item(archive: str, header: tar.Header, stream: _Stream) -> Item:
@@ -185,7 +175,7 @@ def _zip_items(archive: str, raw: Raw, most: int) -> Iterator[Item]:
     for record in zipfile.read_directory(raw, most):
         left -= record.packed
         if left < 0:  # however small it is, it would hold terabytes
-            raise zipfile.Malformed("its members share their bytes")
+            raise Malformed("its members share their bytes")
         name = _text(record.name)
         parts = _zip_parts(raw, record)
         kind: Literal["file", "link", "dir"] = "file"
@@ -218,7 +208,7 @@ def _zip_parts(raw: Raw, record: zipfile.Record) -> Iterator[bytes]:
         crc = zlib.crc32(part, crc)
         yield part
     if size != record.size or crc != record.crc:
-        raise zipfile.Malformed(f"the content of {record.name!r} is not what was packed")
+        raise Malformed(f"the content of {record.name!r} is not what was packed")
 
 
 def _inflated(raw: Raw, record: zipfile.Record) -> Iterator[bytes]:
@@ -230,7 +220,7 @@ def _inflated(raw: Raw, record: zipfile.Record) -> Iterator[bytes]:
             waiting = raw.read(min(left, CHUNK))
             left -= len(waiting)
             if not waiting:
-                raise zipfile.Malformed("it was cut off")
+                raise Malformed("it was cut off")
         if record.method == zipfile.STORED:
             yield waiting
             waiting = b""
@@ -238,7 +228,7 @@ def _inflated(raw: Raw, record: zipfile.Record) -> Iterator[bytes]:
         try:
             piece = stream.decompress(waiting, CHUNK)
         except zlib.error as error:
-            raise zipfile.Malformed(f"{record.name!r}: {error}") from error
+            raise Malformed(f"{record.name!r}: {error}") from error
         waiting = stream.unconsumed_tail
         if piece:
             yield piece

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from venvflow.disk.archive.formats import Malformed
 from venvflow.model import CONSTANT_MTIME
 
 BLOCK = 512
@@ -26,10 +27,6 @@ _MODES = {True: b"0000755\0", False: b"0000644\0"}
 _LINK_MODE = b"0000777\0"
 _OWNER = b"ustar\x0000" + bytes(64) + _NOBODY * 2
 _SUM_OF_THE_REST = sum(_OWNER + _NOBODY * 2) + 8 * 0x20
-
-
-class Malformed(ValueError):
-    """Bytes that are not a tar that we would write; the text says why."""
 
 
 # --------------------------------------------------------------------------- writing

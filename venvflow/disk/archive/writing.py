@@ -10,25 +10,16 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-import threading
 import zlib
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from venvflow.disk.archive import tar, zipfile
-from venvflow.disk.archive.beside import write_beside
-from venvflow.disk.archive.contents import (
-    Contents,
-    Member,
-    ObjectSource,
-    Options,
-    plan,
-)
+from venvflow.disk.archive.contents import Contents, Member, ObjectSource, Options, plan
+from venvflow.disk.archive.file import Output, hashed_output, write_beside
 from venvflow.disk.archive.formats import (
     CHUNK,
     FORMATS,
@@ -37,19 +28,14 @@ from venvflow.disk.archive.formats import (
     library_of,
     zstd_compressor,
 )
-from venvflow.disk.archive.frames import FrameStore, NewFrame, Unkept, frame_name
-from venvflow.disk.archive.joining import Joiner
-from venvflow.disk.archive.sink import Sink
-from venvflow.disk.archive.stream import Checker, Packer, object_parts
+from venvflow.disk.archive.frames import FrameDirectory, Joiner, NewFrame, frame_name, joining
+from venvflow.disk.archive.pipeline import Meter, Packer, in_order, object_parts, packing
 from venvflow.disk.blame import failure
 from venvflow.disk.files import new_file, sync_directory
 from venvflow.errors import Refused, shown
 from venvflow.model import CONSTANT_MTIME, Manifest, Slot
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
-F = TypeVar("F", bound=IO[bytes])
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +63,7 @@ def write_archive(
     options: Options,
     *,
     description: Mapping[str, Any],
-    frames: FrameStore | None = None,
+    frames: FrameDirectory | None = None,
     progress: Progress | None = None,
     mtime_of: Callable[[str], int] | None = None,
     scratch: str = "",
@@ -107,12 +93,12 @@ def write_archive(
     try:
         path = os.path.abspath(destination)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        job = _Job(
+        job = _Writing(
             contents,
             source,
             options,
             None if mtime_of else frames,  # a frame's name says nothing about times
-            _Meter(contents.size, progress),
+            Meter(contents.size, progress),
             scratch or os.path.dirname(path),
             mtime_of or _constant,
         )
@@ -130,8 +116,8 @@ def _constant(_: str) -> int:
     return CONSTANT_MTIME
 
 
-def _write(job: _Job, destination: str) -> Written:
-    with new_file(destination, sync=True) as file, Sink(file) as job.sink:
+def _write(job: _Writing, destination: str) -> Written:
+    with new_file(destination, sync=True) as file, hashed_output(file) as job.output:
         try:
             _WRITERS.get(job.options.format, _write_blocks)(job)
         except BaseException:
@@ -139,8 +125,8 @@ def _write(job: _Job, destination: str) -> Written:
             raise
     return Written(
         destination,
-        job.sink.sha256,
-        job.sink.size,
+        job.output.sha256,
+        job.output.size,
         job.contents.entries,
         job.contents.size,
         len(job.contents.trees) if job.options.format == "tar.zst" else 0,
@@ -182,42 +168,16 @@ def _slots(contents: Contents) -> Iterator[Slot]:
 # --------------------------------------------------------------------------- a job and its parts
 
 
-class _Stopped(Exception):
-    """Another thread failed: there is no use in going on."""
-
-
-class _Meter:
-    """Counts bytes for *progress*, and tells threads that are still at work when to stop."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total = total
-        self._progress = progress
-        self._done = 0
-        self._stopped = False
-        self._lock = threading.Lock()
-
-    def stop(self) -> None:
-        self._stopped = True
-
-    def advance(self, count: int) -> None:
-        if self._stopped:
-            raise _Stopped
-        if self._progress is not None and count:
-            with self._lock:
-                self._done += count
-                self._progress(self._done, self._total)
-
-
 @dataclass
-class _Job:
+class _Writing:
     contents: Contents
     source: ObjectSource
     options: Options
-    frames: FrameStore | None
-    meter: _Meter
+    frames: FrameDirectory | None
+    meter: Meter
     directory: str
     mtime_of: Callable[[str], int]
-    sink: Sink = field(init=False)
+    output: Output = field(init=False)
     reused: int = 0
 
     def name(self, member: Member) -> str:
@@ -232,43 +192,10 @@ class _Job:
             yield from self.contents.members(tree)
 
 
-def _in_order(
-    work: Callable[[T], R],
-    items: Iterable[T],
-    threads: int,
-    discard: Callable[[R], None],
-) -> Generator[R, None, None]:
-    """Yield ``work(item)`` in the order of *items*, computed ahead in *threads*; *discard* what is left."""
-    pending: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) > _AHEAD:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for future in pending:
-            if not future.cancelled() and future.exception() is None:
-                discard(future.result())
-
-
-@contextmanager
-def _closed_on_failure(file: F) -> Iterator[F]:
-    """Close a temporary file if it does not get as far as its reader."""
-    try:
-        yield file
-    except BaseException:
-        file.close()
-        raise
-
-
 # --------------------------------------------------------------------------- tars
 
 
-def _header(job: _Job, member: Member) -> bytes:
+def _header(job: _Writing, member: Member) -> bytes:
     name = job.name(member)
     mtime = job.mtime_of(member.name)
     if member.kind == "dir":
@@ -281,119 +208,95 @@ def _header(job: _Job, member: Member) -> bytes:
 # --------------------------------------------------------------------------- tar.zst: frames
 
 
-def _write_frames(job: _Job) -> None:
+def _write_frames(job: _Writing) -> None:
     """Write the head, one frame per tree, and the tail; frames that are kept are copied.
 
     This thread reads, the compressor's own threads compress, one thread compares what was read with its name,
     and one writes. So all cores work to the end, however different in size the trees are.
     """
-    store = job.frames or Unkept()
-    trees = job.contents.trees
-    kept = _in_order(
-        lambda tree: store.open(frame_name(tree, job.options)), trees, job.options.threads, _close
+    trees, store, options = job.contents.trees, job.frames, job.options
+    kept = in_order(
+        lambda tree: store.open(frame_name(tree, options)) if store else None,
+        trees,
+        threads=options.threads,
+        ahead=_AHEAD,
+        discard=lambda file: file.close() if file else None,
     )
-    with Checker() as checker, Joiner(job.sink) as joiner, closing(kept):
-        frames = _Frames(job, joiner, checker)
-        frames.add(job.contents.head, Unkept().new("head"))
+    with (
+        packing(job.source, CHUNK, job.meter, buffers=4) as packer,
+        joining(job.output) as joiner,
+        closing(kept),
+    ):
+        _write_frame(job, job.contents.head, None, packer, joiner)
         for tree, file in zip(trees, kept, strict=True):
-            if file is None:
-                frames.add([*job.contents.members(tree)], store.new(frame_name(tree, job.options)))
-            else:
+            if file is not None:
                 joiner.copy(file)
                 job.reused += 1
                 job.meter.advance(job.contents.extent(tree)[2])
-    compressor = zstd_compressor(job.options.effective_level, len(tar.END))
-    job.sink.write(compressor.compress(tar.END) + compressor.flush())
+            else:
+                frame = store.new(frame_name(tree, options)) if store else None
+                _write_frame(job, [*job.contents.members(tree)], frame, packer, joiner)
+    compressor = zstd_compressor(options.effective_level, len(tar.END))
+    job.output.write(compressor.compress(tar.END) + compressor.flush())
 
 
-def _close(file: IO[bytes] | None) -> None:
-    if file is not None:
-        file.close()
-
-
-class _Frames:
-    """Makes frames of members, one after the other, for a *joiner*."""
-
-    def __init__(self, job: _Job, joiner: Joiner, checker: Checker) -> None:
-        self._job = job
-        self._joiner = joiner
-        self._frame: NewFrame
-        self._compressor: Any
-        self._packer = Packer(job.source, CHUNK, self._compress, checker, job.meter.advance, buffers=4)
-
-    def add(self, members: Sequence[Member], frame: NewFrame) -> None:
-        """Write all *members* to a frame; raises DamagedObject, and then there will be no such frame."""
-        self._joiner.begin(frame)
-        headers = [_header(self._job, member) for member in members]
-        size = sum(map(len, headers)) + sum(member.size + tar.padding(member.size) for member in members)
-        options = self._job.options
-        self._frame = frame
-        self._compressor = zstd_compressor(options.effective_level, size, options.threads)
-        for member, header in zip(members, headers, strict=True):
-            self._packer.add(member, header)
-        self._packer.end()
-        self._joiner.end(frame, self._compressor)
-
-    def _compress(self, view: memoryview) -> None:
-        self._joiner.add(self._frame, self._compressor.compress(view))
+def _write_frame(
+    job: _Writing, members: Sequence[Member], frame: NewFrame | None, packer: Packer, joiner: Joiner
+) -> None:
+    """Write all *members* to a frame; raises DamagedObject, and then there will be no such frame."""
+    joiner.begin(frame)
+    headers = [_header(job, member) for member in members]
+    size = sum(map(len, headers)) + sum(member.size + tar.padding(member.size) for member in members)
+    compressor = zstd_compressor(job.options.effective_level, size, job.options.threads)
+    for piece in packer.stream(zip(headers, members, strict=True)):
+        joiner.add(frame, compressor.compress(piece))
+    joiner.end(frame, compressor)
 
 
 # --------------------------------------------------------------------------- other tars: blocks
 
 
-def _write_blocks(job: _Job) -> None:
+def _write_blocks(job: _Writing) -> None:
     """Write one tar stream, cut into blocks of a fixed size that are compressed on their own.
 
     A block is handed to a thread as soon as it is full, however large the file is that it is a piece of, and
     waits for the one before it when there are more than threads: blocks are many megabytes each.
     """
     compress = block_compressor(job.options.format, job.options.effective_level)
-    pending: deque[Future[bytes]] = deque()
-    pool = ThreadPoolExecutor(job.options.threads)
-
-    def emit(block: memoryview) -> None:
-        pending.append(pool.submit(compress, bytes(block)))
-        if len(pending) > job.options.threads:
-            job.sink.write(pending.popleft().result())
-
-    try:
-        with Checker() as checker:
-            block = FORMATS[job.options.format].block
-            packer = Packer(job.source, block, emit, checker, job.meter.advance)
-            for member in job.members():
-                packer.add(member, _header(job, member))
-            packer.put(tar.END)
-            packer.end()
-        while pending:
-            job.sink.write(pending.popleft().result())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    members = ((_header(job, member), member) for member in job.members())
+    with packing(job.source, FORMATS[job.options.format].block, job.meter) as packer:
+        blocks = map(bytes, packer.stream(members, tar.END))
+        threads = job.options.threads
+        with closing(in_order(compress, blocks, threads=threads, ahead=threads)) as compressed:
+            for data in compressed:
+                job.output.write(data)
 
 
 # --------------------------------------------------------------------------- zip
 
 
-def _write_zip(job: _Job) -> None:
+def _write_zip(job: _Writing) -> None:
     records = []
-    ready = _in_order(
+    ready = in_order(
         lambda member: _zipped(job, member),
         job.members(),
-        job.options.threads,
-        lambda zipped: zipped[1].close(),
+        threads=job.options.threads,
+        ahead=_AHEAD,
+        discard=lambda zipped: zipped[1].close(),
     )
     with closing(ready):
         for record, content in ready:
-            records.append(record._replace(offset=job.sink.size))
-            job.sink.write(zipfile.local_header(record))
+            records.append(record._replace(offset=job.output.size))
+            job.output.write(zipfile.local_header(record))
             with content:
-                job.sink.copy(content)
-    start = job.sink.size
+                job.output.copy(content)
+    start = job.output.size
     for record in records:
-        job.sink.write(zipfile.directory_record(record))
-    job.sink.write(zipfile.end_records(len(records), job.sink.size - start, start))
+        job.output.write(zipfile.directory_record(record))
+    job.output.write(zipfile.end_records(len(records), job.output.size - start, start))
 
 
-def _zipped(job: _Job, member: Member) -> tuple[zipfile.Record, IO[bytes]]:
+def _zipped(job: _Writing, member: Member) -> tuple[zipfile.Record, IO[bytes]]:
     """Return the record of *member* and its content as it will be in the zip."""
     name = _zip_name(job.name(member))
     mtime = job.mtime_of(member.name)
@@ -403,8 +306,8 @@ def _zipped(job: _Job, member: Member) -> tuple[zipfile.Record, IO[bytes]]:
     mode = stat.S_IFREG | (0o755 if member.executable else 0o644)
     if member.kind == "link":
         mode = stat.S_IFLNK | 0o777
-    spool = tempfile.SpooledTemporaryFile(CHUNK, dir=job.directory)  # noqa: SIM115  # the caller closes it
-    with _closed_on_failure(spool) as content:
+    with ExitStack() as unless_whole:
+        content = unless_whole.enter_context(tempfile.SpooledTemporaryFile(CHUNK, dir=job.directory))
         crc = size = 0
         compressor = zlib.compressobj(job.options.effective_level, zlib.DEFLATED, -zlib.MAX_WBITS)
         for part in _content(job, member):
@@ -414,16 +317,16 @@ def _zipped(job: _Job, member: Member) -> tuple[zipfile.Record, IO[bytes]]:
         content.write(compressor.flush())
         packed = content.tell()
         content.seek(0)
-        return zipfile.Record(name, mode, zipfile.DEFLATED, crc, packed, size, mtime=mtime), content
+        unless_whole.pop_all()  # its reader closes it
+    return zipfile.Record(name, mode, zipfile.DEFLATED, crc, packed, size, mtime=mtime), content
 
 
-def _content(job: _Job, member: Member) -> Iterator[bytes | memoryview]:
+def _content(job: _Writing, member: Member) -> Iterator[bytes | memoryview]:
     if member.kind == "link" or member.data is not None:
         job.meter.advance(member.size)
         yield _zip_name(member.target) if member.data is None else member.data
         return
-    buffer = memoryview(bytearray(min(member.size, CHUNK)))
-    for part in object_parts(job.source, member, buffer):
+    for part in object_parts(job.source, member, CHUNK):
         job.meter.advance(len(part))
         yield part
 
@@ -439,4 +342,4 @@ def _zip_name(name: str) -> bytes:
         ) from None
 
 
-_WRITERS: dict[str, Callable[[_Job], None]] = {"tar.zst": _write_frames, "zip": _write_zip}
+_WRITERS: dict[str, Callable[[_Writing], None]] = {"tar.zst": _write_frames, "zip": _write_zip}

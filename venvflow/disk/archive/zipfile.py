@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from venvflow.disk.archive.formats import Raw
+from venvflow.disk.archive.formats import Malformed, Raw
 from venvflow.model import CONSTANT_MTIME
 
 STORED, DEFLATED = 0, 8
@@ -31,10 +31,6 @@ _UNIX = 3 << 8
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _LATEST = (1 << 31) - 1  # in seconds since 1970: what the extra field can hold, in the year 2038
 _LARGEST_COMMENT = 0xFFFF
-
-
-class Malformed(ValueError):
-    """Bytes that are not a zip that can be read safely; the text says why."""
 
 
 class Record(NamedTuple):

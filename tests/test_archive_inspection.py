@@ -1,4 +1,4 @@
-"""What is in an archive, as a manifest, without unpacking it."""
+"""What is in an archive without unpacking it: its manifest, and local paths that it still names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import DESCRIPTION, FORMATS, SITE, Objects, add_odd_names, document, make_venv, read_venv
+from archives import DESCRIPTION, FORMATS, SITE, Objects, add_odd_names, document, make_venv, pack, read_venv
 
-from venvflow.disk.archive import METADATA, Options, inventory_of, write_archive
+from venvflow.disk.archive import (
+    METADATA,
+    Limits,
+    Options,
+    Trace,
+    inspection,
+    inventory_of,
+    traces,
+    write_archive,
+)
+from venvflow.disk.archive.formats import CHUNK
 from venvflow.errors import EnvironmentFailure, Refused
-from venvflow.model import Key, Manifest
+from venvflow.model import Entry, Key, Manifest
 from venvflow.pure.comparison import compare_manifests
+from venvflow.pure.manifest import make_tree
 
 KEY = {"digest": "a" * 64, "parts": {"python": "cpython 3.12.4"}}
 
@@ -129,7 +140,7 @@ def test_a_cut_archive_is_refused(kind: str, tmp_path: Path, manifest: Manifest,
     """What is left of it is not compared."""
     path = Path(written(tmp_path / "a", manifest, objects, format=kind))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(Refused, match="is damaged, or no archive"):
+    with pytest.raises(Refused, match="is damaged, or not an archive"):
         inventory_of(str(path))
 
 
@@ -169,26 +180,22 @@ def test_more_than_may_be_unpacked_is_refused(
     tmp_path: Path, manifest: Manifest, objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive may announce more than anybody has; a RECORD may not be larger than memory."""
-    from venvflow.disk.archive import inventory
-
     path = written(tmp_path / "a.zip", manifest, objects, format="zip")
     with monkeypatch.context() as patch:
-        patch.setattr(inventory, "Limits", lambda: inventory_limits(entries=3))
+        patch.setattr(inspection, "Limits", lambda: inventory_limits(entries=3))
         with pytest.raises(Refused):
             inventory_of(path)
     with monkeypatch.context() as patch:
-        patch.setattr(inventory, "Limits", lambda: inventory_limits(size=1000))
+        patch.setattr(inspection, "Limits", lambda: inventory_limits(size=1000))
         with pytest.raises(Refused, match="is too much"):
             inventory_of(path)
-    monkeypatch.setattr(inventory, "_LARGEST_KEPT", 10)
+    monkeypatch.setattr(inspection, "_LARGEST_KEPT", 10)
     with pytest.raises(Refused, match="bytes"):
         inventory_of(path)
 
 
 def inventory_limits(**limits: Any) -> Any:
     """Return limits that are lower than usual."""
-    from venvflow.disk.archive import Limits
-
     return Limits(**limits)
 
 
@@ -199,3 +206,47 @@ def test_nothing_of_ours_is_in_the_manifest(tmp_path: Path, manifest: Manifest, 
     assert not {path for path in paths if path.startswith((METADATA, "postinstall.py"))}
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert json.loads(archive.read(f"{METADATA}/pack.json"))["description"]["key"] == KEY
+
+
+# --------------------------------------------------------------------------- local paths
+
+HOME = "/home/ann"
+
+
+def packed(tmp_path: Path, name: str, **files: bytes) -> Path:
+    """Pack *files* in the format *name*."""
+    objects = Objects(tmp_path / "objects")
+    entries = [Entry(path, "file", objects.put(data), size=len(data)) for path, data in files.items()]
+    entries.append(Entry("link", "link", target="a"))
+    pack(Manifest((make_tree("x", "", entries),)), objects, tmp_path / f"a.{name}")
+    return tmp_path / f"a.{name}"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_mention_is_counted(name: str, tmp_path: Path) -> None:
+    """Across the pieces in which a member is read too, and the longest path of several counts."""
+    split = bytes(CHUNK - 3) + HOME.encode() + b"/project/x " + HOME.encode()
+    path = packed(tmp_path, name, a=split, b=b"nothing", c=b"/home/anna /home/ann-b x/home/ann")
+    assert traces(str(path), [HOME, f"{HOME}/project"]) == [
+        Trace("a", f"{HOME}/project", 1),
+        Trace("a", HOME, 1),
+        Trace("c", HOME, 1),
+    ]
+
+
+def test_a_mention_wherever_it_is_cut_is_counted_once(tmp_path: Path) -> None:
+    """At every offset around the border of two pieces."""
+    for offset in range(-len(HOME) - 2, 3):
+        path = packed(tmp_path, "tar", a=bytes(CHUNK + offset) + HOME.encode() + b"\0" + bytes(CHUNK))
+        assert traces(str(path), [HOME, "/very/long/path/to/something"]) == [Trace("a", HOME, 1)]
+
+
+def test_no_paths_and_no_archive(tmp_path: Path) -> None:
+    """Nothing to look for is nothing found; what is no archive is told."""
+    path = packed(tmp_path, "tar.gz", a=b"x")
+    assert traces(str(path), []) == []
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(Refused, match="is damaged"):
+        traces(str(path), [HOME])
+    with pytest.raises(EnvironmentFailure, match="cannot read"):
+        traces(str(tmp_path / "none"), [HOME])

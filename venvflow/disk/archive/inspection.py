@@ -1,21 +1,24 @@
-"""What is in an archive, as a manifest; nothing is written, and nothing believed that unpacking would not.
+"""What is in an archive, without unpacking it: all of it as a manifest, and the local paths it still names.
 
-An archive of ours says which of its files are templates, and so compares with a venv at any place. In one of
-another tool, files that name local paths are what they are.
+Nothing is written, and nothing believed that unpacking would not believe. An archive of ours says which of
+its files are templates, and so compares with a venv at any place. In one of another tool, files that name
+local paths are what they are.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import closing
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from venvflow.disk.archive import tar, zipfile
 from venvflow.disk.archive.extraction import Limits
-from venvflow.disk.archive.formats import Undecodable
+from venvflow.disk.archive.file import open_archive
+from venvflow.disk.archive.formats import Malformed
 from venvflow.disk.archive.reading import Item, items, unsafe
-from venvflow.disk.archive.source import open_archive
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Key, Manifest, Slot
 from venvflow.postinstall import METADATA, POSTINSTALL, Damaged, Pack, check_blob, decode, unsafe_name
@@ -44,17 +47,25 @@ def inventory_of(archive: str) -> Inventory:
     Raises Refused for what is damaged or no archive, EnvironmentFailure when it cannot be read.
     """
     found = _Inventory(archive)
+    limits = Limits()
+    with _entries(archive, limits.entries + 1) as entries:
+        for item in entries:
+            found.add(item, limits)
+    return found.finished()
+
+
+@contextmanager
+def _entries(archive: str, most: int) -> Iterator[Iterator[Item]]:
+    """Give the entries of the file *archive*; every failure is one of ours."""
     try:
-        limits = Limits()
-        with open_archive(archive) as raw, closing(items(archive, raw, limits.entries + 1)) as entries:
-            for item in entries:
-                found.add(item, limits)
+        with open_archive(archive) as raw, closing(items(archive, raw, most)) as entries:
+            yield entries
     except Refused as error:  # what tells of unpacking elsewhere
         error.state = "Nothing was changed."
         error.hint = "If it can be trusted, unpack it with the tool that made it, and compare the directory."
         raise
-    except (tar.Malformed, zipfile.Malformed, Undecodable) as error:
-        raise _unreadable(archive, f"is damaged, or no archive: {error}") from error
+    except Malformed as error:
+        raise _unreadable(archive, f"is damaged, or not an archive: {error}") from error
     except OSError as error:
         raise EnvironmentFailure(
             f"cannot read the archive: {error.strerror or error}",
@@ -62,7 +73,6 @@ def inventory_of(archive: str) -> Inventory:
             state="Nothing was changed.",
             hint="Check its permissions.",
         ) from error
-    return found.finished()
 
 
 def _unreadable(archive: str, why: str) -> Refused:
@@ -185,3 +195,62 @@ def _key_of(pack: Pack) -> Key | None:
     if not isinstance(digest, str) or not isinstance(parts, dict):
         return None
     return Key(digest, {str(name): str(value) for name, value in parts.items()})
+
+
+# --------------------------------------------------------------------------- local paths
+
+_MOST = 100_000_000
+"""Entries: local paths are looked for in archives of our own making."""
+
+
+class Trace(NamedTuple):
+    """A local *path* is named *times* by the member *name*: in its name, its target, or its content."""
+
+    name: str
+    path: str
+    times: int
+
+
+def traces(archive: str, paths: Iterable[str]) -> list[Trace]:
+    """Return where the *archive* names one of the local *paths*, in the order of its members.
+
+    The longest of several paths counts, and only as a whole: ``/home/ann`` is not found in ``/home/anna``.
+    Raises Refused for an archive that is damaged, EnvironmentFailure for one that cannot be read.
+    """
+    wanted = sorted({os.fsencode(path) for path in paths}, key=lambda path: (-len(path), path))
+    if not wanted:
+        return []
+    search = _Search(wanted)
+    with _entries(archive, _MOST) as entries:
+        return [
+            Trace(item.name, os.fsdecode(path), counts[path])
+            for item in entries
+            for counts in [search.count(item)]
+            for path in wanted
+            if path in counts
+        ]
+
+
+class _Search:
+    def __init__(self, wanted: list[bytes]) -> None:
+        self._pattern = re.compile(b"(?:" + b"|".join(map(re.escape, wanted)) + rb")(?![\w-])")
+        self._longest = len(wanted[0])
+
+    def count(self, item: Item) -> dict[bytes, int]:
+        """Return how often each path is named, without holding more of the content than a piece of it."""
+        counts: dict[bytes, int] = {}
+        self._add(counts, os.fsencode(f"{item.name}\n{item.target}"), final=True)
+        rest = b""
+        for part in item.parts:
+            rest = self._add(counts, rest + part, final=False)
+        self._add(counts, rest, final=True)
+        return counts
+
+    def _add(self, counts: dict[bytes, int], data: bytes, *, final: bool) -> bytes:
+        """Count what is found in *data*; return what of it may belong to something that goes on after it."""
+        end = len(data) if final else max(len(data) - self._longest, 0)
+        for hit in self._pattern.finditer(data):
+            if hit.start() < end:
+                counts[hit[0]] = counts.get(hit[0], 0) + 1
+                end = max(end, hit.end())
+        return data[end:]
