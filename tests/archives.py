@@ -133,7 +133,7 @@ def _entry(root: Path, path: str, kind: str, places: relocate.Places, objects: O
     if kind == "dir":
         return Entry(path, "dir")
     if kind == "link":
-        target, slots = relocate.find_link(os.readlink(root / path), places)
+        target, slots = relocate.find_link(os.readlink(root / path), places, os.path.realpath)
         return Entry(path, "link", target=target, slots=slots)
     data = (root / path).read_bytes()
     executable = bool((root / path).stat().st_mode & 0o100)

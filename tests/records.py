@@ -38,7 +38,7 @@ from venvflow.pure.manifest import (
     encode_tree,
     make_tree,
 )
-from venvflow.pure.slimming import Saved
+from venvflow.pure.patterns import Saved
 from venvflow.state import registry
 from venvflow.state.looks import decode_looks, looks_of, write_looks
 from venvflow.state.registry import Registration, decode_registration

@@ -43,7 +43,7 @@ LIBRARIES = {
     "pathspec": {"pure.patterns"},
     "backports": {"disk.archive"},
     "compression": {"disk.archive"},
-    "tomli": {"disk.discover"},
+    "tomli": {"disk.discover", "pure.lockfiles"},
     "rich": {"live"},
     "argcomplete": {"cli.completion"},
 }
@@ -231,6 +231,44 @@ def test_only_faces_print() -> None:
     }
     assert {name: prints(module) for name, module in others.items() if prints(module)} == {}
     assert prints(parse("x", "import sys\nprint(1)\nsys.stderr.write('')\nsys.__stdout__\n")) == [2, 3, 4]
+
+
+PURE = {
+    *("base64", "collections", "csv", "dataclasses", "difflib", "functools", "hashlib", "io", "itertools"),
+    *("json", "os", "pathspec", "re", "shlex", "sys", "tomli", "tomllib", "typing", "urllib", "venvflow"),
+}
+"""What decisions import: none of it meets files, clocks, processes or streams, or else it is named below."""
+
+PURE_NAMES = {
+    "os": {"fsencode", "fsdecode", "path"},
+    "os.path": {"basename", "dirname", "isabs", "join", "normpath", "split"},
+    "io": {"StringIO"},
+    "sys": {"version_info"},
+}
+"""What they use of these: text and values alone."""
+
+
+def impure(module: Module) -> set[str]:
+    """Return what in a module could meet the world outside."""
+    imports = (module.at_once | module.later) - {"__future__.annotations"}
+    found = {name.split(".")[0] for name in imports} - PURE
+    found |= {name for name in imports if name.rpartition(".")[0] in PURE_NAMES}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Name):
+            found |= {node.id} & {"open", "print", "input", "exec", "eval", "__import__"}
+        elif isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            if node.attr not in PURE_NAMES.get(owner, {node.attr}):
+                found.add(f"{owner}.{node.attr}")
+    return found
+
+
+def test_decisions_meet_nothing_but_values() -> None:
+    """What is in pure/ opens no file, asks no clock, no environment and no system."""
+    pure = {name: module for name, module in modules().items() if module.is_in({"pure"})}
+    assert {name: impure(module) for name, module in pure.items() if impure(module)} == {}
+    text = "import os, time\nopen(os.path.realpath('x'))\nos.environ['HOME']\nfrom os import stat\n"
+    assert impure(parse("x", text)) == {"time", "open", "os.path.realpath", "os.environ", "os.stat"}
 
 
 def undescribed(module: Module) -> list[str]:

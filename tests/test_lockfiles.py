@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
 from hypothesis import given
@@ -16,10 +15,6 @@ from venvflow.pure.lockfiles import References, kind_of, listed, packages, refer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HASH = "sha256:" + "a" * 64
-
-needs_toml = pytest.mark.skipif(
-    find_spec("tomllib") is None and find_spec("tomli") is None, reason="Python 3.10 needs tomli to read TOML"
-)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +146,6 @@ def test_versions_are_read_from_requirements() -> None:
 # --------------------------------------------------------------------------- TOML and JSON
 
 
-@needs_toml
 def test_uv_locks_are_read() -> None:
     """Workspace members are local, git sources hold a commit, files have hashes."""
     data = f"""
@@ -207,7 +201,6 @@ wheels = [{{ filename = "w.whl" }}]
     }
 
 
-@needs_toml
 def test_poetry_locks_of_both_generations_are_read() -> None:
     """Files stand with the package, or in one table at the end."""
     data = f"""
@@ -251,7 +244,6 @@ old = [{{file = "old.whl", hash = ""}}]
     assert any("u is whatever" in text for text in references("poetry.lock", without.encode()).unpinned)
 
 
-@needs_toml
 def test_pdm_locks_are_read() -> None:
     """Paths, repositories and URLs are keys of the package itself."""
     data = f"""
@@ -280,7 +272,6 @@ url = "https://host/u.whl"
     assert packages("pdm.lock", data.encode())["a"] == "1"
 
 
-@needs_toml
 def test_pylock_files_are_read() -> None:
     """The standard format: directories, commits, archives, wheels."""
     data = f"""
@@ -343,14 +334,6 @@ def test_formats_that_are_not_known_say_nothing() -> None:
     """Any file may be listed as a lock; its bytes are what counts."""
     assert references("environment.yml", b"-r a.txt\nx>=1") == References()
     assert packages("environment.yml", b"x==1") == {}
-
-
-@pytest.mark.parametrize("name", ["uv.lock", "pylock.toml"])
-def test_without_a_parser_nothing_is_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Python 3.10 without tomli the bytes still decide, and nothing fails."""
-    monkeypatch.setitem(sys.modules, "tomllib", None)
-    monkeypatch.setitem(sys.modules, "tomli", None)
-    assert references(name, b'[[package]]\nname = "a"\nversion = "1"\n') == References()
 
 
 # --------------------------------------------------------------------------- nonsense and secrets
@@ -441,7 +424,6 @@ def test_long_lines_take_no_time(text: str) -> None:
     requirements(text)
 
 
-@needs_toml
 def test_no_secret_of_a_lock_file_comes_out() -> None:
     """Neither the warnings nor the versions show credentials."""
     url = "https://me:canary@host/a.zip?token=canary"
@@ -490,7 +472,6 @@ def test_every_package_is_listed_with_what_is_asked_of_it() -> None:
     assert "canary" not in repr(found)
 
 
-@needs_toml
 @pytest.mark.parametrize(
     ("name", "data", "packages"),
     [

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from pathspec import GitIgnoreSpec
 
 from venvflow.errors import ConfigError
-from venvflow.pure.patterns import Matcher, compile_patterns, is_skeleton, problems, star_problem
+from venvflow.pure.patterns import (
+    Matcher,
+    Saved,
+    compile_patterns,
+    is_skeleton,
+    problems,
+    saved_by,
+    star_problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -344,3 +352,12 @@ def test_a_matcher_remembers_directories_only() -> None:
     for number in range(100):
         matcher.excludes_file(f"d/e/{number}")
     assert set(matcher._decided) == {"", "d", "d/e"}
+
+
+def test_each_pattern_is_told_with_what_it_saved() -> None:
+    """The pattern that decides counts; most bytes come first, and nothing is lost on the way to a file."""
+    matcher = compile_patterns(["**/tests/", "*.h", "!keep.h"])
+    site = "lib/python3.12/site-packages"
+    sizes = {f"{site}/a/tests/x.h": 10, f"{site}/a/tests/y.py": 5, f"{site}/b.h": 100}
+    found = saved_by(sizes, matcher)
+    assert found == [Saved("*.h", 1, 100), Saved("**/tests/", 2, 15)]

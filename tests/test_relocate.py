@@ -37,9 +37,11 @@ from venvflow.pure.relocate import (
     names_venv,
     record_fields,
     record_paths,
+    without_rows,
 )
 
 SITE = "lib/python3.12/site-packages"
+RECORD = f"{SITE}/demo-1.0.dist-info/RECORD"
 STAGED = "/srv/.vf-0123abcd/new/my-env"
 HERE = Places(STAGED, "/srv/checkout", "/usr/bin/python3.12")
 PROJECT = Places("/app/.venv", "/app", "/usr/bin/python3.12")
@@ -595,7 +597,7 @@ def test_links_into_venv_project_and_interpreter_have_slots(tmp_path: Path) -> N
         "/srv": "/srv", "/dangling": "/dangling",
     }  # fmt: skip
     for target, expected in cases.items():
-        text, slots = find_link(target, here)
+        text, slots = find_link(target, here, os.path.realpath)
         assert fill_link(Entry("bin/x", "link", target=text, slots=slots), new) == expected
         assert fill_link(Entry("bin/x", "link", target=text, slots=slots), here) in (target, str(python))
 
@@ -653,6 +655,35 @@ def test_absolute_paths_in_a_record_move_with_the_venv() -> None:
     template = find_in_record(path, data, (), HERE)
     assert template is not None
     assert fill(template.data, template.slots, places("/n\n/etc/x")) == b"/n /etc/x/share/x,sha256=a,1\n"
+
+
+def test_only_the_rows_of_files_that_are_gone_are_taken_out() -> None:
+    """All others keep their bytes: quotes, line ends, rows that lead out of site-packages, and odd ones."""
+    kept = (
+        b'"demo/with, comma.py",sha256=x,1\r\n../../../bin/demo,sha256=x,2\ndemo-1.0.dist-info/RECORD,,\n\n'
+    )
+    gone = b'"demo/tests/a\nb.py",sha256=x,3\n../../../share/doc/demo.txt,sha256=x,4\n'
+    paths = ["lib/python3.12/site-packages/demo/tests/a\nb.py", "share/doc/demo.txt", "elsewhere"]
+    assert without_rows(RECORD, gone + kept, (), paths.__contains__)[0] == kept
+    assert without_rows(RECORD, kept, (), [].__contains__)[0] == kept
+
+
+def test_slots_go_with_their_rows_and_the_others_stay_at_theirs() -> None:
+    """What is to be filled in behind a row that goes is filled in at the same place of the same row."""
+    rows = [b"a.py,,\n", b"../../../bin/x,\n", b"gone.py,,\n", b"../../../bin/gone,\n", b"../../../bin/z,\n"]
+    data = b"".join(rows)
+    starts = [sum(map(len, rows[:number])) for number in range(6)]
+    slots = tuple(
+        Slot(starts[number + 1] - 1, "record", "record", name)
+        for number, name in ((1, "bin/x"), (3, "bin/gone"), (4, "bin/z"))
+    )
+    gone = {"lib/python3.12/site-packages/gone.py", "bin/gone"}
+    pruned, left = without_rows(RECORD, data, slots, gone.__contains__)
+    assert pruned == rows[0] + rows[1] + rows[4]
+    assert [(slot.offset, slot.argument) for slot in left] == [
+        (len(rows[0] + rows[1]) - 1, "bin/x"),
+        (len(pruned) - 1, "bin/z"),
+    ]
 
 
 # --------------------------------------------------------------------------- filling in

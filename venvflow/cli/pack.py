@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from venvflow.disk.archive import Options, Progress, Trace
     from venvflow.model import Outcome
-    from venvflow.pure.slimming import Saved
+    from venvflow.pure.patterns import Saved
     from venvflow.steps.job import Job
     from venvflow.steps.prove import Checked, Smoke
 

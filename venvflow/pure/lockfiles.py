@@ -9,6 +9,7 @@ raises.
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from venvflow.pure.names import normalised
@@ -105,7 +106,7 @@ def listed(name: str, data: bytes) -> dict[str, str] | None:
 
     What stands for it is its version, else where it comes from, else what is asked of it (``>=2``, ``any``).
     It is made to be kept: neither credentials nor the query of a URL are in it. None for a file that cannot
-    be read: of a kind that we do not know, damaged, or TOML where nothing can read TOML.
+    be read: damaged, or of a kind that we do not know.
     """
     packages = _readable(kind_of(name), data)
     if packages is None:
@@ -271,14 +272,11 @@ def _file_path(target: str) -> str:
 
 
 def _toml(data: bytes) -> dict[str, Any]:
-    from importlib import import_module  # noqa: PLC0415 - only some formats need it
-
-    for name in ("tomllib", "tomli"):  # Python 3.10 has no parser of its own
-        try:
-            return _document(import_module(name).loads, data)
-        except ImportError:
-            continue
-    return {}  # nothing is known about the file then; its bytes are in the key all the same
+    if sys.version_info >= (3, 11):
+        from tomllib import loads  # noqa: PLC0415 - only some formats need it
+    else:
+        from tomli import loads  # noqa: PLC0415
+    return _document(loads, data)
 
 
 def _json(data: bytes) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from venvflow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pathspec import GitIgnoreSpec
 
@@ -46,6 +46,14 @@ _STARS_PER_PATTERN = 6
 _SET = r"\[[!^]?(?:\w-\w|[\w.+*?@ ])+-?\]"
 _NEGATED_SET = re.compile(r"\[[!^]")
 _TOKEN = re.compile(rf"\\.|{_SET}|[^\\[]", re.DOTALL)
+
+
+class Saved(NamedTuple):
+    """What one pattern left out: *files* regular files of *size* bytes in all."""
+
+    pattern: str
+    files: int
+    size: int
 
 
 class _Decision(NamedTuple):
@@ -151,6 +159,15 @@ class Matcher:
         found = spec.check_file(rel.replace("\n", "\0"))
         line = None if found.index is None else self._lines[found.index]
         return _Decision(excluded=bool(found.include), line=line)
+
+
+def saved_by(sizes: Mapping[str, int], matcher: Matcher) -> list[Saved]:
+    """Return what each pattern saved, most bytes first, for files that were left out by path and size."""
+    left_out: dict[str, list[int]] = {}
+    for path, size in sizes.items():
+        left_out.setdefault(matcher.deciding(path) or "", []).append(size)
+    found = [Saved(pattern, len(of_it), sum(of_it)) for pattern, of_it in left_out.items()]
+    return sorted(found, key=lambda each: (-each.size, each.pattern))
 
 
 def _compiled(lines: Iterable[str]) -> GitIgnoreSpec:

@@ -289,13 +289,16 @@ def _in_command(data: bytes, start: int, end: int, venv: str) -> list[_Hit]:
     return [_Hit(place, place + len(text), Slot(0, "venv", "line"))] if place >= 0 else []
 
 
-def find_link(target: str, places: Places) -> tuple[str, tuple[Slot, ...]]:
-    """Return a symlink's *target* as template text and slots; as it is, without slots, if not local."""
+def find_link(target: str, places: Places, resolve: Callable[[str], str]) -> tuple[str, tuple[Slot, ...]]:
+    """Return a symlink's *target* as template text and slots; as it is, without slots, if not local.
+
+    *resolve* returns the real path of another: the interpreter has many names.
+    """
     for kind in ("venv", "project"):
         prefix = places.text(kind)
         if target == prefix or target.startswith(prefix + "/"):
             return target[len(prefix) :], (Slot(0, kind, "raw"),)
-    if os.path.isabs(target) and os.path.realpath(target) == os.path.realpath(places.python):
+    if os.path.isabs(target) and resolve(target) == resolve(places.python):
         return "", (Slot(0, "python", "raw"),)
     return target, ()
 
@@ -332,6 +335,32 @@ def record_paths(record_path: str, data: bytes) -> frozenset[str]:
     rows = (row for row, _, _ in record_rows(data) if row and row[0])
     paths = (_listed(base, row[0]) for row in rows)
     return frozenset(path for path in paths if not path.startswith(("/", "../")) and path not in ("..", "."))
+
+
+def without_rows(
+    record_path: str, data: bytes, slots: Iterable[Slot], is_gone: Callable[[str], bool]
+) -> tuple[bytes, tuple[Slot, ...]]:
+    """Return a RECORD, and the *slots* in it, without the rows of files that are gone, by path in the venv.
+
+    All other rows keep their bytes. A row that cannot be read as CSV stays.
+    """
+    base = os.path.dirname(os.path.dirname(record_path))
+    kept: list[bytes] = []
+    left: list[Slot] = []
+    waiting = sorted(slots)
+    dropped = 0
+    for row, start, end in record_rows(data):
+        goes = bool(row) and is_gone(_listed(base, row[0]))
+        while waiting and waiting[0].offset < end:
+            slot = waiting.pop(0)
+            if not goes:
+                left.append(slot._replace(offset=slot.offset - dropped))
+        if goes:
+            dropped += end - start
+        else:
+            kept.append(data[start:end])
+    left += [slot._replace(offset=slot.offset - dropped) for slot in waiting]
+    return b"".join(kept), tuple(left)
 
 
 def _listed(base: str, name: str) -> str:
@@ -385,9 +414,11 @@ def fill_link(entry: Entry, places: Places) -> str:
     return os.fsdecode(fill(os.fsencode(entry.target), entry.slots, places))
 
 
-def leads_there(entry: Entry, target: str, places: Places) -> bool:
+def leads_there(entry: Entry, target: str, places: Places, resolve: Callable[[str], str]) -> bool:
     """Return whether a symlink with *target* leads where *entry* says, however that is spelled."""
-    return target == fill_link(entry, places) or find_link(target, places) == (entry.target, entry.slots)
+    if target == fill_link(entry, places):
+        return True
+    return find_link(target, places, resolve) == (entry.target, entry.slots)
 
 
 def is_record(entry: Entry) -> bool:

@@ -136,7 +136,7 @@ def _is_known(item: Found, earlier: Stamped | None) -> bool:
 
 def _link_entry(venv: str, path: str, places: Places) -> Entry:
     try:
-        target, slots = find_link(os.readlink(f"{venv}/{path}"), places)
+        target, slots = find_link(os.readlink(f"{venv}/{path}"), places, os.path.realpath)
     except OSError as error:
         raise _unreadable(venv, path, error.strerror or str(error)) from error
     return Entry(path, "link", target=target, slots=slots)

@@ -18,9 +18,9 @@ from venvflow.disk.scan import look
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
 from venvflow.model import Entry, Outcome, Snapshot
 from venvflow.pure.manifest import directories
+from venvflow.pure.patterns import Saved, saved_by
 from venvflow.pure.redaction import redact
-from venvflow.pure.relocate import Places, digest_of, fill, fill_link, find_in_record, is_record
-from venvflow.pure.slimming import Saved, prune_record, saved_by
+from venvflow.pure.relocate import Places, digest_of, fill, fill_link, find_in_record, is_record, without_rows
 from venvflow.state.contents import encode_contents
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey
@@ -219,7 +219,7 @@ def _drop_excluded(job: Job, venv: str) -> list[Saved]:
             if matcher.excludes_dir(prefix + name) and not os.path.islink(path) and not os.listdir(path):
                 os.rmdir(path)
     _prune_records(venv, sizes)
-    return saved_by(sizes, matcher.deciding)
+    return saved_by(sizes, matcher)
 
 
 def _drop_installer_notes(venv: str) -> None:
@@ -271,7 +271,7 @@ def _prune_records(venv: str, gone: Collection[str]) -> None:
     """Take the rows of files that are *gone* out of all RECORDs."""
     for path in _records(venv):
         data = read_small(f"{venv}/{path}")
-        pruned = prune_record(path, data, gone)
+        pruned, _ = without_rows(path, data, (), gone.__contains__)
         if pruned != data:
             _rewrite(venv, Entry(path, "file"), pruned)
 

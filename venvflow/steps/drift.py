@@ -186,7 +186,7 @@ class _Compared:
         item = self.found.get(entry.path)
         if item is None or not (item.kind == entry.kind == "link"):
             return item is not None
-        return leads_there(entry, os.readlink(os.path.join(self.venv, entry.path)), places)
+        return leads_there(entry, os.readlink(os.path.join(self.venv, entry.path)), places, os.path.realpath)
 
     def places(self) -> Places:
         """Return the places that the venv's files name: those that it was made for, wherever it is now."""

@@ -17,7 +17,7 @@ from venvflow.pure import relocate
 from venvflow.pure.manifest import make_tree
 from venvflow.pure.names import KNOWN, fill
 from venvflow.pure.patterns import compile_patterns
-from venvflow.pure.slimming import without_rows
+from venvflow.pure.relocate import without_rows
 from venvflow.state.store import Store
 from venvflow.steps.job import Job
 from venvflow.steps.manifests import manifest_of

@@ -8,7 +8,7 @@ import time
 from venvflow.disk import archive
 from venvflow.errors import Refused, shown
 from venvflow.model import Manifest, Outcome
-from venvflow.pure.slimming import Saved
+from venvflow.pure.patterns import Saved
 from venvflow.steps.job import Job
 from venvflow.steps.material import Material, material, refuse_inside
 from venvflow.steps.records import archive_path, need_key, pack_is_current, read_excluded, write_pack

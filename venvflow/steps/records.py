@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from venvflow.config import LEVELS
 from venvflow.disk.blame import failure
@@ -27,10 +27,8 @@ from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Config, Interpreter, Key, PackOptions
 from venvflow.pure import decoding
 from venvflow.pure.keys import make_key
+from venvflow.pure.patterns import Saved
 from venvflow.steps.job import Job
-
-if TYPE_CHECKING:
-    from venvflow.pure.slimming import Saved
 
 _Record = TypeVar("_Record")
 
@@ -245,8 +243,6 @@ def write_excluded(job: Job, key: str, saved: Iterable[Saved]) -> None:
 
 def decode_excluded(data: bytes) -> Excluded:
     """Return what ``excluded.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`."""
-    from venvflow.pure.slimming import Saved  # noqa: PLC0415 - a run with nothing to do left nothing out
-
     rows = decoding.listed(decoding.row(decoding.text, decoding.count, decoding.count))
     found = decoding.fields(decoding.parse(data), key=decoding.digest, saved=rows)
     return Excluded(found["key"], tuple(Saved(*each) for each in found["saved"]))

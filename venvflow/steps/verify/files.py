@@ -53,7 +53,7 @@ class FileJudge:
     def _leads_there(self, entry: Entry) -> bool:
         """Return whether the venv's link leads where *entry* says, if that is one."""
         target = os.readlink(f"{self._holder.path}/{entry.path}") if entry.kind == "link" else ""
-        return not target or leads_there(entry, target, self._holder.places)
+        return not target or leads_there(entry, target, self._holder.places, os.path.realpath)
 
     def _judge_gone(self, entry: Entry) -> None:
         finding = self._inspection.find(Finding("file missing", entry.path, self._holder.path))
