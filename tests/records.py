@@ -42,8 +42,8 @@ from venvflow.pure.patterns import Saved
 from venvflow.state import registry
 from venvflow.state.looks import decode_looks, looks_of, write_looks
 from venvflow.state.registry import Registration, decode_registration
-from venvflow.state.settled import SettledNote, decode_settled
 from venvflow.state.store import Store
+from venvflow.state.sweeping import LastSweep, decode_last_sweep
 from venvflow.steps import records
 from venvflow.steps.job import Job
 
@@ -144,7 +144,7 @@ def kinds(root: Path) -> dict[str, Kind]:
     state = root / ".venvflow" / "api"
     looks = (root / ".looks").read_bytes().partition(b"\n")[2]
     snapshot = encode_snapshot(SNAPSHOT).rpartition(b"}")[0] + b"}"
-    settled = json.dumps(SettledNote(A, B, 99, {KEY.digest: 7})._asdict()).encode()
+    settled = json.dumps(LastSweep(A, B, 99, {KEY.digest: 7})._asdict()).encode()
     trimmed = records.encode_trims({"TrimPolicy()": records.TrimNote(5.5, 7)})
     found = [
         Kind(
@@ -166,7 +166,7 @@ def kinds(root: Path) -> dict[str, Kind]:
         Kind("decode_pack", records.PackNote, (state / "pack.json").read_bytes(), records.decode_pack,
              digests=lambda it: [it.key, *it.inputs.trees]),
         Kind("decode_trims", dict, trimmed, records.decode_trims),
-        Kind("decode_settled", SettledNote, settled, decode_settled, digests=lambda it: [*it.own]),
+        Kind("decode_last_sweep", LastSweep, settled, decode_last_sweep, digests=lambda it: [*it.own]),
         Kind(
             "decode_looks", tuple, looks, decode_looks, _with_checksum_before,
             paths=lambda it: [

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from machines import FILES, Machine, machine
 
-from venvflow.state.accounts import Ledger, apparent, census, freed, merged, occupied
 from venvflow.state.index import Index
+from venvflow.state.usage import Ledger, apparent, freed, inodes_below, merged, occupied
 
 __all__ = ["machine"]
 
@@ -101,24 +101,24 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_census_counts_as_du_does(machine: Machine, tree: Path) -> None:
+def test_inodes_count_as_du_does(machine: Machine, tree: Path) -> None:
     """Each inode once, sparse files by their blocks, directories too."""
-    found = census(str(tree))
+    found = inodes_below(str(tree))
     assert occupied(found) == machine.du(tree)
-    assert occupied(merged([found, census(str(tree / "below"))])) == machine.du(tree)
+    assert occupied(merged([found, inodes_below(str(tree / "below"))])) == machine.du(tree)
     assert apparent(found) == 20_000 + (1 << 20) + 3 + 9000
 
 
 def test_what_others_have_is_not_freed(machine: Machine, tree: Path) -> None:
     """Deleting the tree gives back the rest."""
-    said, before = freed(census(str(tree))), machine.du(tree.parent)
+    said, before = freed(inodes_below(str(tree))), machine.du(tree.parent)
     shutil.rmtree(tree)
     assert before - machine.du(tree.parent) == said
 
 
 def test_what_is_not_there_counts_nothing(tmp_path: Path) -> None:
     """Nor does it fail."""
-    assert census(str(tmp_path / "absent")) == {}
+    assert inodes_below(str(tmp_path / "absent")) == {}
 
 
 def test_a_ledger_tells_what_went_elsewhere(tree: Path) -> None:

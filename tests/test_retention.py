@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.model import TrimPolicy
-from venvflow.pure.retention import Candidate, Contents, Holder, Plan, plan
+from venvflow.pure.retention import Candidate, TreeContents, TrimPlan, VenvName, plan
 
 DAY = 86_400
 NOW = 1_000 * DAY
-API, WEB, OTHER_API = Holder("/p", "api"), Holder("/p", "web"), Holder("/q", "api")
+API, WEB, OTHER_API = VenvName("/p", "api"), VenvName("/p", "web"), VenvName("/q", "api")
 NO_LIMITS = TrimPolicy(keep=None, keep_per_venv=0)
 
 
@@ -24,18 +25,18 @@ def snapshot(number: int, **fields: Any) -> Candidate:
     return replace(Candidate(f"s{number}", "api", number, number * DAY, holders=(API,)), **fields)
 
 
-def planned(snapshots: list[Candidate], policy: TrimPolicy, **given: Any) -> Plan:
+def planned(snapshots: list[Candidate], policy: TrimPolicy, **given: Any) -> TrimPlan:
     """Return the plan for a store of 100 bytes without known contents."""
-    facts: dict[str, Any] = {"contents": Contents(), "now": NOW, "store_size": 100, "free": None}
+    facts: dict[str, Any] = {"contents": TreeContents(), "now": NOW, "store_size": 100, "free": None}
     return plan(snapshots, policy, **{**facts, **given})
 
 
-def kept(result: Plan) -> list[str]:
+def kept(result: TrimPlan) -> list[str]:
     """Return the ids of what stays."""
     return [item.id for item in result.keep]
 
 
-def dropped(result: Plan) -> list[str]:
+def dropped(result: TrimPlan) -> list[str]:
     """Return the ids of what goes."""
     return [item.id for item in result.drop]
 
@@ -50,7 +51,7 @@ def test_without_limits_all_is_kept_last_used_first() -> None:
 
 def test_no_snapshots_are_no_trouble() -> None:
     """An empty store has an empty plan."""
-    assert planned([], TrimPolicy()) == Plan((), (), 0, 0, ())
+    assert planned([], TrimPolicy()) == TrimPlan((), (), 0, 0, ())
 
 
 def test_keep_drops_the_least_recently_used_and_says_so() -> None:
@@ -78,7 +79,7 @@ def test_a_clock_that_was_set_back_makes_nothing_old() -> None:
 def test_pinned_and_current_stay_whatever_the_limits_are(fields: dict[str, Any]) -> None:
     """Every limit at once does not touch them, and each limit that fails is named."""
     hard = TrimPolicy(keep=0, keep_per_venv=0, max_age=1, max_size=1, min_free=1000)
-    contents = Contents({1: [1]}, {1: 50})
+    contents = TreeContents({1: [1]}, {1: 50})
     result = planned([snapshot(1, trees=(1,), **fields)], hard, contents=contents, free=10)
     assert kept(result) == ["s1"]
     assert result.freed_bytes == 0
@@ -142,7 +143,7 @@ def test_age_drops_even_the_last_of_a_venv_that_is_gone() -> None:
     assert result.drop[0].reason == "last used 61 d ago, max_age is 60 d"
 
 
-SHARED = Contents({1: [1, 2], 2: [2, 3], 3: [4, 4]}, {1: 10, 2: 20, 3: 40, 4: 80, 9: 7})
+SHARED = TreeContents({1: [1, 2], 2: [2, 3], 3: [4, 4]}, {1: 10, 2: 20, 3: 40, 4: 80, 9: 7})
 
 
 def test_only_bytes_that_nothing_else_needs_are_freed() -> None:
@@ -184,7 +185,9 @@ def test_free_space_that_is_not_known_is_a_problem_only_if_it_is_asked_for() -> 
 
 def test_unknown_trees_and_objects_count_as_nothing() -> None:
     """An index that lost rows still gives a plan."""
-    result = planned([snapshot(1, trees=(7, 8))], replace(NO_LIMITS, keep=0), contents=Contents({7: [5]}, {}))
+    result = planned(
+        [snapshot(1, trees=(7, 8))], replace(NO_LIMITS, keep=0), contents=TreeContents({7: [5]}, {})
+    )
     assert (dropped(result), result.freed_bytes) == (["s1"], 0)
 
 
@@ -214,12 +217,12 @@ def situations(draw: st.DrawFn) -> tuple[list[Candidate], TrimPolicy, dict[str, 
         for number in order
     ]
     policy = TrimPolicy(draw(LIMIT), draw(st.integers(0, 3)), draw(LIMIT), draw(LIMIT), draw(LIMIT))
-    contents = Contents(trees, sizes, tuple(draw(st.lists(st.integers(0, 7), max_size=2))))
+    contents = TreeContents(trees, sizes, tuple(draw(st.lists(st.integers(0, 7), max_size=2))))
     size = sum(sizes.values()) + draw(st.integers(0, 30))
     return snapshots, policy, {"contents": contents, "now": 50, "store_size": size, "free": draw(LIMIT)}
 
 
-def needed(snapshots: list[Candidate], contents: Contents) -> set[int]:
+def needed(snapshots: list[Candidate], contents: TreeContents) -> set[Hashable]:
     """Return the objects that some snapshot needs, or something else."""
     trees = {tree for item in snapshots for tree in item.trees} | set(contents.held)
     return {name for tree in trees for name in contents.tree_objects.get(tree, ())}
@@ -336,7 +339,10 @@ def test_a_thousand_snapshots_that_share_most_bytes_are_planned() -> None:
     common = tuple(range(1000))
     snapshots = [snapshot(number, trees=(*common, 1000 + number)) for number in range(1000)]
     result = planned(
-        snapshots, replace(NO_LIMITS, keep=100), contents=Contents(trees, objects), store_size=200_000 * 4096
+        snapshots,
+        replace(NO_LIMITS, keep=100),
+        contents=TreeContents(trees, objects),
+        store_size=200_000 * 4096,
     )
     assert len(result.drop) == 900
     assert result.freed_bytes == 900 * 100 * 4096

@@ -16,10 +16,10 @@ from venvflow.disk.layout import Layout
 from venvflow.disk.objects import Name
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, Manifest, StoreConfig, TrimPolicy
-from venvflow.state.census import Census, own_bytes
 from venvflow.state.registry import Registration
-from venvflow.state.settled import own_bytes_since
 from venvflow.state.store import Store
+from venvflow.state.sweeping import own_bytes_since
+from venvflow.state.usage import StoreContents, sole_owners
 from venvflow.steps.trim import Trimmed, trim
 
 NOW = 5000.0
@@ -247,7 +247,7 @@ def test_own_bytes_are_remembered_until_a_snapshot_comes(root: Path) -> None:
     """They are those that a count gives; afterwards nobody may believe them."""
     with open_store(root / "store") as store:
         known = own_bytes_since(store)
-        assert known == Census(store).own_bytes()
+        assert known == StoreContents(store).own_bytes()
         assert sorted(known.values()) == [100, 101, 102]
         _snapshot(store)
         assert own_bytes_since(store) is None
@@ -296,8 +296,11 @@ def test_own_bytes_are_those_of_objects_that_one_snapshot_has(
     contents = {
         str(i): [(Name(str(n), executable=False), 10**n) for n in tree] for i, tree in enumerate(trees)
     }
-    found = own_bytes({str(i): sorted(map(str, each)) for i, each in enumerate(chosen)}, contents.__getitem__)
+    owners = sole_owners(
+        {str(i): sorted(map(str, each)) for i, each in enumerate(chosen)}, contents.__getitem__
+    )
     having = [set().union(*(trees[i] for i in each)) if each else set() for each in chosen]
     for number, objects in enumerate(having):
         others = set().union(*(each for i, each in enumerate(having) if i != number)) if having else set()
-        assert found[str(number)] == sum(10**n for n in objects - others)
+        own = sum(size for (_, size), owner in owners.items() if owner == str(number))
+        assert own == sum(10**n for n in objects - others)

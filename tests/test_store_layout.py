@@ -17,9 +17,8 @@ from contents import grow, mounted, name_of, needs_root, open_store, picture, pu
 from venvflow.disk.objects import object_names
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError
 from venvflow.state.registry import Registration
-from venvflow.state.settled import Settled, settle
 from venvflow.state.store import Store
-from venvflow.state.sweeping import sweep
+from venvflow.state.sweeping import note_sweep, sweep
 
 DIRECTORIES = (
     "objects", "objects/<>", "trees", "trees/<>", "snapshots", "venvs", "frames", "frames/ab", "tmp", "locks",
@@ -39,7 +38,7 @@ def furnish(path: Path) -> None:
     with open_store(path) as store:
         store.publish(snapshot_of(stock(store, {"a": b"a"})), 1.0)
         store.register(registration("/p/v"))
-        settle(store, [], Settled(0, {}))
+        note_sweep(store, [], 0, {})
         put(store.objects, b"not needed")
         grow(
             path, {f"frames/ab/{'ab' * 32}.f": "", "tmp/left/over": "", "quarantine/bad": "", "trim.json": ""}
@@ -68,7 +67,7 @@ def drop(store: Store) -> None:
         store.drop([each.id for each in store.snapshots()])
         store.unregister("/p/v")
         sweep(store)
-        settle(store, [], Settled(0, {}))
+        note_sweep(store, [], 0, {})
 
 
 def reject(store: Store) -> None:
@@ -207,7 +206,7 @@ def test_a_directory_where_a_record_belongs_is_put_aside(tmp_path: Path, name: s
     grow(path, {"inside": "mine"})
     with open_store(tmp_path / "store") as store:
         store.publish(snapshot_of(stock(store, {"a": b"a"})), 2.0)
-        settle(store, [], Settled(0, {}))
+        note_sweep(store, [], 0, {})
     assert is_whole(tmp_path / "store")
     kept = [*(tmp_path / "store").rglob("inside")]
     assert [file.read_text() for file in kept] == ["mine"]

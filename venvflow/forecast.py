@@ -21,9 +21,9 @@ from venvflow.flow import Flow
 from venvflow.model import Snapshot
 from venvflow.pure.comparison import part_changes
 from venvflow.pure.manifest import snapshot_id
-from venvflow.state.holdings import Holdings
 from venvflow.state.looks import Watch
 from venvflow.state.reader import StoreReader
+from venvflow.state.usage import StoreContents
 from venvflow.steps.drift import drift_of
 from venvflow.steps.explain import KeyNow, key_now
 from venvflow.steps.job import Job
@@ -215,7 +215,7 @@ class _Steps:
         job, receipt, store = self.job, present.receipt, self.store
         if not self.thorough or present.drift or receipt is None or store is None:
             return present
-        if looks_as_made(Post(job, receipt), Watch(store.objects.root, Holdings(store).looks)):
+        if looks_as_made(Post(job, receipt), Watch(store.objects.root, StoreContents(store).looks)):
             return present
         return present._replace(drift=drift_of(job.place.path, receipt, store, matcher_of(job)))
 

@@ -114,14 +114,14 @@ def _snapshots(store: StoreReader) -> tuple[list[Outline], Mapping[str, int]]:
 
     The last trim counted them. If a snapshot came, went or changed since, everything is looked into.
     """
-    from venvflow.state.census import Census  # noqa: PLC0415 - not for wrong words
-    from venvflow.state.settled import own_bytes_since  # noqa: PLC0415
+    from venvflow.state.sweeping import own_bytes_since  # noqa: PLC0415 - not for wrong words
+    from venvflow.state.usage import StoreContents  # noqa: PLC0415
 
     known = own_bytes_since(store)
     if known is not None:
         return store.outlines(), known
-    census = Census(store)
-    return store.outlined(census.snapshots.values()), census.own_bytes()
+    contents = StoreContents(store)
+    return store.outlined(contents.snapshots.values()), contents.own_bytes()
 
 
 # --------------------------------------------------------------------------- showing

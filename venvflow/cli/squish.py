@@ -17,8 +17,8 @@ from venvflow.model import Outcome, VenvSpec
 from venvflow.pure.units import parse_size, show_size
 
 if TYPE_CHECKING:
-    from venvflow.state.accounts import Balance
     from venvflow.state.store import Store
+    from venvflow.state.usage import Balance
     from venvflow.steps.job import Job
 
 MODES = ("reflink", "hardlink", "copy", "symlink")
@@ -152,7 +152,7 @@ class _Squishing(EachVenv):
 
     def __init__(self, args: argparse.Namespace, out: Output, asked: _Settings) -> None:
         super().__init__(args, out)
-        from venvflow.state.accounts import Ledger  # noqa: PLC0415 - not for wrong words
+        from venvflow.state.usage import Ledger  # noqa: PLC0415 - not for wrong words
 
         self._asked = asked
         self._ledger = Ledger(os.path.realpath(self.context.store.path))

@@ -16,9 +16,9 @@ from venvflow.disk.places import Receipt
 from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.pure.keys import differing
-from venvflow.state.holdings import Holdings, own_bytes, trees_by_venv
 from venvflow.state.looks import Watch
 from venvflow.state.reader import StoreReader
+from venvflow.state.usage import StoreContents
 from venvflow.steps.drift import Drift, drift_of, summary
 from venvflow.steps.hash_lockfiles import compute_key
 from venvflow.steps.inputs import key_is_current
@@ -96,16 +96,16 @@ class View:
         self.store = store
 
     @cached_property
-    def holdings(self) -> Holdings | None:
-        """Return what the venvs have in the store."""
-        return Holdings(self.store) if self.store is not None else None
+    def contents(self) -> StoreContents | None:
+        """Return what is in the store."""
+        return StoreContents(self.store) if self.store is not None else None
 
     @cached_property
     def watch(self) -> Watch:
         """Return what looks at files, at each object once for all venvs."""
-        if self.store is None or self.holdings is None:
+        if self.store is None or self.contents is None:
             return Watch("", lambda _: None)
-        return Watch(self.store.objects.root, self.holdings.looks)
+        return Watch(self.store.objects.root, self.contents.looks)
 
     def has(self, job: Job, key: str) -> bool:
         """Return whether the store has a venv for the digest *key* and the job's place."""
@@ -332,7 +332,7 @@ def look_at_all(jobs: Iterable[Job], store: StoreReader | None) -> list[Looked]:
 
 def _own_bytes(judged: Iterable[tuple[Job, Judged]], view: View) -> dict[str, int]:
     """Return what the shared venvs have for themselves, by path, compared with all venvs of the store."""
-    if view.store is None or view.holdings is None:
+    if view.store is None or view.contents is None:
         return {}
     shared = {
         job.place.path: (receipt.trees, job.spec.min_size)
@@ -341,8 +341,8 @@ def _own_bytes(judged: Iterable[tuple[Job, Judged]], view: View) -> dict[str, in
     }
     if not shared:
         return {}
-    trees = trees_by_venv(view.store) | {path: digests for path, (digests, _) in shared.items()}
-    return own_bytes(view.holdings, trees, {path: size for path, (_, size) in shared.items()})
+    trees = view.contents.trees_by_venv() | {path: digests for path, (digests, _) in shared.items()}
+    return view.contents.own_bytes_of_venvs(trees, {path: size for path, (_, size) in shared.items()})
 
 
 def _facts_of(job: Job, store: StoreReader | None, receipt: Receipt | None, own: Mapping[str, int]) -> Facts:

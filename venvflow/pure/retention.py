@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from venvflow.pure.units import show_duration, show_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from venvflow.model import TrimPolicy
 
 _PROTECTED = "the rest is pinned, current, or most recently used of its venv"
 
 
-class Holder(NamedTuple):
+class VenvName(NamedTuple):
     """A venv that holds a snapshot: the path of its *project*, and its *name* there."""
 
     project: str
@@ -36,7 +36,7 @@ class Candidate:
     *venv* is the name of the one that it was made of, *holders* are all that were built as it or restored
     from it and are still there: project and name tell them apart for ``keep_per_venv``. *used_seq*
     grows with every use of any snapshot, *used_at* is in seconds since 1970. *current_for* names the venvs
-    whose key this is now. *trees* are numbers that :class:`Contents` explains.
+    whose key this is now. *trees* are those of :class:`TreeContents`.
     """
 
     id: str
@@ -45,21 +45,21 @@ class Candidate:
     used_at: float
     pinned: bool = False
     current_for: tuple[str, ...] = ()
-    trees: tuple[int, ...] = ()
-    holders: tuple[Holder, ...] = ()
+    trees: tuple[Hashable, ...] = ()
+    holders: tuple[VenvName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """What is in the trees, by any numbers: each tree's objects, each object's bytes on disk.
+class TreeContents:
+    """What is in the trees, by any names: each tree's objects, each object's bytes on disk.
 
     *held* are trees that something else than a snapshot needs. Objects without a size count as nothing,
     which is right for those that another store or tool shares.
     """
 
-    tree_objects: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    object_sizes: Mapping[int, int] = field(default_factory=dict)
-    held: tuple[int, ...] = ()
+    tree_objects: Mapping[Any, Iterable[Hashable]] = field(default_factory=dict)
+    object_sizes: Mapping[Any, int] = field(default_factory=dict)
+    held: tuple[Hashable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrimPlan:
     """What to do: *keep*, last used first, and *drop*, in the order in which to do it.
 
     *freed_bytes* are those of all objects that nothing kept needs; *unreferenced_bytes* of them nothing
@@ -98,11 +98,11 @@ def plan(
     snapshots: Sequence[Candidate],
     policy: TrimPolicy,
     *,
-    contents: Contents,
+    contents: TreeContents,
     now: float,
     store_size: int,
     free: int | None,
-) -> Plan:
+) -> TrimPlan:
     """Return which *snapshots* to keep and to drop by *policy*.
 
     *now* is in seconds since 1970, *store_size* and *free* are bytes: on disk in the store, and free on its
@@ -124,7 +124,7 @@ class _Trimming:
     """The state of one decision: what is left, and what it needs."""
 
     def __init__(
-        self, snapshots: Sequence[Candidate], policy: TrimPolicy, contents: Contents, now: float
+        self, snapshots: Sequence[Candidate], policy: TrimPolicy, contents: TreeContents, now: float
     ) -> None:
         self._policy = policy
         self._now = now
@@ -170,10 +170,10 @@ class _Trimming:
             self._drop(snapshot, f"{excess[0]}, last used {self._age(snapshot)} ago")
         self._problems += [f"{problem}: {_PROTECTED}" for problem in self._excess(store_size, free)]
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrimPlan:
         keep = tuple(Kept(s.id, self._reasons(s)) for s in reversed(self._left.values()))
         ledger = self._ledger
-        return Plan(keep, tuple(self._dropped), ledger.freed, ledger.unreferenced, tuple(self._problems))
+        return TrimPlan(keep, tuple(self._dropped), ledger.freed, ledger.unreferenced, tuple(self._problems))
 
     def _excess(self, store_size: int, free: int | None) -> list[str]:
         """Return which size limits are not met once what is dropped so far is gone."""
@@ -212,7 +212,7 @@ class _Trimming:
 class _Ledger:
     """Counts who needs what, and the bytes that nobody needs any more."""
 
-    def __init__(self, snapshots: Sequence[Candidate], contents: Contents) -> None:
+    def __init__(self, snapshots: Sequence[Candidate], contents: TreeContents) -> None:
         self._objects_of = contents.tree_objects
         self._sizes = contents.object_sizes
         self._trees = Counter(chain(contents.held, chain.from_iterable(s.trees for s in snapshots)))
@@ -231,7 +231,7 @@ class _Ledger:
                 self._drop_tree(tree)
         return self.freed - before
 
-    def _drop_tree(self, tree: int) -> None:
+    def _drop_tree(self, tree: Hashable) -> None:
         for name in self._objects_of.get(tree, ()):
             self._objects[name] -= 1
             if not self._objects[name]:
@@ -246,9 +246,9 @@ def _firm_reasons(snapshot: Candidate) -> tuple[str, ...]:
 
 def _recent(ordered: Iterable[Candidate], number: int) -> dict[str, set[str]]:
     """Return the *number* last of each holder in *ordered*, with the names of those whose they are."""
-    by_holder: dict[Holder, list[str]] = {}
+    by_holder: dict[VenvName, list[str]] = {}
     for snapshot in ordered:
-        for holder in snapshot.holders or (Holder("", snapshot.venv),):
+        for holder in snapshot.holders or (VenvName("", snapshot.venv),):
             by_holder.setdefault(holder, []).append(snapshot.id)
     recent: dict[str, set[str]] = {}
     for holder, ids in by_holder.items():

@@ -16,7 +16,6 @@ from dataclasses import replace
 
 from venvflow.disk import locks
 from venvflow.disk.blame import failure
-from venvflow.disk.descriptors import directory
 from venvflow.disk.objects import Batch, Look, Name, sealed
 from venvflow.disk.trust import refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, shown
@@ -34,6 +33,7 @@ from venvflow.state.reader import (
     tree_file,
 )
 from venvflow.state.registry import Registration
+from venvflow.state.usage import inodes_below
 
 
 class Store(StoreReader):
@@ -352,19 +352,7 @@ class Store(StoreReader):
 
     def size_on_disk(self) -> int:
         """Return the bytes that the store's files occupy, each inode once."""
-        blocks: dict[int, int] = {}
-        todo = [self.path]
-        while todo:
-            path = todo.pop()
-            with suppress(FileNotFoundError), directory(path) as fd, os.scandir(fd) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(f"{path}/{entry.name}")
-                        continue
-                    with suppress(FileNotFoundError):  # others may be at work
-                        st = entry.stat(follow_symlinks=False)
-                        blocks[st.st_ino] = st.st_blocks
-        return sum(blocks.values()) * 512
+        return sum(each.bytes for each in inodes_below(self.path).values() if not each.is_directory)
 
     def free_bytes(self) -> int:
         """Return the free bytes of the store's file system."""

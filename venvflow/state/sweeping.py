@@ -1,27 +1,39 @@
-"""Sweeping: deleting from a store what no snapshot and no registered venv needs.
+"""Sweeping: deleting from a store what no snapshot and no registered venv needs, and whether there is any.
 
 What is live is read from the files on disk, never from the index. Whoever sweeps holds the store alone.
+
+A store in which nothing came or went since the last sweep has nothing to sweep, whatever the number of its
+snapshots. That is told by the mtimes of its directories, which every file that comes or goes moves, and by
+what the registered venvs hold; a sweep notes them (``settled.json``). A file system notes times in ticks of
+some milliseconds: what comes within the same tick in which the sweep ended is not seen, and waits for the
+next change. Nothing is ever deleted by this.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 from venvflow.disk.blame import failure
+from venvflow.disk.descriptors import directory
 from venvflow.disk.directories import remove_tree
+from venvflow.disk.files import read_small
 from venvflow.disk.objects import file_of
-from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure
-from venvflow.state.census import Census
+from venvflow.pure import decoding
+from venvflow.state.reader import StoreReader
+from venvflow.state.registry import Registration
 from venvflow.state.store import Store
+from venvflow.state.usage import StoreContents, freed, inodes_below
 
 QUARANTINE_SECONDS = 14 * 86_400
-"""How long what was found damaged is kept for whoever wants to look at it, or to mend something with it."""
+"""How long what was found damaged is kept for whoever wants to look at it, or to fix something with it."""
 
 
 _SKEW_SECONDS = 86_400
@@ -29,57 +41,54 @@ _SKEW_SECONDS = 86_400
 
 
 class Swept(NamedTuple):
-    """What a sweep removed: counts, and the bytes that the file system got back. *twins* are left.
-
-    *forgotten*: the index knows of it too; else the next sweep has to tell it.
-    """
+    """What a sweep removed: counts, and the bytes that the file system got back."""
 
     objects: int
     trees: int
     bytes: int
-    twins: int = 0
-    forgotten: bool = True
 
 
-def sweep(store: Store, census: Census | None = None) -> Swept:
+def sweep(store: Store, contents: StoreContents | None = None, *, size: int | None = None) -> Swept:
     """Delete what nothing needs: trees first, then objects, so that no tree ever lists what is gone.
 
-    *census* is what was read of the store since it is held, if it was.
+    *contents* are what was read of the store since it is held, if it was. If *size* says how many bytes the
+    store occupies, it is noted what it is like now, for :func:`last_sweep`.
 
     Bytes count only where the last name of a file goes: what a venv is still linked to frees nothing.
     Files that cannot be deleted do not keep the others: EnvironmentFailure names them at the end.
     """
-    sweeping = _Sweeping(store, census or Census(store))
-    sweeping.run()
+    contents = contents or StoreContents(store)
+    sweeping = _Sweeping(store, contents)
+    is_forgotten = sweeping.run()
     if sweeping.stuck:
         raise _stuck(sweeping.stuck, sweeping.freed)
-    return Swept(
-        sweeping.objects, sweeping.trees, sweeping.freed, sweeping.twins, forgotten=sweeping.forgotten
-    )
+    # Whether somebody is linked to a twin is seen nowhere else, and the index has to know of all of it.
+    if size is not None and is_forgotten and not sweeping.twins:
+        note_sweep(store, contents.registrations, size - sweeping.freed, contents.own_bytes())
+    return Swept(sweeping.objects, sweeping.trees, sweeping.freed)
 
 
 class _Sweeping:
     """One sweep: what is live, what was deleted, what would not go."""
 
-    def __init__(self, store: Store, census: Census) -> None:
+    def __init__(self, store: Store, contents: StoreContents) -> None:
         self._store = store
-        self._census = census
-        self._live_trees = {digest for snapshot in census.snapshots.values() for digest in snapshot.trees}
-        self._live_trees |= {digest for record in census.registrations for digest in record.trees}
-        self._live_objects = {name for tree in self._live_trees for name, _ in census.objects_of(tree)}
+        self._contents = contents
+        self._live_trees = {digest for snapshot in contents.snapshots.values() for digest in snapshot.trees}
+        self._live_trees |= {digest for record in contents.registrations for digest in record.trees}
+        self._live_objects = {name for tree in self._live_trees for name, _ in contents.objects_of(tree)}
         self.objects = self.trees = self.freed = self.twins = 0
         self.stuck: list[OSError] = []
-        self.forgotten = False
 
-    def run(self) -> None:
-        self.forgotten = self._forget()
+    def run(self) -> bool:
+        """Sweep all; return whether the index has forgotten what is dead, too."""
+        is_forgotten = self._forget()
         self.trees = self._sweep_trees()
         self.objects = self._sweep_objects()
         self._sweep_frames()
         self._sweep_tmp()
         self._sweep_quarantine()
-        if not self.forgotten:  # the disk was full: by now there may be room
-            self.forgotten = self._forget()
+        return is_forgotten or self._forget()  # the disk was full: by now there may be room
 
     def _forget(self) -> bool:
         """Drop the rows of what is dead, before it is; where that fails it has to wait for the next sweep."""
@@ -94,7 +103,7 @@ class _Sweeping:
 
     def _sweep_objects(self) -> int:
         dead: dict[str, set[str]] = {}
-        for name in self._census.objects:
+        for name in self._contents.objects:
             if name not in self._live_objects:
                 fan, _, file = file_of(name).partition("/")
                 dead.setdefault(fan, set()).add(file)
@@ -126,7 +135,7 @@ class _Sweeping:
 
     def _sweep_quarantine(self) -> None:
         with suppress(FileNotFoundError), self._store.layout.opened("quarantine") as fd:
-            for name in overdue(self._store):
+            for name in _overdue(self._store):
                 self._delete(name, fd, "quarantine")
             _count_from_now(fd)
 
@@ -137,7 +146,7 @@ class _Sweeping:
             if not stat.S_ISDIR(st.st_mode):
                 os.unlink(name, dir_fd=fd)
             elif where in _OUR_LITTER:
-                self.freed += _occupied(f"{self._store.path}/{where}/{name}")
+                self.freed += freed(inodes_below(f"{self._store.path}/{where}/{name}"))
                 remove_tree(name, fd, os.fstat(fd).st_dev)
             else:
                 self._store.layout.put_aside(f"{where}/{name}")
@@ -155,14 +164,7 @@ _OUR_LITTER = ("tmp", "quarantine")
 """Parts of the store in which directories are ours, or were put aside."""
 
 
-def _occupied(path: str) -> int:
-    """Return the bytes that deleting a directory frees."""
-    with suppress(EnvironmentFailure):
-        return sum(item.occupied for item in walk(path) if item.links == 1)
-    return 0
-
-
-def overdue(store: Store) -> Iterator[str]:
+def _overdue(store: Store) -> Iterator[str]:
     """Yield the names of what was put aside too long ago: by its ctime, which putting it there moved."""
     too_old = time.time() - QUARANTINE_SECONDS
     with suppress(FileNotFoundError), store.layout.opened("quarantine") as fd:
@@ -192,3 +194,98 @@ def _stuck(errors: list[OSError], freed: int) -> EnvironmentFailure:
         state=f"All else that nothing needs was deleted ({freed} bytes freed).",
         usual="Check owner and attributes of these files, then run trim again.",
     )
+
+
+# --------------------------------------------------------------------------- the last sweep
+
+_FILE = "settled.json"
+_WATCHED = ("objects", "trees", "frames")
+
+
+class LastSweep(NamedTuple):
+    """A store after a sweep: hashes of how *snapshots* and directories looked, and what was found.
+
+    *size*: the bytes that it occupies; *own*: by snapshot those that no other one needs.
+    """
+
+    snapshots: str
+    directories: str
+    size: int
+    own: Mapping[str, int]
+
+
+def note_sweep(
+    store: Store, registrations: Iterable[Registration], size: int, own: Mapping[str, int]
+) -> None:
+    """Remember a sweep that has just ended. Where that cannot be written, the next one looks again.
+
+    The caller holds the store alone.
+    """
+    note = LastSweep(_hash_snapshots(store), _hash_directories(store, registrations), size, own)
+    with suppress(OSError):
+        store.layout.write(_FILE, json.dumps(note._asdict()).encode("ascii"))
+
+
+def last_sweep(store: Store, registrations: Iterable[Registration]) -> LastSweep | None:
+    """Return what the last sweep found, or None if there may be something to sweep by now."""
+    note = _read(store)
+    if note is None or note[:2] != (_hash_snapshots(store), _hash_directories(store, registrations)):
+        return None
+    return note if not _is_due(store) else None
+
+
+def own_bytes_since(store: StoreReader) -> Mapping[str, int] | None:
+    """Return the bytes that only one snapshot needs, by its id; None if a snapshot came, went or changed."""
+    note = _read(store)
+    return note.own if note is not None and note.snapshots == _hash_snapshots(store) else None
+
+
+def _read(store: StoreReader) -> LastSweep | None:
+    try:
+        return decode_last_sweep(read_small(f"{store.path}/{_FILE}"))
+    except (OSError, decoding.Corrupt):
+        return None
+
+
+def decode_last_sweep(data: bytes) -> LastSweep:
+    """Return what the last sweep noted; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    return LastSweep(
+        **decoding.fields(
+            decoding.parse(data),
+            snapshots=decoding.digest,
+            directories=decoding.digest,
+            size=decoding.count,
+            own=decoding.mapped(decoding.digest, decoding.count),
+        )
+    )
+
+
+def _is_due(store: Store) -> bool:
+    """Return whether something is due by now: what a kill left in ``tmp/``, what was put aside long ago."""
+    with store.layout.opened("tmp", make=True) as tmp:
+        return bool(os.listdir(tmp)) or any(True for _ in _overdue(store))
+
+
+def _hash_snapshots(store: StoreReader) -> str:
+    """Return a hash of how the files of all snapshots look: they are never changed, but may be damaged."""
+    with directory(f"{store.path}/snapshots") as fd, os.scandir(fd) as entries:
+        stats = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+    looks = sorted((name, st.st_size, st.st_mtime_ns) for name, st in stats)
+    return hashlib.sha256(repr(looks).encode()).hexdigest()
+
+
+def _hash_directories(store: Store, registrations: Iterable[Registration]) -> str:
+    """Return a hash of the mtimes of all directories, and of what venvs hold."""
+    hashed = hashlib.sha256(repr(sorted(_mtimes(store.path))).encode())
+    held = sorted({tree for each in registrations for tree in each.trees})
+    hashed.update(repr(held).encode())
+    return hashed.hexdigest()
+
+
+def _mtimes(root: str) -> Iterator[tuple[str, int]]:
+    for top in _WATCHED:
+        with suppress(FileNotFoundError), os.scandir(f"{root}/{top}") as entries:
+            yield top, os.lstat(f"{root}/{top}").st_mtime_ns
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield f"{top}/{entry.name}", entry.stat(follow_symlinks=False).st_mtime_ns

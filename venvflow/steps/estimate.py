@@ -11,11 +11,11 @@ from venvflow.disk.objects import Name, object_name
 from venvflow.disk.scan import walk
 from venvflow.model import Interpreter
 from venvflow.pure.sharing import stays_private
-from venvflow.state.accounts import census
 from venvflow.state.index import Stamped
 from venvflow.state.intake import bytecode_of
 from venvflow.state.reader import StoreReader
 from venvflow.state.survey import Survey
+from venvflow.state.usage import inodes_below
 from venvflow.steps.job import Job
 from venvflow.steps.known import is_object, known_of, without_excluded
 from venvflow.steps.replace import matcher_of
@@ -65,7 +65,7 @@ def estimate(store: StoreReader | None, job: Job, foresight: Foresight, *, store
     if job.spec.bytecode == "canonical":
         surplus += _surplus_bytecode(store, python, looked, foresight)
     replaced = Counter((looked.found[path].device, looked.found[path].stamp.inode) for path in surplus)
-    inodes = census(place.path)
+    inodes = inodes_below(place.path)
     gone = [inodes[key] for key, names in replaced.items() if key in inodes and names >= inodes[key].names]
     return Estimate(
         files=len(surplus),

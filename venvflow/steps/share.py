@@ -23,7 +23,6 @@ from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import Interpreter, LinkMode, Outcome
 from venvflow.pure.manifest import directories
 from venvflow.pure.patterns import Matcher
-from venvflow.state.accounts import Ledger
 from venvflow.state.contents import encode_contents
 from venvflow.state.index import Stamped
 from venvflow.state.intake import Intake, Taken
@@ -31,6 +30,7 @@ from venvflow.state.registry import Registration
 from venvflow.state.relink import Relinked, Relinker, is_temporary
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey, unusual_modes
+from venvflow.state.usage import Ledger
 from venvflow.state.withheld import Withheld, withhold
 from venvflow.state.witness import witness_of
 from venvflow.steps.job import Job

@@ -7,8 +7,8 @@ from dataclasses import replace
 from venvflow.disk.places import Receipt
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Outcome, VenvSpec
-from venvflow.state.accounts import Ledger
 from venvflow.state.store import Store
+from venvflow.state.usage import Ledger
 from venvflow.steps import claims
 from venvflow.steps.drift import drift_of
 from venvflow.steps.job import Job

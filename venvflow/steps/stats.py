@@ -11,9 +11,9 @@ from venvflow.disk.objects import Name, object_name
 from venvflow.disk.places import read_receipt
 from venvflow.model import Tree
 from venvflow.pure.manifest import Corrupt
-from venvflow.state.accounts import Census, InodeId, apparent, census, freed, merged, occupied
 from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
+from venvflow.state.usage import InodeId, Inodes, apparent, freed, inodes_below, merged, occupied
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ class PackageCost:
 
 def costs(store_path: str, paths: Iterable[str]) -> Costs:
     """Count the venvs at *paths* and the store; what is not there counts nothing."""
-    venvs = {path: census(path) for path in paths if os.path.isdir(path) and not os.path.islink(path)}
-    stored = census(store_path)
+    venvs = {path: inodes_below(path) for path in paths if os.path.isdir(path) and not os.path.islink(path)}
+    stored = inodes_below(store_path)
     holders: dict[InodeId, int] = {}
     for found in venvs.values():
         for key in found:
@@ -81,7 +81,7 @@ def costs(store_path: str, paths: Iterable[str]) -> Costs:
     )
 
 
-def _cost(path: str, found: Census, holders: Mapping[InodeId, int]) -> VenvCost:
+def _cost(path: str, found: Inodes, holders: Mapping[InodeId, int]) -> VenvCost:
     disk = occupied(found)
     own = sum(inode.bytes for key, inode in found.items() if holders[key] == 1)
     return VenvCost(path, apparent(found), disk, own, disk - own, freed(found))

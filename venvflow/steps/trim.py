@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from venvflow.disk import locks
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, TrimPolicy
-from venvflow.pure.retention import Candidate, Contents, Holder, Plan, plan
-from venvflow.state.census import Census
+from venvflow.pure.retention import Candidate, TreeContents, TrimPlan, VenvName, plan
 from venvflow.state.index import Outline, Usage
 from venvflow.state.registry import Registration
-from venvflow.state.settled import Settled, settle, settled_since
 from venvflow.state.store import Store
-from venvflow.state.sweeping import Swept, sweep
+from venvflow.state.sweeping import Swept, last_sweep, sweep
+from venvflow.state.usage import StoreContents
 from venvflow.steps.records import TRIM_NOTE, TrimNote, encode_trims, is_recent, read_key_of, read_trims
 
 
@@ -24,7 +23,7 @@ from venvflow.steps.records import TRIM_NOTE, TrimNote, encode_trims, is_recent,
 class Trimmed:
     """What a trim decided and did: *swept* is None for a dry run, *forgotten* are venvs that are gone."""
 
-    plan: Plan
+    plan: TrimPlan
     swept: Swept | None
     forgotten: tuple[str, ...]
     snapshots: Mapping[str, Outline]
@@ -48,64 +47,76 @@ def trim(
         Store(config.store, timeout=timeout, on_wait=say) as store,
         store.use() if dry_run else store.alone(),
     ):
-        census = Census(store)
+        contents = StoreContents(store)
         if not dry_run:
-            store.catch_up(census.registrations)
+            store.catch_up(contents.registrations)
             with suppress(EnvironmentFailure):  # on a full disk that has to wait
                 store.index.pull_back(now)
-        gone = [each for each in census.registrations if _is_gone(each, config) and each.link != "symlink"]
-        trimmed = _unchanged(config, store, census, now) if not gone else None
+        gone = [each for each in contents.registrations if _is_gone(each, config) and each.link != "symlink"]
+        trimmed = _unchanged(config, store, contents, now) if not gone else None
         if trimmed is None:
-            trimmed = _trimmed(config, store, census, gone, now=now, dry_run=dry_run)
+            trimmed = _trimmed(config, store, contents, gone, now=now, dry_run=dry_run)
         if not dry_run:
             _note(store, now, config.trim)
         return trimmed if not dry_run else replace(trimmed, swept=None)
 
 
-def _unchanged(config: Config, store: Store, census: Census, now: float) -> Trimmed | None:
+def _unchanged(config: Config, store: Store, contents: StoreContents, now: float) -> Trimmed | None:
     """Return the answer for a store in which nothing came or went since the last trim, None for others.
 
     Then nothing has to be read but the index: it may be wrong, but only about what is to be dropped, and
     whatever is dropped is decided by :func:`_trimmed`.
     """
-    settled = settled_since(store, census.registrations)
-    if settled is None:
+    last = last_sweep(store, contents.registrations)
+    if last is None:
         return None
-    outlines = {each.id: each for each in store.outlines()}
-    candidates = _candidates(config, census.registrations, outlines.values())
+    outlines, venvs = store.outlines(), _Venvs(config, contents.registrations)
     decided = plan(
-        candidates,
+        [venvs.candidate(each) for each in outlines],
         config.trim,
-        contents=Contents(),
+        contents=TreeContents(),
         now=now,
-        store_size=settled.size,
+        store_size=last.size,
         free=store.free_bytes(),
     )
-    return None if decided.drop else Trimmed(decided, Swept(0, 0, 0), (), outlines)
+    return (
+        None if decided.drop else Trimmed(decided, Swept(0, 0, 0), (), {each.id: each for each in outlines})
+    )
 
 
 def _trimmed(
-    config: Config, store: Store, census: Census, gone: list[Registration], *, now: float, dry_run: bool
+    config: Config,
+    store: Store,
+    contents: StoreContents,
+    gone: list[Registration],
+    *,
+    now: float,
+    dry_run: bool,
 ) -> Trimmed:
     """Return what a look at all that is in the store gives, done unless *dry_run*; *gone* are forgotten."""
-    alive = [each for each in census.registrations if each not in gone]
-    outlines = {each.id: each for each in store.outlined(census.snapshots.values())}
+    alive = [each for each in contents.registrations if each not in gone]
+    outlines, venvs = store.outlined(contents.snapshots.values()), _Venvs(config, alive)
     size = store.size_on_disk()
-    candidates = _candidates(config, alive, outlines.values())
     held = [digest for each in alive for digest in each.trees]
-    decided = _decide(config, store, census, candidates, held=held, size=size, now=now)
-    forgotten = tuple(each.path for each in gone)
-    if dry_run:
-        return Trimmed(decided, None, forgotten, outlines)
-    for path in forgotten:
-        store.unregister(path)
-    dropped = [each.id for each in decided.drop]
-    store.drop(dropped)
-    census.forget(dropped, forgotten)
-    swept = sweep(store, census)
-    if swept.forgotten and not swept.twins:  # whether somebody is linked to those is seen nowhere else
-        settle(store, alive, Settled(size - swept.bytes, census.own_bytes()))
-    return Trimmed(decided, swept, forgotten, outlines)
+    needed = {*held, *(tree for each in contents.snapshots.values() for tree in each.trees)}
+    objects = {tree: [name for name, _ in contents.objects_of(tree)] for tree in needed}
+    decided = plan(
+        [replace(venvs.candidate(each), trees=contents.snapshots[each.id].trees) for each in outlines],
+        config.trim,
+        contents=TreeContents(objects, contents.objects, tuple(held)),
+        now=now,
+        store_size=size,
+        free=store.free_bytes(),
+    )
+    swept, forgotten = None, tuple(each.path for each in gone)
+    if not dry_run:
+        for path in forgotten:
+            store.unregister(path)
+        dropped = [each.id for each in decided.drop]
+        store.drop(dropped)
+        contents.forget(dropped, forgotten)
+        swept = sweep(store, contents, size=size)
+    return Trimmed(decided, swept, forgotten, {each.id: each for each in outlines})
 
 
 def _is_gone(venv: Registration, config: Config) -> bool:
@@ -122,113 +133,55 @@ def _note(store: Store, now: float, policy: TrimPolicy) -> None:
         store.layout.write(TRIM_NOTE, encode_trims(notes))
 
 
-def _candidates(config: Config, venvs: list[Registration], snapshots: Iterable[Outline]) -> list[Candidate]:
-    """Return what the policy is to judge; what is in the snapshots is left out."""
-    holders, pinned = _Holders(config, venvs), _pinned(config, venvs)
-    current = _Current(config, venvs)
-    return [
-        Candidate(
-            each.id,
-            each.venv,
-            *(each.used or Usage(0, each.created)),
-            pinned=not pinned.isdisjoint(holders.of(each) or (Holder("", each.venv),)),
-            current_for=current.names(each.key, each.place),
-            holders=holders.of(each),
-        )
-        for each in snapshots
-    ]
+class _Venvs:
+    """Which venvs hold, pin and need which snapshots: those that are registered, and those of this config.
 
-
-class _Holders:
-    """Who holds each snapshot: venvs of one name in several projects have nothing in common.
-
-    A venv of this config that is not registered, because that was lost, holds by its name what nobody else
-    does.
+    Venvs of one name in several projects have nothing in common. A venv of this config that is not
+    registered, because that was lost, holds by its name what nobody else does.
     """
 
-    def __init__(self, config: Config, venvs: Iterable[Registration]) -> None:
-        registered: set[Holder] = set()
-        self._known: dict[str, set[Holder]] = {}
-        for each in venvs:
-            holder = Holder(each.project, each.name)
-            registered.add(holder)
-            for identifier in each.snapshots:
-                self._known.setdefault(identifier, set()).add(holder)
+    def __init__(self, config: Config, registered: Iterable[Registration]) -> None:
         root = os.path.realpath(config.root)
-        self._lost = {name for name in config.venvs if Holder(root, name) not in registered}
+        known: set[VenvName] = set()
+        self._holders: dict[str, set[VenvName]] = {}
+        self._pinned: set[VenvName] = set()  # of our own project, the config knows it best
+        self._current: dict[str, list[tuple[str, str | None]]] = {}  # by key: names, and their places
+        for each in registered:
+            venv = VenvName(each.project, each.name)
+            known.add(venv)
+            for identifier in each.snapshots:
+                self._holders.setdefault(identifier, set()).add(venv)
+            if each.pin and each.project != root:
+                self._pinned.add(venv)
+            self._current.setdefault(each.key, []).append((each.name, each.place))
+        self._lost = {name for name in config.venvs if VenvName(root, name) not in known}
+        for name, spec in config.venvs.items():
+            if spec.pin:
+                self._pinned |= {VenvName(root, name), VenvName("", name)}
+            record = read_key_of(config, name)
+            if record is not None:
+                self._current.setdefault(record.key.digest, []).append((name, None))
 
-    def of(self, snapshot: Outline) -> tuple[Holder, ...]:
+    def candidate(self, snapshot: Outline) -> Candidate:
+        """Return what the policy is to judge; what is in the snapshot is left out."""
+        holders = self._holders_of(snapshot)
+        return Candidate(
+            snapshot.id,
+            snapshot.venv,
+            *(snapshot.used or Usage(0, snapshot.created)),
+            pinned=not self._pinned.isdisjoint(holders or (VenvName("", snapshot.venv),)),
+            current_for=self._current_for(snapshot.key, snapshot.place),
+            holders=holders,
+        )
+
+    def _holders_of(self, snapshot: Outline) -> tuple[VenvName, ...]:
         """Return the holders of a snapshot, none for that of a venv that is gone."""
-        known = self._known.get(snapshot.id)
+        known = self._holders.get(snapshot.id)
         if known is not None:
             return tuple(sorted(known))
-        return (Holder("", snapshot.venv),) if snapshot.venv in self._lost else ()
+        return (VenvName("", snapshot.venv),) if snapshot.venv in self._lost else ()
 
-
-def _pinned(config: Config, venvs: Iterable[Registration]) -> set[Holder]:
-    """Return the venvs whose snapshots stay; of our own project the config knows it best."""
-    ours = os.path.realpath(config.root)
-    others = {Holder(each.project, each.name) for each in venvs if each.pin and each.project != ours}
-    names = [spec.name for spec in config.venvs.values() if spec.pin]
-    return others | {Holder(project, name) for name in names for project in (ours, "")}
-
-
-class _Current:
-    """Which venvs have a key now: registered ones, in their places, and those of this project."""
-
-    def __init__(self, config: Config, venvs: list[Registration]) -> None:
-        self._names: dict[str, list[tuple[str, str | None]]] = {}
-        for each in venvs:
-            self._names.setdefault(each.key, []).append((each.name, each.place))
-        for spec in config.venvs.values():
-            record = read_key_of(config, spec.name)
-            if record is not None:
-                self._names.setdefault(record.key.digest, []).append((spec.name, None))
-
-    def names(self, key: str, place: str | None) -> tuple[str, ...]:
+    def _current_for(self, key: str, place: str | None) -> tuple[str, ...]:
         """Return the venvs that a snapshot with that key, bound to *place* or to none, is current for."""
-        having = self._names.get(key, ())
+        having = self._current.get(key, ())
         return tuple(sorted({name for name, at in having if at is None or place in (None, at)}))
-
-
-def _decide(
-    config: Config,
-    store: Store,
-    census: Census,
-    candidates: list[Candidate],
-    *,
-    held: Iterable[str],
-    size: int,
-    now: float,
-) -> Plan:
-    """Return the plan for a store of *size* bytes; venvs need the trees that are *held*."""
-    numbers = _Numbers(census)
-    having = [
-        replace(each, trees=tuple(numbers.tree(digest) for digest in census.snapshots[each.id].trees))
-        for each in candidates
-    ]
-    contents = Contents(numbers.tree_objects, numbers.sizes, tuple(map(numbers.tree, held)))
-    return plan(having, config.trim, contents=contents, now=now, store_size=size, free=store.free_bytes())
-
-
-class _Numbers:
-    """Numbers for trees and objects, and what dropping an object would free."""
-
-    def __init__(self, census: Census) -> None:
-        self._census = census
-        self._trees: dict[str, int] = {}
-        self._objects = {name: number for number, name in enumerate(census.objects)}
-        self.tree_objects: dict[int, list[int]] = {}
-        self.sizes = {
-            number: on_disk.occupied
-            for number, on_disk in enumerate(census.objects.values())
-            if on_disk.links == 1  # what a venv is linked to frees nothing
-        }
-
-    def tree(self, digest: str) -> int:
-        """Return the number of a tree, looking into it when it is met for the first time."""
-        if digest not in self._trees:
-            number = self._trees[digest] = len(self._trees)
-            names = {name for name, _ in self._census.objects_of(digest)}
-            self.tree_objects[number] = [self._objects[name] for name in names if name in self._objects]
-        return self._trees[digest]
