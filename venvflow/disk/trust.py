@@ -7,6 +7,7 @@ decides what its user runs.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -16,6 +17,19 @@ from venvflow.errors import Refused, shown
 TRUST_VARIABLE = "VENVFLOW_TRUST"
 """Projects and stores, separated by colons, that are used whoever can change them; ``*``: all of them."""
 
+
+def is_trusted(root: str, environ: Mapping[str, str]) -> bool:
+    """Return whether *environ* says that the project at *root* is trusted, whosever it is."""
+    trusted = [path for path in environ.get(TRUST_VARIABLE, "").split(":") if path]
+    return "*" in trusted or (bool(trusted) and os.path.realpath(root) in map(os.path.realpath, trusted))
+
+
+def is_trusted_store(path: str, environ: Mapping[str, str]) -> bool:
+    """Return whether *environ* says that the store at *path*, or a directory that it lies in, is trusted."""
+    return any(is_trusted(each, environ) for each in (path, *_above(path)))
+
+
+# --------------------------------------------------------------------------- stores
 
 STORE_PARTS = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks", "quarantine")
 """Directories of a store: who may write to one of them may change it."""
@@ -87,7 +101,7 @@ def store_warning(doubt: Doubt) -> str:
     effect = "files are copied from it and checked" + ", and nothing is written to it" * doubt.inside
     return (
         f"the store is not used by links, because {doubt.what}: {shown(doubt.where)}; {effect}. "
-        f"Whoever can change it decides what you run: {doubt.end} {shown(_quoted(doubt.where))}, or use "
+        f"Whoever can change it decides what you run: {doubt.end} {shown(shlex.quote(doubt.where))}, or use "
         "another store (VENVFLOW_STORE)"
     )
 
@@ -98,15 +112,12 @@ def refuse_store(path: str, doubt: Doubt) -> Refused:
         f"{doubt.what}, and can so decide what root runs",
         where=shown(doubt.where),
         state="Nothing in the store was used or changed",
-        hint=f"Use a store of root's (VENVFLOW_STORE); or: {doubt.end} {shown(_quoted(doubt.where))}; "
-        f"or, if you trust it: export {TRUST_VARIABLE}={shown(_quoted(path))}",
+        hint=f"Use a store of root's (VENVFLOW_STORE); or: {doubt.end} {shown(shlex.quote(doubt.where))}; "
+        f"or, if you trust it: export {TRUST_VARIABLE}={shown(shlex.quote(path))}",
     )
 
 
-def _quoted(path: str) -> str:
-    import shlex  # noqa: PLC0415 - only for who is warned
-
-    return shlex.quote(path)
+# --------------------------------------------------------------------------- configs
 
 
 def doubts(file: str, root: str, st: os.stat_result, uid: int, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -136,11 +147,6 @@ def _caller(environ: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 20 else 0
 
 
-def is_trusted_store(path: str, environ: Mapping[str, str]) -> bool:
-    """Return whether *environ* says that the store at *path*, or a directory that it lies in, is trusted."""
-    return any(is_trusted(each, environ) for each in (path, *_above(path))) if _named(environ) else False
-
-
 def refuse_to_lock_out(root: str, environ: Mapping[str, str]) -> None:
     """Raise Refused for root who works by ``sudo`` in the project of whoever called it.
 
@@ -152,33 +158,19 @@ def refuse_to_lock_out(root: str, environ: Mapping[str, str]) -> None:
             f"the project belongs to user {caller}, and what root makes in it would be root's",
             where=shown(root),
             state="Nothing has been run or changed",
-            hint=f"Run without sudo; or, if you want that: sudo {TRUST_VARIABLE}={shown(_quoted(root))} ...",
+            hint="Run without sudo; or, if you want that: "
+            f"sudo {TRUST_VARIABLE}={shown(shlex.quote(root))} ...",
         )
 
 
-def is_trusted(root: str, environ: Mapping[str, str]) -> bool:
-    """Return whether *environ* says that the project at *root* is trusted, whosever it is."""
-    trusted = _named(environ)
-    if not trusted:
-        return False
-    real = os.path.realpath(root)
-    return "*" in trusted or any(real == os.path.realpath(path) for path in trusted)
-
-
-def _named(environ: Mapping[str, str]) -> list[str]:
-    return [path for path in environ.get(TRUST_VARIABLE, "").split(":") if path]
-
-
 def _refusal(file: str, root: str, st: os.stat_result) -> Refused:
-    import shlex  # noqa: PLC0415 - only for who is refused
-
     loose = bool(st.st_mode & stat.S_IWOTH)
     whose = "every user of this machine" if loose else f"user {st.st_uid}, who owns it,"
-    mend = f"chmod o-w {shlex.quote(file)}" if loose else f"chown root {shlex.quote(file)}"
+    fix = f"chmod o-w {shlex.quote(file)}" if loose else f"chown root {shlex.quote(file)}"
     return Refused(
         f"{whose} can change the config, and so run commands as root",
         where=shown(file),
         state="Nothing has been run or changed",
-        hint=f"Run as its owner; or: {shown(mend)}; "
+        hint=f"Run as its owner; or: {shown(fix)}; "
         f"or, if you trust it: export {TRUST_VARIABLE}={shown(shlex.quote(root))}",
     )
