@@ -27,7 +27,7 @@ LAYERS = [
     "steps.job steps.meter steps.records steps.inputs",
     "steps",
     # flow
-    "flow forecast",
+    "flow forecast init",
     # faces
     "streams interrupts tasks reporter live backend cli pack_venv __main__",
 ]
@@ -43,7 +43,8 @@ LIBRARIES = {
     "pathspec": {"pure.patterns"},
     "backports": {"disk.archive"},
     "compression": {"disk.archive"},
-    "tomli": {"disk.discover", "pure.lockfiles"},
+    "tomli": {"pure.lockfiles"},
+    "packaging": {"init"},
     "rich": {"live"},
     "argcomplete": {"cli.completion"},
 }

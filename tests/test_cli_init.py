@@ -248,14 +248,14 @@ def test_what_cannot_be_written_leaves_nothing(bare: Project, monkeypatch: pytes
     """When the last file cannot be written, the first ones are taken back."""
     import builtins
 
-    from venvflow.cli import init
+    from venvflow.init import draft
 
     def refuse(path: str, *rest: str, **how: str) -> object:
         if path.endswith("/project/venvflow.yaml"):
             raise OSError(28, "No space left on device", path)
         return builtins.open(path, *rest, **how)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(init, "open", refuse, raising=False)
+    monkeypatch.setattr(draft, "open", refuse, raising=False)
     answer = bare.run("init")
     assert (answer.code, answer.out) == (3, "")
     assert "No space left" in answer.err

@@ -132,7 +132,7 @@ def _readable(kind: str, data: bytes) -> Iterator[_Package] | None:
     """Return the packages of a lock file, None if it cannot be read."""
     if kind == "requirements":
         return _requirements(_decoded(data))
-    document = _json(data) if kind == "pipenv" else _toml(data) if kind in _READERS else {}
+    document = read_json(data) if kind == "pipenv" else read_toml(data) if kind in _READERS else {}
     return _READERS[kind](document) if document else None
 
 
@@ -149,7 +149,7 @@ def _decoded(data: bytes) -> str:
     return data.decode(next((code for mark, code in marks if data.startswith(mark)), "utf-8"), "replace")
 
 
-def _logical_lines(text: str) -> Iterator[str]:
+def logical_lines(text: str) -> Iterator[str]:
     """Yield lines without comments, those that end in a backslash joined with the next."""
     joined = ""
     for line in text.splitlines():
@@ -166,7 +166,7 @@ def _logical_lines(text: str) -> Iterator[str]:
 
 
 def _requirements(text: str) -> Iterator[_Package]:
-    for line in _logical_lines(text):
+    for line in logical_lines(text):
         if option := _FILE_OPTION.match(line):
             yield _file_option((option[1] or option[2])[0], option[3])
         elif not line.startswith("-"):
@@ -271,7 +271,8 @@ def _file_path(target: str) -> str:
 # --------------------------------------------------------------------------- TOML and JSON
 
 
-def _toml(data: bytes) -> dict[str, Any]:
+def read_toml(data: bytes) -> dict[str, Any]:
+    """Return what TOML says, nothing if it cannot be read."""
     if sys.version_info >= (3, 11):
         from tomllib import loads  # noqa: PLC0415 - only some formats need it
     else:
@@ -279,7 +280,8 @@ def _toml(data: bytes) -> dict[str, Any]:
     return _document(loads, data)
 
 
-def _json(data: bytes) -> dict[str, Any]:
+def read_json(data: bytes) -> dict[str, Any]:
+    """Return what JSON says, nothing if it cannot be read."""
     import json  # noqa: PLC0415 - only one of the formats needs it
 
     return _document(json.loads, data)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from venvflow.config import load
-from venvflow.disk.discover import DODO_TEMPLATE, SCHEMA_NAME, Found, discover, render
+from venvflow.init.discovery import Found, discover
+from venvflow.init.draft import DODO_TEMPLATE, SCHEMA_NAME, render
 from venvflow.model import Config
 
 PINNED = "six==1.17.0 \\\n    --hash=sha256:00\n"
@@ -57,7 +58,7 @@ def notes_of(root: Path) -> str:
         ({"requirements.txt": PINNED, "requirements-dev.txt": "pytest==8.4.0\n"}, None),
         ({"requirements.txt": "a==1", "requirements-dev.txt": "A==2"}, ["requirements.txt"]),
         ({"requirements-b.txt": "a==1", "requirements-a.txt": "a==2"}, ["requirements-a.txt"]),
-        ({"requirements.txt": "a==1; x<'2'\na==2; x>='2'", "requirements-dev.txt": "a==2"}, None),
+        ({"requirements.txt": "a==1; os_name<'2'\na==2; os_name>='2'", "requirements-dev.txt": "a==2"}, None),
         ({"requirements.txt": "a", "requirements-dev.txt": "b"}, []),
         ({"pylock.toml": "", "requirements.txt": PINNED}, ["pylock.toml"]),
         ({"pylock.toml": "", "pylock.dev.toml": ""}, ["pylock.toml"]),

@@ -10,9 +10,11 @@ from contents import grow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.disk.discover import discover
-from venvflow.disk.pins import Wanted, minors, python_of, table_of, value_of
 from venvflow.disk.places import Receipt, write_receipt
+from venvflow.init.discovery import discover
+from venvflow.init.project import Directory, text_at, value_at
+from venvflow.init.pythons import minors, python_of
+from venvflow.pure.lockfiles import read_toml
 
 DEFAULT = f"the Python that runs venvflow (3.{sys.version_info[1]} now)"
 PINNED = "six==1.17.0 \\\n    --hash=sha256:00\n"
@@ -123,7 +125,7 @@ def test_a_venv_that_venvflow_made_pins_nothing(tmp_path: Path, key: str, python
     grow(tmp_path, {".venv/pyvenv.cfg": "version = 3.10.2\n"})
     place = str(tmp_path / ".venv")
     write_receipt(place, Receipt(key, place, "shared", "built" if key else "shared"))
-    assert python_of(Wanted(str(tmp_path), "", (".venv",)))[0] == python
+    assert python_of(Directory(str(tmp_path), venvs=(".venv",)))[0] == python
 
 
 @pytest.mark.parametrize(
@@ -167,9 +169,12 @@ def test_no_specifier_is_too_strange(specifier: str) -> None:
 def test_values_are_found_in_their_own_table_only() -> None:
     """Other tables, keys that only end alike, and lists over several lines do not confuse."""
     toml = '[a]\nx = [\n  "[b]",\n  ["c"],\n]\nmykey = "1"\nkey = \'2\'\n[a.b]\nkey = "3"\n[[c]]\nkey = "4"\n'
-    assert value_of(table_of(toml, "a"), "key") == "2"
-    assert value_of(table_of(toml, "a.b"), "key") == "3"
-    assert table_of(toml, "d") == ""
+    document = read_toml(toml.encode())
+    assert text_at(document, "a", "key") == "2"
+    assert text_at(document, "a", "b", "key") == "3"
+    for keys in (("d",), ("a", "x"), ("a", "key", "b")):
+        assert text_at(document, *keys) == ""
+    assert value_at(document, "a", "x") == ["[b]", ["c"]]
 
 
 @pytest.mark.parametrize(
