@@ -20,6 +20,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade
 	--custom-compile-command "make relock" --output-file
 # A shell may forbid Python to write bytecode; then nothing here would ever be compiled.
 unexport PYTHONDONTWRITEBYTECODE
+QUICK = $(BIN)/pytest -q -n 2 -m "not slow" --hypothesis-profile quick
 
 .PHONY: run test quick plain pythons newest network long faults lint relock docs shape recording bench bench-quick clean help
 .DEFAULT_GOAL := help
@@ -36,10 +37,10 @@ test: lint  ## lint, type checks and all tests that need neither network nor min
 	$(BIN)/pytest -q -n 2
 
 quick: $(VENV)/test  ## the tests that take seconds
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(QUICK)
 
 plain: $(VENV)/test  ## the same without Linux's extras: what other systems have instead. As root, /proc is empty, too
-	PLAIN=1 $(BIN)/pytest -q -n 2 -m "not slow"
+	PLAIN=1 $(QUICK)
 
 pythons:  ## the tests that take seconds, on each Python that is here; says which are not
 	@failed=; for version in $(PYTHONS); do \
@@ -55,13 +56,13 @@ newest:  ## the tests that take seconds, with the newest release of everything t
 	$(PIP) --upgrade pip
 	$(PIP) --editable '.[uv]' --group test --group lint --group docs
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(QUICK)
 
 network: $(VENV)/test  ## the tests that need a package index
 	$(BIN)/pytest -q -m network --run-network
 
-long: $(VENV)/test  ## the tests that take a minute each, with files of gigabytes
-	$(BIN)/pytest -q -m long --run-long
+long: $(VENV)/test  ## the tests that take a minute each, with files of gigabytes; and properties with thousands of examples
+	$(BIN)/pytest -q -n 2 -m "long or hypothesis" --run-long --hypothesis-profile long
 
 faults: $(VENV)/test  ## a fault at every call of every action: kills, failing disks, power cuts, layers, modes, links; an hour
 	$(BIN)/pytest -q -p no:xdist --timeout 3600 --all-faults tests/faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ if os.environ.get("PLAIN"):  # before anything of ours asks what this system can
 import fixtures
 import pytest
 from contents import MEMORY
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from scenario import Machine
 
 from venvflow import interrupts
@@ -32,10 +33,12 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 _ROOM = 2 << 30
 """Bytes that the quick tests may need, with those of the runs before that pytest keeps."""
 
-# A machine that is busy is no reason to fail.
-settings.register_profile("venvflow", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=20)
-settings.load_profile("venvflow")
+# How many examples a property is tried with: the Makefile chooses. No machine is too slow.
+for profile, examples in {"quick": 10, "test": 50, "long": 2000}.items():
+    settings.register_profile(
+        profile, deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("test")
 
 
 def pytest_report_header() -> str:
@@ -44,14 +47,12 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker of the few scenarios that are not slow known; with the quick tests, try less."""
+    """Make the marker of the few scenarios that are not slow known; run the quick tests in memory."""
     config.addinivalue_line("markers", "quick: a scenario that runs with the quick tests, too")
     if config.getoption("dist", "no") == "no":  # with xdist, that is where tests are run
         _forbid_bytecode()
-    if "not slow" in config.getoption("markexpr"):
-        settings.load_profile("quick")
-        if _memory_will_do():
-            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+    if "not slow" in config.getoption("markexpr") and _memory_will_do():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 
 def _forbid_bytecode() -> None:
@@ -99,6 +100,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=reason))
         if item.path.parent.name == "scenarios" and item.get_closest_marker("quick") is None:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the thousands of tests that were found from being looked through for garbage, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_teardown() -> None:

@@ -137,14 +137,15 @@ def fork(how: Callable[[], Forked]) -> Forked:
     What is garbage here is no child's to collect: a compressor would wait for threads that are not there.
     """
     me = os.getpid()
-    gc.freeze()
+    gc.disable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             return how()
     finally:
-        if os.getpid() == me:
-            gc.unfreeze()
+        if os.getpid() != me:
+            gc.freeze()
+        gc.enable()
 
 
 def open_descriptors() -> int:

@@ -19,7 +19,7 @@ import pytest
 from archives import FORMATS, Objects, make_venv, pack, read_venv
 from contents import MEMORY
 from forgery import Forgery, taken_apart
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow import postinstall
@@ -111,7 +111,6 @@ def _entry(path: str, thing: tuple[str, Any], plain: list[str], objects: Objects
     return Entry(path, "template", objects.put(data), bool(len(data) % 2), len(data), "", tuple(fitting))
 
 
-@settings(max_examples=40)
 @given(_THINGS, st.sampled_from(["tar", "tar.gz", "tar.zst"]), st.sampled_from(["", "root", "two/deep"]))
 def test_what_is_announced_is_what_unpacking_makes(
     things: dict[str, tuple[str, Any]], name: str, arcroot: str
@@ -206,7 +205,6 @@ def _changed_document(forged: Forgery, chance: random.Random) -> None:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=200)
 def test_a_changed_document_is_decoded_or_refused(archives: dict[str, bytes], chance: random.Random) -> None:
     """One of our own errors, whatever stands there; and what is decoded can be counted."""
     forged = taken_apart(archives["tar"])

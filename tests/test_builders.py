@@ -985,4 +985,5 @@ def test_a_line_without_an_end_does_not_fill_the_memory(chunk: int) -> None:
         assert len(pieces) == 2
         assert pieces[1] == "next"
         assert len(pieces[0]) < (1 << 17) + 100
-        assert "canary" not in redact(pieces[0])
+        assert "canary" not in pieces[0][:-8000]
+        assert "canary" not in redact(pieces[0][-8000:])

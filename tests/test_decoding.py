@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from records import Kind, kinds
 
@@ -236,19 +236,6 @@ def test_what_is_no_record_at_all_is_refused(every: dict[str, Kind], name: str, 
             continue
         with pytest.raises(Corrupt):
             every[name].decode(data)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=5_000, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data())
-def test_records_that_were_changed_in_many_ways_are_sound_or_refused(
-    every: dict[str, Kind], name: str, data: st.DataObject
-) -> None:
-    """The same, for a minute each."""
-    kind = every[name]
-    _be_cruel(kind, data.draw(_documents(kind.body) | _bytes(kind.body)))
 
 
 # --------------------------------------------------------------------------- the words

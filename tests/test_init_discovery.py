@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from contents import grow
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.config import load
@@ -351,7 +351,6 @@ NASTY = st.one_of(
 ).filter(lambda name: name not in {".", ".."} and len(name.encode()) < 100)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(NASTY, NASTY), min_size=1, max_size=5))
 def test_whatever_directories_are_called_the_config_loads(names: list[tuple[str, str]]) -> None:
     """Every venv and lock file found is in the loaded config, spelled as on the disk."""
@@ -372,7 +371,6 @@ def test_whatever_directories_are_called_the_config_loads(names: list[tuple[str,
         assert yaml.safe_load(text)["version"] == 1
 
 
-@settings(max_examples=40, deadline=None)
 @given(NASTY)
 def test_whatever_a_lock_file_is_called_the_config_loads(name: str) -> None:
     """Requirements files may have any name between ``requirements`` and ``.txt``."""

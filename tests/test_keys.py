@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.model import Interpreter, PackOptions, VenvSpec
@@ -33,7 +33,6 @@ inputs = st.lists(
     ),
     max_size=6,
 )
-QUICK = settings(max_examples=150, deadline=None)
 
 
 def parts(spec: VenvSpec = SPEC, interpreter: Interpreter = PYTHON, **changes: Any) -> dict[str, str]:
@@ -42,14 +41,12 @@ def parts(spec: VenvSpec = SPEC, interpreter: Interpreter = PYTHON, **changes: A
     return parts_of(spec, interpreter, **words)
 
 
-@QUICK
 @given(maps, maps)
 def test_two_sets_of_parts_never_share_a_digest(one: dict[str, str], other: dict[str, str]) -> None:
     """No text in a name or value can make one set look like another."""
     assert (make_key(one).digest == make_key(other).digest) == (one == other)
 
 
-@QUICK
 @given(maps)
 def test_the_order_of_parts_does_not_matter(one: dict[str, str]) -> None:
     """A key keeps its parts sorted, and its digest is that of a SHA-256."""
@@ -59,7 +56,6 @@ def test_the_order_of_parts_does_not_matter(one: dict[str, str]) -> None:
     assert len(key.digest) == 64
 
 
-@QUICK
 @given(inputs, inputs)
 def test_files_are_the_same_parts_only_with_the_same_roles_names_and_bytes(
     one: list[Input], other: list[Input]
@@ -69,7 +65,6 @@ def test_files_are_the_same_parts_only_with_the_same_roles_names_and_bytes(
     assert len(file_parts(one)) == len(one)
 
 
-@QUICK
 @given(inputs)
 def test_the_order_of_files_does_not_matter(one: list[Input]) -> None:
     """Nor does their directory, which is not even asked for."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.model import Entry, Key, Manifest, Slot, Snapshot
@@ -84,7 +84,6 @@ entries = st.lists(
     max_size=8,
     unique_by=lambda entry: entry.path,
 )
-QUICK = settings(max_examples=80, deadline=None)
 
 
 def signed(document: Any) -> tuple[str, bytes]:
@@ -110,7 +109,6 @@ def test_the_canonical_form_never_changes() -> None:
     assert data + b"\n" == GOLDEN.read_bytes()
 
 
-@QUICK
 @given(entries, st.randoms(use_true_random=False))
 def test_the_order_of_entries_does_not_matter(items: list[Entry], random: Any) -> None:
     """The same entries in any order are the same tree with the same name."""
@@ -118,7 +116,6 @@ def test_the_order_of_entries_does_not_matter(items: list[Entry], random: Any) -
     assert make_tree("n", "1", shuffled) == make_tree("n", "1", items)
 
 
-@QUICK
 @given(entries, names, names)
 def test_a_tree_is_read_as_it_was_written(items: list[Entry], name: str, version: str) -> None:
     """Decoding gives the tree back, and its bytes are ASCII whose hash is its name."""
@@ -129,7 +126,6 @@ def test_a_tree_is_read_as_it_was_written(items: list[Entry], name: str, version
     assert decode_tree(tree.digest, data) == tree
 
 
-@QUICK
 @given(entries, st.data())
 def test_every_field_is_in_the_name(items: list[Entry], data: st.DataObject) -> None:
     """Two trees that differ in any field have different digests."""
@@ -143,7 +139,6 @@ def test_every_field_is_in_the_name(items: list[Entry], data: st.DataObject) -> 
 # --------------------------------------------------------------------------- what is refused
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 1 << 20), st.integers(0, 7))
 def test_any_flipped_bit_of_a_tree_is_noticed(position: int, bit: int) -> None:
     """Damage is one kind of exception, whichever bit it hits."""
@@ -177,7 +172,6 @@ JSON = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "a/b"]), st.lists(st.lists(JSON, max_size=6)))), JSON)
 def test_nonsense_under_its_right_name_is_corrupt_or_a_tree(groups: Any, other: Any) -> None:
     """Nothing that JSON can spell leads to another exception, and what is read can be written again."""
@@ -259,7 +253,6 @@ def plain(*paths: str) -> dict[str, Entry]:
     return {path: Entry(path, "file", A, False, 1) for path in paths}
 
 
-@QUICK
 @given(st.lists(tree_paths, unique=True, max_size=10), st.data())
 def test_every_entry_is_in_exactly_one_tree(found: list[str], data: st.DataObject) -> None:
     """Whatever RECORDs claim, nothing is lost and nothing is there twice, and their order is irrelevant."""

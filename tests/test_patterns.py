@@ -121,7 +121,7 @@ PATTERNS = st.builds(
 
 @pytest.mark.slow
 @needs_git
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(PATTERNS, min_size=1, max_size=6))
 def test_any_patterns_decide_as_git_does(repository: Path, lines: list[str]) -> None:
     """Patterns put together at random, several at once."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pythons import BASE, bare_venv, interpreters
 
@@ -80,7 +80,6 @@ paths = st.lists(
 )
 targets = paths.map(lambda names: "/target/" + "/".join(names))
 origins = paths.map(lambda names: "/origin/" + "/".join(names))
-QUICK = settings(max_examples=60, deadline=None)
 
 
 def moved(path: str, data: bytes, old: Places, new: Places, *, fresh: bool = True) -> bytes:
@@ -161,7 +160,6 @@ def test_a_moved_activation_script_sets_exactly_the_new_path_and_runs_nothing(
     assert not (tmp_path / "PWNED").exists()
 
 
-@QUICK
 @given(old=origins, new=targets, shape=st.sampled_from(SHAPES))
 def test_an_activation_script_from_any_path_names_only_the_new_one(old: str, new: str, shape: object) -> None:
     """Whatever the old path was, it is gone, and what was written is a fixed point."""
@@ -364,7 +362,6 @@ def test_scripts_run_in_a_venv_at_any_path(path: str, tmp_path: Path) -> None:
     assert not (tmp_path / "PWNED").exists()
 
 
-@QUICK
 @given(new=targets, argument=st.sampled_from(["bin/python", "bin/python3.12 -E -s", "bin/pypy3"]))
 def test_a_head_that_we_wrote_is_found_again(new: str, argument: str) -> None:
     """What is written for any path is taken apart to the same slot, at that path and for good."""
@@ -412,7 +409,6 @@ def test_a_script_in_another_language_keeps_its_head() -> None:
 # --------------------------------------------------------------------------- data files
 
 
-@QUICK
 @given(old=origins, new=targets)
 def test_python_literals_are_escaped(old: str, new: str) -> None:
     """An editable finder says the new project wherever it said the old one, and is still Python."""
@@ -426,7 +422,6 @@ def test_python_literals_are_escaped(old: str, new: str) -> None:
     assert [ast.literal_eval(value) for value in values if value] == [{"pkg": f"{new}/pkg"}, [new]]
 
 
-@QUICK
 @given(old=origins, new=targets, ascii_only=st.booleans())
 def test_json_strings_are_escaped(old: str, new: str, ascii_only: bool) -> None:
     """A kernel's argv is a JSON list before and after."""
@@ -436,7 +431,6 @@ def test_json_strings_are_escaped(old: str, new: str, ascii_only: bool) -> None:
     assert json.loads(result) == {"argv": [f"{new}/bin/python", "-m", "k"], "env": {"V": new}}
 
 
-@QUICK
 @given(old=origins, new=targets, safe=st.sampled_from(["/", "/'$@!()=+,;&", "/%"]))
 def test_urls_are_decoded_and_encoded(old: str, new: str, safe: str) -> None:
     """direct_url.json is found however much of it was percent-encoded, in either case of the digits."""
@@ -615,7 +609,6 @@ def record(rows: list[list[str]]) -> bytes:
 names = st.text(st.sampled_from('ab ,"é\n'), min_size=1, max_size=8).map(lambda name: f"x{name}x")
 
 
-@QUICK
 @given(st.lists(names, min_size=1, max_size=6, unique=True), st.data())
 def test_lines_of_rewritten_files_are_recomputed_and_no_others(
     listed: list[str], data: st.DataObject

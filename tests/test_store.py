@@ -34,7 +34,7 @@ from contents import (
     stock,
     tree_of,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.disk.files import read_small
@@ -594,7 +594,6 @@ TREES = [
 ]
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     snapshots=st.lists(st.sets(st.integers(0, 5)), max_size=6),
     dropped=st.sets(st.integers(0, 5)),
