@@ -16,13 +16,14 @@ from typing import Any
 from contents import name_of
 
 from venvflow.disk.objects import Look
-from venvflow.disk.places import RECEIPT, Receipt, decode_receipt, write_receipt
+from venvflow.disk.places import RECEIPT, decode_receipt, write_receipt
 from venvflow.model import (
     MTIME_NS,
     Config,
     Entry,
     Interpreter,
     PackOptions,
+    Receipt,
     Slot,
     Snapshot,
     StoreConfig,

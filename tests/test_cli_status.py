@@ -427,7 +427,7 @@ def test_every_state_is_in_the_help(project: Project) -> None:
     """What --check answers is decided for each state, and said."""
     from typing import get_args
 
-    from venvflow.cli.venvs import State
+    from venvflow.cli.states import State
 
     said = " ".join(project.run("status", "--help").out.split())
     for state in get_args(State):
@@ -492,7 +492,7 @@ def pair(tmp_path: Path) -> World:
 
 def look(world: World) -> dict[str, Any]:
     """Return the venvs of a world as status finds them, by name."""
-    from venvflow.cli.venvs import look_at_all
+    from venvflow.cli.states import look_at_all
     from venvflow.state.reader import open_reader
 
     flow = world.flow()
@@ -548,7 +548,7 @@ def test_own_is_the_index_view_where_both_count(pair: World) -> None:
 
 def test_no_venv_is_walked_that_looks_as_it_was_made(pair: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look at the store's objects does for all venvs: a hundred of them are a matter of a moment."""
-    from venvflow.cli import venvs
+    from venvflow.cli import states
     from venvflow.steps import drift
 
     walked = []
@@ -557,7 +557,7 @@ def test_no_venv_is_walked_that_looks_as_it_was_made(pair: World, monkeypatch: p
         walked.append(path)
         return []
 
-    monkeypatch.setattr(venvs, "walk", walk)
+    monkeypatch.setattr(states, "walk", walk)
     monkeypatch.setattr(drift, "walk", walk)
     assert {each.judged.state for each in look(pair).values()} == {"up to date"}
     assert walked == []

@@ -12,9 +12,8 @@ import pytest
 from contents import MTIME_NS, file_entry, name_of, open_store, stock
 
 from venvflow.disk.objects import Look
-from venvflow.disk.places import Receipt
 from venvflow.disk.scan import look
-from venvflow.model import Entry
+from venvflow.model import Entry, Receipt
 from venvflow.steps.drift import Drift, Touched, drift_of, give_looks_back
 from venvflow.steps.sameness import may_hold
 

@@ -13,10 +13,9 @@ from flows import World
 
 from venvflow.errors import ConfigError, UsageError
 from venvflow.flow import load
+from venvflow.pure.plan import VERBS
 from venvflow.steps.records import TRIM_INTERVAL
 from venvflow.steps.trim import trim
-
-QUESTIONS = ("is_hashed", "is_in_place", "is_built", "is_squished", "is_packed", "is_stored")
 
 
 @pytest.fixture
@@ -30,33 +29,33 @@ def world(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-def _answers(world: World) -> set[str]:
-    """Return the questions that are answered with no."""
+def _due(world: World) -> set[str]:
+    """Return the tasks that are due."""
     flow = world.flow()
-    return {question for question in QUESTIONS if not getattr(flow, question)("api")}
+    return {verb for verb in VERBS if flow.is_due(verb, "api")}
 
 
-def test_after_a_run_every_answer_is_yes(world: World) -> None:
+def test_after_a_run_nothing_is_due(world: World) -> None:
     """Nothing changed: nothing to do."""
-    assert _answers(world) == set()
+    assert _due(world) == set()
     assert world.flow().is_trimmed()
 
 
-def test_before_the_first_run_every_answer_is_no(
+def test_before_the_first_run_everything_is_due(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Except that a store which is not there needs no trim."""
     world = World(tmp_path, tmp_path_factory.mktemp("house"))
     world.configure({"api": {"pack": {"output": "dist/"}}})
     world.lock("api", world.wheel("alpha"))
-    assert _answers(world) == set(QUESTIONS)
+    assert _due(world) == set(VERBS)
     assert world.flow().is_trimmed()
 
 
 def test_a_changed_lock_is_seen_by_its_bytes(world: World) -> None:
     """Only the hash is out of date: the rest is asked after it ran."""
     world.lock("api", world.wheel("beta"))
-    assert _answers(world) == {"is_hashed"}
+    assert _due(world) == {"hash-lockfiles"}
 
 
 def _lose_venv(world: World) -> None:
@@ -99,20 +98,20 @@ def _lose_snapshot(world: World) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (_lose_venv, {"is_in_place", "is_built", "is_squished", "is_packed", "is_stored"}),
-        (_lose_module, {"is_in_place"}),
-        (_edit_module, {"is_in_place"}),
-        (_edit_script, {"is_in_place"}),
-        (_lose_key, {"is_hashed", "is_in_place", "is_built", "is_squished", "is_packed", "is_stored"}),
-        (_lose_archive, {"is_packed"}),
-        (_alter_archive, {"is_packed"}),
-        (_lose_snapshot, {"is_stored"}),
+        (_lose_venv, {"restore", "build-venv", "squish", "pack", "store"}),
+        (_lose_module, {"restore"}),
+        (_edit_module, {"restore"}),
+        (_edit_script, {"restore"}),
+        (_lose_key, {"hash-lockfiles", "restore", "build-venv", "squish", "pack", "store"}),
+        (_lose_archive, {"pack"}),
+        (_alter_archive, {"pack"}),
+        (_lose_snapshot, {"store"}),
     ],
 )  # fmt: skip
 def test_each_loss_is_seen_by_who_has_to_mend_it(world: World, change: Any, expected: set[str]) -> None:
     """And by nobody else."""
     change(world)
-    assert _answers(world) == expected
+    assert _due(world) == expected
 
 
 def test_trim_is_asked_for_when_the_store_grew_or_a_day_passed(world: World) -> None:
@@ -135,7 +134,7 @@ def test_asking_runs_no_program(world: World, monkeypatch: pytest.MonkeyPatch) -
 
     for module, name in ((subprocess, "Popen"), (os, "posix_spawn"), (os, "fork"), (os, "system")):
         monkeypatch.setattr(module, name, refuse)
-    assert _answers(world) == set()
+    assert _due(world) == set()
 
 
 def test_a_job_is_one_per_venv_and_force(world: World) -> None:

@@ -10,10 +10,11 @@ from contents import grow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.disk.places import Receipt, write_receipt
+from venvflow.disk.places import write_receipt
 from venvflow.init.discovery import discover
 from venvflow.init.project import Directory, text_at, value_at
 from venvflow.init.pythons import minors, python_of
+from venvflow.model import Receipt
 from venvflow.pure.lockfiles import read_toml
 
 DEFAULT = f"the Python that runs venvflow (3.{sys.version_info[1]} now)"

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.disk.objects import Look
-from venvflow.disk.places import Receipt
-from venvflow.model import Entry
+from venvflow.model import Entry, Receipt
 from venvflow.state.looks import Looks, Watch, looks_of, read_looks, write_looks
 
 FILES = {"lib/a.py": b"A = 1\n", "lib/b.py": b"B = 2\n", "lib/empty.py": b"", "lib/x.pth": b"# nothing\n"}
@@ -150,9 +149,9 @@ def test_what_is_gone_does_not_look_as_made(venvs: Venvs, gone: str) -> None:
     assert venvs.watch().as_made(str(venv), receipt(), 1) is False
 
 
-def test_a_tree_that_nobody_knows_is_no_answer(venvs: Venvs) -> None:
-    """Neither yes nor no."""
-    assert venvs.watch(other=None).as_made(str(venvs.make("v")), receipt(), 1) is None
+def test_a_venv_of_a_tree_that_nobody_knows_looks_changed(venvs: Venvs) -> None:
+    """Unless its receipt knows how its files looked: somebody has to look closer."""
+    assert not venvs.watch(other=None).as_made(str(venvs.make("v")), receipt(), 1)
 
 
 def test_a_look_follows_no_link(venvs: Venvs) -> None:

@@ -38,13 +38,12 @@ from venvflow.disk.places import (
     KEPT_SUFFIX,
     RECEIPT,
     Place,
-    Receipt,
-    State,
     read_receipt,
     watched,
     write_receipt,
 )
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused
+from venvflow.model import PlaceState, Receipt
 
 NEW = {"pyvenv.cfg": b"new", "lib/a.py": b"new"}
 OLD = {"pyvenv.cfg": b"old", "lib/a.py": b"old"}
@@ -198,7 +197,7 @@ def make_receipt_only(place: Place, data: bytes) -> None:
 )
 @pytest.mark.parametrize("spelling", ["p/.venv", "p/.venv/", "p//x/.././.venv"])
 def test_state_says_what_is_in_the_place(
-    tmp_path: Path, make: Callable[[Place], object], state: State, spelling: str
+    tmp_path: Path, make: Callable[[Place], object], state: PlaceState, spelling: str
 ) -> None:
     """However the config spells the path: what is there itself counts, not what a link points at."""
     place = Place(f"{tmp_path}/{spelling}")
@@ -233,7 +232,7 @@ def test_a_venv_that_lost_all_marks_is_known_by_its_inode(place: Place) -> None:
 @pytest.mark.parametrize(
     ("files", "state"), [({"thesis.tex": b"", "lib/a": b""}, "stranger"), (OLD, "venv"), ({}, "empty")]
 )
-def test_an_inode_alone_makes_nothing_ours(place: Place, files: dict[str, bytes], state: State) -> None:
+def test_an_inode_alone_makes_nothing_ours(place: Place, files: dict[str, bytes], state: PlaceState) -> None:
     """File systems use inodes again, and tools that clear a venv keep its directory."""
     os.makedirs(place.path)
     write(place.path, files)
@@ -241,7 +240,7 @@ def test_an_inode_alone_makes_nothing_ours(place: Place, files: dict[str, bytes]
 
 
 @pytest.mark.parametrize("state", ["symlink", "file", "mount", "stranger", "other-owner"])
-def test_what_is_no_venv_is_never_replaced(place: Place, state: State) -> None:
+def test_what_is_no_venv_is_never_replaced(place: Place, state: PlaceState) -> None:
     """The refusal says what is there, and what to do."""
     os.makedirs(place.parent)
     make_dangling(place)
@@ -253,7 +252,7 @@ def test_what_is_no_venv_is_never_replaced(place: Place, state: State) -> None:
 
 
 @pytest.mark.parametrize("state", ["absent", "empty", "venv", "ours"])
-def test_a_venv_or_nothing_may_be_replaced(place: Place, state: State) -> None:
+def test_a_venv_or_nothing_may_be_replaced(place: Place, state: PlaceState) -> None:
     """These are what the flow is for."""
     place.refuse_unless_replaceable(state)
 

@@ -254,20 +254,20 @@ def test_a_new_check_is_run_in_the_venv_that_is_there(done: World) -> None:
     """Once; where it fails, the venv stays, and the snapshot too."""
     before = done_files(done.venv())
     done.configure({"api": {"check": ["-c", "import alpha, sys; sys.exit(0)"]}})
-    assert not done.flow().is_in_place("api")
+    assert done.flow().is_due("restore", "api")
     assert restore(done.job()).did == "kept"
-    assert done.flow().is_in_place("api")
-    assert done.flow().is_built("api")
+    assert not done.flow().is_due("restore", "api")
+    assert not done.flow().is_due("build-venv", "api")
     done.configure({"api": {"check": ["-c", "raise SystemExit('not today')"]}})
     for _ in range(2):
-        assert not done.flow().is_in_place("api")
+        assert done.flow().is_due("restore", "api")
         with pytest.raises(BuildFailed, match="not today") as caught:
             restore(done.job())
     assert "as it is" in caught.value.state
     assert done_files(done.venv()).keys() == before.keys()
     assert len(list((done.store / "snapshots").iterdir())) == 1
     done.configure({"api": {}})
-    assert done.flow().is_in_place("api")
+    assert not done.flow().is_due("restore", "api")
 
 
 def test_a_check_in_place_removes_nothing(done: World) -> None:
@@ -328,9 +328,9 @@ def test_a_missing_lock_file_is_the_users_error(done: World) -> None:
     assert (caught.value.exit_code, caught.value.where) == (2, "api")
     assert (caught.value.state != "", caught.value.hint != "") == (True, True)
     assert (done.root / ".venvflow" / "api" / "key.json").read_bytes() == key
-    assert not done.flow().is_hashed("api")
+    assert done.flow().is_due("hash-lockfiles", "api")
     done.configure({"api": {"locks": ["api/zz*.txt"]}})
-    assert not done.flow().is_hashed("api")
+    assert done.flow().is_due("hash-lockfiles", "api")
 
 
 def test_many_unpinned_requirements_are_told_in_four_lines(world: World) -> None:

@@ -201,10 +201,10 @@ def test_an_error_while_asking_means_that_the_step_runs(
 ) -> None:
     """The step itself says what is wrong."""
 
-    def refuse(_: str) -> bool:
+    def refuse(_verb: str, _venv: str) -> bool:
         raise Refused("no")
 
-    monkeypatch.setattr(tasks.current_flow(), "is_stored", refuse)
+    monkeypatch.setattr(tasks.current_flow(), "is_due", refuse)
     assert not _is_done("store", {"did": "x"})
 
 

@@ -13,18 +13,19 @@ from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 
 from venvflow import config as configs
-from venvflow.disk.places import RECEIPT, Receipt, read_receipt
+from venvflow.disk.places import RECEIPT, read_receipt
 from venvflow.errors import shown
-from venvflow.model import Config
-from venvflow.pure.manifest import snapshot_id
+from venvflow.model import Config, Receipt
+from venvflow.pure.plan import Action, VenvFacts, plan
 from venvflow.pure.redaction import redact_words
-from venvflow.steps.inputs import key_is_current
+from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
 from venvflow.steps.patrol import Post, patrol
 from venvflow.steps.records import (
+    archive_facts,
     has_passed,
+    is_published,
     is_recent,
-    pack_is_current,
     read_answer,
     read_key,
     read_trims,
@@ -55,6 +56,7 @@ class Flow:
         self.command = command
         self.named: frozenset[str] = frozenset()
         self._jobs: dict[tuple[str, bool], Job] = {}
+        self._plans: dict[str, dict[str, Action]] = {}
 
     def job(self, venv: str, *, force: bool = False) -> Job:
         """Return the job for one venv of the config."""
@@ -67,50 +69,45 @@ class Flow:
 
     # ----------------------------------------------------------------------- must a step run?
 
-    def is_hashed(self, venv: str) -> bool:
-        """Return whether the key is that of the lock files as they are now."""
-        return key_is_current(self.job(venv))
+    def is_due(self, verb: str, venv: str) -> bool:
+        """Return whether a task of the venv has to run, as far as small files and stats tell."""
+        if venv not in self._plans:
+            self._plans[venv] = plan(self._facts(venv))
+        return self._plans[venv][verb].due
 
-    def is_in_place(self, venv: str) -> bool:
-        """Return whether the venv is there, for its key, checked, and untouched as far as a look tells.
+    def look_again(self) -> None:
+        """Forget what was found: a step has run, for this venv or another one."""
+        self._plans.clear()
 
-        And whether nothing was left beside it: a run that was killed may have got so far, or no further.
-        """
+    def _facts(self, venv: str) -> VenvFacts:
+        """Return the facts that are cheap: the key is the noted one, whether it holds or not."""
         job = self.job(venv)
-        receipt = self._receipt_for_key(job)
-        if receipt is None or not has_passed(job, receipt.key) or job.place.is_unsettled():
+        record, receipt, answer = read_key(job), self._receipt_for_key(job), read_answer(job)
+        key = record.key.digest if record is not None else ""
+        return VenvFacts(
+            venv=venv,
+            path=job.place.path,
+            noted=key,
+            key=key,
+            holds=record is not None and still_holds(job, record),
+            receipt=receipt,
+            suspect=receipt is not None and self._is_suspect(job, receipt),
+            passed=has_passed(job, key),
+            unsettled=job.place.is_unsettled(),
+            answered=answer.hit if answer is not None and answer.key == key else None,
+            published=receipt is not None and is_published(job, receipt),
+            archive=archive_facts(job),
+        )
+
+    def _is_suspect(self, job: Job, receipt: Receipt) -> bool:
+        """Return whether the venv does not look as it was made, or its symlinks lead nowhere."""
+        if not job.place.untouched(receipt) or job.spec.name in self._suspects:
+            return True
+        if receipt.link != "symlink":
             return False
-        looks_whole = job.place.untouched(receipt) and not self._is_hollow(receipt)
-        return looks_whole and venv not in self._suspects
-
-    def is_built(self, venv: str) -> bool:
-        """Return whether there is a venv for the key that the last restore or build was content with."""
-        job = self.job(venv)
-        receipt, answer = self._receipt_for_key(job), read_answer(job)
-        if receipt is None:
-            return False
-        if answer is not None and answer.key == receipt.key:
-            return answer.hit
-        return job.place.untouched(receipt) and not self._is_hollow(receipt)
-
-    def is_squished(self, venv: str) -> bool:
-        """Return whether the venv's files are the store's."""
-        job = self.job(venv)
-        receipt = self._receipt_for_key(job)
-        return receipt is not None and receipt.state == "shared"
-
-    def is_stored(self, venv: str) -> bool:
-        """Return whether the store has the snapshot of the venv's manifest."""
-        job = self.job(venv)
-        receipt = self._receipt_for_key(job)
-        if receipt is None or receipt.state != "shared":
-            return False
-        identifier = snapshot_id(receipt.key, job.position if receipt.bound else None)
-        return os.path.lexists(os.path.join(self.config.store.path, "snapshots", f"{identifier}.json"))
-
-    def is_packed(self, venv: str) -> bool:
-        """Return whether the archive is there, or none is asked for."""
-        return pack_is_current(self.job(venv))
+        first = next(iter(receipt.trees), "")
+        here = os.path.realpath(self.config.store.path)
+        return receipt.store != here or not os.path.lexists(f"{here}/trees/{first[:2]}/{first[2:]}")
 
     def is_trimmed(self) -> bool:
         """Return whether there is nothing to trim: no snapshot came or went since, no interval passed."""
@@ -128,14 +125,6 @@ class Flow:
             return "snapshots came or went since the last time"
         return "" if is_recent(noted, self.now()) else "the last time was more than a day ago"
 
-    def _is_hollow(self, receipt: Receipt) -> bool:
-        """Return whether the venv's symlinks lead into another store, or into one that was made anew."""
-        if receipt.link != "symlink":
-            return False
-        first = next(iter(receipt.trees), "")
-        here = os.path.realpath(self.config.store.path)
-        return receipt.store != here or not os.path.lexists(f"{here}/trees/{first[:2]}/{first[2:]}")
-
     @cached_property
     def _suspects(self) -> frozenset[str]:
         """Return the venvs with files that do not look as they were made; looked for once in a run."""
@@ -144,14 +133,12 @@ class Flow:
         posts = [Post(job, each) for job, each in receipts if each is not None and each.state == "shared"]
         return patrol(posts, whole=bool(self.named))
 
-    def _key(self, job: Job) -> str:
-        record = read_key(job)
-        return record.key.digest if record is not None else ""
-
     def _receipt_for_key(self, job: Job) -> Receipt | None:
+        record = read_key(job)
         receipt = _receipt(job.place.path, stamp_of(f"{job.place.path}/{RECEIPT}"))
-        matches = receipt is not None and receipt.key == self._key(job) and receipt.path == job.place.path
-        return receipt if matches else None
+        if record is None or receipt is None or receipt.path != job.place.path:
+            return None
+        return receipt if receipt.key == record.key.digest else None
 
 
 @cache

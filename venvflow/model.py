@@ -7,6 +7,7 @@ surrogate escapes (``os.fsdecode``), so every name that a file system can hold h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -246,6 +247,50 @@ class Snapshot:
     size: int
     warnings: tuple[str, ...] = ()
     packages: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+# --------------------------------------------------------------------------- what is at a venv's place
+
+PlaceState = Literal["absent", "venv", "ours", "empty", "symlink", "file", "mount", "stranger", "other-owner"]
+"""What is at a venv's place; ``ours`` is a venv that venvflow made, ``venv`` any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What venvflow knows of a venv that it made; written last, so a venv without one was not finished.
+
+    A venv that somebody else made, and that was shared all the same, has an empty *key*.
+
+    *path* is where it was made for, *state* how far it is: ``built`` (not shared yet) or ``shared``
+    (its files are the store's, *trees* its manifest). *directories* are directories of the venv with
+    their mtimes in nanoseconds: a file added or removed moves one of them. *witness* is a hash of how all
+    files looked (:mod:`venvflow.state.witness`), *contents* tell what is in them
+    (:mod:`venvflow.state.contents`; empty: not known), *store* is the one that its symlinks lead into.
+    *warnings* are what the build said of what is in it. *modes* are those that its files had
+    (:mod:`venvflow.disk.modes`), *private* files that somebody edited and that verify knows as the venv's
+    own, with their SHA-256. *top* is the mtime of its own directory; :func:`write_receipt` fills it in.
+    """
+
+    key: str
+    path: str
+    state: Literal["built", "shared"]
+    made: Literal["built", "restored", "shared"]
+    python: str = ""
+    trees: tuple[str, ...] = ()
+    bound: bool = False
+    link: str = ""
+    witness: str = ""
+    store: str = ""
+    warnings: tuple[str, ...] = ()
+    modes: Mapping[str, int] = field(default_factory=dict, repr=False)
+    private: Mapping[str, str] = field(default_factory=dict, repr=False)
+    contents: str = field(default="", repr=False)
+    directories: Mapping[str, int] = field(default_factory=dict, repr=False)
+    top: int = field(default=0, repr=False, compare=False)
+
+    def is_shared_for(self, key: str) -> bool:
+        """Return whether the venv is shared and was made for *key*: then its trees are its manifest."""
+        return self.state == "shared" and self.key == key
 
 
 # --------------------------------------------------------------------------- what steps answer

@@ -315,6 +315,8 @@ def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
         return _failed(error)
     except (OSError, MemoryError) as error:
         return _failed(from_system(error, f"The venv {venv} is the old one or the new one, whole."))
+    finally:
+        current_flow().look_again()
 
 
 def run_trim() -> dict[str, Any] | StepFailed:
@@ -370,17 +372,8 @@ def is_done(task: Task, values: dict[str, Any], verb: str, venv: str) -> bool:
     del task
     if not values and verb != "build-venv":
         return False
-    flow = current_flow()
-    asked = {
-        "hash-lockfiles": flow.is_hashed,
-        "restore": flow.is_in_place,
-        "build-venv": flow.is_built,
-        "squish": flow.is_squished,
-        "pack": flow.is_packed,
-        "store": flow.is_stored,
-    }
     try:
-        return asked[verb](venv)
+        return not current_flow().is_due(verb, venv)
     except VenvflowError:
         return False  # the step itself will say what is wrong
 

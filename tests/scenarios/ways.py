@@ -21,7 +21,7 @@ import pytest
 
 from venvflow.cli import main
 from venvflow.errors import VenvflowError
-from venvflow.flow import Flow, load
+from venvflow.flow import load
 from venvflow.model import Outcome
 from venvflow.steps.build_venv import build_venv
 from venvflow.steps.hash_lockfiles import hash_lockfiles
@@ -77,12 +77,12 @@ put(info + "/RECORD", "own/table.txt,,\n"
     "zz/last.py,,\n%s/WHEEL,,\n%s/METADATA,,\n%s/RECORD,,\n" % (info, info, info))
 """
 
-STEPS: tuple[tuple[str, Callable[..., Outcome], Callable[[Flow, str], bool]], ...] = (
-    ("hash-lockfiles", hash_lockfiles, Flow.is_hashed),
-    ("restore", restore, Flow.is_in_place),
-    ("build-venv", build_venv, Flow.is_built),
-    ("squish", squish, Flow.is_squished),
-    ("store", store, Flow.is_stored),
+STEPS: tuple[tuple[str, Callable[..., Outcome]], ...] = (
+    ("hash-lockfiles", hash_lockfiles),
+    ("restore", restore),
+    ("build-venv", build_venv),
+    ("squish", squish),
+    ("store", store),
 )
 
 
@@ -156,12 +156,13 @@ class World:
         flow = load(str(project or self.project), os.environ)
         flow.named = frozenset(names)
         for venv in names or flow.config.venvs:
-            for verb, step, is_done in STEPS:
+            for verb, step in STEPS:
                 try:
-                    if not is_done(flow, venv):
+                    if flow.is_due(verb, venv):
                         outcome = step(flow.job(venv))
                         ran.did[f"{verb}:{venv}"] = f"{outcome.did}: {outcome.reason}"
                         ran.warnings += [f"{verb}:{venv} {warning}" for warning in outcome.warnings]
+                        flow.look_again()
                 except VenvflowError as error:
                     ran.code, ran.said = error.exit_code, f"{verb}:{venv} {error}"
                     break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from venvflow.cli.context import Context, open_context
@@ -16,9 +16,9 @@ from venvflow.errors import EnvironmentFailure, UsageError, shown
 if TYPE_CHECKING:
     from venvflow.cli.resolve import Target
     from venvflow.flow import Flow
-    from venvflow.forecast import Forecast
     from venvflow.model import Snapshot
     from venvflow.pure.comparison import KeyComparison, Keyed
+    from venvflow.pure.plan import Action
     from venvflow.state.reader import StoreReader
     from venvflow.steps.explain import Explanation, Nearest
 
@@ -103,7 +103,9 @@ def _explain(out: Output, context: Context, store: StoreReader | None, target: T
     return 0
 
 
-def _told(out: Output, flow: Flow, venv: str, found: Explanation, tasks: Sequence[Forecast]) -> Iterator[str]:
+def _told(
+    out: Output, flow: Flow, venv: str, found: Explanation, tasks: Mapping[str, Action]
+) -> Iterator[str]:
     now, job = flow.now(), flow.job(venv)
     inside = job.place.path.startswith(f"{job.root}/")
     yield f"{shown(venv)}: {shown(job.position if inside else job.place.path)}"
@@ -117,9 +119,14 @@ def _told(out: Output, flow: Flow, venv: str, found: Explanation, tasks: Sequenc
             out, found, now, {record.key.parts[name]: labels[name] for name in found.files}
         )
     yield ""
-    yield "doit would:" if any(task.would != "nothing" for task in tasks) else "doit would do nothing:"
+    yield (
+        "doit would:" if any(task.would != "nothing" for task in tasks.values()) else "doit would do nothing:"
+    )
     yield table(
-        out, _TASKS, [_task_cells(task) for task in tasks], [(1, _task_colour(task)) for task in tasks]
+        out,
+        _TASKS,
+        [_task_cells(name, task) for name, task in tasks.items()],
+        [(1, _task_colour(task)) for task in tasks.values()],
     )
 
 
@@ -187,12 +194,12 @@ def _on_nearest(nearest: Nearest, found: Explanation, now: float) -> str:
     return f"{which}{made}; differs in {counted(len(nearest.comparison.parts), 'part')}:"
 
 
-def _task_cells(task: Forecast) -> tuple[str, str, str]:
+def _task_cells(name: str, task: Action) -> tuple[str, str, str]:
     would = {"run": task.did, "nothing": "-"}.get(task.would, task.would)
-    return task.task, would if task.certain else f"{would}?", shown(task.reason)
+    return name, would if task.certain else f"{would}?", shown(task.reason)
 
 
-def _task_colour(task: Forecast) -> Colour:
+def _task_colour(task: Action) -> Colour:
     return {"run": "yellow", "fail": "red", "not run": "red"}.get(task.would, "")  # type: ignore[return-value]
 
 
@@ -218,7 +225,8 @@ def _compare(out: Output, store: StoreReader | None, one: Target, other: Target)
 def _keyed(store: StoreReader | None, target: Target) -> tuple[str, Keyed]:
     """Return a target's key with what is known of its packages; of a venv of the config, as it is now."""
     from venvflow.pure.comparison import Keyed  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.explain import key_now, keyed_of  # noqa: PLC0415
+    from venvflow.steps.explain import keyed_of  # noqa: PLC0415
+    from venvflow.steps.hash_lockfiles import key_now  # noqa: PLC0415
     from venvflow.steps.inputs import packages_of  # noqa: PLC0415
 
     if target.kind == "archive":
@@ -284,7 +292,7 @@ def _keyed_archive(target: Target) -> tuple[str, Keyed]:
 
 
 def _as_document(
-    flow: Flow, venv: str, found: Explanation, tasks: Iterable[Forecast], *, exists: bool
+    flow: Flow, venv: str, found: Explanation, tasks: Mapping[str, Action], *, exists: bool
 ) -> dict[str, Any]:
     record = found.key.now or found.key.noted
     problem = str(found.key.problem) if found.key.problem is not None else None
@@ -305,7 +313,17 @@ def _as_document(
         },
         "nearest": _nearest_record(found.nearest) if found.nearest is not None else None,
         "since": record_of(found.since) if found.since is not None else None,
-        "tasks": [{**each._asdict(), "did": each.did or None} for each in tasks],
+        "tasks": [_task_record(name, task) for name, task in tasks.items()],
+    }
+
+
+def _task_record(name: str, task: Action) -> dict[str, Any]:
+    return {
+        "task": name,
+        "would": task.would,
+        "did": task.did or None,
+        "reason": task.reason,
+        "certain": task.certain,
     }
 
 

@@ -14,7 +14,7 @@ from venvflow.errors import shown
 from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
-    from venvflow.cli.venvs import Looked
+    from venvflow.cli.states import Looked
     from venvflow.flow import Flow
 
 _COLUMNS = (
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Show the state of the venvs; 0, or with ``--check`` 1 unless all are up to date.
 
     JSON: ``config``, ``root``, ``store`` (paths), ``ok`` (all are up to date) and ``venvs``, in the order of
-    the config, each with ``name``, ``path``, ``state`` (as in :func:`venvflow.cli.venvs.judge`), ``reason``,
+    the config, each with ``name``, ``path``, ``state`` (as in :func:`venvflow.cli.states.judge`), ``reason``,
     ``do`` (what to do about it), ``warnings`` (of its build, while it is there), ``stored`` (the store has a
     venv for the lock files as they are; null where that cannot be known), ``python`` (version of the venv,
     null without one), ``packages``, ``size`` (bytes, as the files appear), ``own_size`` (what of that is in
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _look(flow: Flow, names: set[str]) -> list[Looked]:
-    from venvflow.cli.venvs import look_at_all  # noqa: PLC0415
+    from venvflow.cli.states import look_at_all  # noqa: PLC0415
     from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
 
     with open_reader(flow.config.store) as store:

@@ -86,7 +86,7 @@ def _refuse_unlike(job: Job) -> None:
 
 def _refuse_other_python(job: Job, record: KeyRecord) -> None:
     """Raise Refused when the venv runs on another Python than the key says: every restore would be wrong."""
-    from venvflow.cli.venvs import python_of  # noqa: PLC0415
+    from venvflow.cli.states import python_of  # noqa: PLC0415
 
     found, wanted = python_of(job.place.path), record.interpreter.version
     if found and not _same_release(found, wanted):
@@ -113,7 +113,7 @@ def _edits(job: Job, record: KeyRecord) -> list[str]:
     receipt = job.place.receipt()
     if receipt is None or receipt.state != "shared" or receipt.key != record.key.digest:
         return []
-    from venvflow.cli.venvs import View, judge  # noqa: PLC0415
+    from venvflow.cli.states import View, judge  # noqa: PLC0415
     from venvflow.state.reader import open_reader  # noqa: PLC0415
 
     with open_reader(job.config.store) as store:

@@ -21,9 +21,9 @@ import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import CREATE, directory, exists, open_directory, reach
@@ -32,7 +32,7 @@ from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.links import exchange, sync_file_system
 from venvflow.disk.modes import FOR_MOST, MODE_BITS
 from venvflow.errors import LockTimeout, Refused, shown
-from venvflow.model import LinkMode
+from venvflow.model import LinkMode, PlaceState, Receipt
 from venvflow.pure import decoding
 
 RECEIPT = ".venvflow.json"
@@ -72,47 +72,6 @@ _VENV_NAMES = {"bin", "include", "lib", "lib64", "share", "etc", "man", "CACHEDI
 """What the top of a venv that lost its pyvenv.cfg may still hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What venvflow knows of a venv that it made; written last, so a venv without one was not finished.
-
-    A venv that somebody else made, and that was shared all the same, has an empty *key*.
-
-    *path* is where it was made for, *state* how far it is: ``built`` (not shared yet) or ``shared``
-    (its files are the store's, *trees* its manifest). *directories* are directories of the venv with
-    their mtimes in nanoseconds: a file added or removed moves one of them. *witness* is a hash of how all
-    files looked (:mod:`venvflow.state.witness`), *contents* tell what is in them
-    (:mod:`venvflow.state.contents`; empty: not known), *store* is the one that its symlinks lead into.
-    *warnings* are what the build said of what is in it. *modes* are those that its files had
-    (:mod:`venvflow.disk.modes`), *private* files that somebody edited and that verify knows as the venv's
-    own, with their SHA-256. *top* is the mtime of its own directory; :func:`write_receipt` fills it in.
-    """
-
-    key: str
-    path: str
-    state: Literal["built", "shared"]
-    made: Literal["built", "restored", "shared"]
-    python: str = ""
-    trees: tuple[str, ...] = ()
-    bound: bool = False
-    link: str = ""
-    witness: str = ""
-    store: str = ""
-    warnings: tuple[str, ...] = ()
-    modes: Mapping[str, int] = field(default_factory=dict, repr=False)
-    private: Mapping[str, str] = field(default_factory=dict, repr=False)
-    contents: str = field(default="", repr=False)
-    directories: Mapping[str, int] = field(default_factory=dict, repr=False)
-    top: int = field(default=0, repr=False, compare=False)
-
-    def is_shared_for(self, key: str) -> bool:
-        """Return whether the venv is shared and was made for *key*: then its trees are its manifest."""
-        return self.state == "shared" and self.key == key
-
-
-State = Literal["absent", "venv", "ours", "empty", "symlink", "file", "mount", "stranger", "other-owner"]
-
-
 class Place:
     """The absolute path of one venv; its parent is resolved once, the last name never.
 
@@ -150,7 +109,7 @@ class Place:
 
     # ----------------------------------------------------------------------- looking
 
-    def state(self, made_inode: int | None = None) -> State:
+    def state(self, made_inode: int | None = None) -> PlaceState:
         """Return what is at the place, without following a link there.
 
         *made_inode* is the inode of the directory that we made here last: with it, a venv that lost even
@@ -165,7 +124,7 @@ class Place:
             doing = "cannot look at the venv's place"
             raise failure(error, doing, at=self.path, state="Nothing was changed.") from error
 
-    def _kind(self, *, made_here: bool) -> State:
+    def _kind(self, *, made_here: bool) -> PlaceState:
         """Return what the directory at the place is.
 
         Without a receipt that makes sense it may be somebody's: tools that clear a venv keep the
@@ -175,7 +134,7 @@ class Place:
         kind = self._of_names(set(os.listdir(self.path)) - {self._tag, *_MOUNTS_OWN}, made_here=made_here)
         return "mount" if self.mounted and kind in ("venv", "stranger") else kind
 
-    def _of_names(self, names: set[str], *, made_here: bool) -> State:
+    def _of_names(self, names: set[str], *, made_here: bool) -> PlaceState:
         receipt = _legible_receipt(self.path) if RECEIPT in names else None
         if receipt is not None:
             return "ours" if receipt.key else "venv"  # without a key it was only shared, not made by us
@@ -209,7 +168,7 @@ class Place:
         except OSError:
             return False
 
-    def refuse_unless_replaceable(self, state: State) -> None:
+    def refuse_unless_replaceable(self, state: PlaceState) -> None:
         """Raise Refused when what is at the place must not be replaced by a venv."""
         if state in _REFUSALS:
             what, hint = _REFUSALS[state]
@@ -588,7 +547,7 @@ def _write_new(name: str, dir_fd: int, data: bytes, *, sync: bool = False) -> No
             os.fsync(file.fileno())
 
 
-_REFUSALS: dict[State, tuple[str, str]] = {
+_REFUSALS: dict[PlaceState, tuple[str, str]] = {
     "symlink": (
         "the venv's path is a symlink{target}; venvflow does not replace or delete through links",
         "Name the real directory in the config, or remove the link.",
@@ -609,7 +568,7 @@ _REFUSALS: dict[State, tuple[str, str]] = {
 }
 
 
-def _obstacle(path: str, st: os.stat_result) -> State | None:
+def _obstacle(path: str, st: os.stat_result) -> PlaceState | None:
     if stat.S_ISLNK(st.st_mode):
         return "symlink"
     if not stat.S_ISDIR(st.st_mode):

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small, write_whole
-from venvflow.disk.places import Receipt
-from venvflow.model import MTIME_NS, Entry
+from venvflow.errors import EnvironmentFailure
+from venvflow.model import MTIME_NS, Entry, Receipt
 from venvflow.pure import decoding
 
 if TYPE_CHECKING:
@@ -111,12 +111,26 @@ class Watch:
         self._work: dict[tuple[str, int], _Work | None] = {}
         self._found: dict[tuple[str, int], Literal["as made", "changed", "gone"]] = {}
 
-    def as_made(self, venv: str, receipt: Receipt, min_size: int) -> bool | None:
-        """Return whether no file of the shared venv at path *venv* was edited in place, None if nobody knows.
+    def as_made(self, venv: str, receipt: Receipt, min_size: int) -> bool:
+        """Return whether all files of the venv at path *venv* have the sizes and times that they had.
 
         *min_size* (bytes) is that below which its files are private. Files added or removed are not looked
-        for: they show in its directories.
+        for: they show in its directories. Where nobody knows what it was made of, every file is looked at,
+        and compared with the receipt's witness.
         """
+        seen = self._as_trees_say(venv, receipt, min_size) if receipt.state == "shared" else None
+        if seen is not None:
+            return seen
+        from venvflow.disk.scan import walk  # noqa: PLC0415 - a run with nothing to do knows
+        from venvflow.state.witness import witness_of  # noqa: PLC0415
+
+        with suppress(EnvironmentFailure):
+            found = walk(venv)
+            self.looked += len(found)
+            return witness_of(found) == receipt.witness
+        return False
+
+    def _as_trees_say(self, venv: str, receipt: Receipt, min_size: int) -> bool | None:
         linked = receipt.link in ("hardlink", "symlink")
         work = [(digest, self._work_for(digest, min_size)) for digest in receipt.trees]
         try:

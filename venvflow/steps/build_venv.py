@@ -13,12 +13,13 @@ from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small, temporary_name
 from venvflow.disk.links import write_private
-from venvflow.disk.places import Receipt, watched
-from venvflow.disk.scan import look
+from venvflow.disk.places import watched
+from venvflow.disk.scan import look as look_at_file
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
-from venvflow.model import Entry, Outcome, Snapshot
+from venvflow.model import Entry, Outcome, Receipt, Snapshot
 from venvflow.pure.manifest import directories
 from venvflow.pure.patterns import Saved, saved_by
+from venvflow.pure.plan import plan
 from venvflow.pure.redaction import redact
 from venvflow.pure.relocate import Places, digest_of, fill, fill_link, find_in_record, is_record, without_rows
 from venvflow.state.contents import encode_contents
@@ -27,16 +28,14 @@ from venvflow.state.survey import Survey, survey
 from venvflow.state.withheld import closed, credentials, refuse_to_show
 from venvflow.state.witness import witness_of
 from venvflow.steps import claims
+from venvflow.steps.facts import facts_of, look
+from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
 from venvflow.steps.records import KeyRecord, need_key, stamp_of, unfit_snapshot, write_answer, write_excluded
 from venvflow.steps.replace import (
     check,
     finish,
-    is_whole,
-    look_at,
-    matcher_of,
-    refuse_to_lose,
     unchanged,
     unmade,
 )
@@ -60,10 +59,14 @@ def build_venv(job: Job) -> Outcome:
 def _build_unless_there(job: Job, record: KeyRecord) -> Outcome:
     with job.locked() as lock, job.open_store() as store:
         with store.use():
-            present = look_at(job, store)
-            if present.is_for(record.key.digest, job.place.path) and is_whole(job, present) and not job.force:
+            job.place.settle()
+            facts = facts_of(job, store, KeyNow(record, record), look(job, store, "bytes"))
+            actions = plan(facts)
+            error = actions["restore"].error or actions["build-venv"].error
+            if error is not None:
+                raise error
+            if actions["restore"].would == "nothing":
                 return Outcome("kept", "it is what its key says")
-            refuse_to_lose(job, store, present)
         unfit = unfit_snapshot(job, record.key.digest)
         claim = None
         if not store.read_only:
@@ -189,7 +192,7 @@ def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
         digests[path] = digest_of(data)
         looked.filled[path] = digests[path][0].hex()
         _rewrite(venv, looked.entries[path], data)
-        looked.found[path] = look(f"{venv}/{path}")._replace(path=path)
+        looked.found[path] = look_at_file(f"{venv}/{path}")._replace(path=path)
     for path, entry in looked.entries.items():
         if entry.kind == "link" and entry.slots:
             temporary = os.path.join(venv, os.path.dirname(path), temporary_name())
@@ -203,7 +206,7 @@ def _drop_excluded(job: Job, venv: str) -> list[Saved]:
 
     RECORDs lose the rows of these files.
     """
-    matcher = matcher_of(job)
+    matcher = job.matcher
     if matcher is None:
         return []
     sizes: dict[str, int] = {}

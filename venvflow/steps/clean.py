@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from venvflow.errors import Refused
+from venvflow.steps.facts import look, why_not_replaced
 from venvflow.steps.job import Job
 from venvflow.steps.records import written_archives
-from venvflow.steps.replace import look_at, refuse_to_lose
 
 
 def clean(job: Job, verb: str, left_behind: Iterable[str], *, dry_run: bool) -> list[str]:
@@ -36,11 +36,14 @@ def _venv(job: Job) -> list[str]:
     if not os.path.lexists(job.place.path):
         return []
     with job.open_store() as store, store.use():
-        present = look_at(job, store)
-        if present.receipt is None:
-            return []
-        refuse_to_lose(job, store, present)
-    if present.receipt.path != job.place.path:
+        job.place.settle()
+        venv = look(job, store, "bytes")
+    if venv.receipt is None:
+        return []
+    obstacle = why_not_replaced(job, venv)
+    if obstacle is not None:
+        raise obstacle
+    if venv.receipt.path != job.place.path:
         raise Refused(
             "the venv was moved here",
             where=job.place.path,

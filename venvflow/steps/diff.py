@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from venvflow.disk.places import Place, Receipt
+from venvflow.disk.places import Place
 from venvflow.disk.scan import Found, walk
 from venvflow.errors import EnvironmentFailure, UsageError, shown
-from venvflow.model import Manifest, Snapshot
+from venvflow.model import Manifest, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt, group
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places
@@ -18,7 +18,6 @@ from venvflow.state.survey import survey
 from venvflow.state.witness import witness_of
 from venvflow.steps.job import Job
 from venvflow.steps.known import known_of
-from venvflow.steps.replace import matcher_of
 
 
 def manifest_of_snapshot(store: StoreReader, snapshot: Snapshot) -> Manifest:
@@ -44,7 +43,7 @@ def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = Non
     place = Place(os.path.realpath(path))
     if not os.path.lexists(f"{place.path}/pyvenv.cfg"):
         raise _no_venv(place, job)
-    matcher = matcher_of(job) if job is not None else None
+    matcher = job.matcher if job is not None else None
     receipt = place.receipt()
     if receipt is not None and receipt.path != place.path:
         receipt = None  # it was copied or moved here: what it says is not about this venv

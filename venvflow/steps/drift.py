@@ -15,9 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from venvflow.disk.objects import Look, Name, is_promised, object_name, sealed
-from venvflow.disk.places import Receipt
 from venvflow.disk.scan import Changing, Found, look, read, stamp_of, walk
-from venvflow.model import MTIME_NS, Entry, Manifest
+from venvflow.model import MTIME_NS, Entry, Manifest, Receipt
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places, leads_there
@@ -83,6 +82,16 @@ class Drift:
             if paths:
                 parts.append(f"{word}: {summary(paths)}")
         return "; ".join(parts)
+
+
+def is_hollow(venv: str, store: StoreReader | None, receipt: Receipt) -> bool:
+    """Return whether a venv's symlinks lead into another store, or into one that has lost their files."""
+    if receipt.link != "symlink":
+        return False
+    if store is None:
+        return True
+    links = (f"{venv}/{item.path}" for item in walk(venv) if item.kind == "link")
+    return receipt.store != store.path or not all(os.path.exists(link) for link in links)
 
 
 def summary(paths: tuple[str, ...]) -> str:

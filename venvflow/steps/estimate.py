@@ -18,7 +18,6 @@ from venvflow.state.survey import Survey
 from venvflow.state.usage import inodes_below
 from venvflow.steps.job import Job
 from venvflow.steps.known import is_object, known_of, without_excluded
-from venvflow.steps.replace import matcher_of
 from venvflow.steps.share import (
     interpreter_of,
     look_through,
@@ -59,7 +58,7 @@ def estimate(store: StoreReader | None, job: Job, foresight: Foresight, *, store
     receipt = place.receipt()
     known: Mapping[str, Stamped] = {}
     if store is not None and receipt is not None and receipt.path == place.path:
-        known = known_of(store, receipt, without_excluded(walk(place.path), matcher_of(job))).stamped
+        known = known_of(store, receipt, without_excluded(walk(place.path), job.matcher)).stamped
     looked = look_through(job, python, known)
     surplus = [*_surplus(store, job.spec.min_size, looked, foresight)]
     if job.spec.bytecode == "canonical":

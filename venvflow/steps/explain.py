@@ -7,27 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from venvflow.errors import VenvflowError
 from venvflow.model import Snapshot
 from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys, part_changes
 from venvflow.pure.manifest import Corrupt
 from venvflow.state.reader import StoreReader
-from venvflow.steps.hash_lockfiles import compute_key
-from venvflow.steps.inputs import files_of, packages_of, still_holds
+from venvflow.steps.hash_lockfiles import KeyNow, key_now
+from venvflow.steps.inputs import files_of, packages_of
 from venvflow.steps.job import Job
-from venvflow.steps.records import KeyRecord, read_key
-
-
-@dataclass(frozen=True, slots=True)
-class KeyNow:
-    """The key of a venv: as it was *noted* by the last run, and as it is *now*.
-
-    One of *now* and *problem* is None: a lock file cannot be read, or an interpreter or builder is not there.
-    """
-
-    noted: KeyRecord | None
-    now: KeyRecord | None
-    problem: VenvflowError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +42,6 @@ class Explanation:
     nearest: Nearest | None
     made_for: str
     since: KeyComparison | None
-
-
-def key_now(job: Job) -> KeyNow:
-    """Return the key of the job's venv as things are now; runs an interpreter only if it has to."""
-    noted = read_key(job)
-    try:
-        if noted is not None and still_holds(job, noted):
-            return KeyNow(noted, noted)
-        return KeyNow(noted, compute_key(job))
-    except VenvflowError as error:
-        return KeyNow(noted, None, error)
 
 
 def explain(job: Job, store: StoreReader | None) -> Explanation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from venvflow.disk import builders, interpreters
 from venvflow.errors import UsageError, VenvflowError, shown
@@ -20,6 +21,18 @@ _BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 
 _MOST_TEXTS = 3
 """How many unpinned requirements of one file are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyNow:
+    """The key of a venv: as it was *noted* by the last run, and as it is *now*.
+
+    One of *now* and *problem* is None: a lock file cannot be read, or an interpreter or builder is not there.
+    """
+
+    noted: KeyRecord | None
+    now: KeyRecord | None
+    problem: VenvflowError | None = None
 
 
 def hash_lockfiles(job: Job) -> Outcome:
@@ -68,6 +81,17 @@ def compute_key(job: Job) -> KeyRecord:
     paths = tuple(gathered.paths)
     seen = fingerprint(job, plan, paths, interpreters.identity(interpreter))
     return KeyRecord(key, interpreter, paths, seen, tuple(gathered.warnings))
+
+
+def key_now(job: Job) -> KeyNow:
+    """Return the key of the job's venv as things are now; runs an interpreter only if it has to."""
+    noted = read_key(job)
+    try:
+        if noted is not None and still_holds(job, noted):
+            return KeyNow(noted, noted)
+        return KeyNow(noted, compute_key(job))
+    except VenvflowError as error:
+        return KeyNow(noted, None, error)
 
 
 def _refuse_faults(job: Job) -> None:

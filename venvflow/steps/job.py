@@ -18,6 +18,7 @@ from venvflow.model import Config, Interpreter, VenvSpec
 
 if TYPE_CHECKING:
     from venvflow.disk.locks import Lock
+    from venvflow.pure.patterns import Matcher
     from venvflow.pure.relocate import Places
     from venvflow.state.store import Store
     from venvflow.steps.meter import Meter
@@ -89,6 +90,15 @@ class Job:
         from venvflow.steps.meter import meter  # noqa: PLC0415 - see the top of this module
 
         return meter(self.spec.name)
+
+    @cached_property
+    def matcher(self) -> Matcher | None:
+        """Return what tells the files that the config excludes, or None if it excludes none."""
+        if not self.spec.exclude:
+            return None
+        from venvflow.pure.patterns import compile_patterns  # noqa: PLC0415 - see the top of this module
+
+        return compile_patterns(self.spec.exclude)
 
     def places(self, interpreter: Interpreter) -> Places:
         """Return the local paths that the venv's files name when it is in its place."""

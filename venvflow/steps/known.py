@@ -7,9 +7,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from venvflow.disk.objects import Name, object_name
-from venvflow.disk.places import Receipt
 from venvflow.disk.scan import Found
-from venvflow.model import Manifest, VenvSpec
+from venvflow.model import Manifest, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.sharing import stays_private
@@ -18,7 +17,6 @@ from venvflow.state.reader import StoreReader
 from venvflow.state.witness import witness_of
 from venvflow.steps.drift import as_made
 from venvflow.steps.job import Job
-from venvflow.steps.replace import matcher_of
 
 
 def without_excluded(found: Iterable[Found], matcher: Matcher | None) -> Iterator[Found]:
@@ -41,7 +39,7 @@ def is_settled(job: Job, store: StoreReader, receipt: Receipt, walked: list[Foun
         and registration is not None
         and registration.settings == settings_of(job.spec)
         and registration.trees == receipt.trees
-        and witness_of(without_excluded(walked, matcher_of(job))) == receipt.witness
+        and witness_of(without_excluded(walked, job.matcher)) == receipt.witness
         and all(store.has_tree(digest) for digest in receipt.trees)
         and (receipt.link != "hardlink" or _is_linked_here(store, receipt, walked, job.spec.min_size))
     )

@@ -9,9 +9,10 @@ from venvflow.disk import archive
 from venvflow.errors import Refused, shown
 from venvflow.model import Manifest, Outcome
 from venvflow.pure.patterns import Saved
+from venvflow.pure.plan import ArchiveFacts, why_pack
 from venvflow.steps.job import Job
 from venvflow.steps.material import Material, material, refuse_inside
-from venvflow.steps.records import archive_path, need_key, pack_is_current, read_excluded, write_pack
+from venvflow.steps.records import archive_facts, archive_path, need_key, read_excluded, write_pack
 
 
 def pack(job: Job, progress: archive.Progress | None = None, *, threads: int | None = None) -> Outcome:
@@ -25,13 +26,17 @@ def pack(job: Job, progress: archive.Progress | None = None, *, threads: int | N
     if options is None:
         return Outcome("none", "the config asks for no archive")
     with material(job) as things:
-        if pack_is_current(job) and not job.force:
+        receipt, known = job.place.receipt(), archive_facts(job) or ArchiveFacts()
+        key = things.record.key.digest
+        is_shared = receipt is not None and receipt.is_shared_for(key)
+        trees_now = receipt.trees if receipt is not None and is_shared else None
+        if not why_pack(known, key, trees_now) and not job.force:
             return Outcome("kept", archive_path(job))
         name = os.path.join(options.output, f"{options.name}.{options.format}")
         wanted = archive.Options(options.format, options.level, threads or options.threads, options.arcroot)
         manifest, outcome = _pack(things, name, wanted, progress)
         trees = [tree.digest for tree in manifest.trees]
-        write_pack(job, things.record.key.digest, trees, options, outcome.reason)
+        write_pack(job, key, trees, options, outcome.reason)
     return outcome
 
 

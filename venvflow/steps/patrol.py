@@ -13,15 +13,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from venvflow.disk.files import read_small, write_whole
-from venvflow.errors import EnvironmentFailure, VenvflowError
+from venvflow.errors import VenvflowError
 from venvflow.state.looks import Looks, Watch, looks_of, read_looks, write_looks
 
 if TYPE_CHECKING:
     from venvflow.disk.objects import Look, Name
-    from venvflow.disk.places import Receipt
-    from venvflow.model import Config
+    from venvflow.model import Config, Receipt
     from venvflow.state.store import Store
-    from venvflow.steps.drift import Drift
     from venvflow.steps.job import Job
 
 BUDGET = 50_000
@@ -58,7 +56,7 @@ def patrol(posts: Sequence[Post], *, budget: int = BUDGET, whole: bool = False) 
         if not whole and watch.looked + memory.decoded * _DECODED >= budget:
             left = name
             break
-        if not looks_as_made(post, watch):
+        if not watch.as_made(post.job.place.path, post.receipt, post.job.spec.min_size):
             suspects.add(name)
     memory.keep(() if whole else posts)
     if not whole:
@@ -66,41 +64,9 @@ def patrol(posts: Sequence[Post], *, budget: int = BUDGET, whole: bool = False) 
     return frozenset(suspects)
 
 
-def looks_as_made(post: Post, watch: Watch) -> bool:
-    """Return whether all files of a venv have the sizes and times that they had.
-
-    Where nobody knows what it was made of, every file is looked at, and compared with the receipt's witness.
-    """
-    venv, receipt = post.job.place.path, post.receipt
-    seen = watch.as_made(venv, receipt, post.job.spec.min_size) if receipt.state == "shared" else None
-    if seen is not None:
-        return seen
-    from venvflow.disk.scan import walk  # noqa: PLC0415 - a run with nothing to do knows
-    from venvflow.state.witness import witness_of  # noqa: PLC0415
-
-    with suppress(EnvironmentFailure):
-        found = walk(venv)
-        watch.looked += len(found)
-        return witness_of(found) == receipt.witness
-    return False
-
-
-def edits(job: Job, store: Store, receipt: Receipt) -> Drift:
-    """Return the drift of a venv of which no directory changed: files that were edited in place.
-
-    Raises EnvironmentFailure when the venv cannot be read.
-    """
-    from venvflow.steps.drift import Drift, drift_of  # noqa: PLC0415 - not for who has nothing to do
-    from venvflow.steps.replace import matcher_of  # noqa: PLC0415
-
-    if receipt.state != "shared":
-        return Drift()
-    suspected = patrol([Post(job, receipt)], whole=True)
-    # All the same: what they share may have been given its look for another venv just now.
-    drift = drift_of(job.place.path, receipt, store, matcher_of(job))
-    if suspected and not drift and not drift.touched:
-        _forget(job.config)  # or each run would think that it looks changed
-    return drift
+def is_suspected(job: Job, receipt: Receipt) -> bool:
+    """Return whether some file of one venv does not look as it was made."""
+    return bool(patrol([Post(job, receipt)], whole=True))
 
 
 # --------------------------------------------------------------------------- whose turn it is
@@ -192,7 +158,7 @@ def _looks_file(config: Config) -> str:
     return f"{config.state_dir}/.looks"
 
 
-def _forget(config: Config) -> None:
+def forget(config: Config) -> None:
     """Drop what is written down of trees: the next patrol learns it anew."""
     with suppress(OSError):
         os.unlink(_looks_file(config))

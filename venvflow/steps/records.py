@@ -23,11 +23,13 @@ from typing import Any, NamedTuple, TypeVar
 from venvflow.config import LEVELS
 from venvflow.disk.blame import failure
 from venvflow.disk.files import read_small, write_whole
-from venvflow.errors import EnvironmentFailure, shown
-from venvflow.model import Config, Interpreter, Key, PackOptions
+from venvflow.errors import EnvironmentFailure
+from venvflow.model import Config, Interpreter, Key, PackOptions, Receipt
 from venvflow.pure import decoding
 from venvflow.pure.keys import make_key
+from venvflow.pure.manifest import snapshot_id
 from venvflow.pure.patterns import Saved
+from venvflow.pure.plan import ArchiveFacts
 from venvflow.steps.job import Job
 
 _Record = TypeVar("_Record")
@@ -254,6 +256,12 @@ def read_excluded(job: Job, key: str) -> list[Saved] | None:
     return [*noted.saved] if noted is not None and noted.key == key else None
 
 
+def is_published(job: Job, receipt: Receipt) -> bool:
+    """Return whether the store has a snapshot for the key and place of the venv with this receipt."""
+    identifier = snapshot_id(receipt.key, job.position if receipt.bound else None)
+    return os.path.lexists(os.path.join(job.config.store.path, "snapshots", f"{identifier}.json"))
+
+
 # --------------------------------------------------------------------------- archives
 
 
@@ -323,39 +331,19 @@ def archive_path(job: Job) -> str:
     return next(iter(noted.outputs)) if noted is not None else ""
 
 
-def pack_is_current(job: Job) -> bool:
-    """Return whether the archive is for the present manifest and options, and untouched by its stat."""
-    receipt, record = job.place.receipt(), read_key(job)
-    is_shared = receipt is not None and record is not None and receipt.is_shared_for(record.key.digest)
-    return why_pack(job, receipt.trees if receipt is not None and is_shared else None) == ""
-
-
-OTHER_MANIFEST = "the archive is of another manifest"
-"""Why an archive has to be written that is whole, and asked for as it is."""
-
-
-def why_pack(job: Job, trees: Iterable[str] | None, key: str = "") -> str:
-    """Return why the archive has to be written for a manifest of *trees*, empty if it need not.
-
-    None for *trees* that nobody knows yet: no archive can be for them. *key* is the one that they are for, if
-    it is not the one that was noted.
-    """
-    options = job.spec.pack
-    if options is None:
-        return ""
-    packed = _noted_pack(job)
-    if packed is None:
-        return "there is no archive that is known of"
-    if packed.inputs[1:] != _pack_inputs((), options)[1:]:
-        return "the options of pack: changed"
-    touched = [path for path, stat in packed.outputs.items() if _stat_of(path) != stat]
-    if touched:
-        return f"{shown(os.path.basename(touched[0]))} is gone or was altered"
-    record = read_key(job)
-    wanted = key or (record.key.digest if record is not None else "")
-    if wanted not in ("", packed.key):
-        return "the archive is for another key"
-    return OTHER_MANIFEST if trees is None or packed.inputs.trees != tuple(trees) else ""
+def archive_facts(job: Job) -> ArchiveFacts | None:
+    """Return what is known of the archive that the config asks for, None if it asks for none."""
+    options, packed = job.spec.pack, _noted_pack(job)
+    if options is None or packed is None:
+        return ArchiveFacts() if options is not None else None
+    touched = (path for path, stat in packed.outputs.items() if _stat_of(path) != stat)
+    return ArchiveFacts(
+        written=True,
+        same_options=packed.inputs[1:] == _pack_inputs((), options)[1:],
+        touched=os.path.basename(next(touched, "")),
+        key=packed.key,
+        trees=packed.inputs.trees,
+    )
 
 
 def written_archives(job: Job) -> list[str]:

@@ -10,19 +10,22 @@ from typing import NamedTuple
 
 from venvflow.disk.bytecode import Source, compile_sources, pyc_path
 from venvflow.disk.links import Linker, prevailing
-from venvflow.disk.places import Receipt, watched, write_receipt
+from venvflow.disk.places import watched, write_receipt
 from venvflow.errors import BuildFailed, shown
-from venvflow.model import Interpreter, Manifest, Outcome, Snapshot
+from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt
+from venvflow.pure.plan import VenvFacts, plan
 from venvflow.state.contents import encode_contents
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
 from venvflow.state.witness import witness
 from venvflow.steps.drift import WAY_OUT, Drift, give_looks_back, summary
+from venvflow.steps.facts import Venv, facts_of, look
+from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
-from venvflow.steps.patrol import edits
-from venvflow.steps.records import KeyRecord, has_passed, need_key, write_answer
-from venvflow.steps.replace import Present, check, check_in_place, finish, is_whole, look_at, unmade
+from venvflow.steps.patrol import forget, is_suspected
+from venvflow.steps.records import KeyRecord, need_key, write_answer
+from venvflow.steps.replace import check, check_in_place, finish, unmade
 
 
 def restore(job: Job) -> Outcome:
@@ -42,48 +45,47 @@ def restore(job: Job) -> Outcome:
 
 def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
     """Restore while the venv and the store are held."""
-    present = look_at(job, store)
-    if present.is_for(record.key.digest, job.place.path) and not job.force:
-        kept = _keep(job, store, present)
-        if kept is not None and not has_passed(job, record.key.digest):
-            _prove(job)
-        if kept is not None:
-            return kept
-    if not job.spec.restore:
+    job.place.settle()
+    venv = look(job, store, "bytes")
+    facts = facts_of(job, store, KeyNow(record, record), venv)
+    action = plan(facts)["restore"]
+    if action.error is not None:
+        raise action.error
+    if action.would == "nothing":
+        return _keep(job, store, venv, facts)
+    if not facts.restores:
         return Outcome("miss", "the config says restore: false")
-    snapshot = store.find(record.key.digest, job.position)
-    if snapshot is None:
+    if facts.snapshot is None:
         return Outcome("miss", "no snapshot for this key")
-    outcome = _bring(job, store, record, snapshot)
-    if present.is_for(record.key.digest, job.place.path) and outcome.did == "hit" and not job.force:
-        damage = f"the venv was damaged ({present.drift or 'its interpreter was gone'})"
+    outcome = _bring(job, store, record, facts.snapshot)
+    if facts.is_for_key and outcome.did == "hit" and not job.force:
+        damage = f"the venv was damaged ({facts.damage})"
         return replace(outcome, warnings=(damage, *outcome.warnings))
     return outcome
 
 
-def _keep(job: Job, store: Store, present: Present) -> Outcome | None:
-    """Return the outcome for a venv that is what it should be, or None if it is damaged.
-
-    What somebody added or edited is theirs: it is reported and left alone.
-    """
-    assert present.receipt is not None  # noqa: S101 - is_for says so
-    drift = present.drift if present.looked or present.drift else edits(job, store, present.receipt)
-    give_looks_back(store, job.place.path, drift.touched, present.receipt.link, job.spec.min_size)
+def _keep(job: Job, store: Store, venv: Venv, facts: VenvFacts) -> Outcome:
+    """Keep the venv that is there: what somebody added or edited is theirs, and only told of."""
+    receipt, drift = venv.receipt, venv.drift
+    assert receipt is not None  # noqa: S101 - what is kept is ours
+    if not (drift or drift.touched) and is_suspected(job, receipt):
+        forget(job.config)  # what is written down of looks is wrong: each run would suspect it
+    give_looks_back(store, job.place.path, drift.touched, receipt.link, job.spec.min_size)
     notes = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
-        return Outcome(
-            "kept", "changed by hand", warnings=(*notes, _left(job, store, drift, present.receipt.key))
-        )
-    if not is_whole(job, present):
-        return None
-    if not job.place.untouched(present.receipt) or drift.witness:
-        fresh = replace(
-            present.receipt,
-            directories=watched(job.place.path, present.receipt.directories),
-            witness=drift.witness or present.receipt.witness,
-        )
-        write_receipt(job.place.path, fresh, sync=job.config.store.durability == "full")
-    return Outcome("kept", "it is what its key says", warnings=notes)
+        outcome = Outcome("kept", "changed by hand", warnings=(*notes, _left(job, store, drift, receipt.key)))
+    else:
+        outcome = Outcome("kept", "it is what its key says", warnings=notes)
+        if not job.place.untouched(receipt) or drift.witness:
+            fresh = replace(
+                receipt,
+                directories=watched(job.place.path, receipt.directories),
+                witness=drift.witness or receipt.witness,
+            )
+            write_receipt(job.place.path, fresh, sync=job.config.store.durability == "full")
+    if not facts.passed:
+        _prove(job)
+    return outcome
 
 
 def _relabelled(paths: tuple[str, ...]) -> str:

@@ -17,10 +17,10 @@ from venvflow.disk.files import temporary_name
 from venvflow.disk.links import Linker, prevailing
 from venvflow.disk.modes import modes_of
 from venvflow.disk.occupants import occupants
-from venvflow.disk.places import RECEIPT, Place, Receipt, watched, write_receipt
+from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
 from venvflow.disk.scan import Changing, Found, look, walk
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
-from venvflow.model import Interpreter, LinkMode, Outcome
+from venvflow.model import Interpreter, LinkMode, Outcome, Receipt
 from venvflow.pure.manifest import directories
 from venvflow.pure.patterns import Matcher
 from venvflow.state.contents import encode_contents
@@ -33,9 +33,10 @@ from venvflow.state.survey import Survey, survey, unusual_modes
 from venvflow.state.usage import Ledger
 from venvflow.state.withheld import Withheld, withhold
 from venvflow.state.witness import witness_of
+from venvflow.steps.drift import drift_of
+from venvflow.steps.facts import Venv, why_not_published
 from venvflow.steps.job import Job
 from venvflow.steps.known import Known, is_settled, known_of, settings_of, without_excluded
-from venvflow.steps.replace import matcher_of, refuse_changed
 
 Tell = Callable[[str, str], None]
 """Is called with the path of each file, below the venv, and what became of it."""
@@ -119,7 +120,7 @@ def _share(
     venv, spec = job.place.path, job.spec
     known = Known({})
     if receipt.path == venv:
-        known = known_of(store, receipt, without_excluded(walked, matcher_of(job)))
+        known = known_of(store, receipt, without_excluded(walked, job.matcher))
     looked = look_through(job, python, known.stamped, walked)
     walked.clear()  # of a large venv it is megabytes, and soon out of date
     withheld = withhold(venv, looked, store.path, whole=bool(receipt.key))
@@ -146,7 +147,7 @@ def look_through(
     job: Job, python: Interpreter, known: Mapping[str, Stamped], walked: Sequence[Found] | None = None
 ) -> Survey:
     """Read the venv, but for what is *known*; it need not be *walked* again. Raises EnvironmentFailure."""
-    matcher = matcher_of(job)
+    matcher = job.matcher
     if walked is not None and matcher is not None:
         walked = [*_entered(walked, matcher)]
     return survey(
@@ -245,7 +246,7 @@ def shared_receipt(shared: _Shared, receipt: Receipt, python: Interpreter, store
         store=store if link == "symlink" else "",
         modes=shared.modes,
         private=shared.withheld.digests,
-        witness=witness_of(without_excluded(shared.looked.found.values(), matcher_of(shared.job))),
+        witness=witness_of(without_excluded(shared.looked.found.values(), shared.job.matcher)),
         contents=_contents(shared, receipt),
         directories=watched(venv, directories(taken.entries)),
     )
@@ -376,16 +377,18 @@ def _refuse_read_only(job: Job, store: Store) -> None:
 
 
 def refuse_to_publish(job: Job, store: Store, receipt: Receipt) -> None:
-    """Do as :func:`~venvflow.steps.replace.refuse_changed`.
+    """Raise why the venv is not what its key says any more, if it is not.
 
     The next ``restore`` is to look through a venv that is not whole: no directory told of what is missing, or
     it would have been restored before.
     """
-    try:
-        refuse_changed(job, store, receipt)
-    except EnvironmentFailure:
+    venv = Venv("ours", receipt, drift_of(job.place.path, receipt, store, job.matcher))
+    error = why_not_published(job, venv)
+    if error is None:
+        return
+    if not venv.drift.by_hand:
         write_receipt(job.place.path, replace(receipt, directories={"bin": 0}))
-        raise
+    raise error
 
 
 @contextmanager

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from venvflow.disk.places import Receipt
 from venvflow.errors import EnvironmentFailure
-from venvflow.model import Outcome, VenvSpec
+from venvflow.model import Outcome, Receipt, VenvSpec
 from venvflow.state.store import Store
 from venvflow.state.usage import Ledger
 from venvflow.steps import claims
 from venvflow.steps.drift import drift_of
 from venvflow.steps.job import Job
 from venvflow.steps.records import KeyRecord, need_key, read_key
-from venvflow.steps.replace import matcher_of
 from venvflow.steps.share import Tell, held, refuse_unless_sharable, share, unknown, where
 
 _SHARED = "its files are the store's already"
@@ -83,7 +81,7 @@ def squish_any(job: Job, store: Store, how: VenvSpec, *, ledger: Ledger, tell: T
             receipt = unknown(job.place)
         asked = replace(job, spec=how)
         if receipt.key and receipt.state == "shared":
-            drift = drift_of(job.place.path, receipt, store, matcher_of(asked))
+            drift = drift_of(job.place.path, receipt, store, asked.matcher)
             edits = (f"changed by hand ({drift}): that stays private",) if drift.by_hand else ()
             return Outcome("kept", _SHARED, warnings=edits)
         record = read_key(job) if job.spec.name else None

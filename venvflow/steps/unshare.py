@@ -14,10 +14,10 @@ from venvflow.disk.files import temporary_name
 from venvflow.disk.links import copy_bytes, create, sync_file_system
 from venvflow.disk.modes import is_sealed, mode_of
 from venvflow.disk.occupants import occupants
-from venvflow.disk.places import RECEIPT, Place, Receipt, watched, write_receipt
+from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
 from venvflow.disk.scan import Found, look, stamp_of, walk
 from venvflow.errors import shown
-from venvflow.model import Outcome
+from venvflow.model import Outcome, Receipt
 from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store
 from venvflow.state.witness import witness_of

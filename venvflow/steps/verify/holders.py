@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from venvflow.disk.places import Place, Receipt, write_receipt
+from venvflow.disk.places import Place, write_receipt
 from venvflow.disk.scan import Found, walk
-from venvflow.model import Entry, Manifest
+from venvflow.model import Entry, Manifest, Receipt
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.relocate import Places
 from venvflow.state.reader import StoreReader

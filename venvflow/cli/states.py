@@ -12,21 +12,20 @@ from typing import Literal, NamedTuple
 
 from venvflow.disk import builders, interpreters
 from venvflow.disk.files import read_beginning
-from venvflow.disk.places import Receipt
 from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
+from venvflow.model import Receipt
 from venvflow.pure.keys import differing
+from venvflow.pure.plan import VenvFacts
 from venvflow.state.looks import Watch
 from venvflow.state.reader import StoreReader
 from venvflow.state.usage import StoreContents
-from venvflow.steps.drift import Drift, drift_of, summary
-from venvflow.steps.hash_lockfiles import compute_key
-from venvflow.steps.inputs import key_is_current
+from venvflow.steps.drift import Drift, summary
+from venvflow.steps.facts import Venv, facts_of, look
+from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.job import Job
 from venvflow.steps.likeness import unlike_the_locks
-from venvflow.steps.patrol import Post, looks_as_made
-from venvflow.steps.records import KeyRecord, read_key
-from venvflow.steps.replace import is_hollow, matcher_of
+from venvflow.steps.records import read_key
 
 State = Literal[
     "up to date",
@@ -107,10 +106,6 @@ class View:
             return Watch("", lambda _: None)
         return Watch(self.store.objects.root, self.contents.looks)
 
-    def has(self, job: Job, key: str) -> bool:
-        """Return whether the store has a venv for the digest *key* and the job's place."""
-        return self.store is not None and job.spec.restore and self.store.find(key, job.position) is not None
-
 
 # --------------------------------------------------------------------------- states
 
@@ -124,31 +119,48 @@ def judge(job: Job, view: View) -> Judged:
     hand``: something would be lost if it were replaced. ``damaged``: files are gone. ``not ours``: another
     tool made it. ``in the way``: what is there is no venv.
     """
-    place = job.place
-    registration = view.store.registration(place.path) if view.store is not None else None
     try:
-        state = place.state(registration.inode if registration is not None else None)
+        venv = look(job, view.store, "stat", watch=view.watch)
     except EnvironmentFailure as error:
         return Judged("in the way", error.what, _advice(error))
-    if state in ("absent", "empty"):
-        return _absent(job, view)
-    if state in _OBSTACLES:
-        return Judged("in the way", _OBSTACLES[state], "move it away, or change the path in the config")
-    if state == "venv":
+    return _of_the_place(job, venv) or _of_its_files(job, view, venv)
+
+
+def _of_the_place(job: Job, venv: Venv) -> Judged | None:
+    """Return the state of what is no venv of ours, or not in its place; None for others."""
+    if venv.there in _OBSTACLES:
+        return Judged("in the way", _OBSTACLES[venv.there], "move it away, or change the path in the config")
+    if venv.there == "venv":
         return _of_another_tool(job)
-    receipt = place.receipt()
-    if receipt is None:
+    receipt = venv.receipt
+    if venv.there == "ours" and receipt is None:
         return Judged("damaged", "its receipt is gone", "doit makes it anew")
-    return _of_ours(job, view, receipt)
+    if receipt is not None and receipt.path != job.place.path:
+        moved = f"it was made for {shown(receipt.path)} and moved here"
+        return Judged("damaged", moved, "doit fixes it", receipt)
+    return None
 
 
-def _absent(job: Job, view: View) -> Judged:
-    wanted = _wanted(job)
-    if isinstance(wanted, Judged):
-        return wanted
-    stored = view.has(job, wanted.key.digest)
+def _of_its_files(job: Job, view: View, venv: Venv) -> Judged:
+    """Return the state of a venv of ours, or of one that is not there, by its key and its files."""
+    key, receipt = key_now(job), venv.receipt
+    facts = facts_of(job, view.store, key, venv)
+    stored = facts.snapshot is not None and facts.restores if facts.key else None
+    problem = _no_key(job, facts) if not facts.key else None
+    if receipt is None:
+        return problem or _absent(facts, stored=bool(stored))
+    if venv.drift.by_hand:
+        return _by_hand(job, venv.drift, receipt, facts, stored=stored, problem=problem)
+    if problem is not None:
+        return replace(problem, receipt=receipt)
+    if not facts.is_for_key:
+        return _outdated(job, view, receipt, key.now.key.parts if key.now else {}, stored=bool(stored))
+    return _of_its_key(venv.drift, receipt, facts, stored=bool(stored))
+
+
+def _absent(facts: VenvFacts, *, stored: bool) -> Judged:
     reason = "it is in the store" if stored else "it is not in the store"
-    if os.path.lexists(job.place.staging):
+    if facts.unsettled:
         reason = "a run is at work, or was killed: the next one settles what it left"
     return Judged("not built", reason, _bring(stored=stored), stored=stored)
 
@@ -169,25 +181,9 @@ def _of_another_tool(job: Job) -> Judged:
     return Judged("not ours", reason, f'"venvflow store {name}" shares it as it is; {beside}')
 
 
-def _of_ours(job: Job, view: View, receipt: Receipt) -> Judged:
-    if receipt.path != job.place.path:
-        moved = f"it was made for {shown(receipt.path)} and moved here"
-        return Judged("damaged", moved, "doit mends it", receipt)
-    drift = _drift(job, view, receipt)
-    wanted = _wanted(job)
-    if drift.by_hand:
-        return _by_hand(job, view, drift, receipt, wanted)
-    if isinstance(wanted, Judged):
-        return replace(wanted, receipt=receipt)
-    stored = view.has(job, wanted.key.digest)
-    if wanted.key.digest != receipt.key:
-        return _outdated(job, view, receipt, wanted, stored=stored)
-    return _of_its_key(job, drift, receipt, stored=stored)
-
-
-def _of_its_key(job: Job, drift: Drift, receipt: Receipt, *, stored: bool) -> Judged:
-    if drift.missing or not os.path.exists(f"{job.place.path}/bin/python"):
-        return Judged("damaged", str(drift) or "its interpreter is gone", "doit mends it", receipt, stored)
+def _of_its_key(drift: Drift, receipt: Receipt, facts: VenvFacts, *, stored: bool) -> Judged:
+    if facts.damage:
+        return Judged("damaged", facts.damage, "doit fixes it", receipt, stored)
     if drift.relabelled:
         reason = f"mode or owner changed: {summary(drift.relabelled)}"
         return Judged("up to date", reason, "doit makes it as it was", receipt, stored)
@@ -197,12 +193,13 @@ def _of_its_key(job: Job, drift: Drift, receipt: Receipt, *, stored: bool) -> Ju
     return Judged("up to date", "not shared yet", "doit shares it", receipt, stored)
 
 
-def _by_hand(job: Job, view: View, drift: Drift, receipt: Receipt, wanted: KeyRecord | Judged) -> Judged:
-    reason = str(drift)
-    stored = None if isinstance(wanted, Judged) else view.has(job, wanted.key.digest)
-    if isinstance(wanted, Judged):
-        reason += f"; besides, {wanted.reason}"
-    elif wanted.key.digest != receipt.key:
+def _by_hand(
+    job: Job, drift: Drift, receipt: Receipt, facts: VenvFacts, *, stored: bool | None, problem: Judged | None
+) -> Judged:
+    reason = facts.by_hand or str(drift)
+    if problem is not None:
+        reason += f"; besides, {problem.reason}"
+    elif facts.key != receipt.key:
         reason += "; besides, it was made for other lock files, settings or another Python"
     return Judged("changed by hand", reason, _drop(job, drift, stored=stored), receipt, stored)
 
@@ -210,33 +207,16 @@ def _by_hand(job: Job, view: View, drift: Drift, receipt: Receipt, wanted: KeyRe
 def _drop(job: Job, drift: Drift, *, stored: bool | None) -> str:
     """Return what to do about a change by hand."""
     if drift.shared:
-        return '"venvflow verify --heal" mends it, in all venvs that share the file'
+        return '"venvflow verify --heal" fixes it, in all venvs that share the file'
     drop = f'"venvflow restore {shown(job.spec.name)} --force"' if stored else "delete it and run doit"
     return f"{drop}, to drop that; put it into the lock file, to keep it"
-
-
-def _drift(job: Job, view: View, receipt: Receipt) -> Drift:
-    """Return what was changed by hand: files are looked at one by one only where the venv looks changed."""
-    if is_hollow(job, view.store, receipt):
-        return Drift(missing=("what its symlinks lead to",))
-    if job.place.untouched(receipt) and looks_as_made(Post(job, receipt), view.watch):
-        return Drift()
-    with suppress(EnvironmentFailure):
-        return drift_of(job.place.path, receipt, view.store, matcher_of(job))
-    return Drift(missing=(".",))
 
 
 # --------------------------------------------------------------------------- what it should be
 
 
-def _wanted(job: Job) -> KeyRecord | Judged:
-    """Return the key as things are now, or the state of a venv that cannot have one.
-
-    What the last run wrote down counts while it holds; else interpreters are asked, as doit would.
-    """
-    record = read_key(job)
-    if record is not None and key_is_current(job):
-        return record
+def _no_key(job: Job, facts: VenvFacts) -> Judged:
+    """Return the state of a venv that cannot have a key, and why."""
     missing = _missing_input(job)
     if missing:
         return Judged("lock missing", missing, "put it back, or change the config")
@@ -248,10 +228,8 @@ def _wanted(job: Job) -> KeyRecord | Judged:
         interpreters.resolve(job.spec.python, root=job.root, environ=job.environ)
     except VenvflowError as error:
         return Judged("python missing", error.what, _advice(error))
-    try:
-        return compute_key(job)
-    except VenvflowError as error:
-        return Judged("lock unreadable", error.what, _advice(error))
+    problem = facts.problem or VenvflowError("its key cannot be computed")
+    return Judged("lock unreadable", problem.what, _advice(problem))
 
 
 def _advice(error: VenvflowError) -> str:
@@ -271,15 +249,17 @@ _FILE_ROLES = ("lock", "include", "project", "file", "local")
 _PYTHON_PARTS = {"python", "abi", "platform"}
 
 
-def _outdated(job: Job, view: View, receipt: Receipt, wanted: KeyRecord, *, stored: bool) -> Judged:
+def _outdated(
+    job: Job, view: View, receipt: Receipt, parts_now: Mapping[str, str], *, stored: bool
+) -> Judged:
     """Return the state of a venv that was made for another key: what changed since, as far as it is known."""
     do = _bring(stored=stored)
     before = _parts_of(job, view, receipt)
     if before is None:
         reason = "its lock files, settings or Python changed since it was made"
         return Judged("lock changed", reason, do, receipt, stored)
-    parts = differing(before, wanted.key.parts)
-    reason = _told(parts, before, wanted.key.parts)
+    parts = differing(before, parts_now)
+    reason = _told(parts, before, parts_now)
     if any(part.partition(":")[0].partition("#")[0] in _FILE_ROLES for part in parts):
         return Judged("lock changed", reason, do, receipt, stored)
     state: State = "python changed" if _PYTHON_PARTS.intersection(parts) else "config changed"

@@ -1,0 +1,329 @@
+"""The plan: what doit does to one venv, task by task, and why; decided from facts and nothing else.
+
+doit asks it which tasks are due, a step asks it again inside of its locks and then acts, ``explain`` prints
+it: what is foretold, what is skipped and what is done cannot differ. How closely somebody looked to learn the
+facts is the business of :mod:`venvflow.steps.facts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from venvflow.errors import VenvflowError, shown
+from venvflow.model import PlaceState, Receipt, Snapshot
+
+VERBS = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store")
+"""The tasks of a venv, in their order."""
+
+Would = Literal["run", "nothing", "fail", "not run"]
+
+
+class Action(NamedTuple):
+    """What one task does.
+
+    *would*: ``run`` (*did* is what it answers then: new, hit, miss, built …), ``nothing`` (it is up to date,
+    or finds nothing to do), ``fail`` (with *error*), or ``not run``, because a task before it fails. *reason*
+    says why. It is not *certain* where a build may give just what was there before. *due*: the task has to
+    run, if only to look more closely or to warn.
+    """
+
+    verb: str
+    would: Would
+    did: str = ""
+    reason: str = ""
+    certain: bool = True
+    due: bool = True
+    error: VenvflowError | None = None
+
+
+class ArchiveFacts(NamedTuple):
+    """What is known of the archive that a config asks for.
+
+    *written*: one was, with these options (*same_options*), for this *key*, of these *trees* (digests).
+    *touched* names a file of it that is gone or looks altered, empty if none does.
+    """
+
+    written: bool = False
+    same_options: bool = False
+    touched: str = ""
+    key: str = ""
+    trees: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VenvFacts:
+    """What is known of a venv, its place, its store and its config, before anything is done.
+
+    The key: *noted* is the digest in key.json (empty: none), *key* the one that the venv is wanted for,
+    *holds* whether nothing changed that the noted one was made from, *changed* which parts of the two differ,
+    *problem* why there is no key.
+
+    The place: *unreadable* is why nobody can look at it. *there* is what is at *path*, *receipt* that of a
+    venv of ours. *by_hand* and *damage* tell in words what was added or edited, and what is missing;
+    *suspect*: something looks changed, and nobody looked closer. *passed*: it is known to have passed its
+    check. *unsettled*: another run left something beside the place, or works there. *answered* is whether the
+    last restore or build left a venv for the key, None where nobody has to ask. *obstacle* is why what is
+    there must not be replaced, *unfit* why it must not be published; *force* allows losing what was changed
+    by hand.
+
+    The rest: *restores* is the config's ``restore:``, *builder* the name of the builder, *no_builder* why
+    there is none. *snapshot* is the one for the key, *whole* whether the store has all its trees, *published*
+    whether there is a snapshot of what is at the place, *promised* the task of another venv that publishes
+    one before it is needed. *read_only* is why the store cannot be written, *lost* whether it lacks trees of
+    the venv.
+    """
+
+    venv: str
+    path: str
+    noted: str = ""
+    key: str = ""
+    holds: bool = False
+    changed: tuple[str, ...] = ()
+    problem: VenvflowError | None = None
+
+    unreadable: VenvflowError | None = None
+    there: PlaceState = "absent"
+    receipt: Receipt | None = None
+    by_hand: str = ""
+    damage: str = ""
+    suspect: bool = False
+    passed: bool = True
+    unsettled: bool = False
+    answered: bool | None = None
+    obstacle: VenvflowError | None = None
+    unfit: VenvflowError | None = None
+    force: bool = False
+
+    restores: bool = True
+    builder: str = ""
+    no_builder: VenvflowError | None = None
+    snapshot: Snapshot | None = None
+    whole: bool = True
+    published: bool = False
+    promised: str = ""
+    read_only: VenvflowError | None = None
+    lost: bool = False
+    archive: ArchiveFacts | None = None
+
+    @property
+    def is_for_key(self) -> bool:
+        """Return whether a venv of ours is at the place, made for the key, and for this place."""
+        receipt = self.receipt
+        return receipt is not None and receipt.key == self.key and receipt.path == self.path
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether nothing of the venv at the place is missing; changed by hand counts as whole."""
+        return bool(self.by_hand) or not (self.damage or self.suspect)
+
+
+def plan(facts: VenvFacts) -> dict[str, Action]:
+    """Return what each task does to a venv of which these are the facts, by its verb."""
+    actions: dict[str, Action] = {}
+    failed = ""
+    for action in _in_turn(facts):
+        actions[action.verb] = (
+            action if not failed else Action(action.verb, "not run", reason=f"{failed} fails")
+        )
+        if action.would == "fail" and not failed:
+            failed = f"{action.verb}:{facts.venv}"
+    return actions
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """The venv that the tasks after restore and build find; *trees* None: nobody knows what a build gives.
+
+    *came* is how it came there: ``kept`` (it was there before), ``hit`` or ``built``. *bound* is None where
+    nobody knows.
+    """
+
+    came: Literal["kept", "hit", "built"]
+    trees: tuple[str, ...] | None = None
+    bound: bool | None = None
+    shared: bool = False
+
+
+def _in_turn(facts: VenvFacts) -> Iterator[Action]:
+    yield _hash(facts)
+    restored, coming = _restore(facts)
+    yield restored
+    yield _build(facts, coming)
+    coming = coming or _Coming("built")
+    squished = _squish(facts, coming)
+    yield squished
+    if squished.would == "run":  # nobody knows the trees of what is not shared yet
+        coming = _Coming(coming.came, None, coming.bound)
+    yield _pack(facts, coming)
+    yield _store(facts, coming)
+
+
+def _runs(verb: str, did: str, reason: str, *, certain: bool = True) -> Action:
+    return Action(verb, "run", did, reason, certain)
+
+
+def _nothing(verb: str, reason: str, *, certain: bool = True, due: bool = False) -> Action:
+    return Action(verb, "nothing", reason=reason, certain=certain, due=due)
+
+
+def _fails(verb: str, error: VenvflowError) -> Action:
+    return Action(verb, "fail", reason=" ".join(error.what.split()), error=error)
+
+
+# --------------------------------------------------------------------------- key
+
+
+def _hash(facts: VenvFacts) -> Action:
+    verb = "hash-lockfiles"
+    if facts.problem is not None:
+        return _fails(verb, facts.problem)
+    if not facts.noted:
+        return _runs(verb, "new", "no key is written down yet")
+    if facts.noted != facts.key:
+        return _runs(verb, "new", f"changed: {', '.join(map(shown, facts.changed))}")
+    return _nothing(verb, "the key is the same", due=not facts.holds)
+
+
+# --------------------------------------------------------------------------- the venv comes
+
+
+def _restore(facts: VenvFacts) -> tuple[Action, _Coming | None]:
+    """Return what restore does, and the venv that is there afterwards, None if a build has to make it."""
+    receipt = facts.receipt
+    if facts.unreadable is not None:
+        return _fails("restore", facts.unreadable), None
+    if receipt is not None and facts.is_for_key and not facts.force:
+        kept = _Coming("kept", receipt.trees, receipt.bound, receipt.state == "shared")
+        if facts.suspect:
+            looks = _runs("restore", "kept", "it looks changed: a closer look tells", certain=False)
+            return looks, kept if facts.answered else None
+        if facts.is_whole:
+            return _kept(facts), kept if facts.answered is not False else None
+    action, coming = _brought(facts, _why_not_kept(facts))
+    if facts.there == "absent" and facts.unsettled:
+        first = f"{action.reason}; first a run that is at work, or was killed, has to be settled"
+        action = action._replace(reason=first, certain=False)
+    return action, coming
+
+
+def _kept(facts: VenvFacts) -> Action:
+    if facts.by_hand:
+        return _nothing("restore", f"changed by hand ({facts.by_hand}): left as it is", due=True)
+    if not facts.passed:
+        why = "the venv is what its key says, if it passes its new check"
+        return _nothing("restore", why, certain=False, due=True)
+    return _nothing("restore", "the venv is what its key says", due=facts.unsettled)
+
+
+def _brought(facts: VenvFacts, why: str) -> tuple[Action, _Coming | None]:
+    """Return what restore does where there is no venv that it can keep, *why* there is none."""
+    verb, snapshot = "restore", facts.snapshot if facts.whole else None
+    if not facts.restores:
+        return _runs(verb, "miss", f"{why}; the config says restore: false"), None
+    if snapshot is None and not facts.promised:
+        return _runs(verb, "miss", f"{why}; the store has no snapshot for the key"), None
+    if facts.obstacle is not None:
+        return _fails(verb, facts.obstacle), None
+    if snapshot is None:  # one that names files of the project would not fit: nobody knows before
+        promise = f"{why}; {facts.promised} adds a snapshot for the key"
+        return _runs(verb, "hit", promise, certain=False), _Coming("hit", shared=True)
+    coming = _Coming("hit", snapshot.trees, snapshot.place is not None, shared=True)
+    return _runs(verb, "hit", f"{why}; the store has a snapshot for the key"), coming
+
+
+def _why_not_kept(facts: VenvFacts) -> str:
+    receipt = facts.receipt
+    if receipt is None:
+        nothing = "there is no venv"
+        there = {"absent": nothing, "empty": nothing, "venv": "another tool made the venv"}
+        return there.get(facts.there, "what is there is no venv that is whole")
+    if receipt.path != facts.path:
+        return f"the venv was made for {shown(receipt.path)}"
+    if receipt.key != facts.key:
+        return f"the venv is for another key ({receipt.key[:12]})"
+    return f"the venv is damaged ({facts.damage})" if facts.damage else "it is to be made anew"
+
+
+def _build(facts: VenvFacts, coming: _Coming | None) -> Action:
+    verb = "build-venv"
+    if coming is not None:
+        return _nothing(verb, "the venv is there" if coming.came == "kept" else "restore brings the venv")
+    error = facts.obstacle or facts.no_builder
+    if error is not None:
+        return _fails(verb, error)
+    beside = "; the venv there is kept beside" if facts.there == "venv" else ""
+    return _runs(verb, "built", f"restore misses; by {facts.builder}{beside}")
+
+
+# --------------------------------------------------------------------------- the venv is shared and published
+
+
+def _squish(facts: VenvFacts, coming: _Coming) -> Action:
+    verb = "squish"
+    if coming.shared:
+        return _nothing(verb, "its files are the store's")
+    if facts.read_only is not None:
+        return _fails(verb, facts.read_only)
+    if coming.came == "built":
+        return _runs(verb, "squished", "the venv is built anew")
+    if facts.unfit is not None:
+        return _fails(verb, facts.unfit)
+    return _runs(verb, "squished", "its files are not the store's yet")
+
+
+def _pack(facts: VenvFacts, coming: _Coming) -> Action:
+    verb = "pack"
+    if facts.archive is None:
+        return _nothing(verb, "the config asks for no archive")
+    why = why_pack(facts.archive, facts.key, coming.trees)
+    if not why:
+        return _nothing(verb, "the archive is of this manifest")
+    error = _why_not_filled(facts, coming)
+    if error is not None:
+        return _fails(verb, error)
+    if coming.trees is None and why == _OTHER_MANIFEST:
+        return _runs(verb, "packed", "unless the build gives the same as before", certain=False)
+    return _runs(verb, "packed", why)
+
+
+_OTHER_MANIFEST = "the archive is of another manifest"
+
+
+def why_pack(archive: ArchiveFacts, key: str, trees: tuple[str, ...] | None) -> str:
+    """Return why the archive has to be written for a venv of *key* and *trees*, empty if it need not.
+
+    None for *trees* that nobody knows yet: no archive can be of them.
+    """
+    if not archive.written:
+        return "there is no archive that is known of"
+    if not archive.same_options:
+        return "the options of pack: changed"
+    if archive.touched:
+        return f"{shown(archive.touched)} is gone or was altered"
+    if key and archive.key != key:
+        return "the archive is for another key"
+    return "" if trees == archive.trees else _OTHER_MANIFEST
+
+
+def _store(facts: VenvFacts, coming: _Coming) -> Action:
+    verb = "store"
+    if coming.came == "hit" or (coming.came == "built" and facts.snapshot is not None and facts.whole):
+        return _nothing(verb, "the snapshot is there")
+    if coming.came == "kept":
+        if facts.published:
+            return _nothing(verb, "the snapshot is there")
+        if facts.promised and not coming.bound:
+            return _nothing(verb, f"{facts.promised} adds the snapshot")
+        error = _why_not_filled(facts, coming)
+        if error is not None:
+            return _fails(verb, error)
+    return _runs(verb, "stored", "the store has no snapshot for the key")
+
+
+def _why_not_filled(facts: VenvFacts, coming: _Coming) -> VenvflowError | None:
+    """Return why a store that has lost what the venv is made of may not be filled from it again, if so."""
+    if coming.came == "kept" and coming.shared and facts.lost:
+        return facts.read_only or facts.unfit
+    return None

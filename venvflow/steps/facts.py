@@ -1,0 +1,192 @@
+"""The facts of a venv, for the plan: gathered at place, notes and store by whoever acts or explains.
+
+Nothing changes by it. How closely the venv is looked at is up to who asks (:data:`Depth`).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from venvflow.disk import builders
+from venvflow.errors import EnvironmentFailure, Refused, VenvflowError, shown
+from venvflow.model import PlaceState, Receipt
+from venvflow.pure.comparison import part_changes
+from venvflow.pure.plan import VenvFacts
+from venvflow.state.looks import Watch
+from venvflow.state.reader import StoreReader
+from venvflow.steps.drift import WAY_OUT, Drift, drift_of, is_hollow
+from venvflow.steps.hash_lockfiles import KeyNow
+from venvflow.steps.job import Job
+from venvflow.steps.records import KeyRecord, archive_facts, has_passed, is_published
+
+Depth = Literal["directories", "stat", "bytes"]
+"""How closely a venv is looked at: whether its directories have their mtimes; whether each file has its size
+and mtime; whether each file that looks changed has its bytes. What looks changed is looked at more closely.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Venv:
+    """A venv as it was found: what is at its place, its receipt if it is ours, and what changed since."""
+
+    there: PlaceState
+    receipt: Receipt | None
+    drift: Drift
+
+
+def look(
+    job: Job, store: StoreReader | None, depth: Depth, *, watch: Watch | None = None, ours: int | None = None
+) -> Venv:
+    """Return what is at the job's place.
+
+    *store* is None where there is none yet; *watch* sees each object once for many venvs. *ours* is the inode
+    of the directory that we made at the place; without it, the store knows. Raises EnvironmentFailure for a
+    venv that cannot be read: what is not known must not be called damage.
+    """
+    registration = store.registration(job.place.path) if store is not None else None
+    there = job.place.state(ours or (registration.inode if registration else None))
+    receipt = job.place.receipt() if there == "ours" else None
+    if receipt is None:
+        return Venv(there, None, Drift())
+    return Venv(there, receipt, _changes(job, store, receipt, depth, watch))
+
+
+def _changes(
+    job: Job, store: StoreReader | None, receipt: Receipt, depth: Depth, watch: Watch | None
+) -> Drift:
+    if is_hollow(job.place.path, store, receipt):
+        return Drift(missing=("what its symlinks lead to",))
+    if depth != "bytes" and job.place.untouched(receipt):
+        if depth == "directories":
+            return Drift()
+        if watch is not None and watch.as_made(job.place.path, receipt, job.spec.min_size):
+            return Drift()
+    return drift_of(job.place.path, receipt, store, job.matcher)
+
+
+def why_not_replaced(job: Job, venv: Venv) -> Refused | None:
+    """Return why what was found must not be replaced: something would be lost that venvflow did not make."""
+    try:
+        job.place.refuse_unless_replaceable(venv.there)
+        if venv.there == "venv":
+            job.place.refuse_to_keep_twice()
+    except Refused as error:
+        return error
+    if job.force or not venv.drift.by_hand:
+        return None
+    return _changed_by_hand(job, f"the venv was changed by hand ({venv.drift})", "It was left as it is.")
+
+
+def why_not_published(job: Job, venv: Venv) -> VenvflowError | None:
+    """Return why a venv is not what its key says any more, and must not be shared and stored under it."""
+    if venv.drift.by_hand:
+        return _changed_by_hand(
+            job,
+            f"the venv was changed by hand since it was made ({venv.drift})",
+            "It was left as it is and was not stored: others would get your changes.",
+        )
+    if all(path.endswith(".pyc") for path in venv.drift.missing):  # bytecode is made anew
+        return None
+    return EnvironmentFailure(
+        f"files of the venv are missing ({venv.drift})",
+        where=f"{job.spec.name}: {shown(job.place.path)}",
+        state="Nothing was stored: others would get a venv that is not whole.",
+        hint=f'Run "{job.doit}": it is restored, or built anew.',
+    )
+
+
+def _changed_by_hand(job: Job, what: str, state: str) -> Refused:
+    return Refused(what, where=f"{job.spec.name}: {shown(job.place.path)}", state=state, hint=WAY_OUT)
+
+
+# --------------------------------------------------------------------------- for who acts or explains
+
+
+def facts_of(
+    job: Job, store: StoreReader | None, key: KeyNow, venv: Venv, *, promised: str = ""
+) -> VenvFacts:
+    """Return the facts of a venv as it was found (:func:`look`), for the *key* that it is wanted for.
+
+    *store* is None where there is none yet; *promised* is the task of another venv that publishes a snapshot
+    for the key before it is needed.
+    """
+    noted = key.noted.key.digest if key.noted is not None else ""
+    if key.now is None:
+        problem = key.problem or VenvflowError("its key cannot be computed")
+        return VenvFacts(job.spec.name, job.place.path, noted, problem=problem)
+    digest, receipt = key.now.key.digest, venv.receipt
+    builder, no_builder = _builder(job)
+    snapshot = store.find(digest, job.position) if store is not None else None
+    return VenvFacts(
+        venv=job.spec.name,
+        path=job.place.path,
+        noted=noted,
+        key=digest,
+        holds=key.noted is key.now,
+        changed=_changed(key.noted, key.now),
+        there=venv.there,
+        receipt=receipt,
+        by_hand=str(venv.drift) if venv.drift.by_hand else "",
+        damage=_damage(job, venv),
+        passed=has_passed(job, digest),
+        unsettled=os.path.lexists(job.place.staging),
+        obstacle=why_not_replaced(job, venv),
+        unfit=why_not_published(job, venv) if receipt is not None and receipt.made != "shared" else None,
+        force=job.force,
+        restores=job.spec.restore,
+        builder=builder,
+        no_builder=no_builder,
+        snapshot=snapshot,
+        whole=store is not None and snapshot is not None and all(map(store.has_tree, snapshot.trees)),
+        published=receipt is not None and is_published(job, receipt),
+        promised=promised,
+        read_only=_read_only(job, store),
+        lost=store is None or not all(map(store.has_tree, receipt.trees if receipt is not None else ())),
+        archive=archive_facts(job),
+    )
+
+
+def unreadable_facts(job: Job, key: KeyNow, error: VenvflowError) -> VenvFacts:
+    """Return the facts of a venv that cannot be looked at, because of *error*."""
+    now, noted = (record.key.digest if record is not None else "" for record in (key.now, key.noted))
+    return VenvFacts(
+        job.spec.name,
+        job.place.path,
+        noted,
+        now,
+        holds=key.noted is key.now,
+        problem=key.problem,
+        unreadable=error,
+        changed=_changed(key.noted, key.now),
+    )
+
+
+def _changed(noted: KeyRecord | None, now: KeyRecord | None) -> tuple[str, ...]:
+    before, after = (record.key.parts if record is not None else {} for record in (noted, now))
+    return tuple(each.name for each in part_changes(before, after))
+
+
+def _damage(job: Job, venv: Venv) -> str:
+    if venv.receipt is None or venv.drift.missing:
+        return str(venv.drift)
+    return "" if os.access(f"{job.place.path}/bin/python", os.X_OK) else "its interpreter is gone"
+
+
+def _builder(job: Job) -> tuple[str, VenvflowError | None]:
+    try:
+        return builders.choose(job.spec, job.environ).name, None
+    except VenvflowError as error:
+        return "", error
+
+
+def _read_only(job: Job, store: StoreReader | None) -> EnvironmentFailure | None:
+    if store is None or not store.read_only:
+        return None
+    return EnvironmentFailure(
+        "the store is read-only",
+        where=f"{job.spec.name}: {shown(store.path)}",
+        state="The venv works, its files are its own.",
+        hint="Make the store writable, or use another one (VENVFLOW_STORE).",
+    )
