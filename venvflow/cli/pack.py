@@ -13,7 +13,7 @@ from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
 from venvflow.cli.resolve import need_known
-from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.errors import UsageError, shown
 from venvflow.model import PackOptions
 from venvflow.pure.units import show_duration, show_size
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from venvflow.model import Outcome
     from venvflow.pure.patterns import Saved
     from venvflow.steps.job import Job
-    from venvflow.steps.prove import Checked, Smoke
+    from venvflow.steps.pack_check import Checked, Smoke
 
 _SHOWN = 20
 """Members with local paths that are listed; with -v, and as JSON, all are."""
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
     from venvflow.steps import pack as steps  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps import prove  # noqa: PLC0415
+    from venvflow.steps import pack_check  # noqa: PLC0415
     from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415
 
     job = flow.job(args.venv, force=args.force)
@@ -93,10 +93,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
     checked = smoked = None
     if args.check:
         with shown_progress(out, f"checking {shown(args.venv)}") as progress:
-            checked = prove.check(job, outcome.reason, options, progress)
+            checked = pack_check.check(job, outcome.reason, options, progress)
     if args.smoke is not None:
         with shown_progress(out, f"unpacking {shown(args.venv)}") as progress:
-            smoked = prove.smoke(job, outcome.reason, args.smoke, progress)
+            smoked = pack_check.smoke(job, outcome.reason, args.smoke, progress)
     for warning in (*hashed.warnings, *outcome.warnings):
         out.warn(f"{shown(args.venv)}: {warning}")
     answer = _Answer(args.venv, outcome, steps.saved(job) if job.spec.exclude else [], checked, smoked)
@@ -255,14 +255,3 @@ def _counted_members(traces: tuple[Trace, ...]) -> str:
     return (
         f"in {counted(len({trace.name for trace in traces}), 'member')}" if traces else "none is left in it"
     )
-
-
-def need_archive(path: str) -> None:
-    """Raise EnvironmentFailure unless there is a file at *path*."""
-    if not os.path.isfile(path):
-        raise EnvironmentFailure(
-            "it is not a file" if os.path.lexists(path) else "there is no such archive",
-            where=shown(path),
-            state="Nothing was unpacked.",
-            hint="Name a file that pack wrote.",
-        )

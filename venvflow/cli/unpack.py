@@ -6,10 +6,10 @@ import argparse
 import os
 import re
 
-from venvflow.cli.pack import need_archive, shown_progress
+from venvflow.cli.pack import shown_progress
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
-from venvflow.errors import UsageError, shown
+from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.pure.units import show_size
 
 
@@ -44,7 +44,13 @@ def run(args: argparse.Namespace, out: Output) -> int:
     compared with a SHA-256), ``written`` (files that were filled in), ``linked`` and ``notes``.
     """
     archive, destination = (os.path.join(args.work_dir, path) for path in (args.archive, args.destination))
-    need_archive(archive)
+    if not os.path.isfile(archive):
+        raise EnvironmentFailure(
+            "it is not a file" if os.path.lexists(archive) else "there is no such archive",
+            where=shown(archive),
+            state="Nothing was unpacked.",
+            hint="Name a file that pack wrote.",
+        )
     _refuse_senseless(args)
     from venvflow.disk.archive import unpack  # noqa: PLC0415 - not for wrong words
 
@@ -86,7 +92,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 def _refuse_senseless(args: argparse.Namespace) -> None:
     if args.sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", args.sha256):
         raise UsageError(
-            f"--sha256 {shown(args.sha256)!r} is no SHA-256", hint="It has 64 hexadecimal digits."
+            f"--sha256 {shown(args.sha256)!r} is not a SHA-256", hint="It has 64 hexadecimal digits."
         )
     if args.force and args.python is None:
         raise UsageError(
@@ -96,5 +102,5 @@ def _refuse_senseless(args: argparse.Namespace) -> None:
         )
     if args.project is not None and not os.path.isdir(os.path.join(args.work_dir, args.project)):
         raise UsageError(
-            f"--project {shown(args.project)} is no directory", hint="Name the directory of the project."
+            f"--project {shown(args.project)} is not a directory", hint="Name the directory of the project."
         )

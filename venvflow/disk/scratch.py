@@ -102,6 +102,18 @@ def need_free(destination: str, state: str) -> None:
         )
 
 
+def refuse_inside(path: str, others: Mapping[str, str]) -> None:
+    """Raise Refused when *path* is or lies in one of *others*, by what they are and where."""
+    real = os.path.realpath(path)
+    for what, other in others.items():
+        if f"{real}/".startswith(f"{os.path.realpath(other)}/"):
+            raise Refused(
+                f"{shown(path)} lies inside of {what}",
+                state="Nothing was written.",
+                hint="Choose a place outside of it.",
+            )
+
+
 @contextmanager
 def new_directory(destination: str) -> Iterator[Workplace]:
     """Give a directory to fill that becomes *destination* at the end of the block.

@@ -16,7 +16,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from enum import Enum
@@ -26,8 +26,8 @@ from typing import TypeAlias
 from venvflow import live
 from venvflow.disk import archive
 from venvflow.disk.export import export, holds_links
-from venvflow.disk.scratch import Workplace, scratch
-from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
+from venvflow.disk.scratch import refuse_inside, scratch
+from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import CONSTANT_MTIME
 from venvflow.pack_venv.links import NotContaining, convert_symlinks
 from venvflow.pack_venv.listing import Listing, list_directory
@@ -143,8 +143,10 @@ def create_archive(
     destination = chosen.get_archive_path(archive_base_name)
     copies = _on_windows.get() or not chosen.is_tar_format
     source = _source_directory(source_dir)
-    _refuse_inside(source, destination)
-    with _scratch(work_dir) as temporary, _shown_progress(show_progress, destination) as display:
+    refuse_inside(os.fspath(destination), {"what is to be packed": source})
+    shown_progress = live.progress(sys.stderr, shown(destination.name)) if show_progress else nullcontext()
+    place = os.fspath(work_dir or "")
+    with scratch(place, hint="Choose another work_dir.") as temporary, shown_progress as display:
         listed = list_directory(source, temporary.path, copies=copies)
         options = archive.Options(
             chosen.extension,
@@ -187,7 +189,7 @@ def export_venv(
     """
     source = _source_directory(source_dir)
     target = os.path.abspath(target_dir)
-    _refuse_inside(source, target)
+    refuse_inside(target, {"what is to be packed": source})
     copies = _on_windows.get() or not holds_links(os.path.dirname(target))
     with scratch() as temporary:
         listed = list_directory(source, temporary.path, copies=copies)
@@ -222,22 +224,6 @@ def _source_directory(source_dir: _Path) -> str:
     return source
 
 
-def _refuse_inside(source: str, destination: _Path) -> None:
-    """Raise Refused when *destination* lies in *source*, which is not to be changed."""
-    real = os.path.realpath(destination)
-    if real == source or real.startswith(source.rstrip("/") + "/"):
-        raise Refused(
-            f"{shown(os.fspath(destination))} lies inside of what is to be packed",
-            where=shown(source),
-            state="Nothing was written.",
-            hint="Choose a place outside of it.",
-        )
-
-
-def _scratch(work_dir: _Path | None) -> AbstractContextManager[Workplace]:
-    return scratch(os.fspath(work_dir or ""), hint="Choose another work_dir.")
-
-
 @contextmanager
 def _changes_told(listed: Listing) -> Iterator[None]:
     """Say of a file that is no longer what was listed that it changed; there is no store to mend."""
@@ -251,15 +237,6 @@ def _changes_told(listed: Listing) -> Iterator[None]:
             state="Nothing was written.",
             hint="Let what writes to the environment finish, then try again.",
         ) from error
-
-
-@contextmanager
-def _shown_progress(wanted: bool, destination: Path) -> Iterator[archive.Progress | None]:
-    if not wanted:
-        yield None
-        return
-    with live.progress(sys.stderr, shown(destination.name)) as display:
-        yield display
 
 
 def _clamped(listed: Listing, clamp: datetime | None) -> Callable[[str], int] | None:

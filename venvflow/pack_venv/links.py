@@ -10,18 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from venvflow.disk.descriptors import directory
+from venvflow.disk.descriptors import Directories, directory
 from venvflow.disk.files import temporary_name
 from venvflow.disk.scan import walk
 from venvflow.errors import UsageError, shown
-from venvflow.postinstall import Problem, inside
 
 _Path: TypeAlias = "str | os.PathLike[str]"
 _Pairs: TypeAlias = "list[tuple[Path, Path]]"
 
 
 class NotContaining(UsageError, ValueError):
-    """The containing directory is no parent of the environment."""
+    """The containing directory is not a parent of the environment."""
 
 
 class Way(NamedTuple):
@@ -40,7 +39,7 @@ class Way(NamedTuple):
 def way_of(link: str, boundary: str) -> Way:
     """Return where the symlink at *link* leads, as the kernel would go and not as the text looks.
 
-    The directory that *link* lies in and *boundary* are real paths. Raises ``OSError`` if it is no symlink.
+    The directory that *link* lies in and *boundary* are real paths. Raises ``OSError`` for anything else.
     """
     text = os.readlink(link)
     hop = _next_hop(os.path.dirname(link), text)
@@ -93,7 +92,7 @@ def convert_symlinks(env_dir: _Path, containing_dir: _Path | None = None) -> tup
         raise NotContaining(f"{shown(env)} is not within {shown(boundary)}", state="Nothing was changed.")
     relative: _Pairs = []
     external: _Pairs = []
-    with directory(real) as root:
+    with directory(real) as root, Directories(root, make=False) as places:
         for found in walk(real):
             if found.kind != "link":
                 continue
@@ -102,9 +101,9 @@ def convert_symlinks(env_dir: _Path, containing_dir: _Path | None = None) -> tup
             listed = Path(env, found.path)
             if way.inside:
                 text = os.path.relpath(way.hop, os.path.dirname(link))
-                if text != way.text and _replaced(found.path, root, partial(_relative, text)):
+                if text != way.text and _replaced(found.path, places, partial(_relative, text)):
                     relative.append((listed, Path(text)))
-            elif os.path.isfile(way.end) and _replaced(found.path, root, partial(_hard, way.end)):
+            elif os.path.isfile(way.end) and _replaced(found.path, places, partial(_hard, way.end)):
                 external.append((listed, Path(way.end)))
     return relative, external
 
@@ -117,22 +116,21 @@ def _hard(source: str, name: str, parent: int) -> None:
     os.link(source, name, dst_dir_fd=parent, follow_symlinks=False)
 
 
-def _replaced(path: str, root: int, make: Callable[[str, int], None]) -> bool:
-    """Replace the link at *path* below *root* by what *make* makes under another name in its directory.
+def _replaced(path: str, places: Directories, make: Callable[[str, int], None]) -> bool:
+    """Replace the link at *path* by what *make* makes under another name in its directory.
 
     Return False if it had to be left alone, as where a directory became a link meanwhile.
     """
-    above, _, name = path.rpartition("/")
     temporary = temporary_name()
     try:
-        with inside(root, above) as parent:
-            try:
-                make(temporary, parent)
-                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-            except OSError:
-                with suppress(OSError):
-                    os.unlink(temporary, dir_fd=parent)
-                return False
-    except (OSError, Problem):  # the caller is told by what is missing in its lists
+        parent, name = places.parent(path)
+        try:
+            make(temporary, parent)
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=parent)
+            raise
+    except OSError:  # the caller is told by what is missing in its lists
         return False
     return True

@@ -10,10 +10,11 @@ from venvflow import postinstall
 from venvflow.disk import archive
 from venvflow.disk.export import PRIVATE
 from venvflow.disk.export import export as write_export
+from venvflow.disk.scratch import refuse_inside
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import LinkMode, Outcome
 from venvflow.steps.job import Job
-from venvflow.steps.material import material, refuse_inside
+from venvflow.steps.pack_source import pack_source
 
 LINKED: tuple[LinkMode, ...] = ("hardlink", "reflink", "copy")
 """How files are given to an export that may share them with the store."""
@@ -37,16 +38,16 @@ def export(
     """
     place = os.path.abspath(destination)
     start = time.monotonic()
-    with material(job) as things:
-        refuse_inside(place, {"the venv": job.place.path, "the store": things.store.path})
-        manifest = things.manifest()
+    with pack_source(job) as source:
+        refuse_inside(place, {"the venv": job.place.path, "the store": source.store.path})
+        manifest = source.manifest()
         exported = write_export(
-            things.portable(manifest),
-            things,
+            source.portable(manifest),
+            source,
             place,
-            description=things.description(manifest),
-            modes=LINKED if hardlink and not things.store.doubted else PRIVATE,
-            finish=partial(_complete, job, place, python or things.record.interpreter.executable),
+            description=source.description(manifest),
+            modes=LINKED if hardlink and not source.store.doubted else PRIVATE,
+            finish=partial(_complete, job, place, python or source.record.interpreter.executable),
             progress=progress,
         )
     link = max(exported.modes, key=lambda mode: exported.modes[mode], default="copy")

@@ -6,12 +6,13 @@ import os
 import time
 
 from venvflow.disk import archive
+from venvflow.disk.scratch import refuse_inside
 from venvflow.errors import Refused, shown
 from venvflow.model import Manifest, Outcome
 from venvflow.pure.patterns import Saved
 from venvflow.pure.plan import ArchiveFacts, why_pack
 from venvflow.steps.job import Job
-from venvflow.steps.material import Material, material, refuse_inside
+from venvflow.steps.pack_source import PackSource, pack_source
 from venvflow.steps.records import archive_facts, archive_path, need_key, read_excluded, write_pack
 
 
@@ -25,16 +26,16 @@ def pack(job: Job, progress: archive.Progress | None = None, *, threads: int | N
     options = job.spec.pack
     if options is None:
         return Outcome("none", "the config asks for no archive")
-    with material(job) as things:
+    with pack_source(job) as source:
         receipt, known = job.place.receipt(), archive_facts(job) or ArchiveFacts()
-        key = things.record.key.digest
+        key = source.record.key.digest
         is_shared = receipt is not None and receipt.is_shared_for(key)
         trees_now = receipt.trees if receipt is not None and is_shared else None
         if not why_pack(known, key, trees_now) and not job.force:
             return Outcome("kept", archive_path(job))
         name = os.path.join(options.output, f"{options.name}.{options.format}")
         wanted = archive.Options(options.format, options.level, threads or options.threads, options.arcroot)
-        manifest, outcome = _pack(things, name, wanted, progress)
+        manifest, outcome = _pack(source, name, wanted, progress)
         trees = [tree.digest for tree in manifest.trees]
         write_pack(job, key, trees, options, outcome.reason)
     return outcome
@@ -48,8 +49,8 @@ def pack_to(
     *output* is a path with fields in braces (:mod:`venvflow.pure.names`). Answers ``packed``.
     Raises what :func:`pack` does, and UsageError for a name that cannot be filled in.
     """
-    with material(job) as things:
-        return _pack(things, output, options, progress)[1]
+    with pack_source(job) as source:
+        return _pack(source, output, options, progress)[1]
 
 
 def saved(job: Job) -> list[Saved] | None:
@@ -58,33 +59,33 @@ def saved(job: Job) -> list[Saved] | None:
 
 
 def _pack(
-    things: Material, output: str, options: archive.Options, progress: archive.Progress | None
+    source: PackSource, output: str, options: archive.Options, progress: archive.Progress | None
 ) -> tuple[Manifest, Outcome]:
     """Write the archive, names filled in; return the manifest that it is of."""
     try:
-        manifest = things.manifest(look=False)
-        return manifest, _written(things, manifest, output, options, progress)
+        manifest = source.manifest(look=False)
+        return manifest, _written(source, manifest, output, options, progress)
     except archive.DamagedObject:
         # Most frames are kept, so few objects are needed, and hardly ever is one gone. Looking at each one
         # beforehand would take longer than writing the archive.
-        manifest = things.manifest()
-        return manifest, _written(things, manifest, output, options, progress)
+        manifest = source.manifest()
+        return manifest, _written(source, manifest, output, options, progress)
 
 
 def _written(
-    things: Material,
+    source: PackSource,
     manifest: Manifest,
     output: str,
     options: archive.Options,
     progress: archive.Progress | None,
 ) -> Outcome:
     start = time.monotonic()
-    job = things.job
-    path = os.path.abspath(things.filled_name(output, manifest))
-    refuse_inside(path, {"the venv": job.place.path, "the store": things.store.path})
+    job = source.job
+    path = os.path.abspath(source.filled_name(output, manifest))
+    refuse_inside(path, {"the venv": job.place.path, "the store": source.store.path})
     _refuse_to_replace(path, job)
-    frames = things.frames()
-    written = things.write(manifest, path, options, frames=frames, progress=progress or job.meter)
+    frames = source.frames()
+    written = source.write(manifest, path, options, frames=frames, progress=progress or job.meter)
     figures: dict[str, int | float | str] = {
         "bytes": written.size,
         "content_bytes": written.content_size,

@@ -1,9 +1,9 @@
-"""What an archive or an export of a venv is made of: its manifest, objects, description and names."""
+"""What archives and exports of a venv come from: its manifest, objects, description and names."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from venvflow.disk import archive
 from venvflow.disk.objects import Name
 from venvflow.disk.scratch import scratch
-from venvflow.errors import Refused, UsageError, shown
+from venvflow.errors import UsageError
 from venvflow.model import Entry, Manifest, Tree
 from venvflow.pure import relocate
 from venvflow.pure.manifest import make_tree
@@ -25,16 +25,16 @@ from venvflow.steps.records import KeyRecord, need_key
 
 
 @contextmanager
-def material(job: Job) -> Iterator[Material]:
-    """Hold venv and store, and give what archives are made of."""
+def pack_source(job: Job) -> Iterator[PackSource]:
+    """Hold the venv and the store, and give what archives are made from."""
     record = need_key(job)
     with job.locked(), job.open_store() as store, store.use(), ExitStack() as later:
-        yield Material(job, store, record, later)
+        yield PackSource(job, store, record, later)
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """What an archive or an export of the job's venv is made of, while the venv and the store are held."""
+class PackSource:
+    """What an archive or an export of the job's venv is made from, while the venv and the store are held."""
 
     job: Job
     store: Store
@@ -138,23 +138,8 @@ class Material:
         if pruned == data:
             return entry
         digest = relocate.digest_of(pruned)[0].hex()
-        path = os.path.join(self._scratch(), digest)
+        path = os.path.join(self._later.enter_context(scratch()).path, digest)
         with open(path, "wb") as file:
             file.write(pruned)
         self._pruned[digest] = path
         return entry._replace(digest=digest, size=len(pruned), slots=slots)
-
-    def _scratch(self) -> str:
-        return self._later.enter_context(scratch()).path
-
-
-def refuse_inside(path: str, others: Mapping[str, str]) -> None:
-    """Raise Refused when *path* lies in one of *others*, by what they are and where."""
-    real = os.path.realpath(path)
-    for what, other in others.items():
-        if f"{real}/".startswith(f"{os.path.realpath(other)}/"):
-            raise Refused(
-                f"{shown(path)} lies inside of {what}",
-                state="Nothing was written.",
-                hint="Choose a place outside of it.",
-            )

@@ -11,7 +11,7 @@ from venvflow.disk.scratch import scratch
 from venvflow.pure.redaction import redactor, secrets_of
 from venvflow.state.store import Store
 from venvflow.steps.job import Job
-from venvflow.steps.material import material
+from venvflow.steps.pack_source import pack_source
 from venvflow.steps.records import KeyRecord, need_key
 
 SMOKE_SECONDS = 300
@@ -37,15 +37,15 @@ def check(job: Job, path: str, options: archive.Options, progress: archive.Progr
 
     No kept frame is used for it. Raises what :func:`pack` does, and Refused for a damaged archive.
     """
-    with material(job) as things:
-        manifest = things.manifest()
-        local = local_paths(job, things.record, things.store)
+    with pack_source(job) as source:
+        manifest = source.manifest()
+        local = local_paths(job, source.record, source.store)
         again = []
         for threads in (1, 2):
             with scratch() as other_place:
                 other = os.path.join(other_place.path, f"again.{options.format}")
                 wanted = replace(options, threads=threads)
-                written = things.write(manifest, other, wanted, frames=None, progress=progress)
+                written = source.write(manifest, other, wanted, frames=None, progress=progress)
                 again.append(written.sha256)
     return Checked(archive.digest_of_file(path), tuple(again), tuple(archive.traces(path, local)))
 
