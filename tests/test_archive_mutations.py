@@ -21,6 +21,7 @@ from contents import MEMORY
 from forgery import Forgery, taken_apart
 from hypothesis import given
 from hypothesis import strategies as st
+from tiers import tries
 
 from venvflow import postinstall
 from venvflow.disk.archive import inventory_of, unpack
@@ -312,7 +313,7 @@ def test_a_changed_archive_is_unpacked_or_refused(
     """Whole or not at all, in its directory and nowhere else."""
     chance = random.Random(way.__name__)
     outcomes = set()
-    for _ in range(30):
+    for _ in tries(30):
         archive = way(archives, chance, tmp_path)
         outcomes.add(_unpacked(tmp_path, archive))
         _completed(tmp_path, archive)

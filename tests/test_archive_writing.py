@@ -39,6 +39,7 @@ from archives import (
     read_venv,
 )
 from contents import NOBODY, for_everybody, in_child, linux_only, needs_root
+from tiers import first_quick
 
 from venvflow.disk.archive import (
     METADATA,
@@ -194,7 +195,7 @@ def test_a_link_to_a_script_becomes_a_template_too(tmp_path: Path, objects: Obje
 # --------------------------------------------------------------------------- always the same bytes
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", first_quick(FORMATS))
 def test_bytes_do_not_depend_on_threads_umask_zone_or_order(
     name: str, tmp_path: Path, objects: Objects, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +282,7 @@ for name in sys.argv[6:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13", "3.14"])
 @pytest.mark.parametrize("names", [["tar.zst"], ["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"]], ids="+".join)
 def test_every_python_writes_the_same_bytes(

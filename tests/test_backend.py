@@ -20,6 +20,7 @@ import pytest
 from contents import fork, in_child
 from doit.cmd_run import opt_outfile
 from doit.doit_cmd import DoitMain
+from tiers import first_quick
 
 from venvflow import interrupts
 from venvflow.backend import StateBackend, _StateFile
@@ -233,8 +234,8 @@ def test_a_failed_task_is_forgotten_and_others_stay(project: Project) -> None:
     assert "three" in project.ran()
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("workers", first_quick(["0", "2"]))
+@pytest.mark.parametrize("number", first_quick([signal.SIGTERM, signal.SIGHUP]))
 def test_what_finished_before_a_signal_stays_finished(
     project: Project, workers: str, number: signal.Signals
 ) -> None:
@@ -270,7 +271,7 @@ _StateFile._opened = lambda self: Connection(opened(self))
 """
 
 
-@pytest.mark.parametrize("at", [1, 3, 5, 7, 9, 13])
+@pytest.mark.parametrize("at", first_quick([1, 3, 5, 7, 9, 13]))
 def test_a_signal_while_the_state_is_written_is_obeyed(project: Project, at: int) -> None:
     """Wherever in the transaction it comes: what was not saved runs again, and nothing is damaged."""
     dodo = project.root / "dodo.py"
@@ -306,6 +307,7 @@ def wait_for(path: Path, child: subprocess.Popen[str]) -> None:
         threading.Event().wait(0.005)
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_both_keep_their_state(project: Project) -> None:
     """Each run writes its own tasks only, also when both make the file at the same time."""
     children = [project.start("many", WHO=who) for who in "abc"]
@@ -332,7 +334,7 @@ def test_values_that_are_not_json_cost_only_their_own_task(project: Project) -> 
     assert project.saved() == {"one"}
 
 
-@pytest.mark.parametrize("damage", ["garbage", "middle", "directory", "fifo", "json"])
+@pytest.mark.parametrize("damage", first_quick(["garbage", "middle", "directory", "fifo", "json"]))
 def test_a_damaged_file_is_kept_aside_and_the_run_goes_on(project: Project, damage: str) -> None:
     """Whatever is in the place of the state: one message, a new file, and every task runs again."""
     project.doit("two")

@@ -19,6 +19,7 @@ from types import CodeType
 
 import pytest
 from pythons import BASE, bare_venv, interpreters
+from tiers import first_quick
 
 from venvflow import interrupts
 from venvflow.disk import bytecode
@@ -62,7 +63,7 @@ def compiled(directory: Path, texts: dict[str, bytes], python: str = BASE) -> di
     return {source.path: Path(file).read_bytes() if file else None for source, file in made.items()}
 
 
-@pytest.mark.parametrize("minor", sorted(interpreters()))
+@pytest.mark.parametrize("minor", first_quick(sorted(interpreters())))
 def test_bytecode_does_not_depend_on_the_place_or_on_what_was_compiled_before(
     minor: str, tmp_path: Path
 ) -> None:
@@ -99,7 +100,7 @@ def test_objects_that_somebody_else_knows_are_written_alike(monkeypatch: pytest.
     assert inner == ["x", "y"]
 
 
-@pytest.mark.parametrize("minor", sorted(interpreters()))
+@pytest.mark.parametrize("minor", first_quick(sorted(interpreters())))
 def test_bytecode_is_used_and_speaks_of_the_real_path(minor: str, tmp_path: Path) -> None:
     """Import accepts it for a source of the constant mtime, and tracebacks name the real file."""
     python = interpreters()[minor]
@@ -130,7 +131,7 @@ def test_the_header_is_that_of_a_timestamp_with_the_constant_mtime(tmp_path: Pat
     assert data[:16] == importlib.util.MAGIC_NUMBER + bytes(4) + mtime + (6).to_bytes(4, "little")
 
 
-@pytest.mark.parametrize("minor", sorted(interpreters()))
+@pytest.mark.parametrize("minor", first_quick(sorted(interpreters())))
 def test_sources_that_do_not_compile_do_no_harm(minor: str, tmp_path: Path) -> None:
     """Wrong syntax, wrong encodings, NULs and nesting that overflows the stack; the rest is compiled."""
     faulty = {

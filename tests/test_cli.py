@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tiers import first_quick
 
 from venvflow import __version__
 from venvflow.cli import main
@@ -336,7 +337,7 @@ def test_main_works_outside_the_main_thread(project: Project) -> None:
 # --------------------------------------------------------------------------- real processes
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", first_quick([signal.SIGTERM, signal.SIGINT, signal.SIGHUP]))
 def test_a_signal_ends_a_command_as_shells_expect(number: signal.Signals, project: Project) -> None:
     """Ctrl-C and SIGTERM end a command at work with one line, and what it was at is as before."""
     from cli_project import command
@@ -412,6 +413,7 @@ def test_a_deleted_working_directory_is_said(project: Project) -> None:
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_bare_environment_will_do(project: Project, tmp_path: Path) -> None:
     """Without HOME, in the C locale, and with names that it cannot show, a command works."""
     bare = {

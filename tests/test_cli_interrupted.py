@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from contents import picture
 from forks import forked
+from tiers import first_quick
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +123,7 @@ def _reset(directory: Path, kept: Path) -> None:
     os.chdir(here)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", first_quick([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
 def test_a_second_signal_changes_nothing(number: signal.Signals, ready: Project) -> None:
     """Whoever presses Ctrl-C twice gets the same line and exit code, and no traceback."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from contents import MTIME_NS, NOBODY, needs_root, picture, write
 from machines import FILES, Machine, machine
+from tiers import first_quick
 
 from venvflow.disk import locks
 from venvflow.disk.archive import FrameDirectory, tar
@@ -363,7 +364,7 @@ def test_progress_is_shown_for_a_full_reading(
 # --------------------------------------------------------------------------- modes, and what is held
 
 
-@pytest.mark.parametrize("mode", [0o400, 0o644, 0o4444, 0o555])
+@pytest.mark.parametrize("mode", first_quick([0o400, 0o644, 0o4444, 0o555]))
 def test_a_mode_that_was_changed_in_one_venv_is_named_and_given_back(
     machine: Machine, venvs: list[Path], mode: int
 ) -> None:

@@ -113,6 +113,7 @@ def test_progress_goes_up_to_the_whole(manifest: Manifest, objects: Objects, tmp
     assert seen[-1] == (exported.size, exported.size)
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_call_leaves_no_export(manifest: Manifest, objects: Objects, tmp_path: Path) -> None:
     """Or all of it: there is no directory with something missing under the final name."""
     import shutil

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tiers import first_quick
 
 from venvflow.disk.places import Place
 from venvflow.errors import VenvflowError
@@ -24,8 +25,8 @@ from venvflow.steps.store import store
 if TYPE_CHECKING:
     from cli_project import Project
 
-QUICK = ("store/trees/*/*", "project/.venvflow/api/key.json", "project/api/.venv/.venvflow.json")
 FILES = (
+    "project/.venvflow/api/key.json", "store/trees/*/*", "project/api/.venv/.venvflow.json",
     "store/format", "store/README", "store/trim.json", "store/settled.json", "store/venvs/*.json",
     "store/snapshots/*.json", "store/index.db", "store/index.db-wal", "store/index.db-journal",
     "store/locks/store", "store/objects/*/*", "project/.venvflow/api/restore.json",
@@ -113,9 +114,7 @@ def world(project: Project) -> Iterator[World]:
     os.chdir("/")
 
 
-@pytest.mark.parametrize(
-    "file", [*QUICK, *(pytest.param(file, marks=pytest.mark.slow) for file in FILES)]
-)  # fmt: skip
+@pytest.mark.parametrize("file", first_quick(FILES))
 @pytest.mark.timeout(240)
 def test_no_command_waits_or_falls_over(world: World, file: str) -> None:
     """Whatever lies there: documented exit codes, no traceback, and nothing is read without an end."""
@@ -136,9 +135,7 @@ def test_no_command_waits_or_falls_over(world: World, file: str) -> None:
 NOTES = ("key", "restore", "manifest", "excluded", "pack")
 
 
-@pytest.mark.parametrize(
-    "note", [*NOTES[:1], *(pytest.param(each, marks=pytest.mark.slow) for each in NOTES[1:])]
-)
+@pytest.mark.parametrize("note", first_quick(NOTES))
 def test_the_next_run_works_whatever_lies_in_the_place_of_a_note(world: World, note: str) -> None:
     """It is as if there were none; a directory is moved aside with what is in it."""
     for make in OBSTACLES.values():

@@ -132,6 +132,7 @@ def test_the_database_is_in_wal_mode_and_has_its_version(index: Index) -> None:
     }
 
 
+@pytest.mark.slow
 def test_six_processes_open_a_fresh_file_at_once(path: str) -> None:
     """Each finds the whole schema and can write, whoever made it."""
     code = (

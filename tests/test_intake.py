@@ -28,6 +28,7 @@ from contents import (
     write,
 )
 from pythons import BASE
+from tiers import first_quick
 
 from venvflow.disk import objects
 from venvflow.disk.bytecode import LARGEST_SOURCE
@@ -450,7 +451,7 @@ def test_what_a_killed_relink_left_is_neither_stored_nor_kept(world: World) -> N
 
 
 @pytest.mark.parametrize("function", ["link", "rename", "unlink"])
-@pytest.mark.parametrize("call", [0, 1, 5])
+@pytest.mark.parametrize("call", first_quick([0, 1, 5]))
 def test_a_killed_intake_leaves_the_venv_whole_and_is_completed(
     new_world: NewWorld, tmp_path: Path, function: str, call: int
 ) -> None:

@@ -27,6 +27,7 @@ from contents import (
     picture,
     put,
 )
+from tiers import first_quick
 
 from venvflow.disk import objects as module
 from venvflow.disk.objects import Batch, Look, Name, Objects
@@ -253,7 +254,7 @@ def test_durability_full_works_on_the_real_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", ["link", "unlink", "rename"])
-@pytest.mark.parametrize("call", range(4))
+@pytest.mark.parametrize("call", first_quick(range(4)))
 def test_a_kill_while_publishing_leaves_only_whole_objects(tmp_path: Path, function: str, call: int) -> None:
     """What has a name has all its bytes, no record comes before its objects, a second run completes it."""
     store = tmp_path / "store"

@@ -22,6 +22,7 @@ import pytest
 from archives import SITE, contents, make_venv
 from contents import elsewhere, in_child, mounted, needs_root, picture
 from screens import states
+from tiers import first_quick
 
 from venvflow import pack_venv
 from venvflow.disk.archive import METADATA, extract
@@ -227,7 +228,7 @@ def test_a_directory_that_is_no_venv_will_do(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- always the same bytes
 
 
-@pytest.mark.parametrize("chosen", CompressionFormat, ids=str)
+@pytest.mark.parametrize("chosen", first_quick(CompressionFormat), ids=str)
 def test_time_zone_modes_links_and_times_change_nothing(
     chosen: CompressionFormat, env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pythons import BASE, bare_venv, interpreters
+from tiers import first_quick
 
 from venvflow import postinstall
 from venvflow.model import Entry, Slot
@@ -272,6 +273,7 @@ def test_the_prompt_follows_the_name_of_the_directory() -> None:
     assert result.splitlines()[:-1] == list(lines.values())
 
 
+@pytest.mark.slow
 def test_real_activation_scripts_of_every_interpreter_work_elsewhere(tmp_path: Path) -> None:
     """What ``python -m venv`` of each version writes is found whole and works at a nasty place."""
     new = '/new/pl ace/it\'s "$(touch PWNED)"'
@@ -347,7 +349,7 @@ def test_every_kind_of_script_head_is_one_slot(kind: str, origin: str) -> None:
     assert template.slots == (Slot(0, "venv", "shebang", argument),)
 
 
-@pytest.mark.parametrize("path", NASTY)
+@pytest.mark.parametrize("path", first_quick(NASTY))
 def test_scripts_run_in_a_venv_at_any_path(path: str, tmp_path: Path) -> None:
     """The kernel, the shell and Python all read the new head; the path runs no command."""
     venv = bare_venv(f"{tmp_path}{path}")

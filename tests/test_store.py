@@ -36,6 +36,7 @@ from contents import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from tiers import first_quick
 
 from venvflow.disk.files import read_small
 from venvflow.disk.objects import Look, Name, object_names
@@ -141,6 +142,7 @@ def test_a_foreign_directory_is_refused_and_left_as_it_is(tmp_path: Path, files:
     assert picture(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_whenever_making_a_store_is_killed_the_next_run_completes_it(tmp_path: Path) -> None:
     """What was begun is known for what it is."""
     path = tmp_path / "store"
@@ -403,7 +405,7 @@ def test_dropped_snapshots_are_gone_and_the_generation_moves(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("function", ["open", "link", "unlink"])
-@pytest.mark.parametrize("call", range(3))
+@pytest.mark.parametrize("call", first_quick(range(3)))
 def test_a_kill_while_publishing_leaves_a_whole_snapshot_or_none(
     tmp_path: Path, function: str, call: int
 ) -> None:

@@ -369,7 +369,6 @@ def _install_by_hand(project: Project, *wheels: Path) -> None:
     assert run.code == 0, run.text
 
 
-@pytest.mark.quick
 def test_a_package_installed_by_hand_is_reported_and_kept(project: Project) -> None:
     """By the next run, by name; it is still there afterwards, and the run ends with 0."""
     _install_by_hand(project, project.machine.wheel("beta"))

@@ -30,7 +30,6 @@ def _work(did: dict[str, str]) -> set[str]:
     return set(did) - {"trim"}
 
 
-@pytest.mark.quick
 def test_a_changed_lock_runs_the_chain_of_that_venv_alone(project: Project) -> None:
     """The other venv is not even looked at by its steps; changed back, it is a hit without a build."""
     lock = project.root / "api" / "requirements.txt"

@@ -41,7 +41,6 @@ def test_a_copy_without_its_times_is_taken(world: World) -> None:
     assert world.doit(project=other).nothing_to_do
 
 
-@pytest.mark.quick
 def test_a_squish_that_was_killed_anywhere_is_finished_by_the_next_run(world: World) -> None:
     """Between two renames a file may be an adopted object already, which stands for another distribution."""
     for call in range(1, 40):
