@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from venvflow.model import Entry, Manifest, Slot
 from venvflow.pure.comparison import (
     Change,
-    DistributionChange,
     FileChange,
     Keyed,
     ListChange,
@@ -200,13 +199,13 @@ def test_distributions_differ_by_version_by_files_or_by_being_there() -> None:
     )  # fmt: skip
     found = compare_manifests(old, new)
     assert found.distributions == (
-        DistributionChange("come", None, Weight("1", 0, 0)),
-        DistributionChange("edited", Weight("1", 1, 1), Weight("1", 1, 2)),
-        DistributionChange("gone", Weight("1", 2, 8), None),
-        DistributionChange("up", Weight("1", 1, 5), Weight("2", 1, 6)),
+        Change("come", None, Weight("1", 0, 0)),
+        Change("edited", Weight("1", 1, 1), Weight("1", 1, 2)),
+        Change("gone", Weight("1", 2, 8), None),
+        Change("up", Weight("1", 1, 5), Weight("2", 1, 6)),
     )
     assert [each.how for each in found.distributions] == ["added", "changed", "removed", "changed"]
-    assert [each.path for each in found.files] == ["e", "g", "h", "u", "v"]
+    assert [each.name for each in found.files] == ["e", "g", "h", "u", "v"]
 
 
 def test_two_versions_of_one_distribution_are_both_named() -> None:
@@ -266,11 +265,11 @@ def test_another_python_is_not_another_place() -> None:
     old = manifest(("x", "1", [file(f"{SITE}/x.py"), file(f"{SITE}/y.cpython-311.so")]))
     new = manifest(("x", "1", [file("lib/python3.12/site-packages/x.py")]))
     found = compare_manifests(old, new)
-    assert [(each.path, each.how) for each in found.files] == [
+    assert [(each.name, each.how) for each in found.files] == [
         ("lib/python*/site-packages/y.cpython-311.so", "removed")
     ]
     both = manifest(("x", "1", [file("lib/python3.12/x.py"), file("lib/python3.13/x.py")]))
-    assert {each.path for each in compare_manifests(old, both).files} == {
+    assert {each.name for each in compare_manifests(old, both).files} == {
         f"{SITE}/x.py", f"{SITE}/y.cpython-311.so", "lib/python3.12/x.py", "lib/python3.13/x.py",
     }  # fmt: skip
 
@@ -288,8 +287,8 @@ def test_comparing_the_other_way_round_turns_everything_round(
         manifest(("x", "1", [file(path, digest) for path, digest in each.items()])) for each in (one, other)
     )
     there, back = compare_manifests(left, right), compare_manifests(right, left)
-    assert [(each.path, each.old, each.new) for each in there.files] == [
-        (each.path, each.new, each.old) for each in back.files
+    assert [(each.name, each.old, each.new) for each in there.files] == [
+        (each.name, each.new, each.old) for each in back.files
     ]
     assert there.equal == back.equal
     assert there.equal or one != other

@@ -18,7 +18,7 @@ from venvflow.pure.units import show_size
 if TYPE_CHECKING:
     from venvflow.cli.resolve import Target
     from venvflow.model import Entry, Manifest
-    from venvflow.pure.comparison import DistributionChange, FileChange, ManifestComparison, Weight
+    from venvflow.pure.comparison import Change, FileChange, ManifestComparison, Weight
     from venvflow.state.reader import StoreReader
 
 _MORE = """\
@@ -142,22 +142,22 @@ def _told(
     shortened = not everything and len(files) > _LARGEST
     yield f"files: {_counted(files)}{'; the largest (--files lists all):' if shortened else ''}"
     if shortened:
-        files = tuple(sorted(files, key=lambda each: (-each.weight, each.path))[:_LARGEST])
+        files = tuple(sorted(files, key=lambda each: (-each.weight, each.name))[:_LARGEST])
     for each in files:
         yield _file_line(out, each)
 
 
-def _counted(found: Sequence[DistributionChange] | Sequence[FileChange]) -> str:
+def _counted(found: Sequence[Change[Any]]) -> str:
     counts = _counts(found)
     return ", ".join(f"{number:,} {how}" for how, number in counts.items() if number) or "none differ"
 
 
-def _counts(found: Iterable[DistributionChange | FileChange]) -> dict[str, int]:
+def _counts(found: Iterable[Change[Any]]) -> dict[str, int]:
     counts = Counter(each.how for each in found)
     return {how: counts[how] for how in ("added", "removed", "changed")}
 
 
-def _distribution_cells(change: DistributionChange) -> tuple[str, ...]:
+def _distribution_cells(change: Change[Weight]) -> tuple[str, ...]:
     old, new = change.old, change.new
     return (
         SIGNS[change.how][0],
@@ -180,7 +180,7 @@ def _file_line(out: Output, change: FileChange) -> str:
     sign, colour = SIGNS[change.how]
     sizes = [show_size(each.size) for each in (change.old, change.new) if each is not None]
     told = " -> ".join(dict.fromkeys(sizes)) if change.what in ("", "content") else change.what
-    return f"  {out.paint(sign, colour)} {shown(change.path)}  {told}"
+    return f"  {out.paint(sign, colour)} {shown(change.name)}  {told}"
 
 
 # --------------------------------------------------------------------------- JSON
@@ -198,7 +198,7 @@ def _as_document(old: Target, new: Target, compared: ManifestComparison) -> dict
         ],
         "files": [
             {
-                "path": each.path,
+                "path": each.name,
                 "change": each.how,
                 "what": each.what or None,
                 "old": _entry(each.old),

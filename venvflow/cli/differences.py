@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from venvflow.cli.render import Colour, Output
@@ -90,7 +91,7 @@ def told_of(out: Output, compared: KeyComparison, files: Mapping[str, str]) -> I
             yield from _packages(out, change)
 
 
-def _part_line(out: Output, change: Change, label: str) -> str:
+def _part_line(out: Output, change: Change[str], label: str) -> str:
     values = (None if value is None else value_of(change.name, value) for value in (change.old, change.new))
     return _signed(out, "  ", change.how, f"{label}  {_old_and_new(*values)}")
 
@@ -123,13 +124,13 @@ def _packages(out: Output, change: ListChange) -> Iterator[str]:
 def record_of(compared: KeyComparison) -> dict[str, Any]:
     """Return a comparison as JSON has it: ``parts`` and ``lists``."""
     return {
-        "parts": [each._asdict() for each in compared.parts],
+        "parts": [asdict(each) for each in compared.parts],
         "lists": [
             {
                 "old": each.old or None,
                 "new": each.new or None,
                 "basis": each.basis,
-                "packages": [change._asdict() for change in each.changes],
+                "packages": [asdict(change) for change in each.changes],
             }
             for each in compared.lists
         ],

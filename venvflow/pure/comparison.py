@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from venvflow.model import Entry, Manifest, Tree
 from venvflow.pure.manifest import source_of
@@ -22,20 +22,24 @@ _SEEDS = frozenset({"pip", "setuptools", "wheel", "distribute"})
 How = Literal["added", "removed", "changed"]
 
 
-class Change(NamedTuple):
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[T]):
     """Something named that has another value; None where it is not there."""
 
     name: str
-    old: str | None
-    new: str | None
+    old: T | None
+    new: T | None
 
     @property
     def how(self) -> How:
-        """Return what became of it."""
+        """Return what became of it; what has the same value in another form has changed too."""
         return "added" if self.old is None else "removed" if self.new is None else "changed"
 
 
-def changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Change, ...]:
+def changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Change[str], ...]:
     """Return what differs between two sets of named values, in order of the names."""
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     return tuple(Change(name, old.get(name), new.get(name)) for name in names)
@@ -71,7 +75,7 @@ class ListChange(NamedTuple):
     old: str
     new: str
     basis: Literal["lists", "installed", "nothing"]
-    changes: tuple[Change, ...] = ()
+    changes: tuple[Change[str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -83,7 +87,7 @@ class ListChange(NamedTuple):
 class KeyComparison:
     """The parts in which two keys differ, and what changed in their lock files."""
 
-    parts: tuple[Change, ...]
+    parts: tuple[Change[str], ...]
     lists: tuple[ListChange, ...]
 
 
@@ -93,7 +97,7 @@ def compare_keys(old: Keyed, new: Keyed) -> KeyComparison:
     return KeyComparison(parts, tuple(_list_changes(parts, old, new)))
 
 
-def part_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Change, ...]:
+def part_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Change[str], ...]:
     """Return the parts in which two keys differ, in order of their names.
 
     Files of one role and name are numbered by their digests, so one that changed may change the numbers of
@@ -111,7 +115,7 @@ def _of_group(group: str, parts: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in parts.items() if _NUMBER.sub("", name) == group}
 
 
-def _unpaired(group: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[Change]:
+def _unpaired(group: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[Change[str]]:
     """Return the changes of a numbered group, without the files that both have."""
     gone, come = Counter(old.values()), Counter(new.values())
     pairs = zip_longest(sorted((gone - come).elements()), sorted((come - gone).elements()))
@@ -126,47 +130,37 @@ def role_of(part: str) -> str:
     return _NUMBER.sub("", part).partition(":")[0]
 
 
-class _Pair(NamedTuple):
-    """A lock file that changed, perhaps with its name: its parts and digests, empty where there is none."""
-
-    old_name: str
-    new_name: str
-    old: str
-    new: str
-
-
-def _pairs(parts: Iterable[Change]) -> list[_Pair]:
-    """Return the lock files that changed; one that went and one that came in the same role are one."""
-    files = [each for each in parts if role_of(each.name) in _LISTS]
-    pairs = [_Pair(each.name, each.name, each.old, each.new) for each in files if each.old and each.new]
-    for role in _LISTS:
-        gone = [each for each in files if role_of(each.name) == role and each.new is None]
-        come = [each for each in files if role_of(each.name) == role and each.old is None]
-        for one, other in zip_longest(gone, come):
-            before = (one.name, one.old or "") if one else ("", "")
-            after = (other.name, other.new or "") if other else ("", "")
-            pairs.append(_Pair(before[0], after[0], before[1], after[1]))
-    return pairs
-
-
-def _list_changes(parts: Iterable[Change], old: Keyed, new: Keyed) -> Iterator[ListChange]:
+def _list_changes(parts: Iterable[Change[str]], old: Keyed, new: Keyed) -> Iterator[ListChange]:
     before, after = old.lists(), new.lists()
     installed = _by_installed(old, new)
     told = False  # what was installed is that of all lock files together: once is enough
-    for pair in _pairs(parts):
-        one = before.get(pair.old) if pair.old else {}
-        other = after.get(pair.new) if pair.new else {}
+    for gone, come in _pairs(parts):
+        names = gone.name if gone else "", come.name if come else ""
+        one = before.get(gone.old or "") if gone else {}
+        other = after.get(come.new or "") if come else {}
         if one is not None and other is not None:
-            yield ListChange(pair.old_name, pair.new_name, "lists", changes(one, other))
+            yield ListChange(*names, "lists", changes(one, other))
         elif installed is not None:
             if not told:
-                yield ListChange(pair.old_name, pair.new_name, "installed", installed)
+                yield ListChange(*names, "installed", installed)
             told = True
-        elif role_of(pair.new_name or pair.old_name) == "lock":  # other files are seldom lists
-            yield ListChange(pair.old_name, pair.new_name, "nothing")
+        elif role_of(names[1] or names[0]) == "lock":  # other files are seldom lists
+            yield ListChange(*names, "nothing")
 
 
-def _by_installed(old: Keyed, new: Keyed) -> tuple[Change, ...] | None:
+def _pairs(parts: Iterable[Change[str]]) -> Iterator[tuple[Change[str] | None, Change[str] | None]]:
+    """Yield each lock file that changed as it was and as it is; one that went and one that came are one."""
+    files = [each for each in parts if role_of(each.name) in _LISTS]
+    yield from ((each, each) for each in files if each.how == "changed")
+    for role in _LISTS:
+        gone, come = (
+            [each for each in files if role_of(each.name) == role and each.how == how]
+            for how in ("removed", "added")
+        )
+        yield from zip_longest(gone, come)
+
+
+def _by_installed(old: Keyed, new: Keyed) -> tuple[Change[str], ...] | None:
     """Return what differs if at least one side is known only by what was installed, None if that is not."""
     if old.installed is not None and new.packages:
         return _unlike_installed(old.installed, new.packages)
@@ -180,7 +174,7 @@ def _by_installed(old: Keyed, new: Keyed) -> tuple[Change, ...] | None:
 
 def _unlike_installed(
     installed: Mapping[str, str], packages: Mapping[str, Mapping[str, str]]
-) -> tuple[Change, ...]:
+) -> tuple[Change[str], ...]:
     """Return how what was *installed* differs from what all lists together ask for.
 
     Only a plain version can be compared: a range, a URL or a path may well be what is installed.
@@ -213,30 +207,10 @@ class Weight(NamedTuple):
     size: int
 
 
-class DistributionChange(NamedTuple):
-    """A distribution that is another one; None where it is not there."""
+class FileChange(Change[Entry]):
+    """A path, its name, at which two manifests differ."""
 
-    name: str
-    old: Weight | None
-    new: Weight | None
-
-    @property
-    def how(self) -> How:
-        """Return what became of it; one of the same version with other files has changed too."""
-        return "added" if self.old is None else "removed" if self.new is None else "changed"
-
-
-class FileChange(NamedTuple):
-    """A path at which two manifests differ; None where there is nothing."""
-
-    path: str
-    old: Entry | None
-    new: Entry | None
-
-    @property
-    def how(self) -> How:
-        """Return what became of it."""
-        return "added" if self.old is None else "removed" if self.new is None else "changed"
+    __slots__ = ()
 
     @property
     def what(self) -> str:
@@ -260,7 +234,7 @@ class FileChange(NamedTuple):
 class ManifestComparison:
     """What differs between two manifests: distributions in order of name, files in order of path."""
 
-    distributions: tuple[DistributionChange, ...]
+    distributions: tuple[Change[Weight], ...]
     files: tuple[FileChange, ...]
 
     @property
@@ -329,12 +303,12 @@ def _by_path(trees: Iterable[Tree]) -> dict[str, Entry]:
     return {entry.path: entry for tree in trees for entry in tree.entries}
 
 
-def _distributions(before: Iterable[Tree], after: Iterable[Tree]) -> Iterator[DistributionChange]:
+def _distributions(before: Iterable[Tree], after: Iterable[Tree]) -> Iterator[Change[Weight]]:
     old, new = _by_name(before), _by_name(after)
     for name in sorted(old.keys() | new.keys()):
         one, other = old.get(name, ()), new.get(name, ())
         if [(tree.version, tree.entries) for tree in one] != [(tree.version, tree.entries) for tree in other]:
-            yield DistributionChange(name, _weight(one), _weight(other))
+            yield Change(name, _weight(one), _weight(other))
 
 
 def _by_name(trees: Iterable[Tree]) -> dict[str, tuple[Tree, ...]]:
