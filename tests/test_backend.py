@@ -23,7 +23,8 @@ from doit.doit_cmd import DoitMain
 from tiers import first_quick
 
 from venvflow import interrupts
-from venvflow.backend import StateBackend, _StateFile
+from venvflow.backend import StateBackend
+from venvflow.disk.databases import TextTable, open_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -254,8 +255,8 @@ def test_what_finished_before_a_signal_stays_finished(
 
 SIGNAL_WHILE_WRITING = """
 import signal
-from venvflow.backend import _StateFile
-opened = _StateFile._opened
+from venvflow.disk.databases import TextTable
+opened = TextTable._opened
 left = [int(os.environ["AT"])]
 
 class Connection:
@@ -267,7 +268,7 @@ class Connection:
             signal.raise_signal(signal.SIGTERM)
         return getattr(self.real, name)
 
-_StateFile._opened = lambda self: Connection(opened(self))
+TextTable._opened = lambda self: Connection(opened(self))
 """
 
 
@@ -431,7 +432,7 @@ def test_what_is_saved_already_is_not_written_again(path: Path, monkeypatch: pyt
         state.dump()
 
     save()
-    monkeypatch.setattr(_StateFile, "write", None)
+    monkeypatch.setattr(TextTable, "write", None)
     save()
 
 
@@ -472,7 +473,7 @@ def test_a_damaged_file_is_not_moved_twice(path: Path) -> None:
     succeed(first, "a")
     second = backend(path)
     assert second.in_("a")
-    second._file._set_aside((1, 1))
+    second._table._set_aside((1, 1))
     assert [name.name for name in path.parent.glob("*damaged*")] == ["state.db.damaged-1"]
     first.dump()
 
@@ -522,7 +523,7 @@ def test_an_error_while_writing_lets_the_run_go_on_and_is_told_at_the_end(
 
     state = backend(path)
     with monkeypatch.context() as patch:
-        patch.setattr(state._file, "_transact", full)
+        patch.setattr(state._table, "_transact", full)
         succeed(state, "a")
         succeed(state, "b")
         with pytest.raises(InvalidDodoFile, match=r"state of 2 tasks could not be saved.*disk is full"):
@@ -590,7 +591,7 @@ def test_nobody_writes_between_what_is_read_and_what_is_saved(path: Path) -> Non
             except sqlite3.OperationalError:
                 others.append("kept out")
 
-    state._file._opened().set_trace_callback(look)
+    state._table._opened().set_trace_callback(look)
     succeed(state, "b")
     state.dump()
     assert set(others) == {"kept out"}
@@ -628,11 +629,9 @@ def test_names_of_tasks_may_hold_anything(path: Path) -> None:
 
 def test_a_path_of_any_bytes_is_opened_read_only_too(tmp_path: Path) -> None:
     """Question marks, percent signs and bytes that are not UTF-8 do not confuse the address."""
-    from venvflow.backend import _connected, _quoted
-
     path = tmp_path / "a?b%41#c\udcff d" / "state.db"
     state = backend(path)
     succeed(state, "a")
     state.dump()
-    with closing(_connected(f"file:{_quoted(str(path))}?immutable=1&mode=ro", uri=True)) as connection:
+    with closing(open_to_read(str(path))) as connection:
         assert connection.execute("SELECT task FROM task_state").fetchall() == [("a",)]

@@ -1,4 +1,4 @@
-"""doit's task state in an SQLite file: what finished stays finished, whatever ends the run.
+"""doit's state of its tasks in an SQLite file: what finished stays finished, whatever ends the run.
 
 doit's own backends write at the end of a run, so a killed run, or two at once, lose what was done. Here
 every task is committed when it succeeds. The state is a convenience and may be deleted or damaged at any
@@ -10,25 +10,18 @@ Every doit command imports this module, whichever backend it uses, so that nothi
 from __future__ import annotations
 
 import os
-import stat
 import sys
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from venvflow import interrupts
-from venvflow.errors import EnvironmentFailure, shown
+from venvflow.errors import shown
 from venvflow.streams import put
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Mapping
+    from venvflow.disk.databases import TextTable
 
 _LAST_KEY = "deps:"  # doit sets it last when a task succeeded: the moment to commit
-_BUSY_SECONDS = 30.0
-_CREATE = "CREATE TABLE IF NOT EXISTS task_state (task TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID"
-_UPSERT = "INSERT INTO task_state VALUES (?, ?) ON CONFLICT (task) DO UPDATE SET data = excluded.data"
-_URI_SAFE = frozenset(b"/-._~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 class Codec(Protocol):
@@ -68,7 +61,8 @@ class StateBackend:
         del module_name  # doit passes it to every backend; only dbm has a use for it
         self.name = name
         self.codec = codec
-        self._file = _StateFile(os.path.abspath(name))  # actions may change the working directory
+        self._path = os.path.abspath(name)  # actions may change the working directory
+        self._opened: TextTable | None = None
         self._lock = threading.RLock()
         self._loaded = False
         self._texts: dict[str, str] = {}  # as read, not decoded yet
@@ -77,6 +71,21 @@ class StateBackend:
         self._touched: set[str] = set()  # set or removed since the start
         self._forget_all = False
         self._error: Exception | None = None
+
+    @property
+    def _table(self) -> TextTable:
+        if self._opened is None:
+            from venvflow.disk.databases import TextTable  # noqa: PLC0415 - only who asks for the state
+
+            self._opened = TextTable(self._path, self._tell_of_damage)
+        return self._opened
+
+    def _tell_of_damage(self, aside: str) -> None:
+        put(
+            sys.stderr,
+            f"venvflow: the task state in {shown(self._path)} was damaged; it is kept as "
+            f"{shown(os.path.basename(aside))}, and every task is checked again.\n",
+        )
 
     def get(self, task_id: str, dependency: str) -> Any:
         """Return the value saved for *dependency* of a task, ``None`` if there is none."""
@@ -126,11 +135,18 @@ class StateBackend:
             try:
                 self._flush()
             finally:
-                self._file.close()
+                if self._opened is not None:
+                    self._opened.close()
             if interrupts.received():
                 return  # that is how the run ends, whatever else there is to say
             if self._error is not None and (self._pending or self._forget_all):
-                raise self._not_saved(self._error)
+                count = len(self._pending)
+                raise self._failed(
+                    self._error,
+                    f"the state of {count} task{'' if count == 1 else 's'} could not be saved",
+                    state="What the tasks did is done; the next run will check them again",
+                    usual="Check owner and mode of this file and its directory",
+                )
         if _codes:
             raise SystemExit(_codes[0])
 
@@ -158,31 +174,39 @@ class StateBackend:
         return row if isinstance(row, dict) else None
 
     def _read(self) -> dict[str, str]:
+        import sqlite3  # noqa: PLC0415 - only who asks for the state
+
         try:
-            return self._file.read()
-        except EnvironmentFailure as error:
-            raise _for_doit(error) from error
+            return self._table.read()
+        except (OSError, sqlite3.Error) as error:
+            raise self._failed(
+                error,
+                "the task state cannot be read",
+                state="Nothing was run",
+                usual="Check owner and mode of this file and its directory; it may be deleted, "
+                "then every task is checked again",
+            ) from error
 
     def _flush(self) -> None:
-        if self._file.is_lost():
+        if self._touched and self._table.is_lost():
             self._pending |= self._touched
         if not (self._pending or self._forget_all):
             return
         saved, problems = self._encoded()
-        if self._written(saved):
+        if self._is_written(saved):
             self._pending.clear()
             self._forget_all = False
         if problems:
-            raise _unsavable(problems)
+            raise _for_doit("InvalidTask", "\n".join(problems))
 
-    def _written(self, saved: dict[str, str]) -> bool:
+    def _is_written(self, saved: dict[str, str]) -> bool:
         gone = [_column(task) for task in self._pending if task not in self._rows]
-        self._error = self._file.write(saved, gone, forget_all=self._forget_all)
-        if self._error is not None and self._file.is_set_aside_for(self._error):
+        self._error = self._table.write(saved, gone, forget_all=self._forget_all)
+        if self._error is not None and self._table.is_set_aside_for(self._error):
             # What this run saved before is in the damaged file.
             self._pending |= self._touched
             saved, _ = self._encoded()
-            self._error = self._file.write(saved, [])
+            self._error = self._table.write(saved, [])
         return self._error is None
 
     def _encoded(self) -> tuple[dict[str, str], list[str]]:
@@ -196,19 +220,11 @@ class StateBackend:
                 problems.append(f"task '{task}' returned values that cannot be saved as JSON: {error}")
         return saved, problems
 
-    def _not_saved(self, error: Exception) -> Exception:
+    def _failed(self, error: Exception, what: str, *, state: str, usual: str) -> Exception:
         from venvflow.disk.blame import failure, of_database  # noqa: PLC0415 - every doit command is spared it
 
-        count = len(self._pending)
-        return _for_doit(
-            failure(
-                of_database(error, self.name),
-                f"the state of {count} task{'' if count == 1 else 's'} could not be saved",
-                at=self.name,
-                state="What the tasks did is done; the next run will check them again",
-                usual="Check owner and mode of this file and its directory",
-            )
-        )
+        told = failure(of_database(error, self.name), what, at=self.name, state=state, usual=usual)
+        return _for_doit("InvalidDodoFile", str(told))
 
 
 def _column(task_id: str) -> str:
@@ -216,225 +232,8 @@ def _column(task_id: str) -> str:
     return task_id.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _for_doit(error: EnvironmentFailure) -> Exception:
-    from doit.exceptions import InvalidDodoFile  # noqa: PLC0415 - doit imports us, not we doit
+def _for_doit(kind: str, text: str) -> Exception:
+    from doit import exceptions  # noqa: PLC0415 - doit imports us, not we doit
 
-    raised: Exception = InvalidDodoFile(str(error))
+    raised: Exception = getattr(exceptions, kind)(text)
     return raised
-
-
-def _unsavable(problems: list[str]) -> Exception:
-    from doit.exceptions import InvalidTask  # noqa: PLC0415 - doit imports us, not we doit
-
-    raised: Exception = InvalidTask("\n".join(problems))
-    return raised
-
-
-class _StateFile:
-    """The SQLite file: one table, a text per task. Opened for each reading, kept open between writes."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._connection: sqlite3.Connection | None = None
-        self._identity = (0, 0)
-
-    def read(self) -> dict[str, str]:
-        """Return all rows; a file that is damaged is moved aside, and there are none."""
-        import sqlite3  # noqa: PLC0415 - every doit command imports this module
-
-        try:
-            if not self._is_usable():
-                return {}
-            return self._select()
-        except sqlite3.DatabaseError as error:
-            if _is_damage(error):
-                self._set_aside(_identity(self._path))
-                return {}
-            raise self._unreadable(error) from error
-        except OSError as error:
-            raise self._unreadable(error) from error
-
-    def write(
-        self, saved: Mapping[str, str], gone: Iterable[str], *, forget_all: bool = False
-    ) -> Exception | None:
-        """Write rows in one transaction; return the error if that failed and may be tried again."""
-        import sqlite3  # noqa: PLC0415 - every doit command imports this module
-
-        try:
-            self._transact(saved, gone, forget_all)
-        except (sqlite3.Error, OSError) as error:
-            self.close()
-            return error
-        return None
-
-    def is_set_aside_for(self, error: Exception) -> bool:
-        """Move the file aside if *error* says that it is damaged; return whether that was so."""
-        if not _is_damage(error):
-            return False
-        try:
-            self._set_aside(_identity(self._path))
-        except OSError:
-            return False
-        return True
-
-    def is_lost(self) -> bool:
-        """Return whether somebody deleted or replaced the file that was written to."""
-        if self._connection is None:
-            return False
-        if _identity(self._path) == self._identity:
-            return False
-        self.close()
-        return True
-
-    def close(self) -> None:
-        """Close the file; it is opened again when there is more to write."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _is_usable(self) -> bool:
-        """Return whether there is something to read; what is not a file is moved out of the way."""
-        from venvflow.disk.databases import can_be_database  # noqa: PLC0415 - every doit command is spared it
-
-        try:
-            found = os.lstat(self._path)
-        except FileNotFoundError:
-            return False
-        if not (stat.S_ISREG(found.st_mode) and can_be_database(self._path)):
-            self._set_aside((found.st_dev, found.st_ino))
-            return False
-        return found.st_size > 0
-
-    def _select(self) -> dict[str, str]:
-        import sqlite3  # noqa: PLC0415 - every doit command imports this module
-
-        try:
-            return _all_rows(_connected(self._path))
-        except sqlite3.OperationalError as error:
-            if _is_damage(error) or "locked" in str(error):
-                raise
-            # Where the directory is read-only, SQLite reads a file with a log only if told so.
-            return _all_rows(_connected(f"file:{_quoted(self._path)}?mode=ro&immutable=1", uri=True))
-
-    def _transact(self, saved: Mapping[str, str], gone: Iterable[str], forget_all: bool) -> None:
-        from venvflow.disk.databases import patiently  # noqa: PLC0415 - every doit command is spared it
-
-        connection = self._opened()
-        patiently(connection, "BEGIN IMMEDIATE", seconds=_BUSY_SECONDS)
-        try:
-            connection.execute(_CREATE)
-            if forget_all:
-                connection.execute("DELETE FROM task_state")
-            connection.executemany("DELETE FROM task_state WHERE task = ?", [(task,) for task in gone])
-            connection.executemany(_UPSERT, saved.items())
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            self._is_usable()
-            self._connection = _connected(self._path, log=True)
-            self._identity = _identity(self._path)
-        return self._connection
-
-    def _set_aside(self, identity: tuple[int, int]) -> None:
-        """Rename the damaged file and its log, unless another run did so and made a new one."""
-        from venvflow.disk.databases import PARTS  # noqa: PLC0415 - every doit command is spared it
-
-        if _identity(self._path) != identity:
-            return
-        number = 1
-        while os.path.lexists(aside := f"{self._path}.damaged-{number}"):
-            number += 1
-        os.rename(self._path, aside)
-        for suffix in PARTS[1:]:
-            if os.path.lexists(self._path + suffix):
-                os.rename(self._path + suffix, aside + suffix)
-        put(
-            sys.stderr,
-            f"venvflow: the task state in {shown(self._path)} was damaged; it is kept as "
-            f"{shown(os.path.basename(aside))}, and every task is checked again.\n",
-        )
-
-    def _unreadable(self, error: Exception) -> EnvironmentFailure:
-        from venvflow.disk.blame import failure, of_database  # noqa: PLC0415 - every doit command is spared it
-
-        return failure(
-            of_database(error, self._path),
-            "the task state cannot be read",
-            at=self._path,
-            state="Nothing was run",
-            usual="Check owner and mode of this file and its directory; it may be deleted, "
-            "then every task is checked again",
-        )
-
-
-def _connected(address: str, *, uri: bool = False, log: bool = False) -> sqlite3.Connection:
-    import sqlite3  # noqa: PLC0415 - every doit command imports this module
-
-    from venvflow.disk.databases import TRY_SECONDS  # noqa: PLC0415 - every doit command is spared it
-
-    connection = sqlite3.connect(
-        address,
-        timeout=TRY_SECONDS if log else _BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-        uri=uri,
-    )
-    connection.text_factory = _lenient  # a damaged row is one task to check again, not an error
-    try:
-        if log:
-            _use_log(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _lenient(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
-
-
-def _use_log(connection: sqlite3.Connection) -> None:
-    import sqlite3  # noqa: PLC0415 - every doit command imports this module
-
-    # Two runs that make the file at the same moment: one of them switches, the other need not.
-    with suppress(sqlite3.OperationalError):
-        connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-
-
-def _all_rows(connection: sqlite3.Connection) -> dict[str, str]:
-    import sqlite3  # noqa: PLC0415 - every doit command imports this module
-
-    try:
-        return dict(connection.execute("SELECT task, CAST(data AS TEXT) FROM task_state"))
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return {}
-        raise
-    finally:
-        connection.close()
-
-
-def _is_damage(error: Exception) -> bool:
-    """Return whether the file itself is at fault: not a database, malformed, a table of another shape."""
-    import sqlite3  # noqa: PLC0415 - every doit command imports this module
-
-    # Python raises the base class for both kinds of damage; locks, space and permissions are subclasses.
-    return type(error) is sqlite3.DatabaseError or "no such column" in str(error)
-
-
-def _identity(path: str) -> tuple[int, int]:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return (0, 0)
-    return (found.st_dev, found.st_ino)
-
-
-def _quoted(path: str) -> str:
-    return "".join(chr(byte) if byte in _URI_SAFE else f"%{byte:02x}" for byte in os.fsencode(path))

@@ -1,4 +1,7 @@
-"""SQLite's files: which may be one, opening one to read, moving a damaged one aside, waiting for others."""
+"""SQLite's files: which may be one, opening one to read, moving a damaged one aside, waiting for others.
+
+And one kind of database: a table of texts (:class:`TextTable`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -149,3 +152,136 @@ def patiently(
 def is_locked(error: sqlite3.Error) -> bool:
     """Return whether an error says only that others are at work."""
     return "locked" in str(error) or "busy" in str(error)
+
+
+# --------------------------------------------------------------------------- a table of texts
+
+_CREATE = "CREATE TABLE IF NOT EXISTS task_state (task TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID"
+_SELECT = "SELECT task, CAST(data AS TEXT) FROM task_state"
+_UPSERT = "INSERT INTO task_state VALUES (?, ?) ON CONFLICT (task) DO UPDATE SET data = excluded.data"
+_BUSY_SECONDS = 30.0
+
+
+class TextTable:
+    """A text for each task in the database at *path*: opened for each reading, kept open between writes.
+
+    *on_damage* is called with the new path of a file that was damaged and moved aside. What is not UTF-8 is
+    read all the same: a damaged row is one task to check again, not an error.
+    """
+
+    def __init__(self, path: str, on_damage: Callable[[str], None]) -> None:
+        self._path = path
+        self._on_damage = on_damage
+        self._connection: sqlite3.Connection | None = None
+        self._identity = (0, 0)
+
+    def read(self) -> dict[str, str]:
+        """Return all rows; there are none in a damaged file. Raises ``OSError`` or ``sqlite3.Error``."""
+        if not self._is_usable():
+            return {}
+        seen = identity(self._path)
+        try:
+            return self._rows()
+        except sqlite3.DatabaseError as error:
+            if "no such table" in str(error):
+                return {}
+            if not is_damage(error, self._path):
+                raise
+            self._set_aside(seen)
+            return {}
+
+    def _rows(self) -> dict[str, str]:
+        try:
+            return _all_rows(_connected(self._path))
+        except sqlite3.OperationalError as error:
+            if is_damage(error, self._path) or is_locked(error):
+                raise
+            return _all_rows(open_to_read(self._path))  # where the directory is read-only
+
+    def write(
+        self, saved: Mapping[str, str], gone: Iterable[str], *, forget_all: bool = False
+    ) -> Exception | None:
+        """Write rows in one transaction; return the error if that failed and may be tried again."""
+        try:
+            self._transact(saved, gone, forget_all)
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            return error
+        return None
+
+    def _transact(self, saved: Mapping[str, str], gone: Iterable[str], forget_all: bool) -> None:
+        connection = self._opened()
+        patiently(connection, "BEGIN IMMEDIATE", seconds=_BUSY_SECONDS)
+        try:
+            connection.execute(_CREATE)
+            if forget_all:
+                connection.execute("DELETE FROM task_state")
+            connection.executemany("DELETE FROM task_state WHERE task = ?", [(task,) for task in gone])
+            connection.executemany(_UPSERT, saved.items())
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            self._is_usable()
+            self._connection = _connected(self._path)
+            # Two runs that make the file at the same moment: one of them switches, the other need not.
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._identity = identity(self._path)
+        return self._connection
+
+    def _is_usable(self) -> bool:
+        """Return whether there is something to read; what is not a file is moved out of the way."""
+        try:
+            found = os.lstat(self._path)
+        except FileNotFoundError:
+            return False
+        if not (stat.S_ISREG(found.st_mode) and can_be_database(self._path)):
+            self._set_aside((found.st_dev, found.st_ino))
+            return False
+        return found.st_size > 0
+
+    def is_set_aside_for(self, error: Exception) -> bool:
+        """Move the file aside if *error* says that it is damaged; return whether that was so."""
+        if not is_damage(error, self._path):
+            return False
+        try:
+            self._set_aside(identity(self._path))
+        except OSError:
+            return False
+        return True
+
+    def _set_aside(self, seen: tuple[int, int]) -> None:
+        aside = set_aside(self._path, seen)
+        if aside:
+            self._on_damage(aside)
+
+    def is_lost(self) -> bool:
+        """Return whether somebody deleted or replaced the file that was written to."""
+        if self._connection is None or identity(self._path) == self._identity:
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Close the file; it is opened again when there is more to write."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _connected(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=TRY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _all_rows(connection: sqlite3.Connection) -> dict[str, str]:
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")
+    try:
+        return dict(patiently(connection, _SELECT, seconds=_BUSY_SECONDS))
+    finally:
+        connection.close()
