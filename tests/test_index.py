@@ -474,7 +474,7 @@ def test_names_of_any_bytes_come_back(index: Index) -> None:
         }
         index.set_stamps(f"/{name}", stamped)
         assert index.stamps(f"/{name}") == stamped
-        index.register(f"/{name}", name="n", project=f"/p/{name}", key="k", snapshot=None, now=1.0)
+        index.register(f"/{name}", snapshot=None, now=1.0)
         made = {("c" * 64, name): None}
         index.add_objects({Name("c" * 64, executable=False): 1}, {})
         index.add_bytecode(f"i{name}".encode("utf-8", "replace").decode(), made)
@@ -585,7 +585,7 @@ def test_venv_sizes_tell_own_bytes_from_shared_ones(index: Index) -> None:
 def place(index: Index, path: str, manifest: Manifest, snapshot: str | None = None) -> None:
     """Register a venv: with its snapshot, or with what is in it."""
     trees = [] if snapshot else [tree.digest for tree in manifest.trees]
-    index.register(path, name="", project="", key="", snapshot=snapshot, now=1.0, trees=trees)
+    index.register(path, snapshot=snapshot, now=1.0, trees=trees)
 
 
 def test_savings_add_up(index: Index) -> None:
@@ -614,7 +614,7 @@ def test_packages_say_what_each_costs(index: Index) -> None:
         "demo0": (1, 2, 18, 9),
         "demo1": (1, 1, 5, 5),
     }
-    index.register("/a", name="", project="", key="", snapshot=None, now=2.0)
+    index.register("/a", snapshot=None, now=2.0)
     assert [row["package"] for row in view(index, "packages")] == ["demo0"]
 
 
@@ -637,7 +637,7 @@ def loose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Index, Man
         index.add_bytecode("i", {(name_of(b"a").digest, "lib/a.py"): (name_of(b"b"), 1)})
         index.add_snapshot(snapshot_of(manifest, place="p"), 1.0)
         index.set_stamps("/v", {"a": Stamped(Stamp(1, 2, 3, 4), file_entry("a", b"a"))})
-        index.register("/v", name="n", project="/p", key="k", snapshot=None, now=1.0)
+        index.register("/v", snapshot=None, now=1.0)
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA writable_schema = ON")
         db.execute(

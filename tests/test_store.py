@@ -502,7 +502,7 @@ def answers(store: Store) -> dict[str, object]:
         "snapshots": "SELECT id, key, parts, venv, place, python, host, command, created, files, size"
         " FROM snapshots",
         "snapshot_trees": "SELECT snapshot, digest FROM snapshot_trees JOIN trees ON trees.id = tree",
-        "venvs": "SELECT path, project, name, key, snapshot, seen_at FROM venvs",
+        "venvs": "SELECT path, snapshot, seen_at FROM venvs",
         "savings": "SELECT * FROM savings",
         "venv_sizes": "SELECT * FROM venv_sizes",
         "package_usage": "SELECT * FROM package_usage",

@@ -39,7 +39,7 @@ from venvflow.model import Entry, Snapshot, Tree
 from venvflow.pure import decoding
 from venvflow.pure.manifest import decode_entry, encode_entry
 
-VERSION = 3
+VERSION = 4
 """Schema version, kept in ``PRAGMA user_version``."""
 
 _WAIT_SECONDS = 30.0
@@ -381,37 +381,26 @@ class Index(IndexReader):
             (number,) = db.execute("SELECT id FROM venvs WHERE path = ?", (_text(venv),)).fetchone()
             db.execute("DELETE FROM stamps WHERE venv = ?", (number,))
             db.executemany(
-                "INSERT INTO stamps(venv, path, inode, size, mtime_ns, ctime_ns, entry)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO stamps(venv, path, entry) VALUES (?, ?, ?)",
                 (
-                    (number, _text(path), *map(_fitting, each.stamp), _noted(each))
+                    # Numbers of some file systems do not fit into a column.
+                    (number, _text(path), json.dumps([each.stamp, encode_entry(each.entry)]))
                     for path, each in stamped.items()
                 ),
             )
 
     # ----------------------------------------------------------------------- venvs
 
-    def register(
-        self,
-        path: str,
-        *,
-        name: str,
-        project: str,
-        key: str,
-        snapshot: str | None,
-        now: float,
-        trees: Iterable[str] = (),
-    ) -> None:
+    def register(self, path: str, *, snapshot: str | None, now: float, trees: Iterable[str] = ()) -> None:
         """Remember a venv of this machine, for people's queries; what decides lies in ``venvs/``.
 
         *trees* are what is in it, if that is not in its snapshot.
         """
         with self.writing() as db:
             db.execute(
-                "INSERT INTO venvs(path, name, project, key, snapshot, seen_at) VALUES (?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT(path) DO UPDATE SET name = excluded.name, project = excluded.project,"
-                " key = excluded.key, snapshot = excluded.snapshot, seen_at = excluded.seen_at",
-                (_text(path), name, _text(project), key, snapshot, now),
+                "INSERT INTO venvs(path, snapshot, seen_at) VALUES (?, ?, ?) ON CONFLICT(path)"
+                " DO UPDATE SET snapshot = excluded.snapshot, seen_at = excluded.seen_at",
+                (_text(path), snapshot, now),
             )
             (number,) = db.execute("SELECT id FROM venvs WHERE path = ?", (_text(path),)).fetchone()
             db.execute("DELETE FROM venv_trees WHERE venv = ?", (number,))
@@ -458,11 +447,6 @@ def _next_seq(db: sqlite3.Connection) -> int:
 
 _MOST_USES = 1 << 62
 """More than anybody counts to: a damaged counter begins there, and goes on."""
-
-
-def _noted(stamped: Stamped) -> str:
-    """Return stamp and entry as they are kept: numbers of some file systems do not fit into a column."""
-    return json.dumps([stamped.stamp, encode_entry(stamped.entry)])
 
 
 def _fitting(number: int | None) -> int | None:

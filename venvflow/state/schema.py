@@ -20,13 +20,6 @@ def first(db: Database) -> None:
         db.execute(statement)
 
 
-@migrations()
-def second(db: Database) -> None:
-    """Keep the mode of adopted objects, too; what they look like is learnt from the store."""
-    db.execute("ALTER TABLE objects ADD COLUMN adopted_mode INTEGER")
-    db.execute("DELETE FROM counters WHERE name = 'filled'")
-
-
 # Paths are of type ANY: text, or bytes where a name is not UTF-8, which SQLite's text cannot hold.
 _TABLES = (
     """
@@ -40,6 +33,7 @@ _TABLES = (
         executable INTEGER NOT NULL,
         size INTEGER NOT NULL,
         adopted_mtime INTEGER,
+        adopted_mode INTEGER,
         UNIQUE (digest, executable)
     ) STRICT
     """,
@@ -102,9 +96,6 @@ _TABLES = (
     CREATE TABLE venvs (
         id INTEGER PRIMARY KEY,
         path ANY NOT NULL UNIQUE,
-        project ANY,
-        name TEXT,
-        key TEXT,
         snapshot TEXT,
         seen_at REAL
     ) STRICT
@@ -121,10 +112,6 @@ _TABLES = (
     CREATE TABLE stamps (
         venv INTEGER NOT NULL REFERENCES venvs(id) ON DELETE CASCADE,
         path ANY NOT NULL,
-        inode INTEGER NOT NULL,
-        size INTEGER NOT NULL,
-        mtime_ns INTEGER NOT NULL,
-        ctime_ns INTEGER NOT NULL,
         entry TEXT NOT NULL,
         PRIMARY KEY (venv, path)
     ) STRICT, WITHOUT ROWID

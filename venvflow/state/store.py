@@ -343,9 +343,7 @@ class Store(StoreReader):
 
     def _index_registration(self, record: Registration) -> None:
         self.index.register(
-            record.path, name=record.name, project=record.project, key=record.key,
-            snapshot=_current_snapshot(record), now=record.seen,
-            trees=record.trees,
+            record.path, snapshot=_current_snapshot(record), now=record.seen, trees=record.trees
         )  # fmt: skip
 
     # ----------------------------------------------------------------------- space
