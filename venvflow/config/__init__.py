@@ -91,12 +91,11 @@ def load(file: str, root: str, environ: Mapping[str, str]) -> Config:
     """Return the config in *file* for the project at *root*; nothing is written.
 
     ``VENVFLOW_STORE`` in *environ* overrides ``store.path``. Lock files and key files that are missing are
-    no problem of the file: they are the ``faults`` of the venvs that list them.
+    not problems of the file: they are the ``faults`` of the venvs that list them.
 
-    Raises ``ConfigError`` with all problems of the file, dangerous paths among them; ``Refused`` if nothing
-    is wrong but that some venv's path could make venvflow delete what is not its own, and, for root, if
-    somebody else can write the file;
-    ``EnvironmentFailure`` if the file cannot be read.
+    Raises ``ConfigError`` with all problems of the file, dangerous paths among them; ``Refused`` if the only
+    problem is that the path of a venv could make venvflow delete what is not its own, and, for root, if
+    somebody else can write the file; ``EnvironmentFailure`` if the file cannot be read.
     """
     root = os.path.normpath(root)
     reading = Reading(file, PathReader(root, environ))
@@ -189,7 +188,7 @@ def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 def _faults(document: Node, name: str, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield ``line: text`` for every file that one venv lists and that is not there, or is not a file.
 
-    These are no mistakes of the whole config: the other venvs can be made without them.
+    These are not mistakes of the config: the other venvs can be made without them.
     """
     own = document.pairs["venvs"].pairs[name]
     yield from _missing(own.pairs["locks"], values["locks"], f"venvs.{name}.locks")

@@ -309,8 +309,8 @@ def _allowed_name(text: str, others: list[str]) -> None:
         )
     if text.lower().startswith("state.db"):
         raise ValueError(f"{text!r} cannot be the name of a venv: the tasks keep their own state under it")
-    if twin := next((other for other in others if other.lower() == text.lower()), ""):
-        raise ValueError(f"{text!r} and {twin!r} differ only in case: some disks cannot tell them apart")
+    if same := next((other for other in others if other.lower() == text.lower()), ""):
+        raise ValueError(f"{text!r} and {same!r} differ only in case: some disks cannot tell them apart")
 
 
 # --------------------------------------------------------------------------- all keys

@@ -86,7 +86,7 @@ class PathReader:
         """Return the absolute paths of the files that *text* names or, as a glob, matches: sorted.
 
         A name that exists is taken as it is, even if it has ``[`` in it. A missing file is returned all the
-        same, and a glob may match nothing: :func:`file_problem` tells of what only that venv suffers from.
+        same, and a glob may match nothing: these are faults of that venv, not of the config.
         """
         path = self.absolute(text)
         if not _MAGIC.search(text) or file_problem(path) != _MISSING:
@@ -101,7 +101,7 @@ class PathReader:
 
 
 def _home(environ: Mapping[str, str]) -> str:
-    """Return the user's home directory, normalised; the user database is asked where ``HOME`` is no help."""
+    """Return the user's home directory, normalised; by the user database if ``HOME`` is not one."""
     home = environ.get("HOME", "")
     if not os.path.isabs(home):
         import pwd  # noqa: PLC0415 - only without a usable HOME
@@ -222,7 +222,7 @@ def _trespass(spec: VenvSpec, place: str, kept: Mapping[str, str]) -> str:
 class _Resolver:
     """Finds where paths really are: symlinks resolved, each directory looked at once.
 
-    On a disk that does not tell cases apart, everything is compared in lower case.
+    On a disk that ignores case, everything is compared in lower case.
     """
 
     def __init__(self, root: str) -> None:

@@ -1,7 +1,7 @@
 """Trust: whose config and whose store it is.
 
-A config names programs to run, and a venv is code: whoever can change one, or the store that it is made from,
-decides what its user runs.
+A config names programs to run, and a venv is code: anybody who can change one, or the store that it is made
+from, decides what its user runs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NamedTuple
 from venvflow.errors import Refused, shown
 
 TRUST_VARIABLE = "VENVFLOW_TRUST"
-"""Projects and stores, separated by colons, that are used whoever can change them; ``*``: all of them."""
+"""Projects and stores, separated by colons, that are used even if others can change them; ``*``: all."""
 
 
 def is_trusted(root: str, environ: Mapping[str, str]) -> bool:
-    """Return whether *environ* says that the project at *root* is trusted, whosever it is."""
+    """Return whether *environ* says that the project at *root* is trusted."""
     trusted = [path for path in environ.get(TRUST_VARIABLE, "").split(":") if path]
     return "*" in trusted or (bool(trusted) and os.path.realpath(root) in map(os.path.realpath, trusted))
 
@@ -36,9 +36,9 @@ STORE_PARTS = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks
 
 
 class Doubt(NamedTuple):
-    """What speaks against a store, in words: which user can change it *where*, and what would end that.
+    """A reason not to trust a store: *what* is wrong *where*, and the command that would *end* it.
 
-    *inside*: it is the store itself, not a directory that it lies in.
+    *inside*: it is wrong with the store itself, not with a directory that it lies in.
     """
 
     what: str
@@ -48,11 +48,11 @@ class Doubt(NamedTuple):
 
 
 def store_doubts(path: str, parts: Iterable[str], uid: int) -> Iterator[Doubt]:
-    """Yield what speaks against using the store at *path* by links, as the user *uid*; often nothing.
+    """Yield the reasons why the user *uid* should not use the store at *path* by links; often there are none.
 
-    *path* is resolved; it, its *parts* and all directories above it are looked at, those that are there.
-    What belongs to root or to oneself is trusted, unless others may write there. Above the store a sticky
-    bit is enough against that.
+    *path* is resolved; it, its *parts* and all directories above it are judged, as far as they exist. What
+    belongs to root or to *uid* is trusted unless others may write there. Above the store, a sticky bit is
+    enough protection.
     """
     known = {uid, 0, os.stat("/").st_uid}  # in some containers root is called otherwise
     for where in (*_above(path), path, *(f"{path}/{part}" for part in parts)):
@@ -61,7 +61,7 @@ def store_doubts(path: str, parts: Iterable[str], uid: int) -> Iterator[Doubt]:
         except OSError:
             continue
         inside = where.startswith(path)
-        if not stat.S_ISDIR(st.st_mode):  # nothing lies in it: opening the store will tell
+        if not stat.S_ISDIR(st.st_mode):  # nothing lies in it, and opening the store will fail
             continue
         if st.st_uid not in known:
             yield Doubt(f"user {st.st_uid} owns it", where, f"chown -R {uid}", inside)
@@ -97,7 +97,7 @@ def _is_own_group(gid: int, uid: int) -> bool:
 
 
 def store_warning(doubt: Doubt) -> str:
-    """Return the one line of warning about a store that is used all the same."""
+    """Return the warning, in one line, about a store that is used all the same."""
     effect = "files are copied from it and checked" + ", and nothing is written to it" * doubt.inside
     return (
         f"the store is not used by links, because {doubt.what}: {shown(doubt.where)}; {effect}. "
@@ -107,7 +107,7 @@ def store_warning(doubt: Doubt) -> str:
 
 
 def refuse_store(path: str, doubt: Doubt) -> Refused:
-    """Return the error that tells root of a doubtful store at *path*."""
+    """Return the error for root about the store at *path*."""
     return Refused(
         f"{doubt.what}, and can so decide what root runs",
         where=shown(doubt.where),
@@ -121,10 +121,10 @@ def refuse_store(path: str, doubt: Doubt) -> Refused:
 
 
 def doubts(file: str, root: str, st: os.stat_result, uid: int, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what speaks against running what *file* says as the user *uid*, in words; often nothing.
+    """Return the reasons why the user *uid* should not run what *file* says; often there are none.
 
-    *st* is the file's status when it was read, *root* its project. Files of root, of oneself and, under
-    ``sudo``, of whoever called it are trusted, unless everybody may write them. Raises Refused for root,
+    *st* is the file's status when it was read, *root* its project. Files of root, of *uid* and, under
+    ``sudo``, of the user who called it are trusted, unless everybody may write them. Raises Refused for root,
     who has everything to lose, unless *environ* says that the project is trusted.
     """
     known = {uid, 0, _caller(environ) if uid == 0 else 0}
@@ -148,7 +148,7 @@ def _caller(environ: Mapping[str, str]) -> int:
 
 
 def refuse_to_lock_out(root: str, environ: Mapping[str, str]) -> None:
-    """Raise Refused for root who works by ``sudo`` in the project of whoever called it.
+    """Raise Refused for root who works by ``sudo`` in the project of the user who called it.
 
     All that is made there would be root's, and its owner could neither use nor replace it.
     """

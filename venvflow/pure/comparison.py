@@ -133,7 +133,7 @@ def role_of(part: str) -> str:
 def _list_changes(parts: Iterable[Change[str]], old: Keyed, new: Keyed) -> Iterator[ListChange]:
     before, after = old.lists(), new.lists()
     installed = _by_installed(old, new)
-    told = False  # what was installed is that of all lock files together: once is enough
+    said = False  # what was installed is that of all lock files together: once is enough
     for gone, come in _pairs(parts):
         names = gone.name if gone else "", come.name if come else ""
         one = before.get(gone.old or "") if gone else {}
@@ -141,9 +141,9 @@ def _list_changes(parts: Iterable[Change[str]], old: Keyed, new: Keyed) -> Itera
         if one is not None and other is not None:
             yield ListChange(*names, "lists", changes(one, other))
         elif installed is not None:
-            if not told:
+            if not said:
                 yield ListChange(*names, "installed", installed)
-            told = True
+            said = True
         elif role_of(names[1] or names[0]) == "lock":  # other files are seldom lists
             yield ListChange(*names, "nothing")
 
@@ -200,7 +200,7 @@ def _allows(listed: str, version: str) -> bool:
 
 
 class Weight(NamedTuple):
-    """A distribution as far as it is told: its version, how many files it has, and their bytes."""
+    """What is compared of a distribution: its version, how many files it has, and their bytes."""
 
     version: str
     files: int
@@ -287,10 +287,10 @@ def _minor(manifest: Manifest) -> str | None:
 
 def _own(manifest: Manifest, common: Collection[str], *, neutral: bool) -> list[Tree]:
     """Return the trees that are not *common*, without what is not compared."""
-    return [_told(tree, neutral=neutral) for tree in manifest.trees if tree.digest not in common]
+    return [_compared(tree, neutral=neutral) for tree in manifest.trees if tree.digest not in common]
 
 
-def _told(tree: Tree, *, neutral: bool) -> Tree:
+def _compared(tree: Tree, *, neutral: bool) -> Tree:
     entries = tuple(entry for entry in tree.entries if source_of(entry.path) is None)
     if neutral:
         entries = tuple(

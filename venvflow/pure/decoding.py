@@ -95,7 +95,7 @@ def storable(value: str) -> str:
 
 
 def anything(value: T) -> T:
-    """Return a value as it is: whoever asks for it decodes it by rules of its own."""
+    """Return a value as it is: its decoder has rules of its own."""
     return value
 
 
@@ -244,7 +244,7 @@ def check_paths(paths: Collection[str]) -> None:
 
 
 def check_digests(values: Collection[str]) -> None:
-    """Raise :class:`Corrupt` unless all of *values*, looked at at once, are as :func:`digest` wants them."""
+    """Raise :class:`Corrupt` unless all of *values*, checked at once, are as :func:`digest` wants them."""
     try:
         joined = "".join(values)
         length = len(bytes.fromhex(joined))

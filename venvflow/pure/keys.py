@@ -76,9 +76,9 @@ def file_parts(inputs: Iterable[Input]) -> dict[str, str]:
 
 def _command_parts(commands: list[list[str]]) -> dict[str, str]:
     """Return what is run, without credentials, and a hash of it with them where there are any."""
-    told = json.dumps([redact_words(words) for words in commands])
+    clean = json.dumps([redact_words(words) for words in commands])
     whole = json.dumps(commands)
-    return {"commands": told} if told == whole else {"commands": told, "credentials": _hashed_value(whole)}
+    return {"commands": clean} if clean == whole else {"commands": clean, "credentials": _hashed_value(whole)}
 
 
 def _hashed_value(value: str | None) -> str:

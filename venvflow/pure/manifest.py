@@ -62,7 +62,7 @@ def decode_tree(digest: str, data: bytes) -> Tree:
 def decode_objects(digest: str, data: bytes) -> list[tuple[str, bool, int]]:
     """Return digest, executable bit and size of each object in the tree that *data* spells.
 
-    For who counts: names are not looked at, which makes it several times quicker than :func:`decode_tree`.
+    For counting: names are not checked, which makes it several times quicker than :func:`decode_tree`.
     Raises :class:`Corrupt` when *data* is not the tree called *digest*.
     """
     document = _tree_document(digest, data)
@@ -267,18 +267,14 @@ def entries_of(manifest: Manifest) -> dict[str, Entry]:
     directory: what lies below a link would be written somewhere else.
     """
     entries: dict[str, Entry] = {}
-    directories: set[str] = set()
     for tree in manifest.trees:
         for entry in tree.entries:
             if entry.path in entries:
                 raise Corrupt(f"{entry.path!r} is in two trees")
             entries[entry.path] = entry
-            directory = _split(entry.path)[0]
-            while directory and directory not in directories:
-                directories.add(directory)
-                directory = _split(directory)[0]
-    for path in directories & entries.keys():
-        raise Corrupt(f"{path!r} is an entry and a directory of others")
+    for path in directories_of(entries):
+        if path in entries:
+            raise Corrupt(f"{path!r} is an entry and a directory of others")
     return entries
 
 

@@ -1,4 +1,4 @@
-"""Names: the fields that they may have, how distributions are called, what a mistyped one may have meant.
+"""Names: the fields that they may have, how distributions are called, what a mistyped one may mean.
 
 The fields, as in ``{venv}-{version:fastapi}-{key}``, are ``{venv}`` (its name), ``{key}`` (the first twelve
 digits), ``{python}`` (its full version) and ``{version:NAME}`` (that of the distribution NAME in the venv).
@@ -56,7 +56,7 @@ def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
 
 
 def meant(word: str, known: Iterable[str], shown_if_far: Iterable[str] | None = None) -> str:
-    """Return a sentence that helps whoever wrote *word* instead of one of the *known* names.
+    """Return a sentence that helps somebody who wrote *word* instead of one of the *known* names.
 
     It has the name that is nearest; where none is near, *shown_if_far* (all that are known) is listed.
     """

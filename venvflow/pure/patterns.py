@@ -15,7 +15,7 @@ are more stars than can be matched in good time. One difference is left: ``?`` a
 character here, and one byte in git.
 
 Whatever the patterns say, a venv keeps its skeleton: without ``pyvenv.cfg``, its interpreter and the RECORD
-files, it would be no venv any more, and nobody could tell what is installed in it.
+files, it would not be a venv any more, and nothing would say what is installed in it.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _is_blank(line: str) -> bool:
     return not line.strip(" ") or line.startswith("#")
 
 
-# --------------------------------------------------------------------------- as the library is told
+# --------------------------------------------------------------------------- as the library needs them
 
 
 def _for_files(line: str) -> str:

@@ -1,11 +1,10 @@
-"""Credentials in text, and text without them: what is told, logged or kept shows ``***`` in their place.
+"""Credentials in text, and text without them: what is shown, logged or kept has ``***`` in their place.
 
 Pure: text in, text out; nothing raises, and no text takes more than a moment. A URL loses its user and
 password and the values of its query, whatever they are called, for a signature or a token may be called
 anything; of its fragment stays only what names a hash, a commit, a package or a directory. Outside of URLs,
-it counts how things are called (``password = …``, ``--token …``, ``Authorization: …``) and how well-known
-tokens begin.
-What a program is known to have been given is hidden wherever it stands: see :func:`redactor`.
+a credential is known by its name (``password = …``, ``--token …``, ``Authorization: …``) or by the beginning
+of well-known tokens. Secrets that a program was given are hidden wherever they stand: see :func:`redactor`.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ def redact(text: str) -> str:
 
 
 def redact_urls(text: str) -> str:
-    """Return *text* with nothing changed but its URLs: for what is no prose, such as a file or an answer."""
+    """Return *text* with nothing changed but its URLs: for what is not prose, such as a file or an answer."""
     return re.sub(_URL, _url, text) if "/" in text else text
 
 
@@ -124,15 +123,15 @@ def _url(found: re.Match[str]) -> str:
 
 def redact_words(words: Iterable[str]) -> list[str]:
     """Return the words of a command without credentials; what follows ``--password`` is one."""
-    told: list[str] = []
+    clean: list[str] = []
     before = ""
     for word in words:
-        clean = redact(word)
-        if clean == word and before.startswith("-") and redact(f"{before} {word}") != f"{before} {word}":
-            clean = HIDDEN
-        told.append(clean)
+        shown = redact(word)
+        if shown == word and before.startswith("-") and redact(f"{before} {word}") != f"{before} {word}":
+            shown = HIDDEN
+        clean.append(shown)
         before = word if " " not in word else ""
-    return told
+    return clean
 
 
 def _without_credentials(url: str) -> str:
@@ -151,7 +150,7 @@ def _user_of(url: str) -> str:
     authority = re.match(_AUTHORITY, url)[0]  # type: ignore[index]  # it matches anything
     if "@" in authority:
         return authority.rpartition("@")[0]
-    # A password that nobody encoded: what comes before its slash is no host and port.
+    # A password that nobody encoded: what comes before its slash is not a host and port.
     return "" if re.fullmatch(_PORT, authority) else url.rpartition("@")[0]
 
 
@@ -207,7 +206,7 @@ def _spellings(secret: str) -> Iterator[str]:
 
 
 def secrets_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> set[str]:
-    """Return what must not be told of the variables *environ*.
+    """Return what must be hidden of the variables *environ*.
 
     These are the values of those whose names sound secret, and the credentials in URLs of all. *named* are
     variables that the config names for the key, where only hashes of them stand, for they may be secret; what
