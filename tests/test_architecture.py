@@ -21,6 +21,8 @@ LAYERS = [
     "pure",
     # disk and processes, the config file
     "disk config",
+    # how venvs are made of lock files
+    "builders",
     # the store, and between it and directories
     "state",
     # what steps work on and tell each other, then the steps
@@ -44,7 +46,7 @@ LIBRARIES = {
     "backports": {"disk.archive"},
     "compression": {"disk.archive"},
     "tomli": {"pure.lockfiles"},
-    "packaging": {"init"},
+    "packaging": {"builders.checks", "builders.commands", "init"},
     "rich": {"live"},
     "argcomplete": {"cli.completion"},
 }

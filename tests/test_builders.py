@@ -21,8 +21,10 @@ from wheels import make_project, make_wheel, offline_environment, pylock, requir
 
 import venvflow
 from venvflow import interrupts
-from venvflow.disk import builders, interpreters, locks, processes, warden
-from venvflow.disk.builders import Built, Plan, Request, build, choose
+from venvflow.builders import Recipe, checks, choose, commands, recipe
+from venvflow.builders.build import Build, Built
+from venvflow.builders.environment import child_environment
+from venvflow.disk import interpreters, locks, processes, warden
 from venvflow.errors import BuildFailed, EnvironmentFailure, LockTimeout, UsageError
 from venvflow.model import VenvSpec
 from venvflow.pure.redaction import redact
@@ -40,9 +42,9 @@ UV_AND_PIP = [pytest.param("uv", marks=needs_uv), pytest.param("pip", marks=pyte
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     """Which programs there are is not remembered from one test to the next."""
-    builders._which.cache_clear()
+    recipe._which.cache_clear()
     yield
-    builders._which.cache_clear()
+    recipe._which.cache_clear()
 
 
 @pytest.fixture
@@ -86,19 +88,19 @@ class Project:
         """Put a wheel into the wheelhouse."""
         return make_wheel(self.house, name, version, **more)  # type: ignore[arg-type]
 
-    def request(self, *locks: Path, plan: Plan | None = None, **more: object) -> Request:
-        """Return the request to build ``api`` from *locks* at a fresh staging path."""
+    def request(self, *locks: Path, recipe: Recipe | None = None, **more: object) -> Build:
+        """Return the order to build ``api`` from *locks* at a fresh staging path."""
         spec = VenvSpec("api", str(self.api / ".venv"), tuple(map(str, locks)), **more)  # type: ignore[arg-type]
         self.staging.parent.mkdir(exist_ok=True)
         python = interpreters.resolve("", root=str(self.root), environ=self.environ)
-        plan = plan or choose(spec, self.environ)
-        return Request(
-            spec, plan, str(self.root), str(self.staging), python, dict(self.environ), str(self.log)
+        recipe = recipe or choose(spec, self.environ)
+        return Build(
+            spec, recipe, str(self.root), str(self.staging), python, dict(self.environ), str(self.log)
         )
 
     def build(self, *locks: Path, **more: object) -> Built:
         """Build ``api`` from *locks*."""
-        return build(self.request(*locks, **more))  # type: ignore[arg-type]
+        return self.request(*locks, **more).run()  # type: ignore[arg-type]
 
     def commands(self, *commands: tuple[str, ...], **more: object) -> Built:
         """Build ``api`` by *commands*."""
@@ -184,7 +186,7 @@ def test_a_builder_that_is_missing_is_an_error_that_says_how_to_get_it(
     tmp_path: Path, alone: Callable[..., dict[str, str]], name: str
 ) -> None:
     """The tool of a lock file is not replaced by another one in silence."""
-    lock = builders._KINDS[name][-1]
+    lock = recipe._KINDS[name][-1]
     with pytest.raises(EnvironmentFailure, match=f"{name} is not installed.*[Ii]nstall") as caught:
         choose(spec_of(tmp_path / "api", lock), alone())
     assert caught.value.exit_code == 3
@@ -208,7 +210,7 @@ def test_a_plan_is_the_same_in_every_checkout(tmp_path: Path, alone: Callable[..
         ("Pipfile.lock", ["Pipfile"]),
     ],
 )
-def test_what_the_tool_reads_beside_the_lock_belongs_to_the_plan(
+def test_what_the_tool_reads_beside_the_lock_belongs_to_the_recipe(
     tmp_path: Path, alone: Callable[..., dict[str, str]], lock: str, present: list[str]
 ) -> None:
     """The project file decides too, and so do the tool's own settings where there are any."""
@@ -239,7 +241,7 @@ def test_a_project_file_may_be_listed_with_its_lock(
 def test_commands_are_taken_as_they_are(tmp_path: Path, alone: Callable[..., dict[str, str]]) -> None:
     """A list of commands needs no lock file and no tool."""
     commands = (("make", "{venv}"), ("echo", "{locks}"))
-    assert choose(spec_of(tmp_path / "api", build=commands), alone()) == Plan("commands", commands)
+    assert choose(spec_of(tmp_path / "api", build=commands), alone()) == Recipe("commands", commands)
 
 
 def test_only_the_policy_keep_compiles(tmp_path: Path, alone: Callable[..., dict[str, str]]) -> None:
@@ -255,10 +257,10 @@ def test_only_the_policy_keep_compiles(tmp_path: Path, alone: Callable[..., dict
 
 
 def test_choosing_loads_nothing_that_takes_long() -> None:
-    """A run with nothing to do asks for the plan of each venv, and must not pay for running builders."""
+    """A run with nothing to do asks for the recipe of each venv, and must not pay for running builders."""
     code = (
-        "import sys, venvflow.disk.builders, venvflow.disk.interpreters, venvflow.model as m\n"
-        "venvflow.disk.builders.choose(m.VenvSpec('a', '/x/.venv', ('/x/requirements.txt',)), {'PATH': ''})\n"
+        "import sys, venvflow.builders, venvflow.disk.interpreters, venvflow.model as m\n"
+        "venvflow.builders.choose(m.VenvSpec('a', '/x/.venv', ('/x/requirements.txt',)), {'PATH': ''})\n"
         "print({'subprocess', 'shutil', 'selectors', 'importlib.metadata'} & set(sys.modules))"
     )
     said = subprocess.run(
@@ -322,19 +324,19 @@ PASSES = {
 
 def test_children_see_where_from_but_not_what() -> None:
     """Index, cache and proxy settings pass; what would change the result does not."""
-    assert processes.child_environment({**LEAKS, **PASSES}) == PASSES
+    assert child_environment({**LEAKS, **PASSES}) == PASSES
 
 
 def test_names_of_the_key_pass_too() -> None:
     """What is in the key may decide what is installed, but not where or by which Python."""
     extra = ["MY_SECRET", "PIP_NO_DEPS", "PYTHONPATH", "VIRTUAL_ENV", "PIP_TARGET", "NOT_SET"]
-    passed = processes.child_environment({**LEAKS, **PASSES}, extra)
+    passed = child_environment({**LEAKS, **PASSES}, extra)
     assert set(passed) - set(PASSES) == {"MY_SECRET", "PIP_NO_DEPS"}
 
 
 def test_children_always_have_a_path() -> None:
     """An empty environment still finds the system's programs."""
-    assert processes.child_environment({}) == {"PATH": os.defpath}
+    assert child_environment({}) == {"PATH": os.defpath}
 
 
 def test_the_users_environment_does_not_reach_the_build(project: Project) -> None:
@@ -490,7 +492,7 @@ def test_other_tools_install_into_the_staging_venv(project: Project, tool: str) 
     (project.api / ("Pipfile" if tool == "pipenv" else "pyproject.toml")).write_text(texts[tool])
     _lock_with(tool, project, "lock")
     before = _listing(project.api)
-    project.build(project.api / builders._KINDS[tool][0])
+    project.build(project.api / recipe._KINDS[tool][0])
     assert project.installed() == {"demo"}
     assert project.bytecode() == []
     assert [path for path in _listing(project.api) if ".vf-1" not in path] == before
@@ -506,7 +508,7 @@ def test_an_old_poetry_installs_by_its_old_words(project: Project) -> None:
         (project.api / "pyproject.toml").touch()
         project.environ["PATH"] = os.pathsep.join((str(tools), SYSTEM_PATH))
         request = project.request(project.api / "poetry.lock", build="poetry")
-        argv = builders._filled(request.plan.commands[1], request)
+        argv = commands.filled(request.recipe.commands[1], request)
         assert " ".join(argv[1:]) == f"{words} --no-interaction"
 
 
@@ -536,18 +538,18 @@ def test_relative_paths_of_two_directories_are_refused(project: Project) -> None
 def test_lines_with_relative_paths_are_recognised(tmp_path: Path, line: str, is_local: bool) -> None:
     """Only what depends on the working directory counts."""
     (tmp_path / "r.txt").write_text(f"a==1\n{line}\n")
-    assert builders._has_local_paths(str(tmp_path / "r.txt")) is is_local
+    assert commands._has_local_paths(str(tmp_path / "r.txt")) is is_local
 
 
 def test_the_venvs_own_pip_serves_a_python_that_ours_does_not_support(project: Project) -> None:
     """An old Python is built with the pip that came with it; a pylock.toml it cannot do."""
     request = project.request(project.api / "requirements.txt", build="pip")
     old = dataclasses.replace(request.interpreter, version="3.6.15")
-    assert builders._pip(request)[:1] == [sys.executable]
-    assert builders._pip(dataclasses.replace(request, interpreter=old))[0] == f"{project.staging}/bin/python"
+    assert commands._pip(request)[:1] == [sys.executable]
+    assert commands._pip(dataclasses.replace(request, interpreter=old))[0] == f"{project.staging}/bin/python"
     request = project.request(project.api / "pylock.toml", build="pip")
     with pytest.raises(EnvironmentFailure, match=r"pip cannot install from pylock\.toml"):
-        builders._pip(dataclasses.replace(request, interpreter=old))
+        commands._pip(dataclasses.replace(request, interpreter=old))
 
 
 def test_bytecode_is_dropped_without_writing_into_a_shared_record(tmp_path: Path) -> None:
@@ -560,7 +562,7 @@ def test_bytecode_is_dropped_without_writing_into_a_shared_record(tmp_path: Path
     record = "x.py,sha256=a,1\n__pycache__/x.cpython-311.pyc,,\nlegacy.pyc,sha256=b,0\n"
     (tmp_path / "cached").write_text(record)
     (site / "x.dist-info" / "RECORD").hardlink_to(tmp_path / "cached")
-    builders._drop_bytecode(str(tmp_path / "venv"))
+    checks.drop_bytecode(str(tmp_path / "venv"))
     assert (tmp_path / "cached").read_text() == record
     assert (site / "x.dist-info" / "RECORD").read_text() == "x.py,sha256=a,1\nlegacy.pyc,sha256=b,0\n"
     assert sorted(path.name for path in site.iterdir()) == ["legacy.pyc", "x.dist-info"]
@@ -635,7 +637,7 @@ def test_what_a_failed_build_says_of_its_staging_is_meant_for_the_place(project:
 )  # fmt: skip
 def test_the_hint_names_the_cure(said: str, hint: str) -> None:
     """What tools really say of the usual mishaps."""
-    assert hint in builders._hint(said, "/")
+    assert hint in checks.hint(said, "/")
 
 
 @needs_root
@@ -643,7 +645,7 @@ def test_the_hint_names_the_cure(said: str, hint: str) -> None:
 def test_a_build_that_failed_beside_a_full_disk_says_so(tmp_path: Path) -> None:
     """Programs that find no temporary directory end without a word about it."""
     with mounted(tmp_path / "t", "-t", "tmpfs", "-o", "size=64k", "none") as small:
-        hint = builders._hint("error: something else", "/", str(small / "below" / "it"))
+        hint = checks.hint("error: something else", "/", str(small / "below" / "it"))
         assert f"mounted at {small} is nearly full" in hint
 
 
@@ -676,13 +678,14 @@ def test_a_venv_of_another_python_is_a_failure(project: Project) -> None:
     request = project.request(build=(MAKE,))
     other = dataclasses.replace(request.interpreter, version="3.8.1")
     with pytest.raises(BuildFailed, match=r"the venv runs Python .* not 3\.8\.1"):
-        build(dataclasses.replace(request, interpreter=other))
+        dataclasses.replace(request, interpreter=other).run()
 
 
 def test_progress_hears_each_line(project: Project) -> None:
     """What the builder says is passed on while it runs; a progress bar becomes lines."""
     heard: list[str] = []
-    build(project.request(build=(MAKE, ("printf", r"one\n\ntwo\rthree\r\nfour"))), progress=heard.append)
+    request = project.request(build=(MAKE, ("printf", r"one\n\ntwo\rthree\r\nfour")))
+    dataclasses.replace(request, progress=heard.append).run()
     assert heard == ["one", "two", "three", "four"]
 
 
@@ -696,8 +699,9 @@ def test_credentials_do_not_reach_log_error_or_progress(project: Project) -> Non
     heard: list[str] = []
     talk = "env; echo $UV_INDEX_CORP_PASSWORD canary%40pass; exit 1"
     commands = (("sh", "-c", talk, "https://canary-cli@host/"),)
+    request = project.request(build=commands, key_env=("MY_SETTING",))
     with pytest.raises(BuildFailed) as caught:
-        build(project.request(build=commands, key_env=("MY_SETTING",)), progress=heard.append)
+        dataclasses.replace(request, progress=heard.append).run()
     assert "canary" not in str(caught.value) + project.log.read_text() + str(heard)
     assert "***@index.example/simple" in project.log.read_text()
 
@@ -786,8 +790,9 @@ def test_an_interrupt_ends_the_group(project: Project) -> None:
         numbers.extend(int(word) for word in line.split())
         raise KeyboardInterrupt
 
+    request = project.request(build=(("sh", "-c", "sleep 600 & echo $! $$; wait"),))
     with pytest.raises(KeyboardInterrupt):
-        build(project.request(build=(("sh", "-c", "sleep 600 & echo $! $$; wait"),)), progress=interrupt)
+        dataclasses.replace(request, progress=interrupt).run()
     assert len(numbers) == 2
     assert not any(map(lives, numbers))
 
@@ -857,7 +862,7 @@ def test_an_orphan_keeps_the_lock_it_was_given(project: Project) -> None:
         os.set_inheritable(other, True)
         request = project.request(build=(("sh", "-c", "ls /dev/fd/; exit 1"),))
         with pytest.raises(BuildFailed) as caught:
-            build(dataclasses.replace(request, inherit_fds=(lock,)))
+            dataclasses.replace(request, inherit_fds=(lock,)).run()
     finally:
         os.close(lock)
         os.close(other)
@@ -924,7 +929,7 @@ def test_what_a_builder_leaves_in_its_tmpdir_goes_with_it(project: Project, tmp_
     request = project.request(build=(leave,))
     environ = {**request.environ, "TMPDIR": str(tmp_path / "t")}
     with pytest.raises(BuildFailed) as caught:
-        build(dataclasses.replace(request, environ=environ))
+        dataclasses.replace(request, environ=environ).run()
     assert f"at {tmp_path}/t/.vf-{os.getpid()}-" in caught.value.tail
     assert os.listdir(tmp_path / "t") == []
 

@@ -201,7 +201,7 @@ def test_what_the_machine_lacks_is_told(bare: Project, monkeypatch: pytest.Monke
     for name in ("poetry.lock", "pyproject.toml"):
         (bare.root / "web" / name).touch()
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr("venvflow.disk.builders.sys.executable", "/nowhere/python")
+    monkeypatch.setattr("venvflow.builders.recipe.sys.executable", "/nowhere/python")
     answer = bare.run("init")
     assert answer.code == 0
     assert "warning: api: there is no Python 3.98 on this machine" in answer.err

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from venvflow.disk import builders, interpreters
+from venvflow import builders
+from venvflow.disk import interpreters
 from venvflow.disk.files import read_beginning
 from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown

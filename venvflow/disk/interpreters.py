@@ -21,7 +21,7 @@ from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import Interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 PATIENCE = 10.0
 """Seconds that an interpreter has to answer."""
@@ -209,16 +209,17 @@ def _candidates(wanted: _Wanted, environ: Mapping[str, str]) -> Iterator[str]:
     path = [entry for entry in environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(entry)]
     usual = ["/usr/local/bin", "/opt/homebrew/bin", "/usr/bin"]
     for name in wanted.names:
-        yield from _existing(path, name)
+        yield from programs(path, name)
     for directory in _managed(environ):
-        yield from _existing([directory], wanted.names[0])
+        yield from programs([directory], wanted.names[0])
     opt = [f"/opt/{name}/bin" for name in _newest_first("/opt")]
     for name in wanted.names[:2]:
-        yield from _existing([*usual, *opt], name)
+        yield from programs([*usual, *opt], name)
     yield getattr(sys, "_base_executable", "") or sys.executable
 
 
-def _existing(directories: list[str], name: str) -> Iterator[str]:
+def programs(directories: Iterable[str], name: str) -> Iterator[str]:
+    """Yield the paths of executable files called *name* in *directories*."""
     for directory in directories:
         path = os.path.join(directory, name)
         if os.path.isfile(path) and os.access(path, os.X_OK):
@@ -272,16 +273,15 @@ def _answer(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
         raise _NoAnswer("it is a directory" if os.path.isdir(path) else "it is not an executable file")
     argv = [path, "-I", "-S", "-B", "-c", _PROBE.replace("MARK", repr(_MARK))]
-    said = bytearray()
     try:
-        status = processes.run(argv, environ=environ, on_output=said.extend, cwd="/", timeout=PATIENCE)
+        status, said = processes.ask(argv, environ=environ, cwd="/", timeout=PATIENCE)
     except TimeoutError:
         raise _NoAnswer(f"it did not answer within {PATIENCE:g} seconds") from None
     except OSError as error:
         if error.errno in _OURS:
             raise from_system(error, "Nothing was changed.") from None
         raise _NoAnswer(error.strerror or str(error)) from None
-    return _parse(said.decode("utf-8", "replace"), processes.in_words(status))
+    return _parse(said, processes.in_words(status))
 
 
 def _parse(said: str, ending: str) -> dict[str, Any]:
@@ -307,5 +307,5 @@ def _base_of_copy(executable: str) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     home = next((value.strip() for name, _, value in lines if name.strip() == "home"), "")
-    found = list(_existing([home], os.path.basename(executable))) + list(_existing([home], "python3"))
+    found = list(programs([home], os.path.basename(executable))) + list(programs([home], "python3"))
     return found[0] if found else ""

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from venvflow import builders
 from venvflow import config as configs
 from venvflow.config import CONFIG_NAMES, find_config, quoted
-from venvflow.disk import builders, interpreters
+from venvflow.disk import interpreters
 from venvflow.disk.blame import failure
 from venvflow.disk.scratch import scratch
 from venvflow.errors import Refused, UsageError, VenvflowError, shown

@@ -8,7 +8,9 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from venvflow.disk import builders, locks
+from venvflow.builders import choose
+from venvflow.builders.build import Build
+from venvflow.disk import locks
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small, temporary_name
@@ -119,13 +121,14 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
     start = time.monotonic()
     log = job.file("build.log")
     with job.place.staged() as venv:
-        request = builders.Request(
-            job.spec, builders.choose(job.spec, job.environ), job.root, venv, record.interpreter,
+        build = Build(
+            job.spec, choose(job.spec, job.environ), job.root, venv, record.interpreter,
             job.environ, log, (job.place.guard, *(lock.fd for lock in held if lock is not None)),
+            job.meter.say,
         )  # fmt: skip
         looks = [stamp_of(path) for path in record.inputs]
         _refuse_other_inputs(job, record)
-        built = builders.build(request, progress=job.meter.say)
+        built = build.run()
         _refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
         _drop_installer_notes(venv)
         _hide_credentials(venv)

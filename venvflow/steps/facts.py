@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from venvflow.disk import builders
+from venvflow import builders
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError, shown
 from venvflow.model import PlaceState, Receipt
 from venvflow.pure.comparison import part_changes

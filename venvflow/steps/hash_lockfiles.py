@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from venvflow.disk import builders, interpreters
+from venvflow import builders
+from venvflow.disk import interpreters
 from venvflow.errors import UsageError, VenvflowError, shown
 from venvflow.model import Outcome
 from venvflow.pure.keys import Input, make_key, parts_of
@@ -57,29 +58,29 @@ def compute_key(job: Job) -> KeyRecord:
     """Return the key of the job's venv as things are now; writes nothing. Raises as the step does."""
     _refuse_faults(job)
     try:
-        plan = builders.choose(job.spec, job.environ)
+        recipe = builders.choose(job.spec, job.environ)
         interpreter = interpreters.resolve(job.spec.python, root=job.root, environ=job.environ)
     except VenvflowError as error:
         error.where = error.where or job.spec.name
         raise
     gathered = _Gathering(job)
-    gathered.gather(plan.inputs)
+    gathered.gather(recipe.inputs)
     first = {}
-    if any("{lock}" in word for words in plan.commands for word in words) and len(job.spec.locks) > 1:
+    if any("{lock}" in word for words in recipe.commands for word in words) and len(job.spec.locks) > 1:
         first = {"first-lock": hashlib.sha256(read_input(job.spec.locks[0], job.spec.name)).hexdigest()}
     key = make_key(
         parts_of(
             job.spec,
             interpreter,
-            builder=plan.name,
-            commands=plan.commands,
+            builder=recipe.name,
+            commands=recipe.commands,
             inputs=gathered.inputs,
             environ=job.environ,
         )
         | first
     )
     paths = tuple(gathered.paths)
-    seen = fingerprint(job, plan, paths, interpreters.identity(interpreter))
+    seen = fingerprint(job, recipe, paths, interpreters.identity(interpreter))
     return KeyRecord(key, interpreter, paths, seen, tuple(gathered.warnings))
 
 

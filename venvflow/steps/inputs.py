@@ -10,7 +10,8 @@ import sys
 from contextlib import suppress
 from functools import cache
 
-from venvflow.disk import builders, interpreters
+from venvflow import builders
+from venvflow.disk import interpreters
 from venvflow.disk.scan import Changing, Content, read
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.model import FORMAT
@@ -36,9 +37,9 @@ def key_is_current(job: Job) -> bool:
 def still_holds(job: Job, record: KeyRecord) -> bool:
     """Return whether the inputs of *record* are still what its key was made of."""
     try:
-        plan = builders.choose(job.spec, job.environ)
+        recipe = builders.choose(job.spec, job.environ)
         identity = _identity(record.interpreter.executable)
-        return identity != "" and record.fingerprint == fingerprint(job, plan, record.inputs, identity)
+        return identity != "" and record.fingerprint == fingerprint(job, recipe, record.inputs, identity)
     except VenvflowError:
         return False  # a file or a builder is gone, or none fits: running the step will say which
 
@@ -57,12 +58,12 @@ def _machine() -> tuple[str, ...]:
     return system.sysname, system.machine, libc or ""
 
 
-def fingerprint(job: Job, plan: builders.Plan, paths: tuple[str, ...], interpreter: str) -> str:
+def fingerprint(job: Job, recipe: builders.Recipe, paths: tuple[str, ...], interpreter: str) -> str:
     """Return a hash of all that decides the key: *paths* by their bytes, *interpreter* by its identity."""
     spec = job.spec
     seen = [
-        FORMAT, spec.python, spec.locks, spec.key_files, spec.exclude, spec.bytecode, plan.name,
-        plan.commands, plan.inputs, interpreter, *_machine(), spec.python or sys.version,
+        FORMAT, spec.python, spec.locks, spec.key_files, spec.exclude, spec.bytecode, recipe.name,
+        recipe.commands, recipe.inputs, interpreter, *_machine(), spec.python or sys.version,
         [(name, job.environ.get(name)) for name in spec.key_env],
         [hashlib.sha256(read_input(path, spec.name)).hexdigest() for path in paths],
     ]  # fmt: skip

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from venvflow.builders.environment import child_environment
 from venvflow.disk import archive, processes
 from venvflow.disk.scratch import scratch
 from venvflow.pure.redaction import redactor, secrets_of
@@ -101,7 +102,7 @@ def smoke(job: Job, path: str, code: str, progress: archive.Progress | None = No
 def _run(venv: str, code: str, directory: str, environ: Mapping[str, str]) -> Smoke:
     output: list[bytes] = []
     child = {
-        **processes.child_environment(environ),
+        **child_environment(environ),
         "PYTHONDONTWRITEBYTECODE": "1",
         "VIRTUAL_ENV": venv,
         "PATH": os.pathsep.join([f"{venv}/bin", environ.get("PATH", os.defpath)]),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from venvflow.builders.environment import child_environment
 from venvflow.disk import processes
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import directory
@@ -51,7 +52,7 @@ def _remove_new(venv: str, before: set[str]) -> None:
 def _run_check(job: Job, python: str, venv: str) -> str:
     output: list[bytes] = []
     environ = {
-        **processes.child_environment(job.environ),
+        **child_environment(job.environ),
         "PYTHONDONTWRITEBYTECODE": "1",
         "VIRTUAL_ENV": venv,
     }

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 
 from venvflow import __version__
-from venvflow.disk import locks, processes
+from venvflow.builders.environment import child_environment
+from venvflow.disk import locks
 from venvflow.errors import VenvflowError, shown
 from venvflow.steps.doctor.finding import Check, Finding, World, fail, ok, warn
 
@@ -127,7 +128,7 @@ def _python_variables(world: World) -> Iterator[Finding]:
 def _tool_variables(world: World) -> Iterator[Finding]:
     """Tell of variables that builders never see, and of those that they see, but that no key names."""
     environ = world.environ
-    seen = processes.child_environment(environ)
+    seen = child_environment(environ)
     hidden = sorted(
         name for name in environ if name.startswith(("PIP_", "UV_", "POETRY_", "PDM_", "PIPENV_"))
     )

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
-from venvflow.disk import builders, interpreters, processes
+from venvflow import builders
+from venvflow.builders.environment import child_environment
+from venvflow.disk import interpreters, processes
 from venvflow.disk.descriptors import open_directory
 from venvflow.disk.places import KEPT_SUFFIX
 from venvflow.errors import UsageError, VenvflowError, shown
@@ -104,11 +106,10 @@ def version_of(world: World, argv: list[str]) -> str:
 
 def said_by(world: World, argv: list[str]) -> str:
     """Return what a command says, as builders would run it; empty if it fails."""
-    said = bytearray()
-    environ = processes.child_environment(world.environ)
+    environ = child_environment(world.environ)
     with suppress(OSError, TimeoutError):
-        if processes.run(argv, environ=environ, on_output=said.extend, cwd="/", timeout=_PATIENCE) == 0:
-            return said.decode("utf-8", "replace").strip()
+        status, said = processes.ask(argv, environ=environ, cwd="/", timeout=_PATIENCE)
+        return said.strip() if status == 0 else ""
     return ""
 
 

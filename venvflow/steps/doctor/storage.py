@@ -13,7 +13,8 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 from urllib.parse import quote
 
-from venvflow.disk import builders, probes
+from venvflow import builders
+from venvflow.disk import probes
 from venvflow.disk.databases import can_be_database
 from venvflow.disk.files import read_small
 from venvflow.disk.layout import Layout

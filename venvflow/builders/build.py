@@ -1,0 +1,232 @@
+"""One build: a recipe's commands run into a staging directory, with a log and no credentials in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from venvflow.builders import checks
+from venvflow.builders.commands import filled, working_directory
+from venvflow.builders.environment import child_environment
+from venvflow.builders.recipe import Recipe
+from venvflow.disk import processes
+from venvflow.disk.blame import failure
+from venvflow.disk.descriptors import SAFE
+from venvflow.disk.files import read_small
+from venvflow.disk.scratch import scratch
+from venvflow.errors import BuildFailed, EnvironmentFailure, legible, shown
+from venvflow.model import Interpreter, VenvSpec
+from venvflow.pure.redaction import redact_words, redactor, secrets_in, secrets_of
+
+TAIL = 50
+"""How many of the builder's last lines an error shows."""
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A venv that was built and runs. *commands* were run (without credentials), *log* holds their output.
+
+    *environment* are the names of the variables that the commands saw.
+    """
+
+    builder: str
+    commands: tuple[str, ...]
+    environment: tuple[str, ...]
+    log: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Build:
+    """A venv to be built: *spec* by *recipe* from *interpreter* at *staging*.
+
+    *staging* is absolute and does not exist, but its parent does. *root* is the project root. *log_path* is
+    overwritten. *inherit_fds* stay open in everything that the builder starts: an orphan goes on holding
+    the lock whose descriptor it was given. *progress* gets each line of output.
+    """
+
+    spec: VenvSpec
+    recipe: Recipe
+    root: str
+    staging: str
+    interpreter: Interpreter
+    environ: Mapping[str, str]
+    log_path: str
+    inherit_fds: tuple[int, ...] = ()
+    progress: Callable[[str], None] = lambda _line: None
+
+    def __post_init__(self) -> None:
+        self.variables = child_environment(self.environ, self.spec.key_env) | _settings(self)
+        self._commands: list[str] = []
+        self._missing: list[str] = []
+        self._tail: deque[str] = deque(maxlen=TAIL)
+
+    def run(self) -> Built:
+        """Build the venv and return what was done; after an error, what was built so far is left.
+
+        :raises BuildFailed: a command failed, or left no venv that works.
+        :raises EnvironmentFailure: a tool is missing, or the log cannot be written.
+        :raises UsageError: two requirements files have relative paths that mean different directories.
+        """
+        directory = working_directory(self)
+        self._redact = redactor(self._secrets())
+        with self._open_log() as self._log, scratch(environ=self.environ) as temporary:
+            self.variables["TMPDIR"] = temporary.path
+            self.inherit_fds += (temporary.fd,)
+            for template in self.recipe.commands:
+                self._run(filled(template, self), directory)
+            checks.check_venv(self)
+            if self.recipe.audit:
+                self._run(filled(self.recipe.audit, self), directory, may_fail=True)
+        if self.spec.bytecode != "keep" and self.recipe.name != "uv":  # which never compiles unasked
+            checks.drop_bytecode(self.staging)
+        return Built(
+            self.recipe.name,
+            tuple(self._commands),
+            tuple(sorted(self.variables)),
+            self.log_path,
+            checks.warnings_of(self._missing),
+        )
+
+    def ask(self, argv: Sequence[str]) -> str:
+        """Run a command that answers quickly, and return all that it says."""
+        with suppress(OSError, TimeoutError):
+            return processes.ask(argv, environ=self.variables, timeout=60)[1]
+        return ""
+
+    def failure(self, what: str, hint: str = "") -> BuildFailed:
+        """Return the error that says *what* went wrong, with the last lines of output."""
+        # The staging directory is gone by now: what is said of it is meant for the venv's own place.
+        place = self.spec.path
+        parent, name = os.path.split(self.staging)
+        tail = "\n".join(self._tail).replace(self.staging, place)
+        tail = re.sub(rf"\S*{re.escape('/'.join(parent.split('/')[-2:]))}/{re.escape(name)}", place, tail)
+        return BuildFailed(
+            self._told(what),
+            where=self.spec.name,
+            state="Nothing was put in place.",
+            hint=hint or checks.hint(tail, place, self.variables["TMPDIR"]),
+            log=self.log_path,
+            tail=tail,
+        )
+
+    def _run(self, argv: Sequence[str], directory: str, *, may_fail: bool = False) -> None:
+        """Run one command to its end, its output going to the log."""
+        command = self._told(shlex.join(redact_words(argv)))
+        self._commands.append(command)
+        self._write(f"$ {command}")
+        lines = processes.Lines(self._take)
+        try:
+            status = processes.run(
+                argv,
+                environ=self.variables,
+                on_output=lines.feed,
+                cwd=directory,
+                inherit_fds=self.inherit_fds,
+            )
+        except OSError as error:
+            raise EnvironmentFailure(
+                f"{shown(argv[0])} cannot be run: {error.strerror or error}",
+                where=self.spec.name,
+                state="Nothing was put in place.",
+                hint="Is it installed, on PATH and executable?",
+            ) from None
+        finally:
+            lines.close()
+        if status and not may_fail:
+            raise self.failure(f"{_short(argv)} {processes.in_words(status)}")
+
+    def _told(self, text: str) -> str:
+        """Return *text* as it may be logged and shown: without credentials and control characters."""
+        return legible(self._redact(_COLOURS.sub("", text)))
+
+    def _take(self, line: str) -> None:
+        line = self._told(line.rstrip())
+        self._write(line)
+        self._tail.append(line[:2000])
+        if checks.MISSING.search(line):
+            self._missing.append(line)
+        if line:
+            self.progress(line)
+
+    def _write(self, line: str) -> None:
+        data = (line + "\n").encode("utf-8", "surrogateescape")
+        try:
+            while data:
+                data = data[os.write(self._log, data) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.log_path) from error
+
+    @contextmanager
+    def _open_log(self) -> Iterator[int]:
+        try:
+            os.makedirs(os.path.dirname(self.log_path), exist_ok=True)
+            descriptor = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | SAFE, 0o600)
+        except OSError as error:
+            at = self.log_path
+            raise failure(error, "cannot write the build log", at=at, state="Nothing was built.") from None
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _secrets(self) -> set[str]:
+        """Return what the builder gets and must not repeat: in its variables, commands and lock files."""
+        secrets = secrets_of(self.variables, self.spec.key_env)
+        for words in self.recipe.commands:
+            secrets.update(*map(secrets_in, words))
+        for lock in self.spec.locks:
+            with suppress(OSError):
+                secrets |= secrets_in(read_small(lock, follow=True).decode("utf-8", "replace"))
+        return secrets
+
+
+def _short(argv: Sequence[str]) -> str:
+    """Return a command's name for a message: the program and the words up to the first option or path."""
+    words = [os.path.basename(argv[0])]
+    for word in argv[1:4]:
+        if word.startswith("-") or "/" in word:
+            break
+        words.append(word)
+    return shown(" ".join(words))
+
+
+def _settings(build: Build) -> dict[str, str]:
+    """Return the variables that we set ourselves: quiet tools, no questions, this venv and no other."""
+    settings = {
+        "NO_COLOR": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "PIP_NO_INPUT": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_PROGRESS_BAR": "off",
+        "UV_NO_PROGRESS": "1",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_PROJECT_ENVIRONMENT": build.staging,
+        "POETRY_NO_INTERACTION": "1",
+        "PDM_CHECK_UPDATE": "0",
+        "PDM_NON_INTERACTIVE": "1",
+        "PDM_IGNORE_SAVED_PYTHON": "1",
+        "PIPENV_IGNORE_VIRTUALENVS": "0",
+        "PIPENV_NOSPIN": "1",
+        "PIPENV_VERBOSITY": "-1",
+        "PIPENV_YES": "1",
+        "VIRTUAL_ENV": build.staging,
+        "VENVFLOW_VENV": build.staging,
+        "VENVFLOW_PYTHON": build.interpreter.executable,
+        "VENVFLOW_PROJECT": build.root,
+    }
+    if build.recipe.name == "commands":
+        # As if the venv were activated. Not for the tools: they may be scripts that ask env for python3.
+        path = build.environ.get("PATH", os.defpath)
+        settings["PATH"] = os.pathsep.join((f"{build.staging}/bin", path))
+    if build.spec.bytecode != "keep":
+        # Bytecode is compiled later, the same for every place; what a builder makes would embed its own.
+        settings |= {"PYTHONDONTWRITEBYTECODE": "1", "PIP_NO_COMPILE": "1"}
+    return settings

@@ -1,0 +1,162 @@
+"""Whether what a builder made is the venv that was asked for, and what may help if it is not."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from venvflow.disk.blame import mount_of, room
+from venvflow.disk.files import read_small
+from venvflow.errors import shown
+
+if TYPE_CHECKING:
+    from venvflow.builders.build import Build
+
+MISSING = re.compile(
+    r"requires .*(?:but it's not installed|which is not installed|but .* is installed)"
+    r"|has requirement .* but you have"
+)
+"""What a tool says of a dependency that is not there."""
+
+_INTRODUCE = (
+    "import os, sys; print(); print('venvflow-venv', sys.implementation.cache_tag,"
+    " '%d.%d.%d' % sys.version_info[:3], os.fsencode(os.path.realpath(sys.prefix)).hex(), sep='|')"
+)
+"""What the venv's Python says of itself, in one line: the path in hex, for it may have line ends in it."""
+
+
+def check_venv(build: Build) -> None:
+    """See that there is a venv, that it runs, and that it is of the Python that the key names.
+
+    :raises BuildFailed: one of these is not so.
+    """
+    if not os.path.isfile(f"{build.staging}/pyvenv.cfg"):
+        raise build.failure(
+            "the builder reported success, but there is no venv (no pyvenv.cfg)",
+            'Commands have to make the venv too: ["{uv}", "venv", "--python", "{python}", "{venv}"].',
+        )
+    python = f"{build.staging}/bin/python"
+    said = build.ask([python, "-I", "-B", "-c", _INTRODUCE])
+    answer = next(
+        (line.split("|", 3) for line in said.splitlines() if line.startswith("venvflow-venv|")), None
+    )
+    if answer is None:
+        first = next((line for line in said.splitlines() if line.strip()), "nothing")
+        raise build.failure(
+            f"the builder reported success, but the venv's python does not run: {shown(first)}"
+        )
+    _, tag, version, prefix_in_hex = answer
+    prefix = os.fsdecode(bytes.fromhex(prefix_in_hex))
+    wanted = Version(build.interpreter.version).base_version
+    if (tag, version) != (build.interpreter.cache_tag, wanted):
+        raise build.failure(
+            f"the venv runs Python {version} ({tag}), not {wanted} ({build.interpreter.cache_tag})",
+            'Let the commands use {python}, or correct "python:" in the config.',
+        )
+    if prefix != os.path.realpath(build.staging):
+        raise build.failure(f"the venv's python belongs to {shown(prefix)}")
+
+
+def warnings_of(missing: Sequence[str]) -> tuple[str, ...]:
+    """Turn a tool's words about missing dependencies into warnings."""
+    advice = (
+        "The lock files do not name all that is needed, and nothing else was installed: make full ones, "
+        'as in "uv pip compile requirements.in -o requirements.txt".'
+    )
+    said = [line.removeprefix("warning: ") for line in dict.fromkeys(missing)]
+    return (*said, advice) if said else ()
+
+
+def drop_bytecode(venv: str) -> None:
+    """Remove what was compiled in spite of us (``ensurepip`` does), from the disk and from each RECORD."""
+    for directory, names, files in os.walk(venv, onerror=_raise):
+        if "__pycache__" in names:
+            names.remove("__pycache__")
+            _empty_cache(os.path.join(directory, "__pycache__"))
+        if "RECORD" in files and directory.endswith(".dist-info"):
+            _forget_bytecode(os.path.join(directory, "RECORD"))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _empty_cache(directory: str) -> None:
+    if os.path.islink(directory):
+        return
+    for name in os.listdir(directory):
+        if name.endswith(".pyc"):
+            os.unlink(os.path.join(directory, name))
+    with suppress(OSError):  # something else lies there: it stays
+        os.rmdir(directory)
+
+
+def _forget_bytecode(record: str) -> None:
+    lines = read_small(record).split(b"\n")
+    kept = [line for line in lines if not re.search(rb'__pycache__/[^/]*\.pyc"?,', line)]
+    if len(kept) == len(lines):
+        return
+    # By rename: the file may share its inode with a cache that is not ours.
+    with open(f"{record}.vf", "xb") as file:
+        file.write(b"\n".join(kept))
+    os.replace(f"{record}.vf", record)
+
+
+# --------------------------------------------------------------------------- what may help
+
+
+_HINTS = (
+    (
+        r"incompatible with the project|requires a different python|not satisfy python|requires-python",
+        'Set "python:" for this venv in the config to a version that the project allows.',
+    ),
+    (
+        r"failed to (?:initialize|create|open) (?:the )?cache|cache.*permission denied",
+        "The builder's cache cannot be written: mend its permissions, or set UV_CACHE_DIR or PIP_CACHE_DIR.",
+    ),
+    (
+        r"hash mismatch|do not match the hashes",
+        "What the index offers is not what was locked: find out why before locking again.",
+    ),
+    (
+        r"not a valid editable|Distribution not found at|Expected .* to be a|does not exist",
+        "Relative paths in a requirements file are looked for in the directory of that file.",
+    ),
+    (
+        r"No module named '?(?:venv|ensurepip)|ensurepip is not",
+        "This Python lacks venv: install python3-venv.",
+    ),
+    (
+        r"temporary failure in name resolution|failed to fetch|connection|timed out|network",
+        "The package index may be out of reach: check the network and the index, then run doit again.",
+    ),
+)
+
+_NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
+_LITTLE = 4 << 20
+"""Bytes free from which on a build may have failed for want of space without saying so."""
+
+
+def hint(tail: str, *written: str) -> str:
+    """Return what may help against what a builder said last; *written* are directories that it writes to."""
+    full = next((line for line in reversed(tail.splitlines()) if _NO_SPACE.search(line)), None)
+    if full is not None:
+        # The last path in that line is what could not be written: its place, a cache, a temporary directory.
+        named = re.findall(r"(?<![\w/])/[^\s'\"`:]+", full)
+        mount = shown(mount_of(named[-1] if named else written[0]))
+        return f"Free space on the file system mounted at {mount}, then run doit again."
+    for pattern, advice in _HINTS:
+        if re.search(pattern, tail, re.IGNORECASE):
+            return advice
+    for path in written:
+        left = room(path)
+        if left is not None and left < _LITTLE:
+            mount = shown(mount_of(path))
+            return f"The file system mounted at {mount} is nearly full: free space there, then run again."
+    return "Correct the lock files or the build, then run doit again."

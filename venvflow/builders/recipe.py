@@ -1,0 +1,215 @@
+"""Which builder makes a venv of its lock files, and by which commands.
+
+Every run asks that for every venv: nothing is run here, and no file is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from venvflow.disk.interpreters import programs
+from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.model import VenvSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a venv will be built. *commands* are templates; *inputs* absolute paths of what else is read.
+
+    *name* is the builder. *inputs* are files that decide what is installed besides the locks, so that
+    they belong in the key. *audit* is a command that reports missing dependencies and decides nothing.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    inputs: tuple[str, ...] = ()
+    audit: tuple[str, ...] = ()
+
+
+_KINDS = {
+    "uv": ("requirements", "pylock.toml", "uv.lock"),
+    "pip": ("requirements", "pylock.toml"),
+    "poetry": ("poetry.lock",),
+    "pdm": ("pdm.lock",),
+    "pipenv": ("Pipfile.lock",),
+}
+"""What each builder can install from."""
+
+_COMPANIONS = {
+    "uv.lock": ("pyproject.toml", "setup.py", "setup.cfg", "uv.toml"),
+    "poetry.lock": ("pyproject.toml", "poetry.toml"),
+    "pdm.lock": ("pyproject.toml", "setup.py", "setup.cfg", "pdm.toml"),
+    "Pipfile.lock": ("Pipfile",),
+}
+"""What a lock's tool reads beside it. The first one must be there."""
+
+_NOT_LOCKS = frozenset(name for names in _COMPANIONS.values() for name in names)
+_UNKNOWN = (".yml", ".yaml", ".json", ".toml", ".xml", ".py", ".cfg")
+"""Endings that no requirements file has."""
+
+_HOW_TO_GET = {
+    "uv": 'Install it ("pip install uv" beside venvflow, or the "venvflow[uv]" extra), or use "build: pip".',
+    "poetry": 'Install it ("uv tool install poetry" or "pipx install poetry").',
+    "pdm": 'Install it ("uv tool install pdm" or "pipx install pdm").',
+    "pipenv": 'Install it ("uv tool install pipenv" or "pipx install pipenv").',
+}
+
+_BARE_VENV = ("{python}", "-I", "-B", "-m", "venv", "--without-pip", "{venv}")
+
+
+def choose(spec: VenvSpec, environ: Mapping[str, str]) -> Recipe:
+    """Return how *spec* will be built. Runs nothing and reads no file, for it is asked on every run.
+
+    :raises UsageError: no builder can install these lock files, or not the one that is asked for.
+    :raises EnvironmentFailure: the builder is not installed.
+    """
+    if not isinstance(spec.build, str):
+        return Recipe("commands", spec.build)
+    kind, locks = kind_and_locks(spec)
+    name = _named(spec, kind, environ)
+    if name != "pip":
+        tool(name, environ)
+    compiles = spec.bytecode == "keep"
+    if name == "uv":
+        return _uv_recipe(kind, compiles=compiles, inputs=_inputs(spec.name, kind, locks[0]))
+    if name == "pip":
+        return _pip_recipe(compiles=compiles)
+    return Recipe(
+        name, (_BARE_VENV, _sync_command(name, compiles=compiles)), _inputs(spec.name, kind, locks[0])
+    )
+
+
+def tool(name: str, environ: Mapping[str, str]) -> str:
+    """Return the path of the program *name*: beside the Python that runs venvflow, else on PATH.
+
+    :raises EnvironmentFailure: it is not installed.
+    """
+    found = _which(name, environ.get("PATH", os.defpath))
+    if found is None:
+        raise EnvironmentFailure(
+            f"{name} is not installed", state="Nothing was changed.", hint=_HOW_TO_GET.get(name, "")
+        )
+    return found
+
+
+@functools.cache
+def _which(name: str, path: str) -> str | None:
+    # Not shutil.which: importing shutil alone costs a run with nothing to do several milliseconds.
+    beside = os.path.dirname(os.path.abspath(sys.executable))
+    return next(programs((beside, *filter(os.path.isabs, path.split(os.pathsep))), name), None)
+
+
+def kind_and_locks(spec: VenvSpec) -> tuple[str, tuple[str, ...]]:
+    """Return which kind of lock files *spec* has, and those of that kind.
+
+    A project file beside its lock (``pyproject.toml`` with ``uv.lock``) is welcome and counts for nothing.
+    """
+    kinds = {lock: _kind(os.path.basename(lock)) for lock in spec.locks}
+    locks = tuple(lock for lock, kind in kinds.items() if kind)
+    found = sorted({kind for kind in kinds.values() if kind})
+    if not locks:
+        raise UsageError(
+            "there is no lock file to build from",
+            where=spec.name,
+            hint='List one as "locks:" (uv.lock, requirements.txt, …), or give commands as "build:".',
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"lock files of different kinds cannot fill one venv: {' and '.join(found)}",
+            where=spec.name,
+            hint='Make two venvs of them, or give a list of commands as "build:".',
+        )
+    _check_kind(spec, found[0], locks)
+    return found[0], locks
+
+
+def _kind(name: str) -> str:
+    if name in _COMPANIONS:
+        return name
+    if name == "pylock.toml" or (name.startswith("pylock.") and name.endswith(".toml")):
+        return "pylock.toml"
+    if name in _NOT_LOCKS:
+        return ""
+    return "unknown" if name.lower().endswith(_UNKNOWN) else "requirements"
+
+
+def _check_kind(spec: VenvSpec, kind: str, locks: tuple[str, ...]) -> None:
+    if kind == "unknown":
+        raise UsageError(
+            f"no builder knows {shown(os.path.basename(locks[0]))}",
+            where=spec.name,
+            hint='Give a list of commands as "build:"; they find the file as {lock}.',
+        )
+    if kind != "requirements" and len(locks) > 1:
+        raise UsageError(
+            f"one venv can be built from one {kind}, not from {len(locks)}",
+            where=spec.name,
+            hint='Make a venv of each, or give a list of commands as "build:".',
+        )
+
+
+def _named(spec: VenvSpec, kind: str, environ: Mapping[str, str]) -> str:
+    """Return the builder's name, or complain about it."""
+    if spec.build == "auto":
+        if kind in _KINDS["pip"]:
+            return "uv" if _which("uv", environ.get("PATH", os.defpath)) else "pip"
+        return next(name for name, kinds in _KINDS.items() if kind in kinds)
+    name = str(spec.build)
+    if name not in _KINDS:
+        raise UsageError(
+            f"there is no builder {shown(name)!r}",
+            where=spec.name,
+            hint=f"Use one of auto, {', '.join(_KINDS)}, or a list of commands.",
+        )
+    if kind not in _KINDS[name]:
+        able = " or ".join(other for other, kinds in _KINDS.items() if kind in kinds)
+        what = "a requirements file" if kind == "requirements" else kind
+        raise UsageError(
+            f"{name} cannot install from {what}",
+            where=spec.name,
+            hint=f'Use "build: {able}" or "build: auto".',
+        )
+    return name
+
+
+def _inputs(where: str, kind: str, lock: str) -> tuple[str, ...]:
+    """Return the files beside *lock* that its tool reads as well."""
+    companions = _COMPANIONS.get(kind, ())
+    directory = os.path.dirname(lock)
+    present = tuple(path for name in companions if os.path.exists(path := os.path.join(directory, name)))
+    if companions and os.path.join(directory, companions[0]) not in present:
+        raise UsageError(
+            f"{companions[0]} is missing beside {shown(lock)}",
+            where=where,
+            hint="The lock file alone does not say what to install: put them into one directory.",
+        )
+    return present
+
+
+def _uv_recipe(kind: str, *, compiles: bool, inputs: tuple[str, ...]) -> Recipe:
+    create = ("{uv}", "venv", "--no-project", "--python", "{python}", "{venv}")
+    bytecode = "--compile-bytecode" if compiles else "--no-compile-bytecode"
+    if kind == "uv.lock":
+        # Without --python, a project that wants another version would make uv replace the venv.
+        return Recipe("uv", (create, ("{uv}", "sync", "--frozen", "--python", "{python}", bytecode)), inputs)
+    # uv verifies every hash that is there; --require-hashes would add nothing to a file that has them all.
+    sync = ("{uv}", "pip", "sync", "--strict", "--python", "{venv}/bin/python", bytecode, "{locks}")
+    return Recipe("uv", (create, sync))
+
+
+def _pip_recipe(*, compiles: bool) -> Recipe:
+    create = ("{python}", "-I", "-B", "-m", "venv", "{venv}")
+    bytecode = "--compile" if compiles else "--no-compile"
+    install = ("{pip}", "install", "--no-deps", bytecode, "--requirement={locks}")
+    return Recipe("pip", (create, install), audit=("{pip}", "check"))
+
+
+def _sync_command(name: str, *, compiles: bool) -> tuple[str, ...]:
+    if name == "poetry":
+        command = ("{poetry}", "sync", "--no-interaction")
+        return (*command, "--compile") if compiles else command
+    return ("{pdm}", "sync") if name == "pdm" else ("{pipenv}", "sync")
