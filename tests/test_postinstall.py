@@ -270,7 +270,8 @@ def test_it_needs_no_newer_python_than_it_says() -> None:
         elif isinstance(node, ast.ImportFrom):
             modules.add(str(node.module))
     assert modules <= {
-        "__future__", "argparse", "base64", "collections.abc", "contextlib", "errno", "hashlib", "json", "os",
+        "__future__", "argparse", "base64", "collections.abc", "contextlib", "errno", "hashlib",
+        "importlib.util", "json", "marshal", "os",
         "re", "shlex", "stat", "subprocess", "sys", "typing", "unicodedata", "urllib.parse",
     }  # fmt: skip
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

@@ -628,6 +628,7 @@ def need_room(fd: int, size: int, names: int) -> None:
 # --------------------------------------------------------------------------- by descriptors
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+ROOT = DIRECTORY & ~os.O_NOFOLLOW  # whoever names it may well name a link
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -860,7 +861,7 @@ def complete(
     run again at any time. With *dry_run* nothing is written. Raises Problem.
     """
     try:
-        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(root, ROOT)
     except OSError as error:
         raise Problem(f"cannot read {shown(root)}: {error.strerror}", ENVIRONMENT) from error
     try:
@@ -978,16 +979,29 @@ def put_file(name: str, directory: int, data: bytes, executable: bool, dry_run: 
     ):
         return False
     if not dry_run:
-        temporary = temporary_name()
-        fd = os.open(temporary, CREATE, 0o755 if executable else 0o644, dir_fd=directory)
-        try:
+        with replacing(name, directory) as temporary:
+            fd = os.open(temporary, CREATE, 0o755 if executable else 0o644, dir_fd=directory)
             with open(fd, "wb") as file:
                 file.write(data)
-            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except BaseException:
-            os.unlink(temporary, dir_fd=directory)
-            raise
     return True
+
+
+@contextmanager
+def replacing(name: str, directory: int) -> Iterator[str]:
+    """Give a free name for what is to replace *name* at the end of the block; if that fails, it goes away."""
+    temporary = temporary_name()
+    try:
+        yield temporary
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+
+
+def temporary_name() -> str:
+    """Return a free name, short whatever the name of the file."""
+    return f".vf-{os.getpid()}-{int.from_bytes(os.urandom(6), 'big')}"
 
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
@@ -1021,24 +1035,14 @@ def put_link(link: Link, root: int, places: Places, copier: Copier, dry_run: boo
     if dry_run:
         return True
     with inside(root, directory, make=True) as fd:
-        temporary = temporary_name()
         try:
-            os.symlink(target, temporary, dir_fd=fd)
+            with replacing(name, fd) as temporary:
+                os.symlink(target, temporary, dir_fd=fd)
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
             return copier.copy(link, fd, name)
-        try:
-            os.replace(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-        except BaseException:
-            os.unlink(temporary, dir_fd=fd)
-            raise
     return True
-
-
-def temporary_name() -> str:
-    """Return a free name, short whatever the name of the file."""
-    return f".vf-{os.getpid()}-{int.from_bytes(os.urandom(6), 'big')}"
 
 
 class Copier:
@@ -1107,9 +1111,8 @@ class Copier:
         if there is not None and there.st_size == found.st_size:
             return False
         need_room(directory, found.st_size, 1)
-        temporary = temporary_name()
-        target = os.open(temporary, CREATE, 0o755 if found.st_mode & 0o100 else 0o644, dir_fd=directory)
-        try:
+        with replacing(name, directory) as temporary:
+            target = os.open(temporary, CREATE, 0o755 if found.st_mode & 0o100 else 0o644, dir_fd=directory)
             with open(target, "wb") as file, open(fd, "rb", closefd=False) as source:
                 left = found.st_size
                 while left:
@@ -1117,10 +1120,6 @@ class Copier:
                     if not data:
                         break
                     left -= file.write(data)
-            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except BaseException:
-            os.unlink(temporary, dir_fd=directory)
-            raise
         return True
 
 
@@ -1139,90 +1138,20 @@ def tree_extent(fd: int) -> tuple[int, int]:
 
 # --------------------------------------------------------------------------- compiling
 
-COMPILE = r"""
-import marshal, os, stat, struct, sys
-from importlib.util import MAGIC_NUMBER
-root, share, shares = os.fsdecode(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-LARGEST = 16 << 20  # bytes of a source
-number, failed = 0, []
-
-def walk(fd, path):
-    global number
-    for name in sorted(os.listdir(fd)):
-        below, mode = path + "/" + name, os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
-        if stat.S_ISDIR(mode) and name != "__pycache__" and path.count("/") < 200:
-            enter(name, fd, below)
-        elif stat.S_ISREG(mode) and name.endswith(".py"):
-            number += 1
-            if number % shares == share:
-                attempt(name, fd, below)
-
-def enter(name, fd, path):
-    below = os.open(name, DIRECTORY, dir_fd=fd)
-    try:
-        walk(below, path)
-    finally:
-        os.close(below)
-
-def attempt(name, fd, path):
-    try:
-        translate(name, fd, path)
-    except Exception as error:  # whatever a source does to the compiler
-        failed.append("%s: %s" % (path, error))
-
-def translate(name, fd, path):
-    source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)
-    with open(source, "rb") as file:
-        found = os.fstat(source)
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ValueError("it is larger than any source")
-    numbers = (0, int(found.st_mtime) & 0xFFFFFFFF, len(data) & 0xFFFFFFFF)
-    head = MAGIC_NUMBER + struct.pack("<LLL", *numbers)
-    try:
-        os.mkdir("__pycache__", 0o755, dir_fd=fd)
-    except FileExistsError:
-        pass
-    cache = os.open("__pycache__", DIRECTORY, dir_fd=fd)
-    try:
-        put("%s.%s.pyc" % (name[:-3], sys.implementation.cache_tag), cache, head, data, path)
-    finally:
-        os.close(cache)
-
-def put(target, cache, head, data, path):
-    try:
-        with open(os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=cache), "rb") as file:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and file.read(16) == head:
-                return
-    except OSError:
-        pass
-    code = compile(data, os.path.join(root, path), "exec", dont_inherit=True)
-    temporary = ".vf-%d-%d" % (os.getpid(), number)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with open(os.open(temporary, flags, 0o644, dir_fd=cache), "wb") as file:
-        file.write(head + marshal.dumps(code))
-    os.replace(temporary, target, src_dir_fd=cache, dst_dir_fd=cache)
-
-try:
-    enter("lib", os.open(root, os.O_RDONLY | os.O_DIRECTORY), "lib")
-except OSError as error:
-    failed.append("lib: %s" % error)
-for line in failed[:20]:
-    print(ascii(line)[1:-1])
-sys.exit(1 if failed else 0)
-"""
+COMPILE = "--compile-share"  # and then the root, which share, and of how many
+LARGEST_SOURCE = 16 << 20  # bytes
 
 
 def compile_library(root: str, python: str) -> str:
     """Compile the packages with the interpreter *python*; return what could not be, if any.
 
-    The environment's own is a link that the archive may have made, and would run what its .pth files say.
+    It runs this file. The environment's own Python is a link that the archive may have made, and would run
+    what its .pth files say.
     """
     import subprocess  # noqa: PLC0415 - not for who only decodes
 
     shares = min(os.cpu_count() or 1, 16)
-    words = [python, "-I", "-S", "-W", "ignore", "-c", COMPILE, root]
+    words = [python, "-I", "-S", "-W", "ignore", os.path.abspath(__file__), COMPILE, root]
     workers = [
         subprocess.Popen(
             [*words, str(share), str(shares)],
@@ -1237,6 +1166,56 @@ def compile_library(root: str, python: str) -> str:
     lines += [f"a compiler was ended by signal {-code}" for _, code in said if code < 0]
     more = f"\n... and {len(lines) - 20} more" if len(lines) > 20 else ""
     return "\n".join(shown(line)[:300] for line in lines[:20]) + more
+
+
+def compile_share(root: str, share: str, shares: str) -> int:
+    """Compile one of so many *shares* of the sources, say what could not be, and return the exit code."""
+    failed = []
+    fd = os.open(root, ROOT)
+    try:
+        with inside(fd, "lib") as library:
+            for number, (directory, name, path) in enumerate(sources(library, "lib")):
+                if number % int(shares) == int(share):
+                    try:
+                        compile_source(directory, name, os.path.join(root, path))
+                    except Exception as error:  # noqa: BLE001 - whatever a source does to the compiler
+                        failed.append(f"{path}: {error}")
+    except (OSError, Problem) as error:
+        failed.append(f"lib: {error}")
+    finally:
+        os.close(fd)
+    sys.stdout.write("".join(ascii(line)[1:-1] + "\n" for line in failed[:20]))
+    return 1 if failed else OK
+
+
+def sources(fd: int, path: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the sources below a directory: the directory of each, open, its name there, and its path."""
+    for name in sorted(os.listdir(fd)):
+        mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode) and name != "__pycache__" and path.count("/") < DEEPEST:
+            with inside(fd, name) as directory:
+                yield from sources(directory, f"{path}/{name}")
+        elif stat.S_ISREG(mode) and name.endswith(".py"):
+            yield fd, name, f"{path}/{name}"
+
+
+def compile_source(directory: int, name: str, path: str) -> None:
+    """Write the bytecode of a source, unless there is some for its time and size."""
+    import marshal  # noqa: PLC0415 - only who compiles needs it
+    from importlib.util import MAGIC_NUMBER  # noqa: PLC0415 - as above
+
+    found, data = os.stat(name, dir_fd=directory), read_file(name, directory, LARGEST_SOURCE)
+    if data is None:
+        raise ValueError("it is larger than any source")
+    words = [number & 0xFFFFFFFF for number in (0, int(found.st_mtime), len(data))]
+    head = MAGIC_NUMBER + b"".join(word.to_bytes(4, "little") for word in words)
+    target = f"{name[:-3]}.{sys.implementation.cache_tag}.pyc"
+    with inside(directory, "__pycache__", make=True) as cache:
+        with suppress(OSError):
+            if (read_file(target, cache, LARGEST_FILLED) or b"").startswith(head):
+                return
+        code = marshal.dumps(compile(data, path, "exec", dont_inherit=True))
+        put_file(target, cache, head + code, executable=False, dry_run=False)
 
 
 # --------------------------------------------------------------------------- saying it
@@ -1292,4 +1271,4 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(compile_share(*sys.argv[2:]) if sys.argv[1:2] == [COMPILE] else main())
