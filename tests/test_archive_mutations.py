@@ -211,7 +211,7 @@ def test_a_changed_document_is_decoded_or_refused(archives: dict[str, bytes], ch
     forged = taken_apart(archives["tar"])
     _changed_document(forged, chance)
     assert forged.raw_document is not None
-    with suppress(postinstall.Damaged):
+    with suppress(postinstall.InvalidPack):
         decoded = postinstall.decode(forged.raw_document)
         postinstall.filled_sizes(decoded.lengths, postinstall.Places("/v", "/p", "/bin/python"))
 
@@ -219,7 +219,7 @@ def test_a_changed_document_is_decoded_or_refused(archives: dict[str, bytes], ch
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_decoded_or_refused(data: bytes) -> None:
     """Those that are no document at all."""
-    with pytest.raises(postinstall.Damaged):
+    with pytest.raises(postinstall.InvalidPack):
         postinstall.decode(data)
 
 

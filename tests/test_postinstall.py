@@ -385,14 +385,14 @@ def test_links_become_copies_where_links_cannot_be(
     (tmp_path / "lib/x/y").write_text("deep")
     python = tmp_path / "python"
     python.write_text("interpreter")
-    to_venv, to_python = [postinstall.Slot(0, kind, "raw", "") for kind in ("venv", "python")]
+    to_venv, to_python = [postinstall.SlotRow(0, kind, "raw", "") for kind in ("venv", "python")]
     for path, target, slots, content in (
         ("lib64", "lib", (), "lib64/x/y"),
         ("bin/alias", "../tool", (), "bin/alias"),
         ("bin/lib", "/lib/x", (to_venv,), "bin/lib/y"),
         ("bin/python", "", (to_python,), "bin/python"),
     ):
-        link = postinstall.Link(path, target, slots)
+        link = postinstall.LinkRow(path, target, slots)
         assert _put_link(tmp_path, link, python=str(python)), path
         assert (tmp_path / content).read_text() in ("deep", "runs", "interpreter")
         assert not _put_link(tmp_path, link, python=str(python)), path
@@ -412,13 +412,13 @@ def test_a_link_that_cannot_become_a_copy_is_refused(
 
     (tmp_path / "lib").mkdir()
     monkeypatch.setattr(os, "symlink", failing)
-    slots = (postinstall.Slot(0, kind, "raw", ""),) if kind else ()
+    slots = (postinstall.SlotRow(0, kind, "raw", ""),) if kind else ()
     with pytest.raises(postinstall.Problem):
-        _put_link(tmp_path, postinstall.Link(path, target, slots))
+        _put_link(tmp_path, postinstall.LinkRow(path, target, slots))
     assert list(tmp_path.rglob("*")) == [tmp_path / "lib"]
 
 
-def _put_link(root: Path, link: postinstall.Link, *, python: str = sys.executable) -> bool:
+def _put_link(root: Path, link: postinstall.LinkRow, *, python: str = sys.executable) -> bool:
     fd = os.open(root, os.O_RDONLY)
     try:
         places = postinstall.Places(str(root), "/project", python)
@@ -427,8 +427,8 @@ def _put_link(root: Path, link: postinstall.Link, *, python: str = sys.executabl
         os.close(fd)
 
 
-def _python_link(path: str) -> postinstall.Link:
-    return postinstall.Link(path, "", (postinstall.Slot(0, "python", "raw", ""),))
+def _python_link(path: str) -> postinstall.LinkRow:
+    return postinstall.LinkRow(path, "", (postinstall.SlotRow(0, "python", "raw", ""),))
 
 
 def test_a_link_may_be_all_that_is_in_its_directory(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Problem(Exception):
         self.code = code
 
 
-class Damaged(ValueError):
+class InvalidPack(ValueError):
     """What an archive says of itself makes no sense, or is not safe; the text says how."""
 
 
@@ -199,7 +199,7 @@ def record_fields(data: bytes) -> bytes:
 # --------------------------------------------------------------------------- what the archive says
 
 
-class Slot(NamedTuple):
+class SlotRow(NamedTuple):
     """A position in a template, what goes there, and how it is written."""
 
     offset: int
@@ -208,22 +208,22 @@ class Slot(NamedTuple):
     argument: str
 
 
-class Template(NamedTuple):
+class TemplateRow(NamedTuple):
     """A file to fill in: its bytes are *length* bytes of the blob from *start* on."""
 
     path: str
     executable: bool
     start: int
     length: int
-    slots: tuple[Slot, ...]
+    slots: tuple[SlotRow, ...]
 
 
-class Link(NamedTuple):
+class LinkRow(NamedTuple):
     """A link to make: with a slot it leads to a local path, without one to something beside it."""
 
     path: str
     target: str
-    slots: tuple[Slot, ...]
+    slots: tuple[SlotRow, ...]
 
 
 class Announced(NamedTuple):
@@ -243,9 +243,9 @@ class Pack(NamedTuple):
     description: dict[str, Any]
     distributions: list[Any]
     editable: list[str]  # distributions of which only a path to the code is here
-    links: tuple[Link, ...]
+    links: tuple[LinkRow, ...]
     needs: dict[str, str]  # of an interpreter
-    templates: tuple[Template, ...]
+    templates: tuple[TemplateRow, ...]
     templates_sha256: str
 
     @property
@@ -259,7 +259,7 @@ class Pack(NamedTuple):
         return [(template.path, template.length, template.slots) for template in self.templates]
 
     @property
-    def rows(self) -> list[Template | Link]:
+    def rows(self) -> list[TemplateRow | LinkRow]:
         """Return everything that is to be made."""
         return [*self.templates, *self.links]
 
@@ -282,17 +282,17 @@ SPARE_SLOTS = 16
 
 
 def decode(data: bytes) -> Pack:
-    """Return what *data*, the bytes of a pack.json, say; raises Damaged.
+    """Return what *data*, the bytes of a pack.json, say; raises InvalidPack.
 
     Whatever they are, this takes time and memory in proportion to their length, and raises nothing else.
     """
     document = read_json(data)
     check_texts(document)
     if not isinstance(document, dict):
-        raise Damaged("it is not an object")
+        raise InvalidPack("it is not an object")
     number = document.get("format")
     if type(number) is not int or number != FORMAT:
-        raise Damaged(f"another format ({brief(number)}) than {FORMAT}, the one that can be read here")
+        raise InvalidPack(f"another format ({brief(number)}) than {FORMAT}, the one that can be read here")
     want_keys(document, {"format", *Pack._fields} - {"needs"}, "it")
     description = want(document["description"], dict, "the description")
     needs = {
@@ -300,7 +300,7 @@ def decode(data: bytes) -> Pack:
         for name, value in want(description.get("python") or {}, dict, "what it needs").items()
     }
     if not re.fullmatch(r"[\w.+-]*", needs.get("version", "") + needs.get("implementation", "")):
-        raise Damaged("a Python with an impossible name")
+        raise InvalidPack("a Python with an impossible name")
     pack = Pack(
         decode_announced(document["announced"]),
         description,
@@ -320,7 +320,7 @@ def decode(data: bytes) -> Pack:
 def read_json(data: bytes) -> Any:
     """Return the JSON in *data*: of texts, whole numbers of few digits, lists, and objects without twins."""
     if len(data) > LARGEST_DOCUMENT or sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise Damaged(f"it is too long, with {len(data)} bytes")
+        raise InvalidPack(f"it is too long, with {len(data)} bytes")
     try:
         return json.loads(
             data.decode("ascii"),
@@ -330,7 +330,7 @@ def read_json(data: bytes) -> Any:
             object_pairs_hook=without_twins,
         )
     except (ValueError, RecursionError, MemoryError) as error:
-        raise Damaged(f"it cannot be read ({shown(str(error))[:200]})") from error
+        raise InvalidPack(f"it cannot be read ({shown(str(error))[:200]})") from error
 
 
 def small_number(digits: str) -> int:
@@ -340,29 +340,29 @@ def small_number(digits: str) -> int:
 
 def no_number(digits: str) -> int:
     """Refuse what is not a whole number."""
-    raise Damaged(f"{digits[:20]} is not a number of anything")
+    raise InvalidPack(f"{digits[:20]} is not a number of anything")
 
 
 def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object whose names are all different."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Damaged("a name is there twice")
+        raise InvalidPack("a name is there twice")
     return found
 
 
 def want(value: Any, kind: type, what: str) -> Any:
     """Return *value* if it is of *kind*."""
     if type(value) is not kind:
-        raise Damaged(f"{what} is not of the right type")
+        raise InvalidPack(f"{what} is not of the right type")
     return value
 
 
 def want_keys(found: dict[str, Any], wanted: Iterable[str], what: str) -> None:
-    """Raise Damaged unless *found* has the *wanted* names and no others."""
+    """Raise InvalidPack unless *found* has the *wanted* names and no others."""
     if set(found) != set(wanted):
         odd = min(set(found) ^ set(wanted))
-        raise Damaged(f"{what} has {'' if odd in found else 'no '}{brief(odd)}")
+        raise InvalidPack(f"{what} has {'' if odd in found else 'no '}{brief(odd)}")
 
 
 def brief(value: Any) -> str:
@@ -371,7 +371,7 @@ def brief(value: Any) -> str:
 
 
 def check_texts(value: Any) -> None:
-    """Raise Damaged if any text in *value* is none that a file system could hold."""
+    """Raise InvalidPack if any text in *value* is none that a file system could hold."""
     todo = [value]
     while todo:
         each = todo.pop()
@@ -388,25 +388,25 @@ def text(value: Any, most: int) -> str:
     try:
         raw = want(value, str, "a text").encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise Damaged("a text is not Unicode") from error
+        raise InvalidPack("a text is not Unicode") from error
     if b"\0" in raw or len(raw) > most:
-        raise Damaged(f"a text holds a NUL, or more than {most} bytes")
+        raise InvalidPack(f"a text holds a NUL, or more than {most} bytes")
     if raw.decode("utf-8", "surrogateescape") != value:
-        raise Damaged("a text is UTF-8 spelled byte by byte")
+        raise InvalidPack("a text is UTF-8 spelled byte by byte")
     return str(value)
 
 
 def count(value: Any) -> int:
     """Return *value* if it counts something."""
     if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
-        raise Damaged(f"{brief(value)} is not a number of anything")
+        raise InvalidPack(f"{brief(value)} is not a number of anything")
     return value
 
 
 def row_of(value: Any, length: int, what: str) -> list[Any]:
     """Return *value* if it is a list of *length* values."""
     if len(want(value, list, what)) != length:
-        raise Damaged(f"{what} has {len(value)} parts")
+        raise InvalidPack(f"{what} has {len(value)} parts")
     return list(value)
 
 
@@ -415,7 +415,7 @@ def decode_announced(value: Any) -> Announced:
     want_keys(want(value, dict, "the announcement"), Announced._fields, "the announcement")
     announced = Announced(**{name: count(number) for name, number in value.items()})
     if announced.entries != announced.directories + announced.files + announced.links:
-        raise Damaged("announced numbers that contradict each other")
+        raise InvalidPack("announced numbers that contradict each other")
     return announced
 
 
@@ -424,40 +424,40 @@ def decode_distribution(value: Any) -> list[str]:
     return [text(part, 1000) for part in row_of(value, 2, "a distribution")]
 
 
-def decode_template(value: Any) -> Template:
+def decode_template(value: Any) -> TemplateRow:
     """Return a row of the templates."""
     name, executable, start, length, slots = row_of(value, 5, "a template")
     path = decode_path(name)
     if type(executable) is not int or executable not in (0, 1):
-        raise Damaged("a template that may be neither run nor not run")
+        raise InvalidPack("a template that may be neither run nor not run")
     rows = want(slots, list, "slots")
     if len(rows) > count(length) + SPARE_SLOTS:
-        raise Damaged(f"a template with {len(rows)} slots in {length} bytes, {shown(path)}")
+        raise InvalidPack(f"a template with {len(rows)} slots in {length} bytes, {shown(path)}")
     decoded = tuple(decode_slot(row) for row in rows)
     offsets = [0, *(slot.offset for slot in decoded), length]
     if offsets != sorted(offsets):
-        raise Damaged(f"a slot that does not fit its template, {shown(path)}")
-    return Template(path, bool(executable), count(start), length, decoded)
+        raise InvalidPack(f"a slot that does not fit its template, {shown(path)}")
+    return TemplateRow(path, bool(executable), count(start), length, decoded)
 
 
-def decode_slot(value: Any) -> Slot:
+def decode_slot(value: Any) -> SlotRow:
     """Return a row of slots: what goes there, how it is written, and their argument must belong together."""
     offset, kind, form, argument = row_of(value, 4, "a slot")
-    slot = Slot(count(offset), text(kind, 20), text(form, 20), text(argument, LONGEST_PATH))
+    slot = SlotRow(count(offset), text(kind, 20), text(form, 20), text(argument, LONGEST_PATH))
     plain = kind in KINDS and form in WRITERS and not argument
     first_line = (kind, form) == ("venv", "shebang") and not re.search(r"[\x00-\x1f\x7f]", argument)
     if not (plain or first_line or (kind, form) == ("file", "record")):
-        raise Damaged(f"a slot for {brief(kind)} as {brief(form)}, with the argument {brief(argument)}")
+        raise InvalidPack(f"a slot for {brief(kind)} as {brief(form)}, with the argument {brief(argument)}")
     return slot
 
 
-def decode_link(value: Any) -> Link:
+def decode_link(value: Any) -> LinkRow:
     """Return a row of the links, none of which leads elsewhere than into the environment or to a place."""
     path, target, slots = row_of(value, 3, "a link")
     rows = tuple(decode_slot(row) for row in want(slots, list, "slots"))
-    link = Link(decode_path(path), text(target, LONGEST_PATH), rows)
+    link = LinkRow(decode_path(path), text(target, LONGEST_PATH), rows)
     if leads_elsewhere(link) if rows else leads_out(link.path, link.target):
-        raise Damaged(f"a link that leads out, {shown(link.path)}")
+        raise InvalidPack(f"a link that leads out, {shown(link.path)}")
     return link
 
 
@@ -466,10 +466,10 @@ def decode_path(value: Any) -> str:
     path = text(value, LONGEST_PATH)
     why = unsafe_name(path) or reserved_name(path)
     if why:
-        raise Damaged(f"an unsafe path, {shown(path)}, which {why}")
+        raise InvalidPack(f"an unsafe path, {shown(path)}, which {why}")
     ours = folded(path) == POSTINSTALL or folded(path.split("/")[0]) == METADATA
     if ours or path.count("/") >= DEEPEST:
-        raise Damaged(f"an unsafe path, {shown(path)}")
+        raise InvalidPack(f"an unsafe path, {shown(path)}")
     return path
 
 
@@ -517,7 +517,7 @@ def leads_out(path: str, target: str) -> bool:
     )
 
 
-def leads_elsewhere(link: Link) -> bool:
+def leads_elsewhere(link: LinkRow) -> bool:
     """Return whether a link with slots leads to another local path than one that is meant, or below it."""
     slot = link.slots[0]
     if len(link.slots) > 1 or slot.offset or slot.form != "raw" or ".." in link.target.split("/"):
@@ -528,29 +528,29 @@ def leads_elsewhere(link: Link) -> bool:
 
 
 def check_pieces(pack: Pack) -> None:
-    """Raise Damaged unless every byte of the blob belongs to one template."""
+    """Raise InvalidPack unless every byte of the blob belongs to one template."""
     position = 0
     for template in sorted(pack.templates, key=lambda each: (each.start, each.length)):
         if template.start != position:
-            raise Damaged(f"templates that overlap or lie apart, {shown(template.path)}")
+            raise InvalidPack(f"templates that overlap or lie apart, {shown(template.path)}")
         position += template.length
     if position > LARGEST_BLOB or not re.fullmatch("[0-9a-f]{64}", pack.templates_sha256):
-        raise Damaged(f"templates of {position} bytes, or without a SHA-256")
+        raise InvalidPack(f"templates of {position} bytes, or without a SHA-256")
 
 
 def check_blob(pack: Pack, blob: bytes) -> None:
-    """Raise Damaged unless *blob* holds the templates that *pack* speaks of."""
+    """Raise InvalidPack unless *blob* holds the templates that *pack* speaks of."""
     if len(blob) != pack.length or hashlib.sha256(blob).hexdigest() != pack.templates_sha256:
-        raise Damaged("templates that were changed")
+        raise InvalidPack("templates that were changed")
 
 
 def check_records(pack: Pack) -> None:
-    """Raise Damaged unless RECORDs describe templates, and none that describes others itself."""
+    """Raise InvalidPack unless RECORDs describe templates, and none that describes others itself."""
     plain = {template.path for template in pack.templates if not describes(template.slots)}
     for row in pack.rows:
         for slot in row.slots:
             if slot.form == "record" and slot.argument not in plain:
-                raise Damaged(f"a RECORD that describes {shown(slot.argument)}")
+                raise InvalidPack(f"a RECORD that describes {shown(slot.argument)}")
 
 
 def describes(slots: Sequence[Any]) -> bool:
@@ -559,20 +559,20 @@ def describes(slots: Sequence[Any]) -> bool:
 
 
 def check_paths(pack: Pack, spelled: Callable[[str], str]) -> None:
-    """Raise Damaged if a path is there twice or lies below another row's: below a link, or below a file.
+    """Raise InvalidPack if a path is there twice or lies below another row's: below a link, or below a file.
 
     *spelled* returns what the file system takes a name for.
     """
     known: set[str] = set()
     for path in (spelled(row.path) for row in pack.rows):
         if path in known:
-            raise Damaged(f"a path that is there twice, {shown(path)}")
+            raise InvalidPack(f"a path that is there twice, {shown(path)}")
         known.add(path)
     for path in known:
         above = path.rpartition("/")[0]
         while above:
             if above in known:
-                raise Damaged(f"a path through a link or a file, {shown(path)}")
+                raise InvalidPack(f"a path through a link or a file, {shown(path)}")
             above = above.rpartition("/")[0]
 
 
@@ -591,8 +591,8 @@ def folded(path: str) -> str:
 def filled_sizes(templates: Iterable[tuple[str, int, Sequence[Any]]], places: Places) -> dict[str, int]:
     """Return how many bytes each template becomes at *places*, by path, without making one of them.
 
-    They are given as path, length and slots. Raises Damaged for what is larger than any file that installers
-    write, and ``KeyError`` for slots of which :func:`decode_slot` knows nothing.
+    They are given as path, length and slots. Raises InvalidPack for what is larger than any file that
+    installers write, and ``KeyError`` for slots of which :func:`decode_slot` knows nothing.
     """
     sizes: dict[str, int] = {}
     total = 0
@@ -609,7 +609,7 @@ def filled_sizes(templates: Iterable[tuple[str, int, Sequence[Any]]], places: Pl
             size += known[what]
         total += size
         if size > LARGEST_FILLED or total > LARGEST_TOTAL:
-            raise Damaged(f"templates that would become {total} bytes, among them {shown(path)}")
+            raise InvalidPack(f"templates that would become {total} bytes, among them {shown(path)}")
         sizes[path] = size
     return sizes
 
@@ -706,7 +706,7 @@ def load(root: int) -> tuple[Pack, bytes]:
         check_blob(pack, blob)
         if kind_of(METADATA.upper(), root):  # it does not tell case
             check_paths(pack, folded)
-    except Damaged as error:
+    except InvalidPack as error:
         raise damage(str(error)) from error
     return pack, blob
 
@@ -835,7 +835,7 @@ def candidates(needs: dict[str, str]) -> Iterator[str]:
 # --------------------------------------------------------------------------- doing it
 
 
-class Report(NamedTuple):
+class Completion(NamedTuple):
     """What was done: paths in the environment that were written, were right already, and were linked."""
 
     place: str
@@ -854,7 +854,7 @@ def complete(
     python: str = "",
     force: bool = False,
     dry_run: bool = False,
-) -> Report:
+) -> Completion:
     """Make the environment at *root* work at *place* (which is *root*, unless it will be moved there).
 
     Each file is replaced whole or not at all, and one that is right already is left alone, so this can be
@@ -867,7 +867,7 @@ def complete(
     try:
         pack, blob = load(fd)
         places, notes = settled(pack, place or root, project, python, force=force, root=root)
-        report = Report(places.venv, places.python, [], [], [], notes)
+        report = Completion(places.venv, places.python, [], [], [], notes)
         apply(fd, pack, blob, places, report=report, dry_run=dry_run)
     finally:
         os.close(fd)
@@ -898,7 +898,7 @@ def settled(
     return Places(place, os.path.abspath(project or place), chosen), notes
 
 
-def apply(root: int, pack: Pack, blob: bytes, places: Places, *, report: Report, dry_run: bool) -> None:
+def apply(root: int, pack: Pack, blob: bytes, places: Places, *, report: Completion, dry_run: bool) -> None:
     """Fill in all templates and make all links below the directory *root*, and *report* it. Raises Problem.
 
     Everything is looked at and counted before anything is written.
@@ -920,7 +920,7 @@ def apply(root: int, pack: Pack, blob: bytes, places: Places, *, report: Report,
     except OSError as error:
         where = error.filename if "/" in str(error.filename) else path  # the system says the last name only
         raise Problem(f"cannot write {shown(where)}: {error.strerror}", ENVIRONMENT) from error
-    except Damaged as error:
+    except InvalidPack as error:
         raise damage(str(error)) from error
 
 
@@ -941,7 +941,7 @@ def look(root: int, pack: Pack, sizes: dict[str, int], dry_run: bool) -> None:
     need_room(root, growth + largest, names + 1)
 
 
-def look_at_link(root: int, link: Link, dry_run: bool) -> int:
+def look_at_link(root: int, link: LinkRow, dry_run: bool) -> int:
     """Return how many names a link needs that are not there; raises Problem if something is in its way."""
     directory, _, name = link.path.rpartition("/")
     try:
@@ -956,7 +956,7 @@ def look_at_link(root: int, link: Link, dry_run: bool) -> int:
     return 0
 
 
-def filled(pack: Pack, blob: bytes, places: Places) -> Iterator[tuple[Template, bytes]]:
+def filled(pack: Pack, blob: bytes, places: Places) -> Iterator[tuple[TemplateRow, bytes]]:
     """Yield every template with its bytes, RECORDs after what they describe."""
     digests: dict[str, bytes] = {}
     described = {slot.argument for template in pack.templates for slot in template.slots}
@@ -1021,7 +1021,7 @@ def can_link(directory: int) -> bool:
     return True
 
 
-def put_link(link: Link, root: int, places: Places, copier: Copier, dry_run: bool) -> bool:
+def put_link(link: LinkRow, root: int, places: Places, copier: Copier, dry_run: bool) -> bool:
     """Make a symlink, or a copy where links cannot be; return whether it was not there yet."""
     target = os.fsdecode(fill(os.fsencode(link.target), link.slots, places, no_digest))
     directory, _, name = link.path.rpartition("/")
@@ -1055,7 +1055,7 @@ class Copier:
         self.places = places
         self.copies: dict[str, int] = {}
 
-    def copy(self, link: Link, directory: int, name: str) -> bool:
+    def copy(self, link: LinkRow, directory: int, name: str) -> bool:
         """Copy what *link* would have led to, unless it is there; return whether it was not."""
         source = self.source_of(link)
         self.copies[source] = self.copies.get(source, 0) + 1
@@ -1071,7 +1071,7 @@ class Copier:
         with inside(self.root, above) as parent:
             return self.copy_any(below, parent, directory, name)
 
-    def source_of(self, link: Link) -> str:
+    def source_of(self, link: LinkRow) -> str:
         """Return the path of what *link* leads to: below the root, or that of the interpreter."""
         kind = link.slots[0].kind if link.slots else ""
         if kind == "python":
@@ -1221,7 +1221,7 @@ def compile_source(directory: int, name: str, path: str) -> None:
 # --------------------------------------------------------------------------- saying it
 
 
-def described(report: Report, dry_run: bool) -> str:
+def described(report: Completion, dry_run: bool) -> str:
     """Return for people what was done."""
     verb = "would be" if dry_run else "were"
     filled_in = f"{len(report.written)} files {verb} filled in, {len(report.unchanged)} were right already"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from venvflow.disk.archive import ObjectSource, Options, Progress
-from venvflow.disk.archive.contents import Contents, Member, damaged, plan
+from venvflow.disk.archive.contents import ArchivePlan, Member, damaged, plan_archive
 from venvflow.disk.archive.formats import CHUNK
 from venvflow.disk.archive.pipeline import Meter
 from venvflow.disk.blame import failure
@@ -61,7 +61,7 @@ def export(
     """
     destination = os.path.abspath(destination)
     need_free(destination, "Nothing was exported.")
-    contents = plan(manifest, source, Options("tar", symlinks=links, external=external), description)
+    contents = plan_archive(manifest, source, Options("tar", symlinks=links, external=external), description)
     linker = Linker(modes)
     with _told(destination), new_directory(destination) as staging:
         need_room(staging.fd, 0, contents.entries)
@@ -95,7 +95,7 @@ def _told(destination: str) -> Iterator[None]:
         raise failure(error, "cannot export it there", at=destination, state=state) from error
 
 
-def _write(contents: Contents, source: ObjectSource, root: int, linker: Linker, meter: Meter) -> None:
+def _write(contents: ArchivePlan, source: ObjectSource, root: int, linker: Linker, meter: Meter) -> None:
     """Write all members below the directory *root*; links come last, so that none is written through."""
     links = []
     copies = False
@@ -119,7 +119,7 @@ def _write(contents: Contents, source: ObjectSource, root: int, linker: Linker, 
             os.symlink(member.target, name, dir_fd=parent)
 
 
-def _members(contents: Contents) -> Iterator[Member]:
+def _members(contents: ArchivePlan) -> Iterator[Member]:
     yield from contents.head
     for tree in contents.trees:
         yield from contents.members(tree)

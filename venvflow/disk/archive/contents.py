@@ -105,7 +105,7 @@ class Filled(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class ArchivePlan:
     """Everything about an archive but its bytes.
 
     *head* comes first, then the members of each tree. *entries* counts all members, *size* the bytes of all
@@ -157,9 +157,9 @@ def needs_of(interpreter: Interpreter) -> dict[str, str]:
 # --------------------------------------------------------------------------- deciding
 
 
-def plan(
+def plan_archive(
     manifest: Manifest, source: ObjectSource, options: Options, description: Mapping[str, Any]
-) -> Contents:
+) -> ArchivePlan:
     """Return what an archive of *manifest* holds. Reads templates and a few small files, and nothing else.
 
     Raises Refused when an entry could not be unpacked safely, EnvironmentFailure when the manifest
@@ -175,17 +175,17 @@ def plan(
     directories = directories_in({**entries, **{link.path: link for link in links}})
     editable = _editable(trees, source)
     warnings = (*_left_behind(editable), *_case_pairs({*entries, *directories}))
-    contents = Contents((), trees, templates, 0, 0, {"editable": editable}, warnings)
+    contents = ArchivePlan((), trees, templates, 0, 0, {"editable": editable}, warnings)
     return _with_head(contents, directories, links, options, description)
 
 
 def _with_head(
-    contents: Contents,
+    contents: ArchivePlan,
     directories: Iterable[str],
     links: Iterable[Entry],
     options: Options,
     description: Mapping[str, Any],
-) -> Contents:
+) -> ArchivePlan:
     """Return *contents* with the metadata, which announces what follows it."""
     blob = b"".join(filled.raw for filled in contents.templates.values())
     script = _postinstall_source()
@@ -209,7 +209,7 @@ def _with_head(
     _check_readable(data)
     roots = [Member("", "dir")] if options.arcroot else []
     head = [*roots, Member(METADATA, "dir"), _text_member(f"{METADATA}/pack.json", data), *after]
-    return Contents(
+    return ArchivePlan(
         tuple(head),
         contents.trees,
         contents.templates,
@@ -220,7 +220,7 @@ def _with_head(
     )
 
 
-def _announced(head: Sequence[Member], contents: Contents) -> postinstall.Announced:
+def _announced(head: Sequence[Member], contents: ArchivePlan) -> postinstall.Announced:
     """Return how much follows ``pack.json``: the rest of the head, and all trees."""
     directories = sum(member.kind == "dir" for member in head)
     files, links, size = len(head) - directories, 0, sum(member.size for member in head)
@@ -234,7 +234,7 @@ def _check_readable(document: bytes) -> None:
     """Raise Refused for what nobody would unpack: it is read here as it will be there."""
     try:
         postinstall.decode(document)
-    except postinstall.Damaged as error:
+    except postinstall.InvalidPack as error:
         raise Refused(
             f"cannot pack it: nobody would unpack {error}",
             state="Nothing was written.",

@@ -105,7 +105,7 @@ def unpack(
     limits: Limits | None = None,
     expected: str | None = None,
     progress: Progress | None = None,
-) -> tuple[Extracted, postinstall.Report]:
+) -> tuple[Extracted, postinstall.Completion]:
     """Extract *archive* and make it work at *destination*, with the interpreter *python*: all or nothing.
 
     Does what the ``postinstall.py`` in the archive does, but with our own code, never the archive's. *python*
@@ -153,9 +153,9 @@ class _Home:
         more = sum(max(0, size - neutral[path]) for path, size in here.items())
         return more + max(here.values(), default=0)
 
-    def complete(self, staging: int, root: str) -> postinstall.Report:
+    def complete(self, staging: int, root: str) -> postinstall.Completion:
         """Fill in what was extracted to the directory *staging*."""
-        report = postinstall.Report(self._places.venv, self._places.python, [], [], [], self._notes)
+        report = postinstall.Completion(self._places.venv, self._places.python, [], [], [], self._notes)
         with _told(self._places.venv), postinstall.inside(staging, root) as fd:
             pack, blob = postinstall.load(fd)
             postinstall.apply(fd, pack, blob, self._places, report=report, dry_run=False)
@@ -368,7 +368,7 @@ class _Target:
             self.root = item.name[: -len(_DOCUMENT)].rstrip("/")
             self._expected = _Expected(self.pack, self.root)
             self._prepare(self.pack, item.name)
-        except postinstall.Damaged as error:
+        except postinstall.InvalidPack as error:
             self._refuse(item.name, f"is damaged: {error}")
         return data
 

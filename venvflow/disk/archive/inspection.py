@@ -21,7 +21,7 @@ from venvflow.disk.archive.formats import Malformed
 from venvflow.disk.archive.reading import Item, items, unsafe
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Key, Manifest, Slot
-from venvflow.postinstall import METADATA, POSTINSTALL, Damaged, Pack, check_blob, decode, unsafe_name
+from venvflow.postinstall import METADATA, POSTINSTALL, InvalidPack, Pack, check_blob, decode, unsafe_name
 from venvflow.pure.manifest import Distribution, directories_of, group, name_and_version
 from venvflow.pure.relocate import record_paths
 
@@ -161,7 +161,7 @@ class _Inventory:
         try:
             pack = decode(data)
             check_blob(pack, blob)
-        except Damaged as error:
+        except InvalidPack as error:
             raise _unreadable(self.archive, f"says what makes no sense: {error}") from error
         return pack, blob
 

@@ -18,7 +18,7 @@ from io import BytesIO
 from typing import IO, Any
 
 from venvflow.disk.archive import tar, zipfile
-from venvflow.disk.archive.contents import Contents, Member, ObjectSource, Options, plan
+from venvflow.disk.archive.contents import ArchivePlan, Member, ObjectSource, Options, plan_archive
 from venvflow.disk.archive.file import Output, hashed_output, write_beside
 from venvflow.disk.archive.formats import (
     CHUNK,
@@ -89,7 +89,7 @@ def write_archive(
             state="Nothing was written.",
             hint="Name a file, or a directory with a / at its end.",
         )
-    contents = plan(manifest, source, options, description)
+    contents = plan_archive(manifest, source, options, description)
     try:
         path = os.path.abspath(destination)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -135,7 +135,7 @@ def _write(job: _Writing, destination: str) -> Written:
     )
 
 
-def _described(written: Written, contents: Contents, options: Options) -> dict[str, Any]:
+def _described(written: Written, contents: ArchivePlan, options: Options) -> dict[str, Any]:
     """Return what the JSON beside an archive says."""
     return {
         "archive": os.path.basename(written.path),
@@ -159,7 +159,7 @@ def _described(written: Written, contents: Contents, options: Options) -> dict[s
     }
 
 
-def _slots(contents: Contents) -> Iterator[Slot]:
+def _slots(contents: ArchivePlan) -> Iterator[Slot]:
     for tree in contents.trees:
         for entry in tree.entries:
             yield from entry.slots
@@ -170,7 +170,7 @@ def _slots(contents: Contents) -> Iterator[Slot]:
 
 @dataclass
 class _Writing:
-    contents: Contents
+    contents: ArchivePlan
     source: ObjectSource
     options: Options
     frames: FrameDirectory | None
