@@ -234,7 +234,10 @@ def _target(name: str, target: str, *, hashed: bool) -> _Package:
         return _from_commit(name, target, path.rpartition("@")[2])
     if not _SCHEME.match(target) or _FILE_SCHEME.match(target):
         return _from_path(name, _file_path(target), hashed=hashed)
-    return _from_url(name, target, hashed=hashed or _FRAGMENT_HASH.search(target) is not None)
+    if hashed or _FRAGMENT_HASH.search(target):
+        return _Package(name, f"@ {target}")
+    problem = f"{name or 'a package'} is whatever {target} serves: there is no hash"
+    return _Package(name, f"@ {target}", unpinned=problem)
 
 
 def _from_commit(name: str, url: str, commit: str) -> _Package:
@@ -242,12 +245,6 @@ def _from_commit(name: str, url: str, commit: str) -> _Package:
     if _COMMIT.fullmatch(commit):
         return _Package(name, f"@ {url}")
     return _Package(name, f"@ {url}", unpinned=f"{what} is whatever {url} holds: no commit is named")
-
-
-def _from_url(name: str, url: str, *, hashed: bool) -> _Package:
-    what = name or "a package"
-    problem = "" if hashed else f"{what} is whatever {url} serves: there is no hash"
-    return _Package(name, f"@ {url}", unpinned=problem)
 
 
 def _from_path(name: str, path: str, *, hashed: bool = False) -> _Package:
@@ -311,63 +308,67 @@ def _text(table: dict[str, Any], *keys: str) -> str:
 
 def _pylock(document: dict[str, Any]) -> Iterator[_Package]:
     for package in _tables(document, "packages"):
-        name, version = _text(package, "name"), _text(package, "version")
-        archive, vcs = _table(package, "archive"), _table(package, "vcs")
-        if local := _text(_table(package, "directory"), "path"):
-            yield _from_path(name, local)
-        elif vcs:
-            url = _text(vcs, "url", "path")
-            yield _versioned(_from_commit(name, url, _text(vcs, "commit-id")), version)
-        elif place := _text(archive, "url", "path"):
-            yield _versioned(_target(name, place, hashed=bool(archive.get("hashes"))), version)
-        else:
-            yield _with_hashes(name, version, _files(package), "hashes")
+        vcs, archive = _table(package, "vcs"), _table(package, "archive")
+        hashes = [bool(file.get("hashes")) for file in _files(package)]
+        local = _text(_table(package, "directory"), "path")
+        git = _text(vcs, "url", "path"), _text(vcs, "commit-id")
+        place = _text(archive, "url", "path"), bool(archive.get("hashes"))
+        yield _locked(package, hashes, git, place, local)
 
 
 def _uv(document: dict[str, Any]) -> Iterator[_Package]:
     for package in _tables(document, "package"):
-        name, version = _text(package, "name"), _text(package, "version")
         source = _table(package, "source")
-        if local := _text(source, "editable", "directory", "virtual"):
-            yield _from_path(name, local)
-        elif git := _text(source, "git"):
-            yield _versioned(_from_commit(name, git, git.rpartition("#")[2]), version)
-        elif place := _text(source, "url", "path"):
-            hashed = any(_text(file, "hash") for file in _files(package))
-            yield _versioned(_target(name, place, hashed=hashed), version)
-        else:
-            yield _with_hashes(name, version, _files(package), "hash")
+        hashes = [bool(file.get("hash")) for file in _files(package)]
+        local = _text(source, "editable", "directory", "virtual")
+        git = _text(source, "git")
+        place = _text(source, "url", "path"), any(hashes)
+        yield _locked(package, hashes, (git, git.rpartition("#")[2]), place, local)
 
 
 def _poetry(document: dict[str, Any]) -> Iterator[_Package]:
+    # Before lock version 2 the files stood in one table at the end.
+    at_the_end = _table(_table(document, "metadata"), "files")
     for package in _tables(document, "package"):
-        name, version = _text(package, "name"), _text(package, "version")
         source = _table(package, "source")
         kind, url = _text(source, "type"), _text(source, "url")
-        # Before lock version 2 the files stood in one table at the end.
-        files = _tables(package, "files") or _tables(_table(_table(document, "metadata"), "files"), name)
-        if kind in {"directory", "file"}:
-            yield _versioned(_from_path(name, url, hashed=bool(files)), version)
-        elif kind == "git":
-            yield _versioned(_from_commit(name, url, _text(source, "resolved_reference")), version)
-        elif kind == "url":
-            yield _versioned(_target(name, url, hashed=bool(files)), version)
-        else:
-            yield _with_hashes(name, version, files, "hash")
+        files = _tables(package, "files") or _tables(at_the_end, _text(package, "name"))
+        hashes = [bool(file.get("hash")) for file in files]
+        git = url if kind == "git" else "", _text(source, "resolved_reference")
+        place = url if kind in {"directory", "file", "url"} else "", bool(files)
+        yield _locked(package, hashes, git, place)
 
 
 def _pdm(document: dict[str, Any]) -> Iterator[_Package]:
     for package in _tables(document, "package"):
-        name, version = _text(package, "name"), _text(package, "version")
-        files = _tables(package, "files")
-        if path := _text(package, "path"):
-            yield _versioned(_from_path(name, path, hashed=bool(files)), version)
-        elif git := _text(package, "git"):
-            yield _versioned(_from_commit(name, git, _text(package, "revision")), version)
-        elif url := _text(package, "url"):
-            yield _versioned(_target(name, url, hashed=bool(files)), version)
-        else:
-            yield _with_hashes(name, version, files, "hash")
+        hashes = [bool(file.get("hash")) for file in _tables(package, "files")]
+        git = _text(package, "git"), _text(package, "revision")
+        yield _locked(package, hashes, git, (_text(package, "path", "url"), bool(hashes)))
+
+
+def _locked(
+    package: dict[str, Any],
+    hashes: list[bool],
+    git: tuple[str, str],
+    place: tuple[str, bool],
+    local: str = "",
+) -> _Package:
+    """Return a *package* of a lock file: of a *local* project, of *git*, of a *place*, or else of an index.
+
+    *hashes* says which of its files have one, *git* its repository and commit, *place* its URL or path and
+    whether there is a hash of what is there. Empty texts are none.
+    """
+    name, version = _text(package, "name"), _text(package, "version")
+    if local:
+        return _from_path(name, local)
+    if git[0]:
+        found = _from_commit(name, *git)
+    elif place[0]:
+        found = _target(name, place[0], hashed=place[1])
+    else:
+        problem = f"{name} {version} may be any file of that version: there is no hash"
+        return _Package(name, version, unpinned="" if all(hashes) else problem)
+    return found._replace(version=f"{version} {found.version}".strip())  # both can change
 
 
 def _pipenv(document: dict[str, Any]) -> Iterator[_Package]:
@@ -387,21 +388,9 @@ def _pipenv_package(name: str, package: dict[str, Any]) -> _Package:
     return _by_version(name + _text(package, "version").replace("*", ""))
 
 
-def _versioned(package: _Package, version: str) -> _Package:
-    """Return *package* with *version* before its URL: both can change."""
-    where = f"{version} {package.version}".strip()
-    return package._replace(version=where)
-
-
 def _files(package: dict[str, Any]) -> list[dict[str, Any]]:
     sdist = _table(package, "sdist")
     return _tables(package, "wheels") + ([sdist] if sdist else [])
-
-
-def _with_hashes(name: str, version: str, files: list[dict[str, Any]], key: str) -> _Package:
-    bare = any(not file.get(key) for file in files)
-    problem = f"{name} {version} may be any file of that version: there is no hash" if bare else ""
-    return _Package(name, version, unpinned=problem)
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], Iterator[_Package]]] = {
