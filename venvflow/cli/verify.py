@@ -1,4 +1,4 @@
-"""``venvflow verify``: whether store and venvs are what they should be, and mending them."""
+"""``venvflow verify``: whether store and venvs are what they should be, and fixing them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
         run,
         summary="find what was damaged or edited, in the store and in the venvs that share it",
         more="Reads what changed by its time or size; --full reads everything.\n"
-        "--heal mends from good copies, and keeps an edit as a private file of the venv it was made in:\n"
+        "--heal replaces what is damaged by good copies, and keeps an edit as a private file of the venv it was made in:\n"
         "the one that is named here, or the one that shows traces of it.\n"
         "Exits with 1 when something is found that is left as it is.",
         example="venvflow verify ~/src/demo/.venv --heal",
@@ -44,11 +44,11 @@ def add(commands: Commands) -> None:
         "venvs", metavar="VENV", nargs="*", help="only these, by name in the config or by path"
     )
     parser.add_argument("--full", action="store_true", help="read every file again")
-    parser.add_argument("--heal", action="store_true", help="mend what can be mended")
+    parser.add_argument("--heal", action="store_true", help="fix what can be fixed")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Verify, perhaps mend; 1 when findings are left.
+    """Verify, perhaps fix; 1 when findings are left.
 
     JSON: ``store`` (its path), ``venvs``, ``objects``, ``files`` and ``read`` (counts; bytes that were
     hashed), ``private`` (edits that are known as their venvs' own), ``left`` (how many findings are), and
@@ -60,7 +60,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from venvflow.state.reader import open_reader  # noqa: PLC0415
     from venvflow.state.store import Store  # noqa: PLC0415
     from venvflow.steps.verify import heal, verify  # noqa: PLC0415
-    from venvflow.steps.verify.rescue import uv_caches  # noqa: PLC0415
 
     context = open_context(args, out)
     only = frozenset(path_of(context, word) for word in args.venvs)
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     result = None
     if args.heal and os.path.lexists(os.path.join(context.store.path, "format")):
         with Store(context.store, timeout=timeout, on_wait=out.say) as store, store.alone():
-            check = partial(heal, store, _known(context, store, only), caches=uv_caches())
+            check = partial(heal, store, _known(context, store, only))
             result = _shown(check, only, args, out)
     else:
         with open_reader(context.store, timeout=timeout, on_wait=out.say) as reader:
@@ -132,10 +131,10 @@ def _answer(out: Output, result: Verified, store: str) -> None:
     checked = f"{counted(result.venvs, 'venv')}, {counted(result.objects, 'object')}"
     read = f", {show_size(result.read)} read" if result.read else ""
     healed = len(result.findings) - len(result.left)
-    mended = f", {healed:,} mended" if healed else ""
+    fixed = f", {healed:,} fixed" if healed else ""
     if result.private:
         checked += f", {counted(result.private, 'edit')} known as private"
-    out.answer(f"{counted(len(result.left), 'finding')} left{mended} ({checked}{read})")
+    out.answer(f"{counted(len(result.left), 'finding')} left{fixed} ({checked}{read})")
 
 
 def _line(out: Output, finding: Finding) -> str:
@@ -146,7 +145,7 @@ def _line(out: Output, finding: Finding) -> str:
         parts.append(f"  the same file: {', '.join(map(shown, finding.others[:3]))}{more}")
     parts += [
         f"  {word}: {shown(text)}"
-        for word, text in (("mended", finding.healed), ("note", finding.note))
+        for word, text in (("fixed", finding.healed), ("note", finding.note))
         if text
     ]
     return "\n".join(parts)

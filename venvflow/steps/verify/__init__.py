@@ -1,4 +1,4 @@
-"""``verify``: objects against their names, venvs against their manifests; names each finding, and mends it.
+"""``verify``: objects against their names, venvs against their manifests; names each finding, and fixes it.
 
 By default only what changed by its stat is read again. An edit through a hard link is in every venv that has
 the file, and nothing on disk says in which of them it was made: the venv that was named, or the one in which
@@ -7,18 +7,16 @@ its directory changed since, counts as the editor's, and keeps the edit as a fil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
-from venvflow.steps.verify.files import FileJudge
-from venvflow.steps.verify.findings import Finding, Kind, Verified
+from venvflow.steps.verify.checks import FileChecks, ObjectChecks
 from venvflow.steps.verify.healing import Healing
-from venvflow.steps.verify.inspection import Inspection
-from venvflow.steps.verify.objects import ObjectJudge
+from venvflow.steps.verify.inspection import Finding, Inspection, Verified
 
-__all__ = ["Finding", "Kind", "Verified", "heal", "verify"]
+__all__ = ["Finding", "Verified", "heal", "verify"]
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -50,23 +48,21 @@ def heal(
     *,
     full: bool = False,
     only: frozenset[str] = frozenset(),
-    caches: Sequence[str] = (),
     progress: Callable[[int, int], None] = _silent,
 ) -> Verified:
-    """Verify as :func:`verify` does, and mend what can be mended.
+    """Verify as :func:`verify` does, and fix what can be fixed.
 
-    *only* count as the venvs where edits were made, too. *caches* are directories of builders in which good
-    copies may be (see :mod:`venvflow.steps.verify.rescue`).
+    *only* count as the venvs where edits were made, too.
     """
     inspection = Inspection(store, full, only, progress)
-    _inspect(inspection, Healing(inspection, store, caches), registrations)
-    for holder in inspection.holders:
-        holder.remember_private(sync=store.durable)
+    _inspect(inspection, Healing(inspection, store), registrations)
+    for venv in inspection.venvs:
+        venv.remember_private(sync=store.durable)
     return inspection.result
 
 
 def _inspect(inspection: Inspection, healing: Healing | None, registrations: Iterable[Registration]) -> None:
     inspection.look(registrations)
-    ObjectJudge(inspection, healing).judge_all()  # first: files that are objects are judged with them
-    for holder in inspection.chosen:
-        FileJudge(inspection, healing, holder).judge_all()
+    ObjectChecks(inspection, healing).run()  # first: files that are objects are checked with them
+    for venv in inspection.chosen:
+        FileChecks(inspection, healing, venv).run()

@@ -1,4 +1,4 @@
-"""Mending: a good copy takes the place of what is damaged, and venvs get their bytes back.
+"""Healing: a good copy takes the place of what is damaged, and venvs get their bytes back.
 
 An edit is never lost: it stays as the private file of the venv it was made in, or goes to quarantine.
 """
@@ -9,17 +9,21 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from venvflow.disk import interpreters
+from venvflow.disk.archive.reading import items
+from venvflow.disk.bytecode import Source, compile_sources
 from venvflow.disk.files import open_regular
 from venvflow.disk.links import write_private
-from venvflow.disk.objects import Name
+from venvflow.disk.objects import Name, object_name
 from venvflow.disk.scan import Changing, look, read
+from venvflow.errors import VenvflowError
 from venvflow.model import MTIME_NS
+from venvflow.pure.manifest import source_of
+from venvflow.state.reader import StoreReader
 from venvflow.state.relink import give_again, replacing
 from venvflow.state.store import Store
-from venvflow.steps.verify import rescue
-from venvflow.steps.verify.findings import Finding
-from venvflow.steps.verify.holders import Inode, Use, inode_of
-from venvflow.steps.verify.inspection import Inspection
+from venvflow.state.usage import InodeId
+from venvflow.steps.verify.inspection import Finding, Inspection, Use, inode_of
 
 _HOPELESS = (
     "no good copy is left in venvs, store or caches: nothing will be made from it, and snapshots with it are "
@@ -28,17 +32,16 @@ _HOPELESS = (
 
 
 class Healing:
-    """Mends in *store* what an inspection finds; good copies may be in *caches*, directories of builders."""
+    """Fixes in *store* what an inspection finds."""
 
-    def __init__(self, inspection: Inspection, store: Store, caches: Sequence[str]) -> None:
+    def __init__(self, inspection: Inspection, store: Store) -> None:
         self._inspection = inspection
         self._store = store
         self._objects = inspection.objects
-        self._caches = caches
 
     # ----------------------------------------------------------------------- objects
 
-    def mend(self, name: Name, finding: Finding, bad: Inode | None, editor: Use | None) -> None:
+    def heal(self, name: Name, finding: Finding, bad: InodeId | None, editor: Use | None) -> None:
         """Make an object anew from a good copy, and give it to all venvs but the *editor*'s.
 
         *bad* is the inode of the damaged one, None if it is missing. *finding* says afterwards what was done.
@@ -63,7 +66,7 @@ class Healing:
         elif edited:
             finding.note = "the edit was kept there as a private file"
 
-    def _made_anew(self, name: Name, bad: Inode | None) -> str | None:
+    def _made_anew(self, name: Name, bad: InodeId | None) -> str | None:
         """Put a good copy in the place of the object; return which, None if there is none."""
         path = self._objects.path(name)
         if os.path.lexists(path) and self._objects.verified(name):
@@ -77,7 +80,7 @@ class Healing:
                 batch.publish()
         return good
 
-    def _good_copy(self, name: Name, bad: Inode | None, scratch: str) -> str | None:
+    def _good_copy(self, name: Name, bad: InodeId | None, scratch: str) -> str | None:
         """Return a file that has the bytes that *name* says; what is made for that goes into *scratch*."""
         for path in self._candidates(name, bad, scratch):
             with suppress(OSError, Changing):
@@ -85,21 +88,21 @@ class Healing:
                     return path
         return None
 
-    def _candidates(self, name: Name, bad: Inode | None, scratch: str) -> Iterator[str]:
+    def _candidates(self, name: Name, bad: InodeId | None, scratch: str) -> Iterator[str]:
         store = self._store
         for either in (name, Name(name.digest, not name.executable)):
             for use in self._inspection.uses(either):
-                item = use.holder.found.get(use.entry.path)
+                item = use.venv.found.get(use.entry.path)
                 if item is not None and item.kind == "file" == use.entry.kind and inode_of(item) != bad:
                     yield use.path
-        yield from rescue.stored_copies(store, name)
+        yield from _stored_copies(store, name)
         uses = self._inspection.uses(name)
-        yield from rescue.cached_copies(self._caches, uses)
-        trees = dict.fromkeys(digest for each in self._inspection.holders for digest in each.receipt.trees)
-        yield from rescue.packed_copies(store, [*trees], uses, scratch)
-        yield from rescue.compiled_copies(store, uses, scratch)
+        yield from _cached_copies(uses)
+        trees = dict.fromkeys(digest for each in self._inspection.venvs for digest in each.receipt.trees)
+        yield from _packed_copies(store, [*trees], uses, scratch)
+        yield from _compiled_copies(store, uses, scratch)
 
-    def relabel(self, name: Name, size: int, uses: Sequence[Use], finding: Finding) -> None:
+    def give_look_back(self, name: Name, size: int, uses: Sequence[Use], finding: Finding) -> None:
         """Let an object with the right bytes look as it should, and so the *uses* of it that look wrong."""
         adopted = self._inspection.adopted.get(name)
         made = self._store.relabel(name, size, adopted)
@@ -110,7 +113,7 @@ class Healing:
             self._inspection.adopted.pop(name, None)
         now = inode_of(look(self._objects.path(name)))
         for use in uses:
-            if not use.holder.has(use.entry.path, now):  # a copy took its place
+            if not use.venv.has(use.entry.path, now):  # a copy took its place
                 self.put_back(use)
             _look_again(use)
         finding.healed = f"given back its {'mode and owner' if finding.kind == 'mode changed' else 'time'}"
@@ -119,22 +122,22 @@ class Healing:
 
     def put_back(self, use: Use) -> None:
         """Give a venv a file as it should be, linked as its others are. Raises ``OSError``."""
-        give_again(self._objects, use.entry, use.holder.path, use.holder.receipt.link)
+        give_again(self._objects, use.entry, use.venv.path, use.venv.receipt.link)
         _look_again(use)
 
-    def _keep_edit(self, use: Use, bad: Inode | None, edited: str) -> None:
+    def _keep_edit(self, use: Use, bad: InodeId | None, edited: str) -> None:
         """Make an edit, whose bytes are in the file *edited*, the private file of the venv it was made in."""
-        holder, entry = use
-        if not (_has_bad(use, bad) or holder.is_linked(entry)):
+        venv, entry = use
+        if not (_has_bad(use, bad) or venv.is_linked(entry)):
             return
         with (
-            replacing(holder.path, entry.path, quietly=False) as (fd, temporary),
+            replacing(venv.path, entry.path, quietly=False) as (fd, temporary),
             open_regular(edited) as file,
         ):
             write_private(temporary, fd, file.read(), executable=entry.executable)
             os.utime(temporary, dir_fd=fd)  # it shows as edited
         self._inspection.judged.add(_look_again(use))
-        holder.private[entry.path] = read(use.path).digest
+        venv.private[entry.path] = read(use.path).digest
 
 
 def give_time_back(path: str, finding: Finding) -> None:
@@ -143,14 +146,14 @@ def give_time_back(path: str, finding: Finding) -> None:
     finding.healed = "given back its time"
 
 
-def _has_bad(use: Use, bad: Inode | None) -> bool:
+def _has_bad(use: Use, bad: InodeId | None) -> bool:
     """Return whether the file is the damaged object itself."""
-    return bad is not None and use.holder.has(use.entry.path, bad)
+    return bad is not None and use.venv.has(use.entry.path, bad)
 
 
-def _look_again(use: Use) -> Inode:
+def _look_again(use: Use) -> InodeId:
     """Note how a file looks that has just been put there, and return which it is."""
-    now = use.holder.found[use.entry.path] = look(use.path)._replace(path=use.entry.path)
+    now = use.venv.found[use.entry.path] = look(use.path)._replace(path=use.entry.path)
     return inode_of(now)
 
 
@@ -159,3 +162,76 @@ def _called(path: str, tmp: str) -> str:
     if not path.startswith(tmp + "/"):
         return path
     return "a packed tree of the store" if "/packed-" in path else "compiling it anew"
+
+
+# --------------------------------------------------------------------------- where good bytes may be
+
+_SITE = "/site-packages/"
+
+
+def _stored_copies(store: StoreReader, name: Name) -> Iterator[str]:
+    """Yield files of the store: the same bytes with the other executable bit, twins, what was put aside."""
+    objects = store.objects
+    yield objects.path(Name(name.digest, not name.executable))
+    base, number = objects.path(name), 1
+    while os.path.lexists(f"{base}.{number}"):
+        yield f"{base}.{number}"
+        number += 1
+    with suppress(OSError):
+        for file in os.listdir(objects.quarantined):
+            if file.startswith(name.digest):
+                yield f"{objects.quarantined}/{file}"
+
+
+def _cached_copies(uses: Sequence[Use]) -> Iterator[str]:
+    """Yield files of uv's cache, to which it links venvs, that lie where the distribution has the file."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cache = os.path.join(os.environ.get("UV_CACHE_DIR") or os.path.join(base, "uv"), "archive-v0")
+    wanted = {use.entry.path.partition(_SITE)[2] for use in uses} - {""}
+    with suppress(OSError):
+        for archive in sorted(os.listdir(cache)):
+            for path in sorted(wanted):
+                candidate = os.path.join(cache, archive, path)
+                if os.path.isfile(candidate):
+                    yield candidate
+
+
+def _packed_copies(
+    store: StoreReader, trees: Sequence[str], uses: Sequence[Use], scratch: str
+) -> Iterator[str]:
+    """Yield what the compressed *trees* that pack keeps have, written into the directory *scratch*."""
+    wanted = {use.entry.path for use in uses}
+    for number, frame in enumerate(_frames(store, trees)):
+        target = os.path.join(scratch, f"packed-{number}")
+        # A frame is cut out of an archive, so it ends where an archive would not.
+        with suppress(VenvflowError, OSError, ValueError), open_regular(frame) as raw:
+            for item in items(frame, raw, 1 << 40):
+                if item.kind == "file" and any(item.name.endswith(path) for path in wanted):
+                    with open(target, "wb") as file:
+                        file.writelines(item.parts)
+                    yield target
+
+
+def _frames(store: StoreReader, trees: Sequence[str]) -> Iterator[str]:
+    for digest in trees:
+        directory = os.path.join(store.path, "frames", digest[:2])
+        with suppress(OSError):
+            for file in sorted(os.listdir(directory)):
+                if file.startswith(digest):
+                    yield os.path.join(directory, file)
+
+
+def _compiled_copies(store: StoreReader, uses: Sequence[Use], scratch: str) -> Iterator[str]:
+    """Yield bytecode that was compiled anew from its source, into the directory *scratch*."""
+    for use in uses:
+        source = use.venv.entries.get(source_of(use.entry.path) or "")
+        if source is None or not store.objects.verified(object_name(source)):
+            continue
+        with suppress(VenvflowError, OSError):
+            python = interpreters.resolve(
+                f"{use.venv.path}/bin/python", root=use.venv.path, environ=os.environ
+            )
+            job = Source(source.digest, source.path, store.objects.path(object_name(source)))
+            made = compile_sources(python, [job], scratch)[job]
+            if made is not None:
+                yield made
