@@ -320,3 +320,20 @@ def test_there_is_one_of_each() -> None:
         "flags",
         "temporary names",
     }
+
+
+STILL_DOUBLE = {
+    "Contents", "Damaged", "Found", "Known", "Meter", "Output", "Slot", "Target", "Template", "_Work",
+}  # fmt: skip
+"""Class names that stand for several things: none is to be added."""
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    """In the whole package, so that nobody has to ask which one is meant."""
+    classes = [
+        node.name
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert {name for name in classes if classes.count(name) > 1} <= STILL_DOUBLE

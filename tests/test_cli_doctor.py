@@ -424,12 +424,12 @@ def test_variables_that_reach_into_venvs_are_told(project: Project, monkeypatch:
 def test_the_umask_is_looked_at(mask: int, level: str) -> None:
     """One that lets everybody write makes stores that are refused; one that keeps oneself out is worse."""
     from venvflow.model import StoreConfig, TrimPolicy
-    from venvflow.steps.doctor import Finding, World, machine
+    from venvflow.steps.doctor import CheckResult, World, machine
 
     old = os.umask(mask)
     try:
         found = machine.CHECKS["umask"](World("/", {}, 0.0, StoreConfig("/"), TrimPolicy()))
-        assert isinstance(found, Finding)
+        assert isinstance(found, CheckResult)
         assert (found.verdict, os.umask(mask)) == (level, mask)
     finally:
         os.umask(old)
@@ -603,10 +603,12 @@ def test_state_that_cannot_be_written_is_told(project: Project, monkeypatch: pyt
 
 
 @needs_root
-def test_root_in_somebody_elses_project_is_told(project: Project) -> None:
-    """What doit makes would be root's, and the owner locked out."""
+def test_root_in_somebody_elses_project_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What doit makes would be root's, and the owner locked out; a store is refused unless it is trusted."""
     os.chown(project.root, NOBODY, NOBODY)
     os.chown(project.store, NOBODY, NOBODY)
+    assert verdict(project, "store")[0] == "fail"
+    monkeypatch.setenv("VENVFLOW_TRUST", f"{project.root}:{project.store}")
     found = examined(project)
     assert (found["project"][0]["verdict"], found["store"][0]["verdict"]) == ("warn", "warn")
     assert "you are root" in found["project"][0]["text"]

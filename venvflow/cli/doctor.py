@@ -1,4 +1,4 @@
-"""``venvflow doctor``: what goes wrong in practice, looked for, with how to mend it."""
+"""``venvflow doctor``: what goes wrong in practice, looked for, with how to fix it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import textwrap
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Output
@@ -15,7 +16,7 @@ from venvflow.errors import VenvflowError, shown
 
 if TYPE_CHECKING:
     from venvflow.flow import Flow
-    from venvflow.steps.doctor import Finding, Verdict, World
+    from venvflow.steps.doctor import CheckResult, Verdict, World
 
 _COLOURS: dict[Verdict, Colour] = {"ok": "green", "warn": "yellow", "fail": "red"}
 _MARGIN = 6
@@ -34,7 +35,7 @@ def add(commands: Commands) -> None:
         commands,
         "doctor",
         run,
-        summary="look for what goes wrong in practice, and say how to mend it",
+        summary="look for what goes wrong in practice, and say how to fix it",
         more=_MORE,
         example="venvflow doctor",
     )
@@ -53,11 +54,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
             out.answer(_told(out, finding))
     failed = any(finding.verdict == "fail" for finding in findings)
     if out.as_json:
-        out.document({"ok": not failed, "checks": [_as_record(each) for each in findings]})
+        out.document({"ok": not failed, "checks": [asdict(each) for each in findings]})
     return 1 if failed else 0
 
 
-def _findings(args: argparse.Namespace) -> Iterator[Finding]:
+def _findings(args: argparse.Namespace) -> Iterator[CheckResult]:
     from venvflow.steps.doctor import examine  # noqa: PLC0415 - not for wrong words
 
     world, config = _world(args)
@@ -65,10 +66,10 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
     yield from examine(world)
 
 
-def _world(args: argparse.Namespace) -> tuple[World, Finding]:
+def _world(args: argparse.Namespace) -> tuple[World, CheckResult]:
     """Return what is to be looked at, and what is to be said of the config: without one, the machine."""
     from venvflow import config as configs  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.doctor.finding import fail, ok, warn  # noqa: PLC0415
+    from venvflow.steps.doctor.check import fail, ok, warn  # noqa: PLC0415
 
     try:
         configs.find_config(args.work_dir, args.config)
@@ -110,7 +111,7 @@ def _world_of(args: argparse.Namespace, flow: Flow) -> World:
     return World(args.work_dir, os.environ, time.time(), config.store, config.trim, config, jobs)
 
 
-def _told(out: Output, finding: Finding) -> str:
+def _told(out: Output, finding: CheckResult) -> str:
     """Return a finding as lines that fit, the remedy below."""
     verdict = out.paint(finding.verdict, _COLOURS[finding.verdict])
     first, *more = _wrapped(f"{finding.name}: {finding.text}", out.width() - _MARGIN)
@@ -126,12 +127,3 @@ def _wrapped(text: str, width: int) -> list[str]:
     """Return *text* in lines; a word that is too long, like a path, stays whole: half of it is no use."""
     wrapper = textwrap.TextWrapper(max(width, 20), break_long_words=False, break_on_hyphens=False)
     return [line for part in text.splitlines() for line in wrapper.wrap(part)]
-
-
-def _as_record(finding: Finding) -> dict[str, Any]:
-    return {
-        "name": finding.name,
-        "verdict": finding.verdict,
-        "text": finding.text,
-        "remedy": finding.remedy,
-    }

@@ -35,8 +35,8 @@ def add(commands: Commands) -> None:
         run,
         summary="find what was damaged or edited, in the store and in the venvs that share it",
         more="Reads what changed by its time or size; --full reads everything.\n"
-        "--heal replaces what is damaged by good copies, and keeps an edit as a private file of the venv it was made in:\n"
-        "the one that is named here, or the one that shows traces of it.\n"
+        "--heal puts good copies in the place of damaged files. An edit becomes a private file of the venv\n"
+        "in which it was made: the one that is named here, or the one that shows traces of it.\n"
         "Exits with 1 when something is found that is left as it is.",
         example="venvflow verify ~/src/demo/.venv --heal",
     )

@@ -1,4 +1,4 @@
-"""``doctor``: what goes wrong in practice, each thing looked at or tried, with how to mend it.
+"""``doctor``: what goes wrong in practice, each thing looked at or tried, with how to fix it.
 
 Nothing is changed and nothing is made, but for directories in which links, locks and the like are tried, and
 which go away again (:mod:`venvflow.disk.probes`). Checks are independent: one that fails
@@ -11,21 +11,21 @@ from collections.abc import Iterator
 
 from venvflow.errors import shown
 from venvflow.steps.doctor import machine, project, storage
-from venvflow.steps.doctor.finding import Check, Finding, Verdict, World, fail
+from venvflow.steps.doctor.check import Check, CheckResult, Verdict, World, fail
 
-__all__ = ["Finding", "Verdict", "World", "examine"]
+__all__ = ["CheckResult", "Verdict", "World", "examine"]
 
 
-def examine(world: World) -> Iterator[Finding]:
+def examine(world: World) -> Iterator[CheckResult]:
     """Yield the findings one by one, as they are made; some take a moment."""
     for name, check in (machine.CHECKS | project.CHECKS | storage.CHECKS).items():
         yield from _looked_at(name, check, world)
 
 
-def _looked_at(name: str, check: Check, world: World) -> Iterator[Finding]:
+def _looked_at(name: str, check: Check, world: World) -> Iterator[CheckResult]:
     try:
         found = check(world)
-        yield from (found,) if isinstance(found, Finding) else found
+        yield from (found,) if isinstance(found, CheckResult) else found
     except OSError as error:
         text = f"{shown(error.filename or '')}: {str(error.strerror or error).lower()}"
         yield fail(name, f"it cannot be looked at: {text}", "Check owner and permissions there.")

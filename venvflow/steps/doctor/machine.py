@@ -13,7 +13,7 @@ from venvflow import __version__
 from venvflow.builders.environment import child_environment
 from venvflow.disk import locks
 from venvflow.errors import VenvflowError, shown
-from venvflow.steps.doctor.finding import Check, Finding, World, fail, ok, warn
+from venvflow.steps.doctor.check import Check, CheckResult, World, fail, ok, warn
 
 _OLDEST_SQLITE = (3, 37, 0)
 """The first one with strict tables."""
@@ -32,12 +32,12 @@ _OLDEST_TIME = 1_700_000_000
 """Seconds since 1970 before which no clock that is right can be: this program did not exist."""
 
 
-def _program(_: World) -> Finding:
+def _program(_: World) -> CheckResult:
     running = f"Python {platform.python_version()} ({shown(sys.executable)})"
     return ok("venvflow", f"{__version__} on {running}, {platform.system()} {platform.machine()}")
 
 
-def _doit(world: World) -> Finding:
+def _doit(world: World) -> CheckResult:
     """Find the doit that a person would start: another one may not know venvflow."""
     ours = os.path.join(os.path.dirname(sys.executable), "doit")
     found = _on_path("doit", world.environ)
@@ -61,7 +61,7 @@ def _on_path(name: str, environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def _sqlite(_: World) -> Finding:
+def _sqlite(_: World) -> CheckResult:
     version = sqlite3.sqlite_version
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         oldest = ".".join(map(str, _OLDEST_SQLITE))
@@ -71,7 +71,7 @@ def _sqlite(_: World) -> Finding:
     return ok("sqlite", version)
 
 
-def _clock(world: World) -> Finding:
+def _clock(world: World) -> CheckResult:
     shown_time = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(world.now))
     if world.now < _OLDEST_TIME:
         return fail(
@@ -82,7 +82,7 @@ def _clock(world: World) -> Finding:
     return ok("clock", shown_time)
 
 
-def _umask(_: World) -> Finding:
+def _umask(_: World) -> CheckResult:
     mask = os.umask(0o077)
     os.umask(mask)
     text = f"{mask:04o}"
@@ -94,7 +94,7 @@ def _umask(_: World) -> Finding:
     return ok("umask", text)
 
 
-def _timeout(world: World) -> Finding:
+def _timeout(world: World) -> CheckResult:
     try:
         seconds = locks.lock_timeout(world.environ)
     except VenvflowError as error:
@@ -102,7 +102,7 @@ def _timeout(world: World) -> Finding:
     return ok("lock timeout", f"{seconds:g} s")
 
 
-def _python_variables(world: World) -> Iterator[Finding]:
+def _python_variables(world: World) -> Iterator[CheckResult]:
     environ = world.environ
     for name, what in (
         ("PYTHONPATH", "every venv imports what lies there before its own packages"),
@@ -125,7 +125,7 @@ def _python_variables(world: World) -> Iterator[Finding]:
         yield ok("VIRTUAL_ENV", f"{shown(active)} is active; builders do not see it")
 
 
-def _tool_variables(world: World) -> Iterator[Finding]:
+def _tool_variables(world: World) -> Iterator[CheckResult]:
     """Tell of variables that builders never see, and of those that they see, but that no key names."""
     environ = world.environ
     seen = child_environment(environ)

@@ -15,14 +15,14 @@ from venvflow.disk import interpreters, processes
 from venvflow.disk.descriptors import open_directory
 from venvflow.disk.places import KEPT_SUFFIX
 from venvflow.errors import UsageError, VenvflowError, shown
-from venvflow.steps.doctor.finding import Check, Finding, World, fail, names, ok, warn
+from venvflow.steps.doctor.check import Check, CheckResult, World, fail, names, ok, warn
 from venvflow.steps.job import Job
 
 _PATIENCE = 20.0
 """Seconds that a builder has to say its version."""
 
 
-def _locks(world: World) -> Iterator[Finding]:
+def _locks(world: World) -> Iterator[CheckResult]:
     """Look for files that the config lists and that are not there, or that seem to come from the future."""
     if world.config is None:
         return
@@ -52,7 +52,7 @@ def _mtime(path: str) -> float:
 # --------------------------------------------------------------------------- interpreters and builders
 
 
-def _pythons(world: World) -> Iterator[Finding]:
+def _pythons(world: World) -> Iterator[CheckResult]:
     """Ask each interpreter that a venv is for."""
     wanted: dict[str, list[Job]] = {}
     for job in world.jobs:
@@ -68,7 +68,7 @@ def _pythons(world: World) -> Iterator[Finding]:
             yield ok("python", text)
 
 
-def _builders(world: World) -> Iterator[Finding]:
+def _builders(world: World) -> Iterator[CheckResult]:
     """Look for the tool that each venv is built with, and ask it for its version."""
     wanted: dict[str, list[str]] = {}
     for job in world.jobs:
@@ -85,7 +85,7 @@ def _builders(world: World) -> Iterator[Finding]:
         yield _tool(world, tool, names(venvs))
 
 
-def _tool(world: World, tool: str, users: str) -> Finding:
+def _tool(world: World, tool: str, users: str) -> CheckResult:
     if tool == "commands":
         return ok("builder", f"commands of the config ({users})")
     if tool == "pip":
@@ -116,13 +116,13 @@ def said_by(world: World, argv: list[str]) -> str:
 # --------------------------------------------------------------------------- owners
 
 
-def _project(world: World) -> Iterator[Finding]:
+def _project(world: World) -> Iterator[CheckResult]:
     """See whether we may write to the project, and whether what we make there is its owner's."""
     if world.config is not None:
         yield _owner("project", world.config.root)
 
 
-def _owner(name: str, path: str) -> Finding:
+def _owner(name: str, path: str) -> CheckResult:
     st = os.stat(path)
     me, owner = os.geteuid(), user_name(st.st_uid)
     if os.statvfs(path).f_flag & os.ST_RDONLY:
@@ -145,7 +145,7 @@ def user_name(number: int) -> str:
         return f"user {number}"
 
 
-def _state(world: World) -> Iterator[Finding]:
+def _state(world: World) -> Iterator[CheckResult]:
     """See whether the tasks can write down what they did."""
     if world.config is None:
         return
@@ -183,7 +183,7 @@ def _unwritable(path: str) -> Iterator[str]:
 # --------------------------------------------------------------------------- what lies about
 
 
-def _leftovers(world: World) -> Iterator[Finding]:
+def _leftovers(world: World) -> Iterator[CheckResult]:
     """Look for what killed runs left, and for venvs of others that were put beside."""
     left: list[str] = []
     busy: list[str] = []

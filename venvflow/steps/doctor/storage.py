@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sqlite3
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import NamedTuple
-from urllib.parse import quote
 
 from venvflow import builders
 from venvflow.disk import probes
-from venvflow.disk.databases import can_be_database
-from venvflow.disk.files import read_small
-from venvflow.disk.layout import Layout
+from venvflow.disk.databases import open_to_read
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import FORMAT, LinkMode
 from venvflow.pure.units import show_size
 from venvflow.state.index import VERSION
-from venvflow.state.reader import LARGEST_FORMAT, may_become_store, refuse_links
-from venvflow.steps.doctor.finding import Check, Finding, World, fail, names, ok, warn
+from venvflow.state.reader import StoreReader, open_reader
+from venvflow.steps.doctor.check import Check, CheckResult, World, fail, names, ok, warn
 from venvflow.steps.doctor.project import said_by, user_name
 
 _SKEW = 2.0
@@ -39,24 +34,15 @@ _SCARCE = 0.02
 # --------------------------------------------------------------------------- the store as it lies there
 
 
-def _store(world: World) -> Finding:
-    path = world.store.path
+def _store(world: World) -> CheckResult:
     try:
-        entries = set(os.listdir(path))
-    except FileNotFoundError:
-        return _store_to_be(path)
-    except OSError as error:
-        remedy = "Mend store.path in the config, or VENVFLOW_STORE."
-        return fail("store", f"{shown(path)}: {str(error.strerror).lower()}", remedy)
-    if "format" not in entries:
-        if may_become_store(path):
-            return _store_to_be(path)
-        remedy = "Choose an empty or a new directory as store.path."
-        return fail("store", f"{shown(path)} holds something else", remedy)
-    return _standing_store(world, os.stat(path))
+        with open_reader(world.store) as store:
+            return _store_to_be(world.store.path) if store is None else _standing_store(world, store)
+    except VenvflowError as error:
+        return fail("store", f"{error.where}: {error.what}", error.hint)
 
 
-def _store_to_be(path: str) -> Finding:
+def _store_to_be(path: str) -> CheckResult:
     above = probes.nearest(path)
     if not os.access(above, os.W_OK | os.X_OK):
         remedy = "Choose another store.path, or make this directory as its owner."
@@ -64,12 +50,11 @@ def _store_to_be(path: str) -> Finding:
     return ok("store", f"{shown(path)} is made by the first doit")
 
 
-def _standing_store(world: World, st: os.stat_result) -> Finding:
-    path, owner = world.store.path, user_name(st.st_uid)
-    amiss = _unusable_store(path, st) or _linked_store(path)
-    if amiss is not None:
-        return amiss
-    if not os.access(os.path.join(path, "objects"), os.W_OK):
+def _standing_store(world: World, store: StoreReader) -> CheckResult:
+    path = world.store.path
+    st = os.stat(path)
+    owner = user_name(st.st_uid)
+    if store.read_only:
         text = f"{shown(path)} belongs to {owner} and is read-only for you: hits work, nothing new is shared"
         return warn("store", text, f"Run as {owner}, or use a store of your own (VENVFLOW_STORE).")
     if os.geteuid() == 0 != st.st_uid:
@@ -83,37 +68,7 @@ def _standing_store(world: World, st: os.stat_result) -> Finding:
     return ok("store", f"{shown(path)}, format {FORMAT}, of {owner}{opened}")
 
 
-def _linked_store(path: str) -> Finding | None:
-    """Return what is in the place of a part of the store, if it is a symlink or something else."""
-    try:
-        for _ in refuse_links(Layout(os.path.realpath(path))):
-            pass
-    except VenvflowError as error:
-        return fail("store", f"{error.where}: {error.what}", error.hint)
-    except OSError as error:
-        text = f"{shown(error.filename or path)}: {str(error.strerror).lower()}"
-        return fail("store", text, "Check owner and mode of all that is in it.")
-    return None
-
-
-def _unusable_store(path: str, st: os.stat_result) -> Finding | None:
-    try:
-        data = read_small(os.path.join(path, "format"), largest=LARGEST_FORMAT)
-        text = data.strip().decode("ascii", "replace")
-    except OSError as error:
-        remedy = f"Run as {user_name(st.st_uid)}."
-        return fail("store", f"{shown(path)}: {str(error.strerror).lower()}", remedy)
-    if text != str(FORMAT):
-        remedy = "Upgrade venvflow, or use another store (VENVFLOW_STORE)."
-        return fail("store", f"{shown(path)} has format {text!r}, this venvflow knows {FORMAT}", remedy)
-    if st.st_mode & stat.S_IWOTH and not st.st_mode & stat.S_ISVTX:
-        return fail(
-            "store", f"{shown(path)}: everybody may write to it", f"chmod -R o-w {shown(shlex.quote(path))}"
-        )
-    return None
-
-
-def _space(world: World) -> Iterator[Finding]:
+def _space(world: World) -> Iterator[CheckResult]:
     """See whether there is room: bytes against what trim keeps free, and inodes."""
     path = probes.nearest(world.store.path)
     try:
@@ -133,13 +88,13 @@ def _space(world: World) -> Iterator[Finding]:
         yield ok("space", f"{text} at {shown(path)}")
 
 
-def _durability(world: World) -> Iterator[Finding]:
+def _durability(world: World) -> Iterator[CheckResult]:
     if world.store.durability == "none":
         remedy = "Leave durability out of the config where venvs matter more than seconds."
         yield warn("durability", "none: a power cut may leave files without their bytes", remedy)
 
 
-def _index(world: World) -> Iterator[Finding]:
+def _index(world: World) -> Iterator[CheckResult]:
     """Let SQLite check the index, as it is: nothing is made, moved or migrated."""
     path = os.path.join(world.store.path, "index.db")
     if not os.path.lexists(path):
@@ -160,16 +115,9 @@ def _index(world: World) -> Iterator[Finding]:
 
 
 def _checked(path: str) -> tuple[str, int]:
-    # A database that nobody writes to is read as it is; else SQLite would leave files beside it.
-    if not can_be_database(path):
-        raise sqlite3.DatabaseError("it is not a regular file")
-    alone = "" if os.path.lexists(f"{path}-wal") else "&immutable=1"
-    database = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro{alone}", uri=True)
-    try:
+    with closing(open_to_read(path)) as database:
         (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
         (version,) = database.execute("PRAGMA user_version").fetchone()
-    finally:
-        database.close()
     return str(said), int(version)
 
 
@@ -184,7 +132,7 @@ class _Group(NamedTuple):
     same_disk: bool
 
 
-def _tried(world: World) -> Iterator[Finding]:
+def _tried(world: World) -> Iterator[CheckResult]:
     """Try locks, links and a swap of names where the store is and where each venv is."""
     if _store(world).verdict == "fail":
         return
@@ -202,7 +150,7 @@ def _tried(world: World) -> Iterator[Finding]:
         yield from _venv_links(world, shop)
 
 
-def _project_disk(world: World, shop: str) -> Iterator[Finding]:
+def _project_disk(world: World, shop: str) -> Iterator[CheckResult]:
     """Try the project's disk too, if it is another one: the locks of venvs are there."""
     if world.config is not None and _spot(world.config.root) != _spot(shop):
         with suppress(probes.Unusable), probes.workshop(world.config.root) as here:
@@ -213,7 +161,7 @@ def _why(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).lower()
 
 
-def _disk(path: str, shop: str) -> Iterator[Finding]:
+def _disk(path: str, shop: str) -> Iterator[CheckResult]:
     mount = probes.mount_of(path)
     able = probes.abilities(shop, time.time())
     kind = mount.type or "this file system"
@@ -233,7 +181,7 @@ def _disk(path: str, shop: str) -> Iterator[Finding]:
         yield warn("disk clock", text, "Set both clocks (NTP).")
 
 
-def _venv_links(world: World, shop: str) -> Iterator[Finding]:
+def _venv_links(world: World, shop: str) -> Iterator[CheckResult]:
     """Say for each group of venvs that behave alike by which links they get the store's files.
 
     Of directories on one mount, one is tried: it is the file system that decides, and the mount.
@@ -283,7 +231,7 @@ def _links_within(shop: str) -> probes.Links:
         return probes.links(shop, below)
 
 
-def _told(group: _Group, users: str) -> Iterator[Finding]:
+def _told(group: _Group, users: str) -> Iterator[CheckResult]:
     possible = group.links.modes
     chosen = next((mode for mode in group.wanted if mode in possible), "copy")
     others = [mode for mode in possible if mode != chosen]
@@ -301,14 +249,14 @@ def _told(group: _Group, users: str) -> Iterator[Finding]:
         remedy = "Use a file system that has hard links or reflinks."
         yield warn("links", f"this file system has no links: files are copied ({users})", remedy)
     if not group.links.exchange:
-        remedy = "Nothing to mend: what a kill cuts short in that moment, the next run finishes."
+        remedy = "Nothing to fix: what a kill cuts short in that moment, the next run finishes."
         yield warn("swap", f"two names cannot be swapped in one step here ({users})", remedy)
 
 
 # --------------------------------------------------------------------------- uv's cache
 
 
-def _uv_cache(world: World) -> Iterator[Finding]:
+def _uv_cache(world: World) -> Iterator[CheckResult]:
     """See whether uv's cache and the store can have the same files."""
     if not world.store.adopt or not _uses_uv(world):
         return

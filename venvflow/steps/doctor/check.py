@@ -13,8 +13,8 @@ Verdict = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One check: its *name* (the same in every run), how it went, what was found, and how to mend it."""
+class CheckResult:
+    """One check: its *name* (the same in every run), how it went, what was found, and how to fix it."""
 
     name: str
     verdict: Verdict
@@ -38,23 +38,23 @@ class World:
     jobs: tuple[Job, ...] = ()
 
 
-Check = Callable[[World], Finding | Iterable[Finding]]
+Check = Callable[[World], CheckResult | Iterable[CheckResult]]
 """Looks at one thing; there may be nothing to say of it. What it cannot look at is an ``OSError``."""
 
 
-def ok(name: str, text: str) -> Finding:
+def ok(name: str, text: str) -> CheckResult:
     """Return that all is well."""
-    return Finding(name, "ok", text)
+    return CheckResult(name, "ok", text)
 
 
-def warn(name: str, text: str, remedy: str) -> Finding:
+def warn(name: str, text: str, remedy: str) -> CheckResult:
     """Return that something works, but not as it could, or may surprise."""
-    return Finding(name, "warn", text, remedy)
+    return CheckResult(name, "warn", text, remedy)
 
 
-def fail(name: str, text: str, remedy: str) -> Finding:
+def fail(name: str, text: str, remedy: str) -> CheckResult:
     """Return that something will not work."""
-    return Finding(name, "fail", text, remedy)
+    return CheckResult(name, "fail", text, remedy)
 
 
 def names(venvs: Iterable[str]) -> str:
