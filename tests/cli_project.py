@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from json_schemas import check_answer
-from pythons import BASE
+from pythons import foreign_venv
 from wheels import make_wheel, offline_environment, requirements
 
 from venvflow.cli import main
@@ -94,9 +94,7 @@ class Project:
 
     def make_foreign_venv(self, name: str = "api") -> Path:
         """Make an empty venv as another tool would, and return it."""
-        venv = self.root / name / ".venv"
-        subprocess.run([BASE, "-m", "venv", "--without-pip", str(venv)], check=True)
-        return venv
+        return foreign_venv(self.root / name / ".venv")
 
     def hashes(self) -> set[str]:
         """Return what lies in project and store, with times, but for what looking may leave."""

@@ -15,6 +15,7 @@ if os.environ.get("PLAIN"):  # before anything of ours asks what this system can
 
 import fixtures
 import pytest
+import standins
 from contents import MEMORY
 from hypothesis import HealthCheck, settings
 from scenario import Machine
@@ -108,8 +109,15 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let this process answer for its Python, but where a test is about the programs that ask it."""
+    if item.path.parent.name != "faults" and item.get_closest_marker("programs") is None:
+        standins.begin()
+
+
 def pytest_runtest_teardown() -> None:
     """Forget the signals that a test sent to this process: they are not the next one's."""
+    standins.end()
     interrupts._program.received.clear()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -49,3 +51,21 @@ def bare_venv(place: Path | str, python: str = BASE) -> str:
     os.symlink(python, f"{root}/bin/python")
     os.symlink("python", f"{root}/bin/python3")
     return root
+
+
+def foreign_venv(place: Path) -> Path:
+    """Make a venv without packages at *place*, as ``python -m venv`` would, and return it."""
+    model = _model()
+    shutil.copytree(model, place, symlinks=True)
+    for path in (place / "pyvenv.cfg", *(place / "bin").glob("*ctivate*")):
+        path.write_bytes(path.read_bytes().replace(os.fsencode(model), os.fsencode(place)))
+    return place
+
+
+@lru_cache(maxsize=1)
+def _model() -> str:
+    """Return the path of one that ``python -m venv`` made."""
+    path = os.path.join(tempfile.mkdtemp(prefix="venvflow-tests-"), ".venv")
+    subprocess.run([BASE, "-m", "venv", "--without-pip", path], check=True)
+    atexit.register(shutil.rmtree, os.path.dirname(path), ignore_errors=True)
+    return path

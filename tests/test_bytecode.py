@@ -28,6 +28,8 @@ from venvflow.errors import EnvironmentFailure
 from venvflow.model import CONSTANT_MTIME, Interpreter
 from venvflow.pure.manifest import source_of
 
+pytestmark = pytest.mark.programs
+
 TEXT = """'''A module.'''
 import os
 NUMBERS = {1, 2.5, "three", b"four"}

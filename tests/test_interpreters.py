@@ -18,6 +18,8 @@ from venvflow.disk.interpreters import identity, resolve
 from venvflow.errors import EnvironmentFailure, UsageError
 from venvflow.model import Interpreter
 
+pytestmark = pytest.mark.programs
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path

@@ -22,6 +22,8 @@ from tiers import first_quick
 from venvflow import postinstall
 from venvflow.disk.archive import METADATA, Options, extract, write_archive
 
+pytestmark = pytest.mark.programs
+
 SCRIPT = Path(postinstall.__file__)
 
 

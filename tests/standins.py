@@ -1,0 +1,88 @@
+"""In place of programs that answer the same each time: this Python asked what it is, and its compiler.
+
+A test that is about those programs has the mark ``programs``; it and the tests of faults run the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from pythons import BASE
+
+from venvflow import postinstall
+from venvflow.disk import bytecode, interpreters
+from venvflow.model import CONSTANT_MTIME, Interpreter
+
+_FACTS = postinstall.own_facts()
+_answers: dict[str, dict[str, Any]] = {}
+_patch = pytest.MonkeyPatch()
+
+
+class _Compiler:
+    """Looks like a process of compile_worker.py, and compiles here."""
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", ["dropped", *sys.path])
+        outcome = staticmethod(runpy.run_path(bytecode._WORKER)["outcome"])
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.said = [b"ready\n"]
+        self.stdin = self.stdout = self
+
+    def __enter__(self) -> _Compiler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, line: bytes) -> None:
+        """Compile what *line* says."""
+        number, path, name = json.loads(line)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = self.outcome(os.path.join(self.directory, f"{number}.pyc"), path, name, CONSTANT_MTIME)
+        self.said.append(b"%d\n" % code)
+
+    def readline(self) -> bytes:
+        """Return the answer."""
+        return self.said.pop()
+
+
+def begin() -> None:
+    """Let nothing but this process answer for its Python."""
+    ask, answer, start = postinstall.ask, interpreters._answer, bytecode._start
+
+    def ask_me(python: str) -> dict[str, str]:
+        return dict(_FACTS) if _is_this_python(python) else ask(python)
+
+    def answer_once(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
+        if not _is_this_python(path):
+            return answer(path, environ)
+        if BASE not in _answers:
+            _answers[BASE] = answer(path, environ)
+        return dict(_answers[BASE])
+
+    def compile_here(interpreter: Interpreter, directory: str) -> Any:
+        here = _is_this_python(interpreter.executable)
+        return _Compiler(directory) if here else start(interpreter, directory)
+
+    _patch.setattr(postinstall, "ask", ask_me)
+    _patch.setattr(interpreters, "_answer", answer_once)
+    _patch.setattr(bytecode, "_start", compile_here)
+
+
+def end() -> None:
+    """Ask and run the programs themselves."""
+    _patch.undo()
+
+
+def _is_this_python(python: str) -> bool:
+    return os.path.realpath(python) == BASE and os.access(python, os.X_OK)
