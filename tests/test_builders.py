@@ -980,11 +980,11 @@ def _lines(chunks: list[bytes]) -> list[str]:
     return taken
 
 
-@pytest.mark.parametrize("chunk", [1000, 1 << 16, 1 << 20])
-def test_a_line_without_an_end_does_not_fill_the_memory(chunk: int) -> None:
+@pytest.mark.parametrize(("chunk", "step"), [(1000, 20), (1 << 16, 3), (1 << 20, 3)])
+def test_a_line_without_an_end_does_not_fill_the_memory(chunk: int, step: int) -> None:
     """What lies beyond 128 KiB is dropped, and what stood at the cut with it: it may be half a secret."""
     text = b"x " * (1 << 16) + b" https://me:canary-at-the-cut@host/" + b"y" * 5000 + b"\nnext\n"
-    for moved in range(60):
+    for moved in range(0, 60, step):
         long = text[moved:]
         pieces = _lines([long[start : start + chunk] for start in range(0, len(long), chunk)])
         assert len(pieces) == 2

@@ -362,7 +362,13 @@ def test_a_signal_ends_a_command_as_shells_expect(number: signal.Signals, projec
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [("schema", 0), ("--help", 0), ("restore web", 1), ("erase --json", 6)]
+    ("words", "code"),
+    [
+        ("schema", 0),
+        pytest.param("--help", 0, marks=pytest.mark.slow),
+        pytest.param("restore web", 1, marks=pytest.mark.slow),
+        pytest.param("erase --json", 6, marks=pytest.mark.slow),
+    ],
 )
 def test_a_reader_that_goes_away_is_no_error(words: str, code: int, project: Project) -> None:
     """``venvflow schema | head`` is silent, and keeps its exit code."""
@@ -383,7 +389,11 @@ def test_a_reader_that_goes_away_is_no_error(words: str, code: int, project: Pro
 
 @pytest.mark.parametrize(
     ("redirection", "code", "told"),
-    [(">&-", 3, "cannot write"), (">&- 2>&-", 3, ""), (">/dev/full", 3, "cannot write")],
+    [
+        (">&-", 3, "cannot write"),
+        pytest.param(">&- 2>&-", 3, "", marks=pytest.mark.slow),
+        pytest.param(">/dev/full", 3, "cannot write", marks=pytest.mark.slow),
+    ],
 )
 def test_output_that_cannot_be_written(redirection: str, code: int, told: str, project: Project) -> None:
     """An output that is closed or full is said, with an exit code: nobody got the answer."""
@@ -399,6 +409,7 @@ def test_output_that_cannot_be_written(redirection: str, code: int, told: str, p
     assert bool(result.stderr) == bool(told)
 
 
+@pytest.mark.slow
 def test_a_deleted_working_directory_is_said(project: Project) -> None:
     """In a directory that is gone, a command says so; with -C it works all the same."""
     from cli_project import command

@@ -66,6 +66,7 @@ def in_bash(scripts: Path, *words: str) -> list[str]:
     return [each.rstrip() for each in done.stdout.splitlines() if each]
 
 
+@pytest.mark.slow
 def test_bash_completes_commands(scripts: Path) -> None:
     """All of them, or those that begin as the word does; also after options with values."""
     assert in_bash(scripts, "") == list(COMMANDS)
@@ -73,6 +74,7 @@ def test_bash_completes_commands(scripts: Path) -> None:
     assert in_bash(scripts, "-C", "/", "--json", "res") == ["restore"]
 
 
+@pytest.mark.slow
 def test_bash_completes_options(scripts: Path) -> None:
     """Those of the command, and those of all commands; short ones too."""
     offered = in_bash(scripts, "restore", "--")
@@ -97,6 +99,7 @@ def test_bash_completes_names_of_venvs(scripts: Path, project: Project) -> None:
     assert in_bash(scripts, "-c", f"{other}/venvflow.yaml", "pack", "d") == ["deep"]
 
 
+@pytest.mark.slow
 def test_bash_completes_choices_and_their_equals_sign(scripts: Path) -> None:
     """In one word."""
     assert in_bash(scripts, "--format", "") == ["text", "json"]
@@ -106,6 +109,7 @@ def test_bash_completes_choices_and_their_equals_sign(scripts: Path) -> None:
     assert in_bash(scripts, "completion", "") == list(SHELLS)
 
 
+@pytest.mark.slow
 def test_bash_completes_paths(scripts: Path, project: Project) -> None:
     """Files or directories, by what the argument is; a venv or a path where both will do."""
     os.chdir(project.root)
@@ -122,6 +126,7 @@ def test_bash_completes_paths(scripts: Path, project: Project) -> None:
     assert in_bash(scripts, "unpack", ".h") == [".hidden"]
 
 
+@pytest.mark.slow
 def test_bash_says_nothing_where_there_is_no_config(scripts: Path, tmp_path: Path, project: Project) -> None:
     """Neither a message in the middle of a line, nor an error."""
     (tmp_path / "bare").mkdir()
@@ -132,6 +137,7 @@ def test_bash_says_nothing_where_there_is_no_config(scripts: Path, tmp_path: Pat
     assert in_bash(scripts, "restore", "") == []
 
 
+@pytest.mark.slow
 def test_bash_completes_below_the_home_directory(
     scripts: Path, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 from archives import contents
 from screens import states
+from tiers import first_quick
 
 from venvflow import live
 
@@ -348,7 +349,7 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("words", LONG.values(), ids=[*LONG])
+@pytest.mark.parametrize("words", first_quick(LONG.values()), ids=[*LONG])
 def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(words: tuple[str, ...], api: Project) -> None:
     """On a real one, on standard error only; nothing of it is left when the work is done, nothing with -q."""
     assert api.run("pack", "api", "-o", "there.tar.zst").code == 0
@@ -395,7 +396,7 @@ def on_a_terminal(project: Project, *words: str, columns: int = 200) -> str:
         os.close(ours)
 
 
-@pytest.mark.parametrize("words", LONG.values(), ids=[*LONG])
+@pytest.mark.parametrize("words", first_quick(LONG.values()), ids=[*LONG])
 def test_without_a_terminal_a_line_comes_now_and_then(
     words: tuple[str, ...], api: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -359,7 +359,7 @@ def test_bytecode_that_python_wrote_is_replaced_and_not_reported(world: World) -
 
 
 @pytest.mark.parametrize("damage", ["edited", "gone", "truncated"])
-@pytest.mark.parametrize("path", [MODULE, DATA, PYC])
+@pytest.mark.parametrize("path", first_quick([MODULE, DATA, PYC]))
 def test_damaged_objects_are_replaced(world: World, damage: str, path: str) -> None:
     """The venv has the right bytes, or they are compiled again."""
     first = world.take("copy")

@@ -170,6 +170,7 @@ def test_it_can_compile(packed: Callable[..., Path], tmp_path: Path) -> None:
     assert "sparse.py: it is larger than any source" in said
 
 
+@pytest.mark.slow
 def test_a_wrong_interpreter_is_refused_in_words(packed: Callable[..., Path], tmp_path: Path) -> None:
     """Version, implementation and ABI are compared; nothing is written; --force overrules."""
     for number, (wrong, words) in enumerate(

@@ -229,6 +229,7 @@ def test_any_text_can_be_redacted(text: str) -> None:
     assert isinstance(secrets_in(text), set)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "text",

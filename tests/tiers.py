@@ -10,7 +10,7 @@ from hypothesis import settings
 
 
 def first_quick(cases: Iterable[Any]) -> list[Any]:
-    """Return *cases* for parametrize: the first one stands for all in the quick tests."""
+    """Return *cases* of one argument for parametrize: the first stands for all in the quick tests."""
     first, *others = cases
     return [first, *(pytest.param(case, marks=pytest.mark.slow) for case in others)]
 

@@ -29,7 +29,6 @@ def _lines(counter: Path) -> int:
     return len(counter.read_text().splitlines()) if counter.exists() else 0
 
 
-@pytest.mark.quick
 def test_two_runs_in_one_project_build_once(machine: Machine) -> None:
     """The second one waits, sees that all is done, and ends with 0."""
     counter = machine.root / "counter"
