@@ -41,7 +41,7 @@ from venvflow.pure.manifest import (
 )
 from venvflow.pure.patterns import Saved
 from venvflow.state import registry
-from venvflow.state.looks import decode_looks, looks_of, write_looks
+from venvflow.state.file_stats import decode_stats, stats_of, write_stats
 from venvflow.state.registry import Registration, decode_registration
 from venvflow.state.store import Store
 from venvflow.state.sweeping import LastSweep, decode_last_sweep
@@ -137,13 +137,13 @@ def kinds(root: Path) -> dict[str, Kind]:
         )  # fmt: skip
         registry.add(store.layout, registration)
         (registered,) = Path(store.path, "venvs").iterdir()
-        write_looks(
-            f"{root}/.looks",
+        write_stats(
+            f"{root}/.stats",
             store.path,
-            {TREE.digest: looks_of(TREE.entries, {name_of(b""): Look(5, 0o644)})},
+            {TREE.digest: stats_of(TREE.entries, {name_of(b""): Look(5, 0o644)})},
         )
     state = root / ".venvflow" / "api"
-    looks = (root / ".looks").read_bytes().partition(b"\n")[2]
+    looks = (root / ".stats").read_bytes().partition(b"\n")[2]
     snapshot = encode_snapshot(SNAPSHOT).rpartition(b"}")[0] + b"}"
     settled = json.dumps(LastSweep(A, B, 99, {KEY.digest: 7})._asdict()).encode()
     trimmed = records.encode_trims({"TrimPolicy()": records.TrimNote(5.5, 7)})
@@ -169,7 +169,7 @@ def kinds(root: Path) -> dict[str, Kind]:
         Kind("decode_trims", dict, trimmed, records.decode_trims),
         Kind("decode_last_sweep", LastSweep, settled, decode_last_sweep, digests=lambda it: [*it.own]),
         Kind(
-            "decode_looks", tuple, looks, decode_looks, _with_checksum_before,
+            "decode_stats", tuple, looks, decode_stats, _with_checksum_before,
             paths=lambda it: [
                 each for looks in it.trees.values() for each in (*looks.paths, *filter(None, looks.objects))
             ],

@@ -549,7 +549,7 @@ def test_own_is_the_index_view_where_both_count(pair: World) -> None:
 def test_no_venv_is_walked_that_looks_as_it_was_made(pair: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look at the store's objects does for all venvs: a hundred of them are a matter of a moment."""
     from venvflow.cli import states
-    from venvflow.steps import drift
+    from venvflow.state import changes
 
     walked = []
 
@@ -558,7 +558,7 @@ def test_no_venv_is_walked_that_looks_as_it_was_made(pair: World, monkeypatch: p
         return []
 
     monkeypatch.setattr(states, "walk", walk)
-    monkeypatch.setattr(drift, "walk", walk)
+    monkeypatch.setattr(changes, "walk", walk)
     assert {each.judged.state for each in look(pair).values()} == {"up to date"}
     assert walked == []
     pair.module("common").chmod(0o644)

@@ -22,7 +22,7 @@ from venvflow.pure.decoding import Corrupt
 
 NAMES = (
     "decode_receipt", "decode_registration", "decode_key", "decode_answer", "decode_excluded",
-    "decode_pack", "decode_trims", "decode_last_sweep", "decode_looks", "decode_tree",
+    "decode_pack", "decode_trims", "decode_last_sweep", "decode_stats", "decode_tree",
     "decode_objects", "decode_snapshot",
 )  # fmt: skip
 

@@ -23,8 +23,8 @@ from venvflow.disk.files import (
     temporary_name,
     write_whole,
 )
+from venvflow.state.file_stats import is_ignored
 from venvflow.state.relink import is_temporary
-from venvflow.state.witness import is_ignored
 
 
 @pytest.fixture

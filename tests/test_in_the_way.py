@@ -30,7 +30,7 @@ FILES = (
     "store/format", "store/README", "store/trim.json", "store/settled.json", "store/venvs/*.json",
     "store/snapshots/*.json", "store/index.db", "store/index.db-wal", "store/index.db-journal",
     "store/locks/store", "store/objects/*/*", "project/.venvflow/api/restore.json",
-    "project/.venvflow/api/excluded.json", "project/.venvflow/api/pack.json", "project/.venvflow/.looks",
+    "project/.venvflow/api/excluded.json", "project/.venvflow/api/pack.json", "project/.venvflow/.stats",
     "project/.venvflow/.next", "project/.venvflow/api/lock", "project/api/.venv/pyvenv.cfg",
     "project/api/.venv/lib/python*/site-packages/*/RECORD", "project/dist/*.json", "project/dist/*.sha256",
     "project/.python-version",

@@ -15,7 +15,7 @@ NOTES = ("key.json", "restore.json", "build.log", "lock")
 
 
 @pytest.mark.parametrize(
-    "name", first_quick(["", "/api", "/.looks", "/.next", *(f"/api/{note}" for note in NOTES)])
+    "name", first_quick(["", "/api", "/.stats", "/.next", *(f"/api/{note}" for note in NOTES)])
 )
 def test_nothing_is_written_through_a_link_in_the_state(project: Project, tmp_path: Path, name: str) -> None:
     """A link to a directory, to a file, to nothing: it is refused, or replaced by what belongs there."""

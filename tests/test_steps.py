@@ -16,11 +16,11 @@ import pytest
 from flows import World
 
 from venvflow.errors import BuildFailed, EnvironmentFailure, Refused, UsageError, VenvflowError
+from venvflow.state.changes import Drift
 from venvflow.state.relink import Relinker
 from venvflow.state.store import Store
 from venvflow.steps.build_venv import build_venv
 from venvflow.steps.clean import clean
-from venvflow.steps.drift import Drift
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.pack import pack
 from venvflow.steps.records import read_key

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property
 
 from venvflow import config as configs
@@ -18,9 +18,9 @@ from venvflow.errors import shown
 from venvflow.model import Config, Receipt
 from venvflow.pure.plan import Action, VenvFacts, plan
 from venvflow.pure.redaction import redact_words
+from venvflow.state.file_stats import CheckedVenv, learn, suspects
 from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
-from venvflow.steps.patrol import Post, patrol
 from venvflow.steps.records import (
     archive_facts,
     has_passed,
@@ -79,6 +79,10 @@ class Flow:
         """Forget what was found: a step has run, for this venv or another one."""
         self._plans.clear()
 
+    def prepare_next(self) -> None:
+        """Write down what the next run needs to see at a glance that there is nothing to do."""
+        learn(self.config, self._shared(self.config.venvs))
+
     def _facts(self, venv: str) -> VenvFacts:
         """Return the facts that are cheap: the key is the noted one, whether it holds or not."""
         job = self.job(venv)
@@ -128,10 +132,16 @@ class Flow:
     @cached_property
     def _suspects(self) -> frozenset[str]:
         """Return the venvs with files that do not look as they were made; looked for once in a run."""
-        jobs = [self.job(venv) for venv in self.config.venvs if venv in self.named or not self.named]
-        receipts = [(job, self._receipt_for_key(job)) for job in jobs]
-        posts = [Post(job, each) for job, each in receipts if each is not None and each.state == "shared"]
-        return patrol(posts, whole=bool(self.named))
+        names = [name for name in self.config.venvs if name in self.named or not self.named]
+        return suspects(self.config, self._shared(names), whole=bool(self.named))
+
+    def _shared(self, names: Iterable[str]) -> list[CheckedVenv]:
+        receipts = [(self.job(name), self._receipt_for_key(self.job(name))) for name in names]
+        return [
+            CheckedVenv(job.spec.name, receipt, job.spec.min_size)
+            for job, receipt in receipts
+            if receipt is not None and receipt.state == "shared"
+        ]
 
     def _receipt_for_key(self, job: Job) -> Receipt | None:
         record = read_key(job)

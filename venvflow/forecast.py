@@ -14,10 +14,11 @@ from venvflow.disk.databases import open_to_read
 from venvflow.errors import VenvflowError
 from venvflow.flow import Flow
 from venvflow.pure.plan import Action, plan
-from venvflow.state.looks import Watch
+from venvflow.state.changes import Depth
+from venvflow.state.file_stats import StatChecker
 from venvflow.state.reader import StoreReader
 from venvflow.state.usage import StoreContents
-from venvflow.steps.facts import Depth, facts_of, look, unreadable_facts
+from venvflow.steps.facts import facts_of, look, unreadable_facts
 from venvflow.steps.hash_lockfiles import KeyNow, key_now
 from venvflow.steps.job import Job
 
@@ -54,9 +55,9 @@ def _promised(before: Mapping[str, Mapping[str, Action]]) -> str:
 def _plan(
     job: Job, store: StoreReader | None, key: KeyNow, depth: Depth, promised: str
 ) -> Mapping[str, Action]:
-    watch = Watch(store.objects.root, StoreContents(store).looks) if store is not None else None
+    checker = StatChecker(store.objects.root, StoreContents(store).stats) if store is not None else None
     try:
-        venv = look(job, store, depth, watch=watch)
+        venv = look(job, store, depth, checker=checker)
     except VenvflowError as error:
         return plan(unreadable_facts(job, key, error))
     return plan(facts_of(job, store, key, venv, promised=promised))

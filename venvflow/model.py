@@ -263,8 +263,8 @@ class Receipt:
 
     *path* is where it was made for, *state* how far it is: ``built`` (not shared yet) or ``shared``
     (its files are the store's, *trees* its manifest). *directories* are directories of the venv with
-    their mtimes in nanoseconds: a file added or removed moves one of them. *witness* is a hash of how all
-    files looked (:mod:`venvflow.state.witness`), *contents* tell what is in them
+    their mtimes in nanoseconds: a file added or removed moves one of them. *stats* is a hash of how all
+    files looked (:mod:`venvflow.state.file_stats`), *contents* tell what is in them
     (:mod:`venvflow.state.contents`; empty: not known), *store* is the one that its symlinks lead into.
     *warnings* are what the build said of what is in it. *modes* are those that its files had
     (:mod:`venvflow.disk.modes`), *private* files that somebody edited and that verify knows as the venv's
@@ -279,7 +279,7 @@ class Receipt:
     trees: tuple[str, ...] = ()
     bound: bool = False
     link: str = ""
-    witness: str = ""
+    stats: str = ""
     store: str = ""
     warnings: tuple[str, ...] = ()
     modes: Mapping[str, int] = field(default_factory=dict, repr=False)

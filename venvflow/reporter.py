@@ -6,7 +6,7 @@ While a step takes its time, a terminal shows it in a line that goes away again;
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from doit.reporter import ConsoleReporter
@@ -35,6 +35,9 @@ _DOING = {
 
 class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
     """Tells what steps did, instead of that they ran; ends the run with the exit code of what failed."""
+
+    at_end: Callable[[], None] = staticmethod(lambda: None)
+    """Is called when all is done, if any step did something."""
 
     desc = "what each step did, how long it took, and a summary"
 
@@ -138,6 +141,8 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self._put(sys.stderr, f"{message}\n")
         if interrupts.received():
             return  # that is how the run ends, and what it was at is not counted
+        if self._did:
+            self.at_end()
         if not self._nothing_fits:
             self.write(self._summary() + "\n")
         self._tell_unwritten()

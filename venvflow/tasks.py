@@ -43,6 +43,7 @@ from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
 from venvflow.pure.names import meant
+from venvflow.reporter import FlowReporter
 from venvflow.steps.job import refuse_linked_state
 from venvflow.streams import fill_closed, put_or_drop, show_everything
 
@@ -100,6 +101,7 @@ def current_flow() -> Flow:
             _flow.say(warning)
         control.InvalidCommand = _UnknownName
         cmd_run.MRunner = _NoProcesses
+        FlowReporter.at_end = _flow.prepare_next
         interrupts.begin()
     return _flow
 

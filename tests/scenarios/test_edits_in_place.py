@@ -143,7 +143,7 @@ def test_a_file_that_was_only_touched_is_no_change(project: Project, venv: str, 
     assert project.doit().nothing_to_do
 
 
-@pytest.mark.parametrize("lost", [".looks", "state.db", ""])
+@pytest.mark.parametrize("lost", [".stats", "state.db", ""])
 def test_an_edit_is_seen_whatever_was_lost_of_the_state(project: Project, lost: str) -> None:
     """It is never overwritten, and never published."""
     state = project.root / ".venvflow" / lost

@@ -18,10 +18,10 @@ from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.model import Receipt
 from venvflow.pure.keys import differing
 from venvflow.pure.plan import VenvFacts
-from venvflow.state.looks import Watch
+from venvflow.state.changes import Drift, summary
+from venvflow.state.file_stats import StatChecker
 from venvflow.state.reader import StoreReader
 from venvflow.state.usage import StoreContents
-from venvflow.steps.drift import Drift, summary
 from venvflow.steps.facts import Venv, facts_of, look
 from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.job import Job
@@ -101,11 +101,11 @@ class View:
         return StoreContents(self.store) if self.store is not None else None
 
     @cached_property
-    def watch(self) -> Watch:
+    def checker(self) -> StatChecker:
         """Return what looks at files, at each object once for all venvs."""
         if self.store is None or self.contents is None:
-            return Watch("", lambda _: None)
-        return Watch(self.store.objects.root, self.contents.looks)
+            return StatChecker("", lambda _: None)
+        return StatChecker(self.store.objects.root, self.contents.stats)
 
 
 # --------------------------------------------------------------------------- states
@@ -121,7 +121,7 @@ def judge(job: Job, view: View) -> Judged:
     tool made it. ``in the way``: what is there is no venv.
     """
     try:
-        venv = look(job, view.store, "stat", watch=view.watch)
+        venv = look(job, view.store, "stat", checker=view.checker)
     except EnvironmentFailure as error:
         return Judged("in the way", error.what, _advice(error))
     return _of_the_place(job, venv) or _of_its_files(job, view, venv)

@@ -26,6 +26,9 @@ from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, READ, READ_THROUGH
 LARGEST_SMALL = 64 << 20
 """Bytes of the largest file that is read as a whole: the notes of the largest venvs are a tenth of it."""
 
+TEMPORARY = ".vf-"
+"""How every name begins that venvflow gives to what is to go away again."""
+
 _TEMPORARY = re.compile(r"\.vf-([0-9]{1,10})-[0-9]{1,15}")
 
 

@@ -654,7 +654,7 @@ def decode_receipt(data: bytes) -> Receipt:
             trees=decoding.listed(decoding.digest),
             bound=decoding.flag,
             link=decoding.one_of("", *get_args(LinkMode)),
-            witness=decoding.or_nothing(decoding.digest),
+            stats=decoding.or_nothing(decoding.digest),
             store=decoding.or_nothing(decoding.absolute),
             warnings=decoding.listed(decoding.text),
             modes=_modes,

@@ -1,6 +1,6 @@
 """Contents: eight bytes in the receipt for every file of a venv, by which it is known again without a store.
 
-Looks (sizes and times) get lost when a venv is copied, put into an image or taken out of a backup; what a
+TreeStats (sizes and times) get lost when a venv is copied, put into an image or taken out of a backup; what a
 tree says is gone with its snapshot. These stay with the venv: four bytes of its path's hash and four of its
 bytes'. They tell what is missing, which is damage, from what was added or edited, which is somebody's work.
 Executable bits and link targets are left out: tools that copy change them, and nobody loses work with them.
@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from venvflow.disk.scan import Changing, Found, in_threads, read
-from venvflow.state.witness import is_ignored
+from venvflow.state.file_stats import is_ignored
 
 _PAIR = struct.Struct(">II")
 _OBJECT = re.compile(r".*/objects/([0-9a-f]{2})/([0-9a-f]{62})x?(?:\.[0-9]+)?")

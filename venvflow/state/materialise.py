@@ -15,7 +15,7 @@ from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.pure.manifest import Corrupt, directories_of, entries_of
 from venvflow.pure.relocate import Digests, Places, digest_of, fill, fill_link, is_record
 from venvflow.pure.sharing import stays_private
-from venvflow.state.witness import file_look, is_ignored, link_look
+from venvflow.state.file_stats import file_stat, is_ignored, link_stat
 
 _CHUNK = 500
 """Entries that are made between two words about how far it is."""
@@ -158,7 +158,7 @@ class Materialiser:
         elif entry.kind == "link":
             parent, base = places.parent(entry.path)
             os.symlink(self._target(entry), base, dir_fd=parent)
-            self._looks.append(link_look(entry.path))
+            self._looks.append(link_stat(entry.path))
             self._digests.append((entry.path, ""))
         else:
             places.open(entry.path)
@@ -192,13 +192,13 @@ class Materialiser:
         if self._doubted and read(base, dir_fd=parent).digest != entry.digest:
             raise Damaged(name, entry.path)  # it was changed since it was looked at: what counts is the copy
         if mode == "symlink":
-            self._looks.append(link_look(entry.path))
+            self._looks.append(link_stat(entry.path))
         else:
             self._look(entry.path, entry.size, look.mtime_ns if mode == "hardlink" else MTIME_NS)
 
     def _look(self, path: str, size: int, mtime_ns: int = MTIME_NS) -> None:
         if not is_ignored(path):
-            self._looks.append(file_look(path, size, mtime_ns))
+            self._looks.append(file_stat(path, size, mtime_ns))
 
     def _make_template(self, entry: Entry, places: Directories, digests: Digests) -> tuple[bytes, int]:
         name = object_name(entry)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from venvflow.disk.attributes import copy_attributes, own_attributes
 from venvflow.disk.descriptors import READ, SAFE, Directories, directory, whole_paths
-from venvflow.disk.files import is_temporary_name, temporary_name
+from venvflow.disk.files import TEMPORARY, is_temporary_name, temporary_name
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.release import Releaser
@@ -25,9 +25,6 @@ from venvflow.model import MTIME_TIMES, Entry, LinkMode
 from venvflow.pure.sharing import stays_private
 
 _CHUNK = 1 << 20
-
-TEMPORARY = ".vf-"
-"""How the names of what is in work begin."""
 
 _REPLACEMENT = f"{TEMPORARY}0-0"
 """One name for all who hold the venv: what a killed one leaves is the next one's."""

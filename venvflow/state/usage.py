@@ -19,7 +19,7 @@ from venvflow.errors import EnvironmentFailure
 from venvflow.model import Entry, Snapshot
 from venvflow.pure.manifest import Corrupt, snapshot_id
 from venvflow.pure.sharing import stays_private
-from venvflow.state.looks import Looks, looks_of
+from venvflow.state.file_stats import TreeStats, stats_of
 from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
 
@@ -74,10 +74,10 @@ class StoreContents:
                 self._files_of[tree] = tuple(e for e in self._store.tree(tree).entries if e.digest)
         return self._files_of[tree]
 
-    def looks(self, tree: str) -> Looks | None:
+    def stats(self, tree: str) -> TreeStats | None:
         """Return how the files of a tree should look, None if it is missing or damaged."""
         entries = self.files_of(tree)
-        return None if entries is None else looks_of(entries, self.adopted)
+        return None if entries is None else stats_of(entries, self.adopted)
 
     def forget(self, snapshots: Iterable[str], venvs: Container[str]) -> None:
         """Count no longer on these snapshots, by their ids, and venvs, by their paths: they are no more."""

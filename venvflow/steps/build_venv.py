@@ -25,10 +25,10 @@ from venvflow.pure.plan import plan
 from venvflow.pure.redaction import redact
 from venvflow.pure.relocate import Places, digest_of, fill, fill_link, find_in_record, is_record, without_rows
 from venvflow.state.contents import encode_contents
+from venvflow.state.file_stats import digest_of_found
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey
 from venvflow.state.withheld import closed, credentials, refuse_to_show
-from venvflow.state.witness import witness_of
 from venvflow.steps import claims
 from venvflow.steps.facts import facts_of, look
 from venvflow.steps.hash_lockfiles import KeyNow
@@ -152,7 +152,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
             "built",
             record.interpreter.executable,
             bound=looked.bound,
-            witness=witness_of(looked.found.values()),
+            stats=digest_of_found(looked.found.values()),
             contents=encode_contents(looked.digests() or ()),
             warnings=tuple(warnings),
         )

@@ -12,10 +12,10 @@ from venvflow.model import Manifest, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt, group
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places
+from venvflow.state.file_stats import digest_of_found
 from venvflow.state.index import Stamped
 from venvflow.state.reader import StoreReader
 from venvflow.state.survey import survey
-from venvflow.state.witness import witness_of
 from venvflow.steps.job import Job
 from venvflow.steps.known import known_of
 
@@ -50,7 +50,7 @@ def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = Non
     found = _look(place.path, matcher)
     if store is not None and receipt is not None and receipt.state == "shared":
         with suppress(Corrupt):
-            if witness_of(found) == receipt.witness:
+            if digest_of_found(found) == receipt.stats:
                 return Manifest(tuple(store.tree(digest) for digest in receipt.trees), receipt.bound)
     known = _known(place, store, receipt, found)
     return _survey(place, receipt, known, matcher, job)

@@ -1,30 +1,24 @@
 """The facts of a venv, for the plan: gathered at place, notes and store by whoever acts or explains.
 
-Nothing changes by it. How closely the venv is looked at is up to who asks (:data:`Depth`).
+Nothing changes by it. How closely the venv is looked at is up to who asks (:mod:`venvflow.state.changes`).
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
 
 from venvflow import builders
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError, shown
 from venvflow.model import PlaceState, Receipt
 from venvflow.pure.comparison import part_changes
 from venvflow.pure.plan import VenvFacts
-from venvflow.state.looks import Watch
+from venvflow.state.changes import WAY_OUT, Depth, Drift, changes
+from venvflow.state.file_stats import StatChecker
 from venvflow.state.reader import StoreReader
-from venvflow.steps.drift import WAY_OUT, Drift, drift_of, is_hollow
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
 from venvflow.steps.records import KeyRecord, archive_facts, has_passed, is_published
-
-Depth = Literal["directories", "stat", "bytes"]
-"""How closely a venv is looked at: whether its directories have their mtimes; whether each file has its size
-and mtime; whether each file that looks changed has its bytes. What looks changed is looked at more closely.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +31,28 @@ class Venv:
 
 
 def look(
-    job: Job, store: StoreReader | None, depth: Depth, *, watch: Watch | None = None, ours: int | None = None
+    job: Job,
+    store: StoreReader | None,
+    depth: Depth,
+    *,
+    checker: StatChecker | None = None,
+    ours: int | None = None,
 ) -> Venv:
     """Return what is at the job's place.
 
-    *store* is None where there is none yet; *watch* sees each object once for many venvs. *ours* is the inode
-    of the directory that we made at the place; without it, the store knows. Raises EnvironmentFailure for a
-    venv that cannot be read: what is not known must not be called damage.
+    *store* is None where there is none yet; *checker* sees each object once for many venvs. *ours* is the
+    inode of the directory that we made at the place; without it, the store knows. Raises EnvironmentFailure
+    for a venv that cannot be read: what is not known must not be called damage.
     """
     registration = store.registration(job.place.path) if store is not None else None
     there = job.place.state(ours or (registration.inode if registration else None))
     receipt = job.place.receipt() if there == "ours" else None
     if receipt is None:
         return Venv(there, None, Drift())
-    return Venv(there, receipt, _changes(job, store, receipt, depth, watch))
-
-
-def _changes(
-    job: Job, store: StoreReader | None, receipt: Receipt, depth: Depth, watch: Watch | None
-) -> Drift:
-    if is_hollow(job.place.path, store, receipt):
-        return Drift(missing=("what its symlinks lead to",))
-    if depth != "bytes" and job.place.untouched(receipt):
-        if depth == "directories":
-            return Drift()
-        if watch is not None and watch.as_made(job.place.path, receipt, job.spec.min_size):
-            return Drift()
-    return drift_of(job.place.path, receipt, store, job.matcher)
+    drift = changes(
+        job.place, receipt, store, job.matcher, depth=depth, checker=checker, min_size=job.spec.min_size
+    )
+    return Venv(there, receipt, drift)
 
 
 def why_not_replaced(job: Job, venv: Venv) -> Refused | None:

@@ -12,10 +12,10 @@ from venvflow.model import Manifest, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.sharing import stays_private
+from venvflow.state.changes import as_made
+from venvflow.state.file_stats import digest_of_found
 from venvflow.state.index import Stamped
 from venvflow.state.reader import StoreReader
-from venvflow.state.witness import witness_of
-from venvflow.steps.drift import as_made
 from venvflow.steps.job import Job
 
 
@@ -39,7 +39,7 @@ def is_settled(job: Job, store: StoreReader, receipt: Receipt, walked: list[Foun
         and registration is not None
         and registration.settings == settings_of(job.spec)
         and registration.trees == receipt.trees
-        and witness_of(without_excluded(walked, job.matcher)) == receipt.witness
+        and digest_of_found(without_excluded(walked, job.matcher)) == receipt.stats
         and all(store.has_tree(digest) for digest in receipt.trees)
         and (receipt.link != "hardlink" or _is_linked_here(store, receipt, walked, job.spec.min_size))
     )

@@ -15,15 +15,14 @@ from venvflow.errors import BuildFailed, shown
 from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.plan import VenvFacts, plan
+from venvflow.state.changes import WAY_OUT, Drift, give_stats_back, summary
 from venvflow.state.contents import encode_contents
+from venvflow.state.file_stats import CheckedVenv, digest_of_stats, forget, suspects
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
-from venvflow.state.witness import witness
-from venvflow.steps.drift import WAY_OUT, Drift, give_looks_back, summary
 from venvflow.steps.facts import Venv, facts_of, look
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
-from venvflow.steps.patrol import forget, is_suspected
 from venvflow.steps.records import KeyRecord, need_key, write_answer
 from venvflow.steps.replace import check, check_in_place, finish, unmade
 
@@ -68,24 +67,29 @@ def _keep(job: Job, store: Store, venv: Venv, facts: VenvFacts) -> Outcome:
     """Keep the venv that is there: what somebody added or edited is theirs, and only told of."""
     receipt, drift = venv.receipt, venv.drift
     assert receipt is not None  # noqa: S101 - what is kept is ours
-    if not (drift or drift.touched) and is_suspected(job, receipt):
+    if not (drift or drift.touched) and _is_suspected(job, receipt):
         forget(job.config)  # what is written down of looks is wrong: each run would suspect it
-    give_looks_back(store, job.place.path, drift.touched, receipt.link, job.spec.min_size)
+    give_stats_back(store, job.place.path, drift.touched, receipt.link, job.spec.min_size)
     notes = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
         outcome = Outcome("kept", "changed by hand", warnings=(*notes, _left(job, store, drift, receipt.key)))
     else:
         outcome = Outcome("kept", "it is what its key says", warnings=notes)
-        if not job.place.untouched(receipt) or drift.witness:
+        if not job.place.untouched(receipt) or drift.stats:
             fresh = replace(
                 receipt,
                 directories=watched(job.place.path, receipt.directories),
-                witness=drift.witness or receipt.witness,
+                stats=drift.stats or receipt.stats,
             )
             write_receipt(job.place.path, fresh, sync=job.config.store.durability == "full")
     if not facts.passed:
         _prove(job)
     return outcome
+
+
+def _is_suspected(job: Job, receipt: Receipt) -> bool:
+    venv = CheckedVenv(job.spec.name, receipt, job.spec.min_size)
+    return receipt.state == "shared" and bool(suspects(job.config, [venv], whole=True))
 
 
 def _relabelled(paths: tuple[str, ...]) -> str:
@@ -145,7 +149,7 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
                 trees=snapshot.trees,
                 bound=manifest.bound,
                 link=made.link,
-                witness=witness(made.made.looks),
+                stats=digest_of_stats(made.made.looks),
                 contents=encode_contents(made.made.digests),
                 store=store.path if made.link == "symlink" else "",
                 warnings=snapshot.warnings,

@@ -23,7 +23,9 @@ from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
 from venvflow.model import Interpreter, LinkMode, Outcome, Receipt
 from venvflow.pure.manifest import directories
 from venvflow.pure.patterns import Matcher
+from venvflow.state.changes import drift_of
 from venvflow.state.contents import encode_contents
+from venvflow.state.file_stats import digest_of_found
 from venvflow.state.index import Stamped
 from venvflow.state.intake import Intake, Taken
 from venvflow.state.registry import Registration
@@ -32,8 +34,6 @@ from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey, unusual_modes
 from venvflow.state.usage import Ledger
 from venvflow.state.withheld import Withheld, withhold
-from venvflow.state.witness import witness_of
-from venvflow.steps.drift import drift_of
 from venvflow.steps.facts import Venv, why_not_published
 from venvflow.steps.job import Job
 from venvflow.steps.known import Known, is_settled, known_of, settings_of, without_excluded
@@ -246,7 +246,7 @@ def shared_receipt(shared: _Shared, receipt: Receipt, python: Interpreter, store
         store=store if link == "symlink" else "",
         modes=shared.modes,
         private=shared.withheld.digests,
-        witness=witness_of(without_excluded(shared.looked.found.values(), shared.job.matcher)),
+        stats=digest_of_found(without_excluded(shared.looked.found.values(), shared.job.matcher)),
         contents=_contents(shared, receipt),
         directories=watched(venv, directories(taken.entries)),
     )

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Outcome, Receipt, VenvSpec
+from venvflow.state.changes import drift_of
 from venvflow.state.store import Store
 from venvflow.state.usage import Ledger
 from venvflow.steps import claims
-from venvflow.steps.drift import drift_of
 from venvflow.steps.job import Job
 from venvflow.steps.records import KeyRecord, need_key, read_key
 from venvflow.steps.share import Tell, held, refuse_unless_sharable, share, unknown, where

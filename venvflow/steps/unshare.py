@@ -18,9 +18,9 @@ from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
 from venvflow.disk.scan import Found, look, stamp_of, walk
 from venvflow.errors import shown
 from venvflow.model import Outcome, Receipt
+from venvflow.state.file_stats import digest_of_found
 from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store
-from venvflow.state.witness import witness_of
 from venvflow.steps.job import Job
 from venvflow.steps.share import Tell, held, in_use, refuse_unless_venv
 
@@ -73,7 +73,7 @@ def _forget(store: Store, place: Place, receipt: Receipt | None) -> None:
             link="",
             modes={},
             private={},
-            witness=witness_of(walk(place.path)),
+            stats=digest_of_found(walk(place.path)),
             directories=watched(place.path, names),
         )
         write_receipt(place.path, private, sync=True)

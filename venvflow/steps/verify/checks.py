@@ -10,11 +10,10 @@ from venvflow.disk.scan import Changing, Found, look, read
 from venvflow.model import Entry
 from venvflow.pure.relocate import leads_there
 from venvflow.pure.sharing import stays_private
+from venvflow.state.changes import LARGEST_TEMPLATE, Bytes, as_made, can_run, let_run, may_hold
 from venvflow.state.contents import Contents
+from venvflow.state.file_stats import is_ignored
 from venvflow.state.usage import InodeId
-from venvflow.state.witness import is_ignored
-from venvflow.steps.drift import as_made, can_run, let_run
-from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness, may_hold
 from venvflow.steps.verify.healing import Healing, give_time_back
 from venvflow.steps.verify.inspection import Finding, Inspection, Kind, SharedVenv, Use, editor_of, inode_of
 
@@ -139,7 +138,7 @@ class FileChecks:
         self._objects = inspection.objects
         self._healing = healing
         self._venv = venv
-        self._sameness = Sameness(venv.entries, venv.places, self._objects, Contents(venv.receipt.contents))
+        self._sameness = Bytes(venv.entries, venv.places, self._objects, Contents(venv.receipt.contents))
 
     def run(self) -> None:
         """Find what is missing, added or changed."""

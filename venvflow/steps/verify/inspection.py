@@ -16,10 +16,10 @@ from venvflow.disk.scan import Found, walk
 from venvflow.model import Entry, Manifest, Receipt
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.relocate import Places
+from venvflow.state.changes import drift_of
 from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
 from venvflow.state.usage import InodeId
-from venvflow.steps.drift import drift_of
 
 Kind = Literal[
     "object damaged",

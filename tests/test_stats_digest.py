@@ -10,7 +10,7 @@ import pytest
 from contents import grow
 
 from venvflow.disk.scan import walk
-from venvflow.state.witness import witness_of
+from venvflow.state.file_stats import digest_of_found
 
 
 @pytest.fixture
@@ -47,13 +47,13 @@ def _without_link(venv: Path) -> None:
 @pytest.mark.parametrize("change", [_edited, _touched, _grown, _renamed, _without_link])
 def test_every_change_is_seen(venv: Path, change: Callable[[Path], None]) -> None:
     """One of bytes by the time alone, if the size stays; one that keeps the time, by the size."""
-    before = witness_of(walk(str(venv)))
+    before = digest_of_found(walk(str(venv)))
     change(venv)
-    assert witness_of(walk(str(venv))) != before
+    assert digest_of_found(walk(str(venv))) != before
 
 
 def test_what_comes_and_goes_by_itself_is_not_seen(venv: Path) -> None:
     """Bytecode, receipts and our own temporary files."""
-    before = witness_of(walk(str(venv)))
+    before = digest_of_found(walk(str(venv)))
     grow(venv, {"lib/__pycache__/a.pyc": "", ".venvflow.json": "", "lib/.vf-1-1": "", ".lock": ""})
-    assert witness_of(walk(str(venv))) == before
+    assert digest_of_found(walk(str(venv))) == before

@@ -1,33 +1,37 @@
-"""Drift: what was changed in a venv by hand since venvflow made it.
+"""What changed in a venv since venvflow made it: asked here, at three depths, and nowhere else.
 
-Whether a file looks changed is told by ``stat``; whether it is, by its bytes alone. So what copies a venv,
-moves it, puts it into an image or dies while it shares one changes nothing by hand. A file that is missing is
-damage, and nobody's work; so is a link that leads elsewhere.
+Directories have their mtimes or not; files look as they should by ``stat`` or not
+(:mod:`venvflow.state.file_stats`); a file that looks changed has its bytes or not. Only bytes tell that
+somebody changed something by hand: what copies a venv, moves it, puts it into an image or dies while it
+shares one does not. A file that is missing is damage, and nobody's work; so is a link that leads elsewhere.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 
-from venvflow.disk.objects import Look, Name, is_promised, object_name, sealed
-from venvflow.disk.scan import Changing, Found, look, read, stamp_of, walk
+from venvflow.disk.objects import Look, Name, Objects, is_promised, object_name, sealed
+from venvflow.disk.places import Place
+from venvflow.disk.scan import Changing, Content, Found, look, read, stamp_of, walk
 from venvflow.model import MTIME_NS, Entry, Manifest, Receipt
+from venvflow.postinstall import LARGEST_FILLED
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
-from venvflow.pure.relocate import Places, leads_there
+from venvflow.pure.relocate import Places, digest_of, fill, find, find_in_record, is_record, leads_there
 from venvflow.pure.sharing import stays_private
 from venvflow.state.contents import Contents, compare, without_copies
+from venvflow.state.file_stats import StatChecker, digest_of_found, is_ignored
 from venvflow.state.index import Stamped
 from venvflow.state.reader import StoreReader
 from venvflow.state.relink import give_again
 from venvflow.state.store import Store
-from venvflow.state.witness import is_ignored, witness_of
-from venvflow.steps.sameness import LARGEST_TEMPLATE, Sameness, may_hold
 
 WAY_OUT = "Delete the venv and run doit again; what you want to keep, put into the lock file first."
 """What to do about a venv that was changed by hand."""
@@ -52,7 +56,7 @@ class Drift:
     """Paths below the venv: *added* and *edited* are somebody's work, *missing* is only damage.
 
     *shared* are those of the edited that are the store's own files: all venvs that share them have the edit.
-    *touched* are files that only look changed, and are no drift. *witness* is what a receipt may say from now
+    *touched* are files that only look changed, and are no drift. *stats* is what a receipt may say from now
     on of a venv without drift, where its own did not tell.
     """
 
@@ -61,7 +65,7 @@ class Drift:
     missing: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     touched: tuple[Touched, ...] = ()
-    witness: str = field(default="", compare=False)
+    stats: str = field(default="", compare=False)
 
     @property
     def relabelled(self) -> tuple[str, ...]:
@@ -84,16 +88,6 @@ class Drift:
         return "; ".join(parts)
 
 
-def is_hollow(venv: str, store: StoreReader | None, receipt: Receipt) -> bool:
-    """Return whether a venv's symlinks lead into another store, or into one that has lost their files."""
-    if receipt.link != "symlink":
-        return False
-    if store is None:
-        return True
-    links = (f"{venv}/{item.path}" for item in walk(venv) if item.kind == "link")
-    return receipt.store != store.path or not all(os.path.exists(link) for link in links)
-
-
 def summary(paths: tuple[str, ...]) -> str:
     """Name the distributions among *paths* if there are any, else the first few files."""
     marks = (os.path.basename(os.path.dirname(path)) for path in paths if path.endswith("-info/METADATA"))
@@ -102,6 +96,49 @@ def summary(paths: tuple[str, ...]) -> str:
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     count = "" if not packages else f" ({len(paths)} files)"
     return ", ".join(names[:4]) + more + count
+
+
+Depth = Literal["directories", "stat", "bytes"]
+"""How closely a venv is looked at: whether its directories have their mtimes; whether each file has its size
+and mtime; whether each file that looks changed has its bytes. What looks changed is looked at more closely.
+"""
+
+
+def changes(
+    place: Place,
+    receipt: Receipt,
+    store: StoreReader | None,
+    matcher: Matcher | None,
+    *,
+    depth: Depth = "bytes",
+    checker: StatChecker | None = None,
+    min_size: int = 1,
+) -> Drift:
+    """Return what changed in the venv at a place since its receipt was written.
+
+    *store* is None where there is none. What *matcher* excludes is nobody's change. *checker* looks at files
+    by their stat, at each object once for many venvs; *min_size* (bytes) is that below which files are the
+    venv's own. Raises EnvironmentFailure when the
+    venv cannot be read.
+    """
+    if _is_hollow(place.path, store, receipt):
+        return Drift(missing=("what its symlinks lead to",))
+    if depth != "bytes" and place.untouched(receipt):
+        if depth == "directories":
+            return Drift()
+        if checker is not None and checker.as_made(place.path, receipt, min_size):
+            return Drift()
+    return drift_of(place.path, receipt, store, matcher)
+
+
+def _is_hollow(venv: str, store: StoreReader | None, receipt: Receipt) -> bool:
+    """Return whether a venv's symlinks lead into another store, or into one that has lost their files."""
+    if receipt.link != "symlink":
+        return False
+    if store is None:
+        return True
+    links = (f"{venv}/{item.path}" for item in walk(venv) if item.kind == "link")
+    return receipt.store != store.path or not all(os.path.exists(link) for link in links)
 
 
 def drift_of(venv: str, receipt: Receipt, store: StoreReader | None, matcher: Matcher | None = None) -> Drift:
@@ -204,9 +241,9 @@ class _Compared:
         project = registration.project if registration is not None else ""
         return Places(made_for, project or os.path.dirname(made_for), self.receipt.python)
 
-    def sameness(self) -> Sameness:
+    def bytes(self) -> Bytes:
         """Return what tells whether a file only looks changed."""
-        return Sameness(self.entries, self.places(), self.store.objects, Contents(self.receipt.contents))
+        return Bytes(self.entries, self.places(), self.store.objects, Contents(self.receipt.contents))
 
     def is_objects(self, entry: Entry) -> bool:
         """Return whether the venv's file is the store's own."""
@@ -232,8 +269,8 @@ def _against_manifest(compared: _Compared) -> Drift:
 
 def _told_apart(drift: Drift, changed: Sequence[Entry], compared: _Compared) -> Drift:
     """Return *drift* with the files that look *changed*: edited, or only touched."""
-    sameness = compared.sameness()
-    looked = {entry: _touched(entry, compared, sameness) for entry in changed}
+    known = compared.bytes()
+    looked = {entry: _touched(entry, compared, known) for entry in changed}
     edited = [entry for entry, same in looked.items() if same is None and not is_ignored(entry.path)]
     return replace(
         drift,
@@ -247,7 +284,7 @@ def _paths(entries: Iterable[Entry]) -> tuple[str, ...]:
     return tuple(sorted(entry.path for entry in entries))
 
 
-def _touched(entry: Entry, compared: _Compared, sameness: Sameness) -> Touched | None:
+def _touched(entry: Entry, compared: _Compared, known: Bytes) -> Touched | None:
     """Return a file that has the bytes that it had, None if it is another one by now."""
     item = compared.found[entry.path]
     path = os.path.join(compared.venv, item.path)
@@ -258,15 +295,83 @@ def _touched(entry: Entry, compared: _Compared, sameness: Sameness) -> Touched |
         return None
     with suppress(OSError, Changing):
         content = read(path, keep=LARGEST_TEMPLATE if entry.kind == "template" else 0)
-        if sameness.holds(entry, content):
+        if known.holds(entry, content):
             return touched._replace(item=item._replace(stamp=content.stamp))
     return None
 
 
-# --------------------------------------------------------------------------- giving looks back
+# --------------------------------------------------------------------------- has a file its bytes?
+
+LARGEST_TEMPLATE = 4 << 20
+"""Bytes of the largest file that is taken apart: generated scripts are never so large."""
 
 
-def give_looks_back(store: Store, venv: str, touched: Iterable[Touched], link: str, min_size: int) -> None:
+def may_hold(entry: Entry, size: int) -> bool:
+    """Return whether a file of *size* bytes may be what *entry* says; who knows need not read it.
+
+    What is filled into a template has a limit, and a hole in a file has none.
+    """
+    return size <= LARGEST_FILLED if entry.kind == "template" else size == entry.size
+
+
+class Bytes:
+    """The bytes that a venv's files should have: *entries* by path, filled in for *places*; *contents*."""
+
+    def __init__(
+        self, entries: Mapping[str, Entry], places: Places, objects: Objects, contents: Contents
+    ) -> None:
+        self._entries = entries
+        self._contents = contents
+        self._places = places
+        self._objects = objects
+
+    def holds(self, entry: Entry, content: Content) -> bool:
+        """Return whether *content* is what *entry* says; a template may spell local paths as it likes.
+
+        Of a template, the bytes were kept.
+        """
+        if entry.kind == "file":
+            return content.digest == entry.digest
+        if self._contents.holds(entry.path, content.digest):
+            return True
+        with suppress(KeyError, ValueError, Corrupt):
+            if self._filled(entry)[0].hex() == content.digest:
+                return True
+        return any(
+            found is not None
+            and found.slots == entry.slots
+            and hashlib.sha256(found.data).hexdigest() == entry.digest
+            for found in (
+                find(entry.path, content.data, self._places),
+                find_in_record(entry.path, content.data, self._templates, self._places),
+            )
+        )
+
+    @cached_property
+    def _templates(self) -> set[str]:
+        return {path for path, entry in self._entries.items() if entry.kind == "template"}
+
+    def _filled(self, entry: Entry) -> tuple[bytes, int]:
+        """Return digest and size of a template, filled in; raises ``KeyError`` when it cannot be.
+
+        What a RECORD describes is never a RECORD itself: two that describe each other have no end.
+        """
+        if entry.kind != "template":
+            return bytes.fromhex(entry.digest), entry.size
+        data = self._objects.read(object_name(entry))
+        if data is None:
+            raise KeyError(entry.path)
+        described = {slot.argument for slot in entry.slots if slot.form == "record"}
+        if any(is_record(self._entries[path]) for path in described):
+            raise KeyError(entry.path)
+        digests = {path: self._filled(self._entries[path]) for path in described}
+        return digest_of(fill(data, entry.slots, self._places, digests))
+
+
+# --------------------------------------------------------------------------- times and modes are given back
+
+
+def give_stats_back(store: Store, venv: str, touched: Iterable[Touched], link: str, min_size: int) -> None:
     """Give files of a venv at a path their mtimes and modes again, so that they do not look changed for ever.
 
     A file that should be the store's own becomes that: in a copy of a venv it is not any more. *link* is how
@@ -339,8 +444,8 @@ def _by_receipt(
 
     *stamps* are those of its build: files that have them still need not be read.
     """
-    witness = witness_of(found.values())
-    if not stamps and witness == receipt.witness:
+    stats = digest_of_found(found.values())
+    if not stamps and stats == receipt.stats:
         return Drift()
     contents = Contents(receipt.contents)
     if not contents:
@@ -354,7 +459,7 @@ def _by_receipt(
     if compared.missing:  # stamps have names, contents only count
         missing = tuple(sorted(path for path in stamps if path not in found and not is_ignored(path)))
         missing = missing or (f"{compared.missing} of its files",)
-    return Drift(compared.added, compared.edited, missing, witness=witness)
+    return Drift(compared.added, compared.edited, missing, stats=stats)
 
 
 def _added(found: Mapping[str, Found], known: Mapping[str, object]) -> list[str]:

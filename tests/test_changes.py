@@ -14,8 +14,7 @@ from contents import MTIME_NS, file_entry, name_of, open_store, stock
 from venvflow.disk.objects import Look
 from venvflow.disk.scan import look
 from venvflow.model import Entry, Receipt
-from venvflow.steps.drift import Drift, Touched, drift_of, give_looks_back
-from venvflow.steps.sameness import may_hold
+from venvflow.state.changes import Drift, Touched, drift_of, give_stats_back, may_hold
 
 FILES = {"lib/one.py": b"ONE = 1\n", "lib/two.py": b"TWO = 2\n"}
 ONE = "lib/one.py"
@@ -95,7 +94,7 @@ def test_the_same_bytes_with_another_time_are_no_edit(venv: Venv) -> None:
     assert not drift
     assert str(drift) == ""
     assert [os.path.samefile(each.path, venv.path / ONE) for each in drift.touched] == [True]
-    give_looks_back(venv.store, str(venv.path), drift.touched, venv.link, 1)
+    give_stats_back(venv.store, str(venv.path), drift.touched, venv.link, 1)
     assert (venv.path / ONE).stat().st_mtime_ns == MTIME_NS
     assert venv.drift() == Drift()
 
@@ -114,7 +113,7 @@ def test_an_edit_that_comes_while_a_time_is_given_back_still_shows(new_venv: New
     os.utime(venv.path / ONE)
     touched = venv.drift().touched
     venv.write(b"ONE = 3\n")
-    give_looks_back(venv.store, str(venv.path), touched, venv.link, 1)
+    give_stats_back(venv.store, str(venv.path), touched, venv.link, 1)
     assert venv.drift().edited == (ONE,)
 
 
@@ -126,7 +125,7 @@ def test_a_strangers_file_keeps_its_time(tmp_path: Path) -> None:
     os.utime(file, ns=(5, 5))
     touched = Touched(str(file), file_entry("file", b"x"), Look(MTIME_NS, 0o444), look(str(file)))
     with open_store(tmp_path / "store") as store:
-        give_looks_back(
+        give_stats_back(
             store, str(tmp_path), [touched, touched._replace(path=str(tmp_path / "gone"))], "copy", 1
         )
     assert file.stat().st_mtime_ns == 5
@@ -140,7 +139,7 @@ def test_what_an_adopted_object_had_is_what_it_gets_back(new_venv: NewVenv, tmp_
         venv.store.index.add_objects({name: len(FILES[ONE])}, {name: Look(77, 0o444)})
     assert venv.store.adopted() == {name: Look(77, 0o444)}
     os.utime(venv.path / ONE)
-    give_looks_back(venv.store, str(venv.path), venv.drift().touched, venv.link, 1)
+    give_stats_back(venv.store, str(venv.path), venv.drift().touched, venv.link, 1)
     assert (venv.path / ONE).stat().st_mtime_ns == 77
 
 
@@ -161,5 +160,5 @@ def test_what_is_too_large_to_be_the_file_is_not_read(
     assert may_hold(Entry("a", kind, "0" * 64, size=1), 1000) == (kind == "template")
     venv = new_venv(tmp_path, "copy")
     os.truncate(venv.path / ONE, 1 << 40)
-    monkeypatch.setattr("venvflow.steps.drift.read", None)
+    monkeypatch.setattr("venvflow.state.changes.read", None)
     assert venv.drift().edited == (ONE,)

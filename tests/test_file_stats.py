@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from venvflow.disk.objects import Look
 from venvflow.model import Entry, Receipt
-from venvflow.state.looks import Looks, Watch, looks_of, read_looks, write_looks
+from venvflow.state.file_stats import StatChecker, TreeStats, read_stats, stats_of, write_stats
 
 FILES = {"lib/a.py": b"A = 1\n", "lib/b.py": b"B = 2\n", "lib/empty.py": b"", "lib/x.pth": b"# nothing\n"}
 TREE = tree_of(FILES)
@@ -43,10 +43,10 @@ class Venvs:
                 os.utime(file, ns=(MTIME_NS, MTIME_NS))
         return venv
 
-    def watch(self, **known: Looks | None) -> Watch:
+    def watch(self, **known: TreeStats | None) -> StatChecker:
         """Return a watch that knows the tree, unless others are *known*."""
-        looks = known or {TREE.digest: looks_of(TREE.entries, {})}
-        return Watch(self.objects.root, looks.get)
+        looks = known or {TREE.digest: stats_of(TREE.entries, {})}
+        return StatChecker(self.objects.root, looks.get)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_bytecode_is_not_looked_at_and_templates_may_have_any_size() -> None:
     """Python writes the one, every venv has its own of the other."""
     template = Entry("bin/tool", "template", name_of(b"#!").digest, executable=True, size=2)
     entries = [file_entry("lib/__pycache__/a.cpython-311.pyc", b"x"), template, Entry("lib/void", "dir")]
-    assert looks_of(entries, {}) == Looks(["bin/tool"], [""], [-1], [MTIME_NS], [0o544])
+    assert stats_of(entries, {}) == TreeStats(["bin/tool"], [""], [-1], [MTIME_NS], [0o544])
 
 
 def test_an_adopted_object_has_its_own_time_and_its_copies_have_ours(venvs: Venvs) -> None:
@@ -177,10 +177,10 @@ def test_an_adopted_object_has_its_own_time_and_its_copies_have_ours(venvs: Venv
     venv = venvs.make("v", "copy")
     (venv / "lib/x.pth").rename(venv / "lib/data.bin")
     for link in ("hardlink", "copy"):
-        watch = venvs.watch(**{TREE.digest: looks_of(entries, {name: Look(7, 0o444)})})
+        watch = venvs.watch(**{TREE.digest: stats_of(entries, {name: Look(7, 0o444)})})
         assert watch.as_made(str(venv), receipt(link), 1) is True
     os.utime(venvs.objects.path(name), ns=(8, 8))
-    watch = venvs.watch(**{TREE.digest: looks_of(entries, {name: Look(7, 0o444)})})
+    watch = venvs.watch(**{TREE.digest: stats_of(entries, {name: Look(7, 0o444)})})
     assert watch.as_made(str(venv), receipt(), 1) is False
 
 
@@ -201,20 +201,20 @@ def test_what_is_kept_is_read_again(
     tmp_path_factory: pytest.TempPathFactory, trees: dict[str, list[object]]
 ) -> None:
     """Whatever the files are called."""
-    path = str(tmp_path_factory.mktemp("state") / ".looks")
+    path = str(tmp_path_factory.mktemp("state") / ".stats")
     looks = {
-        digest: Looks(*([row[column] for row in rows] for column in range(5)))  # type: ignore[index]
+        digest: TreeStats(*([row[column] for row in rows] for column in range(5)))  # type: ignore[index]
         for digest, rows in trees.items()
     }
-    write_looks(path, "/store", looks)
-    assert read_looks(path, "/store") == looks
+    write_stats(path, "/store", looks)
+    assert read_stats(path, "/store") == looks
 
 
 def test_what_is_kept_for_another_store_is_not_taken(tmp_path: Path) -> None:
     """Objects keep other times there."""
-    path = str(tmp_path / ".looks")
-    write_looks(path, "/store", {TREE.digest: looks_of(TREE.entries, {})})
-    assert read_looks(path, "/other") == {}
+    path = str(tmp_path / ".stats")
+    write_stats(path, "/store", {TREE.digest: stats_of(TREE.entries, {})})
+    assert read_stats(path, "/other") == {}
 
 
 @given(st.data())
@@ -222,24 +222,24 @@ def test_what_is_damaged_counts_as_not_there(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """One byte is enough, or one that is missing."""
-    path = tmp_path_factory.mktemp("state") / ".looks"
-    write_looks(str(path), "/store", {TREE.digest: looks_of(TREE.entries, {})})
+    path = tmp_path_factory.mktemp("state") / ".stats"
+    write_stats(str(path), "/store", {TREE.digest: stats_of(TREE.entries, {})})
     whole = path.read_bytes()
     at = data.draw(st.integers(0, len(whole) - 1))
     other = data.draw(st.binary(max_size=1).filter(lambda byte: byte != whole[at : at + 1]))
     path.write_bytes(whole[:at] + other + whole[at + 1 :])
-    assert read_looks(str(path), "/store") == {}
+    assert read_stats(str(path), "/store") == {}
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"format": 1, "store": "/store", "trees": [1]}'])
 def test_what_makes_no_sense_counts_as_not_there(tmp_path: Path, text: str) -> None:
     """Even where its checksum is right."""
-    path = tmp_path / ".looks"
+    path = tmp_path / ".stats"
     path.write_text(f"{name_of(text.encode()).digest}\n{text}", encoding="ascii")
-    assert read_looks(str(path), "/store") == {}
+    assert read_stats(str(path), "/store") == {}
 
 
 def test_where_nobody_may_write_nothing_is_kept(tmp_path: Path) -> None:
     """And nothing is said."""
-    write_looks(str(tmp_path / "nowhere" / ".looks"), "/store", {})
+    write_stats(str(tmp_path / "nowhere" / ".stats"), "/store", {})
     assert not (tmp_path / "nowhere").exists()

@@ -1,0 +1,466 @@
+"""File stats: the size, mtime and mode that each file of a venv should have, and whether it has them.
+
+An edit in place moves a file's mtime and leaves its directory alone; a change of mode or owner does not move
+even that, and reaches all venvs that have the file. A venv that is linked to the store has the store's own
+files, so one stat of an object stands for all venvs that share it; its private files are looked at one by
+one, and so are all files of a venv with inodes of its own (``copy``, ``reflink``).
+
+What to look for stands in the venv's trees. To decode them takes longer than to look, so a project keeps a
+list of what it needs of them, which may be deleted at any time. Where nobody has the trees, the receipt has
+one hash over the stats of all files (:func:`digest_of_stats`): it tells that something changed, not what.
+
+Where this stops being safe: nobody sees who puts back size and mtime. Not looked at are a file that became
+private because somebody changed it while it was shared, one with another inode than its object (names beyond
+a file's limit, an object that was made anew), and bytecode, which Python may write again. ``verify`` looks at
+every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from venvflow.disk.descriptors import directory
+from venvflow.disk.files import TEMPORARY, read_small, write_whole
+from venvflow.disk.places import RECEIPT
+from venvflow.errors import EnvironmentFailure, VenvflowError
+from venvflow.model import MTIME_NS, Config, Entry, Receipt
+from venvflow.pure import decoding
+
+if TYPE_CHECKING:
+    from venvflow.disk.objects import Look, Name
+    from venvflow.disk.scan import Found
+    from venvflow.state.store import Store
+
+_FORMAT = 3
+_ANY_SIZE = -1
+
+BUDGET = 50_000
+"""Files that a run looks at before it leaves the other venvs to the next one; one venv is never cut short."""
+
+_LONGEST_NAME = 4096
+"""Bytes of the longest name of a venv that anybody notes."""
+
+_DECODED = 3
+"""How many stats it costs to learn from a tree how one file should look."""
+
+
+class TreeStats(NamedTuple):
+    """How the files of one tree should look, in five lists of the same length.
+
+    *paths* are below the venv, *objects* below ``objects/`` of the store, empty for files that no venv is
+    linked to. *sizes* are in bytes, -1 where each venv has its own; *mtimes* are in nanoseconds, *modes*
+    those of objects: what is a venv's own may have any with which a program can be run.
+    """
+
+    paths: list[str]
+    objects: list[str]
+    sizes: list[int]
+    mtimes: list[int]
+    modes: list[int]
+
+
+def is_ignored(path: str) -> bool:
+    """Return whether a file may come and go without being a change: receipts, caches, locks, our litter.
+
+    Programs that compile what they import (numba) keep that where Python keeps its bytecode.
+    """
+    if path.endswith(".pyc") or "__pycache__/" in path:
+        return True
+    if path == ".lock" or path.startswith(RECEIPT):  # the lock is uv's
+        return True
+    # At the top it is a staging directory: that of a venv at a mount point lies in the venv.
+    return TEMPORARY in path and (path.startswith(TEMPORARY) or os.path.basename(path).startswith(TEMPORARY))
+
+
+def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, Look]) -> TreeStats:
+    """Return how the files of a tree's *entries* should look; *adopted* objects keep a look of their own."""
+    from venvflow.disk.objects import file_of, object_name, sealed  # noqa: PLC0415 - not for who has it written down
+    from venvflow.pure.sharing import stays_private  # noqa: PLC0415
+
+    stats = TreeStats([], [], [], [], [])
+    for entry in entries:
+        if entry.digest and not is_ignored(entry.path):
+            name = object_name(entry)
+            private = stays_private(entry, 1, adopted=name in adopted)
+            stats.paths.append(entry.path)
+            stats.objects.append("" if private else file_of(name))
+            stats.sizes.append(_ANY_SIZE if entry.kind == "template" else entry.size)
+            look = adopted.get(name) or sealed(name)
+            stats.mtimes.append(look.mtime_ns)
+            # A script is a template, whose object is only data.
+            stats.modes.append(look.mode | stat.S_IXUSR if entry.executable else look.mode)
+    return stats
+
+
+# --------------------------------------------------------------------------- looking
+
+_Row = tuple[str, int, int, int]
+"""A name, and the size, the mtime and the whole mode that it should have.
+
+Of a venv's own file only ``S_IXUSR`` for a program, 0 for one whose mode may be any.
+"""
+
+
+class _Rows(NamedTuple):
+    """What is looked at for a tree of these *stats*: *objects* once, and *own* files of each venv, or all."""
+
+    objects: list[_Row]
+    own: list[_Row]
+    stats: TreeStats
+
+    @property
+    def all(self) -> list[_Row]:
+        """Return all files; hardly ever asked for, so they are not kept."""
+        stats = self.stats
+        runs = [mode & stat.S_IXUSR for mode in stats.modes]
+        return list(zip(stats.paths, stats.sizes, stats.mtimes, runs, strict=True))
+
+
+class StatChecker:
+    """One look at many venvs, at each object once; *looked* counts the files.
+
+    *objects* is the directory of the store's objects. *stats* gives the stats of a tree by its digest, None
+    where nobody knows them.
+    """
+
+    def __init__(self, objects: str, stats: Callable[[str], TreeStats | None]) -> None:
+        self.looked = 0
+        self._objects = objects
+        self._stats = stats
+        self._rows: dict[tuple[str, int], _Rows | None] = {}
+        self._found: dict[tuple[str, int], Literal["as made", "changed", "gone"]] = {}
+
+    def as_made(self, venv: str, receipt: Receipt, min_size: int) -> bool:
+        """Return whether all files of the venv at path *venv* have the sizes and times that they had.
+
+        *min_size* (bytes) is that below which its files are private. Files added or removed are not looked
+        for: they show in its directories. Where nobody knows what it was made of, every file is looked at,
+        and the receipt's hash of them tells.
+        """
+        seen = self._as_trees_say(venv, receipt, min_size) if receipt.state == "shared" else None
+        if seen is not None:
+            return seen
+        from venvflow.disk.scan import walk  # noqa: PLC0415 - a run with nothing to do knows
+
+        with suppress(EnvironmentFailure):
+            found = walk(venv)
+            self.looked += len(found)
+            return digest_of_found(found) == receipt.stats
+        return False
+
+    def _as_trees_say(self, venv: str, receipt: Receipt, min_size: int) -> bool | None:
+        linked = receipt.link in ("hardlink", "symlink")
+        work = [(digest, self._rows_for(digest, min_size)) for digest in receipt.trees]
+        try:
+            with directory(venv) as fd:
+                for digest, each in work:
+                    if each is None:
+                        return None
+                    if not self._tree_as_made(fd, (digest, min_size), each, linked=linked):
+                        return False
+        except OSError:
+            return False
+        return True
+
+    def _tree_as_made(self, fd: int, key: tuple[str, int], work: _Rows, *, linked: bool) -> bool:
+        found = self._objects_found(key, work) if linked else "gone"
+        if found == "changed":
+            return False
+        # Without its objects, a venv of hard links is whole all the same: its own names have the files.
+        return self._is_like(fd, work.own if found == "as made" else work.all)
+
+    def _objects_found(self, key: tuple[str, int], work: _Rows) -> Literal["as made", "changed", "gone"]:
+        if key not in self._found:
+            try:
+                with directory(self._objects) as fd:
+                    self._found[key] = "as made" if self._is_like(fd, work.objects) else "changed"
+            except OSError:
+                self._found[key] = "gone"
+        return self._found[key]
+
+    def _is_like(self, fd: int, rows: list[_Row]) -> bool:
+        """Return whether all files look as they should; *fd* is the directory that their names are below.
+
+        Those that should have a mode should belong to who made that directory, or to root. Raises ``OSError``
+        for one that is gone.
+        """
+        self.looked += len(rows)
+        stat_at = os.stat  # for every file, on every run
+        owners = os.fstat(fd).st_uid, 0
+        for name, size, mtime, mode in rows:
+            st = stat_at(name, dir_fd=fd, follow_symlinks=False)
+            now = st.st_mtime_ns
+            if now not in (mtime, MTIME_NS) or size not in (st.st_size, _ANY_SIZE):
+                return False
+            if mode == stat.S_IXUSR:
+                if not st.st_mode & mode:
+                    return False
+            elif mode and (st.st_mode != mode or st.st_uid not in owners) and not _is_fit(st, mode, owners):
+                return False
+        return True
+
+    def _rows_for(self, digest: str, min_size: int) -> _Rows | None:
+        key = digest, min_size
+        if key not in self._rows:
+            stats = self._stats(digest)
+            self._rows[key] = None if stats is None else _divided(stats, min_size)
+        return self._rows[key]
+
+
+def _is_fit(st: os.stat_result, mode: int, owners: tuple[int, int]) -> bool:
+    from venvflow.disk.objects import is_promised  # noqa: PLC0415 - not for a run with nothing to do
+
+    return st.st_uid in owners and is_promised(st.st_mode, mode)
+
+
+def _divided(stats: TreeStats, min_size: int) -> _Rows:
+    work = _Rows([], [], stats)
+    for path, name, size, mtime, mode in zip(*stats, strict=True):
+        if name and size >= min_size:
+            work.objects.append((name, size, mtime, stat.S_IFREG | mode))
+        else:
+            work.own.append((path, size, mtime, mode & stat.S_IXUSR))
+    return work
+
+
+# --------------------------------------------------------------------------- kept by a project
+
+
+def read_stats(path: str, store: str) -> dict[str, TreeStats]:
+    """Return the stats by the digests of their trees that :func:`write_stats` has left at *path*.
+
+    Nothing if there is no such file, if it is damaged, or if it is for another store than that at the path
+    *store*.
+    """
+    try:
+        noted = decode_stats(read_small(path))
+    except (OSError, decoding.Corrupt):
+        return {}
+    return noted.trees if noted.store == store else {}
+
+
+class NotedStats(NamedTuple):
+    """The stats that a project has written down, by the digests of their trees, and of which *store*."""
+
+    store: str
+    trees: dict[str, TreeStats]
+
+
+def decode_stats(data: bytes) -> NotedStats:
+    """Return the stats that *data* spells; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    digest, _, body = data.partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise decoding.Corrupt("its checksum is wrong")
+    found = decoding.fields(
+        decoding.parse(body),
+        format=decoding.integer(_FORMAT, _FORMAT),
+        store=decoding.absolute,
+        trees=decoding.mapped(decoding.digest, _decode_lists),
+    )
+    return NotedStats(found["store"], found["trees"])
+
+
+def _decode_lists(value: object) -> TreeStats:
+    stats = TreeStats(*decoding.row(*[_a_list] * len(TreeStats._fields))(value))
+    if len({len(each) for each in stats}) != 1:
+        raise decoding.Corrupt("its lists are not of the same length")
+    decoding.check_paths(stats.paths)
+    decoding.check_paths([each for each in stats.objects if each != ""])
+    decoding.check_integers(stats.sizes, _ANY_SIZE, decoding.LARGEST_COUNT)
+    decoding.check_integers(stats.mtimes, -decoding.LARGEST_TIME, decoding.LARGEST_TIME)
+    decoding.check_integers(stats.modes, 0, 0o7777)
+    return stats
+
+
+def _a_list(value: object) -> list[Any]:
+    """Return a list, whose many items are checked all at once."""
+    if not isinstance(value, list):
+        raise decoding.unlike(value, "a list")
+    return value
+
+
+def write_stats(path: str, store: str, stats: Mapping[str, TreeStats]) -> None:
+    """Leave *stats*, by the digests of their trees, for the next run, if we may write there."""
+    document = {"format": _FORMAT, "store": store, "trees": stats}
+    data = json.dumps(document, separators=(",", ":")).encode("ascii")
+    with suppress(OSError):
+        write_whole(path, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+
+
+# --------------------------------------------------------------------------- which venvs look changed
+
+
+class CheckedVenv(NamedTuple):
+    """A shared venv to look at: its name in the config, its receipt, which says where it is, and min_size."""
+
+    name: str
+    receipt: Receipt
+    min_size: int
+
+
+def suspects(
+    config: Config, venvs: Sequence[CheckedVenv], *, budget: int = BUDGET, whole: bool = False
+) -> frozenset[str]:
+    """Return the names of the *venvs* of a config of which some file does not look as it was made.
+
+    A run goes from one venv to the next as far as its *budget* of files goes; the next run begins where this
+    one ended. With *whole* there is no budget, and whose turn it is stays as it was.
+    """
+    if not venvs:
+        return frozenset()
+    memory = _Memory(config)
+    checker = StatChecker(memory.objects, memory.stats)
+    found, left = set(), ""
+    for venv in venvs if whole else _in_turn(venvs, _begin(config)):
+        if not whole and checker.looked + memory.decoded * _DECODED >= budget:
+            left = venv.name
+            break
+        if not checker.as_made(venv.receipt.path, venv.receipt, venv.min_size):
+            found.add(venv.name)
+    memory.keep(() if whole else venvs)
+    if not whole:
+        _begin_next(config, left)
+    return frozenset(found)
+
+
+def learn(config: Config, venvs: Sequence[CheckedVenv], *, budget: int = BUDGET) -> None:
+    """Write down how the files of *venvs* should look, as far as a run's *budget* goes, for the next run."""
+    memory = _Memory(config)
+    for digest in dict.fromkeys(digest for venv in venvs for digest in venv.receipt.trees):
+        if memory.decoded * _DECODED < budget:
+            memory.stats(digest)
+    memory.keep(venvs)
+
+
+def forget(config: Config) -> None:
+    """Drop what is written down of trees: the next run learns it anew."""
+    with suppress(OSError):
+        os.unlink(_stats_file(config))
+
+
+def _in_turn(venvs: Sequence[CheckedVenv], first: str) -> list[CheckedVenv]:
+    """Return *venvs* from the one called *first* on, then those before it."""
+    names = [venv.name for venv in venvs]
+    at = names.index(first) if first in names else 0
+    return [*venvs[at:], *venvs[:at]]
+
+
+def _begin(config: Config) -> str:
+    """Return the venv that the last run has left to this one, empty if it left none."""
+    with suppress(OSError, ValueError):
+        return read_small(_next_file(config), largest=_LONGEST_NAME).decode("ascii")
+    return ""
+
+
+def _begin_next(config: Config, venv: str) -> None:
+    """Note that the next run begins with *venv*; empty: with the first one."""
+    with suppress(OSError):  # where one may not write, every run is the first one
+        if venv:
+            write_whole(_next_file(config), venv.encode("ascii"))
+        else:
+            os.unlink(_next_file(config))
+
+
+def _next_file(config: Config) -> str:
+    return f"{config.state_dir}/.next"
+
+
+# --------------------------------------------------------------------------- what a project remembers
+
+
+class _Memory:
+    """How the files of trees should look: as the project has written it down, else as the store's trees say.
+
+    *decoded* counts the files that had to be learnt from the store.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.decoded = 0
+        self._config = config
+        self._store_path = os.path.realpath(config.store.path)
+        self.objects = f"{self._store_path}/objects"
+        self._known = read_stats(_stats_file(config), self._store_path)
+        self._learnt: dict[str, TreeStats] = {}
+        self._store: Store | None = None
+        self._adopted: Mapping[Name, Look] | None = None
+
+    def stats(self, digest: str) -> TreeStats | None:
+        """Return the stats of a tree, None if nobody has it."""
+        stats = self._known.get(digest)
+        return stats if stats is not None else self._learn(digest)
+
+    def keep(self, venvs: Iterable[CheckedVenv]) -> None:
+        """Write down what was learnt, and drop what none of *venvs* has; nothing, if there are no venvs."""
+        if self._store is not None:
+            self._store.close()
+        if self._learnt:
+            needed = {digest for venv in venvs for digest in venv.receipt.trees} or self._known.keys()
+            kept = {digest: stats for digest, stats in self._known.items() if digest in needed}
+            write_stats(_stats_file(self._config), self._store_path, kept | self._learnt)
+
+    def _learn(self, digest: str) -> TreeStats | None:
+        from venvflow.pure.manifest import Corrupt  # noqa: PLC0415 - only what is new is learnt
+
+        with suppress(Corrupt, VenvflowError, OSError):
+            store = self._opened()
+            if store is not None:
+                if self._adopted is None:
+                    self._adopted = store.adopted()
+                stats = self._learnt[digest] = stats_of(store.tree(digest).entries, self._adopted)
+                self.decoded += len(stats.paths)
+                return stats
+        return None
+
+    def _opened(self) -> Store | None:
+        """Return the store; none is made where none is."""
+        if self._store is None and os.path.lexists(f"{self._store_path}/format"):
+            from venvflow.state.store import Store  # noqa: PLC0415 - only what is new is learnt
+
+            self._store = Store(self._config.store)
+        return self._store
+
+
+def _stats_file(config: Config) -> str:
+    return f"{config.state_dir}/.stats"
+
+
+# --------------------------------------------------------------------------- without trees
+
+_AT_ONCE = 2000
+
+
+def digest_of_stats(stats: Iterable[str]) -> str:
+    """Return one hash over the stats of all files, in whatever order they come."""
+    ordered = sorted(stats)
+    hasher = hashlib.sha256()
+    for start in range(0, len(ordered), _AT_ONCE):  # those of a large venv are megabytes
+        text = "\n".join(ordered[start : start + _AT_ONCE])
+        hasher.update(("\n" * (start > 0) + text).encode("utf-8", "surrogateescape"))
+    return hasher.hexdigest()
+
+
+def digest_of_found(found: Iterable[Found]) -> str:
+    """Return the hash over the stats of a venv's files as a walk has found them."""
+    return digest_of_stats(
+        file_stat(item.path, item.stamp.size, item.stamp.mtime_ns)
+        if item.kind == "file"
+        else link_stat(item.path)
+        for item in found
+        if item.kind != "dir" and not is_ignored(item.path)
+    )
+
+
+def file_stat(path: str, size: int, mtime_ns: int) -> str:
+    """Return the stat of a file as it is hashed: *size* in bytes, *mtime_ns* in nanoseconds."""
+    return f"{path}\0{size}\0{mtime_ns}"
+
+
+def link_stat(path: str) -> str:
+    """Return what is hashed of a symlink (or of anything that is neither file nor directory)."""
+    return path
