@@ -97,8 +97,11 @@ _WELL_KNOWN = (
 def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]:
     """Return what is looked for outside of URLs, and what is put in its place; compiled when it is needed."""
     named = [(re.compile(expression, re.IGNORECASE), rf"\1{HIDDEN}") for expression in _NAMED]
-    link = (re.compile(_LINK), lambda found: f"?{_query(found[1])}")
-    file = (re.compile(_FILE_FRAGMENT, re.IGNORECASE), lambda found: f"{found[1]}{_fragment(found[2])}")
+    link = (re.compile(_LINK), lambda found: f"?{_items(found[1])}")
+    file = (
+        re.compile(_FILE_FRAGMENT, re.IGNORECASE),
+        lambda found: f"{found[1]}{_items(found[2], _HARMLESS)}",
+    )
     return (link, file, *named, (re.compile(_WELL_KNOWN), HIDDEN))
 
 
@@ -142,7 +145,7 @@ def _without_credentials(url: str) -> str:
     place, mark, fragment = url.partition("#")
     place, asked, query = place.partition("?")
     place = re.sub(_PARAMETER, rf"\1{HIDDEN}", place)
-    return f"{place}{asked}{_query(query)}{mark}{_fragment(fragment)}"
+    return f"{place}{asked}{_items(query)}{mark}{_items(fragment, _HARMLESS)}"
 
 
 def _user_of(url: str) -> str:
@@ -154,24 +157,17 @@ def _user_of(url: str) -> str:
     return "" if re.fullmatch(_PORT, authority) else url.rpartition("@")[0]
 
 
-def _query(query: str) -> str:
-    """Return a query with the names that are in it, and what punctuation stands behind it."""
-    end = re.search(_TAIL, query)[0]  # type: ignore[index]  # it matches an empty end
-    return re.sub(_ITEM, _item, query[: len(query) - len(end)]) + end
+def _items(text: str, harmless: str = r"(?!)") -> str:
+    """Return a query or fragment with its names, its *harmless* items, and the punctuation behind it."""
 
+    def hide(found: re.Match[str]) -> str:
+        name, _, value = found[0].partition("=")
+        if re.fullmatch(harmless, found[0]):
+            return found[0]
+        return f"{name}={HIDDEN}" if value.strip("=") else HIDDEN  # what ends in "=" may be base64
 
-def _item(found: re.Match[str]) -> str:
-    name, _, value = found[0].partition("=")
-    return f"{name}={HIDDEN}" if value.strip("=") else HIDDEN  # what ends in "=" may be base64
-
-
-def _fragment(fragment: str) -> str:
-    end = re.search(_TAIL, fragment)[0]  # type: ignore[index]  # it matches an empty end
-    return re.sub(_ITEM, _item_of_fragment, fragment[: len(fragment) - len(end)]) + end
-
-
-def _item_of_fragment(found: re.Match[str]) -> str:
-    return found[0] if re.fullmatch(_HARMLESS, found[0]) else _item(found)
+    end = re.search(_TAIL, text)[0]  # type: ignore[index]  # it matches an empty end
+    return re.sub(_ITEM, hide, text[: len(text) - len(end)]) + end
 
 
 # --------------------------------------------------------------------------- known secrets
