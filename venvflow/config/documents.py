@@ -7,9 +7,9 @@ a limit. So nothing in a file makes an object, runs out of stack or grows.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import stat
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, Literal
@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 import yaml
 
 from venvflow.config.paths import PathReader
+from venvflow.disk.files import open_regular
 from venvflow.errors import ConfigError, EnvironmentFailure, clipped, shown
 
 _LARGEST_FILE = 1 << 20  # bytes
@@ -105,22 +106,14 @@ def read(file: str) -> tuple[bytes, os.stat_result]:
     Raises ``ConfigError`` for anything but a file, ``EnvironmentFailure`` if it cannot be read.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as stream:
-            st = os.fstat(descriptor)
+        with open_regular(file, follow=True) as stream:
             # One byte more than allowed shows that there is more.
-            data = stream.read(_LARGEST_FILE + 1) if stat.S_ISREG(st.st_mode) else None
-    except IsADirectoryError as error:
-        raise _not_a_file(file, "a directory") from error
+            return stream.read(_LARGEST_FILE + 1), os.fstat(stream.fileno())
     except OSError as error:
-        raise unreadable(file, error) from error
-    if data is None:
-        raise _not_a_file(file, "not a regular file")
-    return data, st
-
-
-def _not_a_file(file: str, kind: str) -> ConfigError:
-    return ConfigError([f"{shown(file)}:1: this is {kind}: the config must be a file"])
+        if error.errno != errno.EINVAL:
+            raise unreadable(file, error) from error
+        kind = "a directory" if os.path.isdir(file) else "not a regular file"
+        raise ConfigError([f"{shown(file)}:1: this is {kind}: the config must be a file"]) from error
 
 
 def unreadable(file: str, error: OSError) -> EnvironmentFailure:

@@ -93,7 +93,7 @@ def _open_regular(path: str, follow: bool, dir_fd: int | None) -> tuple[int, int
     except ValueError as error:  # a NUL, or text that is no file name
         raise OSError(errno.EINVAL, "no file can have this name", path) from error
     except OSError as error:
-        raise _clearer(error) from error
+        raise _clearer(error, follow) from error
     st = os.fstat(fd)
     if not stat.S_ISREG(st.st_mode):
         os.close(fd)
@@ -110,10 +110,11 @@ def _read_up_to(fd: int, count: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _clearer(error: OSError) -> OSError:
+def _clearer(error: OSError, follow: bool) -> OSError:
     """Return the error in words that say what is wrong where the system's own do not."""
     if error.errno in (errno.ELOOP, errno.EMLINK):
-        return OSError(error.errno, "it is a symbolic link", error.filename)
+        where = " that leads back to itself" if follow else ""
+        return OSError(error.errno, f"it is a symbolic link{where}", error.filename)
     if error.errno == errno.ENXIO:
         return OSError(errno.EINVAL, "it is not a regular file", error.filename)
     return error
