@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from contents import mounted, needs_proc, needs_root
 
-from venvflow.disk.blame import failure, from_system, mount_of, of_database, path_of
+from venvflow.disk.blame import failure, from_system, of_database, path_of
 from venvflow.disk.descriptors import directory
 from venvflow.disk.directories import discard
+from venvflow.disk.mounts import mount_of
 
 
 def told(error: OSError, at: Path) -> str:
@@ -135,10 +136,10 @@ def test_the_file_system_that_is_full_is_named(tmp_path: Path) -> None:
                 _fill(small)
             message = told(caught.value, small / "x" / "y")
             assert f"(the file system mounted at {small} {words}). S. " in message
-            assert mount_of(str(small / "x")) == str(small)
+            assert mount_of(str(small / "x")).point == str(small)
             database = of_database(sqlite3.OperationalError("disk I/O error"), str(small / "x.db"))
             assert database.errno == errno.ENOSPC
-    assert mount_of(str(tmp_path / "small")) != str(tmp_path / "small")
+    assert mount_of(str(tmp_path / "small")).point != str(tmp_path / "small")
 
 
 def _fill(directory_: Path) -> None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from contents import elsewhere, fork, mounted, needs_root
 
-from venvflow.disk import probes
-from venvflow.disk.probes import Mount
+from venvflow.disk.mounts import Mount, _parsed, mount_of
+from venvflow.steps.doctor import probes, storage
 
 if TYPE_CHECKING:
     from cli_project import Project
@@ -150,7 +150,7 @@ def test_a_probe_that_was_killed_is_cleared_by_the_next(project: Project) -> Non
     """What kill -9 leaves is hidden from git, marked as ours, and goes when doctor runs again."""
     text = (
         "import os, signal, sys\n"
-        "from venvflow.disk import probes\n"
+        "from venvflow.steps.doctor import probes\n"
         "with probes.workshop(sys.argv[1]) as path:\n"
         "    open(path + '/object', 'x').close()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -313,7 +313,7 @@ def test_locks_that_do_not_work_fail(project: Project, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
 def test_a_network_file_system_is_named(kind: str, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks may work there, and yet not be seen by other machines."""
-    monkeypatch.setattr(probes, "mount_of", lambda _: Mount(kind, "/"))
+    monkeypatch.setattr(storage, "mount_of", lambda _: Mount(kind, "/"))
     level, said, _ = verdict(project, "locks")
     assert (level, kind in said) == ("warn", True)
 
@@ -322,10 +322,10 @@ def test_mounts_are_found_by_their_longest_point() -> None:
     """The kernel's list says what a path lies on."""
     if not os.path.exists("/proc/self/mountinfo"):
         pytest.skip("this system does not list its mounts in /proc")
-    assert probes.mount_of("/proc/self").type == "proc"
-    assert probes.mount_of("/").point == "/"
+    assert mount_of("/proc/self").type == "proc"
+    assert mount_of("/").point == "/"
     assert not Mount("ext4", "/").is_networked
-    assert probes._unescaped("/a\\040b") == "/a b"
+    assert _parsed(b"36 35 98:0 /x /a\\040b rw shared:1 - ext4 /dev/vda rw\n") == Mount("ext4", "/a b")
 
 
 def test_a_disk_with_another_clock_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

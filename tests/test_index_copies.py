@@ -13,8 +13,8 @@ from contents import name_of, open_store, snapshot_of, stock
 from test_index import fill
 from test_store import answers, registration
 
-from venvflow.disk import probes
-from venvflow.disk.probes import Mount
+from venvflow.disk.mounts import Mount
+from venvflow.state import index as databases
 from venvflow.state.index import Index
 from venvflow.state.store import Store
 from venvflow.state.sweeping import sweep
@@ -113,7 +113,7 @@ def test_a_damaged_database_of_two_names_is_put_aside_by_one(linked: tuple[str, 
 
 def test_on_a_network_file_system_there_is_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other machines would not see what is in it; locks of the file itself they see."""
-    monkeypatch.setattr(probes, "mount_of", lambda _: Mount("nfs4", "/"))
+    monkeypatch.setattr(databases, "mount_of", lambda _: Mount("nfs4", "/"))
     path = str(tmp_path / "index.db")
     with closing(Index(path)) as one, closing(Index(path)) as other:
         fill(one, {"a": b"a"})

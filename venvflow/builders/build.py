@@ -29,20 +29,6 @@ TAIL = 50
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A venv that was built and runs. *commands* were run (without credentials), *log* holds their output.
-
-    *environment* are the names of the variables that the commands saw.
-    """
-
-    builder: str
-    commands: tuple[str, ...]
-    environment: tuple[str, ...]
-    log: str
-    warnings: tuple[str, ...] = ()
-
-
 @dataclass(eq=False)
 class Build:
     """A venv to be built: *spec* by *recipe* from *interpreter* at *staging*.
@@ -64,12 +50,11 @@ class Build:
 
     def __post_init__(self) -> None:
         self.variables = child_environment(self.environ, self.spec.key_env) | _settings(self)
-        self._commands: list[str] = []
         self._missing: list[str] = []
         self._tail: deque[str] = deque(maxlen=TAIL)
 
-    def run(self) -> Built:
-        """Build the venv and return what was done; after an error, what was built so far is left.
+    def run(self) -> tuple[str, ...]:
+        """Build the venv and return warnings; after an error, what was built so far is left.
 
         :raises BuildFailed: a command failed, or left no venv that works.
         :raises EnvironmentFailure: a tool is missing, or the log cannot be written.
@@ -87,13 +72,7 @@ class Build:
                 self._run(filled(self.recipe.audit, self), directory, may_fail=True)
         if self.spec.bytecode != "keep" and self.recipe.name != "uv":  # which never compiles unasked
             checks.drop_bytecode(self.staging)
-        return Built(
-            self.recipe.name,
-            tuple(self._commands),
-            tuple(sorted(self.variables)),
-            self.log_path,
-            checks.warnings_of(self._missing),
-        )
+        return checks.warnings_of(self._missing)
 
     def ask(self, argv: Sequence[str]) -> str:
         """Run a command that answers quickly, and return all that it says."""
@@ -119,9 +98,7 @@ class Build:
 
     def _run(self, argv: Sequence[str], directory: str, *, may_fail: bool = False) -> None:
         """Run one command to its end, its output going to the log."""
-        command = self._told(shlex.join(redact_words(argv)))
-        self._commands.append(command)
-        self._write(f"$ {command}")
+        self._write(f"$ {self._told(shlex.join(redact_words(argv)))}")
         lines = processes.Lines(self._take)
         try:
             status = processes.run(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from venvflow.disk.blame import mount_of, room
+from venvflow.disk.blame import room
 from venvflow.disk.files import read_small
+from venvflow.disk.mounts import mount_of
 from venvflow.errors import shown
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def hint(tail: str, *written: str) -> str:
     if full is not None:
         # The last path in that line is what could not be written: its place, a cache, a temporary directory.
         named = re.findall(r"(?<![\w/])/[^\s'\"`:]+", full)
-        mount = shown(mount_of(named[-1] if named else written[0]))
+        mount = shown(mount_of(named[-1] if named else written[0]).point)
         return f"Free space on the file system mounted at {mount}, then run doit again."
     for pattern, advice in _HINTS:
         if re.search(pattern, tail, re.IGNORECASE):
@@ -157,6 +158,6 @@ def hint(tail: str, *written: str) -> str:
     for path in written:
         left = room(path)
         if left is not None and left < _LITTLE:
-            mount = shown(mount_of(path))
+            mount = shown(mount_of(path).point)
             return f"The file system mounted at {mount} is nearly full: free space there, then run again."
     return "Correct the lock files or the build, then run doit again."

@@ -58,8 +58,6 @@ _HOW_TO_GET = {
     "pipenv": 'Install it ("uv tool install pipenv" or "pipx install pipenv").',
 }
 
-_BARE_VENV = ("{python}", "-I", "-B", "-m", "venv", "--without-pip", "{venv}")
-
 
 def choose(spec: VenvSpec, environ: Mapping[str, str]) -> Recipe:
     """Return how *spec* will be built. Runs nothing and reads no file, for it is asked on every run.
@@ -73,14 +71,9 @@ def choose(spec: VenvSpec, environ: Mapping[str, str]) -> Recipe:
     name = _named(spec, kind, environ)
     if name != "pip":
         tool(name, environ)
-    compiles = spec.bytecode == "keep"
-    if name == "uv":
-        return _uv_recipe(kind, compiles=compiles, inputs=_inputs(spec.name, kind, locks[0]))
-    if name == "pip":
-        return _pip_recipe(compiles=compiles)
-    return Recipe(
-        name, (_BARE_VENV, _sync_command(name, compiles=compiles)), _inputs(spec.name, kind, locks[0])
-    )
+    made_by = _commands(name, kind, compiles=spec.bytecode == "keep")
+    audit = ("{pip}", "check") if name == "pip" else ()
+    return Recipe(name, made_by, _inputs(spec.name, kind, locks[0]), audit)
 
 
 def tool(name: str, environ: Mapping[str, str]) -> str:
@@ -190,26 +183,21 @@ def _inputs(where: str, kind: str, lock: str) -> tuple[str, ...]:
     return present
 
 
-def _uv_recipe(kind: str, *, compiles: bool, inputs: tuple[str, ...]) -> Recipe:
-    create = ("{uv}", "venv", "--no-project", "--python", "{python}", "{venv}")
-    bytecode = "--compile-bytecode" if compiles else "--no-compile-bytecode"
-    if kind == "uv.lock":
-        # Without --python, a project that wants another version would make uv replace the venv.
-        return Recipe("uv", (create, ("{uv}", "sync", "--frozen", "--python", "{python}", bytecode)), inputs)
-    # uv verifies every hash that is there; --require-hashes would add nothing to a file that has them all.
-    sync = ("{uv}", "pip", "sync", "--strict", "--python", "{venv}/bin/python", bytecode, "{locks}")
-    return Recipe("uv", (create, sync))
-
-
-def _pip_recipe(*, compiles: bool) -> Recipe:
-    create = ("{python}", "-I", "-B", "-m", "venv", "{venv}")
-    bytecode = "--compile" if compiles else "--no-compile"
-    install = ("{pip}", "install", "--no-deps", bytecode, "--requirement={locks}")
-    return Recipe("pip", (create, install), audit=("{pip}", "check"))
-
-
-def _sync_command(name: str, *, compiles: bool) -> tuple[str, ...]:
-    if name == "poetry":
-        command = ("{poetry}", "sync", "--no-interaction")
-        return (*command, "--compile") if compiles else command
-    return ("{pdm}", "sync") if name == "pdm" else ("{pipenv}", "sync")
+def _commands(name: str, kind: str, *, compiles: bool) -> tuple[tuple[str, ...], ...]:
+    """Return the command that makes an empty venv, and the one that fills it."""
+    if name == "uv":
+        create = ("{uv}", "venv", "--no-project", "--python", "{python}", "{venv}")
+        bytecode = "--compile-bytecode" if compiles else "--no-compile-bytecode"
+        if kind == "uv.lock":
+            # Without --python, a project that wants another version would make uv replace the venv.
+            return create, ("{uv}", "sync", "--frozen", "--python", "{python}", bytecode)
+        # uv verifies every hash that is there; --require-hashes would add nothing where all are.
+        into = ("--python", "{venv}/bin/python", bytecode)
+        return create, ("{uv}", "pip", "sync", "--strict", *into, "{locks}")
+    venv = ("{python}", "-I", "-B", "-m", "venv")
+    if name == "pip":
+        bytecode = "--compile" if compiles else "--no-compile"
+        install = ("{pip}", "install", "--no-deps", bytecode, "--requirement={locks}")
+        return (*venv, "{venv}"), install
+    options = ("--no-interaction", *["--compile"] * compiles) if name == "poetry" else ()
+    return (*venv, "--without-pip", "{venv}"), (f"{{{name}}}", "sync", *options)

@@ -15,7 +15,7 @@ import struct
 from contextlib import suppress
 
 from venvflow.disk.descriptors import READ, opened
-from venvflow.disk.directories import mount_points
+from venvflow.disk.mounts import mount_of
 from venvflow.errors import EnvironmentFailure, shown
 
 _GET_FLAGS = 0x80086601
@@ -152,7 +152,7 @@ def _judged(error: OSError, path: str) -> tuple[str, str]:
 
 
 def _of_file_system(code: int, said: str, path: str) -> tuple[str, str]:
-    place = f"the file system mounted at {shown(mount_of(path))}"
+    place = f"the file system mounted at {shown(mount_of(path).point)}"
     if code == errno.EROFS:
         return f"{said} ({place})", "Make it writable, or use a directory that is, then run again."
     if code == errno.EDQUOT:
@@ -160,19 +160,6 @@ def _of_file_system(code: int, said: str, path: str) -> tuple[str, str]:
     if _lacks_inodes(path):
         return f"{said} ({place} has no inodes left)", f"Delete files there {_TRIM}, then run again."
     return f"{said} ({place} is full)", f"Free space there {_TRIM}, then run again."
-
-
-def mount_of(path: str) -> str:
-    """Return where the file system is mounted that *path* lies in, or would."""
-    real = os.path.realpath(path)
-    holding = [each for each in mount_points() if each == "/" or f"{real}/".startswith(f"{each}/")]
-    if holding:
-        return max(holding, key=len)
-    # Without a list of mounts: where the device changes.
-    present = _present(real)
-    while present != "/" and not os.path.ismount(present):
-        present = os.path.dirname(present)
-    return present
 
 
 def _present(path: str) -> str:

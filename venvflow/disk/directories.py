@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from venvflow.disk.descriptors import PASSING, complete, directory, mode_at, open_directory, opened
 from venvflow.disk.files import temporary_name
+from venvflow.disk.mounts import mounts_at
 from venvflow.disk.scan import DEEPEST
 
 # --------------------------------------------------------------------------- removing
@@ -105,24 +105,6 @@ def _make_readable(name: str, parent: int) -> None:
 
 def _mounted(where: str) -> OSError:
     return OSError(errno.EBUSY, "a file system is mounted inside", where)
-
-
-def mounts_at(path: str) -> list[str]:
-    """Return the mount points at and below *path*; bind mounts within one file system are seen only here."""
-    return [point for point in mount_points() if point == path or point.startswith(path + "/")]
-
-
-def mount_points() -> list[str]:
-    """Return where file systems are mounted, as this process sees it; none where the kernel has no list."""
-    try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            return [os.fsdecode(_unescaped(line.split(b" ")[4])) for line in file]
-    except (OSError, IndexError):
-        return []
-
-
-def _unescaped(field_: bytes) -> bytes:
-    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field_)
 
 
 # --------------------------------------------------------------------------- one in place of another

@@ -32,6 +32,7 @@ from venvflow.disk.databases import (
     patiently,
     set_aside,
 )
+from venvflow.disk.mounts import mount_of
 from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
@@ -517,7 +518,8 @@ def _open_to_write(path: str) -> sqlite3.Connection:
     _part_from_other_names(path)
     db = sqlite3.connect(path, timeout=TRY_SECONDS, isolation_level=None)
     try:
-        if db.execute("PRAGMA journal_mode").fetchone() != ("wal",) and not _is_networked(path):
+        # Other machines would not see a log in shared memory.
+        if db.execute("PRAGMA journal_mode").fetchone() != ("wal",) and not mount_of(path).is_networked:
             db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA foreign_keys = ON")
@@ -526,13 +528,6 @@ def _open_to_write(path: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _is_networked(path: str) -> bool:
-    """Return whether other machines may have the same file: they would not see a log in shared memory."""
-    from venvflow.disk.probes import mount_of  # noqa: PLC0415 - for a database without a log only
-
-    return mount_of(path).is_networked
 
 
 def _part_from_other_names(path: str) -> None:

@@ -128,14 +128,14 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         )  # fmt: skip
         looks = [stamp_of(path) for path in record.inputs]
         _refuse_other_inputs(job, record)
-        built = build.run()
+        missing = build.run()
         _refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
         _drop_installer_notes(venv)
         _hide_credentials(venv)
         saved = _drop_excluded(job, venv)
         looked = _relocate(job, record, venv)
         refuse_to_show(venv, looked, store.path)
-        warnings = [*built.warnings, *_embedding(looked)]
+        warnings = [*missing, *_embedding(looked)]
         wrong = check(job, venv)
         if wrong:
             raise BuildFailed(
@@ -171,7 +171,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         "seconds": time.monotonic() - start,
         "log": log,
     }
-    return Outcome("built", built.builder, figures, tuple(warnings))
+    return Outcome("built", build.recipe.name, figures, tuple(warnings))
 
 
 def _embedding(looked: Survey) -> list[str]:

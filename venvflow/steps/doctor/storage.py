@@ -11,13 +11,14 @@ from contextlib import ExitStack, closing, suppress
 from typing import NamedTuple
 
 from venvflow import builders
-from venvflow.disk import probes
 from venvflow.disk.databases import open_to_read
+from venvflow.disk.mounts import mount_of
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import FORMAT, LinkMode
 from venvflow.pure.units import show_size
 from venvflow.state.index import VERSION
 from venvflow.state.reader import StoreReader, open_reader
+from venvflow.steps.doctor import probes
 from venvflow.steps.doctor.check import Check, CheckResult, World, fail, names, ok, warn
 from venvflow.steps.doctor.project import said_by, user_name
 
@@ -162,7 +163,7 @@ def _why(error: Exception) -> str:
 
 
 def _disk(path: str, shop: str) -> Iterator[CheckResult]:
-    mount = probes.mount_of(path)
+    mount = mount_of(path)
     able = probes.abilities(shop, time.time())
     kind = mount.type or "this file system"
     if not able.locks:
@@ -210,7 +211,7 @@ def _venv_links(world: World, shop: str) -> Iterator[CheckResult]:
 
 def _spot(path: str) -> tuple[int, str]:
     """Return the device and the mount point of a directory: between two mounts of one device no links go."""
-    return os.stat(path).st_dev, probes.mount_of(path).point
+    return os.stat(path).st_dev, mount_of(path).point
 
 
 _USUAL: tuple[LinkMode, ...] = ("reflink", "hardlink", "copy")

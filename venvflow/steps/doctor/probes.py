@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
@@ -27,26 +26,9 @@ _NAME = "a probe of venvflow"
 
 _MODES: tuple[LinkMode, ...] = ("reflink", "hardlink", "symlink")
 
-_NETWORKED = re.compile(
-    r"nfs\d*|cifs|smb\w*|9p|afs|ceph|lustre|gpfs|gfs2|ocfs2|fuse\.(?:sshfs|glusterfs|s3fs)"
-)
-"""File systems that several machines may have at once."""
-
 
 class Unusable(Exception):
     """A directory in which nothing can be tried; the text says why."""
-
-
-class Mount(NamedTuple):
-    """What a path lies on: the *type* of the file system, empty where nobody tells, and its *point*."""
-
-    type: str
-    point: str
-
-    @property
-    def is_networked(self) -> bool:
-        """Return whether other machines may have the same files."""
-        return _NETWORKED.fullmatch(self.type) is not None
 
 
 class Abilities(NamedTuple):
@@ -160,21 +142,3 @@ def _has_wal(path: str) -> bool:
         finally:
             database.close()
     return False
-
-
-def mount_of(path: str) -> Mount:
-    """Return what *path* lies on, as far as the kernel lists mounts (Linux)."""
-    real = os.path.realpath(path)
-    best = Mount("", "")
-    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            fields, _, rest = line.partition(" - ")
-            point = _unescaped(fields.split(" ")[4])
-            inside = real == point or real.startswith(point.rstrip("/") + "/")
-            if inside and len(point) >= len(best.point):  # of two at one point the later one is on top
-                best = Mount(rest.split(" ")[0], point)
-    return best
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
