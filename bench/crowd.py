@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from venvflow.disk.objects import Batch, object_name
 from venvflow.model import Entry, Manifest, Snapshot, StoreConfig, Tree
-from venvflow.pure.keys import make_key
-from venvflow.pure.manifest import make_tree, snapshot_id
+from venvflow.pure.keys import make_key, snapshot_id
+from venvflow.pure.manifest import make_tree
 from venvflow.state.store import Store
 
 CHANGED = 24

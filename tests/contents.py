@@ -18,8 +18,8 @@ import pytest
 
 from venvflow.disk.objects import Name, Objects
 from venvflow.model import CONSTANT_MTIME, Entry, Manifest, Snapshot, StoreConfig, Tree
-from venvflow.pure.keys import make_key
-from venvflow.pure.manifest import make_tree, snapshot_id
+from venvflow.pure.keys import make_key, snapshot_id
+from venvflow.pure.manifest import make_tree
 from venvflow.state.store import Store
 
 MTIME_NS = CONSTANT_MTIME * 1_000_000_000

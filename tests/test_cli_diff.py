@@ -332,7 +332,8 @@ def test_a_key_with_several_snapshots_names_them(made: Project) -> None:
     """Venvs that name files of the project have one for each place in it."""
     from dataclasses import replace
 
-    from venvflow.pure.manifest import decode_snapshot, encode_snapshot, snapshot_id
+    from venvflow.pure.keys import snapshot_id
+    from venvflow.pure.manifest import decode_snapshot, encode_snapshot
 
     (file,) = (made.store / "snapshots").iterdir()
     snapshot = decode_snapshot(file.read_bytes())

@@ -356,7 +356,8 @@ def test_a_snapshot_for_another_place_says_so(project: Project) -> None:
     """It names files of the project: for the same key it is no hit elsewhere."""
     from dataclasses import replace
 
-    from venvflow.pure.manifest import decode_snapshot, encode_snapshot, snapshot_id
+    from venvflow.pure.keys import snapshot_id
+    from venvflow.pure.manifest import decode_snapshot, encode_snapshot
 
     (file,) = (project.store / "snapshots").iterdir()
     snapshot = decode_snapshot(file.read_bytes())

@@ -163,7 +163,7 @@ def test_the_key_is_shown_where_it_is_not_the_id(two: Project) -> None:
     from dataclasses import replace
 
     from venvflow.model import StoreConfig
-    from venvflow.pure.manifest import snapshot_id
+    from venvflow.pure.keys import snapshot_id
     from venvflow.state.store import Store
 
     assert "KEY" not in two.run("list").out

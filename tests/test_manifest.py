@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.model import Entry, Key, Manifest, Slot, Snapshot
+from venvflow.pure.keys import snapshot_id
 from venvflow.pure.manifest import (
     SCAFFOLD,
     Corrupt,
@@ -27,7 +28,6 @@ from venvflow.pure.manifest import (
     first_difference,
     group,
     make_tree,
-    snapshot_id,
     source_of,
 )
 

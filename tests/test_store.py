@@ -42,7 +42,8 @@ from venvflow.disk.files import read_small
 from venvflow.disk.objects import Look, Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
 from venvflow.model import FORMAT, Manifest, Snapshot
-from venvflow.pure.manifest import Corrupt, encode_snapshot, snapshot_id
+from venvflow.pure.keys import snapshot_id
+from venvflow.pure.manifest import Corrupt, encode_snapshot
 from venvflow.state.reader import README
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store, bytecode_id

@@ -98,7 +98,7 @@ def _look(config: StoreConfig) -> list[_Row]:
 
 def _users(store: StoreReader) -> dict[str, tuple[Registration, ...]]:
     """Return the venvs that are there by the snapshot that is for their key."""
-    from venvflow.pure.manifest import snapshot_id  # noqa: PLC0415 - not for wrong words
+    from venvflow.pure.keys import snapshot_id  # noqa: PLC0415 - not for wrong words
 
     users: dict[str, tuple[Registration, ...]] = {}
     with suppress(EnvironmentFailure):  # who sweeps says what is wrong there

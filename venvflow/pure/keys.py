@@ -30,6 +30,13 @@ def make_key(parts: Mapping[str, str]) -> Key:
     return Key(hashlib.sha256(canonical).hexdigest(), ordered)
 
 
+def snapshot_id(key: str, place: str | None) -> str:
+    """Return the name of the snapshot for a key digest: the key itself, unless it is bound to a *place*."""
+    if place is None:
+        return key
+    return hashlib.sha256(f"{key}\n{place}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def parts_of(
     spec: VenvSpec,
     interpreter: Interpreter,

@@ -306,13 +306,6 @@ def first_difference(one: Manifest, other: Manifest) -> str:
 # --------------------------------------------------------------------------- snapshots
 
 
-def snapshot_id(key: str, place: str | None) -> str:
-    """Return the name of the snapshot for a key digest: the key itself, unless it is bound to a *place*."""
-    if place is None:
-        return key
-    return hashlib.sha256(f"{key}\n{place}".encode("utf-8", "surrogateescape")).hexdigest()
-
-
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Return *snapshot* as JSON for people and machines; the last line is the hash of the rest."""
     storable = decoding.storable

@@ -24,8 +24,8 @@ from venvflow.disk.trust import STORE_PARTS, refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
 from venvflow.model import FORMAT, Manifest, Snapshot, StoreConfig, Tree
 from venvflow.pure import decoding
-from venvflow.pure.keys import make_key
-from venvflow.pure.manifest import Corrupt, decode_objects, decode_snapshot, decode_tree, snapshot_id
+from venvflow.pure.keys import make_key, snapshot_id
+from venvflow.pure.manifest import Corrupt, decode_objects, decode_snapshot, decode_tree
 from venvflow.state import registry
 from venvflow.state.index import IndexReader, Outline
 from venvflow.state.registry import Registration

@@ -20,7 +20,8 @@ from venvflow.disk.objects import Batch, Look, Name, sealed
 from venvflow.disk.trust import refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import FORMAT, Key, Snapshot, Tree
-from venvflow.pure.manifest import Corrupt, encode_snapshot, encode_tree, snapshot_id, source_of
+from venvflow.pure.keys import snapshot_id
+from venvflow.pure.manifest import Corrupt, encode_snapshot, encode_tree, source_of
 from venvflow.state import registry
 from venvflow.state.index import Index
 from venvflow.state.reader import (

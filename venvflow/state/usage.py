@@ -17,7 +17,8 @@ from venvflow.disk.objects import Look, Name, object_name
 from venvflow.disk.scan import BLOCK, Found, look
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Entry, Snapshot
-from venvflow.pure.manifest import Corrupt, snapshot_id
+from venvflow.pure.keys import snapshot_id
+from venvflow.pure.manifest import Corrupt
 from venvflow.pure.sharing import stays_private
 from venvflow.state.file_stats import TreeStats, stats_of
 from venvflow.state.reader import StoreReader

@@ -26,8 +26,7 @@ from venvflow.disk.files import read_small, write_whole
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, Interpreter, Key, PackOptions, Receipt
 from venvflow.pure import decoding
-from venvflow.pure.keys import make_key
-from venvflow.pure.manifest import snapshot_id
+from venvflow.pure.keys import make_key, snapshot_id
 from venvflow.pure.patterns import Saved
 from venvflow.pure.plan import ArchiveFacts
 from venvflow.steps.job import Job

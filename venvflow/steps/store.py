@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 
 from venvflow.model import Manifest, Outcome, Snapshot
-from venvflow.pure.manifest import first_difference, snapshot_id
+from venvflow.pure.keys import snapshot_id
+from venvflow.pure.manifest import first_difference
 from venvflow.state.store import Store
 from venvflow.steps import claims
 from venvflow.steps.inputs import packages_of
