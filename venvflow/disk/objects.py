@@ -26,18 +26,16 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from venvflow.disk.descriptors import CREATE, PATH_ONLY, READ, directory, open_directory
+from venvflow.disk.descriptors import CREATE, PATH_ONLY, READ, directory, open_directory, opened
 from venvflow.disk.files import is_temporary_name, temporary_name
-from venvflow.disk.layout import Layout
+from venvflow.disk.layout import Layout, is_fan
 from venvflow.disk.links import clone, copy_bytes, has_writer, name_new, sync_file_system, write_all
 from venvflow.disk.scan import Changing, Found, Stamp, look, read, stamp_of
 from venvflow.model import MTIME_NS, MTIME_TIMES, Durability, Entry, Tree
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
-_FAN = re.compile(r"[0-9a-f]{2}")
-_REST = re.compile(r"[0-9a-f]{62}x?")
-_TWIN = re.compile(r"([0-9a-f]{62}x?)\.([1-9][0-9]*)")
+_OBJECT = re.compile(r"([0-9a-f]{62})(x?)(?:\.([1-9][0-9]*))?")
 _OUT_OF_REACH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -111,11 +109,14 @@ class Objects:
 
     def name_at(self, path: str) -> Name | None:
         """Return the name of the object that lies at *path*, or None if no object can lie there."""
-        parent, _, rest = path.rpartition("/")
+        found = self._at(path)
+        return found[0] if found is not None and not found[1] else None
+
+    def _at(self, path: str) -> tuple[Name, int] | None:
+        """Return the object that a path is for, and as which twin, 0 for itself; None for any other path."""
+        parent, _, file = path.rpartition("/")
         root, _, fan = parent.rpartition("/")
-        if root != self.root or not _FAN.fullmatch(fan) or not _REST.fullmatch(rest):
-            return None
-        return Name(fan + rest[:62], rest.endswith("x"))
+        return _named(fan, file) if root == self.root and is_fan(fan) else None
 
     def is_at(self, name: Name, inode: int, device: int) -> bool:
         """Return whether that inode is the object or one of its twins; raises ``OSError`` if it is gone."""
@@ -135,18 +136,16 @@ class Objects:
 
         Raises ``OSError`` when it cannot be written.
         """
-        found = _TWIN.fullmatch(os.path.basename(path))
-        base = path if found is None else f"{os.path.dirname(path)}/{found[1]}"
-        number = int(found[2]) + 1 if found else 1
-        name = self.name_at(base)
-        following = f"{base}.{number}"
-        if name is None:
+        found = self._at(path)
+        if found is None:
             return None
+        name, number = found
+        following = f"{self.path(name)}.{number + 1}"
         if os.path.lexists(following):
             if self._is_sound_twin(name, following):
                 return following
             self._put_aside(name, os.path.basename(following))
-        return following if self._make_twin(name, base, following) else None
+        return following if self._make_twin(name, following) else None
 
     def _is_sound_twin(self, name: Name, path: str) -> bool:
         """Return whether a twin is what its name says; one whose mtime is ours still is what was made."""
@@ -156,22 +155,31 @@ class Objects:
         with self._fan(name) as fan:
             return _give_look(os.path.basename(path), fan, name, sealed(name))
 
-    def _make_twin(self, name: Name, source: str, path: str) -> bool:
-        staged = temporary_name()
-        with self.layout.opened("tmp", make=True) as tmp, self._fan(name) as fan:
-            try:
-                _copy(source, staged, tmp)
-                if read(staged, dir_fd=tmp).digest != name.digest:
-                    return False
-                _seal_at(staged, tmp, executable=name.executable)
+    def _make_twin(self, name: Name, path: str) -> bool:
+        """Make a twin; return False if the object is damaged."""
+        with self._sealed_copy(name) as (staged, tmp), self._fan(name) as fan:
+            if staged:
                 with suppress(FileExistsError):  # another run has made it just now
                     os.link(
                         staged, os.path.basename(path), src_dir_fd=tmp, dst_dir_fd=fan, follow_symlinks=False
                     )
+        return bool(staged)
+
+    @contextmanager
+    def _sealed_copy(self, name: Name) -> Iterator[tuple[str, int]]:
+        """Give a copy of an object in the directory ``tmp/``; its name is empty if the bytes are wrong."""
+        staged = temporary_name()
+        with self.layout.opened("tmp", make=True) as tmp:
+            try:
+                _copy(self.path(name), staged, tmp)
+                if read(staged, dir_fd=tmp).digest == name.digest:
+                    _seal_at(staged, tmp, executable=name.executable)
+                    yield staged, tmp
+                else:
+                    yield "", tmp
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(staged, dir_fd=tmp)
-        return True
 
     def _fan(self, name: Name) -> AbstractContextManager[int]:
         """Open the directory of an object, made if need be."""
@@ -179,12 +187,9 @@ class Objects:
 
     def twins(self) -> Iterator[tuple[Name, str, os.stat_result]]:
         """Yield every twin on disk: the object that it is one of, its path, its stat."""
-        for fan, entry in self._each():
-            found = _TWIN.fullmatch(entry.name)
-            if found is not None:
-                rest = found[1]
-                name = Name(fan + rest[:62], rest.endswith("x"))
-                yield name, f"{self.root}/{fan}/{entry.name}", entry.stat(follow_symlinks=False)
+        for name, number, entry in self._each():
+            if number:
+                yield name, f"{self.path(name)}.{number}", entry.stat(follow_symlinks=False)
 
     def sound(self, name: Name, size: int, adopted: Look | None = None) -> bool:
         """Return whether the object is there and its stat says that nobody touched it.
@@ -220,7 +225,10 @@ class Objects:
 
     def verified(self, name: Name) -> bool:
         """Return whether the object has the bytes that its name says, however it looks; reads all of it."""
-        return _holds(self.path(name), name)
+        try:
+            return read(self.path(name)).digest == name.digest
+        except (OSError, Changing):
+            return False
 
     def relabel(self, name: Name, adopted: Look | None = None, *, ours: bool = False) -> Look | None:
         """Make the object look as it should if it has the right bytes; return how it looks by now.
@@ -253,20 +261,12 @@ class Objects:
 
     def _copy_in_place(self, name: Name, fan: int) -> bool:
         """Put a copy in the place of a file that has the right bytes; return whether it has."""
-        staged, path = temporary_name(), self.path(name)
-        with self.layout.opened("tmp", make=True) as tmp:
-            try:
-                _copy(path, staged, tmp)
-                if read(staged, dir_fd=tmp).digest != name.digest:
-                    return False
-                _seal_at(staged, tmp, executable=name.executable)
+        with self._sealed_copy(name) as (staged, tmp):
+            if staged:
                 if self.durability == "full":
                     sync_file_system(tmp)
-                os.rename(staged, os.path.basename(path), src_dir_fd=tmp, dst_dir_fd=fan)
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(staged, dir_fd=tmp)
-        return True
+                os.rename(staged, os.path.basename(self.path(name)), src_dir_fd=tmp, dst_dir_fd=fan)
+        return bool(staged)
 
     def read(self, name: Name) -> bytes | None:
         """Return the bytes of a small object that is ours alone; None: gone, or they do not hash to its name.
@@ -300,16 +300,18 @@ class Objects:
 
     def names(self) -> Iterator[tuple[Name, os.stat_result]]:
         """Yield every object on disk with its stat; what is not called like one is left out."""
-        for fan, entry in self._each():
-            if _REST.fullmatch(entry.name):
-                name = Name(fan + entry.name[:62], entry.name.endswith("x"))
+        for name, number, entry in self._each():
+            if not number:
                 yield name, entry.stat(follow_symlinks=False)
 
-    def _each(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    def _each(self) -> Iterator[tuple[Name, int, os.DirEntry[str]]]:
+        """Yield every object and every twin, with its number."""
         for fan, fd in self.layout.fans("objects"):
             with os.scandir(fd) as entries:
                 for entry in entries:
-                    yield fan, entry
+                    found = _named(fan, entry.name)
+                    if found is not None:
+                        yield *found, entry
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -343,12 +345,10 @@ def is_adoptable(mode: int) -> bool:
     return not mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWOTH)
 
 
-def _holds(path: str, name: Name) -> bool:
-    """Return whether the file at *path* has the bytes that *name* says."""
-    try:
-        return read(path).digest == name.digest
-    except (OSError, Changing):
-        return False
+def _named(fan: str, file: str) -> tuple[Name, int] | None:
+    """Return the object that a file is, and as which twin, 0 for itself; None for any other name."""
+    found = _OBJECT.fullmatch(file)
+    return (Name(fan + found[1], bool(found[2])), int(found[3] or 0)) if found is not None else None
 
 
 def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
@@ -360,7 +360,8 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
     try:
         through = fd = os.open(base, READ, dir_fd=fan)
     except PermissionError:  # its mode does not let even us read it
-        fd, through = _open_closed(base, fan)
+        fd = os.open(base, PATH_ONLY, dir_fd=fan)
+        through = f"/proc/self/fd/{fd}"
     try:
         st = os.fstat(fd)
         if not stat.S_ISREG(st.st_mode) or st.st_uid != os.geteuid():
@@ -377,35 +378,19 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
     return right
 
 
-def _open_closed(base: str, fan: int | None = None) -> tuple[int, str]:
-    """Open a file that we cannot read; return the descriptor, and a path through which its mode changes."""
-    fd = os.open(base, PATH_ONLY, dir_fd=fan)
-    return fd, f"/proc/self/fd/{fd}"
-
-
-def _let_owner_read(path: str) -> None:
-    """Give its owner, who we are, the right to read a file; raises ``OSError`` if it is somebody else's."""
-    fd, through = _open_closed(path)
-    try:
-        st = os.fstat(fd)
-        if stat.S_ISREG(st.st_mode):
-            os.chmod(through, stat.S_IMODE(st.st_mode) | stat.S_IRUSR)
-    finally:
-        os.close(fd)
-
-
 def _copy(source: str, name: str, fd: int) -> None:
+    """Copy a file; one that we own and that even we may not read becomes readable. Raises ``OSError``."""
     try:
         reading = os.open(source, READ)
     except PermissionError:
-        _let_owner_read(source)
+        with opened(source, PATH_ONLY) as closed:
+            st = os.fstat(closed)
+            if stat.S_ISREG(st.st_mode):
+                os.chmod(f"/proc/self/fd/{closed}", stat.S_IMODE(st.st_mode) | stat.S_IRUSR)
         reading = os.open(source, READ)
     try:
-        writing = os.open(name, CREATE, 0o600, dir_fd=fd)
-        try:
+        with opened(name, CREATE, dir_fd=fd) as writing:
             _transfer(reading, writing)
-        finally:
-            os.close(writing)
     finally:
         os.close(reading)
 
@@ -465,21 +450,16 @@ class Batch:
         """Stage *data* unless the store has it, and return its name."""
         name = Name(hashlib.sha256(data).hexdigest(), executable)
         if name not in self.added and not self._objects.sound(name, len(data)):
-            staged = self._new_name()
-            fd = os.open(staged, CREATE, 0o600, dir_fd=self._fd)
-            try:
+            with self._new_file() as (staged, fd):
                 write_all(fd, data)
                 _seal(fd, executable=executable)
-            finally:
-                os.close(fd)
             self._stage(name, staged, len(data))
         return name
 
     def add_probe(self) -> str:
         """Return the path of a file that is there to be linked to, and becomes nothing."""
-        name = self._new_name()
-        os.close(os.open(name, CREATE, 0o600, dir_fd=self._fd))
-        return f"{self.staging}/{name}"
+        with self._new_file() as (name, _):
+            return f"{self.staging}/{name}"
 
     def add_copy(self, source: str, name: Name, stamp: Stamp) -> None:
         """Stage a copy (a reflink where possible) of the file *source*, which hashed to *name* with *stamp*.
@@ -487,19 +467,11 @@ class Batch:
         Raises :class:`venvflow.disk.scan.Changing` when the file is not the one that was hashed any more. One
         whose stamp moved is hashed again: another program that links to it moves its ctime, too.
         """
-        staged = self._new_name()
-        reading = os.open(source, READ)
-        try:
-            writing = os.open(staged, CREATE, 0o600, dir_fd=self._fd)
-            try:
-                _transfer(reading, writing)
-                if look(source).stamp != stamp and read(staged, dir_fd=self._fd).digest != name.digest:
-                    raise Changing(source)
-                _seal(writing, executable=name.executable)
-            finally:
-                os.close(writing)
-        finally:
-            os.close(reading)
+        with opened(source, READ) as reading, self._new_file() as (staged, writing):
+            _transfer(reading, writing)
+            if look(source).stamp != stamp and read(staged, dir_fd=self._fd).digest != name.digest:
+                raise Changing(source)
+            _seal(writing, executable=name.executable)
         self._stage(name, staged, stamp.size)
         self.origins[name] = source
 
@@ -552,13 +524,9 @@ class Batch:
 
     def add_record(self, path: str, data: bytes) -> None:
         """Stage a file that refers to objects; it gets *path* in the store when all objects have theirs."""
-        staged = self._new_name()
-        fd = os.open(staged, CREATE, 0o600, dir_fd=self._fd)
-        try:
+        with self._new_file() as (staged, fd):
             write_all(fd, data)
             os.fchmod(fd, 0o444)
-        finally:
-            os.close(fd)
         self._records[path] = staged
 
     def publish(self) -> None:
@@ -617,13 +585,10 @@ class Batch:
     def _take_over(self, name: Name) -> None:
         """Make a file of the venv look like an object, if it is still ours alone; else copy it after all."""
         staged, (found, built_here) = self._staged[name], self._looks[name]
-        fd = os.open(staged, READ, dir_fd=self._fd)
-        try:
+        with opened(staged, READ, dir_fd=self._fd) as fd:
             if _is_ours_alone(fd, found) and has_writer(fd) in ({False, None} if built_here else {False}):
                 _seal(fd, executable=name.executable)
                 return
-        finally:
-            os.close(fd)
         os.unlink(staged, dir_fd=self._fd)
         del self._looks[name]
         self.add_copy(self.own.pop(name), name, found.stamp)
@@ -632,9 +597,9 @@ class Batch:
         """Let a file of the venv that became no object look as it did."""
         found, _ = self._looks.pop(name, (None, False))
         if found is not None:
-            times = (found.stamp.mtime_ns, found.stamp.mtime_ns)
-            with suppress(OSError):
-                _change(self._staged[name], self._fd, found.mode, times)
+            with suppress(OSError), opened(self._staged[name], READ, dir_fd=self._fd) as fd:
+                os.fchmod(fd, found.mode)
+                os.utime(fd, ns=(found.stamp.mtime_ns, found.stamp.mtime_ns))
 
     def _yield_to_twin(self, name: Name) -> None:
         """Note what the object is that was there first: adopted if it has another look than ours."""
@@ -654,6 +619,12 @@ class Batch:
         self._count += 1
         return str(self._count)
 
+    @contextmanager
+    def _new_file(self) -> Iterator[tuple[str, int]]:
+        name = self._new_name()
+        with opened(name, CREATE, dir_fd=self._fd) as fd:
+            yield name, fd
+
     def _stage(self, name: Name, staged: str, size: int) -> None:
         self._staged[name] = staged
         self.added[name] = size
@@ -665,17 +636,8 @@ def _seal(fd: int, *, executable: bool) -> None:
 
 
 def _seal_at(name: str, fd: int, *, executable: bool) -> None:
-    _change(name, fd, 0o555 if executable else 0o444, MTIME_TIMES)
-
-
-def _change(name: str, fd: int, mode: int, times: tuple[int, int]) -> None:
-    """Give the file *name* in *fd* a mode and times, in nanoseconds."""
-    file = os.open(name, READ, dir_fd=fd)
-    try:
-        os.fchmod(file, mode)
-        os.utime(file, ns=times)
-    finally:
-        os.close(file)
+    with opened(name, READ, dir_fd=fd) as file:
+        _seal(file, executable=executable)
 
 
 def _is_ours_alone(fd: int, found: Found) -> bool:
