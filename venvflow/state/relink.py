@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from venvflow.disk.attributes import copy_attributes, own_attributes
-from venvflow.disk.descriptors import READ, SAFE, Directories, directory, whole_paths
+from venvflow.disk.descriptors import READ, SAFE, Directories, directory, opened, whole_paths
 from venvflow.disk.files import TEMPORARY, is_temporary_name, temporary_name
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
@@ -56,10 +56,6 @@ class Relinked:
     attributed: list[str] = field(default_factory=list)
 
 
-def _silent(_path: str, _how: str) -> None:
-    """Say nothing."""
-
-
 class Relinker:
     """Links one venv to objects.
 
@@ -80,7 +76,7 @@ class Relinker:
         own: Mapping[Name, str] = MappingProxyType({}),
         adopted: Container[Name] = (),
         linked: Container[str] = (),
-        tell: Callable[[str, str], None] = _silent,
+        tell: Callable[[str, str], None] = lambda _path, _how: None,
     ) -> None:
         self._tell = tell
         self._objects = objects
@@ -156,10 +152,8 @@ class Relinker:
             return "hardlink" if item.links == 1 else "shared already"
         elif not copies:
             return self._replace(entry, item, name, fd)
-        elif _is_unchanged(item, name, fd):
-            self._normalise(item, name, fd)
         else:
-            self._kept.append(entry.path)
+            self._normalise(item, name, fd)
         return "private" if copies else self._linker.mode
 
     def _is_shared(self, entry: Entry, item: Found) -> bool:
@@ -170,19 +164,13 @@ class Relinker:
         return self._objects.is_at(name, item.stamp.inode, item.device)
 
     def _normalise(self, item: Found, name: str, fd: int) -> None:
-        """Give a private file the constant mtime; one that has other names gets an inode of its own first."""
-        if item.links > 1:
-            temporary = self._private_copy(item, fd)
-            with _dropped_on_error(temporary, fd):
-                os.chmod(temporary, item.mode & 0o777, dir_fd=fd)  # a new file, as private as the old one
-            self._rename_if_unchanged(temporary, item, name, fd)
+        """Make a file that stays private what :meth:`_keep` says, if it is still the one surveyed."""
+        file = _opened(item, name, fd)
+        if file is None:
+            self._kept.append(item.path)
             return
-        file = os.open(name, READ, dir_fd=fd)
         try:
-            if _same_version(os.fstat(file), item):
-                os.utime(file, ns=MTIME_TIMES)
-            else:
-                self._kept.append(item.path)
+            self._keep(item, file, name, fd)
         finally:
             os.close(file)
 
@@ -198,7 +186,7 @@ class Relinker:
         try:
             if file is not None and own_attributes(file):
                 self._attributed.append(entry.path)
-                self._keep_attributes(item, file, name, fd)
+                self._keep(item, file, name, fd)
                 return "private"
             if file is not None and self._is_equal(entry, file):
                 self._rename_if_unchanged(self._temporary(entry, fd, self._linker), item, name, fd)
@@ -209,15 +197,22 @@ class Relinker:
                 self._released.release(file)
         return self._linker.mode
 
-    def _keep_attributes(self, item: Found, file: int, name: str, fd: int) -> None:
-        """Give an open file the constant mtime; one that has other names gets an inode of its own first."""
+    def _keep(self, item: Found, file: int, name: str, fd: int) -> None:
+        """Give an open file the constant mtime; one that has other names gets an inode of its own first.
+
+        Its attributes and its mode are kept.
+        """
         if item.links == 1:
             os.utime(file, ns=MTIME_TIMES)
             return
-        temporary = self._private_copy(item, fd)
-        with _writable(temporary, fd) as copy:
-            whole = copy_attributes(file, copy)
-            os.fchmod(copy, item.mode & 0o777)  # last: it is part of an access list
+        temporary = temporary_name()
+        with _dropped_on_error(temporary, fd):
+            path = f"{self._venv}/{item.path}"
+            self._private.place(path, temporary, fd, executable=item.executable)
+            with opened(temporary, os.O_RDWR | SAFE, dir_fd=fd) as copy:
+                whole = copy_attributes(file, copy)
+                os.fchmod(copy, item.mode & 0o777)  # last: it is part of an access list
+                os.utime(copy, ns=MTIME_TIMES)
         if whole:
             self._rename_if_unchanged(temporary, item, name, fd)
         else:
@@ -240,11 +235,8 @@ class Relinker:
             self._kept.append(item.path)
             return True
         try:
-            source = os.open(self._object(entry), READ)
-            try:
+            with opened(self._object(entry), READ) as source:
                 equal = share_blocks(source, file, entry.size)
-            finally:
-                os.close(source)
             if equal and _same_version(os.fstat(file), item):
                 os.utime(file, ns=MTIME_TIMES)
                 self._linker.count("reflink")
@@ -277,25 +269,12 @@ class Relinker:
 
     def _temporary(self, entry: Entry, fd: int, linker: Linker) -> str:
         """Return the temporary name in the directory *fd* of what a file becomes."""
-
-        def make(name: str) -> None:
+        name = temporary_name()
+        with _dropped_on_error(name, fd):
             if entry.size == 0:
                 write_private(name, fd, b"", executable=entry.executable)
             else:
                 linker.place(self._object(entry), name, fd, executable=entry.executable)
-
-        return self._made(make, fd)
-
-    def _private_copy(self, item: Found, fd: int) -> str:
-        """Return the temporary name in the directory *fd* of a file of the venv with an inode of its own."""
-        path = f"{self._venv}/{item.path}"
-        return self._made(lambda new: self._private.place(path, new, fd, executable=item.executable), fd)
-
-    def _made(self, make: Callable[[str], object], fd: int) -> str:
-        """Return the name under which *make* made a new file in the directory *fd*."""
-        name = temporary_name()
-        with _dropped_on_error(name, fd):
-            make(name)
         return name
 
     def _object(self, entry: Entry) -> str:
@@ -367,16 +346,6 @@ def _dropped_on_error(temporary: str, fd: int) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _writable(name: str, fd: int) -> Iterator[int]:
-    file = os.open(name, os.O_RDWR | SAFE, dir_fd=fd)
-    try:
-        yield file
-        os.utime(file, ns=MTIME_TIMES)
-    finally:
-        os.close(file)
-
-
 def _is_unchanged(item: Found, name: str, fd: int) -> bool:
     """Return whether *name* is still the file that was surveyed; what is newer is the user's, and wins."""
     try:
@@ -406,14 +375,11 @@ def _same_version(st: os.stat_result, item: Found) -> bool:
 
 def _same_bytes(one: int, other: str, size: int) -> bool:
     """Return whether an open file of *size* bytes has the same bytes as the file at the path *other*."""
-    two = os.open(other, READ)
-    try:
-        chunk = min(size + 1, _CHUNK)  # so that a small file takes one read, and a longer one shows
+    chunk = min(size + 1, _CHUNK)  # so that a small file takes one read, and a longer one shows
+    with opened(other, READ) as two:
         while True:
             left, right = os.read(one, chunk), os.read(two, chunk)
             if left != right:
                 return False
             if len(left) < chunk:
                 return True
-    finally:
-        os.close(two)

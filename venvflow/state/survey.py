@@ -237,7 +237,7 @@ def _unreadable(venv: str, path: object, why: str) -> EnvironmentFailure:
         f"cannot read a file of the venv: {why}",
         where=shown(where if where.startswith(venv) else f"{venv}/{where}"),
         state="The venv is unchanged and nothing half-written is kept.",
-        hint="Mend or delete that file, then run again.",
+        hint="Fix or delete that file, then run again.",
     )
 
 

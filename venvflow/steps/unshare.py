@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from venvflow.disk.blame import failure
-from venvflow.disk.descriptors import PATH_ONLY, READ, Directories, directory
+from venvflow.disk.descriptors import CREATE, PATH_ONLY, READ, Directories, directory, opened
 from venvflow.disk.files import temporary_name
-from venvflow.disk.links import copy_bytes, create, sync_file_system
+from venvflow.disk.links import copy_bytes, sync_file_system
 from venvflow.disk.modes import is_sealed, mode_of
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
@@ -200,15 +200,8 @@ def _replace(at: tuple[int, str], item: Found, source: str, mode: int) -> str:
 
 def _copy(source: str, name: str, fd: int, mode: int) -> None:
     """Copy *source*, a name in the directory *fd* or an absolute path, to *name* there."""
-    reading = os.open(source, READ, dir_fd=fd)
-    try:
-        writing = create(name, fd, executable=False)
-        try:
-            copy_bytes(reading, writing)
-            st = os.fstat(reading)
-            os.fchmod(writing, mode)
-            os.utime(writing, ns=(st.st_mtime_ns, st.st_mtime_ns))
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
+    with opened(source, READ, dir_fd=fd) as reading, opened(name, CREATE, 0o644, dir_fd=fd) as writing:
+        copy_bytes(reading, writing)
+        st = os.fstat(reading)
+        os.fchmod(writing, mode)
+        os.utime(writing, ns=(st.st_mtime_ns, st.st_mtime_ns))
