@@ -204,19 +204,20 @@ def test_an_edit_in_the_last_moment_wins(
 def test_a_private_file_that_is_swapped_in_the_last_moment_keeps_its_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file that was opened is looked at, not the name."""
+    """The file that was opened is looked at and gets the time, not the name."""
     cfg = world.venv / "pyvenv.cfg"
-    real = module._is_unchanged
+    real = module._same_version
 
-    def looking(item: Found, name: str, fd: int) -> bool:
-        unchanged = real(item, name, fd)
-        if name == "pyvenv.cfg":
-            cfg.write_bytes(b"home = /opt/bin")
-            os.utime(cfg, ns=(5, 5))
-        return unchanged
+    def looking(st: os.stat_result, item: Found) -> bool:
+        if item.path == "pyvenv.cfg":
+            (world.venv / "new").write_bytes(b"home = /opt/bin")
+            os.utime(world.venv / "new", ns=(5, 5))
+            os.replace(world.venv / "new", cfg)
+        return real(st, item)
 
-    monkeypatch.setattr(module, "_is_unchanged", looking)
-    assert world.relink().kept == ["pyvenv.cfg"]
+    monkeypatch.setattr(module, "_same_version", looking)
+    world.relink()
+    assert cfg.read_bytes() == b"home = /opt/bin"
     assert cfg.stat().st_mtime_ns == 5
 
 
