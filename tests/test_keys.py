@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.model import Interpreter, PackOptions, VenvSpec
-from venvflow.pure.keys import Input, differing, file_parts, make_key, parts_of
+from venvflow.pure.keys import Input, differing, file_parts, make_key, parts_of, snapshot_id
 
 PYTHON = Interpreter(
     "/usr/bin/python3.12", "/usr/bin", "cpython", "3.12.4", "cpython-312", "linux", "cpython-312", "m"
@@ -131,3 +131,11 @@ def test_differing_names_added_removed_and_changed_parts_in_order() -> None:
     """Equal keys differ in nothing."""
     assert differing({"a": "1", "c": "1", "d": "1"}, {"b": "1", "c": "2", "d": "1"}) == ("a", "b", "c")
     assert differing({"a": "1"}, {"a": "1"}) == ()
+
+
+def test_only_bound_snapshots_have_a_name_of_their_own() -> None:
+    """The id is the key unless there is a place; each place has its own."""
+    assert snapshot_id("a" * 64, None) == "a" * 64
+    ids = {snapshot_id(key, place) for key in ("a" * 64, "b" * 64) for place in (None, "", "a", "b\udcff")}
+    assert len(ids) == 8
+    assert all(len(identifier) == 64 for identifier in ids)

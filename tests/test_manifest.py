@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.model import Entry, Key, Manifest, Slot, Snapshot
-from venvflow.pure.keys import snapshot_id
 from venvflow.pure.manifest import (
     SCAFFOLD,
     Corrupt,
@@ -423,11 +422,3 @@ def test_a_document_that_is_no_snapshot_is_refused() -> None:
     for body in (b"[]", b"7", b"null", b"{}", b"[" * 100_000):
         with pytest.raises(Corrupt):
             decode_snapshot(body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n")
-
-
-def test_only_bound_snapshots_have_a_name_of_their_own() -> None:
-    """The id is the key unless there is a place; each place has its own."""
-    assert snapshot_id(A, None) == A
-    ids = {snapshot_id(key, place) for key in (A, B) for place in (None, "", "a", "b\udcff")}
-    assert len(ids) == 8
-    assert all(len(identifier) == 64 for identifier in ids)
