@@ -16,7 +16,7 @@ from venvflow.disk.files import read_beginning
 from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.model import Receipt
-from venvflow.pure.keys import differing
+from venvflow.pure.comparison import Change, changes, role_of
 from venvflow.pure.plan import VenvFacts
 from venvflow.state.changes import Drift, summary
 from venvflow.state.file_stats import StatChecker
@@ -246,7 +246,7 @@ def _missing_input(job: Job) -> str:
     return "; ".join(job.config.faults.get(job.spec.name, ()))
 
 
-_FILE_ROLES = ("lock", "include", "project", "file", "local")
+_FILE_ROLES = {"lock", "include", "project", "file", "local"}
 _PYTHON_PARTS = {"python", "abi", "platform"}
 
 
@@ -259,12 +259,12 @@ def _outdated(
     if before is None:
         reason = "its lock files, settings or Python changed since it was made"
         return Judged("lock changed", reason, do, receipt, stored)
-    parts = differing(before, parts_now)
-    reason = _told(parts, before, parts_now)
-    if any(part.partition(":")[0].partition("#")[0] in _FILE_ROLES for part in parts):
-        return Judged("lock changed", reason, do, receipt, stored)
-    state: State = "python changed" if _PYTHON_PARTS.intersection(parts) else "config changed"
-    return Judged(state, reason, do, receipt, stored)
+    parts = changes(before, parts_now)
+    roles = {role_of(part.name) for part in parts}
+    state: State = "python changed" if roles & _PYTHON_PARTS else "config changed"
+    if roles & _FILE_ROLES:
+        state = "lock changed"
+    return Judged(state, _told(parts), do, receipt, stored)
 
 
 def _parts_of(job: Job, view: View, receipt: Receipt) -> Mapping[str, str] | None:
@@ -276,17 +276,17 @@ def _parts_of(job: Job, view: View, receipt: Receipt) -> Mapping[str, str] | Non
     return snapshot.key.parts if snapshot is not None else None
 
 
-def _told(parts: Iterable[str], before: Mapping[str, str], now: Mapping[str, str]) -> str:
+def _told(parts: Iterable[Change[str]]) -> str:
     """Return in words which *parts* of the key changed since the venv was made."""
     files, words = [], []
     for part in parts:
-        role, _, name = part.partition(":")
-        if role.partition("#")[0] in _FILE_ROLES:
-            files.append(shown(name))
+        role, name = role_of(part.name), shown(part.name.partition(":")[2])
+        if role in _FILE_ROLES:
+            files.append(name)
         elif role == "env":
-            words.append(f"the variable {shown(name)}")
+            words.append(f"the variable {name}")
         elif role in _PYTHON_PARTS:
-            words.append(f"{role} ({before.get(part, 'none')}, now {now.get(part, 'none')})")
+            words.append(f"{role} ({part.old or 'none'}, now {part.new or 'none'})")
         else:
             words.append(f"{role} in the config" if role in ("exclude", "bytecode") else role)
     return f"changed since it was made: {', '.join([*dict.fromkeys(files), *words])}"

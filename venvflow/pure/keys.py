@@ -92,8 +92,3 @@ def _hashed_value(value: str | None) -> str:
     if value is None:
         return "unset"
     return "sha256:" + hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def differing(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names of the parts in which two keys differ, sorted."""
-    return tuple(name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name))
