@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from venvflow.errors import shown
 from venvflow.pure.units import show_duration
 from venvflow.steps.meter import Meter
-from venvflow.streams import fit, put_or_drop
+from venvflow.streams import fit, is_terminal, put_or_drop
 
 if TYPE_CHECKING:
     from rich.live import Live as Display
@@ -264,9 +264,7 @@ def on(stream: TextIO, answers: TextIO, term: str) -> Live:
 
 
 def _can_draw(stream: TextIO, term: str) -> bool:
-    with suppress(ValueError):  # it is closed
-        return stream.isatty() and term not in ("", "dumb")
-    return False
+    return is_terminal(stream) and term not in ("", "dumb")
 
 
 def _is_pipe(stream: TextIO) -> bool:

@@ -34,18 +34,30 @@ unwritten: list[OSError] = []
 def put_or_drop(stream: TextIO, text: str) -> None:
     """Write *text* to *stream*; one that cannot be written to is no reason to stop the work.
 
-    A reader went away (``| head``), or the disk is full: what is still to be written goes nowhere from then
-    on, so that Python does not fail on it when it ends.
+    A reader went away (``| head``), or the disk is full: what is still to be written goes nowhere then.
     """
     try:
         put(stream, text)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             unwritten.append(error)
-        with suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, stream.fileno())
-            os.close(null)
+        drop(stream)
+
+
+def drop(stream: TextIO) -> None:
+    """Send what is still to be written to *stream* nowhere, or Python would fail on it when it ends."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether somebody may be looking at *stream*."""
+    try:
+        return stream.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 def show_everything(stream: TextIO) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.pure.units import show_duration, show_size
-from venvflow.streams import fit, painted, put
+from venvflow.streams import drop, fit, is_terminal, painted, put, show_everything
 
 if TYPE_CHECKING:
     from venvflow.model import Outcome
@@ -46,9 +45,7 @@ class Output:
         self.quiet = quiet
         self._colour = _wants_colour(environ, sys.stdout)
         for stream in (sys.stdout, sys.stderr):
-            # A terminal that cannot show a character gets its number, not an error.
-            with suppress(AttributeError, ValueError):
-                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            show_everything(stream)
 
     def answer(self, text: str) -> None:
         """Write *text* and a newline to standard output."""
@@ -59,9 +56,9 @@ class Output:
             sys.stdout.write(text)
             sys.stdout.flush()
         except BrokenPipeError:
-            _forget_reader()
+            drop(sys.stdout)
         except OSError as error:
-            _forget_reader()
+            drop(sys.stdout)
             raise EnvironmentFailure(
                 f"cannot write the answer: {error.strerror}",
                 where="standard output",
@@ -74,7 +71,7 @@ class Output:
         try:
             sys.stdout.flush()
         except OSError:
-            _forget_reader()
+            drop(sys.stdout)
 
     def document(self, value: Mapping[str, Any]) -> None:
         """Write *value* as JSON with sorted keys, of printable ASCII only."""
@@ -109,7 +106,7 @@ class Output:
 
     def width(self) -> int:
         """Return how many columns an answer may have."""
-        if not _is_terminal(sys.stdout):
+        if not is_terminal(sys.stdout):
             return PLAIN_WIDTH
         import shutil  # noqa: PLC0415 - only on a terminal
 
@@ -131,25 +128,10 @@ def _without_credentials(value: Any) -> Any:
     return [_without_credentials(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def _forget_reader() -> None:
-    """Send what is still buffered nowhere, so that Python does not fail on it when it ends."""
-    with suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    try:
-        return stream.isatty()
-    except ValueError:  # it is closed
-        return False
-
-
 def _wants_colour(environ: Mapping[str, str], stream: TextIO) -> bool:
     if environ.get("NO_COLOR"):
         return False
-    return bool(environ.get("FORCE_COLOR")) or (_is_terminal(stream) and environ.get("TERM") != "dumb")
+    return bool(environ.get("FORCE_COLOR")) or (is_terminal(stream) and environ.get("TERM") != "dumb")
 
 
 # --------------------------------------------------------------------------- tables
