@@ -69,7 +69,7 @@ def show_everything(stream: TextIO) -> None:
 def fit(text: str, *, prose: bool = True) -> str:
     """Return *text* without credentials, and with escapes for all but its lines that a terminal would obey.
 
-    What is no *prose*, such as a shell script or a table, loses the credentials in its URLs only.
+    What is not *prose*, such as a shell script or a table, loses the credentials in its URLs only.
     """
     if "://" in text or (prose and (":" in text or "=" in text)):
         from venvflow.pure.redaction import redact, redact_urls  # noqa: PLC0415 - few texts need it

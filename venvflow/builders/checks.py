@@ -118,7 +118,7 @@ _HINTS = (
     ),
     (
         r"failed to (?:initialize|create|open) (?:the )?cache|cache.*permission denied",
-        "The builder's cache cannot be written: mend its permissions, or set UV_CACHE_DIR or PIP_CACHE_DIR.",
+        "The builder's cache cannot be written: fix its permissions, or set UV_CACHE_DIR or PIP_CACHE_DIR.",
     ),
     (
         r"hash mismatch|do not match the hashes",

@@ -132,5 +132,5 @@ def _has_local_paths(lock: str) -> bool:
         raise EnvironmentFailure(
             f"{shown(lock)} cannot be read: {error.strerror}",
             state="Nothing was built.",
-            hint="Mend its permissions, then run again.",
+            hint="Fix its permissions, then run again.",
         ) from None

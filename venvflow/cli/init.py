@@ -64,7 +64,7 @@ def _root(args: argparse.Namespace) -> str:
         ) from error
     if not os.path.isdir(root):
         raise UsageError(
-            "the directory is not there, or is no directory",
+            "the directory is not there, or is not a directory",
             where=shown(path),
             hint="Name the directory of the project.",
         )

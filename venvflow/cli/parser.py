@@ -107,10 +107,10 @@ def _contradiction(one: str, other: str) -> UsageError:
 def _work_dir(path: str) -> str:
     if path != "." and not os.path.isdir(path):
         raise UsageError(
-            "the work directory is not there, or is no directory",
+            "the work directory is not there, or is not a directory",
             where=shown(path),
             state="Nothing was done.",
-            hint="Mend --work-dir (or VENVFLOW_WORK_DIR).",
+            hint="Fix --work-dir (or VENVFLOW_WORK_DIR).",
         )
     return path
 
@@ -124,7 +124,7 @@ def _format(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
     chosen = given or environ.get("VENVFLOW_FORMAT") or "text"
     if chosen not in FORMATS:
         raise UsageError(
-            f"VENVFLOW_FORMAT is {shown(chosen)!r}, which is no format",
+            f"VENVFLOW_FORMAT is {shown(chosen)!r}, which is not a format",
             state="Nothing was done.",
             hint=f"Set it to {' or '.join(FORMATS)}, or unset it.",
         )

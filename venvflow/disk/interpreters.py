@@ -115,7 +115,7 @@ _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 class _NoAnswer(Exception):
-    """A candidate is no interpreter; the text says why."""
+    """A candidate is not an interpreter; the text says why."""
 
 
 def resolve(python: str, *, root: str, environ: Mapping[str, str]) -> Interpreter:
@@ -129,7 +129,7 @@ def resolve(python: str, *, root: str, environ: Mapping[str, str]) -> Interprete
     :raises UsageError: *python* is neither a version nor a path.
     :raises EnvironmentFailure: there is no such interpreter, or it does not work.
     """
-    if not python:  # it is no shim and found by nobody: neither project nor user changes what it says
+    if not python:  # it is not a shim, nor searched for: neither project nor user changes what it says
         return _resolve("", "", tuple((name, environ[name]) for name in _LOADER if name in environ))
     visible = tuple((name, environ[name]) for name in _ENVIRONMENT if name in environ)
     return _resolve(python, root, visible)

@@ -249,6 +249,6 @@ def _commented(text: str, indent: str) -> list[str]:
 
 
 def _path(path: str) -> str:
-    """Return *path* as the config reads it: a dollar is doubled, a leading tilde is no home."""
+    """Return *path* as the config reads it: a dollar is doubled, a leading tilde is not a home."""
     literal = path.replace("$", "$$")
     return quoted(f"./{literal}" if literal.startswith("~") else literal)

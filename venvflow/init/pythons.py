@@ -34,7 +34,7 @@ def python_of(directory: Directory, locks: Sequence[str] = ()) -> tuple[str, lis
     ranges = list(_ranges(directory, locks))
     named = [(version, where) for version, where in exact if is_version(version)]
     notes = [
-        f"{where} says {shown(version)}, which is no version: it was left out."
+        f"{where} says {shown(version)}, which is not a version: it was left out."
         for version, where in exact
         if not is_version(version)
     ]
