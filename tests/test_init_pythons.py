@@ -79,7 +79,7 @@ def test_python_comes_from_what_pins_it(tmp_path: Path, files: dict[str, str], p
     ("files", "words"),
     [
         ({".python-version": "3.12"}, "python: from .python-version."),
-        ({".python-version": "my-env"}, ".python-version says my-env, which is not a version: it was left out"),
+        ({".python-version": "my-env"}, ".python-version says my-env, which is not a version: it was"),
         (
             {".python-version": "3.12", ".venv/pyvenv.cfg": "version = 3.10.2"},
             "python: from .python-version. But 3.10 comes from .venv/pyvenv.cfg.",

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from venvflow.config.checks import LEVELS, TOP, is_version
+from venvflow.config.checks import LEVELS, TOP
 from venvflow.config.documents import WRONG, Node, Reading, parse, quoted, read, unreadable
 from venvflow.config.paths import PathReader, ancestors, dangers_of, file_problem
 from venvflow.disk.trust import STORE_PARTS, doubts, is_trusted_store, store_doubts, store_warning
 from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError, clipped, shown
 from venvflow.model import Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
 
-__all__ = ["CONFIG_NAMES", "LEVELS", "find_config", "is_version", "load", "quoted", "usual_store"]
+__all__ = ["CONFIG_NAMES", "LEVELS", "find_config", "load", "quoted", "usual_store"]
 
 CONFIG_NAMES = ("venvflow.yaml", "config/venvflow.yaml")
 """Where a project's config is looked for, in this order, in a directory and its parents."""

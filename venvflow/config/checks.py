@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from venvflow.config.documents import WRONG, Node, Reading
 from venvflow.config.paths import VARIABLE_NAME, PathReader
+from venvflow.disk.interpreters import is_version
 from venvflow.errors import LONGEST_WORD, clipped
 from venvflow.pure.names import KNOWN, nearest, wrong_field
 from venvflow.pure.patterns import problems
@@ -33,7 +34,6 @@ LEVELS = {
 """Formats of archives, each with its smallest, its largest and its usual level of compression."""
 
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
-_VERSION = re.compile(r"((cpython|pypy|python)[-@]?)?3(\.[0-9]+(\.[0-9]+((a|b|rc)[0-9]+)?)?)?t?")
 _VENV_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,99}")
 _MOST_SUGGESTIONS = 100
 
@@ -237,11 +237,6 @@ def _store_path(node: Node, paths: PathReader) -> str:
 
 def _files(node: Node, paths: PathReader) -> tuple[str, ...]:
     return paths.files(_name(node))
-
-
-def is_version(text: str) -> bool:
-    """Return whether *text* names a Python by version: ``3.12``, ``3.14.0rc1``, ``3.13t``, ``pypy3.11``."""
-    return bool(_VERSION.fullmatch(text))
 
 
 def _python(node: Node, paths: PathReader) -> str:

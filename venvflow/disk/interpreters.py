@@ -36,8 +36,8 @@ _ENVIRONMENT = (
 """All that an interpreter sees when it is asked; a version manager's shim needs some of it."""
 
 _VERSION = re.compile(
-    r"(?P<implementation>cpython|pypy|python)?[-@]?"
-    r"(?P<number>3(?:\.\d+(?:\.\d+(?:(?:a|b|rc)\d+)?)?)?)(?P<threads>t)?"
+    r"(?:(?P<implementation>cpython|pypy|python)[-@]?)?"
+    r"(?P<number>3(?:\.[0-9]+(?:\.[0-9]+(?:(?:a|b|rc)[0-9]+)?)?)?)(?P<threads>t)?"
 )
 _MARK = "venvflow-interpreter:"
 
@@ -116,6 +116,11 @@ _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 class _NoAnswer(Exception):
     """A candidate is not an interpreter; the text says why."""
+
+
+def is_version(text: str) -> bool:
+    """Return whether *text* names a Python by version: ``3.12``, ``3.14.0rc1``, ``3.13t``, ``pypy3.11``."""
+    return _VERSION.fullmatch(text) is not None
 
 
 def resolve(python: str, *, root: str, environ: Mapping[str, str]) -> Interpreter:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from packaging.specifiers import SpecifierSet
 
-from venvflow.config import is_version
+from venvflow.disk.interpreters import is_version
 from venvflow.disk.places import read_receipt
 from venvflow.errors import shown
 from venvflow.init.project import Directory, text_at, value_at
