@@ -24,6 +24,7 @@ from venvflow.model import (
     Interpreter,
     PackOptions,
     Receipt,
+    Saved,
     Slot,
     Snapshot,
     StoreConfig,
@@ -39,7 +40,6 @@ from venvflow.pure.manifest import (
     encode_tree,
     make_tree,
 )
-from venvflow.pure.patterns import Saved
 from venvflow.state import registry
 from venvflow.state.file_stats import decode_stats, stats_of, write_stats
 from venvflow.state.registry import Registration, decode_registration

@@ -32,7 +32,8 @@ from tiers import first_quick
 
 from venvflow.disk import objects
 from venvflow.disk.bytecode import LARGEST_SOURCE
-from venvflow.disk.links import Linker, sync_file_system
+from venvflow.disk.kernel import sync_file_system
+from venvflow.disk.links import Linker
 from venvflow.disk.objects import Look, Objects, object_name
 from venvflow.disk.scan import Changing
 from venvflow.errors import EnvironmentFailure

@@ -18,15 +18,8 @@ from contents import MTIME_NS, elsewhere, in_child, linux_only, mounted, needs_r
 
 from venvflow.disk import links
 from venvflow.disk.descriptors import directory
-from venvflow.disk.links import (
-    Linker,
-    copy_bytes,
-    exchange,
-    has_writer,
-    name_new,
-    sync_file_system,
-    write_private,
-)
+from venvflow.disk.kernel import exchange, sync_file_system
+from venvflow.disk.links import Linker, copy_bytes, has_writer, name_new, write_private
 from venvflow.model import LinkMode
 
 DATA = b"shared\n" * 1000

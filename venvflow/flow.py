@@ -14,10 +14,8 @@ from functools import cache, cached_property
 
 from venvflow import config as configs
 from venvflow.disk.places import RECEIPT, read_receipt
-from venvflow.errors import shown
 from venvflow.model import Config, Receipt
 from venvflow.pure.plan import Action, VenvFacts, plan
-from venvflow.pure.redaction import redact_words
 from venvflow.state.file_stats import CheckedVenv, learn, suspects
 from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
@@ -34,7 +32,7 @@ from venvflow.steps.records import (
 
 
 class Flow:
-    """A loaded config with the world around it. *command* goes into the provenance of snapshots.
+    """A loaded config with the world around it. *command* are the words of the command, for the provenance of snapshots.
 
     *named* are the venvs that somebody asks for by name: these are looked at, whatever their number of files,
     and no others. Empty: all, as far as a run's budget goes.
@@ -47,7 +45,7 @@ class Flow:
         *,
         now: Callable[[], float] = time.time,
         say: Callable[[str], None] = lambda _: None,
-        command: str = "",
+        command: tuple[str, ...] = (),
     ) -> None:
         self.config = config
         self.environ = environ
@@ -167,9 +165,6 @@ def load(
     *explicit* (or VENVFLOW_CONFIG) names the config file. Raises ConfigError, Refused or UsageError.
     """
     file, root = configs.find_config(directory, explicit or environ.get("VENVFLOW_CONFIG") or None)
-    return Flow(configs.load(file, root, environ), environ, command=command_line())
-
-
-def command_line() -> str:
-    """Return what was typed, for the provenance of snapshots: the program's name and its words."""
-    return shown(" ".join(redact_words([os.path.basename(sys.argv[0]), *sys.argv[1:]])))
+    return Flow(
+        configs.load(file, root, environ), environ, command=(os.path.basename(sys.argv[0]), *sys.argv[1:])
+    )

@@ -296,6 +296,14 @@ class Receipt:
 # --------------------------------------------------------------------------- what steps answer
 
 
+class Saved(NamedTuple):
+    """What one pattern left out: *files* regular files of *size* bytes in all."""
+
+    pattern: str
+    files: int
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a step did, as values: the faces turn it into text.

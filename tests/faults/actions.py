@@ -31,7 +31,7 @@ def _flow(root: Path) -> Flow:
         "HOME": str(root / "home"),
         "VENVFLOW_LOCK_TIMEOUT": os.environ["VENVFLOW_LOCK_TIMEOUT"],
     }
-    return Flow(load(str(root / "p"), world).config, world, now=time.time, command="fault")
+    return Flow(load(str(root / "p"), world).config, world, now=time.time, command=("fault",))
 
 
 def flow(root: Path) -> int:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from venvflow.errors import UsageError, shown
+from venvflow.errors import UsageError
 
 if TYPE_CHECKING:
     from venvflow.cli.render import Output
@@ -59,7 +59,7 @@ def open_flow(args: argparse.Namespace, out: Output) -> Flow:
 
     flow = load(args.work_dir, os.environ, explicit=args.config)
     flow.say = out.say
-    flow.command = " ".join(["venvflow", *map(shown, args.words)])
+    flow.command = ("venvflow", *args.words)
     for warning in flow.config.warnings:
         out.warn(warning)
     return flow

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from venvflow.disk.archive import Options, Progress, Trace
-    from venvflow.model import Outcome
-    from venvflow.pure.patterns import Saved
+    from venvflow.model import Outcome, Saved
     from venvflow.steps.job import Job
     from venvflow.steps.pack_check import Checked, Smoke
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from venvflow.disk.descriptors import CREATE, READ, exists, opened
+from venvflow.disk.kernel import NO_REPLACE, UNSUPPORTED, call
 from venvflow.disk.scan import BLOCK
 from venvflow.model import MTIME_TIMES, LinkMode
 
@@ -29,11 +30,6 @@ _RANGE, _TARGET = struct.Struct("=QQHHI"), struct.Struct("=qQQiI")
 _DIFFERS = 1
 _AT_ONCE = 16 << 20
 """Bytes that are compared in one call: some file systems do no more."""
-
-_UNSUPPORTED = {
-    errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.ENOSYS,
-}  # fmt: skip
-"""What file systems answer when they cannot link like that at all."""
 
 
 class _Place(Protocol):
@@ -71,7 +67,7 @@ class Linker:
                 else:
                     _PLACERS[mode](source, name, dir_fd, executable=executable)
             except OSError as error:
-                if mode == "copy" or error.errno not in {*_UNSUPPORTED, errno.EMLINK}:
+                if mode == "copy" or error.errno not in {*UNSUPPORTED, errno.EMLINK}:
                     raise
                 if error.errno != errno.EMLINK:  # too many links is about this object only
                     self._ladder.remove(mode)
@@ -90,7 +86,7 @@ class Linker:
         try:
             self._hardlink(source, name, dir_fd)
         except OSError as error:
-            if error.errno not in {*_UNSUPPORTED, errno.EMLINK, errno.EEXIST}:
+            if error.errno not in {*UNSUPPORTED, errno.EMLINK, errno.EEXIST}:
                 raise
             return False
         self.count("hardlink")
@@ -203,7 +199,7 @@ def share_blocks(source: int, target: int, size: int) -> bool:
 
 def is_unsupported(error: OSError) -> bool:
     """Return whether a file system says by *error* that it cannot link like that at all."""
-    return error.errno in _UNSUPPORTED
+    return error.errno in UNSUPPORTED
 
 
 def copy_bytes(reading: int, writing: int) -> None:
@@ -245,7 +241,7 @@ def _copy_all(reading: int, writing: int) -> None:
             if not sender(reading, writing, 1 << 30):
                 break
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in UNSUPPORTED:
                 raise
             sender = None
     # Reads to the end whatever happened above: some file systems copy nothing and say so with a 0.
@@ -277,31 +273,6 @@ _PLACERS: dict[LinkMode, _Place] = {
 }
 
 
-# --------------------------------------------------------------------------- durability
-
-
-def sync_file_system(fd: int) -> None:
-    """Write everything on the file system of *fd* to disk, in one call: far cheaper than one per file.
-
-    Where there is no ``syncfs`` (macOS, some sandboxes), all file systems are synced.
-    """
-    code = _call("syncfs", fd)
-    if code is None or code in _UNSUPPORTED:
-        os.sync()
-    elif code:
-        raise OSError(code, os.strerror(code))
-
-
-def exchange(first: str, second: str, *, first_fd: int, second_fd: int) -> bool:
-    """Swap two names in one step (Linux ``RENAME_EXCHANGE``); return False where that cannot be done."""
-    code = _call("renameat2", first_fd, os.fsencode(first), second_fd, os.fsencode(second), _EXCHANGE)
-    if code is None or code in _UNSUPPORTED:
-        return False
-    if code:
-        raise OSError(code, os.strerror(code), first)
-    return True
-
-
 def name_new(source: str, name: str, *, source_fd: int, fd: int) -> None:
     """Give the finished file *source* the name *name*, which must be free; *source* may be gone afterwards.
 
@@ -311,34 +282,19 @@ def name_new(source: str, name: str, *, source_fd: int, fd: int) -> None:
     try:
         os.link(source, name, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno not in UNSUPPORTED:
             raise
         _move_new(source, name, source_fd, fd)
 
 
 def _move_new(source: str, name: str, source_fd: int, fd: int) -> None:
-    code = _call("renameat2", source_fd, os.fsencode(source), fd, os.fsencode(name), _NO_REPLACE)
-    if code is None or code in _UNSUPPORTED:
+    code = call("renameat2", source_fd, os.fsencode(source), fd, os.fsencode(name), NO_REPLACE)
+    if code is None or code in UNSUPPORTED:
         if exists(name, fd):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         os.rename(source, name, src_dir_fd=source_fd, dst_dir_fd=fd)
     elif code:
         raise OSError(code, os.strerror(code), name)
-
-
-_NO_REPLACE, _EXCHANGE = 1, 2
-"""Linux's flags ``RENAME_NOREPLACE`` and ``RENAME_EXCHANGE``."""
-
-
-def _call(function: str, *arguments: int | bytes) -> int | None:
-    """Call a function of the C library; return 0 or its errno, None where the library does not have it."""
-    import ctypes  # noqa: PLC0415 - a run with nothing to do calls none
-
-    library = ctypes.CDLL(None, use_errno=True)
-    called = getattr(library, function, None)
-    if called is None:
-        return None
-    return ctypes.get_errno() if called(*arguments) != 0 else 0
 
 
 def prevailing(modes: Mapping[LinkMode, int]) -> str:

@@ -28,8 +28,9 @@ from typing import Literal, NamedTuple
 
 from venvflow.disk.descriptors import CREATE, PATH_ONLY, READ, directory, open_directory, opened
 from venvflow.disk.files import is_temporary_name, temporary_name
+from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.layout import Layout, is_fan
-from venvflow.disk.links import clone, copy_bytes, has_writer, name_new, sync_file_system, write_all
+from venvflow.disk.links import clone, copy_bytes, has_writer, name_new, write_all
 from venvflow.disk.scan import Changing, Found, Stamp, look, read, stamp_of
 from venvflow.model import MTIME_NS, MTIME_TIMES, Durability, Entry, Tree
 

@@ -29,7 +29,7 @@ from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import CREATE, directory, exists, open_directory, reach
 from venvflow.disk.directories import clear, discard, fill, move
 from venvflow.disk.files import read_small, write_whole
-from venvflow.disk.links import exchange, sync_file_system
+from venvflow.disk.kernel import exchange, sync_file_system
 from venvflow.disk.modes import FOR_MOST, MODE_BITS
 from venvflow.disk.mounts import mounts_at
 from venvflow.errors import LockTimeout, Refused, shown

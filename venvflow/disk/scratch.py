@@ -19,7 +19,7 @@ from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, directory, open_directory, opened
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.files import claim, remove_leftovers, temporary_name
-from venvflow.disk.links import sync_file_system
+from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.undisturbed import undisturbed
 from venvflow.errors import Refused, shown
 

@@ -25,6 +25,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from venvflow.errors import ConfigError
+from venvflow.model import Saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,14 +47,6 @@ _STARS_PER_PATTERN = 6
 _SET = r"\[[!^]?(?:\w-\w|[\w.+*?@ ])+-?\]"
 _NEGATED_SET = re.compile(r"\[[!^]")
 _TOKEN = re.compile(rf"\\.|{_SET}|[^\\[]", re.DOTALL)
-
-
-class Saved(NamedTuple):
-    """What one pattern left out: *files* regular files of *size* bytes in all."""
-
-    pattern: str
-    files: int
-    size: int
 
 
 class _Decision(NamedTuple):

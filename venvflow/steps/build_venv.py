@@ -18,9 +18,9 @@ from venvflow.disk.links import write_private
 from venvflow.disk.places import watched
 from venvflow.disk.scan import look as look_at_file
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
-from venvflow.model import Entry, Outcome, Receipt, Snapshot
+from venvflow.model import Entry, Outcome, Receipt, Saved, Snapshot
 from venvflow.pure.manifest import directories
-from venvflow.pure.patterns import Saved, saved_by
+from venvflow.pure.patterns import saved_by
 from venvflow.pure.plan import plan
 from venvflow.pure.redaction import redact
 from venvflow.pure.relocate import Places, digest_of, fill, fill_link, find_in_record, is_record, without_rows

@@ -48,7 +48,8 @@ class Job:
     """What a step works on.
 
     *now* is the clock, in seconds since 1970; *say* takes sentences about waiting and progress. *force*
-    allows replacing a venv that was changed by hand. *command* is recorded in snapshots.
+    allows replacing a venv that was changed by hand. *command* are the words of the
+    command, for snapshots.
     """
 
     config: Config
@@ -57,7 +58,7 @@ class Job:
     now: Callable[[], float]
     say: Callable[[str], None] = field(default=_silent)
     force: bool = False
-    command: str = ""
+    command: tuple[str, ...] = ()
 
     @cached_property
     def place(self) -> Place:

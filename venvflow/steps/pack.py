@@ -8,8 +8,7 @@ import time
 from venvflow.disk import archive
 from venvflow.disk.scratch import refuse_inside
 from venvflow.errors import Refused, shown
-from venvflow.model import Manifest, Outcome
-from venvflow.pure.patterns import Saved
+from venvflow.model import Manifest, Outcome, Saved
 from venvflow.pure.plan import ArchiveFacts, why_pack
 from venvflow.steps.job import Job
 from venvflow.steps.pack_source import PackSource, pack_source

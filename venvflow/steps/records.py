@@ -24,10 +24,9 @@ from venvflow.config import LEVELS
 from venvflow.disk.blame import failure
 from venvflow.disk.files import read_small, write_whole
 from venvflow.errors import EnvironmentFailure
-from venvflow.model import Config, Interpreter, Key, PackOptions, Receipt
+from venvflow.model import Config, Interpreter, Key, PackOptions, Receipt, Saved
 from venvflow.pure import decoding
 from venvflow.pure.keys import make_key, snapshot_id
-from venvflow.pure.patterns import Saved
 from venvflow.pure.plan import ArchiveFacts
 from venvflow.steps.job import Job
 

@@ -10,7 +10,7 @@ from venvflow.builders.environment import child_environment
 from venvflow.disk import processes
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import directory
-from venvflow.disk.links import sync_file_system
+from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.places import write_receipt
 from venvflow.disk.scan import walk
 from venvflow.errors import shown

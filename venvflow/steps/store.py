@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 
+from venvflow.errors import shown
 from venvflow.model import Manifest, Outcome, Snapshot
 from venvflow.pure.keys import snapshot_id
 from venvflow.pure.manifest import first_difference
+from venvflow.pure.redaction import redact_words
 from venvflow.state.store import Store
 from venvflow.steps import claims
 from venvflow.steps.inputs import packages_of
@@ -62,7 +64,7 @@ def _snapshot(
         venv=job.spec.name,
         created=job.now(),
         host=socket.gethostname(),
-        command=job.command,
+        command=shown(" ".join(redact_words(job.command))),
         python=record.interpreter.version,
         files=len(files),
         size=sum(entry.size for entry in files),

@@ -16,7 +16,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from venvflow.disk.descriptors import directory
-from venvflow.disk.links import Linker, exchange
+from venvflow.disk.kernel import exchange
+from venvflow.disk.links import Linker
 from venvflow.disk.places import Place
 from venvflow.errors import LockTimeout, VenvflowError
 from venvflow.model import LinkMode
