@@ -63,7 +63,7 @@ class World:
             world,
             now=lambda: self.clock,
             say=self.said.append,
-            command="test",
+            command=("test",),
         )
 
     def job(self, venv: str = "api", **environ: str) -> Job:

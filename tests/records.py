@@ -45,7 +45,7 @@ from venvflow.state.file_stats import decode_stats, stats_of, write_stats
 from venvflow.state.registry import Registration, decode_registration
 from venvflow.state.store import Store
 from venvflow.state.sweeping import LastSweep, decode_last_sweep
-from venvflow.steps import records
+from venvflow.steps import state_files as records
 from venvflow.steps.job import Job
 
 A, B, C = (letter * 64 for letter in "abc")

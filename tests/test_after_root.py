@@ -13,7 +13,7 @@ from contents import NOBODY, for_everybody, in_child, needs_root, open_store, pi
 from venvflow.disk import locks
 from venvflow.disk.places import Place
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError
-from venvflow.steps.records import write_json
+from venvflow.steps.state_files import write_json
 
 pytestmark = [pytest.mark.root, needs_root]
 

@@ -16,7 +16,7 @@ from venvflow.disk.places import write_receipt
 from venvflow.model import Config, Manifest, Receipt, Snapshot, StoreConfig, TrimPolicy, VenvSpec
 from venvflow.pure.plan import VERBS
 from venvflow.state.sweeping import QUARANTINE_SECONDS
-from venvflow.steps.records import TRIM_INTERVAL
+from venvflow.steps.state_files import TRIM_INTERVAL
 from venvflow.steps.trim import Trimmed, trim
 
 DAY = 86_400.0

@@ -14,7 +14,7 @@ from flows import World
 from venvflow.errors import ConfigError, UsageError
 from venvflow.flow import load
 from venvflow.pure.plan import VERBS
-from venvflow.steps.records import TRIM_INTERVAL
+from venvflow.steps.state_files import TRIM_INTERVAL
 from venvflow.steps.trim import trim
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from contents import MTIME_NS, elsewhere, in_child, linux_only, mounted, needs_root
 
-from venvflow.disk import links
+from venvflow.disk import kernel, links
 from venvflow.disk.descriptors import directory
 from venvflow.disk.kernel import exchange, sync_file_system
 from venvflow.disk.links import Linker, copy_bytes, has_writer, name_new, write_private
@@ -338,7 +338,7 @@ def test_where_the_kernel_refuses_syncfs_all_is_synced(
 ) -> None:
     """A sandbox may know the name and not the call: that is no full disk."""
     called: list[bool] = []
-    monkeypatch.setattr(links, "_call", lambda *_: code)
+    monkeypatch.setattr(kernel, "call", lambda *_: code)
     monkeypatch.setattr(os, "sync", lambda: called.append(True))
     sync_file_system(venv)
     assert called == [True]
@@ -350,7 +350,7 @@ def naming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if request.param != "link":
         refuse("link", errno.EPERM, monkeypatch)
     if request.param == "moved after a look":
-        monkeypatch.setattr(links, "_call", lambda *_: errno.ENOSYS)
+        monkeypatch.setattr(kernel, "call", lambda *_: errno.ENOSYS)
     return str(request.param)
 
 
@@ -377,7 +377,7 @@ def test_a_real_error_is_not_taken_for_a_missing_call(
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         name_new("source", "name", source_fd=venv, fd=venv)
     refuse("link", errno.EPERM, monkeypatch)
-    monkeypatch.setattr(links, "_call", lambda *_: errno.ENOSPC)
+    monkeypatch.setattr(kernel, "call", lambda *_: errno.ENOSPC)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         name_new("source", "name", source_fd=venv, fd=venv)
     assert sorted(os.listdir(tmp_path / "venv")) == ["source"]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pathspec import GitIgnoreSpec
 
 from venvflow.errors import ConfigError
+from venvflow.model import Saved
 from venvflow.pure.patterns import (
     Matcher,
-    Saved,
     compile_patterns,
     is_skeleton,
     problems,

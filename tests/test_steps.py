@@ -23,9 +23,9 @@ from venvflow.steps.build_venv import build_venv
 from venvflow.steps.clean import clean
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.pack import pack
-from venvflow.steps.records import read_key
 from venvflow.steps.restore import restore
 from venvflow.steps.squish import squish
+from venvflow.steps.state_files import read_key
 from venvflow.steps.store import store
 from venvflow.steps.trim import trim
 

@@ -19,7 +19,7 @@ from venvflow.pure.plan import Action, VenvFacts, plan
 from venvflow.state.file_stats import CheckedVenv, learn, suspects
 from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
-from venvflow.steps.records import (
+from venvflow.steps.state_files import (
     archive_facts,
     has_passed,
     is_published,
@@ -32,7 +32,7 @@ from venvflow.steps.records import (
 
 
 class Flow:
-    """A loaded config with the world around it. *command* are the words of the command, for the provenance of snapshots.
+    """A loaded config with the world around it. *command* are the words of the command, for snapshots.
 
     *named* are the venvs that somebody asks for by name: these are looked at, whatever their number of files,
     and no others. Empty: all, as far as a run's budget goes.

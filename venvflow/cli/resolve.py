@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from venvflow.model import Key, Snapshot
     from venvflow.state.reader import StoreReader
     from venvflow.steps.job import Job
-    from venvflow.steps.records import KeyRecord
+    from venvflow.steps.state_files import KeyRecord
 
 _NOTHING_CHANGED = "Nothing was changed."
 
@@ -246,7 +246,7 @@ class Resolver:
 
     def _records(self) -> Iterator[KeyRecord]:
         """Yield the keys that the last runs of this project noted."""
-        from venvflow.steps.records import read_key  # noqa: PLC0415 - only where a key is asked for
+        from venvflow.steps.state_files import read_key  # noqa: PLC0415 - only where a key is asked for
 
         for name in self._context.venvs:
             job = self._context.job(name)

@@ -31,8 +31,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
     from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.records import need_key  # noqa: PLC0415
     from venvflow.steps.restore import restore  # noqa: PLC0415
+    from venvflow.steps.state_files import need_key  # noqa: PLC0415
 
     job = flow.job(args.venv, force=args.force)
     hashed = hash_lockfiles(job)

@@ -25,8 +25,8 @@ from venvflow.state.usage import StoreContents
 from venvflow.steps.facts import Venv, facts_of, look
 from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.job import Job
-from venvflow.steps.likeness import unlike_the_locks
-from venvflow.steps.records import read_key
+from venvflow.steps.lock_check import unlike_the_locks
+from venvflow.steps.state_files import read_key
 
 State = Literal[
     "up to date",

@@ -13,7 +13,7 @@ from venvflow.errors import EnvironmentFailure, Refused, shown
 
 if TYPE_CHECKING:
     from venvflow.steps.job import Job
-    from venvflow.steps.records import KeyRecord
+    from venvflow.steps.state_files import KeyRecord
 
 
 def add(commands: Commands) -> None:
@@ -37,8 +37,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
     from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.records import need_key  # noqa: PLC0415
     from venvflow.steps.squish import squish  # noqa: PLC0415
+    from venvflow.steps.state_files import need_key  # noqa: PLC0415
     from venvflow.steps.store import store  # noqa: PLC0415
 
     job = flow.job(args.venv)
@@ -71,7 +71,7 @@ def _need_venv(job: Job) -> None:
 
 def _refuse_unlike(job: Job) -> None:
     """Raise Refused for a venv whose packages contradict the locks: every checkout would get them."""
-    from venvflow.steps.likeness import unlike_the_locks  # noqa: PLC0415
+    from venvflow.steps.lock_check import unlike_the_locks  # noqa: PLC0415
 
     unlike = unlike_the_locks(job)
     if unlike:

@@ -15,8 +15,9 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from venvflow.disk import kernel
 from venvflow.disk.descriptors import CREATE, READ, exists, opened
-from venvflow.disk.kernel import NO_REPLACE, UNSUPPORTED, call
+from venvflow.disk.kernel import UNSUPPORTED
 from venvflow.disk.scan import BLOCK
 from venvflow.model import MTIME_TIMES, LinkMode
 
@@ -288,7 +289,7 @@ def name_new(source: str, name: str, *, source_fd: int, fd: int) -> None:
 
 
 def _move_new(source: str, name: str, source_fd: int, fd: int) -> None:
-    code = call("renameat2", source_fd, os.fsencode(source), fd, os.fsencode(name), NO_REPLACE)
+    code = kernel.call("renameat2", source_fd, os.fsencode(source), fd, os.fsencode(name), kernel.NO_REPLACE)
     if code is None or code in UNSUPPORTED:
         if exists(name, fd):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -247,10 +247,7 @@ class _Compared:
 
     def is_objects(self, entry: Entry) -> bool:
         """Return whether the venv's file is the store's own."""
-        item = self.found[entry.path]
-        with suppress(OSError):
-            return self.store.objects.is_at(object_name(entry), item.stamp.inode, item.device)
-        return False
+        return is_object(self.store, object_name(entry), self.found[entry.path])
 
 
 def _against_manifest(compared: _Compared) -> Drift:
@@ -366,6 +363,62 @@ class Bytes:
             raise KeyError(entry.path)
         digests = {path: self._filled(self._entries[path]) for path in described}
         return digest_of(fill(data, entry.slots, self._places, digests))
+
+
+# --------------------------------------------------------------------------- what needs no reading
+
+
+def without_excluded(found: Iterable[Found], matcher: Matcher | None) -> Iterator[Found]:
+    """Yield what a walk has found, but for the files that *matcher* excludes."""
+    for item in found:
+        if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path):
+            yield item
+
+
+def is_object(store: StoreReader, name: Name, item: Found) -> bool:
+    """Return whether a file that was found is the store's object of that *name*."""
+    with suppress(OSError):
+        return store.objects.is_at(name, item.stamp.inode, item.device)
+    return False
+
+
+class Known(NamedTuple):
+    """Files that need no reading, by path.
+
+    *sound* are those whose objects were seen to be sound in the store just now, *linked* those that are names
+    of their objects.
+    """
+
+    stamped: Mapping[str, Stamped]
+    sound: Container[str] = ()
+    linked: Container[str] = ()
+
+
+def known_of(store: StoreReader, receipt: Receipt, found: Iterable[Found]) -> Known:
+    """Return what is known of a venv since it was surveyed or shared; nothing, if that is lost."""
+    if receipt.state == "built":
+        return Known(store.index.stamps(receipt.path))
+    try:
+        entries = entries_of(Manifest(tuple(store.tree(digest) for digest in receipt.trees)))
+    except Corrupt:
+        return Known({})
+    stamped: dict[str, Stamped] = {}
+    linked: set[str] = set()
+    adopted = store.adopted()
+    for item in found:
+        entry = entries.get(item.path)
+        if (
+            entry is None or item.kind != "file" or not entry.digest
+            or item.executable != entry.executable or not as_made(item, entry, adopted)
+        ):  # fmt: skip
+            continue
+        name = object_name(entry)
+        inode = store.objects.sound_inode(name, entry.size, adopted.get(name))
+        if inode is not None:
+            stamped[item.path] = Stamped(item.stamp, entry)
+            if inode == (item.stamp.inode, item.device):
+                linked.add(item.path)
+    return Known(stamped, stamped, linked)
 
 
 # --------------------------------------------------------------------------- times and modes are given back

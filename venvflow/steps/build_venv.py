@@ -33,16 +33,23 @@ from venvflow.steps import claims
 from venvflow.steps.facts import facts_of, look
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.inputs import still_holds
-from venvflow.steps.job import Job
-from venvflow.steps.records import KeyRecord, need_key, stamp_of, unfit_snapshot, write_answer, write_excluded
-from venvflow.steps.replace import (
+from venvflow.steps.install import (
     check,
     finish,
     unchanged,
     unmade,
 )
+from venvflow.steps.job import Job
 from venvflow.steps.restore import restore_locked
 from venvflow.steps.squish import squish_locked
+from venvflow.steps.state_files import (
+    KeyRecord,
+    need_key,
+    stamp_of,
+    unfit_snapshot,
+    write_answer,
+    write_excluded,
+)
 from venvflow.steps.store import store_locked
 
 

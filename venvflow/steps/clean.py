@@ -9,7 +9,7 @@ from contextlib import suppress
 from venvflow.errors import Refused
 from venvflow.steps.facts import look, why_not_replaced
 from venvflow.steps.job import Job
-from venvflow.steps.records import written_archives
+from venvflow.steps.state_files import written_archives
 
 
 def clean(job: Job, verb: str, left_behind: Iterable[str], *, dry_run: bool) -> list[str]:

@@ -12,12 +12,12 @@ from venvflow.model import Manifest, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt, group
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places
+from venvflow.state.changes import known_of
 from venvflow.state.file_stats import digest_of_found
 from venvflow.state.index import Stamped
 from venvflow.state.reader import StoreReader
 from venvflow.state.survey import survey
 from venvflow.steps.job import Job
-from venvflow.steps.known import known_of
 
 
 def manifest_of_snapshot(store: StoreReader, snapshot: Snapshot) -> Manifest:

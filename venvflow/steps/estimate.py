@@ -11,13 +11,13 @@ from venvflow.disk.objects import Name, object_name
 from venvflow.disk.scan import walk
 from venvflow.model import Interpreter
 from venvflow.pure.sharing import stays_private
+from venvflow.state.changes import is_object, known_of, without_excluded
 from venvflow.state.index import Stamped
 from venvflow.state.intake import bytecode_of
 from venvflow.state.reader import StoreReader
 from venvflow.state.survey import Survey
 from venvflow.state.usage import inodes_below
 from venvflow.steps.job import Job
-from venvflow.steps.known import is_object, known_of, without_excluded
 from venvflow.steps.share import (
     interpreter_of,
     look_through,

@@ -18,7 +18,7 @@ from venvflow.state.file_stats import StatChecker
 from venvflow.state.reader import StoreReader
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
-from venvflow.steps.records import KeyRecord, archive_facts, has_passed, is_published
+from venvflow.steps.state_files import KeyRecord, archive_facts, has_passed, is_published
 
 
 @dataclass(frozen=True, slots=True)

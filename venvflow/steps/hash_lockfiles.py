@@ -14,7 +14,7 @@ from venvflow.model import Outcome
 from venvflow.pure.keys import Input, make_key, parts_of
 from venvflow.steps.inputs import fingerprint, read_input, still_holds
 from venvflow.steps.job import Job
-from venvflow.steps.records import KeyRecord, read_key, write_key
+from venvflow.steps.state_files import KeyRecord, read_key, write_key
 
 _BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 """What decides the metadata of a local project that a lock refers to."""

@@ -16,7 +16,7 @@ from venvflow.disk.scan import Changing, Content, read
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.model import FORMAT
 from venvflow.steps.job import Job
-from venvflow.steps.records import KeyRecord, read_key
+from venvflow.steps.state_files import KeyRecord, read_key
 
 _IS_LINK = (errno.ELOOP, errno.EMLINK)
 """What opening a link without following it answers, on Linux and on BSD."""

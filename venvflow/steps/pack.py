@@ -12,7 +12,7 @@ from venvflow.model import Manifest, Outcome, Saved
 from venvflow.pure.plan import ArchiveFacts, why_pack
 from venvflow.steps.job import Job
 from venvflow.steps.pack_source import PackSource, pack_source
-from venvflow.steps.records import archive_facts, archive_path, need_key, read_excluded, write_pack
+from venvflow.steps.state_files import archive_facts, archive_path, need_key, read_excluded, write_pack
 
 
 def pack(job: Job, progress: archive.Progress | None = None, *, threads: int | None = None) -> Outcome:

@@ -13,7 +13,7 @@ from venvflow.pure.redaction import redactor, secrets_of
 from venvflow.state.store import Store
 from venvflow.steps.job import Job
 from venvflow.steps.pack_source import pack_source
-from venvflow.steps.records import KeyRecord, need_key
+from venvflow.steps.state_files import KeyRecord, need_key
 
 SMOKE_SECONDS = 300
 """How long the code of a smoke test may run."""

@@ -20,8 +20,8 @@ from venvflow.pure.patterns import compile_patterns
 from venvflow.pure.relocate import without_rows
 from venvflow.state.store import Store
 from venvflow.steps.job import Job
-from venvflow.steps.manifests import manifest_of
-from venvflow.steps.records import KeyRecord, need_key
+from venvflow.steps.squish import manifest_of
+from venvflow.steps.state_files import KeyRecord, need_key
 
 
 @contextmanager

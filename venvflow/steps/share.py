@@ -7,7 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from venvflow.disk import interpreters, locks
@@ -16,18 +16,21 @@ from venvflow.disk.descriptors import directory
 from venvflow.disk.files import temporary_name
 from venvflow.disk.links import Linker, prevailing
 from venvflow.disk.modes import modes_of
+from venvflow.disk.objects import object_name
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
 from venvflow.disk.scan import Changing, Found, look, walk
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
-from venvflow.model import Interpreter, LinkMode, Outcome, Receipt
-from venvflow.pure.manifest import directories
+from venvflow.model import Interpreter, LinkMode, Outcome, Receipt, VenvSpec
+from venvflow.pure.manifest import Corrupt, directories
 from venvflow.pure.patterns import Matcher
-from venvflow.state.changes import drift_of
+from venvflow.pure.sharing import stays_private
+from venvflow.state.changes import Known, drift_of, is_object, known_of, without_excluded
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_found
 from venvflow.state.index import Stamped
 from venvflow.state.intake import Intake, Taken
+from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
 from venvflow.state.relink import Relinked, Relinker, is_temporary
 from venvflow.state.store import Store
@@ -36,7 +39,6 @@ from venvflow.state.usage import Ledger
 from venvflow.state.withheld import Withheld, withhold
 from venvflow.steps.facts import Venv, why_not_published
 from venvflow.steps.job import Job
-from venvflow.steps.known import Known, is_settled, known_of, settings_of, without_excluded
 
 Tell = Callable[[str, str], None]
 """Is called with the path of each file, below the venv, and what became of it."""
@@ -66,7 +68,7 @@ def share(
     store.objects.drop_litter()
     venv = job.place.path
     walked = walk(venv)
-    if is_settled(job, store, receipt, walked):
+    if _is_settled(job, store, receipt, walked):
         return Outcome("kept", "nothing changed since it was shared", {"seconds": time.monotonic() - start})
     python = interpreter or interpreter_of(job)
     if ledger is not None:
@@ -141,6 +143,44 @@ def _share(
     with _relinking(venv):
         relinked = relinker.relink(taken.entries, looked.found)
     return _Shared(job, looked, withheld, taken, relinked, modes, unusual)
+
+
+def _settings_of(spec: VenvSpec) -> str:
+    """Return how a venv is shared, in one line: one that was shared in another way is not done yet."""
+    return f"{','.join(spec.link)} {spec.min_size} {spec.bytecode} {' '.join(map(ascii, spec.exclude))}"
+
+
+def _is_settled(job: Job, store: StoreReader, receipt: Receipt, walked: list[Found]) -> bool:
+    """Return whether the venv was shared in this store, in this way, and looks as it did then."""
+    registration = store.registration(job.place.path)
+    return (
+        receipt.state == "shared"
+        and registration is not None
+        and registration.settings == _settings_of(job.spec)
+        and registration.trees == receipt.trees
+        and digest_of_found(without_excluded(walked, job.matcher)) == receipt.stats
+        and all(store.has_tree(digest) for digest in receipt.trees)
+        and (receipt.link != "hardlink" or _is_linked_here(store, receipt, walked, job.spec.min_size))
+    )
+
+
+def _is_linked_here(store: StoreReader, receipt: Receipt, walked: list[Found], min_size: int) -> bool:
+    """Return whether a linked file is an object of this store, not of one that was here before.
+
+    One is enough: a venv is linked to one store. Only the first tree that has files to share is read.
+    """
+    items = {item.path: item for item in walked if item.kind == "file"}
+    with suppress(Corrupt):
+        for digest in receipt.trees:
+            entries = store.tree(digest).entries
+            shared = [each for each in entries if each.kind == "file" and not stays_private(each, min_size)]
+            if shared:
+                return any(
+                    each.path in items and is_object(store, object_name(each), items[each.path])
+                    for each in shared
+                )
+        return True
+    return False
 
 
 def look_through(
@@ -221,7 +261,7 @@ def _register(job: Job, store: Store, receipt: Receipt) -> None:
     known = store.registration(place.path) if receipt.key else None
     blank = Registration(
         path=place.path, project="", name="", key=receipt.key, place="", link=receipt.link,
-        trees=receipt.trees, inode=place.inode(), seen=job.now(), settings=settings_of(job.spec),
+        trees=receipt.trees, inode=place.inode(), seen=job.now(), settings=_settings_of(job.spec),
     )  # fmt: skip
     if known is not None:
         blank = replace(blank, project=known.project, name=known.name, place=known.place, pin=known.pin)

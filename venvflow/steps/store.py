@@ -13,8 +13,8 @@ from venvflow.state.store import Store
 from venvflow.steps import claims
 from venvflow.steps.inputs import packages_of
 from venvflow.steps.job import Job
-from venvflow.steps.manifests import manifest_of
-from venvflow.steps.records import KeyRecord, need_key
+from venvflow.steps.squish import manifest_of
+from venvflow.steps.state_files import KeyRecord, need_key
 
 
 def store(job: Job) -> Outcome:

@@ -16,7 +16,7 @@ from venvflow.state.registry import Registration
 from venvflow.state.store import Store
 from venvflow.state.sweeping import Swept, last_sweep, sweep
 from venvflow.state.usage import StoreContents
-from venvflow.steps.records import TRIM_NOTE, TrimNote, encode_trims, is_recent, read_key_of, read_trims
+from venvflow.steps.state_files import TRIM_NOTE, TrimNote, encode_trims, is_recent, read_key_of, read_trims
 
 
 @dataclass(frozen=True, slots=True)
