@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from venvflow.cli.parser import Commands, add_command
@@ -15,7 +16,6 @@ from venvflow.cli.render import Colour, Output
 from venvflow.errors import VenvflowError, shown
 
 if TYPE_CHECKING:
-    from venvflow.flow import Flow
     from venvflow.steps.doctor import CheckResult, Verdict, World
 
 _COLOURS: dict[Verdict, Colour] = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -69,46 +69,33 @@ def _findings(args: argparse.Namespace) -> Iterator[CheckResult]:
 def _world(args: argparse.Namespace) -> tuple[World, CheckResult]:
     """Return what is to be looked at, and what is to be said of the config: without one, the machine."""
     from venvflow import config as configs  # noqa: PLC0415 - not for wrong words
+    from venvflow.flow import load  # noqa: PLC0415
+    from venvflow.model import TrimPolicy  # noqa: PLC0415
+    from venvflow.steps.doctor import World  # noqa: PLC0415
     from venvflow.steps.doctor.check import fail, ok, warn  # noqa: PLC0415
+
+    world = partial(World, args.work_dir, os.environ, time.time())
+
+    def bare() -> World:
+        return world(configs.usual_store(args.work_dir, os.environ), TrimPolicy())
 
     try:
         configs.find_config(args.work_dir, args.config)
     except VenvflowError as error:
         if args.config is not None:
             raise
-        return _bare_world(args), ok("config", f"{error.what}: the machine and the usual store are looked at")
+        return bare(), ok("config", f"{error.what}: the machine and the usual store are looked at")
     try:
-        flow = _flow(args)
+        flow = load(args.work_dir, os.environ, explicit=args.config)
     except VenvflowError as error:
         text = "\n".join([error.what, *error.lines])
-        return _bare_world(args), fail("config", text, error.hint or "Fix it first.")
-    config = flow.config
-    if config.warnings:
-        return _world_of(args, flow), warn("config", "; ".join(config.warnings), f"See {shown(config.file)}.")
-    return _world_of(args, flow), ok("config", f"{shown(config.file)}, {len(config.venvs)} venvs")
-
-
-def _flow(args: argparse.Namespace) -> Flow:
-    from venvflow.flow import load  # noqa: PLC0415 - imports the YAML library
-
-    return load(args.work_dir, os.environ, explicit=args.config)
-
-
-def _bare_world(args: argparse.Namespace) -> World:
-    from venvflow.config import usual_store  # noqa: PLC0415
-    from venvflow.model import TrimPolicy  # noqa: PLC0415
-    from venvflow.steps.doctor import World  # noqa: PLC0415
-
-    store = usual_store(args.work_dir, os.environ)
-    return World(args.work_dir, os.environ, time.time(), store, TrimPolicy())
-
-
-def _world_of(args: argparse.Namespace, flow: Flow) -> World:
-    from venvflow.steps.doctor import World  # noqa: PLC0415
-
+        return bare(), fail("config", text, error.hint or "Fix it first.")
     config = flow.config
     jobs = tuple(flow.job(name) for name in config.venvs)
-    return World(args.work_dir, os.environ, time.time(), config.store, config.trim, config, jobs)
+    full = world(config.store, config.trim, config, jobs)
+    if config.warnings:
+        return full, warn("config", "; ".join(config.warnings), f"See {shown(config.file)}.")
+    return full, ok("config", f"{shown(config.file)}, {len(config.venvs)} venvs")
 
 
 def _told(out: Output, finding: CheckResult) -> str:

@@ -14,7 +14,6 @@ from venvflow.errors import shown
 from venvflow.pure.units import show_size
 
 if TYPE_CHECKING:
-    from venvflow.state.reader import StoreReader
     from venvflow.steps.stats import Costs, PackageCost
 
 _VENVS = (
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     context = open_context(args, out)
     path = os.path.realpath(context.store.path)
     with open_reader(context.store) as store:
-        registrations = _registrations(store)
+        registrations = store.registrations() if store is not None else []
         found = costs(path, [each.path for each in registrations])
         used = packages(store, registrations) if store is not None and args.packages else []
     if out.as_json:
@@ -75,10 +74,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
         out.answer(_venv_table(out, found))
         out.answer(_total(found))
     return 0
-
-
-def _registrations(store: StoreReader | None) -> list[Any]:
-    return store.registrations() if store is not None else []
 
 
 def _venv_table(out: Output, found: Costs) -> str:

@@ -11,7 +11,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from venvflow.disk.files import read_beginning
 
@@ -20,6 +20,9 @@ PARTS = ("", "-wal", "-shm", "-journal")
 
 TRY_SECONDS = 0.5
 """How long SQLite itself may wait: no signal is met meanwhile."""
+
+_PAUSE = 0.01
+_Result = TypeVar("_Result")
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -133,20 +136,19 @@ def set_aside(path: str, seen: tuple[int, int]) -> str:
 # --------------------------------------------------------------------------- what is locked
 
 
-def patiently(
-    connection: sqlite3.Connection, sql: str, parameters: Parameters = (), *, seconds: float
-) -> sqlite3.Cursor:
-    """Execute a statement when others let us, within *seconds*; a signal that comes meanwhile is met.
+def patiently(act: Callable[[], _Result], *, seconds: float) -> _Result:
+    """Act on a database when others let us, within *seconds*; a signal that comes meanwhile is met.
 
     The connection was made to wait for :data:`TRY_SECONDS`. Raises ``sqlite3.Error``.
     """
     end = time.monotonic() + seconds
     while True:
         try:
-            return connection.execute(sql, parameters)
+            return act()
         except sqlite3.OperationalError as error:
             if not is_locked(error) or time.monotonic() > end:
                 raise
+        time.sleep(_PAUSE)  # of two programs that make a database, one is told at once that it is locked
 
 
 def is_locked(error: sqlite3.Error) -> bool:
@@ -211,7 +213,7 @@ class TextTable:
 
     def _transact(self, saved: Mapping[str, str], gone: Iterable[str], forget_all: bool) -> None:
         connection = self._opened()
-        patiently(connection, "BEGIN IMMEDIATE", seconds=_BUSY_SECONDS)
+        patiently(lambda: connection.execute("BEGIN IMMEDIATE"), seconds=_BUSY_SECONDS)
         try:
             connection.execute(_CREATE)
             if forget_all:
@@ -282,6 +284,6 @@ def _connected(path: str) -> sqlite3.Connection:
 def _all_rows(connection: sqlite3.Connection) -> dict[str, str]:
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     try:
-        return dict(patiently(connection, _SELECT, seconds=_BUSY_SECONDS))
+        return dict(patiently(lambda: connection.execute(_SELECT), seconds=_BUSY_SECONDS))
     finally:
         connection.close()

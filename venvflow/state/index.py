@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -199,7 +198,7 @@ class Index(IndexReader):
         for _ in range(2):
             try:
                 self._identity = identity(self.path)
-                return _open_in_turn(self.path)
+                return patiently(lambda: _open_to_write(self.path), seconds=_WAIT_SECONDS)
             except sqlite3.Error as error:
                 if is_locked(error):
                     raise _locked(self.path) from error
@@ -239,7 +238,7 @@ class Index(IndexReader):
             return self._patiently(sql, parameters).fetchall()
 
     def _patiently(self, sql: str, parameters: Parameters = ()) -> sqlite3.Cursor:
-        return patiently(self._db, sql, parameters, seconds=_WAIT_SECONDS)
+        return patiently(lambda: self._db.execute(sql, parameters), seconds=_WAIT_SECONDS)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -323,7 +322,7 @@ class Index(IndexReader):
             for source, path in compiled
         ]
         with self.writing() as db:
-            # Bytecode that is no object must not end up as NULL: that says that a source does not compile.
+            # Bytecode that is not an object must not become NULL: that says that a source does not compile.
             db.executemany(
                 "INSERT OR REPLACE INTO bytecode(interpreter, path, source, object)"
                 " SELECT ?, ?, source.id, object.id FROM objects source"
@@ -496,22 +495,6 @@ _OUTLINE = (
 
 
 # --------------------------------------------------------------------------- opening
-
-
-def _open_in_turn(path: str) -> sqlite3.Connection:
-    """Open the database when nobody else is making it.
-
-    SQLite's own patience does not cover this: of two programs that switch a new database to WAL, one
-    is told at once that it is locked.
-    """
-    end = time.monotonic() + _WAIT_SECONDS
-    while True:
-        try:
-            return _open_to_write(path)
-        except sqlite3.OperationalError as error:
-            if not is_locked(error) or time.monotonic() > end:
-                raise
-        time.sleep(0.01)
 
 
 def _open_to_write(path: str) -> sqlite3.Connection:

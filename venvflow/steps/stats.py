@@ -95,18 +95,14 @@ def packages(store: StoreReader, registrations: Iterable[Registration]) -> list[
         receipt = read_receipt(registration.path)
         for digest in receipt.trees if receipt is not None else ():
             if digest not in trees:
-                trees[digest] = _tree(store, digest)
+                trees[digest] = None
+                with suppress(Corrupt):
+                    trees[digest] = store.tree(digest)
             tree = trees[digest]
             if tree is not None and tree.version:
                 uses.setdefault(tree.name, []).append((registration.path, tree))
     found = [_package(name, used) for name, used in uses.items()]
     return sorted(found, key=lambda package: (-package.stored, package.name))
-
-
-def _tree(store: StoreReader, digest: str) -> Tree | None:
-    with suppress(Corrupt):
-        return store.tree(digest)
-    return None
 
 
 def _package(name: str, used: list[tuple[str, Tree]]) -> PackageCost:
