@@ -159,7 +159,7 @@ class _Squishing(EachVenv):
 
     def act(self, job: Job) -> Outcome:
         """Share the venv."""
-        from venvflow.steps.share import refuse_unless_sharable  # noqa: PLC0415 - not for wrong words
+        from venvflow.steps.any_venv import refuse_unless_sharable  # noqa: PLC0415 - not for wrong words
         from venvflow.steps.squish import squish_any  # noqa: PLC0415
 
         refuse_unless_sharable(job.place, os.path.realpath(self.context.store.path))  # before it is made

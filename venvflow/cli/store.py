@@ -9,7 +9,7 @@ from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, show_outcome
 from venvflow.cli.resolve import need_known
-from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.errors import EnvironmentFailure, Refused
 
 if TYPE_CHECKING:
     from venvflow.steps.job import Job
@@ -62,7 +62,7 @@ def _need_venv(job: Job) -> None:
     if state in ("absent", "empty"):
         raise EnvironmentFailure(
             "there is no venv to store",
-            where=f"{job.spec.name}: {shown(job.place.path)}",
+            where=job.where,
             state="Nothing was changed.",
             hint=f'Make it there first, or let "{job.doit}" build it.',
         )
@@ -78,7 +78,7 @@ def _refuse_unlike(job: Job) -> None:
         more = f" and {len(unlike) - 5} more" if len(unlike) > 5 else ""
         raise Refused(
             f"the venv is not what its lock files say: {'; '.join(unlike[:5])}{more}",
-            where=f"{job.spec.name}: {shown(job.place.path)}",
+            where=job.where,
             state="Nothing was stored.",
             hint="Install what the locks say, let doit build it, or store it all the same with --force.",
         )
@@ -92,7 +92,7 @@ def _refuse_other_python(job: Job, record: KeyRecord) -> None:
     if found and not _same_release(found, wanted):
         raise Refused(
             f"the venv runs on Python {found}, but its key is for Python {wanted}",
-            where=f"{job.spec.name}: {shown(job.place.path)}",
+            where=job.where,
             state="Nothing was stored.",
             hint=f'Make it with Python {wanted}, or set python: "{_minor(found)}" for it in the config.',
         )

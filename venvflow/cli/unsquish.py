@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 class _Unsquishing(EachVenv):
     def act(self, job: Job) -> Outcome:
         """Make the venv's files private."""
-        from venvflow.steps.share import refuse_unless_venv  # noqa: PLC0415 - not for wrong words
+        from venvflow.steps.any_venv import refuse_unless_venv  # noqa: PLC0415 - not for wrong words
         from venvflow.steps.unshare import unshare  # noqa: PLC0415
 
         refuse_unless_venv(job.place)  # before a store is made

@@ -6,15 +6,13 @@ import os
 from contextlib import suppress
 
 from venvflow.disk.places import Place
-from venvflow.disk.scan import Found, walk
+from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, UsageError, shown
-from venvflow.model import Manifest, Receipt, Snapshot
+from venvflow.model import Manifest, Snapshot
 from venvflow.pure.manifest import Corrupt, group
-from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Places
-from venvflow.state.changes import known_of
+from venvflow.state.changes import known_of, without_excluded
 from venvflow.state.file_stats import digest_of_found
-from venvflow.state.index import Stamped
 from venvflow.state.reader import StoreReader
 from venvflow.state.survey import survey
 from venvflow.steps.job import Job
@@ -47,41 +45,12 @@ def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = Non
     receipt = place.receipt()
     if receipt is not None and receipt.path != place.path:
         receipt = None  # it was copied or moved here: what it says is not about this venv
-    found = _look(place.path, matcher)
+    found = [*without_excluded(walk(place.path), matcher)]
     if store is not None and receipt is not None and receipt.state == "shared":
         with suppress(Corrupt):
             if digest_of_found(found) == receipt.stats:
                 return Manifest(tuple(store.tree(digest) for digest in receipt.trees), receipt.bound)
-    known = _known(place, store, receipt, found)
-    return _survey(place, receipt, known, matcher, job)
-
-
-def _look(venv: str, matcher: Matcher | None) -> list[Found]:
-    return [
-        item
-        for item in walk(venv)
-        if matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path)
-    ]
-
-
-def _known(
-    place: Place, store: StoreReader | None, receipt: Receipt | None, found: list[Found]
-) -> dict[str, Stamped]:
-    """Return the files that need no reading, because they are by their stat what they were."""
-    if store is None or receipt is None:
-        return {}
-    if receipt.state == "built":
-        return store.index.stamps(place.path)
-    return {**known_of(store, receipt, found).stamped}
-
-
-def _survey(
-    place: Place,
-    receipt: Receipt | None,
-    known: dict[str, Stamped],
-    matcher: Matcher | None,
-    job: Job | None,
-) -> Manifest:
+    known = known_of(store, receipt, found).stamped if store is not None and receipt is not None else {}
     python = receipt.python if receipt is not None else ""
     places = Places(
         place.path,
@@ -100,6 +69,6 @@ def _survey(
 
 def _no_venv(place: Place, job: Job | None) -> UsageError:
     what = "the venv is not there" if place.state() in ("absent", "empty") else "what is there is no venv"
-    where = f"{job.spec.name}: {shown(place.path)}" if job is not None else shown(place.path)
+    where = job.where if job is not None else shown(place.path)
     hint = f'Run "{job.doit}", or compare its snapshot.' if job is not None else ""
     return UsageError(what, where=where, state="Nothing was changed.", hint=hint)

@@ -17,12 +17,9 @@ from venvflow.state.intake import bytecode_of
 from venvflow.state.reader import StoreReader
 from venvflow.state.survey import Survey
 from venvflow.state.usage import inodes_below
+from venvflow.steps.any_venv import refuse_unless_sharable
 from venvflow.steps.job import Job
-from venvflow.steps.share import (
-    interpreter_of,
-    look_through,
-    refuse_unless_sharable,
-)
+from venvflow.steps.share import interpreter_of, look_through
 
 
 @dataclass(slots=True)

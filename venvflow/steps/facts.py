@@ -80,14 +80,14 @@ def why_not_published(job: Job, venv: Venv) -> VenvflowError | None:
         return None
     return EnvironmentFailure(
         f"files of the venv are missing ({venv.drift})",
-        where=f"{job.spec.name}: {shown(job.place.path)}",
+        where=job.where,
         state="Nothing was stored: others would get a venv that is not whole.",
         hint=f'Run "{job.doit}": it is restored, or built anew.',
     )
 
 
 def _changed_by_hand(job: Job, what: str, state: str) -> Refused:
-    return Refused(what, where=f"{job.spec.name}: {shown(job.place.path)}", state=state, hint=WAY_OUT)
+    return Refused(what, where=job.where, state=state, hint=WAY_OUT)
 
 
 # --------------------------------------------------------------------------- for who acts or explains

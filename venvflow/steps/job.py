@@ -45,7 +45,7 @@ def refuse_linked_state(path: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What a step works on.
+    """What a step works on: a venv of a config, or one that none names; that has no name, and no state.
 
     *now* is the clock, in seconds since 1970; *say* takes sentences about waiting and progress. *force*
     allows replacing a venv that was changed by hand. *command* are the words of the
@@ -76,9 +76,17 @@ class Job:
         return os.path.relpath(self.place.path, self.root)
 
     @property
+    def where(self) -> str:
+        """Return what messages call the venv: its path, with its name if the config names it."""
+        path = shown(self.place.path)
+        return f"{self.spec.name}: {path}" if self.spec.name else path
+
+    @property
     def doit(self) -> str:
-        """Return what to type, in any shell, to run the tasks of this venv."""
+        """Return what to type, in any shell, to run the tasks of this venv; of all, if it has no name."""
         name = self.spec.name
+        if not name:
+            return "doit"
         if name in VERBS:  # there it is all tasks of that name
             return f"doit '*:{name}'"
         from shlex import quote  # noqa: PLC0415 - for messages only

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from venvflow.disk import interpreters, locks
+from venvflow.disk import interpreters
 from venvflow.disk.blame import failure, path_of
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import temporary_name
@@ -20,7 +19,7 @@ from venvflow.disk.objects import object_name
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
 from venvflow.disk.scan import Changing, Found, look, walk
-from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
+from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Interpreter, LinkMode, Outcome, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt, directories
 from venvflow.pure.patterns import Matcher
@@ -37,6 +36,7 @@ from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey, unusual_modes
 from venvflow.state.usage import Ledger
 from venvflow.state.withheld import Withheld, withhold
+from venvflow.steps.any_venv import in_use
 from venvflow.steps.facts import Venv, why_not_published
 from venvflow.steps.job import Job
 
@@ -88,12 +88,6 @@ def share(
 def unknown(place: Place) -> Receipt:
     """Return the receipt of a venv that is not known: no key says what is in it."""
     return Receipt("", place.path, "built", "shared")
-
-
-def where(job: Job) -> str:
-    """Return what messages call the venv: its path, with its name if the config names it."""
-    path = shown(job.place.path)
-    return f"{job.spec.name}: {path}" if job.spec.name else path
 
 
 # --------------------------------------------------------------------------- how it is done
@@ -356,61 +350,14 @@ def _warnings(shared: _Shared, receipt: Receipt, users: list[int]) -> tuple[str,
     return (*warnings,)
 
 
-def in_use(users: list[int]) -> str:
-    """Return the warning about processes that use a venv whose files are replaced."""
-    named = ", ".join(map(str, users[:8])) + (" ..." if len(users) > 8 else "")
-    if len(users) > 1:
-        return f"in use by processes {named}: they keep the files they have open"
-    return f"in use by process {named}: it keeps the files it has open"
-
-
-# --------------------------------------------------------------------------- may it be shared?
-
-
-def refuse_unless_venv(place: Place) -> None:
-    """Raise UsageError unless there is a venv at *place*, Refused when it must not be touched."""
-    state = place.state()
-    if state == "symlink":
-        place.refuse_unless_replaceable(state)
-    if state in _NO_VENV or not os.path.lexists(f"{place.path}/pyvenv.cfg"):
-        raise UsageError(
-            _NO_VENV.get(state, _NO_VENV["stranger"]),
-            where=shown(place.path),
-            state="Nothing was changed.",
-            hint="Name a venv: its directory, with a pyvenv.cfg in it, or its name in the config.",
-        )
-    if os.lstat(place.path).st_uid != os.geteuid():
-        raise _refused(place, "the venv belongs to another user", "Run as its owner.")
-
-
-_NO_VENV = {
-    "absent": "there is no such directory",
-    "empty": "the directory is empty",
-    "file": "it is a file, not a venv",
-    "stranger": "it is not a venv: it has no pyvenv.cfg",
-}
-
-
-def refuse_unless_sharable(place: Place, store: str) -> None:
-    """Do as :func:`refuse_unless_venv`; nor may the venv be in the store at the resolved path *store*."""
-    refuse_unless_venv(place)
-    for outer, inner, what in (
-        (store, place.path, "the venv is inside the store"),
-        (place.path, store, "the store is inside the venv"),
-    ):
-        if f"{inner}/".startswith(f"{outer}/"):
-            raise _refused(place, what, "Use a store that is apart from all venvs (VENVFLOW_STORE).")
-
-
-def _refused(place: Place, what: str, hint: str) -> Refused:
-    return Refused(what, where=shown(place.path), state="It was left as it is.", hint=hint)
+# --------------------------------------------------------------------------- what went wrong
 
 
 def _refuse_read_only(job: Job, store: Store) -> None:
     if store.read_only:
         raise EnvironmentFailure(
             "the store is read-only",
-            where=f"{where(job)}, {shown(store.path)}",
+            where=f"{job.where}, {shown(store.path)}",
             state="The venv works, its files are its own.",
             hint="Make the store writable, or use another one (VENVFLOW_STORE).",
         )
@@ -429,28 +376,6 @@ def refuse_to_publish(job: Job, store: Store, receipt: Receipt) -> None:
     if not venv.drift.by_hand:
         write_receipt(job.place.path, replace(receipt, directories={"bin": 0}))
     raise error
-
-
-@contextmanager
-def held(job: Job, store: Store) -> Iterator[None]:
-    """Hold the venv against other runs, those of the project that it belongs to too."""
-    path = job.place.path
-    registration = store.registration(path)
-    files = []
-    if job.spec.name:
-        files.append(job.file("lock"))
-    elif registration is not None and os.path.isdir(f"{registration.project}/.venvflow/{registration.name}"):
-        files.append(f"{registration.project}/.venvflow/{registration.name}/lock")
-    tag = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
-    files.append(f"{store.path}/locks/venv-{tag}")
-    timeout, what = locks.lock_timeout(job.environ), f"the venv {shown(path)}"
-    with ExitStack() as stack:
-        for file in files:
-            stack.enter_context(locks.exclusive(file, timeout=timeout, what=what, on_wait=job.say))
-        yield
-
-
-# --------------------------------------------------------------------------- what went wrong
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from venvflow.state.changes import drift_of
 from venvflow.state.store import Store
 from venvflow.state.usage import Ledger
 from venvflow.steps import claims
+from venvflow.steps.any_venv import held, refuse_unless_sharable
 from venvflow.steps.job import Job
-from venvflow.steps.share import Tell, held, refuse_unless_sharable, share, unknown, where
+from venvflow.steps.share import Tell, share, unknown
 from venvflow.steps.state_files import KeyRecord, need_key, read_answer, read_key
 
 _SHARED = "its files are the store's already"
@@ -65,7 +66,7 @@ def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
         return replace(unknown(job.place), key=key)
     raise EnvironmentFailure(
         "there is no venv for this key",
-        where=where(job),
+        where=job.where,
         state="Nothing was changed.",
         hint=f'Run "{job.doit}".',
     )

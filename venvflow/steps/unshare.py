@@ -22,8 +22,9 @@ from venvflow.model import Outcome, Receipt
 from venvflow.state.file_stats import digest_of_found
 from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store
+from venvflow.steps.any_venv import held, in_use, refuse_unless_venv
 from venvflow.steps.job import Job
-from venvflow.steps.share import Tell, held, in_use, refuse_unless_venv
+from venvflow.steps.share import Tell
 
 
 def unshare(job: Job, store: Store, *, tell: Tell) -> Outcome:
