@@ -198,11 +198,7 @@ def test_a_copy_that_fails_leaves_nothing(
         os.write(writing, b"half")
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setitem(
-        links._PLACERS,
-        "copy",
-        lambda s, n, d, *, executable: links._private(s, n, d, full, executable=executable),
-    )
+    monkeypatch.setattr(links, "copy_bytes", full)
     with pytest.raises(OSError, match="full"):
         Linker(("copy",)).place(str(source), "a", venv, executable=False)
     assert os.listdir(tmp_path / "venv") == []
@@ -338,7 +334,7 @@ def test_where_the_kernel_refuses_syncfs_all_is_synced(
 ) -> None:
     """A sandbox may know the name and not the call: that is no full disk."""
     called: list[bool] = []
-    monkeypatch.setattr(kernel, "call", lambda *_: code)
+    monkeypatch.setattr(kernel, "_call", lambda *_: code)
     monkeypatch.setattr(os, "sync", lambda: called.append(True))
     sync_file_system(venv)
     assert called == [True]
@@ -350,7 +346,7 @@ def naming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if request.param != "link":
         refuse("link", errno.EPERM, monkeypatch)
     if request.param == "moved after a look":
-        monkeypatch.setattr(kernel, "call", lambda *_: errno.ENOSYS)
+        monkeypatch.setattr(kernel, "_call", lambda *_: errno.ENOSYS)
     return str(request.param)
 
 
@@ -377,7 +373,7 @@ def test_a_real_error_is_not_taken_for_a_missing_call(
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         name_new("source", "name", source_fd=venv, fd=venv)
     refuse("link", errno.EPERM, monkeypatch)
-    monkeypatch.setattr(kernel, "call", lambda *_: errno.ENOSPC)
+    monkeypatch.setattr(kernel, "_call", lambda *_: errno.ENOSPC)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         name_new("source", "name", source_fd=venv, fd=venv)
     assert sorted(os.listdir(tmp_path / "venv")) == ["source"]

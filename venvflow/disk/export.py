@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from venvflow.disk.archive import ObjectSource, Options, Progress
 from venvflow.disk.archive.contents import ArchivePlan, Member, damaged, plan_archive
-from venvflow.disk.archive.formats import CHUNK
 from venvflow.disk.archive.pipeline import Meter
 from venvflow.disk.blame import failure
-from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, READ, Directories, opened
+from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, Directories, opened
 from venvflow.disk.links import Linker, write_private
+from venvflow.disk.scan import read
 from venvflow.disk.scratch import need_free, new_directory
 from venvflow.model import Entry, LinkMode, Manifest
 from venvflow.postinstall import can_link, need_room
@@ -61,15 +59,19 @@ def export(
     """
     destination = os.path.abspath(destination)
     need_free(destination, "Nothing was exported.")
-    contents = plan_archive(manifest, source, Options("tar", symlinks=links, external=external), description)
+    plan = plan_archive(manifest, source, Options("tar", symlinks=links, external=external), description)
     linker = Linker(modes)
-    with _told(destination), new_directory(destination) as staging:
-        need_room(staging.fd, 0, contents.entries)
-        _write(contents, source, staging.fd, linker, Meter(contents.size, progress))
-        for path in _interpreters(manifest) if python else ():
-            _link_interpreter(python, path, staging.fd, links)
-        finish(staging.path)
-    return Exported(destination, contents.entries, contents.size, {**linker.used}, contents.warnings)
+    try:
+        with new_directory(destination) as staging, Directories(staging.fd) as directories:
+            need_room(staging.fd, 0, plan.entries)
+            _write(plan, source, directories, linker, Meter(plan.size, progress))
+            if python:
+                _link_interpreter(python, manifest, directories, links)
+            finish(staging.path)
+    except OSError as error:
+        state = "Nothing half-written is kept."
+        raise failure(error, "cannot export it there", at=destination, state=state) from error
+    return Exported(destination, plan.entries, plan.size, {**linker.used}, plan.warnings)
 
 
 def holds_links(path: str) -> bool:
@@ -86,81 +88,52 @@ def holds_links(path: str) -> bool:
         raise failure(error, "cannot write there", at=path, state="Nothing was exported.") from error
 
 
-@contextmanager
-def _told(destination: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        state = "Nothing half-written is kept."
-        raise failure(error, "cannot export it there", at=destination, state=state) from error
-
-
-def _write(contents: ArchivePlan, source: ObjectSource, root: int, linker: Linker, meter: Meter) -> None:
-    """Write all members below the directory *root*; links come last, so that none is written through."""
+def _write(
+    plan: ArchivePlan, source: ObjectSource, directories: Directories, linker: Linker, meter: Meter
+) -> None:
+    """Write all members; links come last, so that none is written through."""
     links = []
     copies = False
-    with Directories(root) as directories:
-        for member in _members(contents):
-            if linker.mode == "copy" and not copies:  # what it is only known to be when another mode failed
-                need_room(root, contents.size, 0)
-                copies = True
-            if member.kind == "dir":
-                directories.open(member.name)
-            elif member.kind == "link":
-                links.append(member)
-            elif member.data is not None:
-                parent, name = directories.parent(member.name)
-                write_private(name, parent, member.data, executable=member.executable)
-            else:
-                _place(member, source, *directories.parent(member.name), linker)
-            meter.advance(member.size)
-        for member in links:
+    for member in plan.all_members():
+        if linker.mode == "copy" and not copies:  # what it is only known to be when another mode failed
+            need_room(directories.open(""), plan.size, 0)
+            copies = True
+        if member.kind == "dir":
+            directories.open(member.name)
+        elif member.kind == "link":
+            links.append(member)
+        elif member.data is not None:
             parent, name = directories.parent(member.name)
-            os.symlink(member.target, name, dir_fd=parent)
-
-
-def _members(contents: ArchivePlan) -> Iterator[Member]:
-    yield from contents.head
-    for tree in contents.trees:
-        yield from contents.members(tree)
+            write_private(name, parent, member.data, executable=member.executable)
+        else:
+            _place(member, source, *directories.parent(member.name), linker)
+        meter.advance(member.size)
+    for member in links:
+        parent, name = directories.parent(member.name)
+        os.symlink(member.target, name, dir_fd=parent)
 
 
 def _place(member: Member, source: ObjectSource, parent: int, name: str, linker: Linker) -> None:
     entry = Entry(member.name, "file", member.digest, member.executable, member.size)
-    chosen = _private_of(linker) if stays_private(entry, 1) else linker
+    if stays_private(entry, 1) and linker.mode not in PRIVATE:
+        linker = Linker(PRIVATE)
     path = source.path(member.digest, member.executable)
     try:
         os.stat(path, follow_symlinks=False)
     except OSError as error:
         raise damaged(member.name, member.digest, f"cannot be read: {error.strerror}") from error
-    chosen.place(path, name, parent, executable=member.executable)
-    if _digest_of(name, parent) != member.digest:
+    linker.place(path, name, parent, executable=member.executable)
+    if read(name, dir_fd=parent).digest != member.digest:
         raise damaged(member.name, member.digest, "has other bytes than its name says")
 
 
-def _private_of(linker: Linker) -> Linker:
-    return linker if linker.mode in PRIVATE else Linker(PRIVATE)
-
-
-def _digest_of(name: str, parent: int) -> str:
-    hasher = hashlib.sha256()
-    with opened(name, READ, dir_fd=parent) as fd:
-        while chunk := os.read(fd, CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest()
-
-
-def _interpreters(manifest: Manifest) -> Iterable[str]:
-    for tree in manifest.trees:
-        for entry in tree.entries:
-            if entry.kind == "link" and any(slot.kind == "python" for slot in entry.slots):
-                yield entry.path
-
-
-def _link_interpreter(python: str, path: str, root: int, links: Literal["keep", "copy"]) -> None:
-    with Directories(root) as directories:
-        parent, name = directories.parent(path)
-        if links == "keep":
-            os.symlink(python, name, dir_fd=parent)
-        else:
-            Linker(PRIVATE).place(python, name, parent, executable=True)
+def _link_interpreter(
+    python: str, manifest: Manifest, directories: Directories, links: Literal["keep", "copy"]
+) -> None:
+    for entry in (entry for tree in manifest.trees for entry in tree.entries):
+        if entry.kind == "link" and any(slot.kind == "python" for slot in entry.slots):
+            parent, name = directories.parent(entry.path)
+            if links == "keep":
+                os.symlink(python, name, dir_fd=parent)
+            else:
+                Linker(PRIVATE).place(python, name, parent, executable=True)

@@ -179,20 +179,12 @@ def remove_leftovers(parent: str) -> None:
 
 
 def _remove_unless_held(path: str) -> None:
+    from venvflow.disk.directories import discard  # noqa: PLC0415 - after a kill only
+
     # What cannot be removed, or is held after all, is in nobody's way.
     with suppress(OSError), opened(path, READ) as fd:
-        st = os.fstat(fd)
-        if st.st_uid == os.geteuid():  # others have temporary files in /tmp, too
+        if os.fstat(fd).st_uid == os.geteuid():  # others have temporary files in /tmp, too
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(path, is_directory=stat.S_ISDIR(st.st_mode))
-
-
-def _remove(path: str, *, is_directory: bool) -> None:
-    if is_directory:
-        from venvflow.disk.directories import discard  # noqa: PLC0415 - directories are left by few commands
-
-        parent, name = os.path.split(path)
-        with directory(parent or ".") as fd:
-            discard(name, fd)
-    else:
-        os.unlink(path)
+            parent, name = os.path.split(path)
+            with directory(parent or ".") as above:
+                discard(name, above)

@@ -12,8 +12,8 @@ import fcntl
 import os
 import signal
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from venvflow.disk import kernel
 from venvflow.disk.descriptors import CREATE, READ, exists, opened
@@ -31,10 +31,6 @@ _RANGE, _TARGET = struct.Struct("=QQHHI"), struct.Struct("=qQQiI")
 _DIFFERS = 1
 _AT_ONCE = 16 << 20
 """Bytes that are compared in one call: some file systems do no more."""
-
-
-class _Place(Protocol):
-    def __call__(self, source: str, name: str, dir_fd: int, /, *, executable: bool) -> None: ...
 
 
 class Linker:
@@ -63,10 +59,7 @@ class Linker:
         """
         for mode in (*self._ladder,):
             try:
-                if mode == "hardlink":
-                    self._hardlink(source, name, dir_fd)
-                else:
-                    _PLACERS[mode](source, name, dir_fd, executable=executable)
+                self._make(mode, source, name, dir_fd, executable=executable)
             except OSError as error:
                 if mode == "copy" or error.errno not in {*UNSUPPORTED, errno.EMLINK}:
                     raise
@@ -76,6 +69,16 @@ class Linker:
                 self.count(mode)
                 return mode
         raise AssertionError("a ladder always ends with copy")
+
+    def _make(self, mode: LinkMode, source: str, name: str, dir_fd: int, *, executable: bool) -> None:
+        if mode == "hardlink":
+            self._hardlink(source, name, dir_fd)
+        elif mode == "symlink":
+            os.stat(source)  # a dangling link would only be found out by a failing import
+            os.symlink(source, name, dir_fd=dir_fd)
+        else:
+            with opened(source, READ) as reading, _private(name, dir_fd, executable=executable) as writing:
+                (clone if mode == "reflink" else copy_bytes)(reading, writing)
 
     def link_new(self, source: str, name: str, dir_fd: int) -> bool:
         """Make *name* a hard link to *source* in one step, if that is the mode and the name is free.
@@ -119,50 +122,29 @@ def _no_twin(_: str) -> str | None:
     return None
 
 
-def _symlink(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:  # noqa: ARG001 - a link shares it
-    os.stat(source)  # a dangling link would only be found out by a failing import
-    os.symlink(source, name, dir_fd=dir_fd)
-
-
-def _reflink(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:
-    _private(source, name, dir_fd, clone, executable=executable)
-
-
-def _copy(source: str, name: str, dir_fd: int, /, *, executable: bool) -> None:
-    _private(source, name, dir_fd, copy_bytes, executable=executable)
-
-
-def _private(
-    source: str, name: str, dir_fd: int, transfer: Callable[[int, int], None], *, executable: bool
-) -> None:
-    with opened(source, READ) as reading:
-        writing = create(name, dir_fd, executable=executable)
-        try:
-            transfer(reading, writing)
-            os.utime(writing, ns=MTIME_TIMES)
-        except OSError:
-            os.unlink(name, dir_fd=dir_fd)
-            raise
-        finally:
-            os.close(writing)
-
-
 def create(name: str, dir_fd: int | None, *, executable: bool) -> int:
     """Return a descriptor for a new private file *name*, 0644 or 0755 less the umask."""
     return os.open(name, CREATE, 0o755 if executable else 0o644, dir_fd=dir_fd)
 
 
-def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool) -> None:
-    """Write a new private file with the constant mtime."""
+@contextmanager
+def _private(name: str, dir_fd: int, *, executable: bool) -> Iterator[int]:
+    """Give a new private file, which has the constant mtime at the end of the block or is gone."""
     fd = create(name, dir_fd, executable=executable)
     try:
-        write_all(fd, data)
+        yield fd
         os.utime(fd, ns=MTIME_TIMES)
     except OSError:
         os.unlink(name, dir_fd=dir_fd)
         raise
     finally:
         os.close(fd)
+
+
+def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool) -> None:
+    """Write a new private file with the constant mtime."""
+    with _private(name, dir_fd, executable=executable) as fd:
+        write_all(fd, data)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
@@ -267,13 +249,6 @@ def has_writer(fd: int) -> bool | None:
     return False
 
 
-_PLACERS: dict[LinkMode, _Place] = {
-    "reflink": _reflink,
-    "copy": _copy,
-    "symlink": _symlink,
-}
-
-
 def name_new(source: str, name: str, *, source_fd: int, fd: int) -> None:
     """Give the finished file *source* the name *name*, which must be free; *source* may be gone afterwards.
 
@@ -285,17 +260,10 @@ def name_new(source: str, name: str, *, source_fd: int, fd: int) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-        _move_new(source, name, source_fd, fd)
-
-
-def _move_new(source: str, name: str, source_fd: int, fd: int) -> None:
-    code = kernel.call("renameat2", source_fd, os.fsencode(source), fd, os.fsencode(name), kernel.NO_REPLACE)
-    if code is None or code in UNSUPPORTED:
-        if exists(name, fd):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-        os.rename(source, name, src_dir_fd=source_fd, dst_dir_fd=fd)
-    elif code:
-        raise OSError(code, os.strerror(code), name)
+        if not kernel.move_new(source, name, source_fd=source_fd, fd=fd):
+            if exists(name, fd):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from error
+            os.rename(source, name, src_dir_fd=source_fd, dst_dir_fd=fd)
 
 
 def prevailing(modes: Mapping[LinkMode, int]) -> str:

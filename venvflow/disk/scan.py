@@ -11,8 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from venvflow.disk.descriptors import READ, directory
@@ -70,48 +69,33 @@ def walk(root: str, *, enter: Callable[[str], bool] = lambda _: True) -> list[Fo
     directory that cannot be read or lies deeper than :data:`DEEPEST`.
     """
     found: list[Found] = []
-    with _readable(root), directory(root) as fd:
-        _walk_into(fd, "", found, enter, 0)
+
+    def walk_into(name: str, prefix: str, depth: int, dir_fd: int | None = None) -> None:
+        where = os.path.join(root, prefix).rstrip("/")
+        if depth > DEEPEST:
+            raise _cannot_read(where, f"directories are nested deeper than {DEEPEST}")
+        try:
+            with directory(name, dir_fd=dir_fd) as fd:
+                with os.scandir(fd) as entries:
+                    names = sorted(entry.name for entry in entries)
+                items = [look(each, dir_fd=fd, known_as=prefix + each) for each in names]
+                found.extend(items)
+                for each, item in zip(names, items, strict=True):
+                    if item.kind == "dir" and enter(item.path):
+                        walk_into(each, f"{item.path}/", depth + 1, fd)
+        except OSError as error:
+            raise _cannot_read(where, error.strerror or str(error)) from error
+
+    walk_into(root, "", 0)
     return found
-
-
-def _walk_into(fd: int, prefix: str, found: list[Found], enter: Callable[[str], bool], depth: int) -> None:
-    if depth > DEEPEST:
-        raise OSError(errno.ENAMETOOLONG, f"directories are nested deeper than {DEEPEST}", prefix)
-    with os.scandir(fd) as entries:
-        names = sorted(entry.name for entry in entries)
-    below: list[str] = []
-    for name in names:
-        item = _look(prefix + name, os.stat(name, dir_fd=fd, follow_symlinks=False))
-        found.append(item)
-        if item.kind == "dir" and enter(item.path):
-            below.append(name)
-    for name in below:
-        with _located(prefix + name), directory(name, dir_fd=fd) as child:
-            _walk_into(child, f"{prefix}{name}/", found, enter, depth + 1)
-
-
-class _Unreadable(Exception):
-    """Carries where an ``OSError`` happened, relative to the root, out of the recursion."""
-
-
-@contextmanager
-def _located(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _Unreadable(path, error.strerror or str(error)) from error
 
 
 def look(path: str, *, dir_fd: int | None = None, known_as: str = "") -> Found:
     """Return what is at *path* itself, not what a symlink there points at; *known_as*: what to call it."""
-    return _look(known_as or os.fsdecode(path), os.stat(path, dir_fd=dir_fd, follow_symlinks=False))
-
-
-def _look(path: str, st: os.stat_result) -> Found:
-    mode = st.st_mode
-    kind = _KINDS.get(stat.S_IFMT(mode), "special")
-    return Found(path, kind, stamp_of(st), stat.S_IMODE(mode), st.st_nlink, st.st_dev, st.st_blocks * BLOCK)
+    st = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    kind = _KINDS.get(stat.S_IFMT(st.st_mode), "special")
+    mode, occupied = stat.S_IMODE(st.st_mode), st.st_blocks * BLOCK
+    return Found(known_as or os.fsdecode(path), kind, stamp_of(st), mode, st.st_nlink, st.st_dev, occupied)
 
 
 def stamp_of(st: os.stat_result) -> Stamp:
@@ -119,22 +103,11 @@ def stamp_of(st: os.stat_result) -> Stamp:
     return Stamp(st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
 
 
-@contextmanager
-def _readable(root: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _cannot_read(root, error.strerror or str(error)) from error
-    except _Unreadable as error:
-        path, why = error.args
-        raise _cannot_read(os.path.join(root, path), why) from error
-
-
 def _cannot_read(where: str, why: str) -> EnvironmentFailure:
     return EnvironmentFailure(
         f"cannot read {shown(where)}: {why}",
         state="Nothing was changed.",
-        hint="Mend its permissions, or delete the venv and run doit again.",
+        hint="Fix its permissions, or delete the venv and run doit again.",
     )
 
 

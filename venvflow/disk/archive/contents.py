@@ -12,15 +12,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 from venvflow import postinstall
-from venvflow.disk.archive.formats import FORMATS, Format
+from venvflow.disk.archive.formats import FORMATS
 from venvflow.disk.files import open_regular
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
-from venvflow.model import Entry, Interpreter, Manifest, Slot, Tree
+from venvflow.model import Entry, Interpreter, Manifest, Tree
 from venvflow.postinstall import METADATA, POSTINSTALL, leads_out, reserved_name, unsafe_name
 from venvflow.pure import relocate
 from venvflow.pure.manifest import Corrupt, entries_of, make_tree
@@ -64,7 +65,7 @@ class Options:
             raise UsageError(f"unknown format {self.format!r}", hint=f"Known are: {', '.join(FORMATS)}.")
         known = FORMATS[self.format]
         if self.level is not None and not known.lowest <= self.level <= known.highest:
-            raise UsageError(f"{self.format} has no level {self.level}", hint=_levels(known))
+            raise UsageError(f"{self.format} has no level {self.level}", hint=known.levels)
         if self.threads < 1:
             raise UsageError(f"{self.threads} threads cannot compress", hint="At least one is needed.")
         if self.arcroot and unsafe_name(self.arcroot):
@@ -76,12 +77,6 @@ class Options:
     def effective_level(self) -> int:
         """Return the level that is used."""
         return FORMATS[self.format].default if self.level is None else self.level
-
-
-def _levels(known: Format) -> str:
-    if not known.highest:
-        return "It is not compressed: leave the level out."
-    return f"Levels: {known.lowest} to {known.highest}."
 
 
 class Member(NamedTuple):
@@ -112,13 +107,19 @@ class ArchivePlan:
     files. *document* is what ``pack.json`` holds.
     """
 
-    head: tuple[Member, ...]
     trees: tuple[Tree, ...]
     templates: Mapping[str, Filled]
-    entries: int
-    size: int
-    document: Mapping[str, Any]
     warnings: tuple[str, ...]
+    head: tuple[Member, ...] = ()
+    entries: int = 0
+    size: int = 0
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+    def all_members(self) -> Iterator[Member]:
+        """Yield all members in their order."""
+        yield from self.head
+        for tree in self.trees:
+            yield from self.members(tree)
 
     def members(self, tree: Tree) -> Iterator[Member]:
         """Yield the members of one tree, in its order."""
@@ -130,18 +131,6 @@ class ArchivePlan:
                 yield Member(entry.path, "file", len(data), entry.executable, data=data)
             elif entry.kind == "link" and not entry.slots:
                 yield Member(entry.path, "link", target=entry.target)
-
-    def extent(self, tree: Tree) -> tuple[int, int, int]:
-        """Return how many files and links a tree has, and the bytes of its files, without making members."""
-        files = links = size = 0
-        for entry in tree.entries:
-            if entry.kind == "file":
-                files, size = files + 1, size + entry.size
-            elif entry.kind == "template":
-                files, size = files + 1, size + len(self.templates[entry.path].neutral)
-            elif entry.kind == "link" and not entry.slots:
-                links += 1
-        return files, links, size
 
 
 def needs_of(interpreter: Interpreter) -> dict[str, str]:
@@ -171,63 +160,47 @@ def plan_archive(
     if options.symlinks == "copy":
         trees, left_out = _without_links(trees, entries)
         entries, links = _checked(trees, external=options.external), [*links, *left_out]
-    templates = _templates(trees, source)
+    templates = {filled.entry.path: filled for tree in trees for filled in _filled(tree, source)}
     directories = directories_in({**entries, **{link.path: link for link in links}})
     editable = _editable(trees, source)
     warnings = (*_left_behind(editable), *_case_pairs({*entries, *directories}))
-    contents = ArchivePlan((), trees, templates, 0, 0, {"editable": editable}, warnings)
-    return _with_head(contents, directories, links, options, description)
-
-
-def _with_head(
-    contents: ArchivePlan,
-    directories: Iterable[str],
-    links: Iterable[Entry],
-    options: Options,
-    description: Mapping[str, Any],
-) -> ArchivePlan:
-    """Return *contents* with the metadata, which announces what follows it."""
-    blob = b"".join(filled.raw for filled in contents.templates.values())
-    script = _postinstall_source()
-    after = [
+    plan = ArchivePlan(trees, templates, warnings)
+    blob = b"".join(filled.raw for filled in templates.values())
+    with open(postinstall.__file__, "rb") as file:
+        script = file.read()
+    after = (
         _text_member(f"{METADATA}/templates", blob),
         *(Member(name, "dir") for name in directories),
         _text_member(POSTINSTALL, script, executable=True),
-    ]
-    announced = _announced(after, contents)
+    )
+    announced = _announced(replace(plan, head=after))
     document = {
-        **contents.document,
         "format": postinstall.FORMAT,
         "announced": announced._asdict(),
         "description": dict(description),
-        "distributions": [[tree.name, tree.version] for tree in contents.trees if tree.version],
-        "templates": _template_rows(contents.templates.values()),
+        "distributions": [[tree.name, tree.version] for tree in trees if tree.version],
+        "editable": editable,
+        "templates": _template_rows(templates.values()),
         "templates_sha256": relocate.digest_of(blob)[0].hex(),
-        "links": [[link.path, link.target, _slot_rows(link.slots)] for link in sorted(links)],
+        "links": [[link.path, link.target, [*map(list, link.slots)]] for link in sorted(links)],
     }
     data = (json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n").encode("ascii")
     _check_readable(data)
     roots = [Member("", "dir")] if options.arcroot else []
-    head = [*roots, Member(METADATA, "dir"), _text_member(f"{METADATA}/pack.json", data), *after]
-    return ArchivePlan(
-        tuple(head),
-        contents.trees,
-        contents.templates,
-        announced.entries + len(roots) + 2,
-        announced.bytes + len(data),
-        document,
-        contents.warnings,
+    head = (*roots, Member(METADATA, "dir"), _text_member(f"{METADATA}/pack.json", data), *after)
+    entries_in_all = announced.entries + len(head) - len(after)
+    return replace(
+        plan, head=head, entries=entries_in_all, size=announced.bytes + len(data), document=document
     )
 
 
-def _announced(head: Sequence[Member], contents: ArchivePlan) -> postinstall.Announced:
-    """Return how much follows ``pack.json``: the rest of the head, and all trees."""
-    directories = sum(member.kind == "dir" for member in head)
-    files, links, size = len(head) - directories, 0, sum(member.size for member in head)
-    for tree in contents.trees:
-        more = contents.extent(tree)
-        files, links, size = files + more[0], links + more[1], size + more[2]
-    return postinstall.Announced(size, directories, directories + files + links, files, links)
+def _announced(plan: ArchivePlan) -> postinstall.Announced:
+    """Return how much *plan* holds, whose head is what follows ``pack.json``."""
+    size, kinds = 0, Counter[str]()
+    for member in plan.all_members():
+        size += member.size
+        kinds[member.kind] += 1
+    return postinstall.Announced(size, kinds["dir"], kinds.total(), kinds["file"], kinds["link"])
 
 
 def _check_readable(document: bytes) -> None:
@@ -246,23 +219,14 @@ def _text_member(name: str, data: bytes, *, executable: bool = False) -> Member:
     return Member(name, "file", len(data), executable, data=data)
 
 
-def _postinstall_source() -> bytes:
-    with open(postinstall.__file__, "rb") as file:
-        return file.read()
-
-
 def _template_rows(templates: Iterable[Filled]) -> list[list[Any]]:
     """Return one row per template: path, executable, where in the blob it starts and how long, slots."""
     rows: list[list[Any]] = []
     start = 0
     for entry, raw, _ in templates:
-        rows.append([entry.path, int(entry.executable), start, len(raw), _slot_rows(entry.slots)])
+        rows.append([entry.path, int(entry.executable), start, len(raw), [*map(list, entry.slots)]])
         start += len(raw)
     return rows
-
-
-def _slot_rows(slots: Iterable[Slot]) -> list[list[Any]]:
-    return [list(slot) for slot in slots]
 
 
 # --------------------------------------------------------------------------- what may be packed
@@ -273,18 +237,19 @@ def _own_only(manifest: Manifest) -> tuple[Tree, ...]:
     paths = {entry.path for tree in manifest.trees for entry in tree.entries}
     if POSTINSTALL in paths and f"{METADATA}/pack.json" not in paths:
         raise _refused(POSTINSTALL, "is there already, and would be replaced by ours")
-    return tuple(_without(tree) for tree in manifest.trees)
+    kept = (
+        (tree, [entry for entry in tree.entries if not (is_ours(entry.path) or reserved_name(entry.path))])
+        for tree in manifest.trees
+    )
+    return tuple(
+        tree if len(own) == len(tree.entries) else make_tree(tree.name, tree.version, own)
+        for tree, own in kept
+    )
 
 
-def _without(tree: Tree) -> Tree:
-    kept = [entry for entry in tree.entries if not _is_ours(entry.path)]
-    return tree if len(kept) == len(tree.entries) else make_tree(tree.name, tree.version, kept)
-
-
-def _is_ours(path: str) -> bool:
-    """Return whether an archive brings it, or venvflow would believe it: a receipt above all."""
-    ours = path in {POSTINSTALL, METADATA} or path.startswith(METADATA + "/")
-    return ours or bool(reserved_name(path))
+def is_ours(path: str) -> bool:
+    """Return whether every archive of ours brings what has that path in a venv."""
+    return path in (POSTINSTALL, METADATA) or path.startswith(f"{METADATA}/")
 
 
 def _checked(trees: tuple[Tree, ...], *, external: Literal["refuse", "keep"]) -> dict[str, Entry]:
@@ -410,10 +375,6 @@ def _follow(path: str, entries: Mapping[str, Entry]) -> Entry | None:
 
 
 # --------------------------------------------------------------------------- templates
-
-
-def _templates(trees: Iterable[Tree], source: ObjectSource) -> dict[str, Filled]:
-    return {filled.entry.path: filled for tree in trees for filled in _filled(tree, source)}
 
 
 def _filled(tree: Tree, source: ObjectSource) -> Iterator[Filled]:

@@ -13,19 +13,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from venvflow import postinstall
 from venvflow.disk.archive.contents import NEUTRAL
-from venvflow.disk.archive.file import hashed, open_archive, recorded_digest
+from venvflow.disk.archive.file import Hashed, hashed, open_archive, recorded_digest
 from venvflow.disk.archive.formats import Malformed, Progress
 from venvflow.disk.archive.reading import Item, items, unsafe
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import CREATE, Directories, opened
 from venvflow.disk.links import write_all
-from venvflow.disk.scratch import Workplace, need_free, new_directory
+from venvflow.disk.scratch import need_free, new_directory
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import MTIME_TIMES
 from venvflow.postinstall import (
@@ -88,10 +88,8 @@ def extract(
     cannot be read or written. Then nothing is left behind.
     """
     destination = os.path.abspath(destination)
-    with _into(archive, destination) as staging:
-        target = _Target(archive, staging.fd, limits or Limits(), destination, progress=progress)
-        verified = _extract_into(target, expected)
-        return _found(target, destination, verified=verified)
+    with _extracting(archive, destination, limits=limits, expected=expected, progress=progress) as (found, _):
+        return found
 
 
 def unpack(
@@ -112,21 +110,57 @@ def unpack(
     None takes the first one that fits. Raises what :func:`extract` raises.
     """
     destination = os.path.abspath(destination)
-    with _into(archive, destination) as staging:
-        home = _Home(destination, project or "", python or "", force)
-        target = _Target(archive, staging.fd, limits or Limits(), destination, home=home, progress=progress)
-        verified = _extract_into(target, expected)
-        report = home.complete(staging.fd, target.root)
-        found = _found(target, destination, verified=verified)
+    home = _Home(destination, project or "", python or "", force)
+    extracting = _extracting(
+        archive, destination, limits=limits, expected=expected, progress=progress, home=home
+    )
+    with extracting as (found, fd):
+        report = home.complete(fd)
     if compile_library:
         left = postinstall.compile_library(found.root, report.python)
         report.notes.extend([f"not everything could be compiled:\n{left}"] if left else [])
     return found, report
 
 
-def _found(target: _Target, destination: str, *, verified: bool) -> Extracted:
-    root = os.path.join(destination, target.root).rstrip("/")
-    return Extracted(destination, root, target.entries, target.size, verified, target.pack)
+@contextmanager
+def _extracting(
+    archive: str,
+    destination: str,
+    *,
+    limits: Limits | None,
+    expected: str | None,
+    progress: Progress | None,
+    home: _Home | None = None,
+) -> Iterator[tuple[Extracted, int]]:
+    """Extract to a directory that becomes *destination* at the end of the block, and give what it has become.
+
+    It is open as the second value. Every failure is one of ours, and leaves nothing.
+    """
+    need_free(destination, "Nothing was unpacked.")
+    limits = limits or Limits()
+    try:
+        expected = expected or recorded_digest(archive)
+        with new_directory(destination) as staging:
+            target = _Target(archive, staging.fd, limits, destination, home=home, progress=progress)
+            with (
+                closing(target),
+                open_archive(archive) as raw,
+                hashed(raw) if expected else nullcontext(raw) as file,
+            ):
+                with closing(items(archive, file, limits.entries + 1)) as entries:
+                    for item in entries:
+                        target.add(item)
+                target.finish()
+                if isinstance(file, Hashed) and file.hexdigest() != expected:
+                    raise unsafe(archive, "is not the one that its SHA-256 was written for")
+            root = os.path.join(destination, target.root).rstrip("/")
+            found = Extracted(destination, root, target.entries, target.size, bool(expected), target.pack)
+            yield found, staging.fd
+    except Malformed as error:
+        raise unsafe(archive, f"is damaged: {error}") from error
+    except OSError as error:
+        doing = f"cannot unpack {shown(archive)} there"
+        raise failure(error, doing, at=destination, state="Nothing was unpacked.") from error
 
 
 class _Home:
@@ -137,6 +171,7 @@ class _Home:
         self._project = project
         self._python = python
         self._force = force
+        self._root = ""
         self._places = postinstall.Places("", "", "")
         self._notes: list[str] = []
 
@@ -145,6 +180,7 @@ class _Home:
 
         Chooses the interpreter, before anything of the archive is there that could be taken for one.
         """
+        self._root = root
         place = os.path.join(self._destination, root).rstrip("/")
         self._places, self._notes = postinstall.settled(
             pack, place, self._project, self._python, force=self._force, root=self._destination
@@ -153,10 +189,10 @@ class _Home:
         more = sum(max(0, size - neutral[path]) for path, size in here.items())
         return more + max(here.values(), default=0)
 
-    def complete(self, staging: int, root: str) -> postinstall.Completion:
+    def complete(self, staging: int) -> postinstall.Completion:
         """Fill in what was extracted to the directory *staging*."""
         report = postinstall.Completion(self._places.venv, self._places.python, [], [], [], self._notes)
-        with _told(self._places.venv), postinstall.inside(staging, root) as fd:
+        with _told(self._places.venv), postinstall.inside(staging, self._root) as fd:
             pack, blob = postinstall.load(fd)
             postinstall.apply(fd, pack, blob, self._places, report=report, dry_run=False)
         return report
@@ -171,45 +207,13 @@ def _told(where: str) -> Iterator[None]:
         raise kind(str(problem), where=shown(where), state="Nothing was unpacked.") from problem
 
 
-# --------------------------------------------------------------------------- around it
-
-
-@contextmanager
-def _into(archive: str, destination: str) -> Iterator[Workplace]:
-    """Give a directory that becomes *destination*; every failure is one of ours, and leaves nothing."""
-    need_free(destination, "Nothing was unpacked.")
-    try:
-        with new_directory(destination) as staging:
-            yield staging
-    except Malformed as error:
-        raise unsafe(archive, f"is damaged: {error}") from error
-    except OSError as error:
-        doing = f"cannot unpack {shown(archive)} there"
-        raise failure(error, doing, at=destination, state="Nothing was unpacked.") from error
-
-
-def _extract_into(target: _Target, expected: str | None) -> bool:
-    """Extract into the empty directory of *target*; return whether the SHA-256 of what was read is known."""
-    expected = expected or recorded_digest(target.archive)
-    with open_archive(target.archive) as raw, closing(target), ExitStack() as later:
-        file = later.enter_context(hashed(raw)) if expected else None
-        with closing(items(target.archive, file or raw, target.limits.entries + 1)) as entries:
-            for item in entries:
-                target.add(item)
-        target.finish()
-        if file is not None and file.hexdigest() != expected:
-            raise unsafe(target.archive, "is not the one that its SHA-256 was written for")
-    return file is not None
-
-
 # --------------------------------------------------------------------------- writing what was read
 
 
 class _Target:
     """The directory *fd* that entries are written to, with everything that must be remembered about them.
 
-    It becomes *destination*, which messages name.
-    With a *home*, only an archive of ours will do.
+    It becomes *destination*, which messages name. With a *home*, only an archive of ours will do.
     """
 
     def __init__(
@@ -235,7 +239,8 @@ class _Target:
         self._announced = limits  # and no more than that
         self._files = 0
         self._implied: set[str] = set()
-        self._free = _free_bytes(fd)
+        space = os.fstatvfs(fd)
+        self._free = space.f_bavail * space.f_frsize
         self._name_bytes = 0
         self._links: list[Item] = []
         self._explicit: set[str] = set()
@@ -263,7 +268,7 @@ class _Target:
         """Make the links, and see whether everything came that was announced."""
         for item in self._links:
             with self._naming(item.name):
-                parent, name = self._parent(item.name)
+                parent, name = self._directories.parent(item.name)
                 os.symlink(item.target, name, dir_fd=parent)
         if self._home is not None and self._expected is None:
             raise _not_ours(self.archive)
@@ -342,12 +347,9 @@ class _Target:
                 self._refuse(name, "has a name that this file system cannot hold")
             raise
 
-    def _parent(self, name: str) -> tuple[int, str]:
-        return self._directories.parent(name)
-
     def _add_file(self, item: Item) -> None:
         self._files += 1
-        parent, name = self._parent(item.name)
+        parent, name = self._directories.parent(item.name)
         parts: Iterable[bytes | memoryview] = item.parts
         if self._files == 1 and (item.name == _DOCUMENT or item.name.endswith("/" + _DOCUMENT)):
             parts = [self._read_document(item)]
@@ -388,11 +390,6 @@ class _Target:
                 )
             need_room(self._directories.open(""), size + growth, entries + len(pack.links))
         self._announced = replace(self.limits, entries=entries, size=size)
-
-
-def _free_bytes(fd: int) -> int:
-    found = os.fstatvfs(fd)
-    return found.f_bavail * found.f_frsize
 
 
 def _not_ours(archive: str) -> Refused:

@@ -36,6 +36,13 @@ class Format(NamedTuple):
     highest: int
     block: int = 0
 
+    @property
+    def levels(self) -> str:
+        """Return for people which levels there are."""
+        if not self.highest:
+            return "It is not compressed: leave the level out."
+        return f"Levels: {self.lowest} to {self.highest}."
+
 
 FORMATS = {
     "tar.zst": Format(3, 1, 19),

@@ -15,13 +15,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from venvflow.disk.archive.contents import is_ours
 from venvflow.disk.archive.extraction import Limits
 from venvflow.disk.archive.file import open_archive
 from venvflow.disk.archive.formats import Malformed
 from venvflow.disk.archive.reading import Item, items, unsafe
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Key, Manifest, Slot
-from venvflow.postinstall import METADATA, POSTINSTALL, InvalidPack, Pack, check_blob, decode, unsafe_name
+from venvflow.postinstall import METADATA, InvalidPack, Pack, check_blob, decode, unsafe_name
 from venvflow.pure.manifest import Distribution, directories_of, group, name_and_version
 from venvflow.pure.relocate import record_paths
 
@@ -132,7 +133,7 @@ class _Inventory:
             if name.startswith(root) and name != root.rstrip("/")
         }
         if pack is not None:
-            entries = {path: entry for path, entry in entries.items() if not _is_ours(path)}
+            entries = {path: entry for path, entry in entries.items() if not is_ours(path)}
         records = {path: self.kept[root + path] for path, each in entries.items() if _is_record(each)}
         if pack is not None:  # templates for what was filled in, and the links to local paths
             entries.update({entry.path: entry for entry in _made_of(pack, blob)})
@@ -174,10 +175,6 @@ _TELLING = (_DOCUMENT, _TEMPLATES, _RECORD)
 
 def _is_record(entry: Entry) -> bool:
     return entry.kind == "file" and entry.path.endswith(_RECORD)
-
-
-def _is_ours(path: str) -> bool:
-    return path in (METADATA, POSTINSTALL) or path.startswith(f"{METADATA}/")
 
 
 def _made_of(pack: Pack, blob: bytes) -> Iterator[Entry]:

@@ -33,7 +33,7 @@ from venvflow.disk.archive.pipeline import Meter, Packer, in_order, object_parts
 from venvflow.disk.blame import failure
 from venvflow.disk.files import new_file, sync_directory
 from venvflow.errors import Refused, shown
-from venvflow.model import CONSTANT_MTIME, Manifest, Slot
+from venvflow.model import CONSTANT_MTIME, Manifest
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
 
@@ -89,31 +89,27 @@ def write_archive(
             state="Nothing was written.",
             hint="Name a file, or a directory with a / at its end.",
         )
-    contents = plan_archive(manifest, source, options, description)
+    plan = plan_archive(manifest, source, options, description)
     try:
         path = os.path.abspath(destination)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         job = _Writing(
-            contents,
+            plan,
             source,
             options,
             None if mtime_of else frames,  # a frame's name says nothing about times
-            Meter(contents.size, progress),
+            Meter(plan.size, progress),
             scratch or os.path.dirname(path),
-            mtime_of or _constant,
+            mtime_of or (lambda _: CONSTANT_MTIME),
         )
         written = _write(job, path)
         if beside:
-            write_beside(path, _described(written, contents, options))
+            write_beside(path, _described(written, plan, options))
         sync_directory(os.path.dirname(path))
     except OSError as error:
         state = "Nothing half-written is kept."
         raise failure(error, "cannot write the archive", at=destination, state=state) from error
     return written
-
-
-def _constant(_: str) -> int:
-    return CONSTANT_MTIME
 
 
 def _write(job: _Writing, destination: str) -> Written:
@@ -127,16 +123,17 @@ def _write(job: _Writing, destination: str) -> Written:
         destination,
         job.output.sha256,
         job.output.size,
-        job.contents.entries,
-        job.contents.size,
-        len(job.contents.trees) if job.options.format == "tar.zst" else 0,
+        job.plan.entries,
+        job.plan.size,
+        len(job.plan.trees) if job.options.format == "tar.zst" else 0,
         job.reused,
-        job.contents.warnings,
+        job.plan.warnings,
     )
 
 
-def _described(written: Written, contents: ArchivePlan, options: Options) -> dict[str, Any]:
+def _described(written: Written, plan: ArchivePlan, options: Options) -> dict[str, Any]:
     """Return what the JSON beside an archive says."""
+    entries = [entry for tree in plan.trees for entry in tree.entries]
     return {
         "archive": os.path.basename(written.path),
         "format": options.format,
@@ -147,22 +144,16 @@ def _described(written: Written, contents: ArchivePlan, options: Options) -> dic
         "entries": written.entries,
         "content_size": written.content_size,
         "compressed_by": library_of(options.format),
-        "description": contents.document["description"],
-        "distributions": contents.document["distributions"],
+        "description": plan.document["description"],
+        "distributions": plan.document["distributions"],
         "postinstall": {
-            "needs": contents.document["description"].get("python", {}),
-            "needs_project": any(slot.kind == "project" for slot in _slots(contents)),
-            "editable": contents.document["editable"],
-            "fills_in": len(contents.templates),
+            "needs": plan.document["description"].get("python", {}),
+            "needs_project": any(slot.kind == "project" for entry in entries for slot in entry.slots),
+            "editable": plan.document["editable"],
+            "fills_in": len(plan.templates),
         },
-        "warnings": list(contents.warnings),
+        "warnings": list(plan.warnings),
     }
-
-
-def _slots(contents: ArchivePlan) -> Iterator[Slot]:
-    for tree in contents.trees:
-        for entry in tree.entries:
-            yield from entry.slots
 
 
 # --------------------------------------------------------------------------- a job and its parts
@@ -170,7 +161,7 @@ def _slots(contents: ArchivePlan) -> Iterator[Slot]:
 
 @dataclass
 class _Writing:
-    contents: ArchivePlan
+    plan: ArchivePlan
     source: ObjectSource
     options: Options
     frames: FrameDirectory | None
@@ -184,12 +175,6 @@ class _Writing:
         """Return the name of *member* in the archive."""
         root = self.options.arcroot
         return f"{root}/{member.name}".rstrip("/") if root else member.name
-
-    def members(self) -> Iterator[Member]:
-        """Yield all members of the archive in their order."""
-        yield from self.contents.head
-        for tree in self.contents.trees:
-            yield from self.contents.members(tree)
 
 
 # --------------------------------------------------------------------------- tars
@@ -214,7 +199,7 @@ def _write_frames(job: _Writing) -> None:
     This thread reads, the compressor's own threads compress, one thread compares what was read with its name,
     and one writes. So all cores work to the end, however different in size the trees are.
     """
-    trees, store, options = job.contents.trees, job.frames, job.options
+    trees, store, options = job.plan.trees, job.frames, job.options
     kept = in_order(
         lambda tree: store.open(frame_name(tree, options)) if store else None,
         trees,
@@ -227,15 +212,15 @@ def _write_frames(job: _Writing) -> None:
         joining(job.output) as joiner,
         closing(kept),
     ):
-        _write_frame(job, job.contents.head, None, packer, joiner)
+        _write_frame(job, job.plan.head, None, packer, joiner)
         for tree, file in zip(trees, kept, strict=True):
             if file is not None:
                 joiner.copy(file)
                 job.reused += 1
-                job.meter.advance(job.contents.extent(tree)[2])
+                job.meter.advance(sum(member.size for member in job.plan.members(tree)))
             else:
                 frame = store.new(frame_name(tree, options)) if store else None
-                _write_frame(job, [*job.contents.members(tree)], frame, packer, joiner)
+                _write_frame(job, [*job.plan.members(tree)], frame, packer, joiner)
     compressor = zstd_compressor(options.effective_level, len(tar.END))
     job.output.write(compressor.compress(tar.END) + compressor.flush())
 
@@ -263,7 +248,7 @@ def _write_blocks(job: _Writing) -> None:
     waits for the one before it when there are more than threads: blocks are many megabytes each.
     """
     compress = block_compressor(job.options.format, job.options.effective_level)
-    members = ((_header(job, member), member) for member in job.members())
+    members = ((_header(job, member), member) for member in job.plan.all_members())
     with packing(job.source, FORMATS[job.options.format].block, job.meter) as packer:
         blocks = map(bytes, packer.stream(members, tar.END))
         threads = job.options.threads
@@ -279,7 +264,7 @@ def _write_zip(job: _Writing) -> None:
     records = []
     ready = in_order(
         lambda member: _zipped(job, member),
-        job.members(),
+        job.plan.all_members(),
         threads=job.options.threads,
         ahead=_AHEAD,
         discard=lambda zipped: zipped[1].close(),

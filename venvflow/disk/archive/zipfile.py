@@ -21,7 +21,6 @@ STORED, DEFLATED = 0, 8
 
 _LOCAL = struct.Struct("<4sHHHHHLLLHH")
 _CENTRAL = struct.Struct("<4sHHHHHHLLLHHHHHLL")
-_LENGTHS = struct.Struct("<HHH")
 _END = struct.Struct("<4sHHHHLLH")
 _END64 = struct.Struct("<4sQHHLLQQQQ")
 _LOCATOR = struct.Struct("<4sLQL")
@@ -135,10 +134,10 @@ def read_directory(file: Raw, most: int) -> Iterator[Record]:
         raise Malformed(f"it has {count} entries, more than the {most} that are allowed")
     file.seek(offset)
     for _ in range(count):
-        here = file.tell()
-        yield _read_record(file)
-        # Content is read between two records.
-        file.seek(_after_record(file, here))
+        record, comment = _read_record(file)
+        following = file.tell() + comment
+        yield record
+        file.seek(following)  # content is read between two records
 
 
 def _find_end(file: Raw) -> tuple[int, int]:
@@ -168,10 +167,12 @@ def _read_end64(file: Raw, at: int) -> tuple[int, int]:
     return count, start
 
 
-def _read_record(file: Raw) -> Record:
-    fields = _CENTRAL.unpack(_exactly(file, _CENTRAL.size))
-    magic, made_by, _, flags, method, _, _, crc, packed, size, name_length, extra_length, *rest = fields
-    attributes, offset = rest[-2:]
+def _read_record(file: Raw) -> tuple[Record, int]:
+    """Return a record, and how many bytes of a comment come before the next one."""
+    magic, made_by, _, flags, method, _, _, crc, packed, size, *rest = _CENTRAL.unpack(
+        _exactly(file, _CENTRAL.size)
+    )
+    name_length, extra_length, comment, _, _, attributes, offset = rest
     if magic != b"PK\1\2":
         raise Malformed("its directory is damaged")
     name, extra = _exactly(file, name_length), _exactly(file, extra_length)
@@ -183,17 +184,8 @@ def _read_record(file: Raw) -> Record:
         raise Malformed(f"{name!r} is in an unknown encoding")
     size, packed, offset = _widened(extra, (size, packed, offset))
     mode = attributes >> 16 if made_by >> 8 == 3 else 0
-    return Record(name, mode or _usual_mode(name), method, crc, packed, size, offset)
-
-
-def _usual_mode(name: bytes) -> int:
-    return stat.S_IFDIR | 0o755 if name.endswith(b"/") else stat.S_IFREG | 0o644
-
-
-def _after_record(file: Raw, here: int) -> int:
-    file.seek(here + 28)
-    name, extra, comment = _LENGTHS.unpack(_exactly(file, _LENGTHS.size))
-    return here + _CENTRAL.size + int(name + extra + comment)
+    usual = stat.S_IFDIR | 0o755 if name.endswith(b"/") else stat.S_IFREG | 0o644
+    return Record(name, mode or usual, method, crc, packed, size, offset), comment
 
 
 def _widened(extra: bytes, numbers: tuple[int, int, int]) -> Iterator[int]:
