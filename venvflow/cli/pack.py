@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from venvflow import live
@@ -196,18 +197,14 @@ class _Answer:
             "saved": None
             if self.saved is None
             else [{"pattern": each.pattern, "files": each.files, "bytes": each.size} for each in self.saved],
-            "check": None
-            if checked is None
-            else {
+            "check": checked
+            and {
                 "reproducible": checked.reproducible,
                 "sha256": checked.sha256,
                 "again": list(checked.again),
-                "traces": [
-                    {"member": trace.name, "path": trace.path, "times": trace.times}
-                    for trace in checked.traces
-                ],
+                "traces": [trace._asdict() for trace in checked.traces],
             },
-            "smoke": None if smoked is None else {"status": smoked.status, "output": smoked.output},
+            "smoke": smoked and asdict(smoked),
         }
 
     def tell(self, out: Output) -> None:
@@ -245,12 +242,12 @@ class _Answer:
         traces = checked.traces if out.verbose else checked.traces[:_SHOWN]
         out.answer(f"  local paths: {_counted_members(checked.traces)}")
         for trace in traces:
-            out.answer(f"    {shown(trace.name)} names {shown(trace.path)}, {trace.times} times")
+            out.answer(f"    {shown(trace.member)} names {shown(trace.path)}, {trace.times} times")
         if len(traces) < len(checked.traces):
             out.answer(f"    and {len(checked.traces) - len(traces)} more (-v lists all)")
 
 
 def _counted_members(traces: tuple[Trace, ...]) -> str:
     return (
-        f"in {counted(len({trace.name for trace in traces}), 'member')}" if traces else "none is left in it"
+        f"in {counted(len({trace.member for trace in traces}), 'member')}" if traces else "none is left in it"
     )

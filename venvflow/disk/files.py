@@ -90,7 +90,7 @@ def _open_regular(path: str, follow: bool, dir_fd: int | None) -> tuple[int, int
     """Return a descriptor of a regular file, and its size in bytes."""
     try:
         fd = os.open(path, READ_THROUGH_LINK if follow else READ, dir_fd=dir_fd)
-    except ValueError as error:  # a NUL, or text that is no file name
+    except ValueError as error:  # a NUL, or text that is not a file name
         raise OSError(errno.EINVAL, "no file can have this name", path) from error
     except OSError as error:
         raise _clearer(error, follow) from error

@@ -226,7 +226,7 @@ def _source_directory(source_dir: _Path) -> str:
 
 @contextmanager
 def _changes_told(listed: Listing) -> Iterator[None]:
-    """Say of a file that is no longer what was listed that it changed; there is no store to mend."""
+    """Say of a file that is no longer what was listed that it changed; there is no store to repair."""
     try:
         yield
     except archive.DamagedObject as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from venvflow.disk.archive import NEUTRAL
@@ -72,10 +73,12 @@ def list_directory(root: str, scratch: str, *, copies: bool) -> Listing:
     _place_files(listing, looked, scratch)
     kept = {path: entry for path, entry in looked.entries.items() if entry.kind != "link"}
     links = [entry for entry in looked.entries.values() if entry.kind == "link"]
-    expand = _Copies(listing, kept).instead_of if copies else _Links(listing).as_kept
+    expand = _Copies(listing, kept).instead_of if copies else partial(_as_link, listing)
     for link in links:
-        kept.update({entry.path: entry for entry in expand(link)})
-    _drop_filled_directories(kept)
+        to_interpreter = any(slot.kind == "python" for slot in link.slots)  # made at the target
+        kept.update({entry.path: entry for entry in ([link] if to_interpreter else expand(link))})
+    filled = {os.path.dirname(path) for path in kept}  # also directories that were empty until copies came
+    kept = {path: entry for path, entry in kept.items() if entry.kind != "dir" or path not in filled}
     listing.manifest = Manifest(group(kept, looked.distributions))
     listing.warnings += [f"{shown(path)} is a device, FIFO or socket: left out" for path in looked.special]
     listing.warnings += [f"{shown(path)} holds credentials: left out" for path in secret]
@@ -92,13 +95,6 @@ def _place_files(listing: Listing, looked: Survey, scratch: str) -> None:
         listing.files[digest] = os.path.join(scratch, digest)
         with open(listing.files[digest], "wb") as file:
             file.write(template.data)
-
-
-def _drop_filled_directories(entries: dict[str, Entry]) -> None:
-    """Drop the entries of directories that were empty until copies came into them."""
-    filled = {os.path.dirname(path) for path in entries}
-    for path in [path for path, entry in entries.items() if entry.kind == "dir" and path in filled]:
-        del entries[path]
 
 
 # --------------------------------------------------------------------------- what is left out
@@ -135,7 +131,7 @@ def _settings(root: str) -> dict[str, str]:
 
 
 def _needs(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return what ``postinstall.py`` is to ask of an interpreter: nothing for a directory that is no venv."""
+    """Return what ``postinstall.py`` is to ask of an interpreter; nothing where there is no venv."""
     version = settings.get("version") or settings.get("version_info") or ""
     if not version:
         return {}
@@ -155,25 +151,16 @@ def _interpreter_of(root: str, settings: Mapping[str, str]) -> str:
 # --------------------------------------------------------------------------- links
 
 
-class _Links:
-    """Symlinks as symlinks."""
-
-    def __init__(self, listing: Listing) -> None:
-        self._listing = listing
-
-    def as_kept(self, link: Entry) -> Iterator[Entry]:
-        """Yield a symlink as it is written: relative if it leads inside, else as it is."""
-        if any(slot.kind == "python" for slot in link.slots):
-            yield link
-            return
-        path = os.path.join(self._listing.root, link.path)
-        way = way_of(path, self._listing.root)
-        if way.state != "there":
-            self._listing.warnings.append(f"{shown(link.path)} is a {way.state} link")
-        elif not way.inside:
-            self._listing.warnings.append(f"{shown(link.path)} leads out, to {shown(way.text)}")
-        target = os.path.relpath(way.hop, os.path.dirname(path)) if way.inside else way.text
-        yield Entry(link.path, "link", target=target)
+def _as_link(listing: Listing, link: Entry) -> Iterator[Entry]:
+    """Yield a symlink as it is written: relative if it leads inside, else as it is."""
+    path = os.path.join(listing.root, link.path)
+    way = way_of(path, listing.root)
+    if way.state != "there":
+        listing.warnings.append(f"{shown(link.path)} is a {way.state} link")
+    elif not way.inside:
+        listing.warnings.append(f"{shown(link.path)} leads out, to {shown(way.text)}")
+    target = os.path.relpath(way.hop, os.path.dirname(path)) if way.inside else way.text
+    yield Entry(link.path, "link", target=target)
 
 
 class _Copies:
@@ -186,18 +173,15 @@ class _Copies:
     def instead_of(self, link: Entry) -> Iterator[Entry]:
         """Yield what stands in the place of a symlink; Refused for one that leads nowhere or in a circle.
 
-        The link to the interpreter, and a second name for ``lib`` that would double the venv, stay links:
-        ``postinstall.py`` makes them, or copies, at the target.
+        A second name for ``lib``, which would double the venv, stays a link: ``postinstall.py`` makes it, or
+        a copy, at the target.
         """
         root = self._listing.root
-        if any(slot.kind == "python" for slot in link.slots):
-            yield link
-            return
         way = way_of(os.path.join(root, link.path), root)
         if link.path == "lib64" and way.hop == f"{root}/lib":
             yield Entry("lib64", "link", target="lib")
-            return
-        yield from self._copy(link.path, os.path.join(root, link.path), way, ())
+        else:
+            yield from self._copy(link.path, os.path.join(root, link.path), way, ())
 
     def _copy(self, path: str, link: str, way: Way, above: tuple[str, ...]) -> Iterator[Entry]:
         """Yield the entries at *path* for the symlink *link*, in the middle of copying those *above*."""
@@ -247,7 +231,7 @@ class _Copies:
                 f"cannot copy what {shown(path)} leads to: {why}",
                 where=shown(real),
                 state="Nothing was written.",
-                hint="Mend that file, or exclude the link, then try again.",
+                hint="Fix that file, or exclude the link, then try again.",
             ) from error
         self._listing.files[content.digest] = real
         yield Entry(path, "file", content.digest, executable, content.stamp.size)
@@ -257,5 +241,5 @@ class _Copies:
             f"the link {shown(path)} cannot become a copy: it {why}",
             where=shown(self._listing.root),
             state="Nothing was written.",
-            hint="Mend or delete it, or use a tar format.",
+            hint="Fix or delete it, or use a tar format.",
         )

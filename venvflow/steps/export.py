@@ -69,5 +69,5 @@ def _complete(job: Job, place: str, python: str, staging: str) -> None:
             str(problem),
             where=shown(place),
             state="Nothing was exported.",
-            hint="Mend that, or build the venv anew, then export it again.",
+            hint="Fix that, or build the venv anew, then export it again.",
         ) from problem

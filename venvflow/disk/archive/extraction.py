@@ -342,7 +342,7 @@ class _Target:
             self._refuse(name, "is there twice, or lies where something else is")
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR):
-                self._refuse(name, "lies below something that is no directory")
+                self._refuse(name, "lies below something that is not a directory")
             if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
                 self._refuse(name, "has a name that this file system cannot hold")
             raise

@@ -201,9 +201,9 @@ _MOST = 100_000_000
 
 
 class Trace(NamedTuple):
-    """A local *path* is named *times* by the member *name*: in its name, its target, or its content."""
+    """A *member* names a local *path* so many *times*: in its name, its target, or its content."""
 
-    name: str
+    member: str
     path: str
     times: int
 

@@ -152,7 +152,7 @@ def _tar_item(archive: str, header: tar.Header, stream: _Stream) -> Item:
         reason = _REFUSED_KINDS.get(header.kind, f"is of unknown kind {header.kind!r}")
         raise unsafe(archive, f"holds {shown(name)}, which {reason}")
     if kind != "file" and header.size:
-        raise unsafe(archive, f"holds {shown(name)}, which has content but is no file")
+        raise unsafe(archive, f"holds {shown(name)}, which has content but is not a file")
     if kind == "dir":
         name = name.rstrip("/") if name != "/" else name
     parts = stream.parts(header.size)
@@ -187,7 +187,7 @@ def _zip_items(archive: str, raw: Raw, most: int) -> Iterator[Item]:
         elif stat.S_IFMT(record.mode) not in (0, stat.S_IFREG):
             raise unsafe(archive, f"holds {shown(name)}, which is a device or FIFO")
         if kind == "dir" and record.size:
-            raise unsafe(archive, f"holds {shown(name)}, which has content but is no file")
+            raise unsafe(archive, f"holds {shown(name)}, which has content but is not a file")
         yield Item(name, kind, record.size, bool(record.mode & 0o100), target, parts)
 
 

@@ -149,7 +149,7 @@ class Header(NamedTuple):
 
 
 def parse_header(block: bytes) -> Header:
-    """Return what the 512 bytes of *block* say; raises :class:`Malformed` if they are no header."""
+    """Return what the 512 bytes of *block* say; raises :class:`Malformed` if they are not a header."""
     if sum(block) - sum(block[148:156]) + 8 * 0x20 != _octal(block[148:156]):
         raise Malformed("a header's checksum is wrong")
     if block[257:262] != b"ustar":
