@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from screens import Screen
 
-from venvflow.live import BAR_SECONDS, LINE_SECONDS, PATIENCE, REMINDER, Foot, Live, on, progress, row
+from venvflow.live import FRAME_SECONDS, LINE_SECONDS, PATIENCE, REMINDER, Foot, Live, on, progress, row
 from venvflow.steps.meter import Meter
 
 MIB = 1 << 20
@@ -273,9 +273,9 @@ def test_a_bar_is_drawn_over_itself_and_leaves_nothing() -> None:
             assert terminal.screen.rows == [f"api [{'.' * 24}] 0 %, 0 B of 10 MiB"]
             show(MIB, 10 * MIB)
             assert terminal.screen.rows == [f"api [{'.' * 24}] 0 %, 0 B of 10 MiB"]
-            clock.seconds += 2 * BAR_SECONDS
+            clock.seconds += 2 * FRAME_SECONDS
             show(10 * MIB, 10 * MIB)
-            assert terminal.screen.rows == [f"api [{'#' * 24}] 100 %, 10 MiB of 10 MiB, 50 MiB/s"]
+            assert terminal.screen.rows == [f"api [{'#' * 24}] 100 %, 10 MiB of 10 MiB, 25 MiB/s"]
             raise ValueError("work")
 
     with pytest.raises(ValueError, match="work"):

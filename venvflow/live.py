@@ -33,10 +33,9 @@ REMINDER = 60.0
 LINE_SECONDS = 5.0
 """Seconds between two lines about bytes where there is no terminal; what takes less says nothing."""
 
-BAR_SECONDS = 0.1
-"""Seconds between two states of a bar."""
+FRAME_SECONDS = 0.2
+"""Seconds between two states of a row."""
 
-_TICK = 0.2
 _BAR = 24
 
 
@@ -184,7 +183,7 @@ class Live:
 
     def _run(self) -> None:
         idle = self._idle
-        while not idle.wait(PATIENCE if self._foot is None else _TICK):
+        while not idle.wait(PATIENCE if self._foot is None else FRAME_SECONDS):
             with self._lock:
                 if self._thread is not threading.current_thread():
                     return
@@ -239,7 +238,7 @@ def progress(
     def show(done: int, total: int) -> None:
         nonlocal last
         meter(done, total)
-        if now() - last < (LINE_SECONDS if foot is None else BAR_SECONDS):
+        if now() - last < (LINE_SECONDS if foot is None else FRAME_SECONDS):
             return
         last = now()
         if foot is None:

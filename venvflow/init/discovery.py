@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from venvflow.init.locks import choose, listing, locks_in
 from venvflow.init.project import Directory, value_at, walk
 from venvflow.init.pythons import python_of
+from venvflow.model import Config, VenvSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +36,6 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What a config has already: the *names* of its venvs, their *paths* and the *files* they list."""
-
-    names: Collection[str] = ()
-    paths: Collection[str] = ()
-    files: Collection[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """What is in the project at *root*: venvs that can be made, and *notes* on what was left out and why."""
 
@@ -52,18 +44,20 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def discover(root: str, known: Known | None = None) -> Found:
+def discover(root: str, config: Config | None = None) -> Found:
     """Return the venvs that the lock files below *root* call for, in the order of their directories.
 
-    Directories with a lock file that is *known* have their venv; their other lock files are named in the
+    Directories with a lock file that *config* names have their venv; their other lock files are named in the
     notes, as are directories that cannot be read, and names that no config can hold.
     """
-    root, known = os.path.abspath(root), known or Known()
+    root = os.path.abspath(root)
+    specs = config.venvs.values() if config else ()
+    listed = {path for spec in specs for path in (*spec.locks, *spec.key_files)}
     notes: list[str] = []
     proposals = []
     for directory in walk(root, notes):
         locks = locks_in(directory)
-        unnamed = [lock for lock in locks if os.path.join(root, directory.path, lock) not in known.files]
+        unnamed = [lock for lock in locks if os.path.join(root, directory.path, lock) not in listed]
         taken, why = choose(directory, locks)
         if unnamed != locks:
             if unnamed:
@@ -73,7 +67,7 @@ def discover(root: str, known: Known | None = None) -> Found:
             proposals.append(_proposal(directory, taken, why))
         else:
             notes += why
-    return Found(root, tuple(_with_names(root, proposals, known)), tuple(notes))
+    return Found(root, tuple(_with_names(root, proposals, specs)), tuple(notes))
 
 
 def _proposal(directory: Directory, locks: tuple[str, ...], why: list[str]) -> Proposal:
@@ -101,16 +95,17 @@ def _workspace(directory: Directory, locks: tuple[str, ...]) -> Iterator[str]:
 # --------------------------------------------------------------------------- names
 
 
-def _with_names(root: str, proposals: list[Proposal], known: Known) -> Iterator[Proposal]:
+def _with_names(root: str, proposals: list[Proposal], specs: Collection[VenvSpec]) -> Iterator[Proposal]:
     """Yield the proposals with names: the directory's, with its parents' where two are the same."""
     short = [_name(os.path.basename(proposal.directory or root)) for proposal in proposals]
-    taken = {name.lower() for name in known.names}
+    taken = {spec.name.lower() for spec in specs}
+    paths = {spec.path for spec in specs}
     count = Counter([*(name.lower() for name in short), *taken])
     for name, proposal in zip(short, proposals, strict=True):
         full = name if count[name.lower()] == 1 else _name(proposal.directory.replace("/", "-") or name)
         unique = _unique(full, taken)
         taken.add(unique.lower())
-        is_free = os.path.join(root, proposal.path) not in known.paths
+        is_free = os.path.join(root, proposal.path) not in paths
         yield replace(proposal, name=unique, base=".venv" if is_free else f".venv-{unique}")
 
 

@@ -18,7 +18,7 @@ from venvflow.disk import interpreters
 from venvflow.disk.blame import failure
 from venvflow.disk.scratch import scratch
 from venvflow.errors import Refused, UsageError, VenvflowError, shown
-from venvflow.init.discovery import Found, Known, Proposal, discover
+from venvflow.init.discovery import Found, Proposal, discover
 from venvflow.init.project import ELSEWHERE, Directory, text_at
 from venvflow.model import Config
 from venvflow.state.reader import open_reader
@@ -102,9 +102,7 @@ def draft(root: str, schema: str, environ: Mapping[str, str]) -> Draft:
 def _supplement(root: str, present: str, schema: str, environ: Mapping[str, str]) -> Draft:
     """Return what the project with the config *present* lacks: files, and entries for lock files."""
     config = configs.load(present, root, environ)
-    specs = config.venvs.values()
-    listed = {path for spec in specs for path in (*spec.locks, *spec.key_files)}
-    found = discover(root, Known(config.venvs, {spec.path for spec in specs}, listed))
+    found = discover(root, config)
     name = os.path.relpath(os.path.join(os.path.dirname(present), SCHEMA_NAME), root)
     is_there = os.path.lexists(os.path.join(root, name))
     notes = []
