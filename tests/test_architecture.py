@@ -337,3 +337,46 @@ def test_a_class_name_stands_for_one_thing() -> None:
         if isinstance(node, ast.ClassDef)
     ]
     assert {name for name in classes if classes.count(name) > 1} <= STILL_DOUBLE
+
+
+DECIDES = {"model", "pure.plan"}
+"""Where a venv's receipt is compared with what is wanted."""
+
+LOOKS = {"disk.places", "state.changes", "state.file_stats"}
+"""Where a venv is compared with what its receipt says that it was."""
+
+ASKS = {"flow", "steps.restore"}
+"""Who asks these by the mtimes of directories alone, because that is all it has to know."""
+
+_EVIDENCE = {"key", "path", "stats", "top", "directories", "contents"}
+
+
+def _compared_with_a_receipt(module: Module) -> set[str]:
+    """Return which parts of a receipt the module compares with something."""
+    return {
+        side.attr
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        if isinstance(side, ast.Attribute) and side.attr in _EVIDENCE and "receipt" in ast.unparse(side.value)
+    }
+
+
+def _methods_called(module: Module) -> set[str]:
+    calls = (node.func for node in ast.walk(module.tree) if isinstance(node, ast.Call))
+    return {function.attr for function in calls if isinstance(function, ast.Attribute)}
+
+
+_MAY_NAME_KEYS = {
+    "steps.squish": {"key"},  # which venv is meant: the one for this key
+    "cli.states": {"key"},  # for which key it was made, to say what changed since
+}
+
+
+def test_what_must_be_done_and_what_changed_are_decided_in_one_place_each() -> None:
+    """Nobody else compares receipts, keys and stats; whoever wants to know asks the plan, or for changes."""
+    for name, module in modules().items():
+        if name not in DECIDES | LOOKS:
+            assert _compared_with_a_receipt(module) <= {"key"} & _MAY_NAME_KEYS.get(name, set()), name
+        if name not in LOOKS | ASKS:
+            assert not {"untouched", "as_made"} & _methods_called(module), name

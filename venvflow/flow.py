@@ -144,9 +144,9 @@ class Flow:
     def _receipt_for_key(self, job: Job) -> Receipt | None:
         record = read_key(job)
         receipt = _receipt(job.place.path, stamp_of(f"{job.place.path}/{RECEIPT}"))
-        if record is None or receipt is None or receipt.path != job.place.path:
+        if record is None or receipt is None or not receipt.is_for(record.key.digest, job.place.path):
             return None
-        return receipt if receipt.key == record.key.digest else None
+        return receipt
 
 
 @cache

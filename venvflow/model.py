@@ -288,6 +288,14 @@ class Receipt:
     directories: Mapping[str, int] = field(default_factory=dict, repr=False)
     top: int = field(default=0, repr=False, compare=False)
 
+    def is_at(self, path: str) -> bool:
+        """Return whether the venv was made for *path*: one that was copied or moved there was not."""
+        return self.path == path
+
+    def is_for(self, key: str, path: str) -> bool:
+        """Return whether the venv was made for *key*, at *path*."""
+        return self.key == key and self.path == path
+
     def is_shared_for(self, key: str) -> bool:
         """Return whether the venv is shared and was made for *key*: then its trees are its manifest."""
         return self.state == "shared" and self.key == key

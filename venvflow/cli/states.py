@@ -136,7 +136,7 @@ def _of_the_place(job: Job, venv: Venv) -> Judged | None:
     receipt = venv.receipt
     if venv.there == "ours" and receipt is None:
         return Judged("damaged", "its receipt is gone", "doit makes it anew")
-    if receipt is not None and receipt.path != job.place.path:
+    if receipt is not None and not receipt.is_at(job.place.path):
         moved = f"it was made for {shown(receipt.path)} and moved here"
         return Judged("damaged", moved, "doit fixes it", receipt)
     return None
@@ -200,7 +200,7 @@ def _by_hand(
     reason = facts.by_hand or str(drift)
     if problem is not None:
         reason += f"; besides, {problem.reason}"
-    elif facts.key != receipt.key:
+    elif not facts.is_for_key:
         reason += "; besides, it was made for other lock files, settings or another Python"
     return Judged("changed by hand", reason, _drop(job, drift, stored=stored), receipt, stored)
 

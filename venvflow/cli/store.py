@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     record = need_key(job)
     _refuse_other_python(job, record)
     receipt = job.place.receipt()
-    if not args.force and (receipt is None or receipt.key != record.key.digest):
+    if not args.force and (receipt is None or not receipt.is_for(record.key.digest, job.place.path)):
         _refuse_unlike(job)
     edits = _edits(job, record)
     squished = squish(job, any_venv=True)
@@ -111,7 +111,7 @@ def _minor(version: str) -> str:
 def _edits(job: Job, record: KeyRecord) -> list[str]:
     """Return a warning when a shared venv was changed by hand since: its snapshot is without that."""
     receipt = job.place.receipt()
-    if receipt is None or receipt.state != "shared" or receipt.key != record.key.digest:
+    if receipt is None or not receipt.is_shared_for(record.key.digest):
         return []
     from venvflow.cli.states import View, judge  # noqa: PLC0415
     from venvflow.state.reader import open_reader  # noqa: PLC0415

@@ -111,7 +111,7 @@ class VenvFacts:
     def is_for_key(self) -> bool:
         """Return whether a venv of ours is at the place, made for the key, and for this place."""
         receipt = self.receipt
-        return receipt is not None and receipt.key == self.key and receipt.path == self.path
+        return receipt is not None and receipt.is_for(self.key, self.path)
 
     @property
     def is_whole(self) -> bool:
@@ -239,7 +239,7 @@ def _why_not_kept(facts: VenvFacts) -> str:
         nothing = "there is no venv"
         there = {"absent": nothing, "empty": nothing, "venv": "another tool made the venv"}
         return there.get(facts.there, "what is there is no venv that is whole")
-    if receipt.path != facts.path:
+    if not receipt.is_at(facts.path):
         return f"the venv was made for {shown(receipt.path)}"
     if receipt.key != facts.key:
         return f"the venv is for another key ({receipt.key[:12]})"

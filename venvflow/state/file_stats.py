@@ -151,7 +151,7 @@ class StatChecker:
         with suppress(EnvironmentFailure):
             found = walk(venv)
             self.looked += len(found)
-            return digest_of_found(found) == receipt.stats
+            return look_as_made(found, receipt)
         return False
 
     def _as_trees_say(self, venv: str, receipt: Receipt, min_size: int) -> bool | None:
@@ -443,6 +443,11 @@ def digest_of_stats(stats: Iterable[str]) -> str:
         text = "\n".join(ordered[start : start + _AT_ONCE])
         hasher.update(("\n" * (start > 0) + text).encode("utf-8", "surrogateescape"))
     return hasher.hexdigest()
+
+
+def look_as_made(found: Iterable[Found], receipt: Receipt) -> bool:
+    """Return whether all that a walk has found in a venv looks as its receipt says."""
+    return digest_of_found(found) == receipt.stats
 
 
 def digest_of_found(found: Iterable[Found]) -> str:

@@ -43,7 +43,7 @@ def _venv(job: Job) -> list[str]:
     obstacle = why_not_replaced(job, venv)
     if obstacle is not None:
         raise obstacle
-    if venv.receipt.path != job.place.path:
+    if not venv.receipt.is_at(job.place.path):
         raise Refused(
             "the venv was moved here",
             where=job.place.path,

@@ -12,7 +12,7 @@ from venvflow.model import Manifest, Snapshot
 from venvflow.pure.manifest import Corrupt, group
 from venvflow.pure.relocate import Places
 from venvflow.state.changes import known_of, without_excluded
-from venvflow.state.file_stats import digest_of_found
+from venvflow.state.file_stats import look_as_made
 from venvflow.state.reader import StoreReader
 from venvflow.state.survey import survey
 from venvflow.steps.job import Job
@@ -43,12 +43,12 @@ def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = Non
         raise _no_venv(place, job)
     matcher = job.matcher if job is not None else None
     receipt = place.receipt()
-    if receipt is not None and receipt.path != place.path:
+    if receipt is not None and not receipt.is_at(place.path):
         receipt = None  # it was copied or moved here: what it says is not about this venv
     found = [*without_excluded(walk(place.path), matcher)]
     if store is not None and receipt is not None and receipt.state == "shared":
         with suppress(Corrupt):
-            if digest_of_found(found) == receipt.stats:
+            if look_as_made(found, receipt):
                 return Manifest(tuple(store.tree(digest) for digest in receipt.trees), receipt.bound)
     known = known_of(store, receipt, found).stamped if store is not None and receipt is not None else {}
     python = receipt.python if receipt is not None else ""

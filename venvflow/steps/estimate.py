@@ -54,7 +54,7 @@ def estimate(store: StoreReader | None, job: Job, foresight: Foresight, *, store
     python = interpreter_of(job)
     receipt = place.receipt()
     known: Mapping[str, Stamped] = {}
-    if store is not None and receipt is not None and receipt.path == place.path:
+    if store is not None and receipt is not None and receipt.is_at(place.path):
         known = known_of(store, receipt, without_excluded(walk(place.path), job.matcher)).stamped
     looked = look_through(job, python, known)
     surplus = [*_surplus(store, job.spec.min_size, looked, foresight)]

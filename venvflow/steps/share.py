@@ -26,7 +26,7 @@ from venvflow.pure.patterns import Matcher
 from venvflow.pure.sharing import stays_private
 from venvflow.state.changes import Known, drift_of, is_object, known_of, without_excluded
 from venvflow.state.contents import encode_contents
-from venvflow.state.file_stats import digest_of_found
+from venvflow.state.file_stats import digest_of_found, look_as_made
 from venvflow.state.index import Stamped
 from venvflow.state.intake import Intake, Taken
 from venvflow.state.reader import StoreReader
@@ -115,7 +115,7 @@ def _share(
     """Give the venv's files to the store and link their names; *walked* are all of them, and used up."""
     venv, spec = job.place.path, job.spec
     known = Known({})
-    if receipt.path == venv:
+    if receipt.is_at(venv):
         known = known_of(store, receipt, without_excluded(walked, job.matcher))
     looked = look_through(job, python, known.stamped, walked)
     walked.clear()  # of a large venv it is megabytes, and soon out of date
@@ -152,7 +152,7 @@ def _is_settled(job: Job, store: StoreReader, receipt: Receipt, walked: list[Fou
         and registration is not None
         and registration.settings == _settings_of(job.spec)
         and registration.trees == receipt.trees
-        and digest_of_found(without_excluded(walked, job.matcher)) == receipt.stats
+        and look_as_made(without_excluded(walked, job.matcher), receipt)
         and all(store.has_tree(digest) for digest in receipt.trees)
         and (receipt.link != "hardlink" or _is_linked_here(store, receipt, walked, job.spec.min_size))
     )

@@ -50,7 +50,7 @@ def squish_locked(
 ) -> Outcome:
     """Squish while the venv and the store are held."""
     receipt = _receipt(job, record, any_venv=any_venv)
-    if receipt.state == "shared" and receipt.path == job.place.path:
+    if receipt.state == "shared" and receipt.is_at(job.place.path):
         return Outcome("kept", _SHARED)
     return share(job, store, receipt, interpreter=record.interpreter, ledger=ledger, tell=tell)
 
@@ -82,7 +82,7 @@ def squish_any(job: Job, store: Store, how: VenvSpec, *, ledger: Ledger, tell: T
     refuse_unless_sharable(job.place, store.path)
     with held(job, store), store.use():
         receipt = job.place.receipt()
-        if receipt is None or receipt.path != job.place.path:  # it was copied or moved here
+        if receipt is None or not receipt.is_at(job.place.path):  # it was copied or moved here
             receipt = unknown(job.place)
         asked = replace(job, spec=how)
         if receipt.key and receipt.state == "shared":

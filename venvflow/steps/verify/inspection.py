@@ -121,7 +121,7 @@ def _walked(store: StoreReader, registration: Registration) -> SharedVenv | list
     receipt = place.receipt()
     if receipt is None or receipt.state != "shared":
         return None
-    if receipt.path != place.path:
+    if not receipt.is_at(place.path):
         return [Finding("venv moved", "", place.path, note=f"it was shared at {receipt.path}")]
     try:
         entries = entries_of(Manifest(tuple(store.tree(digest) for digest in receipt.trees)))
