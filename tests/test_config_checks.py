@@ -116,6 +116,14 @@ def test_what_makes_no_sense_is_told_with_line_and_key(root: Path, line: str, pr
     assert [text for text in found if text.startswith(problem)], found
 
 
+def test_a_wrong_key_file_is_told_though_the_defaults_have_right_ones(root: Path) -> None:
+    """Those of the defaults are not compared with the lines of the wrong ones."""
+    text = "defaults: {key: {files: [lock.txt, gone.txt]}}\n" + one_venv("key: {files: [3]}")
+    assert problems(root, text) == [
+        '6: venvs.api.key.files[0]: YAML reads 3 as a number: write it in quotes, "3"'
+    ]
+
+
 TWO = """venvs:
   api: {path: a, locks: [lock.txt], pack: {name: 'app%s'}}
   web: {path: b, locks: [lock.txt], pack: {name: %s, format: %s, output: %s}}

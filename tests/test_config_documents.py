@@ -126,6 +126,19 @@ venvs:
     assert venvs["b"].min_size == 5
 
 
+def test_a_name_of_an_anchor_may_be_used_again(root: Path) -> None:
+    """Each alias is the last value of that name before it, as YAML says."""
+    text = """\
+exclude: &a ["x"]
+venvs:
+  a: {path: a, locks: &a [lock.txt], exclude: *a}
+  b: {path: b, locks: *a}
+"""
+    venvs = read(root, text).venvs
+    assert venvs["a"].exclude == ("x", "lock.txt")
+    assert venvs["b"].locks == (f"{root}/lock.txt",)
+
+
 def test_many_wrong_keys_cost_no_minutes(root: Path) -> None:
     """Suggestions stop where a file is all wrong, and long words are shown in part."""
     text = "\n".join(f"venvz{i}: 1" for i in range(5000)) + "\n? " + "x" * 50_000 + "\n: 1\n"
