@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 
 from venvflow.disk.objects import object_names
-from venvflow.disk.places import write_receipt
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Manifest, Outcome, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt
@@ -16,7 +15,7 @@ from venvflow.state.usage import Ledger
 from venvflow.steps import claims
 from venvflow.steps.any_venv import held, refuse_unless_sharable
 from venvflow.steps.job import Job
-from venvflow.steps.share import Tell, share, unknown
+from venvflow.steps.share import Tell, refuse_to_publish, share, unknown
 from venvflow.steps.state_files import KeyRecord, need_key, read_answer, read_key
 
 _SHARED = "its files are the store's already"
@@ -112,16 +111,11 @@ def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True)
     try:
         return _whole(job, store, record, look=look)
     except Corrupt as lost:
-        # It brings all that reads and shares venvs, for which there is hardly ever a need here.
-        from venvflow.steps.share import refuse_to_publish  # noqa: PLC0415
-        from venvflow.steps.squish import squish_locked  # noqa: PLC0415
-
         receipt = job.place.receipt()
         if receipt is None or receipt.key != record.key.digest:
             raise _no_manifest(job, lost) from None
         refuse_to_publish(job, store, receipt)
-        write_receipt(job.place.path, replace(receipt, state="built", made="shared"))
-        squish_locked(job, store, record)
+        share(job, store, replace(receipt, state="built", made="shared"), interpreter=record.interpreter)
         try:
             return _whole(job, store, record, look=True)
         except Corrupt as error:  # the disk loses what was just written
