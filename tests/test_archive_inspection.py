@@ -189,7 +189,7 @@ def test_more_than_may_be_unpacked_is_refused(
         patch.setattr(inspection, "Limits", lambda: inventory_limits(size=1000))
         with pytest.raises(Refused, match="is too much"):
             inventory_of(path)
-    monkeypatch.setattr(inspection, "_LARGEST_KEPT", 10)
+    monkeypatch.setattr(inspection, "LARGEST_BLOB", 10)
     with pytest.raises(Refused, match="bytes"):
         inventory_of(path)
 

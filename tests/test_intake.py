@@ -31,13 +31,13 @@ from pythons import BASE
 from tiers import first_quick
 
 from venvflow.disk import objects
-from venvflow.disk.bytecode import LARGEST_SOURCE
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import Linker
 from venvflow.disk.objects import Look, Objects, object_name
 from venvflow.disk.scan import Changing
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Interpreter, LinkMode
+from venvflow.postinstall import LARGEST_SOURCE
 from venvflow.pure.manifest import entries_of
 from venvflow.pure.relocate import Places
 from venvflow.state.intake import Intake, Taken

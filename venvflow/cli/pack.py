@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from venvflow import live
@@ -162,22 +162,15 @@ def _default_directory(job: Job, args: argparse.Namespace) -> str:
 # --------------------------------------------------------------------------- the answer
 
 
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """What was packed and proved."""
 
-    def __init__(
-        self,
-        venv: str,
-        outcome: Outcome,
-        saved: list[Saved] | None,
-        checked: Checked | None,
-        smoked: Smoke | None,
-    ) -> None:
-        self.venv = venv
-        self.outcome = outcome
-        self.saved = saved
-        self.checked = checked
-        self.smoked = smoked
+    venv: str
+    outcome: Outcome
+    saved: list[Saved] | None
+    checked: Checked | None
+    smoked: Smoke | None
 
     @property
     def good(self) -> bool:

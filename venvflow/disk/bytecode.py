@@ -18,12 +18,11 @@ from typing import IO, NamedTuple, cast
 import venvflow
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import CONSTANT_MTIME, Interpreter
+from venvflow.postinstall import LARGEST_SOURCE
 
 DONE, FAULTY = 0, 1
 """Answers of the worker: compiled, and does not compile; anything else is an errno plus one."""
 _DEAD = -1
-LARGEST_SOURCE = 16 << 20
-"""Bytes of the largest source that is compiled."""
 _LONGEST_NAME = 255
 _TICK = 0.2
 _CRASHES = [-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL)]

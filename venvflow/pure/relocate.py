@@ -22,8 +22,8 @@ from venvflow import postinstall
 from venvflow.model import Entry, Slot
 from venvflow.pure import spelling
 
-_LARGEST_TEXT = 4 << 20
-"""Files larger than this, in bytes, are not taken apart: generated scripts are never so large."""
+LARGEST_TEXT = 4 << 20
+"""Files larger than this, in bytes, are not taken apart, and so are no templates: installers write none."""
 
 
 Places = postinstall.Places
@@ -94,7 +94,7 @@ def find(path: str, data: bytes, places: Places, *, fresh: bool = False) -> Temp
     path is looked for in every text file, without caring what stands around it. Otherwise only in
     files that installers write (:func:`names_venv`), and only where it stands as a path of its own.
     """
-    if len(data) > _LARGEST_TEXT:
+    if len(data) > LARGEST_TEXT:
         return None
     hits: list[_Hit] = []
     if path == "pyvenv.cfg":

@@ -24,7 +24,16 @@ from venvflow.model import MTIME_NS, Entry, Manifest, Receipt
 from venvflow.postinstall import LARGEST_FILLED
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
-from venvflow.pure.relocate import Places, digest_of, fill, find, find_in_record, is_record, leads_there
+from venvflow.pure.relocate import (
+    LARGEST_TEXT,
+    Places,
+    digest_of,
+    fill,
+    find,
+    find_in_record,
+    is_record,
+    leads_there,
+)
 from venvflow.pure.sharing import stays_private
 from venvflow.state.contents import Contents, compare, without_copies
 from venvflow.state.file_stats import StatChecker, digest_of_found, is_ignored
@@ -291,16 +300,13 @@ def _touched(entry: Entry, compared: _Compared, known: Bytes) -> Touched | None:
     if item.kind != "file" or not entry.digest or not may_hold(entry, item.stamp.size):
         return None
     with suppress(OSError, Changing):
-        content = read(path, keep=LARGEST_TEMPLATE if entry.kind == "template" else 0)
+        content = read(path, keep=LARGEST_TEXT if entry.kind == "template" else 0)
         if known.holds(entry, content):
             return touched._replace(item=item._replace(stamp=content.stamp))
     return None
 
 
 # --------------------------------------------------------------------------- has a file its bytes?
-
-LARGEST_TEMPLATE = 4 << 20
-"""Bytes of the largest file that is taken apart: generated scripts are never so large."""
 
 
 def may_hold(entry: Entry, size: int) -> bool:

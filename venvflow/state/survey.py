@@ -17,11 +17,17 @@ from venvflow.disk.scan import Changing, Found, in_threads, read, walk
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import BytecodePolicy, Entry
 from venvflow.pure.manifest import Distribution, name_and_version, source_of
-from venvflow.pure.relocate import Places, Template, embeds, find, find_in_record, find_link, record_paths
+from venvflow.pure.relocate import (
+    LARGEST_TEXT,
+    Places,
+    Template,
+    embeds,
+    find,
+    find_in_record,
+    find_link,
+    record_paths,
+)
 from venvflow.state.index import Stamped
-
-_KEEP = 4 << 20
-"""Files up to this many bytes are held in memory while they are searched for local paths."""
 
 
 @dataclass(slots=True)
@@ -192,7 +198,7 @@ def _read_all(
 
 
 def _read_one(venv: str, places: Places, item: Found, *, fresh: bool) -> _Reading:
-    content = read(f"{venv}/{item.path}", known=item.stamp, keep=_KEEP)
+    content = read(f"{venv}/{item.path}", known=item.stamp, keep=LARGEST_TEXT)
     # Most files are as the walk found them: then there need not be two of each stamp in memory.
     now = item if item.stamp == content.stamp else item._replace(stamp=content.stamp)
     template = find(item.path, content.data, places, fresh=fresh) if content.data else None

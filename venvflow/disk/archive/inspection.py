@@ -22,12 +22,9 @@ from venvflow.disk.archive.formats import Malformed
 from venvflow.disk.archive.reading import Item, items, unsafe
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Key, Manifest, Slot
-from venvflow.postinstall import METADATA, InvalidPack, Pack, check_blob, decode, unsafe_name
+from venvflow.postinstall import LARGEST_BLOB, METADATA, InvalidPack, Pack, check_blob, decode, unsafe_name
 from venvflow.pure.manifest import Distribution, directories_of, group, name_and_version
 from venvflow.pure.relocate import record_paths
-
-_LARGEST_KEPT = 64 << 20
-"""Bytes of a member that is needed as a whole: the metadata, the blob of all templates, a RECORD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,7 @@ class _Inventory:
     def _read(self, item: Item) -> str:
         hasher = hashlib.sha256()
         keeps = item.name.endswith(_TELLING)
-        if keeps and item.size > _LARGEST_KEPT:
+        if keeps and item.size > LARGEST_BLOB:
             raise _unreadable(self.archive, f"holds {shown(item.name)}, which has {item.size} bytes")
         parts: list[bytes] = []
         for part in item.parts:
