@@ -29,7 +29,7 @@ CONFIG_NAMES = ("venvflow.yaml", "config/venvflow.yaml")
 def find_config(start: str, explicit: str | None = None) -> tuple[str, str]:
     """Return the config file and the project root for work in the directory *start*, both absolute.
 
-    TreeStats for :data:`CONFIG_NAMES` in *start* and each of its parents; the root is the directory in which
+    Looks for :data:`CONFIG_NAMES` in *start* and each of its parents; the root is the directory in which
     they were found. With *explicit* (relative to *start*), the root is that file's directory, or its parent
     if that directory is called ``config``. Raises ``UsageError`` if there is no config, and
     ``EnvironmentFailure`` if a directory cannot be looked into.

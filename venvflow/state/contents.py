@@ -1,6 +1,6 @@
 """Contents: eight bytes in the receipt for every file of a venv, by which it is known again without a store.
 
-TreeStats (sizes and times) get lost when a venv is copied, put into an image or taken out of a backup; what a
+Stats (sizes and times) get lost when a venv is copied, put into an image or taken out of a backup; what a
 tree says is gone with its snapshot. These stay with the venv: four bytes of its path's hash and four of its
 bytes'. They tell what is missing, which is damage, from what was added or edited, which is somebody's work.
 Executable bits and link targets are left out: tools that copy change them, and nobody loses work with them.
