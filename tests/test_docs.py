@@ -105,15 +105,63 @@ def test_the_two_commands_are_there() -> None:
         assert re.search(rf"^\.PHONY:.*\b{target}\b", makefile, re.MULTILINE), target
 
 
-def test_the_design_names_every_module() -> None:
-    """Whoever looks for the room of a module finds it in the map."""
-    map_of_rooms = block(DESIGN, "", "faces ")
-    package = ROOT / "venvflow"
-    layers = [package, *(package / name for name in ("pure", "disk", "state", "steps"))]
-    rooms = [path.stem for layer in layers for path in layer.glob("*.py") if not path.stem.startswith("_")]
-    rooms += [f"{path.parent.name}/" for layer in layers for path in layer.glob("*/__init__.py")]
+def rooms() -> dict[str, set[str]]:
+    """Return the modules that the design's table names, by the directory that they are in."""
+    table = DESIGN[DESIGN.index("| layer | room | modules |") :].split("\n\n", 1)[0]
+    found: dict[str, set[str]] = {}
+    for row in table.splitlines()[2:]:
+        _, _, room, names, _, _ = row.split("|")
+        found.setdefault(room.strip(" `/"), set()).update(re.findall(r"`(\w+)`", names))
+    return found
 
-    assert [room for room in rooms if not re.search(rf"\b{re.escape(room)}", map_of_rooms)] == []
+
+def test_the_design_names_every_module() -> None:
+    """Whoever looks for the room of a module finds it in the table; none is there that is gone."""
+    package = ROOT / "venvflow"
+    there: dict[str, set[str]] = {}
+    for path in package.rglob("*.py"):
+        if path.stem != "__init__":
+            there.setdefault(path.parent.relative_to(package).as_posix().strip("."), set()).add(path.stem)
+
+    assert rooms() == there
+
+
+def test_the_design_is_short() -> None:
+    """It is read in one sitting; reasons are in the pages on decisions."""
+    assert len(DESIGN.splitlines()) <= 150
+
+
+DECISIONS = sorted((ROOT / "docs/decisions").glob("0*.md"))
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem[:4])
+def test_a_decision_has_a_context_and_consequences(page: Path) -> None:
+    """Each page has the same three sections, a number, and no more than a screen of text."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    headings = [line for line in lines if line.startswith("#")]
+
+    assert headings[0].startswith(f"# {page.stem[:4]}: ")
+    assert headings[1:] == ["## Context", "## Decision", "## Consequences"]
+    assert 10 <= len(lines) <= 40
+
+
+def test_every_decision_is_listed() -> None:
+    """The index of the decisions has each, once, in the order of their numbers."""
+    index = (ROOT / "docs/decisions/index.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"\]\((0[\w-]+)\.md\)", index) == [page.stem for page in DECISIONS]
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "DESIGN.md", ROOT / "CONTRIBUTING.md", *DECISIONS], ids=lambda page: page.stem
+)
+def test_modules_that_pages_name_are_there(page: Path) -> None:
+    """A file that was renamed is not looked for in vain."""
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text(encoding="utf-8"))) - {"dodo.py"}
+
+    assert {
+        name for name in named if not any((base / name).is_file() for base in (ROOT, ROOT / "venvflow"))
+    } == set()
 
 
 @pytest.mark.slow

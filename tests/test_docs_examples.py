@@ -45,6 +45,9 @@ from venvflow.state import schema
 TOML = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 PAGES = all_pages()
+DECISIONS = [*DOCS.glob("decisions/0*.md")]
+"""They are listed in their own index, and held by test_docs."""
+
 CHECKED = {"console", "yaml", "toml", "ini", "make", "python", "sql", "sh", "dockerfile", "text"}
 """Languages of blocks. ``text`` is for output and usage, and for what NOT_RUN lists."""
 
@@ -135,10 +138,10 @@ def test_every_page_is_in_the_index() -> None:
     index = text_of("docs/index.md")
     listed = {(DOCS / link).resolve() for link in links(index)}
 
-    assert {page for page in PAGES if page.name not in ("README.md", "index.md")} <= listed
+    assert {page for page in PAGES if page not in (README, DOCS / "index.md", *DECISIONS)} <= listed
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != README], ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in (README, *DECISIONS)], ids=name_of)
 def test_a_page_says_at_its_top_what_one_will_be_able_to_do(page: Path) -> None:
     """The first sentence below the title speaks to the reader."""
     title, first = page.read_text(encoding="utf-8").split("\n\n")[:2]
