@@ -148,13 +148,13 @@ def test_in_memory_venvs_are_shared_by_hard_links(machine: Machine, monkeypatch:
 @needs_root
 @pytest.mark.slow
 def test_sixty_five_thousand_names_and_one_more(tmp_path: Path) -> None:
-    """ext4 stops there; a twin of the object takes the next ones, and it is swept when nobody has it."""
+    """ext4 stops there; a spare of the object takes the next ones, and it is swept when nobody has it."""
     with disk(tmp_path, "ext4", "-q", "-N", "2000") as place:
         objects: Objects = objects_in(place / "store")
         (name,) = put(objects, b"shared by all" * 100)
         (place / "venv").mkdir()
         linker = Linker(("hardlink", "copy"))
-        linker.twin = objects.twin
+        linker.spare = objects.spare
         fd = os.open(place / "venv", os.O_RDONLY)
         try:
             for number in range(65_010):
@@ -166,26 +166,26 @@ def test_sixty_five_thousand_names_and_one_more(tmp_path: Path) -> None:
         assert (place / "venv/65009").read_bytes() == b"shared by all" * 100
         last = os.stat(place / "venv/65009")
         assert objects.is_at(name, last.st_ino, last.st_dev)
-        assert [each[0] for each in objects.twins()] == [name]
+        assert [each[0] for each in objects.spares()] == [name]
 
 
-def test_a_damaged_twin_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_spare_is_made_anew(tmp_path: Path) -> None:
     """It is put aside; the object itself is hashed before it is copied."""
     objects = objects_in(tmp_path / "store")
     (name,) = put(objects, b"bytes")
-    twin = objects.twin(objects.path(name))
-    assert twin == f"{objects.path(name)}.1"
-    assert objects.twin(objects.path(name)) == twin
-    assert objects.twin(twin) == f"{objects.path(name)}.2"
-    Path(twin).chmod(0o644)
-    Path(twin).write_bytes(b"wrong")
-    assert objects.twin(objects.path(name)) == twin
-    assert Path(twin).read_bytes() == b"bytes"
+    spare = objects.spare(objects.path(name))
+    assert spare == f"{objects.path(name)}.1"
+    assert objects.spare(objects.path(name)) == spare
+    assert objects.spare(spare) == f"{objects.path(name)}.2"
+    Path(spare).chmod(0o644)
+    Path(spare).write_bytes(b"wrong")
+    assert objects.spare(objects.path(name)) == spare
+    assert Path(spare).read_bytes() == b"bytes"
     Path(objects.path(name)).chmod(0o644)
     Path(objects.path(name)).write_bytes(b"wrong")
-    Path(twin).unlink()
-    assert objects.twin(objects.path(name)) is None
-    assert objects.twin(str(tmp_path / "elsewhere")) is None
+    Path(spare).unlink()
+    assert objects.spare(objects.path(name)) is None
+    assert objects.spare(str(tmp_path / "elsewhere")) is None
     assert name == name_of(b"bytes")
 
 

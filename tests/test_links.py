@@ -389,15 +389,15 @@ def test_a_failed_sync_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.errno == errno.EBADF
 
 
-def test_a_file_system_that_knows_no_links_does_not_get_twins_for_ever(
+def test_a_file_system_that_knows_no_links_does_not_get_spares_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EMLINK for a fresh twin means that there are no links at all: the file is copied."""
+    """EMLINK for a fresh spare means that there are no links at all: the file is copied."""
     source = tmp_path / "object"
     source.write_bytes(b"bytes")
     asked: list[str] = []
 
-    def twin(path: str) -> str:
+    def spare(path: str) -> str:
         asked.append(path)
         fresh = f"{path}.{len(asked)}"
         shutil.copy(path, fresh)
@@ -408,7 +408,7 @@ def test_a_file_system_that_knows_no_links_does_not_get_twins_for_ever(
 
     monkeypatch.setattr(os, "link", full)
     linker = Linker(("hardlink",))
-    linker.twin = twin
+    linker.spare = spare
     with directory(str(tmp_path)) as fd:
         mode = linker.place(str(source), "name", fd, executable=False)
 

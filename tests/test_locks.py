@@ -380,7 +380,7 @@ def test_a_fifo_that_may_only_be_read_does_not_hang(tmp_path: Path, monkeypatch:
 
     os.mkfifo(tmp_path / "fifo")
     monkeypatch.setattr(os, "open", opened)
-    with pytest.raises(EnvironmentFailure, match="no regular file"):
+    with pytest.raises(EnvironmentFailure, match="not a regular file"):
         locks.shared(str(tmp_path / "fifo"), timeout=0, what="it")
 
 

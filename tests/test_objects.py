@@ -322,7 +322,7 @@ def test_an_object_with_wrong_bytes_is_put_aside_and_replaced(objects: Objects, 
     assert [kept.read_bytes() for kept in Path(objects.quarantined).iterdir()] == [OTHER]
 
 
-def test_a_twin_that_was_published_meanwhile_stays(objects: Objects, source: Path) -> None:
+def test_one_that_was_published_meanwhile_stays(objects: Objects, source: Path) -> None:
     """Two runs with one content end with one object, the first; it was not made from our file."""
     with objects.batch() as batch:
         take("copy", batch, source)
@@ -334,7 +334,7 @@ def test_a_twin_that_was_published_meanwhile_stays(objects: Objects, source: Pat
     assert os.listdir(objects.tmp) == []
 
 
-def test_a_twin_that_was_adopted_meanwhile_is_known_as_adopted(
+def test_one_that_was_adopted_meanwhile_is_known_as_adopted(
     objects: Objects, source: Path, tmp_path: Path
 ) -> None:
     """Else the index would expect our mtime, and every venv linked to it would look edited."""
@@ -347,7 +347,7 @@ def test_a_twin_that_was_adopted_meanwhile_is_known_as_adopted(
     assert batch.adopted == {name_of(DATA): Look(stranger.stat().st_mtime_ns, 0o644)}
 
 
-def test_what_was_to_be_adopted_is_not_when_a_twin_was_first(objects: Objects, source: Path) -> None:
+def test_what_was_to_be_adopted_is_not_when_another_was_first(objects: Objects, source: Path) -> None:
     """The object has the constant mtime then."""
     with objects.batch() as batch:
         take("adopt", batch, source)

@@ -342,7 +342,7 @@ def test_what_cannot_be_replaced_is_named_and_nothing_is_left(
     assert picture(world.venv) == before
 
 
-def test_an_object_with_too_many_links_gets_a_twin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_with_too_many_links_gets_a_spare(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is linked to that, and a second run finds it shared."""
     real = os.link
 

@@ -200,20 +200,20 @@ def test_a_venv_that_is_gone_is_forgotten_in_a_settled_store(root: Path) -> None
     assert run(root).forgotten == ()
 
 
-def test_twins_are_looked_at_every_time(root: Path, looked: list[str]) -> None:
+def test_spares_are_looked_at_every_time(root: Path, looked: list[str]) -> None:
     """Whether a venv is still linked to one shows nowhere but at itself."""
     with open_store(root / "store") as store:
         name = next(iter(store.objects.names()))[0]
-        twin = store.objects.twin(store.objects.path(name))
-        assert twin is not None
-        os.link(twin, root / "venv.py")
+        spare = store.objects.spare(store.objects.path(name))
+        assert spare is not None
+        os.link(spare, root / "venv.py")
     run(root)
     looked.clear()
     run(root)
     assert "size_on_disk" in looked
     (root / "venv.py").unlink()
     run(root)
-    assert not os.path.lexists(twin)
+    assert not os.path.lexists(spare)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,6 @@ def _told(out: Output, finding: CheckResult) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Return *text* in lines; a word that is too long, like a path, stays whole: half of it is no use."""
+    """Return *text* in lines; a word that is too long, like a path, stays whole: half of it is useless."""
     wrapper = textwrap.TextWrapper(max(width, 20), break_long_words=False, break_on_hyphens=False)
     return [line for part in text.splitlines() for line in wrapper.wrap(part)]

@@ -101,7 +101,7 @@ def _users(store: StoreReader) -> dict[str, tuple[Registration, ...]]:
     from venvflow.pure.keys import snapshot_id  # noqa: PLC0415 - not for wrong words
 
     users: dict[str, tuple[Registration, ...]] = {}
-    with suppress(EnvironmentFailure):  # who sweeps says what is wrong there
+    with suppress(EnvironmentFailure):  # a sweep says what is wrong there
         for each in store.registrations():
             if each.key and os.path.lexists(each.path):
                 identifier = snapshot_id(each.key, each.place or None)

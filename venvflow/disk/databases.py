@@ -45,9 +45,9 @@ def _is_file_or_missing(path: str) -> bool:
 def open_to_read(path: str) -> sqlite3.Connection:
     """Open a database as it is, also where we may not write; raises ``sqlite3.Error``.
 
-    SQLite leaves files beside a database that it opens for reading, but not beside one of which it is told
-    that nobody writes to it. Nobody does when there is no log of either kind. One who begins to just now can
-    at worst make it look damaged. A log that cannot be read is left out.
+    SQLite leaves files beside a database that it opens for reading, but not beside one that it may take for
+    immutable. It is that while there is no log of either kind; a writer that begins just now can at worst
+    make it look damaged. A log that cannot be read is left out.
     """
     if not can_be_database(path):
         raise sqlite3.DatabaseError("it is not a regular file")

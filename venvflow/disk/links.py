@@ -36,15 +36,15 @@ _AT_ONCE = 16 << 20
 class Linker:
     """Puts objects into one venv; *modes* is the ladder, *used* counts files by the mode that worked.
 
-    *twin*, if set, gives another file of the same content for one that has all the names that its file
+    *spare*, if set, gives another file of the same content for one that has all the names that its file
     system allows, or None.
     """
 
     def __init__(self, modes: Sequence[LinkMode]) -> None:
         self._ladder: list[LinkMode] = [*modes] if "copy" in modes else [*modes, "copy"]
         self.used: dict[LinkMode, int] = {}
-        self.twin: Callable[[str], str | None] = _no_twin
-        self._twins: dict[str, str] = {}
+        self.spare: Callable[[str], str | None] = _no_spare
+        self._spares: dict[str, str] = {}
 
     @property
     def mode(self) -> LinkMode:
@@ -101,24 +101,24 @@ class Linker:
         self.used[mode] = self.used.get(mode, 0) + 1
 
     def _hardlink(self, source: str, name: str, dir_fd: int) -> None:
-        """Link to *source*, or to a twin of it when it can have no more names."""
-        chosen: str | None = self._twins.get(source, source)
+        """Link to *source*, or to a spare of it when it can have no more names."""
+        chosen: str | None = self._spares.get(source, source)
         while chosen is not None:
             try:
                 os.link(chosen, name, dst_dir_fd=dir_fd, follow_symlinks=False)
             except OSError as error:
-                # A fresh twin that can have no second name: there are no links here at all.
+                # A fresh spare that can have no second name: there are no links here at all.
                 if error.errno != errno.EMLINK or (chosen != source and os.lstat(chosen).st_nlink == 1):
                     raise
-                full, chosen = error, self.twin(chosen)
+                full, chosen = error, self.spare(chosen)
             else:
                 if chosen != source:
-                    self._twins[source] = chosen
+                    self._spares[source] = chosen
                 return
         raise full
 
 
-def _no_twin(_: str) -> str | None:
+def _no_spare(_: str) -> str | None:
     return None
 
 

@@ -131,7 +131,7 @@ def lock_timeout(environ: Mapping[str, str]) -> float:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
         raise UsageError(
-            f"{TIMEOUT_VARIABLE} is {text!r}, which is no number of seconds",
+            f"{TIMEOUT_VARIABLE} is {text!r}, which is not a number of seconds",
             hint=f"Set it to 0 (do not wait) or more, or unset it for {DEFAULT_TIMEOUT:g}",
         )
     return seconds
@@ -230,7 +230,7 @@ def _open(path: str, mode: int, what: str) -> int:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise EnvironmentFailure(
-            f"{what} cannot be locked: the lock file is no regular file",
+            f"{what} cannot be locked: the lock file is not a regular file",
             where=shown(path),
             state="Nothing was changed.",
             hint="Remove it",

@@ -6,7 +6,7 @@ cannot replace anything. Objects are 0444 or 0555 and carry one constant mtime, 
 hard link is refused to most and visible in all. The exception are *adopted* objects: hard links to files
 that somebody else owns too (uv's cache). Those keep their mode and mtime, because they are not ours alone.
 
-Whoever changes the mode or the owner of a venv's file changes the object, and all venvs that have it. Right
+A change of mode or owner of a venv's file changes the object, in all venvs that have it. Right
 bytes that look wrong are given back how they should look (:meth:`Objects.relabel`); they are never linked as
 they are, and never lost.
 """
@@ -88,7 +88,7 @@ def object_names(tree: Tree) -> Iterator[Name]:
 class Objects:
     """The directory ``objects/`` of a store, and ``tmp/`` beside it.
 
-    File systems limit how many names a file may have. An object that has them all gets *twins*: further
+    File systems limit how many names a file may have. An object that has them all gets *spares*: further
     files of the same content, called like it with ``.1``, ``.2`` … behind, which venvs are linked to.
     """
 
@@ -114,13 +114,13 @@ class Objects:
         return found[0] if found is not None and not found[1] else None
 
     def _at(self, path: str) -> tuple[Name, int] | None:
-        """Return the object that a path is for, and as which twin, 0 for itself; None for any other path."""
+        """Return the object that a path is for, and as which spare, 0 for itself; None for any other path."""
         parent, _, file = path.rpartition("/")
         root, _, fan = parent.rpartition("/")
         return _named(fan, file) if root == self.root and is_fan(fan) else None
 
     def is_at(self, name: Name, inode: int, device: int) -> bool:
-        """Return whether that inode is the object or one of its twins; raises ``OSError`` if it is gone."""
+        """Return whether that inode is the object or one of its spares; raises ``OSError`` if it is gone."""
         path = self.path(name)
         st = os.lstat(path)
         for number in itertools.count(1):
@@ -132,8 +132,8 @@ class Objects:
                 break
         return False
 
-    def twin(self, path: str) -> str | None:
-        """Return a twin of the object (or of the twin) at *path*, made if need be; None if it is damaged.
+    def spare(self, path: str) -> str | None:
+        """Return a spare of the object (or of the spare) at *path*, made if need be; None if it is damaged.
 
         Raises ``OSError`` when it cannot be written.
         """
@@ -143,21 +143,21 @@ class Objects:
         name, number = found
         following = f"{self.path(name)}.{number + 1}"
         if os.path.lexists(following):
-            if self._is_sound_twin(name, following):
+            if self._is_sound_spare(name, following):
                 return following
             self._put_aside(name, os.path.basename(following))
-        return following if self._make_twin(name, following) else None
+        return following if self._make_spare(name, following) else None
 
-    def _is_sound_twin(self, name: Name, path: str) -> bool:
-        """Return whether a twin is what its name says; one whose mtime is ours still is what was made."""
+    def _is_sound_spare(self, name: Name, path: str) -> bool:
+        """Return whether a spare is what its name says; one whose mtime is ours still is what was made."""
         st = os.lstat(path)
         if self.is_as_made(st, name, st.st_size):
             return True
         with self._fan(name) as fan:
             return _give_look(os.path.basename(path), fan, name, sealed(name))
 
-    def _make_twin(self, name: Name, path: str) -> bool:
-        """Make a twin; return False if the object is damaged."""
+    def _make_spare(self, name: Name, path: str) -> bool:
+        """Make a spare; return False if the object is damaged."""
         with self._sealed_copy(name) as (staged, tmp), self._fan(name) as fan:
             if staged:
                 with suppress(FileExistsError):  # another run has made it just now
@@ -186,8 +186,8 @@ class Objects:
         """Open the directory of an object, made if need be."""
         return self.layout.opened(f"objects/{name.digest[:2]}", make=True)
 
-    def twins(self) -> Iterator[tuple[Name, str, os.stat_result]]:
-        """Yield every twin on disk: the object that it is one of, its path, its stat."""
+    def spares(self) -> Iterator[tuple[Name, str, os.stat_result]]:
+        """Yield every spare on disk: the object that it is one of, its path, its stat."""
         for name, number, entry in self._each():
             if number:
                 yield name, f"{self.path(name)}.{number}", entry.stat(follow_symlinks=False)
@@ -236,8 +236,8 @@ class Objects:
 
         *adopted* is how it looked when it came: if only its time moved, it gets that back. *ours*: it is
         known that it was not adopted. Where nobody knows, its time tells, or that nobody else has it; and a
-        look that an adopted file may have is believed. What is a stranger's is never changed: a copy takes
-        its place, and whoever has it by another name keeps it as it is; only one that even its owner cannot
+        look that an adopted file may have is believed. What belongs to others is never changed: a copy
+        takes its place, and other names of it keep it as it is; only one that even its owner cannot
         read becomes readable for him. None for wrong bytes, and where the store cannot be written.
         """
         base = os.path.basename(self.path(name))
@@ -284,7 +284,7 @@ class Objects:
         return None
 
     def quarantine(self, name: Name) -> None:
-        """Take a damaged object out of service, keeping its bytes for whoever wants to look.
+        """Take a damaged object out of service, keeping its bytes to be looked at.
 
         In a store that cannot be written it stays where it is, and is found damaged by everyone.
         """
@@ -306,7 +306,7 @@ class Objects:
                 yield name, entry.stat(follow_symlinks=False)
 
     def _each(self) -> Iterator[tuple[Name, int, os.DirEntry[str]]]:
-        """Yield every object and every twin, with its number."""
+        """Yield every object and every spare, with its number."""
         for fan, fd in self.layout.fans("objects"):
             with os.scandir(fd) as entries:
                 for entry in entries:
@@ -347,7 +347,7 @@ def is_adoptable(mode: int) -> bool:
 
 
 def _named(fan: str, file: str) -> tuple[Name, int] | None:
-    """Return the object that a file is, and as which twin, 0 for itself; None for any other name."""
+    """Return the object that a file is, and as which spare, 0 for itself; None for any other name."""
     found = _OBJECT.fullmatch(file)
     return (Name(fan + found[1], bool(found[2])), int(found[3] or 0)) if found is not None else None
 
@@ -426,7 +426,7 @@ class Batch:
     """Objects on their way into the store: first staged, all at once made durable, then published.
 
     *added* maps the names that this batch publishes to their sizes in bytes, *adopted* those that are
-    shared with a stranger to the look that they keep, *origins* to the file that an object was copied from,
+    shared with others to the look that they keep, *origins* to the file that an object was copied from,
     *own* to the file that is the object itself. *staging* is the path of a directory to write files into,
     *fd* its descriptor.
     """
@@ -567,12 +567,12 @@ class Batch:
             self._looks.pop(name, None)
         else:
             self._give_back(name)
-            self._yield_to_twin(name)
+            self._yield_to_first(name)
         with suppress(FileNotFoundError):  # where there are no links, it was moved
             os.unlink(self._staged[name], dir_fd=self._fd)
 
     def _is_named(self, name: Name, into: int) -> bool:
-        """Give a staged file the object's name; return False if a sound twin has it, which stays."""
+        """Give a staged file the object's name; return False if a sound file has it, which stays."""
         staged, final = self._staged[name], os.path.basename(self._objects.path(name))
         try:
             name_new(staged, final, source_fd=self._fd, fd=into)
@@ -602,7 +602,7 @@ class Batch:
                 os.fchmod(fd, found.mode)
                 os.utime(fd, ns=(found.stamp.mtime_ns, found.stamp.mtime_ns))
 
-    def _yield_to_twin(self, name: Name) -> None:
+    def _yield_to_first(self, name: Name) -> None:
         """Note what the object is that was there first: adopted if it has another look than ours."""
         found = self._objects.relabel(name)
         self.adopted.pop(name, None)

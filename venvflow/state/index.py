@@ -64,7 +64,7 @@ class Usage(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """What is told of a snapshot without reading it: its provenance, its size, when it was *used*.
+    """What is known of a snapshot without reading it: its provenance, its size, when it was *used*.
 
     *key* is the digest of its key; the other fields are those of :class:`~venvflow.model.Snapshot`.
     """
@@ -254,7 +254,7 @@ class Index(IndexReader):
     # ----------------------------------------------------------------------- objects and trees
 
     def add_objects(self, sizes: Mapping[Name, int], adopted: Mapping[Name, Look]) -> None:
-        """Remember objects: sizes in bytes, and the look of those that are shared with a stranger."""
+        """Remember objects: sizes in bytes, and the look of those that are adopted."""
         rows = [
             (name.digest, name.executable, size, *map(_fitting, adopted.get(name, (None, None))))
             for name, size in sizes.items()
@@ -517,7 +517,7 @@ def _part_from_other_names(path: str) -> None:
     """Give the database a file of its own if it has other names, as in a store copied by ``cp -al``.
 
     Programs that know one database by two names do not see each other's logs, and would destroy it. While
-    somebody has it open, or where there is no room, it is left as it is: who opens it next tries again.
+    somebody has it open, or where there is no room, it is left as it is: the next one to open it tries again.
     """
     try:
         if os.stat(path).st_nlink == 1:

@@ -78,7 +78,7 @@ class Materialiser:
         self._objects = objects
         self._places = places
         self._linker = linker
-        self._linker.twin = objects.twin
+        self._linker.spare = objects.spare
         self._private = Linker(("reflink", "copy"))
         self._min_size = min_size
         self._adopted = adopted or {}

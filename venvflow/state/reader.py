@@ -1,6 +1,6 @@
 """The store to be read: objects, trees, snapshots, registered venvs and the index of one machine or user.
 
-Nothing is made, repaired, moved or deleted here, and what is damaged counts as missing. Who writes uses
+Nothing is made, repaired, moved or deleted here, and what is damaged counts as missing. Writing is for
 :class:`venvflow.state.store.Store`, which reads in the same way.
 """
 
@@ -191,7 +191,7 @@ class StoreReader:
             raise Corrupt(f"tree {digest[:12]} is damaged: {error}") from error
 
     def _reject_tree(self, digest: str) -> None:
-        """Take note that a tree is damaged: who only reads leaves it where it is."""
+        """Take note that a tree is damaged: a reader leaves it where it is."""
 
     def has_tree(self, digest: str) -> bool:
         """Return whether there is a tree of this name; whether it is whole, reading it tells."""
@@ -237,7 +237,7 @@ class StoreReader:
         return snapshot
 
     def _reject_snapshot(self, identifier: str) -> None:
-        """Take note that a snapshot is damaged: who only reads leaves it where it is."""
+        """Take note that a snapshot is damaged: a reader leaves it where it is."""
 
     def snapshots(self) -> list[Snapshot]:
         """Return every snapshot in the store, oldest first.
@@ -415,7 +415,7 @@ _CLOSED = {
 def _refuse_to_guess(error: OSError, path: str) -> None:
     """Raise EnvironmentFailure where a file may be whole though it cannot be read: it is not called damaged.
 
-    Whoever took it for that would put its snapshots aside, or delete what only they need.
+    Else its snapshots would be put aside, or what only they need would be deleted.
     """
     if error.errno in _CLOSED:
         state = "Nothing was deleted or put aside for that."

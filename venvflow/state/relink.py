@@ -82,7 +82,7 @@ class Relinker:
         self._objects = objects
         self._venv = venv
         self._linker = linker
-        self._linker.twin = objects.twin
+        self._linker.spare = objects.spare
         self._private = Linker(("reflink", "copy"))
         self._min_size = min_size
         self._origins = origins
@@ -330,7 +330,7 @@ def give_again(
     If the one there is not the one *expected* any more, it stays. Raises ``OSError``.
     """
     linker = Linker(_LADDERS["copy" if stays_private(entry, 1) else link])
-    linker.twin = objects.twin
+    linker.spare = objects.spare
     with replacing(venv, entry.path, expected=expected) as (fd, temporary):
         linker.place(objects.path(object_name(entry)), temporary, fd, executable=entry.executable)
 

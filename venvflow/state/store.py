@@ -164,7 +164,7 @@ class Store(StoreReader):
                     manifest = self.load(snapshot)
                     self.learn(manifest.trees, snapshot.key)
                     index.add_snapshot(snapshot, snapshot.created)
-            with suppress(EnvironmentFailure):  # who sweeps will say what is wrong there
+            with suppress(EnvironmentFailure):  # a sweep says what is wrong there
                 for record in self.registrations():
                     self._index_registration(record)
             index.mark_filled()
@@ -281,9 +281,9 @@ class Store(StoreReader):
             self.layout.write(path, data, sync=self.durable)  # there is a directory, or nothing of ours
 
     def quarantine_snapshot(self, identifier: str) -> None:
-        """Take a snapshot out of service: its key is a miss now; the file is kept for whoever asks why.
+        """Take a snapshot out of service: its key is a miss now; the file is kept to show why.
 
-        In a store that cannot be written it stays, and is found amiss by everyone.
+        In a store that cannot be written it stays, and is found damaged by everyone.
         """
         if self.read_only:
             return

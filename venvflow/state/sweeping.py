@@ -1,12 +1,11 @@
 """Sweeping: deleting from a store what no snapshot and no registered venv needs, and whether there is any.
 
-What is live is read from the files on disk, never from the index. Whoever sweeps holds the store alone.
+What is live is read from the files on disk, never from the index. The store is held alone meanwhile.
 
 A store in which nothing came or went since the last sweep has nothing to sweep, whatever the number of its
-snapshots. That is told by the mtimes of its directories, which every file that comes or goes moves, and by
-what the registered venvs hold; a sweep notes them (``settled.json``). A file system notes times in ticks of
-some milliseconds: what comes within the same tick in which the sweep ended is not seen, and waits for the
-next change. Nothing is ever deleted by this.
+snapshots. A sweep notes (``settled.json``) what tells of a change: the mtimes of the store's directories, and
+what the registered venvs hold. A file system notes times in ticks of some milliseconds: what comes within the
+same tick in which the sweep ended is not seen, and waits for the next change. This deletes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from venvflow.state.store import Store
 from venvflow.state.usage import StoreContents, freed, inodes_below
 
 QUARANTINE_SECONDS = 14 * 86_400
-"""How long what was found damaged is kept for whoever wants to look at it, or to fix something with it."""
+"""How long what was found damaged is kept, to be looked at, or to fix something with it."""
 
 
 _SKEW_SECONDS = 86_400
@@ -62,8 +61,8 @@ def sweep(store: Store, contents: StoreContents | None = None, *, size: int | No
     is_forgotten = sweeping.run()
     if sweeping.stuck:
         raise _stuck(sweeping.stuck, sweeping.freed)
-    # Whether somebody is linked to a twin is seen nowhere else, and the index has to know of all of it.
-    if size is not None and is_forgotten and not sweeping.twins:
+    # Whether somebody is linked to a spare is seen nowhere else, and the index has to know of all of it.
+    if size is not None and is_forgotten and not sweeping.spares:
         note_sweep(store, contents.registrations, size - sweeping.freed, contents.own_bytes())
     return Swept(sweeping.objects, sweeping.trees, sweeping.freed)
 
@@ -77,7 +76,7 @@ class _Sweeping:
         self._live_trees = {digest for snapshot in contents.snapshots.values() for digest in snapshot.trees}
         self._live_trees |= {digest for record in contents.registrations for digest in record.trees}
         self._live_objects = {name for tree in self._live_trees for name, _ in contents.objects_of(tree)}
-        self.objects = self.trees = self.freed = self.twins = 0
+        self.objects = self.trees = self.freed = self.spares = 0
         self.stuck: list[OSError] = []
 
     def run(self) -> bool:
@@ -107,11 +106,11 @@ class _Sweeping:
             if name not in self._live_objects:
                 fan, _, file = file_of(name).partition("/")
                 dead.setdefault(fan, set()).add(file)
-        for name, path, st in self._store.objects.twins():
+        for name, path, st in self._store.objects.spares():
             if name not in self._live_objects or st.st_nlink == 1:  # nobody is linked to it any more
                 dead.setdefault(name.digest[:2], set()).add(os.path.basename(path))
             else:
-                self.twins += 1
+                self.spares += 1
         return self._sweep_fans("objects", lambda fan, name: name in dead.get(fan, ()))
 
     def _sweep_frames(self) -> None:
@@ -140,7 +139,7 @@ class _Sweeping:
             _count_from_now(fd)
 
     def _delete(self, name: str, fd: int, where: str) -> bool:
-        """Delete *name* in the directory *fd*, called *where*; a directory that is no litter is put aside."""
+        """Delete *name* in the directory *fd*, called *where*; put a directory aside unless it is litter."""
         try:
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if not stat.S_ISDIR(st.st_mode):

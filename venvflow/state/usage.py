@@ -81,7 +81,7 @@ class StoreContents:
         return None if entries is None else stats_of(entries, self.adopted)
 
     def forget(self, snapshots: Iterable[str], venvs: Container[str]) -> None:
-        """Count no longer on these snapshots, by their ids, and venvs, by their paths: they are no more."""
+        """Count no longer on these snapshots, by their ids, and venvs, by their paths: they are gone."""
         for identifier in snapshots:
             del self.snapshots[identifier]
         self.registrations[:] = [each for each in self.registrations if each.path not in venvs]
@@ -128,7 +128,7 @@ class StoreContents:
     def trees_by_venv(self) -> dict[str, tuple[str, ...]]:
         """Return the trees of each registered venv that is there, by its path; none where nobody can tell."""
         found: dict[str, tuple[str, ...]] = {}
-        with suppress(EnvironmentFailure):  # who sweeps says what is wrong there
+        with suppress(EnvironmentFailure):  # a sweep says what is wrong there
             for registration in self.registrations:
                 if os.path.lexists(registration.path):
                     found[registration.path] = self._trees_of(registration)

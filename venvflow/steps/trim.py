@@ -120,7 +120,7 @@ def _trimmed(
 
 
 def _is_gone(venv: Registration, config: Config) -> bool:
-    """Return whether a venv is no more: with its project, or as this config does not name it."""
+    """Return whether a venv is gone: with its project, or because this config does not name it."""
     ours = venv.project == os.path.realpath(config.root) and venv.name not in config.venvs
     return venv.gone or (ours and not os.path.lexists(venv.path))
 

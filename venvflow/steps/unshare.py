@@ -130,8 +130,8 @@ def _explained(venv: str, path: str) -> Iterator[None]:
 
 
 def _inodes_of(store: Store) -> set[tuple[int, int]]:
-    """Return the inodes of all objects and their twins."""
-    stats = [st for _, st in store.objects.names()] + [st for _, _, st in store.objects.twins()]
+    """Return the inodes of all objects and their spares."""
+    stats = [st for _, st in store.objects.names()] + [st for _, _, st in store.objects.spares()]
     return {(st.st_dev, st.st_ino) for st in stats}
 
 

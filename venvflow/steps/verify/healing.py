@@ -170,7 +170,7 @@ _SITE = "/site-packages/"
 
 
 def _stored_copies(store: StoreReader, name: Name) -> Iterator[str]:
-    """Yield files of the store: the same bytes with the other executable bit, twins, what was put aside."""
+    """Yield files of the store: the same bytes with the other executable bit, spares, what was put aside."""
     objects = store.objects
     yield objects.path(Name(name.digest, not name.executable))
     base, number = objects.path(name), 1
