@@ -152,6 +152,19 @@ def test_every_decision_is_listed() -> None:
     assert re.findall(r"\]\((0[\w-]+)\.md\)", index) == [page.stem for page in DECISIONS]
 
 
+def test_the_way_of_a_venv_names_functions_that_are_there() -> None:
+    """Whoever follows it through the code finds each function in its module."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page[page.index("| what happens | module |") :].split("\n\n", 1)[0]
+    walked = [re.findall(r"`([\w/.]+)`", row.split("|", 2)[2]) for row in table.splitlines()[2:]]
+    pairs = [pair for row in walked for pair in zip(row[: len(row) // 2], row[len(row) // 2 :], strict=True)]
+
+    assert len(pairs) >= 15
+    for module, function in pairs:
+        text = (ROOT / "venvflow" / module).read_text(encoding="utf-8")
+        assert f"def {function}(" in text, (module, function)
+
+
 @pytest.mark.parametrize(
     "page", [ROOT / "DESIGN.md", ROOT / "CONTRIBUTING.md", *DECISIONS], ids=lambda page: page.stem
 )
