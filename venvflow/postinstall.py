@@ -24,12 +24,17 @@ import sys
 if __name__ == "__main__":  # the environment is no place to import from: nothing in it is to be run
     sys.path[:] = [each for each in sys.path if each != os.path.dirname(os.path.realpath(__file__))]
 
+import base64
 import errno
 import hashlib
 import json
+import marshal
 import re
+import shlex
 import stat
+import unicodedata
 from contextlib import contextmanager, suppress
+from importlib.util import MAGIC_NUMBER
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -136,8 +141,6 @@ def is_text(path: str) -> bool:
 def word_in_trampoline(interpreter: str) -> str:
     """Return a shell word that stands in a Python string: backslashes and odd bytes as octal numbers."""
     if "\\" not in interpreter and is_text(interpreter):
-        import shlex  # noqa: PLC0415 - few paths need it
-
         return shlex.quote(interpreter)
     octal = re.sub(rb"[^A-Za-z0-9/._-]", lambda match: b"\\%03o" % match[0][0], os.fsencode(interpreter))
     return "\"$(printf '{}')\"".format(octal.decode("ascii"))
@@ -190,8 +193,6 @@ KINDS = ("venv", "name", "project", "python", "home")
 
 def record_fields(data: bytes) -> bytes:
     """Return hash and size of *data* as a RECORD spells them."""
-    import base64  # noqa: PLC0415 - only who fills in needs it
-
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
     return b"sha256=%s,%d" % (digest, len(data))
 
@@ -580,8 +581,6 @@ def folded(path: str) -> str:
     """Return what file systems take *path* for that do not tell case."""
     if path.isascii():
         return path.lower()
-    import unicodedata  # noqa: PLC0415 - most names are ASCII
-
     return unicodedata.normalize("NFC", path).casefold()
 
 
@@ -1201,9 +1200,6 @@ def sources(fd: int, path: str) -> Iterator[tuple[int, str, str]]:
 
 def compile_source(directory: int, name: str, path: str) -> None:
     """Write the bytecode of a source, unless there is some for its time and size."""
-    import marshal  # noqa: PLC0415 - only who compiles needs it
-    from importlib.util import MAGIC_NUMBER  # noqa: PLC0415 - as above
-
     found, data = os.stat(name, dir_fd=directory), read_file(name, directory, LARGEST_SOURCE)
     if data is None:
         raise ValueError("it is larger than any source")

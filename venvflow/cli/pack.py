@@ -123,10 +123,11 @@ def _is_configured(job: Job, args: argparse.Namespace) -> bool:
 
 def _options(job: Job, args: argparse.Namespace) -> Options:
     """Return how to write: as the words say, else as the name of the output, else as the config."""
-    from venvflow.disk.archive import Options  # noqa: PLC0415 - not for wrong words
+    from venvflow.disk.archive import FORMATS, Options  # noqa: PLC0415 - not for wrong words
 
     configured = job.spec.pack or PackOptions("")
-    name, level = args.archive_format or _format_of(args.output), args.level
+    named = (name for name in FORMATS if (args.output or "").endswith(f".{name}"))
+    name, level = args.archive_format or next(named, None), args.level
     if name is None:
         name = configured.format
         level = configured.level if level is None else level
@@ -134,15 +135,12 @@ def _options(job: Job, args: argparse.Namespace) -> Options:
     return Options(name, level, threads, configured.arcroot if args.arcroot is None else args.arcroot)
 
 
-def _format_of(output: str | None) -> str | None:
-    from venvflow.disk.archive import FORMATS  # noqa: PLC0415 - not for wrong words
-
-    return next((name for name in FORMATS if output is not None and output.endswith(f".{name}")), None)
-
-
 def _output(job: Job, args: argparse.Namespace, options: Options) -> str:
     """Return the path to write, still with braces; relative ones are below the work directory."""
-    output: str = os.path.join(args.work_dir, args.output or _default_directory(job, args))
+    default = (
+        f"{job.spec.pack.output}/" if job.spec.pack is not None else f"{os.path.abspath(args.work_dir)}/"
+    )
+    output: str = os.path.join(args.work_dir, args.output or default)
     if output.endswith("/") or os.path.isdir(output):
         name = job.spec.pack.name if job.spec.pack is not None else "{venv}"
         return os.path.join(output, f"{name}.{options.format}")
@@ -153,10 +151,6 @@ def _output(job: Job, args: argparse.Namespace, options: Options) -> str:
             hint="Name the format at its end, or a directory with a / at its end.",
         )
     return output
-
-
-def _default_directory(job: Job, args: argparse.Namespace) -> str:
-    return f"{job.spec.pack.output}/" if job.spec.pack is not None else os.path.abspath(args.work_dir) + "/"
 
 
 # --------------------------------------------------------------------------- the answer
