@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from contents import elsewhere, fork, mounted, needs_root
 
-from venvflow.disk.mounts import Mount, _parsed, mount_of
+from venvflow.disk.mounts import Mount
 from venvflow.steps.doctor import probes, storage
 
 if TYPE_CHECKING:
@@ -316,16 +316,6 @@ def test_a_network_file_system_is_named(kind: str, project: Project, monkeypatch
     monkeypatch.setattr(storage, "mount_of", lambda _: Mount(kind, "/"))
     level, said, _ = verdict(project, "locks")
     assert (level, kind in said) == ("warn", True)
-
-
-def test_mounts_are_found_by_their_longest_point() -> None:
-    """The kernel's list says what a path lies on."""
-    if not os.path.exists("/proc/self/mountinfo"):
-        pytest.skip("this system does not list its mounts in /proc")
-    assert mount_of("/proc/self").type == "proc"
-    assert mount_of("/").point == "/"
-    assert not Mount("ext4", "/").is_networked
-    assert _parsed(b"36 35 98:0 /x /a\\040b rw shared:1 - ext4 /dev/vda rw\n") == Mount("ext4", "/a b")
 
 
 def test_a_disk_with_another_clock_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

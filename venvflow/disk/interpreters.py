@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import os
 import re
 import sys
@@ -290,8 +291,6 @@ def _answer(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parse(said: str, ending: str) -> dict[str, Any]:
-    import json  # noqa: PLC0415  a run with nothing to do reads no answer
-
     for line in said.splitlines():
         if line.startswith(_MARK):
             try:

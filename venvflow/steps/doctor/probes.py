@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
@@ -133,8 +134,6 @@ def _locks(path: str) -> bool:
 
 
 def _has_wal(path: str) -> bool:
-    import sqlite3  # noqa: PLC0415 - for this question only
-
     with suppress(sqlite3.Error):
         database = sqlite3.connect(path)
         try:
