@@ -14,7 +14,7 @@ from configs import project, read
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.cli.schema import text
+from venvflow.cli.schema import schema_text
 from venvflow.config.checks import TOP, Named, Table, _allowed_name
 from venvflow.errors import ConfigError, Refused
 
@@ -125,7 +125,7 @@ def accepts(root: Path, document: Any) -> bool:
 
 
 PATHS = sorted(set(keys_of(TOP)))
-SCHEMA = json.loads(text())
+SCHEMA = json.loads(schema_text())
 
 
 def test_schema_and_loader_know_the_same_keys() -> None:

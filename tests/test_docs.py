@@ -15,7 +15,7 @@ from wheels import make_wheel, offline_environment, requirements
 
 from venvflow import config, errors, tasks
 from venvflow.cli.parser import COMMANDS
-from venvflow.cli.schema import text as schema_text
+from venvflow.cli.schema import schema_text
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

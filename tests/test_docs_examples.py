@@ -39,7 +39,7 @@ from tools.reference import sections
 from tools.sessions import run
 from tools.world import BIN, World
 from venvflow import config
-from venvflow.cli.schema import text as schema_text
+from venvflow.cli.schema import schema_text
 from venvflow.state import schema
 
 TOML = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")

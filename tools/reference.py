@@ -18,7 +18,7 @@ from tools.answers import answers, link_of
 from tools.table import table
 from venvflow import errors, tasks
 from venvflow.cli.parser import COMMANDS, make_parser
-from venvflow.cli.schema import text as schema_text
+from venvflow.cli.schema import schema_text
 from venvflow.model import StoreConfig, TrimPolicy, VenvSpec
 from venvflow.state import schema
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
-from venvflow.cli.schema import text as schema_text
+from venvflow.cli.schema import schema_text
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 
 if TYPE_CHECKING:

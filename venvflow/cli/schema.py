@@ -6,6 +6,7 @@ import argparse
 import os
 
 import venvflow
+from venvflow.cli.arguments import nearest
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.errors import UsageError, shown
@@ -30,11 +31,11 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Print the JSON Schema."""
-    out.answer(text(args.of).rstrip("\n"))
+    out.answer(schema_text(args.of).rstrip("\n"))
     return 0
 
 
-def text(command: str | None = None) -> str:
+def schema_text(command: str | None = None) -> str:
     """Return the schema of the config, as it lies beside one, or that of the JSON of *command*.
 
     Raises UsageError for a command that has none.
@@ -43,8 +44,6 @@ def text(command: str | None = None) -> str:
     path = os.path.join(package, "venvflow.schema.json" if command is None else f"schemas/{command}.json")
     known = sorted(name.removesuffix(".json") for name in os.listdir(os.path.join(package, "schemas")))
     if command is not None and command not in known:
-        from venvflow.cli.arguments import nearest  # noqa: PLC0415 - only for mistakes
-
         raise UsageError(
             f"there is no command {shown(command)!r} that answers with JSON",
             where="schema",
