@@ -6,7 +6,7 @@ from contents import MTIME_NS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.disk.modes import mode_of, modes_of
+from venvflow.disk.attributes import mode_of, modes_of
 from venvflow.disk.scan import Found, Stamp
 
 modes = st.dictionaries(st.sampled_from([f"lib/{n}" for n in "abcdef"]), st.integers(0, 0o7777), max_size=6)

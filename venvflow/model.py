@@ -267,8 +267,9 @@ class Receipt:
     files looked (:mod:`venvflow.state.file_stats`), *contents* tell what is in them
     (:mod:`venvflow.state.contents`; empty: not known), *store* is the one that its symlinks lead into.
     *warnings* are what the build said of what is in it. *modes* are those that its files had
-    (:mod:`venvflow.disk.modes`), *private* files that somebody edited and that verify knows as the venv's
-    own, with their SHA-256. *top* is the mtime of its own directory; :func:`write_receipt` fills it in.
+    (:mod:`venvflow.disk.attributes`), *private* files that somebody edited and that verify knows as the
+    venv's own, with their SHA-256. *top* is the mtime of its own directory; :func:`write_receipt` fills it
+    in.
     """
 
     key: str

@@ -25,12 +25,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple, get_args
 
+from venvflow.disk.attributes import FOR_MOST, MODE_BITS
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import CREATE, directory, exists, open_directory, reach
 from venvflow.disk.directories import clear, discard, fill, move
 from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.kernel import exchange, sync_file_system
-from venvflow.disk.modes import FOR_MOST, MODE_BITS
 from venvflow.disk.mounts import mounts_at
 from venvflow.errors import LockTimeout, Refused, shown
 from venvflow.model import LinkMode, PlaceState, Receipt

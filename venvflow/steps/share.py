@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from venvflow.disk import interpreters
+from venvflow.disk.attributes import modes_of
 from venvflow.disk.blame import failure, path_of
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import temporary_name
 from venvflow.disk.links import Linker, prevailing
-from venvflow.disk.modes import modes_of
 from venvflow.disk.objects import object_name
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, watched, write_receipt

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from venvflow.disk.attributes import is_sealed, mode_of
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import CREATE, PATH_ONLY, READ, Directories, directory, opened
 from venvflow.disk.files import temporary_name
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import copy_bytes
-from venvflow.disk.modes import is_sealed, mode_of
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
 from venvflow.disk.scan import Found, look, stamp_of, walk

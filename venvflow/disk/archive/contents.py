@@ -30,6 +30,9 @@ from venvflow.pure.manifest import directories as directories_in
 NEUTRAL = relocate.Places("/venvflow/venv", "/venvflow/project", "/venvflow/python/bin/python3")
 """What an archive names where a venv names its own path, its project and its interpreter."""
 
+DOCUMENT, TEMPLATES = f"{METADATA}/pack.json", f"{METADATA}/templates"
+"""What an archive says of itself, and the bytes of all templates."""
+
 _BUILD_ANEW = "Build the venv anew (delete it, then doit), then try again."
 _NOT_YET = relocate.digest_of(b"")
 """What a RECORD says, until it is filled in, of a file in another tree: a frame knows its own tree only."""
@@ -169,7 +172,7 @@ def plan_archive(
     with open(postinstall.__file__, "rb") as file:
         script = file.read()
     after = (
-        _text_member(f"{METADATA}/templates", blob),
+        _text_member(TEMPLATES, blob),
         *(Member(name, "dir") for name in directories),
         _text_member(POSTINSTALL, script, executable=True),
     )
@@ -187,7 +190,7 @@ def plan_archive(
     data = (json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n").encode("ascii")
     _check_readable(data)
     roots = [Member("", "dir")] if options.arcroot else []
-    head = (*roots, Member(METADATA, "dir"), _text_member(f"{METADATA}/pack.json", data), *after)
+    head = (*roots, Member(METADATA, "dir"), _text_member(DOCUMENT, data), *after)
     entries_in_all = announced.entries + len(head) - len(after)
     return replace(
         plan, head=head, entries=entries_in_all, size=announced.bytes + len(data), document=document
@@ -235,7 +238,7 @@ def _template_rows(templates: Iterable[Filled]) -> list[list[Any]]:
 def _own_only(manifest: Manifest) -> tuple[Tree, ...]:
     """Return the trees without what an earlier archive left in the venv, which it gets anew, or venvflow."""
     paths = {entry.path for tree in manifest.trees for entry in tree.entries}
-    if POSTINSTALL in paths and f"{METADATA}/pack.json" not in paths:
+    if POSTINSTALL in paths and DOCUMENT not in paths:
         raise _refused(POSTINSTALL, "is there already, and would be replaced by ours")
     kept = (
         (tree, [entry for entry in tree.entries if not (is_ours(entry.path) or reserved_name(entry.path))])

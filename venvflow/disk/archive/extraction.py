@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from venvflow import postinstall
-from venvflow.disk.archive.contents import NEUTRAL
+from venvflow.disk.archive.contents import DOCUMENT, NEUTRAL, TEMPLATES
 from venvflow.disk.archive.file import Hashed, hashed, open_archive, recorded_digest
 from venvflow.disk.archive.formats import Malformed, Progress
 from venvflow.disk.archive.reading import Item, items, unsafe
@@ -351,7 +351,7 @@ class _Target:
         self._files += 1
         parent, name = self._directories.parent(item.name)
         parts: Iterable[bytes | memoryview] = item.parts
-        if self._files == 1 and (item.name == _DOCUMENT or item.name.endswith("/" + _DOCUMENT)):
+        if self._files == 1 and (item.name == DOCUMENT or item.name.endswith("/" + DOCUMENT)):
             parts = [self._read_document(item)]
         elif self._home is not None and self._expected is None:
             raise _not_ours(self.archive)
@@ -367,7 +367,7 @@ class _Target:
         data = b"".join(item.parts)
         try:
             self.pack = postinstall.decode(data)
-            self.root = item.name[: -len(_DOCUMENT)].rstrip("/")
+            self.root = item.name[: -len(DOCUMENT)].rstrip("/")
             self._expected = _Expected(self.pack, self.root)
             self._prepare(self.pack, item.name)
         except postinstall.InvalidPack as error:
@@ -396,10 +396,6 @@ def _not_ours(archive: str) -> Refused:
     return unsafe(archive, "was not written by venvflow", hint="Use extract, or tar.")
 
 
-_DOCUMENT = f"{METADATA}/pack.json"
-_TEMPLATES = f"{METADATA}/templates"
-
-
 class _Expected:
     """What must come behind the metadata of an archive of ours, for everything that it says to be true."""
 
@@ -408,7 +404,7 @@ class _Expected:
         self._prefix = f"{root}/" if root else ""
         self._directories = {"", METADATA}
         self._links = {link.path for link in pack.links}
-        self._sizes = {**_neutral_sizes(pack), _TEMPLATES: (pack.length, pack.length)}
+        self._sizes = {**_neutral_sizes(pack), TEMPLATES: (pack.length, pack.length)}
         self._counts = {"dir": 0, "file": 0, "link": 0}
         self._size = 0
 

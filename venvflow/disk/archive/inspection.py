@@ -15,14 +15,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from venvflow.disk.archive.contents import is_ours
+from venvflow.disk.archive.contents import DOCUMENT, TEMPLATES, is_ours
 from venvflow.disk.archive.extraction import Limits
 from venvflow.disk.archive.file import open_archive
 from venvflow.disk.archive.formats import Malformed
-from venvflow.disk.archive.reading import Item, items, unsafe
+from venvflow.disk.archive.reading import MOST, Item, items, unsafe
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Key, Manifest, Slot
-from venvflow.postinstall import LARGEST_BLOB, METADATA, InvalidPack, Pack, check_blob, decode, unsafe_name
+from venvflow.postinstall import LARGEST_BLOB, InvalidPack, Pack, check_blob, decode, unsafe_name
 from venvflow.pure.manifest import Distribution, directories_of, group, name_and_version
 from venvflow.pure.relocate import record_paths
 
@@ -145,7 +145,7 @@ class _Inventory:
 
     def _root(self) -> str:
         """Return what the names of the venv's files begin with: a directory and a slash, or nothing."""
-        for mark in (_DOCUMENT, "pyvenv.cfg"):
+        for mark in (DOCUMENT, "pyvenv.cfg"):
             found = [name for name in self.members if name == mark or name.endswith(f"/{mark}")]
             if found:
                 return min(found, key=lambda name: (name.count("/"), name))[: -len(mark)]
@@ -153,7 +153,7 @@ class _Inventory:
 
     def _pack(self, root: str) -> tuple[Pack | None, bytes]:
         """Return what the archive says of itself, and its templates."""
-        data, blob = self.kept.get(f"{root}{_DOCUMENT}"), self.kept.get(f"{root}{_TEMPLATES}", b"")
+        data, blob = self.kept.get(f"{root}{DOCUMENT}"), self.kept.get(f"{root}{TEMPLATES}", b"")
         if data is None:
             return None, b""
         try:
@@ -164,10 +164,8 @@ class _Inventory:
         return pack, blob
 
 
-_DOCUMENT = f"{METADATA}/pack.json"
-_TEMPLATES = f"{METADATA}/templates"
 _RECORD = ".dist-info/RECORD"
-_TELLING = (_DOCUMENT, _TEMPLATES, _RECORD)
+_TELLING = (DOCUMENT, TEMPLATES, _RECORD)
 
 
 def _is_record(entry: Entry) -> bool:
@@ -193,9 +191,6 @@ def _key_of(pack: Pack) -> Key | None:
 
 # --------------------------------------------------------------------------- local paths
 
-_MOST = 100_000_000
-"""Entries: local paths are looked for in archives of our own making."""
-
 
 class Trace(NamedTuple):
     """A *member* names a local *path* so many *times*: in its name, its target, or its content."""
@@ -215,7 +210,7 @@ def traces(archive: str, paths: Iterable[str]) -> list[Trace]:
     if not wanted:
         return []
     search = _Search(wanted)
-    with _entries(archive, _MOST) as entries:
+    with _entries(archive, MOST) as entries:
         return [
             Trace(item.name, os.fsdecode(path), counts[path])
             for item in entries

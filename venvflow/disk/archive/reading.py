@@ -20,7 +20,7 @@ from venvflow.disk.archive.pipeline import in_order
 from venvflow.errors import Refused, shown
 from venvflow.postinstall import LONGEST_PATH, METADATA
 
-_MOST = 100_000_000  # entries: of archives that may be of our own making
+MOST = 100_000_000  # entries: of archives that may be of our own making
 _FIRST = 2  # entries, of which one is our metadata: an arcroot stands before it
 _LONGEST_PADDING = 1 << 16
 _AHEAD = 4  # chunks that are decompressed while earlier ones are written
@@ -65,7 +65,7 @@ def items(archive: str, raw: BufferedReader | Hashed, most: int) -> Generator[It
 def is_ours(path: str) -> bool:
     """Return whether the file at *path* is an archive that venvflow wrote, by the first of its entries."""
     try:
-        with open_archive(path) as raw, closing(items(path, raw, _MOST)) as entries:
+        with open_archive(path) as raw, closing(items(path, raw, MOST)) as entries:
             return any(METADATA in item.name.split("/") for item in islice(entries, _FIRST))
     except (Malformed, Refused, OSError):
         return False
