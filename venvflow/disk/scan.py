@@ -40,10 +40,7 @@ class Stamp(NamedTuple):
 
 
 class Found(NamedTuple):
-    """One path of a walk, relative to its root.
-
-    *links* counts the names of the inode, *occupied* the bytes that it takes on disk.
-    """
+    """One path of a walk, relative to its root; *links* counts the names of the inode."""
 
     path: str
     kind: Kind
@@ -51,7 +48,6 @@ class Found(NamedTuple):
     mode: int
     links: int
     device: int
-    occupied: int = 0
 
     @property
     def executable(self) -> bool:
@@ -94,8 +90,8 @@ def look(path: str, *, dir_fd: int | None = None, known_as: str = "") -> Found:
     """Return what is at *path* itself, not what a symlink there points at; *known_as*: what to call it."""
     st = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     kind = _KINDS.get(stat.S_IFMT(st.st_mode), "special")
-    mode, occupied = stat.S_IMODE(st.st_mode), st.st_blocks * BLOCK
-    return Found(known_as or os.fsdecode(path), kind, stamp_of(st), mode, st.st_nlink, st.st_dev, occupied)
+    mode = stat.S_IMODE(st.st_mode)
+    return Found(known_as or os.fsdecode(path), kind, stamp_of(st), mode, st.st_nlink, st.st_dev)
 
 
 def stamp_of(st: os.stat_result) -> Stamp:

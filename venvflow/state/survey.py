@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -99,26 +99,21 @@ def survey(
     known: Mapping[str, Stamped] | None = None,
     excludes_file: Callable[[str], bool] | None = None,
     excludes_directory: Callable[[str], bool] | None = None,
-    walked: Sequence[Found] | None = None,
 ) -> Survey:
     """Survey the venv that lies at path *venv* and whose files speak of *places*.
 
     *fresh*: it was built at a path that nothing else contains (see :func:`venvflow.pure.relocate.find`).
-    *known*: what an earlier survey or squish stamped. *walked*: a walk of just now, which need not enter
-    excluded directories. Raises EnvironmentFailure for what cannot be read and for a file that keeps
-    changing.
+    *known*: what an earlier survey or squish stamped. Raises EnvironmentFailure for what cannot be read and
+    for a file that keeps changing.
     """
     result = Survey()
     known = known or {}
-    skip = excludes_directory or _nothing
-    skip_file = excludes_file or _nothing
-    if walked is None:
-        walked = walk(venv, enter=lambda path: not skip(path))
-    found = {item.path: item for item in walked}
-    result.found = found
+    skip = excludes_directory or (lambda _: False)
+    skip_file = excludes_file or (lambda _: False)
+    found = result.found = {item.path: item for item in walk(venv, enter=lambda path: not skip(path))}
     to_read: list[Found] = []
     for path, item in found.items():
-        if item.kind == "dir" or _is_ours(path) or _is_derived(path, found, bytecode):
+        if item.kind == "dir" or path.startswith(RECEIPT) or _is_derived(path, found, bytecode):
             continue
         if skip_file(path):
             result.excluded += 1
@@ -146,14 +141,6 @@ def _link_entry(venv: str, path: str, places: Places) -> Entry:
     except OSError as error:
         raise _unreadable(venv, path, error.strerror or str(error)) from error
     return Entry(path, "link", target=target, slots=slots)
-
-
-def _nothing(_: str) -> bool:
-    return False
-
-
-def _is_ours(path: str) -> bool:
-    return path.startswith(RECEIPT)
 
 
 def _is_derived(path: str, found: Mapping[str, Found], bytecode: BytecodePolicy) -> bool:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from venvflow.disk.objects import Look, Name, object_name
-from venvflow.disk.scan import BLOCK, Found, look
+from venvflow.disk.scan import BLOCK
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Entry, Snapshot
 from venvflow.pure.keys import snapshot_id
@@ -217,16 +217,6 @@ def _count(found: Inodes, st: os.stat_result) -> None:
     found[key] = Inode(st.st_blocks * BLOCK, st.st_size, st.st_nlink, names, stat.S_ISDIR(st.st_mode))
 
 
-def inodes_of(root: str, found: Iterable[Found]) -> Inodes:
-    """Return the same of the directory *root* from a walk of all that is below it."""
-    counted: Inodes = {}
-    for item in (look(root), *found):
-        key = item.device, item.stamp.inode
-        names = counted[key].names + 1 if key in counted else 1
-        counted[key] = Inode(item.occupied, item.stamp.size, item.links, names, item.kind == "dir")
-    return counted
-
-
 def merged(parts: Iterable[Mapping[InodeId, Inode]]) -> Inodes:
     """Return all inodes of *parts*: those that are in more than one of them count once."""
     total: Inodes = {}
@@ -263,27 +253,18 @@ class Ledger:
         self._store = store
         self._fans: dict[str, tuple[int, Inodes]] = {}
         self._before: Inodes = {}
-        self._after: dict[str, Inodes | None] = {}
+        self._venvs: list[str] = []
 
-    def open(self, venv: str, found: Iterable[Found] | None = None) -> None:
-        """Count a venv that is about to be changed; with the first one, the store too.
-
-        *found* is what a walk of all of it has found just now, if there was one.
-        """
-        if not self._after:
+    def open(self, venv: str) -> None:
+        """Count a venv that is about to be changed; with the first one, the store too."""
+        if not self._venvs:
             self._before = {} if self._is_new else self._in_store()
-        self._after[venv] = None
-        counted = inodes_below(venv) if found is None else inodes_of(venv, found)
-        self._before = merged([self._before, counted])
-
-    def settle(self, venv: str, found: Iterable[Found]) -> None:
-        """Count a venv that was changed, by how all below it looks now; if not, it is walked at the end."""
-        self._after[venv] = inodes_of(venv, found)
+        self._venvs.append(venv)
+        self._before = merged([self._before, inodes_below(venv)])
 
     def close(self) -> Balance:
-        """Count what was not counted since it was changed, and return what changed."""
-        counted = (inodes_below(venv) if after is None else after for venv, after in self._after.items())
-        after = merged([self._in_store(), *counted] if self._after else [])
+        """Count all of them again, and return what changed."""
+        after = merged([self._in_store(), *map(inodes_below, self._venvs)] if self._venvs else [])
         lost = {key: inode for key, inode in self._before.items() if key not in after}
         elsewhere = sum(inode.bytes for inode in lost.values() if inode.links > inode.names)
         return Balance(occupied(self._before), occupied(after), elsewhere)

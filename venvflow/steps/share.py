@@ -17,12 +17,11 @@ from venvflow.disk.files import temporary_name
 from venvflow.disk.links import Linker, prevailing
 from venvflow.disk.objects import object_name
 from venvflow.disk.occupants import occupants
-from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
-from venvflow.disk.scan import Changing, Found, look, walk
+from venvflow.disk.places import Place, watched, write_receipt
+from venvflow.disk.scan import Changing, Found, walk
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Interpreter, LinkMode, Outcome, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt, directories
-from venvflow.pure.patterns import Matcher
 from venvflow.pure.sharing import stays_private
 from venvflow.state.changes import Known, drift_of, is_object, known_of, without_excluded
 from venvflow.state.contents import encode_contents
@@ -31,7 +30,7 @@ from venvflow.state.index import Stamped
 from venvflow.state.intake import Intake, Taken
 from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
-from venvflow.state.relink import Relinked, Relinker, is_temporary
+from venvflow.state.relink import Relinked, Relinker
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey, unusual_modes
 from venvflow.state.usage import Ledger
@@ -67,21 +66,20 @@ def share(
         refuse_to_publish(job, store, receipt)
     store.objects.drop_litter()
     venv = job.place.path
-    walked = walk(venv)
-    if _is_settled(job, store, receipt, walked):
+    found = [*without_excluded(walk(venv), job.matcher)] if receipt.state == "shared" else []
+    if _is_settled(job, store, receipt, found):
         return Outcome("kept", "nothing changed since it was shared", {"seconds": time.monotonic() - start})
     python = interpreter or interpreter_of(job)
     if ledger is not None:
-        ledger.open(venv, walked)
+        ledger.open(venv)
     users = occupants(venv) if receipt.made != "built" else []
+    known = known_of(store, receipt, found) if receipt.is_at(venv) else Known({})
     with _explained(job, store):
-        shared = _share(job, store, receipt, python, walked, tell=tell or _counting(job))
+        shared = _share(job, store, receipt, python, known, tell=tell or _counting(job))
     fresh = shared_receipt(shared, receipt, python, store.path)
     _register(job, store, fresh)
     write_receipt(venv, fresh, sync=store.durable)  # until then the stamps say what is whose
     store.index.set_stamps(venv, {})
-    if ledger is not None and not job.spec.exclude:
-        ledger.settle(venv, _as_it_is_now(venv, shared.looked.found))
     return Outcome("squished", "", _figures(shared, start), _warnings(shared, receipt, users))
 
 
@@ -110,15 +108,11 @@ class _Shared:
 
 
 def _share(
-    job: Job, store: Store, receipt: Receipt, python: Interpreter, walked: list[Found], *, tell: Tell
+    job: Job, store: Store, receipt: Receipt, python: Interpreter, known: Known, *, tell: Tell
 ) -> _Shared:
-    """Give the venv's files to the store and link their names; *walked* are all of them, and used up."""
+    """Give the venv's files to the store and link their names; what is *known* is not read."""
     venv, spec = job.place.path, job.spec
-    known = Known({})
-    if receipt.is_at(venv):
-        known = known_of(store, receipt, without_excluded(walked, job.matcher))
-    looked = look_through(job, python, known.stamped, walked)
-    walked.clear()  # of a large venv it is megabytes, and soon out of date
+    looked = look_through(job, python, known.stamped)
     withheld = withhold(venv, looked, store.path, whole=bool(receipt.key))
     found = (looked.found[path] for path in looked.entries if path in looked.found)
     modes = modes_of(found, receipt.modes if receipt.trees else None)
@@ -144,7 +138,7 @@ def _settings_of(spec: VenvSpec) -> str:
     return f"{','.join(spec.link)} {spec.min_size} {spec.bytecode} {' '.join(map(ascii, spec.exclude))}"
 
 
-def _is_settled(job: Job, store: StoreReader, receipt: Receipt, walked: list[Found]) -> bool:
+def _is_settled(job: Job, store: StoreReader, receipt: Receipt, found: list[Found]) -> bool:
     """Return whether the venv was shared in this store, in this way, and looks as it did then."""
     registration = store.registration(job.place.path)
     return (
@@ -152,38 +146,32 @@ def _is_settled(job: Job, store: StoreReader, receipt: Receipt, walked: list[Fou
         and registration is not None
         and registration.settings == _settings_of(job.spec)
         and registration.trees == receipt.trees
-        and look_as_made(without_excluded(walked, job.matcher), receipt)
+        and look_as_made(found, receipt)
         and all(store.has_tree(digest) for digest in receipt.trees)
-        and (receipt.link != "hardlink" or _is_linked_here(store, receipt, walked, job.spec.min_size))
+        and (receipt.link != "hardlink" or _is_linked_here(store, receipt, found, job.spec.min_size))
     )
 
 
-def _is_linked_here(store: StoreReader, receipt: Receipt, walked: list[Found], min_size: int) -> bool:
+def _is_linked_here(store: StoreReader, receipt: Receipt, found: list[Found], min_size: int) -> bool:
     """Return whether a linked file is an object of this store, not of one that was here before.
 
     One is enough: a venv is linked to one store. Only the first tree that has files to share is read.
     """
-    items = {item.path: item for item in walked if item.kind == "file"}
+    files = {item.path: item for item in found if item.kind == "file"}
     with suppress(Corrupt):
         for digest in receipt.trees:
             entries = store.tree(digest).entries
             shared = [each for each in entries if each.kind == "file" and not stays_private(each, min_size)]
             if shared:
-                return any(
-                    each.path in items and is_object(store, object_name(each), items[each.path])
-                    for each in shared
-                )
+                known = (each for each in shared if each.path in files)
+                return any(is_object(store, object_name(each), files[each.path]) for each in known)
         return True
     return False
 
 
-def look_through(
-    job: Job, python: Interpreter, known: Mapping[str, Stamped], walked: Sequence[Found] | None = None
-) -> Survey:
-    """Read the venv, but for what is *known*; it need not be *walked* again. Raises EnvironmentFailure."""
+def look_through(job: Job, python: Interpreter, known: Mapping[str, Stamped]) -> Survey:
+    """Read the venv, but for what is *known*. Raises EnvironmentFailure."""
     matcher = job.matcher
-    if walked is not None and matcher is not None:
-        walked = [*_entered(walked, matcher)]
     return survey(
         job.place.path,
         job.places(python),
@@ -191,19 +179,7 @@ def look_through(
         known=known,
         excludes_file=matcher.excludes_file if matcher else None,
         excludes_directory=matcher.excludes_dir if matcher else None,
-        walked=walked,
     )
-
-
-def _entered(walked: Sequence[Found], matcher: Matcher) -> Iterator[Found]:
-    """Yield what a walk finds that does not enter excluded directories."""
-    closed: set[str] = set()
-    for item in walked:
-        inside = os.path.dirname(item.path) in closed
-        if item.kind == "dir" and (inside or matcher.excludes_dir(item.path)):
-            closed.add(item.path)
-        if not inside:
-            yield item
 
 
 def interpreter_of(job: Job) -> Interpreter:
@@ -292,17 +268,6 @@ def _contents(shared: _Shared, receipt: Receipt) -> str:
     if digests is not None:
         return encode_contents([*digests, *shared.withheld.digests.items()])
     return receipt.contents if receipt.key else ""
-
-
-def _as_it_is_now(venv: str, found: Mapping[str, Found]) -> Iterator[Found]:
-    """Yield all that is in a venv now that was shared, by what is known: only directories changed besides."""
-    parents = {path for path, item in found.items() if item.kind == "dir"}
-    parents |= {path.rpartition("/")[0] for path in found} - {""}
-    for path in (*parents, RECEIPT):
-        yield look(f"{venv}/{path}", known_as=path)
-    for path, item in found.items():
-        if item.kind != "dir" and path != RECEIPT and not is_temporary(path):
-            yield item
 
 
 def _figures(shared: _Shared, start: float) -> dict[str, int | float | str]:
