@@ -58,7 +58,7 @@ class Say:
 def options(command: str) -> Iterator[tuple[str, argparse.Action]]:
     """Yield every spelling of every option of *command*; of those that all commands have, for one of them."""
     for action in PARSER.commands[command].arguments:
-        if action.dest not in COMMON or command == COMMANDS[0]:
+        if action.dest not in COMMON or command == next(iter(COMMANDS)):
             for spelling in action.option_strings:
                 yield spelling, action
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from venvflow.cli.arguments import Each, Once
-from venvflow.cli.parser import Commands, add_command, make_parser
+from venvflow.cli.parser import COMMANDS, Commands, add_command, make_parser, named_in
 from venvflow.cli.render import Output
 from venvflow.errors import VenvflowError
 
@@ -32,7 +32,6 @@ def add(commands: Commands) -> None:
         commands,
         "completion",
         run,
-        summary="print a script that completes words in a shell",
         more=_MORE,
         example="source <(venvflow completion bash)",
     )
@@ -55,7 +54,8 @@ def complete() -> None:
     from argcomplete.completers import SuppressCompleter  # noqa: PLC0415 - no other run needs it
     from argcomplete.finders import CompletionFinder, safe_actions  # noqa: PLC0415
 
-    parser = make_parser()
+    named = named_in(os.environ.get("COMP_LINE", "").split())
+    parser = make_parser([named]) if named is not None else make_parser((), COMMANDS)
     for each in (parser, *parser.commands.values()):
         for action in each.arguments:
             if action.nargs != 0 and action.choices is None:

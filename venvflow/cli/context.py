@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from venvflow import config as configs
 from venvflow.errors import UsageError
+from venvflow.flow import load
+from venvflow.model import Config, TrimPolicy, VenvSpec
+from venvflow.steps.job import Job
 
 if TYPE_CHECKING:
     from venvflow.cli.render import Output
     from venvflow.flow import Flow
-    from venvflow.model import StoreConfig, VenvSpec
-    from venvflow.steps.job import Job
+    from venvflow.model import StoreConfig
 
 
 class Context(NamedTuple):
@@ -40,9 +43,6 @@ class Context(NamedTuple):
 
     def any_job(self, path: str, say: Callable[[str], None]) -> Job:
         """Return the job of the venv at *path*; one that is in no config has the store's settings."""
-        from venvflow.model import Config, TrimPolicy, VenvSpec  # noqa: PLC0415 - not for wrong words
-        from venvflow.steps.job import Job  # noqa: PLC0415
-
         spec = VenvSpec("", path, (), link=self.store.link, min_size=self.store.min_size)
         config = Config("", os.path.dirname(path), self.store, TrimPolicy(), {})
         return self.job_at(path) or Job(config, spec, os.environ, time.time, say)
@@ -55,8 +55,6 @@ class Context(NamedTuple):
 
 def open_flow(args: argparse.Namespace, out: Output) -> Flow:
     """Return the flow of the project that *args* name. Raises ConfigError, Refused or UsageError."""
-    from venvflow.flow import load  # noqa: PLC0415 - imports the YAML library
-
     flow = load(args.work_dir, os.environ, explicit=args.config)
     flow.say = out.say
     flow.command = ("venvflow", *args.words)
@@ -70,8 +68,6 @@ def open_context(args: argparse.Namespace, out: Output) -> Context:
 
     Raises as :func:`open_flow` does, but for a config that is not there.
     """
-    from venvflow import config as configs  # noqa: PLC0415 - imports the YAML library
-
     try:
         configs.find_config(args.work_dir, args.config)
     except UsageError:

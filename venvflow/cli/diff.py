@@ -12,8 +12,13 @@ from venvflow.cli.context import open_context
 from venvflow.cli.differences import SIGNS
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, table
+from venvflow.cli.resolve import Resolver
+from venvflow.disk.archive import inventory_of
 from venvflow.errors import UsageError, shown
+from venvflow.pure.comparison import compare_manifests
 from venvflow.pure.units import show_size
+from venvflow.state.reader import open_reader
+from venvflow.steps.diff import manifest_of_snapshot, manifest_of_venv
 
 if TYPE_CHECKING:
     from venvflow.cli.resolve import Target
@@ -50,7 +55,6 @@ def add(commands: Commands) -> None:
         commands,
         "diff",
         run,
-        summary="say what differs between two venvs, snapshots or archives",
         more=_MORE.rstrip(),
         example="venvflow diff api 3f2a9c --files",
     )
@@ -71,10 +75,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     (of a changed one: kind, content, mode or target; else null), ``old`` and ``new`` (``kind``: file,
     template, link or dir; ``size`` in bytes, of a template without local paths).
     """
-    from venvflow.cli.resolve import Resolver  # noqa: PLC0415
-    from venvflow.pure.comparison import compare_manifests  # noqa: PLC0415
-    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
-
     context = open_context(args, out)
     with open_reader(context.store) as store:
         resolver = Resolver(context, store, out.say)
@@ -92,8 +92,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 def _manifest(out: Output, store: StoreReader | None, target: Target) -> Manifest:
     """Return what is in a target. Raises UsageError for a venv or a snapshot that is not there."""
-    from venvflow.steps.diff import manifest_of_snapshot, manifest_of_venv  # noqa: PLC0415
-
     if target.kind == "archive":
         return _manifest_of_archive(out, target)
     if target.kind in ("venv", "path"):
@@ -115,7 +113,6 @@ def _manifest(out: Output, store: StoreReader | None, target: Target) -> Manifes
 
 
 def _manifest_of_archive(out: Output, target: Target) -> Manifest:
-    from venvflow.disk.archive import inventory_of  # noqa: PLC0415 - not for other things
 
     found = inventory_of(target.path)
     if not found.ours:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from venvflow.cli.render import Colour, Output
 from venvflow.errors import shown
+from venvflow.pure.comparison import role_of
 
 if TYPE_CHECKING:
     from venvflow.pure.comparison import Change, KeyComparison, ListChange
@@ -32,8 +34,6 @@ _FILES = ("lock", "include", "project", "local", "file", "first-lock")
 
 def labels_of(parts: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
     """Return how the parts of a key are called, files first; several files of one name by their paths."""
-    from venvflow.pure.comparison import role_of  # noqa: PLC0415 - every command imports this module
-
     names = sorted(parts, key=lambda name: (role_of(name) not in _FILES, role_of(name), len(name), name))
     several = {name.partition(":")[2] for name in names if "#" in name.partition(":")[0]}
     return {
@@ -63,7 +63,6 @@ def value_of(part: str, value: str) -> str:
 
 
 def _listed(role: str, value: str) -> str:
-    import json  # noqa: PLC0415 - every command imports this module
 
     if role == "commands":
         return "; ".join(" ".join(words) for words in json.loads(value))

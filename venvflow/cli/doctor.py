@@ -11,12 +11,17 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
+from venvflow import config as configs
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Output
 from venvflow.errors import VenvflowError, shown
+from venvflow.flow import load
+from venvflow.model import TrimPolicy
+from venvflow.steps.doctor import World, examine
+from venvflow.steps.doctor.check import fail, ok, warn
 
 if TYPE_CHECKING:
-    from venvflow.steps.doctor import CheckResult, Verdict, World
+    from venvflow.steps.doctor import CheckResult, Verdict
 
 _COLOURS: dict[Verdict, Colour] = {"ok": "green", "warn": "yellow", "fail": "red"}
 _MARGIN = 6
@@ -35,7 +40,6 @@ def add(commands: Commands) -> None:
         commands,
         "doctor",
         run,
-        summary="look for what goes wrong in practice, and say how to fix it",
         more=_MORE,
         example="venvflow doctor",
     )
@@ -59,7 +63,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _findings(args: argparse.Namespace) -> Iterator[CheckResult]:
-    from venvflow.steps.doctor import examine  # noqa: PLC0415 - not for wrong words
 
     world, config = _world(args)
     yield config
@@ -68,12 +71,6 @@ def _findings(args: argparse.Namespace) -> Iterator[CheckResult]:
 
 def _world(args: argparse.Namespace) -> tuple[World, CheckResult]:
     """Return what is to be looked at, and what is to be said of the config: without one, the machine."""
-    from venvflow import config as configs  # noqa: PLC0415 - not for wrong words
-    from venvflow.flow import load  # noqa: PLC0415
-    from venvflow.model import TrimPolicy  # noqa: PLC0415
-    from venvflow.steps.doctor import World  # noqa: PLC0415
-    from venvflow.steps.doctor.check import fail, ok, warn  # noqa: PLC0415
-
     world = partial(World, args.work_dir, os.environ, time.time())
 
     def bare() -> World:

@@ -10,8 +10,12 @@ from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, counted, moment, table
 from venvflow.cli.resolve import need_known
+from venvflow.disk import locks
 from venvflow.errors import Refused, shown
 from venvflow.pure.units import show_size
+from venvflow.state.reader import open_reader
+from venvflow.state.store import Store
+from venvflow.state.sweeping import sweep
 
 if TYPE_CHECKING:
     from venvflow.flow import Flow
@@ -33,7 +37,6 @@ def add(commands: Commands) -> None:
         commands,
         "erase",
         run,
-        summary="drop the snapshots of one venv, or all",
         more="Without --yes it shows what it would drop, drops nothing, and exits with 6. It never asks.\n"
         "Snapshots are chosen by the name of their venv, whichever project on this store made them.\n"
         "Venvs stay whole.",
@@ -77,8 +80,6 @@ Users = dict[str, list[str]]
 
 def _choose(flow: Flow, venv: str | None) -> tuple[list[Snapshot], Users]:
     """Return the snapshots to drop, and who has their keys."""
-    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
-
     with open_reader(flow.config.store) as store:
         snapshots = store.snapshots() if store is not None else []
         registrations = store.registrations() if store is not None else []
@@ -97,10 +98,6 @@ def _users(registrations: list[Registration]) -> Users:
 
 def _erase(flow: Flow, chosen: list[Snapshot]) -> Swept:
     """Drop the chosen snapshots, whatever became of the others meanwhile, and sweep."""
-    from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
-    from venvflow.state.store import Store  # noqa: PLC0415
-    from venvflow.state.sweeping import sweep  # noqa: PLC0415
-
     timeout = locks.lock_timeout(flow.environ)
     with Store(flow.config.store, timeout=timeout, on_wait=flow.say) as store, store.alone():
         store.drop(snapshot.id for snapshot in chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,22 @@ from venvflow.cli.context import Context, open_context
 from venvflow.cli.differences import DIGITS, fitting, labels_of, record_of, told_of, value_of
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
+from venvflow.cli.resolve import Resolver
+from venvflow.disk.archive import inventory_of
+from venvflow.disk.places import read_receipt
 from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.forecast import forecast
+from venvflow.pure.comparison import Keyed, compare_keys
+from venvflow.state.reader import open_reader
+from venvflow.steps.explain import explain, keyed_of
+from venvflow.steps.hash_lockfiles import key_now
+from venvflow.steps.inputs import packages_of
 
 if TYPE_CHECKING:
     from venvflow.cli.resolve import Target
     from venvflow.flow import Flow
     from venvflow.model import Snapshot
-    from venvflow.pure.comparison import KeyComparison, Keyed
+    from venvflow.pure.comparison import KeyComparison
     from venvflow.pure.plan import Action
     from venvflow.state.reader import StoreReader
     from venvflow.steps.explain import Explanation, Nearest
@@ -40,7 +50,6 @@ def add(commands: Commands) -> None:
         commands,
         "explain",
         run,
-        summary="say why a venv is built or restored, or what differs between two keys",
         more=_MORE.rstrip(),
         example="venvflow explain api\n  venvflow explain api 3f2a9c",
     )
@@ -68,9 +77,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``lists``, one for each lock file that changed: ``old`` and ``new`` (its parts, or null), ``basis`` (what
     was compared: lists, installed, nothing), ``packages``, each with ``name``, ``old`` and ``new``.
     """
-    from venvflow.cli.resolve import Resolver  # noqa: PLC0415
-    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
-
     context = open_context(args, out)
     with open_reader(context.store) as store:
         resolver = Resolver(context, store, out.say)
@@ -84,8 +90,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _explain(out: Output, context: Context, store: StoreReader | None, target: Target) -> int:
-    from venvflow.forecast import forecast  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.explain import explain  # noqa: PLC0415
 
     if target.job is None or context.flow is None:
         raise UsageError(
@@ -155,8 +159,6 @@ def _ago(then: float, now: float) -> str:
 
 def _wrapped(out: Output, text: str, phrase: str = "", colour: Colour = "") -> Iterator[str]:
     """Yield *text* in lines that fit, with the first *phrase* of it in a colour."""
-    import textwrap  # noqa: PLC0415 - every command imports this module
-
     lines = textwrap.wrap(text, out.width(), subsequent_indent="  ", break_on_hyphens=False)
     for line in lines:
         yield line.replace(phrase, out.paint(phrase, colour), 1) if phrase else line
@@ -207,7 +209,6 @@ def _task_colour(task: Action) -> Colour:
 
 
 def _compare(out: Output, store: StoreReader | None, one: Target, other: Target) -> int:
-    from venvflow.pure.comparison import compare_keys  # noqa: PLC0415 - not for wrong words
 
     (old_key, old), (new_key, new) = _keyed(store, one), _keyed(store, other)
     compared = compare_keys(old, new)
@@ -224,11 +225,6 @@ def _compare(out: Output, store: StoreReader | None, one: Target, other: Target)
 
 def _keyed(store: StoreReader | None, target: Target) -> tuple[str, Keyed]:
     """Return a target's key with what is known of its packages; of a venv of the config, as it is now."""
-    from venvflow.pure.comparison import Keyed  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.explain import keyed_of  # noqa: PLC0415
-    from venvflow.steps.hash_lockfiles import key_now  # noqa: PLC0415
-    from venvflow.steps.inputs import packages_of  # noqa: PLC0415
-
     if target.kind == "archive":
         return _keyed_archive(target)
     if target.job is not None:
@@ -251,9 +247,6 @@ def _keyed(store: StoreReader | None, target: Target) -> tuple[str, Keyed]:
 
 def _keyed_path(store: StoreReader | None, target: Target) -> tuple[str, Keyed]:
     """Return the key that a venv of no config was made for: its snapshot knows the parts."""
-    from venvflow.disk.places import read_receipt  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.explain import keyed_of  # noqa: PLC0415
-
     receipt = read_receipt(target.path)
     snapshot = _snapshot_of(store, receipt.key) if receipt is not None and receipt.key else None
     if snapshot is None or store is None:
@@ -273,8 +266,6 @@ def _snapshot_of(store: StoreReader | None, key: str) -> Snapshot | None:
 
 
 def _keyed_archive(target: Target) -> tuple[str, Keyed]:
-    from venvflow.disk.archive import inventory_of  # noqa: PLC0415 - not for wrong words
-    from venvflow.pure.comparison import Keyed  # noqa: PLC0415
 
     found = inventory_of(target.path)
     if found.key is None:

@@ -12,6 +12,8 @@ from venvflow.cli.render import Output
 from venvflow.cli.resolve import need_known
 from venvflow.errors import shown
 from venvflow.pure.units import show_duration, show_size
+from venvflow.steps.export import export
+from venvflow.steps.hash_lockfiles import hash_lockfiles
 
 
 def add(commands: Commands) -> None:
@@ -20,7 +22,6 @@ def add(commands: Commands) -> None:
         commands,
         "export",
         run,
-        summary="make a copy of a venv that works elsewhere",
         more="It is what unpacking the venv's archive there would give. Its files are its own (reflinks,\n"
         "where the file system can), unless --hardlink lets it share them with the store.",
         example="venvflow export api /srv/api/.venv",
@@ -38,8 +39,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
-    from venvflow.steps.export import export  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415
 
     job = flow.job(args.venv)
     hashed = hash_lockfiles(job)

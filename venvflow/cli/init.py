@@ -10,6 +10,7 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
 from venvflow.cli.schema import schema_text
 from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.init.draft import draft
 
 if TYPE_CHECKING:
     from venvflow.init.draft import Draft
@@ -21,7 +22,6 @@ def add(commands: Commands) -> None:
         commands,
         "init",
         run,
-        summary="write a config from the lock files that are found",
         more="Writes venvflow.yaml, its schema, and a dodo.py where there is none. Overwrites nothing.\n"
         "Where there is a venvflow.yaml, shows the entries for lock files that no venv in it names;\n"
         "--check ends with 1 then.",
@@ -39,8 +39,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``locks``, ``python``, ``notes``), ``entries`` (their text, to be added by hand), ``notes`` (on what was
     left out) and ``advice`` (what to do by hand). Raises Refused when a file is in the way.
     """
-    from venvflow.init.draft import draft  # noqa: PLC0415 - no other command needs what this imports
-
     drafted = draft(_root(args), schema_text(), os.environ)
     if not args.check:
         drafted.write()

@@ -13,7 +13,11 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, counted, moment, since, table
 from venvflow.cli.resolve import need_known
 from venvflow.errors import EnvironmentFailure, shown
+from venvflow.pure.keys import snapshot_id
 from venvflow.pure.units import show_size
+from venvflow.state.reader import open_reader
+from venvflow.state.sweeping import own_bytes_since
+from venvflow.state.usage import StoreContents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +57,6 @@ def add(commands: Commands) -> None:
         commands,
         "list",
         run,
-        summary="list the snapshots in the store",
         more="Of all projects that use the store; -v names every venv that was made for a snapshot's key.\n"
         "Unique is what only that snapshot needs: what dropping it can free. A venv that refers to its\n"
         "own project is bound to its place there: its snapshot then has a key besides its id.",
@@ -86,7 +89,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _look(config: StoreConfig) -> list[_Row]:
-    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
 
     with open_reader(config) as store:
         if store is None:
@@ -98,8 +100,6 @@ def _look(config: StoreConfig) -> list[_Row]:
 
 def _users(store: StoreReader) -> dict[str, tuple[Registration, ...]]:
     """Return the venvs that are there by the snapshot that is for their key."""
-    from venvflow.pure.keys import snapshot_id  # noqa: PLC0415 - not for wrong words
-
     users: dict[str, tuple[Registration, ...]] = {}
     with suppress(EnvironmentFailure):  # a sweep says what is wrong there
         for each in store.registrations():
@@ -114,9 +114,6 @@ def _snapshots(store: StoreReader) -> tuple[list[Outline], Mapping[str, int]]:
 
     The last trim counted them. If a snapshot came, went or changed since, everything is looked into.
     """
-    from venvflow.state.sweeping import own_bytes_since  # noqa: PLC0415 - not for wrong words
-    from venvflow.state.usage import StoreContents  # noqa: PLC0415
-
     known = own_bytes_since(store)
     if known is not None:
         return store.outlines(), known

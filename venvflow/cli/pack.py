@@ -14,14 +14,18 @@ from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
 from venvflow.cli.resolve import need_known
+from venvflow.disk.archive import FORMATS, Options
 from venvflow.errors import UsageError, shown
 from venvflow.model import PackOptions
 from venvflow.pure.units import show_duration, show_size
+from venvflow.steps import pack as steps
+from venvflow.steps import pack_check
+from venvflow.steps.hash_lockfiles import hash_lockfiles
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from venvflow.disk.archive import Options, Progress, Trace
+    from venvflow.disk.archive import Progress, Trace
     from venvflow.model import Outcome, Saved
     from venvflow.steps.job import Job
     from venvflow.steps.pack_check import Checked, Smoke
@@ -36,7 +40,6 @@ def add(commands: Commands) -> None:
         commands,
         "pack",
         run,
-        summary="write the portable archive of a venv",
         more="It is written from the venv's manifest and the store, so only what changed since the last\n"
         "archive is compressed. Beside it come its SHA-256 and a description as JSON.\n"
         "Without options it is the archive that pack: of the config asks for, or VENV.tar.zst here.\n"
@@ -78,9 +81,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
-    from venvflow.steps import pack as steps  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps import pack_check  # noqa: PLC0415
-    from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415
 
     job = flow.job(args.venv, force=args.force)
     hashed = hash_lockfiles(job)
@@ -123,8 +123,6 @@ def _is_configured(job: Job, args: argparse.Namespace) -> bool:
 
 def _options(job: Job, args: argparse.Namespace) -> Options:
     """Return how to write: as the words say, else as the name of the output, else as the config."""
-    from venvflow.disk.archive import FORMATS, Options  # noqa: PLC0415 - not for wrong words
-
     configured = job.spec.pack or PackOptions("")
     named = (name for name in FORMATS if (args.output or "").endswith(f".{name}"))
     name, level = args.archive_format or next(named, None), args.level

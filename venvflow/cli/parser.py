@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,12 +19,29 @@ if TYPE_CHECKING:
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - as below
 """What ``add_subparsers`` gives; there is no public name for it."""
 
-COMMANDS = (
-    "init", "status", "explain", "diff", "restore", "store", "squish", "unsquish", "verify", "stats", "pack",
-    "unpack", "export", "list", "erase", "trim", "doctor",
-    "completion", "schema", "version",
-)  # fmt: skip
-"""Every command, in the order of the help."""
+COMMANDS = {
+    "init": "write a config from the lock files that are found",
+    "status": "show every venv: up to date, or why not",
+    "explain": "say why a venv is built or restored, or what differs between two keys",
+    "diff": "say what differs between two venvs, snapshots or archives",
+    "restore": "bring a venv from the store, if it is there",
+    "store": "keep a venv in the store for its lock files",
+    "squish": "share the files of any venvs, made by any tool",
+    "unsquish": "give venvs private files again, so that they need no store",
+    "verify": "find what was damaged or edited, in the store and in the venvs that share it",
+    "stats": "show what venvs and store occupy, and what sharing saves",
+    "pack": "write the portable archive of a venv",
+    "unpack": "unpack an archive and make the venv work there",
+    "export": "make a copy of a venv that works elsewhere",
+    "list": "list the snapshots in the store",
+    "erase": "drop the snapshots of one venv, or all",
+    "trim": "drop snapshots by the policy of the config",
+    "doctor": "look for what goes wrong in practice, and say how to fix it",
+    "completion": "print a script that completes words in a shell",
+    "schema": "print the JSON Schema of venvflow.yaml, or of what a command answers",
+    "version": "print the version",
+}
+"""Every command, in the order of the help, and what it does."""
 
 # A module called "list" would hide the built-in one in this package.
 _MODULES = {command: command for command in COMMANDS} | {"list": "listing"}
@@ -79,11 +96,24 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     To make all parsers takes longer than most commands do. What one alone does not take, a mistake or a call
     for help, is for the one that knows all words.
     """
-    named = next((word for word in words if word in COMMANDS), None)
+    named = named_in(words)
     if named is not None:
-        with suppress(UsageError, HelpAsked):
+        try:
             return _parsed_by(make_parser([named]), words)
+        except HelpAsked:
+            if not {"-h", "--help"} & {*words[: words.index(named)]}:
+                raise  # it is the help of this command
+        except UsageError:
+            pass
+    else:
+        with suppress(UsageError):
+            return _parsed_by(make_parser((), COMMANDS), words)
     return _parsed_by(make_parser(), words)
+
+
+def named_in(words: Sequence[str]) -> str | None:
+    """Return the first of *words* that is a command."""
+    return next((word for word in words if word in COMMANDS), None)
 
 
 def _parsed_by(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
@@ -134,8 +164,11 @@ def _format(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
 # --------------------------------------------------------------------------- building the parser
 
 
-def make_parser(names: Sequence[str] = COMMANDS) -> Parser:
-    """Return the parser of all words, or of some commands; its ``commands`` and ``arguments`` tell them."""
+def make_parser(names: Iterable[str] = COMMANDS, stubs: Iterable[str] = ()) -> Parser:
+    """Return the parser of all words, or of some commands; its ``commands`` and ``arguments`` tell them.
+
+    Of *stubs* it has names and summaries only, for which no module is imported.
+    """
     parser = Parser(prog="venvflow", description=_ABOUT, epilog=_MORE)
     parser.add_argument(
         "--version", action=Telling, const=f"venvflow {__version__}", default=argparse.SUPPRESS,
@@ -146,6 +179,8 @@ def make_parser(names: Sequence[str] = COMMANDS) -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", prog=parser.prog)
     for name in names:
         import_module(f"venvflow.cli.{_MODULES[name]}").add(commands)
+    for name in stubs:
+        commands.add_parser(name, help=COMMANDS[name])
     return parser
 
 
@@ -154,11 +189,11 @@ def add_command(
     name: str,
     run: Callable[[argparse.Namespace, Any], int],
     *,
-    summary: str,
     more: str = "",
     example: str,
 ) -> Parser:
     """Add the command *name*, which *run* does, and return its parser for further arguments."""
+    summary = COMMANDS[name]
     parser = commands.add_parser(
         name,
         help=summary,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from venvflow.errors import UsageError, shown
 from venvflow.pure.names import meant, nearest
+from venvflow.steps.state_files import read_key
 
 if TYPE_CHECKING:
     from venvflow.cli.context import Context
@@ -246,8 +247,6 @@ class Resolver:
 
     def _records(self) -> Iterator[KeyRecord]:
         """Yield the keys that the last runs of this project noted."""
-        from venvflow.steps.state_files import read_key  # noqa: PLC0415 - only where a key is asked for
-
         for name in self._context.venvs:
             job = self._context.job(name)
             record = read_key(job) if job is not None else None

@@ -8,6 +8,9 @@ from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, show_outcome
 from venvflow.cli.resolve import need_known
+from venvflow.steps.hash_lockfiles import hash_lockfiles
+from venvflow.steps.restore import restore
+from venvflow.steps.state_files import need_key
 
 
 def add(commands: Commands) -> None:
@@ -16,7 +19,6 @@ def add(commands: Commands) -> None:
         commands,
         "restore",
         run,
-        summary="bring a venv from the store, if it is there",
         more="It is there when a venv was stored for the same lock files, Python and settings.\n"
         "Exits with 0 when the venv is in its place, with 1 on a miss: then nothing was changed.\n"
         "A venv that is there and was changed by hand is never replaced without --force.",
@@ -30,9 +32,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Restore the venv; the answer is that of :func:`~venvflow.cli.render.show_outcome`."""
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
-    from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.restore import restore  # noqa: PLC0415
-    from venvflow.steps.state_files import need_key  # noqa: PLC0415
 
     job = flow.job(args.venv, force=args.force)
     hashed = hash_lockfiles(job)

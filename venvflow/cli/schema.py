@@ -18,7 +18,6 @@ def add(commands: Commands) -> None:
         commands,
         "schema",
         run,
-        summary="print the JSON Schema of venvflow.yaml, or of what a command answers",
         more="For editors and other checkers. It is the same in all formats.\n"
         "With a COMMAND it is that of its --json: every key, and what it means. Keys stay, new ones may\n"
         "come.",

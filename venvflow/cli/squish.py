@@ -12,12 +12,19 @@ from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted, outcome_text
 from venvflow.cli.resolve import need_venv, path_of
+from venvflow.disk import locks
 from venvflow.errors import UsageError, VenvflowError, shown
 from venvflow.model import Outcome, VenvSpec
+from venvflow.pure.patterns import problems
 from venvflow.pure.units import parse_size, show_size
+from venvflow.state.reader import open_reader
+from venvflow.state.store import Store
+from venvflow.state.usage import Ledger
+from venvflow.steps.any_venv import refuse_unless_sharable
+from venvflow.steps.estimate import Foresight, estimate
+from venvflow.steps.squish import squish_any
 
 if TYPE_CHECKING:
-    from venvflow.state.store import Store
     from venvflow.state.usage import Balance
     from venvflow.steps.job import Job
 
@@ -30,7 +37,6 @@ def add(commands: Commands) -> None:
         commands,
         "squish",
         run,
-        summary="share the files of any venvs, made by any tool",
         more="Files that several venvs have are kept once, in the store; nothing of what they hold changes.\n"
         "A venv may be in a config or in none. What other programs share with it stays as it is.\n"
         "Run again, it shares what came since. unsquish takes it back.",
@@ -132,9 +138,6 @@ class EachVenv:
 
     def open_store(self) -> Store:
         """Open the store, or make it."""
-        from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
-        from venvflow.state.store import Store  # noqa: PLC0415
-
         return Store(self.context.store, timeout=locks.lock_timeout(os.environ), on_wait=self.out.say)
 
     def tell(self, job: Job) -> Callable[[str, str], None]:
@@ -152,16 +155,12 @@ class _Squishing(EachVenv):
 
     def __init__(self, args: argparse.Namespace, out: Output, asked: _Settings) -> None:
         super().__init__(args, out)
-        from venvflow.state.usage import Ledger  # noqa: PLC0415 - not for wrong words
 
         self._asked = asked
         self._ledger = Ledger(os.path.realpath(self.context.store.path))
 
     def act(self, job: Job) -> Outcome:
         """Share the venv."""
-        from venvflow.steps.any_venv import refuse_unless_sharable  # noqa: PLC0415 - not for wrong words
-        from venvflow.steps.squish import squish_any  # noqa: PLC0415
-
         refuse_unless_sharable(job.place, os.path.realpath(self.context.store.path))  # before it is made
         with self.open_store() as store:
             how = self._asked.of(job.spec)
@@ -191,16 +190,12 @@ class _DryRun(EachVenv):
 
     def __init__(self, args: argparse.Namespace, out: Output, asked: _Settings) -> None:
         super().__init__(args, out)
-        from venvflow.steps.estimate import Foresight  # noqa: PLC0415 - not for wrong words
 
         self._asked = asked
         self._foresight = Foresight()
 
     def act(self, job: Job) -> Outcome:
         """Say what sharing the venv would save."""
-        from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
-        from venvflow.steps.estimate import estimate  # noqa: PLC0415
-
         with open_reader(self.context.store) as store:
             where = os.path.realpath(self.context.store.path)
             asked = replace(job, spec=self._asked.of(job.spec))
@@ -275,7 +270,6 @@ def _modes(args: argparse.Namespace) -> Any:
 
 
 def _exclude(args: argparse.Namespace) -> tuple[str, ...]:
-    from venvflow.pure.patterns import problems  # noqa: PLC0415 - hardly ever needed
 
     wrong = problems(args.exclude)
     if wrong:

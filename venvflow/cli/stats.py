@@ -12,6 +12,8 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, counted, table
 from venvflow.errors import shown
 from venvflow.pure.units import show_size
+from venvflow.state.reader import open_reader
+from venvflow.steps.stats import costs, packages
 
 if TYPE_CHECKING:
     from venvflow.steps.stats import Costs, PackageCost
@@ -39,7 +41,6 @@ def add(commands: Commands) -> None:
         commands,
         "stats",
         run,
-        summary="show what venvs and store occupy, and what sharing saves",
         more="All venvs of this machine that use the store are counted, by blocks on disk, as du does.\n"
         "Own is what no other venv has. The store keeps what it has until trim drops it.",
         example="venvflow stats --packages",
@@ -55,9 +56,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     (venvs and store together) and ``saved``, all in bytes. With ``--packages`` also ``packages``: ``name``,
     ``versions``, ``venvs`` (how many), ``bytes`` (in all venvs) and ``stored``.
     """
-    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.stats import costs, packages  # noqa: PLC0415
-
     context = open_context(args, out)
     path = os.path.realpath(context.store.path)
     with open_reader(context.store) as store:

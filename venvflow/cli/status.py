@@ -10,8 +10,10 @@ from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
 from venvflow.cli.resolve import need_known
+from venvflow.cli.states import look_at_all
 from venvflow.errors import shown
 from venvflow.pure.units import show_size
+from venvflow.state.reader import open_reader
 
 if TYPE_CHECKING:
     from venvflow.cli.states import Looked
@@ -53,7 +55,6 @@ def add(commands: Commands) -> None:
         commands,
         "status",
         run,
-        summary="show every venv: up to date, or why not",
         more=_MORE.rstrip(),
         example="venvflow status --check -q",
     )
@@ -85,8 +86,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _look(flow: Flow, names: set[str]) -> list[Looked]:
-    from venvflow.cli.states import look_at_all  # noqa: PLC0415
-    from venvflow.state.reader import open_reader  # noqa: PLC0415 - not for wrong words
 
     with open_reader(flow.config.store) as store:
         return look_at_all([flow.job(name) for name in flow.config.venvs if name in names], store)

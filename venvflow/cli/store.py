@@ -9,7 +9,14 @@ from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, show_outcome
 from venvflow.cli.resolve import need_known
+from venvflow.cli.states import View, judge, python_of
 from venvflow.errors import EnvironmentFailure, Refused
+from venvflow.state.reader import open_reader
+from venvflow.steps.hash_lockfiles import hash_lockfiles
+from venvflow.steps.lock_check import unlike_the_locks
+from venvflow.steps.squish import squish
+from venvflow.steps.state_files import need_key
+from venvflow.steps.store import store
 
 if TYPE_CHECKING:
     from venvflow.steps.job import Job
@@ -22,7 +29,6 @@ def add(commands: Commands) -> None:
         commands,
         "store",
         run,
-        summary="keep a venv in the store for its lock files",
         more="The venv may be made by any tool: its files are shared with the store, and the next\n"
         "restore with the same lock files, Python and settings brings it back.",
         example="venvflow restore api || (python -m venv .venv &&\n"
@@ -36,10 +42,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Squish and store the venv; the answer is that of :func:`~venvflow.cli.render.show_outcome`."""
     flow = open_flow(args, out)
     need_known(args.venv, flow.config.venvs)
-    from venvflow.steps.hash_lockfiles import hash_lockfiles  # noqa: PLC0415 - not for wrong words
-    from venvflow.steps.squish import squish  # noqa: PLC0415
-    from venvflow.steps.state_files import need_key  # noqa: PLC0415
-    from venvflow.steps.store import store  # noqa: PLC0415
 
     job = flow.job(args.venv)
     _need_venv(job)
@@ -71,8 +73,6 @@ def _need_venv(job: Job) -> None:
 
 def _refuse_unlike(job: Job) -> None:
     """Raise Refused for a venv whose packages contradict the locks: every checkout would get them."""
-    from venvflow.steps.lock_check import unlike_the_locks  # noqa: PLC0415
-
     unlike = unlike_the_locks(job)
     if unlike:
         more = f" and {len(unlike) - 5} more" if len(unlike) > 5 else ""
@@ -86,8 +86,6 @@ def _refuse_unlike(job: Job) -> None:
 
 def _refuse_other_python(job: Job, record: KeyRecord) -> None:
     """Raise Refused when the venv runs on another Python than the key says: every restore would be wrong."""
-    from venvflow.cli.states import python_of  # noqa: PLC0415
-
     found, wanted = python_of(job.place.path), record.interpreter.version
     if found and not _same_release(found, wanted):
         raise Refused(
@@ -113,8 +111,6 @@ def _edits(job: Job, record: KeyRecord) -> list[str]:
     receipt = job.place.receipt()
     if receipt is None or not receipt.is_shared_for(record.key.digest):
         return []
-    from venvflow.cli.states import View, judge  # noqa: PLC0415
-    from venvflow.state.reader import open_reader  # noqa: PLC0415
 
     with open_reader(job.config.store) as store:
         judged = judge(job, View(store))

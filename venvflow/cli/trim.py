@@ -11,6 +11,7 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, counted, table
 from venvflow.errors import shown
 from venvflow.pure.units import show_size
+from venvflow.steps.trim import trim
 
 if TYPE_CHECKING:
     from venvflow.steps.trim import Trimmed
@@ -30,7 +31,6 @@ def add(commands: Commands) -> None:
         commands,
         "trim",
         run,
-        summary="drop snapshots by the policy of the config",
         more="What nothing needs any more is deleted.\n"
         "Says of every snapshot why it is kept or dropped. It waits until nobody uses the store.",
         example="venvflow trim --dry-run",
@@ -50,8 +50,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     path = flow.config.store.path
     trimmed = None
     if os.path.lexists(os.path.join(path, "format")):
-        from venvflow.steps.trim import trim  # noqa: PLC0415 - not for wrong words
-
         trimmed = trim(flow.config, flow.environ, now=flow.now(), say=flow.say, dry_run=args.dry_run)
     if out.as_json:
         out.document({"store": path, "dry_run": args.dry_run, **_as_document(trimmed)})

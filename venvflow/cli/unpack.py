@@ -9,6 +9,7 @@ import re
 from venvflow.cli.pack import shown_progress
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
+from venvflow.disk.archive import unpack
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.pure.units import show_size
 
@@ -19,7 +20,6 @@ def add(commands: Commands) -> None:
         commands,
         "unpack",
         run,
-        summary="unpack an archive and make the venv work there",
         more="The archive is not trusted: a path that leads out, a device, a bomb is refused, and nothing\n"
         "is left behind. It is compared with the .sha256 beside it, if there is one. All local paths\n"
         "are filled in; code of the archive is not run. Needs no config. If everything in the archive lies\n"
@@ -52,7 +52,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
             hint="Name a file that pack wrote.",
         )
     _refuse_senseless(args)
-    from venvflow.disk.archive import unpack  # noqa: PLC0415 - not for wrong words
 
     with shown_progress(out, f"unpacking {shown(os.path.basename(archive))}") as progress:
         extracted, report = unpack(

@@ -9,6 +9,8 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.cli.squish import EachVenv
 from venvflow.model import Outcome
+from venvflow.steps.any_venv import refuse_unless_venv
+from venvflow.steps.unshare import unshare
 
 if TYPE_CHECKING:
     from venvflow.steps.job import Job
@@ -20,7 +22,6 @@ def add(commands: Commands) -> None:
         commands,
         "unsquish",
         run,
-        summary="give venvs private files again, so that they need no store",
         more="What the files hold, their executable bits and links stay. The store forgets the venv.\n"
         "A venv of a config is shared again by the next doit. Run again, it finishes what was cut short.",
         example="venvflow unsquish ~/src/demo/.venv",
@@ -42,9 +43,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 class _Unsquishing(EachVenv):
     def act(self, job: Job) -> Outcome:
         """Make the venv's files private."""
-        from venvflow.steps.any_venv import refuse_unless_venv  # noqa: PLC0415 - not for wrong words
-        from venvflow.steps.unshare import unshare  # noqa: PLC0415
-
         refuse_unless_venv(job.place)  # before a store is made
         with self.open_store() as store:
             return unshare(job, store, tell=self.tell(job))

@@ -14,9 +14,13 @@ from venvflow.cli.context import Context, open_context
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
 from venvflow.cli.resolve import need_venv, path_of
+from venvflow.disk import locks
 from venvflow.errors import UsageError, shown
 from venvflow.live import progress
 from venvflow.pure.units import show_size
+from venvflow.state.reader import open_reader
+from venvflow.state.store import Store
+from venvflow.steps.verify import heal, verify
 
 if TYPE_CHECKING:
     from venvflow.state.reader import StoreReader
@@ -33,7 +37,6 @@ def add(commands: Commands) -> None:
         commands,
         "verify",
         run,
-        summary="find what was damaged or edited, in the store and in the venvs that share it",
         more="Reads what changed by its time or size; --full reads everything.\n"
         "--heal puts good copies in the place of damaged files. An edit becomes a private file of the venv\n"
         "in which it was made: the one that is named here, or the one that shows traces of it.\n"
@@ -56,11 +59,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     mtime moved, mode changed, venv moved), ``venv``, ``path`` (below the venv, or of the object), ``others``
     (files of other venvs that are the same), ``healed`` (what was done, empty: it is left) and ``note``.
     """
-    from venvflow.disk import locks  # noqa: PLC0415 - not for wrong words
-    from venvflow.state.reader import open_reader  # noqa: PLC0415
-    from venvflow.state.store import Store  # noqa: PLC0415
-    from venvflow.steps.verify import heal, verify  # noqa: PLC0415
-
     context = open_context(args, out)
     only = frozenset(path_of(context, word) for word in args.venvs)
     timeout = locks.lock_timeout(os.environ)

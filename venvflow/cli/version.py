@@ -13,7 +13,7 @@ from venvflow.model import FORMAT
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    add_command(commands, "version", run, summary="print the version", example="venvflow version --json")
+    add_command(commands, "version", run, example="venvflow version --json")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
