@@ -50,25 +50,19 @@ def _remove_new(venv: str, before: set[str]) -> None:
 
 
 def _run_check(job: Job, python: str, venv: str) -> str:
-    output: list[bytes] = []
     environ = {
         **child_environment(job.environ),
         "PYTHONDONTWRITEBYTECODE": "1",
         "VIRTUAL_ENV": venv,
     }
     try:
-        status = processes.run(
-            [python, *job.spec.check],
-            environ=environ,
-            on_output=output.append,
-            cwd=job.root,
-            timeout=CHECK_SECONDS,
-        )
+        argv = [python, *job.spec.check]
+        status, output = processes.ask(argv, environ=environ, cwd=job.root, timeout=CHECK_SECONDS)
     except (OSError, TimeoutError) as error:
         return f"its check failed: {error}"
     if status == 0:
         return ""
-    lines = b"".join(output).decode("utf-8", "replace").strip().splitlines()
+    lines = output.strip().splitlines()
     said = redactor(secrets_of(environ))(lines[-1]) if lines else "no output"
     return f"its check {processes.in_words(status)}: {shown(said)}"
 

@@ -100,7 +100,6 @@ def smoke(job: Job, path: str, code: str, progress: archive.Progress | None = No
 
 
 def _run(venv: str, code: str, directory: str, environ: Mapping[str, str]) -> Smoke:
-    output: list[bytes] = []
     child = {
         **child_environment(environ),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -108,14 +107,8 @@ def _run(venv: str, code: str, directory: str, environ: Mapping[str, str]) -> Sm
         "PATH": os.pathsep.join([f"{venv}/bin", environ.get("PATH", os.defpath)]),
     }
     try:
-        status = processes.run(
-            [f"{venv}/bin/python", "-c", code],
-            environ=child,
-            on_output=output.append,
-            cwd=directory,
-            timeout=SMOKE_SECONDS,
-        )
+        argv = [f"{venv}/bin/python", "-c", code]
+        status, output = processes.ask(argv, environ=child, cwd=directory, timeout=SMOKE_SECONDS)
     except (OSError, TimeoutError) as error:
         return Smoke(1, str(error))
-    said = b"".join(output).decode("utf-8", "replace").strip()
-    return Smoke(status, redactor(secrets_of(child))(said))
+    return Smoke(status, redactor(secrets_of(child))(output.strip()))
