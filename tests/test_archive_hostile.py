@@ -375,8 +375,13 @@ def _unpacked_by_tar(forged: Forgery, tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize(
+    "version",
+    [
+        pytest.param("3.8", marks=pytest.mark.slow),
+        *(pytest.param(f"3.{minor}", marks=pytest.mark.long) for minor in range(9, 16)),
+    ],
+)
 def test_its_own_script_refuses_on_every_python(version: str, real: Forgery, tmp_path: Path) -> None:
     """By one process each: the whole corpus, from Python 3.8 on."""
     python = interpreters().get(version)

@@ -591,7 +591,7 @@ def test_an_archive_asks_for_the_interpreter_it_was_built_with() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tar.zst", "tar.xz"])
+@pytest.mark.parametrize("name", ["tar.zst", pytest.param("tar.xz", marks=pytest.mark.long)])
 def test_memory_does_not_grow_with_the_venv(name: str, tmp_path: Path, objects: Objects) -> None:
     """Packing 400 MB needs hardly more memory than packing 100 MB, and never 200 MB."""
     peaks = []
@@ -765,7 +765,7 @@ def _small(objects: Objects) -> Entry:
     return Entry(f"{SITE}/small.txt", "file", objects.put(b"small"), False, 5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["zip", "tar.zst"])
 def test_more_entries_than_the_old_limit_of_zip(name: str, tmp_path: Path, objects: Objects) -> None:
     """70,000 files: the standard library finds them all, and ours extracts them."""

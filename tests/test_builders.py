@@ -37,6 +37,7 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 UV = shutil.which("uv", path=os.path.dirname(sys.executable)) or shutil.which("uv") or ""
 needs_uv = pytest.mark.skipif(not UV, reason="uv is not installed")
 UV_AND_PIP = [pytest.param("uv", marks=needs_uv), pytest.param("pip", marks=pytest.mark.slow)]
+UV_AND_LATER_PIP = [UV_AND_PIP[0], pytest.param("pip", marks=pytest.mark.long)]
 
 
 @pytest.fixture(autouse=True)
@@ -378,14 +379,14 @@ def test_a_hashed_requirements_file_is_installed(project: Project, builder: str)
     assert project.log.read_text().count("\n$ ") + project.log.read_text().startswith("$ ") >= 2
 
 
-@pytest.mark.parametrize("builder", UV_AND_PIP)
+@pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
 def test_keep_compiles(project: Project, builder: str) -> None:
     """With ``bytecode: keep`` the builder's own bytecode is there."""
     project.build(requirements(project.api, [project.wheel()]), build=builder, bytecode="keep")
     assert "demo" in {path.name.split(".")[0] for path in project.bytecode()}
 
 
-@pytest.mark.parametrize("builder", UV_AND_PIP)
+@pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
 def test_a_relative_editable_project_is_found_beside_its_file(project: Project, builder: str) -> None:
     """``-e ./pkg`` in services/api/requirements.txt is services/api/pkg, whatever the working directory.
 
@@ -411,7 +412,7 @@ def test_a_wrong_hash_is_refused(project: Project, builder: str) -> None:
     assert "hash" in caught.value.tail.lower()
 
 
-@pytest.mark.parametrize("builder", UV_AND_PIP)
+@pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
 def test_a_pylock_is_installed(project: Project, builder: str) -> None:
     """The standard lock file works with both."""
     wheels = [project.wheel("demo"), project.wheel("dep", "2")]
@@ -419,7 +420,7 @@ def test_a_pylock_is_installed(project: Project, builder: str) -> None:
     assert project.installed() == {"demo", "dep"}
 
 
-@pytest.mark.parametrize("builder", UV_AND_PIP)
+@pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
 def test_a_pylock_with_a_wrong_hash_is_refused(project: Project, builder: str) -> None:
     """The hashes of the standard lock file are verified too."""
     lock = pylock(project.api, [project.wheel()])

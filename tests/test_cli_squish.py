@@ -368,7 +368,14 @@ def test_a_killed_squish_leaves_a_venv_that_works_and_the_next_finishes(machine:
         assert not list(venv.rglob(".vf-*"))
 
 
-@pytest.mark.parametrize("function", ["link", "rename", "unlink", "fchmod", "utime"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        "link",
+        "rename",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("unlink", "fchmod", "utime")),
+    ],
+)
 def test_a_squish_killed_at_every_call_leaves_a_venv_that_works(machine: Machine, function: str) -> None:
     """Each in its turn; what the first copy of a file is, and that nobody else has it, is as before."""
     files = {**FILES, "demo/own.py": f"N = {function!r}\n".encode()}

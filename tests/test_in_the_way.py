@@ -118,18 +118,29 @@ def world(project: Project) -> Iterator[World]:
 @pytest.mark.timeout(240)
 def test_no_command_waits_or_falls_over(world: World, file: str) -> None:
     """Whatever lies there: documented exit codes, no traceback, and nothing is read without an end."""
-    of_the_venv = file.endswith(("pyvenv.cfg", "RECORD"))
-    for name, make in OBSTACLES.items():
-        if of_the_venv and name == "4 GiB":  # to be shared like any other of its files
-            continue
-        world.renew()
-        path = next(iter(sorted(world.base.glob(file))), world.base / file.replace("*", "0"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
-            path.unlink()
-        make(path)
-        for words in COMMANDS:
-            assert world.run(words) in (0, 1, 2, 3, 6), (name, words)
+    for name in ("FIFO", "other types"):
+        _all_commands_end_well(world, file, name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.timeout(480)
+def test_no_command_waits_or_falls_over_whatever_it_is(world: World, file: str) -> None:
+    """The same with each thing that can lie there."""
+    for name in OBSTACLES:
+        if name != "4 GiB" or not file.endswith(("pyvenv.cfg", "RECORD")):  # to be shared like any other file
+            _all_commands_end_well(world, file, name)
+
+
+def _all_commands_end_well(world: World, file: str, obstacle: str) -> None:
+    world.renew()
+    path = next(iter(sorted(world.base.glob(file))), world.base / file.replace("*", "0"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        path.unlink()
+    OBSTACLES[obstacle](path)
+    for words in COMMANDS:
+        assert world.run(words) in (0, 1, 2, 3, 6), (obstacle, words)
 
 
 NOTES = ("key", "restore", "manifest", "excluded", "pack")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from shim import Server, compiled
-from worlds import LayeredWorld, World
+from worlds import World
 
 SAMPLE = 5
 """How many calls of an action get a fault of each kind, unless all do."""
@@ -60,20 +60,10 @@ def server(shim: Path, memory: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def world(memory: Path, server: Server) -> Iterator[World]:
-    """Give an empty world."""
+def world(request: pytest.FixtureRequest, memory: Path, server: Server) -> Iterator[World]:
+    """Give an empty world: of the kind that the test asks for."""
     base = Path(tempfile.mkdtemp(dir=memory))
-    world = World(base, base / "world", server)
-    world.root.mkdir()
-    yield world
-    shutil.rmtree(base)
-
-
-@pytest.fixture
-def layered(memory: Path, server: Server) -> Iterator[World]:
-    """Give an empty world that will lie in a lower layer."""
-    base = Path(tempfile.mkdtemp(dir=memory))
-    world = LayeredWorld(base, base / "world", server)
+    world: World = getattr(request, "param", World)(base, base / "world", server)
     world.root.mkdir()
     yield world
     world.end()

@@ -8,13 +8,13 @@ from typing import Literal
 
 import pytest
 from contents import needs_root
-from fixtures import MADE, layered, memory, sample, server, shim, world
+from fixtures import MADE, memory, sample, server, shim, world
 from rehearsal import Rehearsal, rehearsed
 from scenes import LAYERED, SCENES, Scene
 from shim import Answer
-from worlds import World
+from worlds import LayeredWorld, World
 
-__all__ = ["layered", "memory", "sample", "server", "shim", "world"]
+__all__ = ["memory", "sample", "server", "shim", "world"]
 
 pytestmark = pytest.mark.slow
 
@@ -48,11 +48,12 @@ def test_nothing_is_lost_and_the_next_run_finishes(
 @needs_root
 @pytest.mark.root
 @pytest.mark.parametrize("scene", LAYERED, ids=lambda scene: scene.name)
+@pytest.mark.parametrize("world", [LayeredWorld], indirect=True, ids=[""])
 def test_so_it_is_with_what_lies_in_a_layer_of_an_image(
-    layered: World, scene: Scene, sample: int | None
+    world: World, scene: Scene, sample: int | None
 ) -> None:
     """No directory of it can be moved; each venv looks as before or as after once the next run has begun."""
-    rehearsal = rehearsed(layered, scene)
+    rehearsal = rehearsed(world, scene)
     for fault in FAULTS if sample is None else FAULTS[:1]:
         _interrupt(rehearsal, fault, sample, layered=True)
 

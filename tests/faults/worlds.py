@@ -143,6 +143,9 @@ class World:
         """Go back to the beginning."""
         self._copy(self.base / "begun", self.root)
 
+    def end(self) -> None:
+        """Be done with it; its directory is deleted next."""
+
     @staticmethod
     def _copy(source: Path, target: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)

@@ -27,7 +27,8 @@ from wheels import make_wheel, offline_environment, requirements
 BESIDE = os.path.dirname(sys.executable)
 DOIT = os.path.join(BESIDE, "doit")
 UV = os.path.join(BESIDE, "uv")
-PIP = pytest.param("pip", marks=pytest.mark.slow)
+PIP = pytest.param("pip", marks=pytest.mark.long)
+"""Takes ten times as long as uv: what both do is tried with pip in ``make long``, and in test_builders.py."""
 TAG = sys.implementation.cache_tag
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 STEPS = ("hash-lockfiles", "restore", "build-venv", "squish", "store")

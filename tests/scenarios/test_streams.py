@@ -50,14 +50,16 @@ def test_doit_says_when_its_output_could_not_be_written(project: Project) -> Non
     assert project.output("api", "alpha") == "1.0"
 
 
-def test_no_command_complains_when_it_ends_before_a_closed_pipe(project: Project) -> None:
+@pytest.mark.parametrize(
+    "more", ["", *(pytest.param(each, marks=pytest.mark.long) for each in ("--json", "--help"))]
+)
+def test_no_command_complains_when_it_ends_before_a_closed_pipe(project: Project, more: str) -> None:
     """``| head -1`` of every command, as text, as JSON, and of its help: nothing but what it has to say."""
     project.doit()
     for call in CALLS.values():
-        for more in ("", "--json", "--help"):
-            words = [*call.replace("../", "../x-").split(), *more.split()]
-            run = shell(project, VENVFLOW, "| head -1", *words)
-            assert run.code in (0, 1, 2, 3, 6), run.text
-            assert not [word for word in ("Traceback", "Exception ignored", "roken") if word in run.err], run
-            for made in project.machine.root.glob("x-*"):
-                shutil.rmtree(made)
+        words = [*call.replace("../", "../x-").split(), *more.split()]
+        run = shell(project, VENVFLOW, "| head -1", *words)
+        assert run.code in (0, 1, 2, 3, 6), run.text
+        assert not [word for word in ("Traceback", "Exception ignored", "roken") if word in run.err], run
+        for made in project.machine.root.glob("x-*"):
+            shutil.rmtree(made)
