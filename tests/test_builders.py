@@ -24,7 +24,7 @@ from venvflow import interrupts
 from venvflow.builders import Recipe, checks, choose, commands, recipe
 from venvflow.builders.build import Build
 from venvflow.builders.environment import child_environment
-from venvflow.disk import interpreters, locks, processes, warden
+from venvflow.disk import interpreters, locks, processes
 from venvflow.errors import BuildFailed, EnvironmentFailure, LockTimeout, UsageError
 from venvflow.model import VenvSpec
 from venvflow.pure.redaction import redact
@@ -872,7 +872,7 @@ def test_an_orphan_keeps_the_lock_it_was_given(project: Project) -> None:
 
 KILLED_WHILE_IT_BUILDS = """
 import fcntl, os, sys, threading
-from venvflow.disk import processes, warden
+from venvflow.disk import processes
 {first}
 fd = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(fd, fcntl.LOCK_EX)
 def build():
@@ -902,7 +902,7 @@ def killed_while_it_builds(path: Path, first: str = "") -> Iterator[list[int]]:
 @pytest.mark.parametrize("shell", ["/bin/sh", *filter(os.path.exists, ("/bin/dash", "/bin/bash"))])
 def test_a_killed_venvflow_takes_its_builders_with_it(tmp_path: Path, shell: str) -> None:
     """With all that they started, so that their lock is free for the next run."""
-    with killed_while_it_builds(tmp_path / "lock", f"warden._SHELL = {shell!r}") as numbers:
+    with killed_while_it_builds(tmp_path / "lock", f"processes._SHELL = {shell!r}") as numbers:
         _until(lambda: not any(map(lives, numbers)))
         with open(tmp_path / "lock", "rb") as again:
             _until(lambda: _can_lock(again.fileno()))
@@ -912,7 +912,7 @@ def test_a_killed_venvflow_takes_its_builders_with_it(tmp_path: Path, shell: str
 @pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps to see what runs")
 def test_where_nobody_ends_a_builder_it_still_holds_its_lock(tmp_path: Path) -> None:
     """There may be no shell: then the builder goes on, others wait for it, and are told who it is."""
-    with killed_while_it_builds(tmp_path / "lock", "warden._SHELL = '/nowhere'") as numbers:
+    with killed_while_it_builds(tmp_path / "lock", "processes._SHELL = '/nowhere'") as numbers:
         assert all(map(lives, numbers))
         with pytest.raises(LockTimeout, match=rf"pid {numbers[1]} \(sh -c sleep 600"):
             locks.exclusive(str(tmp_path / "lock"), timeout=0, what="it")
@@ -934,10 +934,10 @@ def test_what_a_builder_leaves_in_its_tmpdir_goes_with_it(project: Project, tmp_
     assert os.listdir(tmp_path / "t") == []
 
 
-def test_the_warden_knows_who_runs_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watchdog_knows_who_runs_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has ended must not be ended again: its number may be somebody else's by then."""
     reading, writing = os.pipe()
-    monkeypatch.setattr(warden._warden, "pipe", writing)
+    monkeypatch.setattr(processes._watchdog, "_pipe", writing)
     status, said = run("sh", "-c", "echo $$")
     os.close(writing)
     with open(reading, "rb") as told:

@@ -2,8 +2,7 @@
 
 Every child leads a session of its own, has no terminal and no input, and is ended together with all that
 it started: when it is done, when it takes too long, when anything goes wrong here, and when this process is
-killed (:mod:`venvflow.disk.warden`). A process that starts yet another session (a daemon) escapes this, as it
-would escape a shell.
+killed. A process that starts yet another session (a daemon) escapes this, as it would escape a shell.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import re
 import select
 import signal
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
-from venvflow.disk import warden
 from venvflow.disk.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -34,6 +33,81 @@ _CUT = " [the rest of this line is left out]"
 _groups: set[int] = set()
 """The process groups of all children that run."""
 os.register_at_fork(after_in_child=_groups.clear)
+
+# --------------------------------------------------------------------------- when this process is killed
+
+_SHELL = "/bin/sh"
+_SCRIPT = """\
+trap '' HUP INT
+groups=
+while read -r line; do groups=$line; done
+test -n "$groups" || exit 0
+kill -s TERM -- $groups
+sleep 2
+kill -s KILL -- $groups
+"""
+"""The last line says which groups there are. The last whole one: ``read`` fails for one without an end."""
+
+
+class _Watchdog:
+    """A shell beside this process that ends its children when it is killed: ``kill -9``, or no memory.
+
+    The shell reads from a pipe that only we write to which process groups there are; when the pipe ends, we
+    are gone, and it ends them. A forked copy of this process has no shell until it needs one.
+
+    Where this stops being safe: without ``/bin/sh``, if the shell is killed as well, and for a child that was
+    started less than a millisecond before. Then the child goes on, and a message about its lock names it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pipe = -1
+
+    def forget(self) -> None:
+        """Leave the shell to the process that this one is a copy of."""
+        self._lock = threading.Lock()
+        if self._pipe >= 0:
+            os.close(self._pipe)
+        self._pipe = -1
+
+    def update(self) -> None:
+        """Let the shell know which groups there are now; the first call starts it."""
+        with self._lock:
+            line = " ".join(f"-{group}" for group in sorted(_groups))
+            with contextlib.suppress(OSError, NotImplementedError):  # see above
+                if self._pipe < 0:
+                    self._pipe = _started_shell()
+                os.write(self._pipe, f"{line}\n".encode("ascii"))
+
+
+_watchdog = _Watchdog()
+os.register_at_fork(after_in_child=_watchdog.forget)
+
+
+def _started_shell() -> int:
+    """Start the shell, and return the descriptor that it reads from the other end of."""
+    reading, writing = os.pipe()
+    try:
+        os.posix_spawn(
+            _SHELL,
+            [_SHELL, "-c", _SCRIPT, "venvflow-watchdog"],
+            {"PATH": os.defpath},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, reading, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+            ],
+            setpgroup=0,  # Ctrl-C is for us
+        )
+    except BaseException:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    return writing
+
+
+# --------------------------------------------------------------------------- running
 
 
 def kill_all() -> None:
@@ -63,7 +137,7 @@ def run(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     child = None
-    warden.guard(_groups)  # it takes longer to start than to be told of the child
+    _watchdog.update()  # it takes longer to start than to learn of the child
     reading, writing = os.pipe()
     try:
         with undisturbed():  # until it knows the child, nobody would end it
@@ -72,7 +146,7 @@ def run(
                 _groups.add(child.pid)
             finally:
                 os.close(writing)
-            warden.guard(_groups)
+            _watchdog.update()
         _pump(child, reading, on_output, deadline)
         return child.wait()
     finally:
@@ -82,7 +156,7 @@ def run(
                 _end_group(child)
             finally:
                 _groups.discard(child.pid)
-                warden.guard(_groups)
+                _watchdog.update()
 
 
 def ask(
