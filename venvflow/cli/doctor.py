@@ -51,18 +51,18 @@ def run(args: argparse.Namespace, out: Output) -> int:
     JSON: ``ok`` (none failed) and ``checks``, each with ``name``, ``verdict`` (ok, warn, fail), ``text`` and
     ``remedy`` (empty where nothing has to be done).
     """
-    findings = []
-    for finding in _findings(args):
-        findings.append(finding)
-        if not out.as_json and not (out.quiet and finding.verdict == "ok"):
-            out.answer(_told(out, finding))
-    failed = any(finding.verdict == "fail" for finding in findings)
+    results = []
+    for result in _results(args):
+        results.append(result)
+        if not out.as_json and not (out.quiet and result.verdict == "ok"):
+            out.answer(_told(out, result))
+    failed = any(result.verdict == "fail" for result in results)
     if out.as_json:
-        out.document({"ok": not failed, "checks": [asdict(each) for each in findings]})
+        out.document({"ok": not failed, "checks": [asdict(each) for each in results]})
     return 1 if failed else 0
 
 
-def _findings(args: argparse.Namespace) -> Iterator[CheckResult]:
+def _results(args: argparse.Namespace) -> Iterator[CheckResult]:
 
     world, config = _world(args)
     yield config
@@ -95,15 +95,15 @@ def _world(args: argparse.Namespace) -> tuple[World, CheckResult]:
     return full, ok("config", f"{shown(config.file)}, {len(config.venvs)} venvs")
 
 
-def _told(out: Output, finding: CheckResult) -> str:
-    """Return a finding as lines that fit, the remedy below."""
-    verdict = out.paint(finding.verdict, _COLOURS[finding.verdict])
-    first, *more = _wrapped(f"{finding.name}: {finding.text}", out.width() - _MARGIN)
+def _told(out: Output, result: CheckResult) -> str:
+    """Return a result as lines that fit, the remedy below."""
+    verdict = out.paint(result.verdict, _COLOURS[result.verdict])
+    first, *more = _wrapped(f"{result.name}: {result.text}", out.width() - _MARGIN)
     more += [
         f"{'   ' if number else '-> '}{line}"
-        for number, line in enumerate(_wrapped(finding.remedy, out.width() - _MARGIN - 3))
+        for number, line in enumerate(_wrapped(result.remedy, out.width() - _MARGIN - 3))
     ]
-    padding = " " * (_MARGIN - len(finding.verdict))
+    padding = " " * (_MARGIN - len(result.verdict))
     return "\n".join([f"{verdict}{padding}{first}", *(f"{' ' * _MARGIN}{line}" for line in more)])
 
 

@@ -106,17 +106,8 @@ def _package_table(out: Output, used: list[PackageCost]) -> str:
 
 
 def _as_document(store: str, found: Costs, used: list[PackageCost] | None) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "store": store,
-        "venvs": [asdict(each) for each in found.venvs],
-        "totals": {
-            "apparent": found.apparent,
-            "alone": found.alone,
-            "store": found.store,
-            "disk": found.disk,
-            "saved": found.saved,
-        },
-    }
+    totals = {**asdict(found), "saved": found.saved}
+    document = {"store": store, "venvs": totals.pop("venvs"), "totals": totals}
     if used is not None:
         document["packages"] = [asdict(each) for each in used]
     return document

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from venvflow.cli.context import Context, open_context
 from venvflow.cli.parser import Commands, add_command
@@ -18,14 +17,10 @@ from venvflow.disk import locks
 from venvflow.errors import UsageError, shown
 from venvflow.live import progress
 from venvflow.pure.units import show_size
-from venvflow.state.reader import open_reader
+from venvflow.state.reader import StoreReader, open_reader
+from venvflow.state.registry import Registration
 from venvflow.state.store import Store
-from venvflow.steps.verify import heal, verify
-
-if TYPE_CHECKING:
-    from venvflow.state.reader import StoreReader
-    from venvflow.state.registry import Registration
-    from venvflow.steps.verify import Finding, Verified
+from venvflow.steps.verify import Finding, Verified, heal, verify
 
 _SHOWN = 20
 """Files that are added, and that are listed; with -v, and as JSON, all are."""
@@ -61,34 +56,44 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     context = open_context(args, out)
     only = frozenset(path_of(context, word) for word in args.venvs)
+    result = _checked(context, only, args, out)
+    if result is None:
+        _refuse_unshared(context, only)
+    if out.as_json:
+        document = asdict(result or Verified())
+        out.document({**document, "left": len(result.left) if result else 0, "store": context.store.path})
+    elif result is None:
+        out.say(f"there is no store at {shown(context.store.path)} yet")
+    else:
+        _answer(out, result)
+    return 1 if result is not None and result.left else 0
+
+
+def _checked(
+    context: Context, only: frozenset[str], args: argparse.Namespace, out: Output
+) -> Verified | None:
+    """Verify what there is, and fix it if that was asked for; None if there is no store."""
     timeout = locks.lock_timeout(os.environ)
-    result = None
     if args.heal and os.path.lexists(os.path.join(context.store.path, "format")):
         with Store(context.store, timeout=timeout, on_wait=out.say) as store, store.alone():
-            check = partial(heal, store, _known(context, store, only))
-            result = _shown(check, only, args, out)
-    else:
-        with open_reader(context.store, timeout=timeout, on_wait=out.say) as reader:
-            if reader is not None:
-                with reader.use():  # or a trim would take away what is looked at
-                    check = partial(verify, reader, _known(context, reader, only))
-                    result = _shown(check, only, args, out)
-    if result is None:
-        for path in sorted(only):
-            need_venv(context, path)
-        if only:
-            raise UsageError(
-                "there is no store yet, so nothing is shared",
-                where=shown(context.store.path),
-                hint="Share venvs first (doit, or squish), or name another store (VENVFLOW_STORE).",
-            )
-        if out.as_json:
-            out.document({**_as_document(None), "store": context.store.path})
-        else:
-            out.say(f"there is no store at {shown(context.store.path)} yet")
-        return 0
-    _answer(out, result, context.store.path)
-    return 1 if result.left else 0
+            return _shown(partial(heal, store, _known(context, store, only)), only, args, out)
+    with open_reader(context.store, timeout=timeout, on_wait=out.say) as reader:
+        if reader is None:
+            return None
+        with reader.use():  # or a trim would take away what is looked at
+            return _shown(partial(verify, reader, _known(context, reader, only)), only, args, out)
+
+
+def _refuse_unshared(context: Context, only: frozenset[str]) -> None:
+    """Raise UsageError for venvs that were named where there is no store."""
+    for path in sorted(only):
+        need_venv(context, path)
+    if only:
+        raise UsageError(
+            "there is no store yet, so nothing is shared",
+            where=shown(context.store.path),
+            hint="Share venvs first (doit, or squish), or name another store (VENVFLOW_STORE).",
+        )
 
 
 def _known(context: Context, store: StoreReader, only: frozenset[str]) -> list[Registration]:
@@ -115,10 +120,7 @@ def _shown(
         return check(full=True, only=only, progress=shows)
 
 
-def _answer(out: Output, result: Verified, store: str) -> None:
-    if out.as_json:
-        out.document({**_as_document(result), "store": store})
-        return
+def _answer(out: Output, result: Verified) -> None:
     added = [finding for finding in result.findings if finding.kind == "file added"]
     hidden = set() if out.verbose else {id(finding) for finding in added[_SHOWN:]}
     for finding in result.findings:
@@ -147,17 +149,3 @@ def _line(out: Output, finding: Finding) -> str:
         if text
     ]
     return "\n".join(parts)
-
-
-def _as_document(result: Verified | None) -> dict[str, Any]:
-    if result is None:
-        return {"venvs": 0, "objects": 0, "files": 0, "read": 0, "private": 0, "left": 0, "findings": []}
-    return {
-        "venvs": result.venvs,
-        "objects": result.objects,
-        "files": result.files,
-        "read": result.read,
-        "private": result.private,
-        "left": len(result.left),
-        "findings": [asdict(finding) for finding in result.findings],
-    }

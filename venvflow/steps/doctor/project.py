@@ -118,23 +118,22 @@ def said_by(world: World, argv: list[str]) -> str:
 
 def _project(world: World) -> Iterator[CheckResult]:
     """See whether we may write to the project, and whether what we make there is its owner's."""
-    if world.config is not None:
-        yield _owner("project", world.config.root)
-
-
-def _owner(name: str, path: str) -> CheckResult:
-    st = os.stat(path)
-    me, owner = os.geteuid(), user_name(st.st_uid)
+    if world.config is None:
+        return
+    path, me = world.config.root, os.geteuid()
+    number = os.stat(path).st_uid
+    owner = user_name(number)
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         remedy = "Mount it for writing, or work in a copy of the project."
-        return fail(name, f"{shown(path)} is on a read-only file system", remedy)
-    if not os.access(path, os.W_OK | os.X_OK):
+        yield fail("project", f"{shown(path)} is on a read-only file system", remedy)
+    elif not os.access(path, os.W_OK | os.X_OK):
         text = f"{shown(path)} cannot be written by {user_name(me)}; it belongs to {owner}"
-        return fail(name, text, f"Run as {owner}, or let {user_name(me)} write to it.")
-    if me == 0 != st.st_uid:
+        yield fail("project", text, f"Run as {owner}, or let {user_name(me)} write to it.")
+    elif me == 0 != number:
         text = f"{shown(path)} belongs to {owner}, and you are root: what doit makes will be root's"
-        return warn(name, text, f"Run as {owner}.")
-    return ok(name, f"{shown(path)} belongs to {owner}")
+        yield warn("project", text, f"Run as {owner}.")
+    else:
+        yield ok("project", f"{shown(path)} belongs to {owner}")
 
 
 def user_name(number: int) -> str:
