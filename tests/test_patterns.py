@@ -337,7 +337,7 @@ def test_no_depth_is_too_deep() -> None:
 def test_importing_it_imports_nothing_heavy() -> None:
     """Venvs without patterns pay nothing."""
     code = (
-        "import __future__, contextlib, errno, itertools, re, sys, typing\n"
+        "import __future__, contextlib, errno, itertools, re, sys, typing, venvflow.model\n"
         "class Loads(typing.NamedTuple): what: 'needs'\n"
         "before = set(sys.modules)\n"
         "import venvflow.pure.patterns; print(*(set(sys.modules) - before))"

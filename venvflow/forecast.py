@@ -40,7 +40,7 @@ def forecast(
         promised = _promised(before) if name == venv and _digest(keys[name]) else ""
         plans[name] = _plan(flow.job(name), store, keys[name], depth, promised)
     tasks = {f"{verb}:{venv}": action for verb, action in plans[venv].items()}
-    return {**tasks, "trim": _trim(flow, plans)}
+    return {**tasks, "trim": _trim(flow, venv, plans)}
 
 
 def _digest(key: KeyNow) -> str:
@@ -63,9 +63,10 @@ def _plan(
     return plan(facts_of(job, store, key, venv, promised=promised))
 
 
-def _trim(flow: Flow, plans: Mapping[str, Mapping[str, Action]]) -> Action:
-    """Return what trim would do: it comes after the tasks of all venvs."""
-    everything = {f"{verb}:{name}": action for name in plans for verb, action in plans[name].items()}
+def _trim(flow: Flow, venv: str, plans: Mapping[str, Mapping[str, Action]]) -> Action:
+    """Return what trim would do: it comes after the tasks of all venvs; *venv* is named first as a reason."""
+    order = [venv, *(name for name in plans if name != venv)]
+    everything = {f"{verb}:{name}": action for name in order for verb, action in plans[name].items()}
     failing = next((task for task, action in everything.items() if action.would == "fail"), "")
     if failing:
         return Action("trim", "not run", reason=f"{failing} fails")
