@@ -47,12 +47,9 @@ def _fill(word: str, build: Build, lock: str) -> str:
         "project": build.root,
         "lock": lock,
     }
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1]
-        return values[name] if name in values else tool(name, build.environ)
-
-    return _PLACEHOLDER.sub(value, word)
+    return _PLACEHOLDER.sub(
+        lambda found: values[found[1]] if found[1] in values else tool(found[1], build.environ), word
+    )
 
 
 def _locks(spec: VenvSpec) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def choose(spec: VenvSpec, environ: Mapping[str, str]) -> Recipe:
         tool(name, environ)
     made_by = _commands(name, kind, compiles=spec.bytecode == "keep")
     audit = ("{pip}", "check") if name == "pip" else ()
-    return Recipe(name, made_by, _inputs(spec.name, kind, locks[0]), audit)
+    return Recipe(name, made_by, _inputs(spec, kind, locks[0]), audit)
 
 
 def tool(name: str, environ: Mapping[str, str]) -> str:
@@ -105,19 +105,22 @@ def kind_and_locks(spec: VenvSpec) -> tuple[str, tuple[str, ...]]:
     locks = tuple(lock for lock, kind in kinds.items() if kind)
     found = sorted({kind for kind in kinds.values() if kind})
     if not locks:
-        raise UsageError(
-            "there is no lock file to build from",
-            where=spec.name,
-            hint='List one as "locks:" (uv.lock, requirements.txt, …), or give commands as "build:".',
-        )
+        hint = 'List one as "locks:" (uv.lock, requirements.txt, …), or give commands as "build:".'
+        raise _refused(spec, "there is no lock file to build from", hint)
     if len(found) > 1:
-        raise UsageError(
-            f"lock files of different kinds cannot fill one venv: {' and '.join(found)}",
-            where=spec.name,
-            hint='Make two venvs of them, or give a list of commands as "build:".',
-        )
-    _check_kind(spec, found[0], locks)
+        what = f"lock files of different kinds cannot fill one venv: {' and '.join(found)}"
+        raise _refused(spec, what, 'Make two venvs of them, or give a list of commands as "build:".')
+    if found == ["unknown"]:
+        what = f"no builder knows {shown(os.path.basename(locks[0]))}"
+        raise _refused(spec, what, 'Give a list of commands as "build:"; they find the file as {lock}.')
+    if found != ["requirements"] and len(locks) > 1:
+        what = f"one venv can be built from one {found[0]}, not from {len(locks)}"
+        raise _refused(spec, what, 'Make a venv of each, or give a list of commands as "build:".')
     return found[0], locks
+
+
+def _refused(spec: VenvSpec, what: str, hint: str) -> UsageError:
+    return UsageError(what, where=spec.name, hint=hint)
 
 
 def _kind(name: str) -> str:
@@ -130,57 +133,31 @@ def _kind(name: str) -> str:
     return "unknown" if name.lower().endswith(_UNKNOWN) else "requirements"
 
 
-def _check_kind(spec: VenvSpec, kind: str, locks: tuple[str, ...]) -> None:
-    if kind == "unknown":
-        raise UsageError(
-            f"no builder knows {shown(os.path.basename(locks[0]))}",
-            where=spec.name,
-            hint='Give a list of commands as "build:"; they find the file as {lock}.',
-        )
-    if kind != "requirements" and len(locks) > 1:
-        raise UsageError(
-            f"one venv can be built from one {kind}, not from {len(locks)}",
-            where=spec.name,
-            hint='Make a venv of each, or give a list of commands as "build:".',
-        )
-
-
 def _named(spec: VenvSpec, kind: str, environ: Mapping[str, str]) -> str:
     """Return the builder's name, or complain about it."""
+    able = [name for name, kinds in _KINDS.items() if kind in kinds]
     if spec.build == "auto":
-        if kind in _KINDS["pip"]:
-            return "uv" if _which("uv", environ.get("PATH", os.defpath)) else "pip"
-        return next(name for name, kinds in _KINDS.items() if kind in kinds)
+        with_pip = "pip" in able and not _which("uv", environ.get("PATH", os.defpath))
+        return "pip" if with_pip else able[0]
     name = str(spec.build)
     if name not in _KINDS:
-        raise UsageError(
-            f"there is no builder {shown(name)!r}",
-            where=spec.name,
-            hint=f"Use one of auto, {', '.join(_KINDS)}, or a list of commands.",
-        )
-    if kind not in _KINDS[name]:
-        able = " or ".join(other for other, kinds in _KINDS.items() if kind in kinds)
+        hint = f"Use one of auto, {', '.join(_KINDS)}, or a list of commands."
+        raise _refused(spec, f"there is no builder {shown(name)!r}", hint)
+    if name not in able:
         what = "a requirements file" if kind == "requirements" else kind
-        raise UsageError(
-            f"{name} cannot install from {what}",
-            where=spec.name,
-            hint=f'Use "build: {able}" or "build: auto".',
-        )
+        hint = f'Use "build: {" or ".join(able)}" or "build: auto".'
+        raise _refused(spec, f"{name} cannot install from {what}", hint)
     return name
 
 
-def _inputs(where: str, kind: str, lock: str) -> tuple[str, ...]:
+def _inputs(spec: VenvSpec, kind: str, lock: str) -> tuple[str, ...]:
     """Return the files beside *lock* that its tool reads as well."""
-    companions = _COMPANIONS.get(kind, ())
-    directory = os.path.dirname(lock)
-    present = tuple(path for name in companions if os.path.exists(path := os.path.join(directory, name)))
-    if companions and os.path.join(directory, companions[0]) not in present:
-        raise UsageError(
-            f"{companions[0]} is missing beside {shown(lock)}",
-            where=where,
-            hint="The lock file alone does not say what to install: put them into one directory.",
-        )
-    return present
+    beside = [os.path.join(os.path.dirname(lock), name) for name in _COMPANIONS.get(kind, ())]
+    if beside and not os.path.exists(beside[0]):
+        what = f"{os.path.basename(beside[0])} is missing beside {shown(lock)}"
+        hint = "The lock file alone does not say what to install: put them into one directory."
+        raise _refused(spec, what, hint)
+    return tuple(filter(os.path.exists, beside))
 
 
 def _commands(name: str, kind: str, *, compiles: bool) -> tuple[tuple[str, ...], ...]:
