@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING
 
 from venvflow import config as configs
 from venvflow.cli.parser import Commands, add_command
@@ -17,11 +16,8 @@ from venvflow.cli.render import Colour, Output
 from venvflow.errors import VenvflowError, shown
 from venvflow.flow import load
 from venvflow.model import TrimPolicy
-from venvflow.steps.doctor import World, examine
+from venvflow.steps.doctor import CheckResult, Verdict, World, examine
 from venvflow.steps.doctor.check import fail, ok, warn
-
-if TYPE_CHECKING:
-    from venvflow.steps.doctor import CheckResult, Verdict
 
 _COLOURS: dict[Verdict, Colour] = {"ok": "green", "warn": "yellow", "fail": "red"}
 _MARGIN = 6

@@ -5,27 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, counted, moment, since, table
 from venvflow.cli.resolve import need_known
 from venvflow.errors import EnvironmentFailure, shown
+from venvflow.model import StoreConfig
 from venvflow.pure.keys import snapshot_id
 from venvflow.pure.units import show_size
-from venvflow.state.reader import open_reader
+from venvflow.state.index import Outline
+from venvflow.state.reader import StoreReader, open_reader
+from venvflow.state.registry import Registration
 from venvflow.state.sweeping import own_bytes_since
 from venvflow.state.usage import StoreContents
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from venvflow.model import StoreConfig
-    from venvflow.state.index import Outline
-    from venvflow.state.reader import StoreReader
-    from venvflow.state.registry import Registration
 
 _COLUMNS = (
     Column("id"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
@@ -13,10 +13,7 @@ from venvflow.cli.render import Column, Output, counted, table
 from venvflow.errors import shown
 from venvflow.pure.units import show_size
 from venvflow.state.reader import open_reader
-from venvflow.steps.stats import costs, packages
-
-if TYPE_CHECKING:
-    from venvflow.steps.stats import Costs, PackageCost
+from venvflow.steps.stats import Costs, PackageCost, costs, packages
 
 _VENVS = (
     Column("venv", least=20),

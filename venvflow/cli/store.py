@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
@@ -13,14 +12,11 @@ from venvflow.cli.states import View, judge, python_of
 from venvflow.errors import EnvironmentFailure, Refused
 from venvflow.state.reader import open_reader
 from venvflow.steps.hash_lockfiles import hash_lockfiles
+from venvflow.steps.job import Job
 from venvflow.steps.lock_check import unlike_the_locks
 from venvflow.steps.squish import squish
-from venvflow.steps.state_files import need_key
+from venvflow.steps.state_files import KeyRecord, need_key
 from venvflow.steps.store import store
-
-if TYPE_CHECKING:
-    from venvflow.steps.job import Job
-    from venvflow.steps.state_files import KeyRecord
 
 
 def add(commands: Commands) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, counted, table
 from venvflow.errors import shown
 from venvflow.pure.units import show_size
-from venvflow.steps.trim import trim
-
-if TYPE_CHECKING:
-    from venvflow.steps.trim import Trimmed
+from venvflow.steps.trim import Trimmed, trim
 
 _COLUMNS = (
     Column("", least=4),
