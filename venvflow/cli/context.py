@@ -6,18 +6,14 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from venvflow import config as configs
+from venvflow.cli.render import Output
 from venvflow.errors import UsageError
-from venvflow.flow import load
-from venvflow.model import Config, TrimPolicy, VenvSpec
+from venvflow.flow import Flow, load
+from venvflow.model import Config, StoreConfig, TrimPolicy, VenvSpec
 from venvflow.steps.job import Job
-
-if TYPE_CHECKING:
-    from venvflow.cli.render import Output
-    from venvflow.flow import Flow
-    from venvflow.model import StoreConfig
 
 
 class Context(NamedTuple):

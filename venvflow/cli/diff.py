@@ -6,25 +6,20 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from venvflow.cli.context import open_context
 from venvflow.cli.differences import SIGNS
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, table
-from venvflow.cli.resolve import Resolver
+from venvflow.cli.resolve import Resolver, Target
 from venvflow.disk.archive import inventory_of
 from venvflow.errors import UsageError, shown
-from venvflow.pure.comparison import compare_manifests
+from venvflow.model import Entry, Manifest
+from venvflow.pure.comparison import Change, FileChange, ManifestComparison, Weight, compare_manifests
 from venvflow.pure.units import show_size
-from venvflow.state.reader import open_reader
+from venvflow.state.reader import StoreReader, open_reader
 from venvflow.steps.diff import manifest_of_snapshot, manifest_of_venv
-
-if TYPE_CHECKING:
-    from venvflow.cli.resolve import Target
-    from venvflow.model import Entry, Manifest
-    from venvflow.pure.comparison import Change, FileChange, ManifestComparison, Weight
-    from venvflow.state.reader import StoreReader
 
 _MORE = """\
 Venvs by their name in the config, or any by its path; snapshots and keys by their first digits;
@@ -113,7 +108,6 @@ def _manifest(out: Output, store: StoreReader | None, target: Target) -> Manifes
 
 
 def _manifest_of_archive(out: Output, target: Target) -> Manifest:
-
     found = inventory_of(target.path)
     if not found.ours:
         out.warn(f"{target.label} was not written by venvflow: its local paths are compared as they are")

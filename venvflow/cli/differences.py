@@ -6,14 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from venvflow.cli.render import Colour, Output
 from venvflow.errors import shown
-from venvflow.pure.comparison import role_of
-
-if TYPE_CHECKING:
-    from venvflow.pure.comparison import Change, KeyComparison, ListChange
+from venvflow.pure.comparison import Change, KeyComparison, ListChange, role_of
 
 DIGITS = 12
 """Digits of a key, an id or a hash, as they are shown."""
@@ -63,7 +60,6 @@ def value_of(part: str, value: str) -> str:
 
 
 def _listed(role: str, value: str) -> str:
-
     if role == "commands":
         return "; ".join(" ".join(words) for words in json.loads(value))
     return ", ".join(json.loads(value)) or "none"

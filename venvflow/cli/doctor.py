@@ -59,7 +59,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _results(args: argparse.Namespace) -> Iterator[CheckResult]:
-
     world, config = _world(args)
     yield config
     yield from examine(world)

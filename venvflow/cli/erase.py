@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
 
 from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
@@ -12,16 +11,13 @@ from venvflow.cli.render import Column, Output, counted, moment, table
 from venvflow.cli.resolve import need_known
 from venvflow.disk import locks
 from venvflow.errors import Refused, shown
+from venvflow.flow import Flow
+from venvflow.model import Snapshot
 from venvflow.pure.units import show_size
 from venvflow.state.reader import open_reader
+from venvflow.state.registry import Registration
 from venvflow.state.store import Store
-from venvflow.state.sweeping import sweep
-
-if TYPE_CHECKING:
-    from venvflow.flow import Flow
-    from venvflow.model import Snapshot
-    from venvflow.state.registry import Registration
-    from venvflow.state.sweeping import Swept
+from venvflow.state.sweeping import Swept, sweep
 
 _COLUMNS = (
     Column("id"),

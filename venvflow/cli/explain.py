@@ -6,31 +6,25 @@ import argparse
 import os
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from venvflow.cli.context import Context, open_context
 from venvflow.cli.differences import DIGITS, fitting, labels_of, record_of, told_of, value_of
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
-from venvflow.cli.resolve import Resolver
+from venvflow.cli.resolve import Resolver, Target
 from venvflow.disk.archive import inventory_of
 from venvflow.disk.places import read_receipt
 from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.flow import Flow
 from venvflow.forecast import forecast
-from venvflow.pure.comparison import Keyed, compare_keys
-from venvflow.state.reader import open_reader
-from venvflow.steps.explain import explain, keyed_of
+from venvflow.model import Snapshot
+from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys
+from venvflow.pure.plan import Action
+from venvflow.state.reader import StoreReader, open_reader
+from venvflow.steps.explain import Explanation, Nearest, explain, keyed_of
 from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.inputs import packages_of
-
-if TYPE_CHECKING:
-    from venvflow.cli.resolve import Target
-    from venvflow.flow import Flow
-    from venvflow.model import Snapshot
-    from venvflow.pure.comparison import KeyComparison
-    from venvflow.pure.plan import Action
-    from venvflow.state.reader import StoreReader
-    from venvflow.steps.explain import Explanation, Nearest
 
 _MORE = """\
 With one VENV (of the config): its key with all parts, whether the store has a venv for it, what
@@ -90,7 +84,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _explain(out: Output, context: Context, store: StoreReader | None, target: Target) -> int:
-
     if target.job is None or context.flow is None:
         raise UsageError(
             f"{target.label} is in no config that is used here, so doit does nothing to it",
@@ -209,7 +202,6 @@ def _task_colour(task: Action) -> Colour:
 
 
 def _compare(out: Output, store: StoreReader | None, one: Target, other: Target) -> int:
-
     (old_key, old), (new_key, new) = _keyed(store, one), _keyed(store, other)
     compared = compare_keys(old, new)
     if out.as_json:
@@ -266,7 +258,6 @@ def _snapshot_of(store: StoreReader | None, key: str) -> Snapshot | None:
 
 
 def _keyed_archive(target: Target) -> tuple[str, Keyed]:
-
     found = inventory_of(target.path)
     if found.key is None:
         raise UsageError(

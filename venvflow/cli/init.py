@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
 
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
 from venvflow.cli.schema import schema_text
 from venvflow.errors import EnvironmentFailure, UsageError, shown
-from venvflow.init.draft import draft
-
-if TYPE_CHECKING:
-    from venvflow.init.draft import Draft
+from venvflow.init.draft import Draft, draft
 
 
 def add(commands: Commands) -> None:

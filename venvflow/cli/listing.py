@@ -85,7 +85,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _look(config: StoreConfig) -> list[_Row]:
-
     with open_reader(config) as store:
         if store is None:
             return []

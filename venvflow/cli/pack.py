@@ -5,30 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from venvflow import live
 from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted
 from venvflow.cli.resolve import need_known
-from venvflow.disk.archive import FORMATS, Options
+from venvflow.disk.archive import FORMATS, Options, Progress, Trace
 from venvflow.errors import UsageError, shown
-from venvflow.model import PackOptions
+from venvflow.model import Outcome, PackOptions, Saved
 from venvflow.pure.units import show_duration, show_size
 from venvflow.steps import pack as steps
 from venvflow.steps import pack_check
 from venvflow.steps.hash_lockfiles import hash_lockfiles
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from venvflow.disk.archive import Progress, Trace
-    from venvflow.model import Outcome, Saved
-    from venvflow.steps.job import Job
-    from venvflow.steps.pack_check import Checked, Smoke
+from venvflow.steps.job import Job
+from venvflow.steps.pack_check import Checked, Smoke
 
 _SHOWN = 20
 """Members with local paths that are listed; with -v, and as JSON, all are."""

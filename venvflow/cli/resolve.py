@@ -13,18 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from venvflow.cli.context import Context
 from venvflow.errors import UsageError, shown
+from venvflow.model import Key, Snapshot
 from venvflow.pure.names import meant, nearest
-from venvflow.steps.state_files import read_key
-
-if TYPE_CHECKING:
-    from venvflow.cli.context import Context
-    from venvflow.model import Key, Snapshot
-    from venvflow.state.reader import StoreReader
-    from venvflow.steps.job import Job
-    from venvflow.steps.state_files import KeyRecord
+from venvflow.state.reader import StoreReader
+from venvflow.steps.job import Job
+from venvflow.steps.state_files import KeyRecord, read_key
 
 _NOTHING_CHANGED = "Nothing was changed."
 

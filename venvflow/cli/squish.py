@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
@@ -19,14 +19,11 @@ from venvflow.pure.patterns import problems
 from venvflow.pure.units import parse_size, show_size
 from venvflow.state.reader import open_reader
 from venvflow.state.store import Store
-from venvflow.state.usage import Ledger
+from venvflow.state.usage import Balance, Ledger
 from venvflow.steps.any_venv import refuse_unless_sharable
 from venvflow.steps.estimate import Foresight, estimate
+from venvflow.steps.job import Job
 from venvflow.steps.squish import squish_any
-
-if TYPE_CHECKING:
-    from venvflow.state.usage import Balance
-    from venvflow.steps.job import Job
 
 MODES = ("reflink", "hardlink", "copy", "symlink")
 
@@ -270,7 +267,6 @@ def _modes(args: argparse.Namespace) -> Any:
 
 
 def _exclude(args: argparse.Namespace) -> tuple[str, ...]:
-
     wrong = problems(args.exclude)
     if wrong:
         raise UsageError(wrong[0], where="--exclude", hint="Patterns are those of .gitignore.")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
 from venvflow.cli.resolve import need_known
-from venvflow.cli.states import look_at_all
+from venvflow.cli.states import Looked, look_at_all
 from venvflow.errors import shown
+from venvflow.flow import Flow
 from venvflow.pure.units import show_size
 from venvflow.state.reader import open_reader
-
-if TYPE_CHECKING:
-    from venvflow.cli.states import Looked
-    from venvflow.flow import Flow
 
 _COLUMNS = (
     Column("venv", least=8),
@@ -86,7 +83,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _look(flow: Flow, names: set[str]) -> list[Looked]:
-
     with open_reader(flow.config.store) as store:
         return look_at_all([flow.job(name) for name in flow.config.venvs if name in names], store)
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.cli.squish import EachVenv
 from venvflow.model import Outcome
 from venvflow.steps.any_venv import refuse_unless_venv
+from venvflow.steps.job import Job
 from venvflow.steps.unshare import unshare
-
-if TYPE_CHECKING:
-    from venvflow.steps.job import Job
 
 
 def add(commands: Commands) -> None:
