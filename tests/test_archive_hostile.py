@@ -424,14 +424,14 @@ def test_a_directory_that_becomes_a_link_meanwhile_is_not_followed(
     forged.template("bin/precious.txt", b"evil", [])
     root = _unpacked_by_tar(forged, tmp_path)
     (root / "bin/precious.txt").write_text("old", encoding="utf-8")
-    looked = postinstall.look
+    looked = postinstall.check_places
 
     def look(*about: Any) -> None:
         looked(*about)
         (root / swapped).rename(root / "aside")
         (root / swapped).symlink_to(tmp_path / "outside")
 
-    monkeypatch.setattr(postinstall, "look", look)
+    monkeypatch.setattr(postinstall, "check_places", look)
     (tmp_path / "outside/inner").mkdir(parents=True)
     (tmp_path / "outside/precious.txt").write_text("alive", encoding="utf-8")
     before = _picture(tmp_path / "outside")
@@ -446,14 +446,14 @@ def test_a_link_in_the_place_of_a_file_is_not_written_through(
     """It is replaced by a rename, whatever it leads to, even if it came after the look."""
     root = _unpacked_by_tar(real, tmp_path)
     (tmp_path / "precious.txt").write_text("alive", encoding="utf-8")
-    looked = postinstall.look
+    looked = postinstall.check_places
 
     def look(*about: Any) -> None:
         looked(*about)
         (root / "bin/activate").unlink()
         (root / "bin/activate").symlink_to(tmp_path / "precious.txt")
 
-    monkeypatch.setattr(postinstall, "look", look)
+    monkeypatch.setattr(postinstall, "check_places", look)
     postinstall.complete(str(root), python=sys.executable)
     assert (tmp_path / "precious.txt").read_text(encoding="utf-8") == "alive"
     assert not (root / "bin/activate").is_symlink()

@@ -865,7 +865,7 @@ def complete(
         raise Problem(f"cannot read {shown(root)}: {error.strerror}", ENVIRONMENT) from error
     try:
         pack, blob = load(fd)
-        places, notes = settled(pack, place or root, project, python, force=force, root=root)
+        places, notes = places_for(pack, place or root, project, python, force=force, root=root)
         report = Completion(places.venv, places.python, [], [], [], notes)
         apply(fd, pack, blob, places, report=report, dry_run=dry_run)
     finally:
@@ -873,7 +873,7 @@ def complete(
     return report
 
 
-def settled(
+def places_for(
     pack: Pack, place: str, project: str, python: str, *, force: bool, root: str
 ) -> tuple[Places, list[str]]:
     """Return the local paths to fill in for *place*, and what is to be said of them. Raises Problem.
@@ -904,7 +904,7 @@ def apply(root: int, pack: Pack, blob: bytes, places: Places, *, report: Complet
     """
     path = places.venv
     try:
-        look(root, pack, filled_sizes(pack.lengths, places), dry_run)
+        check_places(root, pack, filled_sizes(pack.lengths, places), dry_run)
         for template, data in filled(pack, blob, places):
             path = template.path
             directory, _, name = path.rpartition("/")
@@ -923,7 +923,7 @@ def apply(root: int, pack: Pack, blob: bytes, places: Places, *, report: Complet
         raise damage(str(error)) from error
 
 
-def look(root: int, pack: Pack, sizes: dict[str, int], dry_run: bool) -> None:
+def check_places(root: int, pack: Pack, sizes: dict[str, int], dry_run: bool) -> None:
     """Raise Problem unless every row can be written where it belongs, through no link, and there is room."""
     growth = largest = names = 0
     for template in pack.templates:
@@ -936,11 +936,11 @@ def look(root: int, pack: Pack, sizes: dict[str, int], dry_run: bool) -> None:
         growth += max(0, size - (found.st_size if found else 0))
         largest, names = max(largest, size), names + (found is None)
     for link in pack.links:
-        names += look_at_link(root, link, dry_run)
+        names += check_link(root, link, dry_run)
     need_room(root, growth + largest, names + 1)
 
 
-def look_at_link(root: int, link: LinkRow, dry_run: bool) -> int:
+def check_link(root: int, link: LinkRow, dry_run: bool) -> int:
     """Return how many names a link needs that are not there; raises Problem if something is in its way."""
     directory, _, name = link.path.rpartition("/")
     try:

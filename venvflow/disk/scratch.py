@@ -16,7 +16,13 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from venvflow.disk.blame import failure
-from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, directory, open_directory, opened
+from venvflow.disk.descriptors import (
+    DIRECTORY_THROUGH_LINK,
+    directory,
+    open_directory,
+    opened,
+    whole_paths,
+)
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.files import claim, remove_leftovers, temporary_name
 from venvflow.disk.kernel import sync_file_system
@@ -44,23 +50,20 @@ def scratch(
     EnvironmentFailure, with *hint*, where none can be made.
     """
     parent = parent or place(environ)
-    remove_leftovers(parent)
-    name = ""
     try:
         with directory(parent) as above:
-            name = _made(above)
-            made = os.path.join(parent, name)
-            fd = open_directory(name, dir_fd=above)
-            claim(fd)
+            # A short name: builders make sockets in it, whose paths may have 107 bytes.
+            made = _made_in(parent, above, 0o700, digits=4)
     except OSError as error:
         doing = "no temporary files can be made"
         raise failure(error, doing, at=parent, state="Nothing was changed.", hint=hint) from error
     try:
-        yield Workplace(made, fd)
+        yield made
     finally:
         with undisturbed():
-            _remove(parent, name)
-            os.close(fd)
+            with suppress(OSError), directory(parent) as above:  # what cannot be removed is in nobody's way
+                remove_tree(os.path.basename(made.path), above, os.fstat(above).st_dev)
+            os.close(made.fd)
 
 
 def place(environ: Mapping[str, str] | None = None) -> str:
@@ -69,18 +72,17 @@ def place(environ: Mapping[str, str] | None = None) -> str:
     return wanted if os.path.isabs(wanted) and os.path.isdir(wanted) else tempfile.gettempdir()
 
 
-def _made(parent: int) -> str:
-    """Make a directory with a short name: builders make sockets in it, whose paths may have 107 bytes."""
+def _made_in(parent: str, above: int, mode: int = 0o777, *, digits: int = 14) -> Workplace:
+    """Make a directory in *parent*, open as *above*, with a name that tells others that it is in use."""
+    remove_leftovers(parent)
     while True:
-        name = temporary_name(digits=4)
+        name = temporary_name(digits=digits)
         with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=parent)
-            return name
-
-
-def _remove(parent: str, name: str) -> None:
-    with suppress(OSError), directory(parent) as above:  # what cannot be removed is no reason to fail
-        remove_tree(name, above, os.fstat(above).st_dev)
+            os.mkdir(name, mode, dir_fd=above)
+            break
+    fd = open_directory(name, dir_fd=above)
+    claim(fd)
+    return Workplace(os.path.join(parent, name), fd)
 
 
 # --------------------------------------------------------------------------- new directories
@@ -142,18 +144,18 @@ def new_directory(destination: str) -> Iterator[Workplace]:
 @contextmanager
 def _beside(above: str, parent: int) -> Iterator[Workplace]:
     """Give a new directory in *above*, open as *parent*, which is removed if the block fails."""
-    remove_leftovers(above)
-    temporary = temporary_name()
-    os.mkdir(temporary, dir_fd=parent)
-    with directory(temporary, dir_fd=parent) as fd:
-        try:
-            claim(fd)
-            yield Workplace(os.path.join(above, temporary), fd)
-        except BaseException:
-            with suppress(OSError):
-                _need_same(temporary, parent, fd)
-                remove_tree(temporary, parent, os.fstat(fd).st_dev)
-            raise
+    made = _made_in(above, parent)
+    try:
+        with whole_paths(made.fd):
+            yield made
+    except BaseException:
+        with suppress(OSError):
+            name = os.path.basename(made.path)
+            _need_same(name, parent, made.fd)
+            remove_tree(name, parent, os.fstat(made.fd).st_dev)
+        raise
+    finally:
+        os.close(made.fd)
 
 
 def _name(temporary: str, name: str, parent: int, fd: int) -> None:
@@ -169,8 +171,7 @@ def _name(temporary: str, name: str, parent: int, fd: int) -> None:
 
 def _need_same(name: str, parent: int, fd: int) -> None:
     """Raise ``OSError`` if *name* is no longer the directory that is open as *fd*: somebody swapped it."""
-    found, ours = os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(fd)
-    if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino):
+    if not os.path.samestat(os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(fd)):
         raise OSError(errno.ESTALE, "somebody replaced it meanwhile", name)
 
 

@@ -182,7 +182,7 @@ class _Home:
         """
         self._root = root
         place = os.path.join(self._destination, root).rstrip("/")
-        self._places, self._notes = postinstall.settled(
+        self._places, self._notes = postinstall.places_for(
             pack, place, self._project, self._python, force=self._force, root=self._destination
         )
         here, neutral = (postinstall.filled_sizes(pack.lengths, each) for each in (self._places, NEUTRAL))
