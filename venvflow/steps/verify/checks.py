@@ -10,7 +10,7 @@ from venvflow.disk.scan import Changing, Found, look, read
 from venvflow.model import Entry
 from venvflow.pure.relocate import LARGEST_TEXT, leads_there
 from venvflow.pure.sharing import stays_private
-from venvflow.state.changes import Bytes, as_made, can_run, let_run, may_hold
+from venvflow.state.changes import Bytes, as_made, can_run, is_object, let_run, may_hold
 from venvflow.state.contents import Contents
 from venvflow.state.file_stats import is_ignored
 from venvflow.state.usage import InodeId
@@ -138,7 +138,7 @@ class FileChecks:
         self._objects = inspection.objects
         self._healing = healing
         self._venv = venv
-        self._sameness = Bytes(venv.entries, venv.places, self._objects, Contents(venv.receipt.contents))
+        self._bytes = Bytes(venv.entries, venv.places, self._objects, Contents(venv.receipt.contents))
 
     def run(self) -> None:
         """Find what is missing, added or changed."""
@@ -148,7 +148,10 @@ class FileChecks:
         known = self._venv.entries.keys() | self._venv.private.keys()
         for path, item in self._venv.found.items():
             if item.kind != "dir" and path not in known and not is_ignored(path):
-                self._inspection.find(Finding("file added", path, self._venv.path))
+                self._find("file added", path)
+
+    def _find(self, kind: Kind, path: str, others: tuple[str, ...] = ()) -> Finding:
+        return self._inspection.find(Finding(kind, path, self._venv.path, others))
 
     def _check(self, entry: Entry, item: Found | None) -> None:
         if item is None:
@@ -156,7 +159,7 @@ class FileChecks:
         elif entry.digest:
             self._check_file(entry, item)
         elif item.kind != entry.kind or not self._leads_there(entry):
-            self._inspection.find(Finding("file edited", entry.path, self._venv.path))
+            self._find("file edited", entry.path)
 
     def _leads_there(self, entry: Entry) -> bool:
         """Return whether the venv's link leads where *entry* says, if that is one."""
@@ -164,7 +167,7 @@ class FileChecks:
         return not target or leads_there(entry, target, self._venv.places, os.path.realpath)
 
     def _check_gone(self, entry: Entry) -> None:
-        finding = self._inspection.find(Finding("file missing", entry.path, self._venv.path))
+        finding = self._find("file missing", entry.path)
         if self._healing is None or entry.kind != "file" or not self._objects.verified(object_name(entry)):
             return
         with suppress(OSError):
@@ -177,11 +180,11 @@ class FileChecks:
         if inode_of(item) in self._inspection.judged:
             return
         if item.kind != "file":
-            self._inspection.find(Finding("file edited", entry.path, self._venv.path))
+            self._find("file edited", entry.path)
         elif self._needs_reading(entry, item):
             self._check_content(entry, item)
         elif not self._has_mode(entry, item):
-            self._check_look(Finding("mode changed", entry.path, self._venv.path), entry, item)
+            self._fix_look(self._find("mode changed", entry.path), entry, item)
 
     def _is_link_to_object(self, entry: Entry) -> bool:
         target = os.readlink(f"{self._venv.path}/{entry.path}")
@@ -192,9 +195,7 @@ class FileChecks:
             return True
         if not self._inspection.full:
             return False
-        with suppress(OSError):
-            return not self._objects.is_at(object_name(entry), item.stamp.inode, item.device)
-        return True
+        return not is_object(self._inspection.store, object_name(entry), item)
 
     def _check_content(self, entry: Entry, item: Found) -> None:
         path = f"{self._venv.path}/{entry.path}"
@@ -206,10 +207,10 @@ class FileChecks:
         content = None
         with suppress(OSError, Changing):
             content = read(path, keep=LARGEST_TEXT if entry.kind == "template" else 0)
-        if content is None or not self._sameness.holds(entry, content):
+        if content is None or not self._bytes.holds(entry, content):
             self._check_edit(entry, item, content.digest if content else "")
         elif not as_made(item, entry, self._inspection.adopted) and not is_ignored(entry.path):
-            self._check_look(Finding("mtime moved", entry.path, self._venv.path), entry, item)
+            self._fix_look(self._find("mtime moved", entry.path), entry, item)
 
     def _has_mode(self, entry: Entry, item: Found) -> bool:
         """Return whether a file that others have too has a mode of its object, and any other can be run."""
@@ -225,9 +226,8 @@ class FileChecks:
         linked = self._venv.receipt.link == "hardlink" and entry.kind == "file"
         return linked and not stays_private(entry, 1, adopted=adopted)
 
-    def _check_look(self, finding: Finding, entry: Entry, item: Found) -> None:
-        """Tell of a file that has its bytes and does not look as it should."""
-        self._inspection.find(finding)
+    def _fix_look(self, finding: Finding, entry: Entry, item: Found) -> None:
+        """Fix a file that has its bytes and does not look as it should."""
         if self._healing is None:
             return
         with suppress(OSError):
@@ -247,7 +247,7 @@ class FileChecks:
             self._inspection.result.private += 1
             return
         others = tuple(self._inspection.sharers(venv, item))
-        finding = self._inspection.find(Finding("file edited", entry.path, venv.path, others))
+        finding = self._find("file edited", entry.path, others)
         if self._healing is not None and digest and item.links == 1:
             venv.private[entry.path] = digest
             finding.healed = "known as a private file of this venv from now on"
