@@ -85,7 +85,7 @@ def good_value(action: argparse.Action) -> str:
     """Return a value that the parser lets through."""
     if action.choices is not None:
         return str(next(iter(action.choices)))
-    return "1" if action.type is int else "x"
+    return {"min_size": "1KiB", "link": "copy"}.get(action.dest, "1" if action.type is int else "x")
 
 
 # --------------------------------------------------------------------------- options

@@ -12,7 +12,7 @@ from venvflow.cli.context import open_context
 from venvflow.cli.differences import SIGNS
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, table
-from venvflow.cli.resolve import Resolver, Target
+from venvflow.cli.resolve import Resolved, Resolver
 from venvflow.disk.archive import inventory_of
 from venvflow.errors import UsageError, shown
 from venvflow.model import Entry, Manifest
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0 if compared.equal else 1
 
 
-def _manifest(out: Output, store: StoreReader | None, target: Target) -> Manifest:
+def _manifest(out: Output, store: StoreReader | None, target: Resolved) -> Manifest:
     """Return what is in a target. Raises UsageError for a venv or a snapshot that is not there."""
     if target.kind == "archive":
         return _manifest_of_archive(out, target)
@@ -107,7 +107,7 @@ def _manifest(out: Output, store: StoreReader | None, target: Target) -> Manifes
     return manifest_of_snapshot(store, target.snapshots[0])
 
 
-def _manifest_of_archive(out: Output, target: Target) -> Manifest:
+def _manifest_of_archive(out: Output, target: Resolved) -> Manifest:
     found = inventory_of(target.path)
     if not found.ours:
         out.warn(f"{target.label} was not written by venvflow: its local paths are compared as they are")
@@ -118,7 +118,7 @@ def _manifest_of_archive(out: Output, target: Target) -> Manifest:
 
 
 def _told(
-    out: Output, old: Target, new: Target, compared: ManifestComparison, *, everything: bool
+    out: Output, old: Resolved, new: Resolved, compared: ManifestComparison, *, everything: bool
 ) -> Iterator[str]:
     if compared.equal:
         yield f"{old.label} and {new.label} are equal"
@@ -177,7 +177,7 @@ def _file_line(out: Output, change: FileChange) -> str:
 # --------------------------------------------------------------------------- JSON
 
 
-def _as_document(old: Target, new: Target, compared: ManifestComparison) -> dict[str, Any]:
+def _as_document(old: Resolved, new: Resolved, compared: ManifestComparison) -> dict[str, Any]:
     return {
         "old": {"kind": old.kind, "name": old.name},
         "new": {"kind": new.kind, "name": new.name},

@@ -12,7 +12,7 @@ from venvflow.cli.context import Context, open_context
 from venvflow.cli.differences import DIGITS, fitting, labels_of, record_of, told_of, value_of
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
-from venvflow.cli.resolve import Resolver, Target
+from venvflow.cli.resolve import Resolved, Resolver
 from venvflow.disk.archive import inventory_of
 from venvflow.disk.places import read_receipt
 from venvflow.errors import EnvironmentFailure, UsageError, shown
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 # --------------------------------------------------------------------------- one venv
 
 
-def _explain(out: Output, context: Context, store: StoreReader | None, target: Target) -> int:
+def _explain(out: Output, context: Context, store: StoreReader | None, target: Resolved) -> int:
     if target.job is None or context.flow is None:
         raise UsageError(
             f"{target.label} is in no config that is used here, so doit does nothing to it",
@@ -201,7 +201,7 @@ def _task_colour(task: Action) -> Colour:
 # --------------------------------------------------------------------------- two keys
 
 
-def _compare(out: Output, store: StoreReader | None, one: Target, other: Target) -> int:
+def _compare(out: Output, store: StoreReader | None, one: Resolved, other: Resolved) -> int:
     (old_key, old), (new_key, new) = _keyed(store, one), _keyed(store, other)
     compared = compare_keys(old, new)
     if out.as_json:
@@ -215,7 +215,7 @@ def _compare(out: Output, store: StoreReader | None, one: Target, other: Target)
     return 1 if compared.parts else 0
 
 
-def _keyed(store: StoreReader | None, target: Target) -> tuple[str, Keyed]:
+def _keyed(store: StoreReader | None, target: Resolved) -> tuple[str, Keyed]:
     """Return a target's key with what is known of its packages; of a venv of the config, as it is now."""
     if target.kind == "archive":
         return _keyed_archive(target)
@@ -237,7 +237,7 @@ def _keyed(store: StoreReader | None, target: Target) -> tuple[str, Keyed]:
     return target.key.digest, Keyed(target.key.parts)
 
 
-def _keyed_path(store: StoreReader | None, target: Target) -> tuple[str, Keyed]:
+def _keyed_path(store: StoreReader | None, target: Resolved) -> tuple[str, Keyed]:
     """Return the key that a venv of no config was made for: its snapshot knows the parts."""
     receipt = read_receipt(target.path)
     snapshot = _snapshot_of(store, receipt.key) if receipt is not None and receipt.key else None
@@ -257,7 +257,7 @@ def _snapshot_of(store: StoreReader | None, key: str) -> Snapshot | None:
     return next((each for each in snapshots if each.key.digest == key), None)
 
 
-def _keyed_archive(target: Target) -> tuple[str, Keyed]:
+def _keyed_archive(target: Resolved) -> tuple[str, Keyed]:
     found = inventory_of(target.path)
     if found.key is None:
         raise UsageError(
@@ -323,7 +323,7 @@ def _nearest_record(nearest: Nearest) -> dict[str, Any]:
 
 
 def _compared_document(
-    old: tuple[Target, str], new: tuple[Target, str], compared: KeyComparison
+    old: tuple[Resolved, str], new: tuple[Resolved, str], compared: KeyComparison
 ) -> dict[str, Any]:
     sides = {
         word: {"kind": target.kind, "name": target.name, "key": key}

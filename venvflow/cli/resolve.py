@@ -21,7 +21,7 @@ from venvflow.model import Key, Snapshot
 from venvflow.pure.names import meant, nearest
 from venvflow.state.reader import StoreReader
 from venvflow.steps.job import Job
-from venvflow.steps.state_files import KeyRecord, read_key
+from venvflow.steps.state_files import read_key
 
 _NOTHING_CHANGED = "Nothing was changed."
 
@@ -119,12 +119,11 @@ _KINDS: Mapping[Kind, str] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class Resolved:
     """What a word names.
 
     *kind* says what it is, *name* how to call it. A venv has a *path*, and a *job* if the config names it; an
-    archive has a *path*; a snapshot is one; a key comes with the *snapshots* for it, and with the *record* of
-    a venv of this project that has it.
+    archive has a *path*; a snapshot is one; a key comes with the *snapshots* for it, if there are any.
     """
 
     kind: Kind
@@ -132,7 +131,6 @@ class Target:
     path: str = ""
     job: Job | None = None
     snapshots: tuple[Snapshot, ...] = ()
-    record: KeyRecord | None = None
     key: Key | None = None
 
     @property
@@ -149,7 +147,7 @@ class Resolver:
         self._context = context
         self._store = store
         self._say = say
-        self._finders: dict[Kind, Callable[[str], Target | None]] = {
+        self._finders: dict[Kind, Callable[[str], Resolved | None]] = {
             "venv": self._venv,
             "path": self._path,
             "archive": self._archive,
@@ -157,7 +155,7 @@ class Resolver:
             "key": self._key,
         }
 
-    def find(self, word: str) -> Target:
+    def find(self, word: str) -> Resolved:
         """Return what *word* names. Raises UsageError, with the nearest name there is."""
         kind, _, rest = word.partition(":")
         for known, finder in self._finders.items():
@@ -176,7 +174,7 @@ class Resolver:
             )
         return found[0]
 
-    def _all(self, word: str) -> Iterator[Target]:
+    def _all(self, word: str) -> Iterator[Resolved]:
         """Yield everything that *word* may name, each once."""
         seen: set[str] = set()
         for finder in self._finders.values():
@@ -201,54 +199,50 @@ class Resolver:
 
     # ----------------------------------------------------------------------- each kind
 
-    def _venv(self, word: str) -> Target | None:
+    def _venv(self, word: str) -> Resolved | None:
         job = self._context.job(word)
-        return Target("venv", word, job.place.path, job) if job is not None else None
+        return Resolved("venv", word, job.place.path, job) if job is not None else None
 
-    def _path(self, word: str) -> Target | None:
+    def _path(self, word: str) -> Resolved | None:
         path = self._context.absolute(word)
         if not os.path.lexists(f"{path}/pyvenv.cfg"):
             return None
         job = self._context.job_at(path) or self._context.job_at(os.path.realpath(path))
-        return Target("path", path, path, job)
+        return Resolved("path", path, path, job)
 
-    def _archive(self, word: str) -> Target | None:
+    def _archive(self, word: str) -> Resolved | None:
         path = self._context.absolute(word)
-        return Target("archive", word, path) if os.path.isfile(path) else None
+        return Resolved("archive", word, path) if os.path.isfile(path) else None
 
     @cached_property
     def _stored(self) -> list[Snapshot]:
         return self._store.snapshots() if self._store is not None else []
 
-    def _snapshot(self, word: str) -> Target | None:
+    def _snapshot(self, word: str) -> Resolved | None:
         if not _ID.fullmatch(word):
             return None
         found = [each for each in self._stored if each.id.startswith(word)]
         if len(found) > 1:
             raise _ambiguous(word, "snapshots", {each.id: each.venv for each in found})
-        return Target("snapshot", word, snapshots=tuple(found), key=found[0].key) if found else None
+        return Resolved("snapshot", word, snapshots=tuple(found), key=found[0].key) if found else None
 
-    def _key(self, word: str) -> Target | None:
+    def _key(self, word: str) -> Resolved | None:
         if not _ID.fullmatch(word):
             return None
-        snapshots = [each for each in self._stored if each.key.digest.startswith(word)]
-        records = [each for each in self._records() if each.key.digest.startswith(word)]
-        keys = {
-            key.digest: key for key in (*(each.key for each in snapshots), *(each.key for each in records))
-        }
+        snapshots = tuple(each for each in self._stored if each.key.digest.startswith(word))
+        known = [*(each.key for each in snapshots), *self._keys()]
+        keys = {key.digest: key for key in known if key.digest.startswith(word)}
         if len(keys) > 1:
             raise _ambiguous(word, "keys", dict.fromkeys(keys, ""))
-        for key in keys.values():
-            return Target("key", word, snapshots=tuple(snapshots), record=next(iter(records), None), key=key)
-        return None
+        return Resolved("key", word, snapshots=snapshots, key=next(iter(keys.values()))) if keys else None
 
-    def _records(self) -> Iterator[KeyRecord]:
+    def _keys(self) -> Iterator[Key]:
         """Yield the keys that the last runs of this project noted."""
         for name in self._context.venvs:
             job = self._context.job(name)
             record = read_key(job) if job is not None else None
             if record is not None:
-                yield record
+                yield record.key
 
 
 def _ambiguous(word: str, what: str, found: Mapping[str, str]) -> UsageError:

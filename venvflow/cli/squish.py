@@ -13,7 +13,7 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted, outcome_text
 from venvflow.cli.resolve import need_venv, path_of
 from venvflow.disk import locks
-from venvflow.errors import UsageError, VenvflowError, shown
+from venvflow.errors import VenvflowError, shown
 from venvflow.model import Outcome, VenvSpec
 from venvflow.pure.patterns import problems
 from venvflow.pure.units import parse_size, show_size
@@ -43,17 +43,21 @@ def add(commands: Commands) -> None:
         "paths", metavar="PATH", nargs="+", help="a venv: its directory, or its name in the config"
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be saved")
-    parser.add_argument("--min-size", metavar="SIZE", help="leave smaller files private (the config's, or 1)")
+    parser.add_argument(
+        "--min-size", metavar="SIZE", type=_size, help="leave smaller files private (the config's, or 1)"
+    )
     parser.add_argument(
         "--exclude",
         metavar="PATTERN",
         action="append",
         default=[],
+        type=_pattern,
         help="leave these alone (gitignore rules)",
     )
     parser.add_argument(
         "--link",
         metavar="MODE[,MODE]",
+        type=_modes,
         help=f"how to share, in this order: {', '.join(MODES)} (the config's)",
     )
     parser.add_argument(
@@ -72,8 +76,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``after``: what ``du`` says of these venvs and the store, ``saved``, and ``elsewhere``: bytes that left
     these directories and that other programs still hold.
     """
-    asked = _Settings(args)
-    return (_DryRun if args.dry_run else _Squishing)(args, out, asked).run()
+    return (_DryRun if args.dry_run else _Squishing)(args, out).run()
 
 
 class EachVenv:
@@ -133,6 +136,10 @@ class EachVenv:
         """Answer for all venvs."""
         raise NotImplementedError
 
+    def document(self, **more: Any) -> None:
+        """Answer with the JSON document: the store, the venvs, and *more*."""
+        self.out.document({"store": self.context.store.path, "venvs": self.records, **more})
+
     def open_store(self) -> Store:
         """Open the store, or make it."""
         return Store(self.context.store, timeout=locks.lock_timeout(os.environ), on_wait=self.out.say)
@@ -150,17 +157,15 @@ class EachVenv:
 class _Squishing(EachVenv):
     """The real thing."""
 
-    def __init__(self, args: argparse.Namespace, out: Output, asked: _Settings) -> None:
+    def __init__(self, args: argparse.Namespace, out: Output) -> None:
         super().__init__(args, out)
-
-        self._asked = asked
         self._ledger = Ledger(os.path.realpath(self.context.store.path))
 
     def act(self, job: Job) -> Outcome:
         """Share the venv."""
         refuse_unless_sharable(job.place, os.path.realpath(self.context.store.path))  # before it is made
         with self.open_store() as store:
-            how = self._asked.of(job.spec)
+            how = _asked_for(self.args, job.spec)
             return squish_any(job, store, how, ledger=self._ledger, tell=self.tell(job))
 
     def close(self) -> None:
@@ -169,7 +174,7 @@ class _Squishing(EachVenv):
         balance = self._ledger.close() if done else None
         if self.out.as_json:
             disk = None if balance is None else {**balance._asdict(), "saved": balance.saved}
-            _answer(self, disk)
+            self.document(dry_run=False, disk=disk)
             return
         if balance is not None:
             self.out.answer(_balanced(balance, self.context.store.path))
@@ -185,17 +190,15 @@ class _Squishing(EachVenv):
 class _DryRun(EachVenv):
     """What it would do."""
 
-    def __init__(self, args: argparse.Namespace, out: Output, asked: _Settings) -> None:
+    def __init__(self, args: argparse.Namespace, out: Output) -> None:
         super().__init__(args, out)
-
-        self._asked = asked
         self._foresight = Foresight()
 
     def act(self, job: Job) -> Outcome:
         """Say what sharing the venv would save."""
         with open_reader(self.context.store) as store:
             where = os.path.realpath(self.context.store.path)
-            asked = replace(job, spec=self._asked.of(job.spec))
+            asked = replace(job, spec=_asked_for(self.args, job.spec))
             found = estimate(store, asked, self._foresight, store_path=where)
         return Outcome("would squish", "", asdict(found))
 
@@ -207,24 +210,12 @@ class _DryRun(EachVenv):
     def close(self) -> None:
         """Answer with the sum."""
         if self.out.as_json:
-            _answer(self, None)
+            self.document(dry_run=True, disk=None)
         elif len(self.records) > 1:
             files, size = (
                 sum(record["figures"].get(name, 0) for record in self.records) for name in ("files", "bytes")
             )
             self.out.answer(f"would save {show_size(size)} by sharing {counted(files, 'file')}")
-
-
-def _answer(service: EachVenv, disk: dict[str, int] | None) -> None:
-    """Answer with the JSON document."""
-    service.out.document(
-        {
-            "store": service.context.store.path,
-            "dry_run": bool(service.args.dry_run),
-            "venvs": service.records,
-            "disk": disk,
-        }
-    )
 
 
 def _balanced(balance: Balance, store: str) -> str:
@@ -242,41 +233,37 @@ def _balanced(balance: Balance, store: str) -> str:
 # --------------------------------------------------------------------------- options
 
 
-class _Settings:
-    """How to share venvs, by the words of the command line. Raises UsageError for what makes no sense."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        given = {"link": _modes(args), "min_size": _min_size(args), "bytecode": args.bytecode}
-        self._given = {name: value for name, value in given.items() if value}
-        self._exclude = _exclude(args)
-
-    def of(self, spec: VenvSpec) -> VenvSpec:
-        """Return how to share one venv: what the words leave open, its own settings decide."""
-        return replace(spec, exclude=(*spec.exclude, *self._exclude), **self._given)
+def _asked_for(args: argparse.Namespace, spec: VenvSpec) -> VenvSpec:
+    """Return how to share one venv: what the words leave open, its own settings decide."""
+    return replace(
+        spec,
+        link=args.link or spec.link,
+        min_size=args.min_size or spec.min_size,
+        exclude=(*spec.exclude, *args.exclude),
+        bytecode=args.bytecode or spec.bytecode,
+    )
 
 
-def _modes(args: argparse.Namespace) -> Any:
-    modes = tuple(args.link.split(",")) if args.link else ()
-    wrong = [mode for mode in modes if mode not in MODES]
-    if wrong:
-        raise UsageError(f"there is no link mode {shown(wrong[0])!r}", hint=f"There are: {', '.join(MODES)}.")
-    twice = next((mode for mode in modes if modes.count(mode) > 1), "")
-    if twice:
-        raise UsageError(f"--link names {twice!r} twice", hint="Name each mode once, the best one first.")
-    return modes
+def _modes(text: str) -> tuple[str, ...]:
+    modes = text.split(",")
+    for mode in modes:
+        if mode not in MODES:
+            raise argparse.ArgumentTypeError(
+                f"there is no link mode {shown(mode)!r}; there are {', '.join(MODES)}"
+            )
+        if modes.count(mode) > 1:
+            raise argparse.ArgumentTypeError(f"it names {mode!r} twice")
+    return tuple(modes)
 
 
-def _exclude(args: argparse.Namespace) -> tuple[str, ...]:
-    wrong = problems(args.exclude)
-    if wrong:
-        raise UsageError(wrong[0], where="--exclude", hint="Patterns are those of .gitignore.")
-    return tuple(args.exclude)
-
-
-def _min_size(args: argparse.Namespace) -> int:
-    if args.min_size is None:
-        return 0
+def _size(text: str) -> int:
     try:
-        return parse_size(args.min_size)
+        return parse_size(text)
     except ValueError as error:
-        raise UsageError(f"--min-size: {error}", hint="Write it like 4KiB, or as plain bytes.") from None
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _pattern(text: str) -> str:
+    for problem in problems([text]):
+        raise argparse.ArgumentTypeError(f"{problem}; patterns are those of .gitignore")
+    return text

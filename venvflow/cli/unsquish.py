@@ -47,4 +47,4 @@ class _Unsquishing(EachVenv):
     def close(self) -> None:
         """Answer with the JSON document, where that is asked for."""
         if self.out.as_json:
-            self.out.document({"store": self.context.store.path, "venvs": self.records})
+            self.document()
