@@ -13,7 +13,6 @@ from venvflow import config as configs
 from venvflow.disk.scan import walk
 from venvflow.model import Receipt
 from venvflow.state.file_stats import (
-    CheckedVenv,
     TreeStats,
     digest_of_found,
     forget,
@@ -42,21 +41,24 @@ class Fleet:
         (root / "venvflow.yaml").write_text(text, encoding="ascii")
         (root / ".venvflow").mkdir()
         self.config = configs.load(str(root / "venvflow.yaml"), str(root), {})
-        self.venvs = [self._venv(name) for name in NAMES]
+        self.venvs = {name: self._receipt(name) for name in NAMES}
         self.stats = root / ".venvflow" / ".stats"
         self.next = root / ".venvflow" / ".next"
 
-    def _venv(self, name: str) -> CheckedVenv:
+    def _receipt(self, name: str) -> Receipt:
         venv = self.root / name / ".venv"
         (venv / "lib").mkdir(parents=True)
         for path, data in FILES.items():
             (venv / path).write_bytes(data)
             os.utime(venv / path, ns=(MTIME_NS, MTIME_NS))
         seen = digest_of_found(walk(str(venv)))
-        receipt = Receipt(
+        return Receipt(
             "key", str(venv), "shared", "built", trees=(self.tree.digest,), link="copy", stats=seen
         )
-        return CheckedVenv(name, receipt, 1)
+
+    def only(self, *names: str) -> dict[str, Receipt]:
+        """Return the receipts of these venvs."""
+        return {name: self.venvs[name] for name in names}
 
     def edit(self, *names: str) -> None:
         """Edit a file of each of these venvs in place."""
@@ -109,7 +111,7 @@ def test_who_is_asked_for_is_looked_at_whatever_the_budget(fleet: Fleet) -> None
     """And nobody loses their turn by it."""
     fleet.edit(*NAMES)
     assert suspects(fleet.config, fleet.venvs, budget=1) == {"a"}
-    assert suspects(fleet.config, fleet.venvs[2:], budget=1, whole=True) == {"c", "d"}
+    assert suspects(fleet.config, fleet.only("c", "d"), budget=1, whole=True) == {"c", "d"}
     assert suspects(fleet.config, fleet.venvs, budget=1) == {"b"}
 
 
@@ -157,7 +159,7 @@ def test_what_no_venv_needs_any_more_is_forgotten_when_something_new_is_learnt(f
     store = str(fleet.root / "store")
     old = TreeStats(["lib/old.py"], [""], [1], [MTIME_NS], [0o444])
     write_stats(str(fleet.stats), store, {"0" * 64: old})
-    suspects(fleet.config, fleet.venvs[:1], whole=True)
+    suspects(fleet.config, fleet.only("a"), whole=True)
     assert read_stats(str(fleet.stats), store).keys() == {"0" * 64, fleet.tree.digest}
     write_stats(str(fleet.stats), store, {"0" * 64: old})
     suspects(fleet.config, fleet.venvs)
@@ -183,7 +185,7 @@ def test_a_look_makes_no_store(fleet: Fleet) -> None:
 
 def test_no_venvs_are_no_suspects(fleet: Fleet) -> None:
     """Nothing is looked at, and nothing is written."""
-    assert suspects(fleet.config, []) == frozenset()
+    assert suspects(fleet.config, {}) == frozenset()
 
 
 def test_what_is_remembered_wrongly_can_be_forgotten(fleet: Fleet) -> None:
@@ -191,17 +193,17 @@ def test_what_is_remembered_wrongly_can_be_forgotten(fleet: Fleet) -> None:
     looks = read_stats(str(fleet.stats), str(fleet.root / "store"))[fleet.tree.digest]
     wrong = looks._replace(sizes=[size + 1 for size in looks.sizes])
     write_stats(str(fleet.stats), str(fleet.root / "store"), {fleet.tree.digest: wrong})
-    assert suspects(fleet.config, fleet.venvs[:1]) == {"a"}
+    assert suspects(fleet.config, fleet.only("a")) == {"a"}
     forget(fleet.config)
-    assert suspects(fleet.config, fleet.venvs[:1]) == frozenset()
+    assert suspects(fleet.config, fleet.only("a")) == frozenset()
 
 
 def test_what_a_run_has_made_is_learnt_at_its_end(fleet: Fleet) -> None:
     """So the next run, with nothing to do, reads no tree; as much as a run may look at, and no more."""
     fleet.stats.unlink()
-    learn(fleet.config, fleet.venvs, budget=0)
+    learn(fleet.config, fleet.venvs.values(), budget=0)
     assert not fleet.stats.exists()
-    learn(fleet.config, fleet.venvs)
+    learn(fleet.config, fleet.venvs.values())
     fleet.lose_tree()
     fleet.edit("c")
     assert suspects(fleet.config, fleet.venvs) == {"c"}

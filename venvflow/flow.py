@@ -16,7 +16,7 @@ from venvflow import config as configs
 from venvflow.disk.places import RECEIPT, read_receipt
 from venvflow.model import Config, Receipt
 from venvflow.pure.plan import Action, VenvFacts, plan
-from venvflow.state.file_stats import CheckedVenv, learn, suspects
+from venvflow.state.file_stats import learn, suspects
 from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
 from venvflow.steps.state_files import (
@@ -79,7 +79,7 @@ class Flow:
 
     def prepare_next(self) -> None:
         """Write down what the next run needs to see at a glance that there is nothing to do."""
-        learn(self.config, self._shared(self.config.venvs))
+        learn(self.config, self._shared(self.config.venvs).values())
 
     def _facts(self, venv: str) -> VenvFacts:
         """Return the facts that are cheap: the key is the noted one, whether it holds or not."""
@@ -133,13 +133,10 @@ class Flow:
         names = [name for name in self.config.venvs if name in self.named or not self.named]
         return suspects(self.config, self._shared(names), whole=bool(self.named))
 
-    def _shared(self, names: Iterable[str]) -> list[CheckedVenv]:
-        receipts = [(self.job(name), self._receipt_for_key(self.job(name))) for name in names]
-        return [
-            CheckedVenv(job.spec.name, receipt, job.spec.min_size)
-            for job, receipt in receipts
-            if receipt is not None and receipt.state == "shared"
-        ]
+    def _shared(self, names: Iterable[str]) -> dict[str, Receipt]:
+        """Return the receipts of those venvs that are shared, for the key that is noted."""
+        receipts = ((name, self._receipt_for_key(self.job(name))) for name in names)
+        return {name: each for name, each in receipts if each is not None and each.state == "shared"}
 
     def _receipt_for_key(self, job: Job) -> Receipt | None:
         record = read_key(job)

@@ -296,46 +296,40 @@ def write_stats(path: str, store: str, stats: Mapping[str, TreeStats]) -> None:
 # --------------------------------------------------------------------------- which venvs look changed
 
 
-class CheckedVenv(NamedTuple):
-    """A shared venv to look at: its name in the config, its receipt, which says where it is, and min_size."""
-
-    name: str
-    receipt: Receipt
-    min_size: int
-
-
 def suspects(
-    config: Config, venvs: Sequence[CheckedVenv], *, budget: int = BUDGET, whole: bool = False
+    config: Config, receipts: Mapping[str, Receipt], *, budget: int = BUDGET, whole: bool = False
 ) -> frozenset[str]:
-    """Return the names of the *venvs* of a config of which some file does not look as it was made.
+    """Return the names of the venvs of which some file does not look as it was made.
+
+    *receipts* are those of shared venvs, by their names in *config*.
 
     A run goes from one venv to the next as far as its *budget* of files goes; the next run begins where this
     one ended. With *whole* there is no budget, and whose turn it is stays as it was.
     """
-    if not venvs:
+    if not receipts:
         return frozenset()
     memory = _Memory(config)
     checker = StatChecker(memory.objects, memory.stats)
     found, left = set(), ""
-    for venv in venvs if whole else _in_turn(venvs, _begin(config)):
+    for name in receipts if whole else _in_turn([*receipts], _begin(config)):
         if not whole and checker.looked + memory.decoded * _DECODED >= budget:
-            left = venv.name
+            left = name
             break
-        if not checker.as_made(venv.receipt.path, venv.receipt, venv.min_size):
-            found.add(venv.name)
-    memory.keep(() if whole else venvs)
+        if not checker.as_made(receipts[name].path, receipts[name], config.venvs[name].min_size):
+            found.add(name)
+    memory.keep(() if whole else receipts.values())
     if not whole:
         _begin_next(config, left)
     return frozenset(found)
 
 
-def learn(config: Config, venvs: Sequence[CheckedVenv], *, budget: int = BUDGET) -> None:
-    """Write down how the files of *venvs* should look, as far as a run's *budget* goes, for the next run."""
-    memory = _Memory(config)
-    for digest in dict.fromkeys(digest for venv in venvs for digest in venv.receipt.trees):
+def learn(config: Config, receipts: Iterable[Receipt], *, budget: int = BUDGET) -> None:
+    """Write down how files of shared venvs should look, for the next run, as far as a run's *budget* goes."""
+    memory, receipts = _Memory(config), [*receipts]
+    for digest in dict.fromkeys(digest for receipt in receipts for digest in receipt.trees):
         if memory.decoded * _DECODED < budget:
             memory.stats(digest)
-    memory.keep(venvs)
+    memory.keep(receipts)
 
 
 def forget(config: Config) -> None:
@@ -344,11 +338,10 @@ def forget(config: Config) -> None:
         os.unlink(_stats_file(config))
 
 
-def _in_turn(venvs: Sequence[CheckedVenv], first: str) -> list[CheckedVenv]:
-    """Return *venvs* from the one called *first* on, then those before it."""
-    names = [venv.name for venv in venvs]
+def _in_turn(names: Sequence[str], first: str) -> list[str]:
+    """Return *names* from *first* on, then those before it."""
     at = names.index(first) if first in names else 0
-    return [*venvs[at:], *venvs[:at]]
+    return [*names[at:], *names[:at]]
 
 
 def _begin(config: Config) -> str:
@@ -395,12 +388,12 @@ class _Memory:
         stats = self._known.get(digest)
         return stats if stats is not None else self._learn(digest)
 
-    def keep(self, venvs: Iterable[CheckedVenv]) -> None:
-        """Write down what was learnt, and drop what none of *venvs* has; nothing, if there are no venvs."""
+    def keep(self, receipts: Iterable[Receipt]) -> None:
+        """Write down what was learnt, and drop what none of *receipts* has; nothing, if there are none."""
         if self._store is not None:
             self._store.close()
         if self._learnt:
-            needed = {digest for venv in venvs for digest in venv.receipt.trees} or self._known.keys()
+            needed = {digest for receipt in receipts for digest in receipt.trees} or self._known.keys()
             kept = {digest: stats for digest, stats in self._known.items() if digest in needed}
             write_stats(_stats_file(self._config), self._store_path, kept | self._learnt)
 

@@ -17,7 +17,7 @@ from venvflow.pure.manifest import Corrupt
 from venvflow.pure.plan import VenvFacts, plan
 from venvflow.state.changes import WAY_OUT, Drift, give_stats_back, summary
 from venvflow.state.contents import encode_contents
-from venvflow.state.file_stats import CheckedVenv, digest_of_stats, forget, suspects
+from venvflow.state.file_stats import digest_of_stats, forget, suspects
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
 from venvflow.steps.facts import Venv, facts_of, look
@@ -88,8 +88,7 @@ def _keep(job: Job, store: Store, venv: Venv, facts: VenvFacts) -> Outcome:
 
 
 def _is_suspected(job: Job, receipt: Receipt) -> bool:
-    venv = CheckedVenv(job.spec.name, receipt, job.spec.min_size)
-    return receipt.state == "shared" and bool(suspects(job.config, [venv], whole=True))
+    return receipt.state == "shared" and bool(suspects(job.config, {job.spec.name: receipt}, whole=True))
 
 
 def _relabelled(paths: tuple[str, ...]) -> str:
