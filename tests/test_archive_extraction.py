@@ -36,7 +36,7 @@ from archives import (
     pack,
     read_venv,
 )
-from contents import needs_proc, open_descriptors
+from contents import needs_proc
 from tiers import first_quick, tries
 
 from venvflow import postinstall
@@ -54,7 +54,6 @@ from venvflow.disk.archive import (
 from venvflow.disk.archive import tar as headers
 from venvflow.disk.archive import zipfile as records
 from venvflow.disk.archive.formats import Malformed
-from venvflow.disk.descriptors import Directories
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError
 from venvflow.model import CONSTANT_MTIME
 from venvflow.pure import relocate
@@ -553,19 +552,6 @@ def test_pax_records_count_their_own_length(length: int) -> None:
         assert out.getnames() == [name]
 
 
-def test_a_directory_is_never_entered_through_a_link(tmp_path: Path) -> None:
-    """Even if somebody swaps a directory for a link while we extract, we do not follow it."""
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "target").mkdir()
-    (tmp_path / "target/d").symlink_to("../outside")
-    fd = os.open(tmp_path / "target", os.O_RDONLY)
-    directories = Directories(fd, lambda _: None)
-    os.close(fd)
-    with pytest.raises(OSError, match="d"):
-        directories.open("d")
-    directories.close()
-
-
 def test_a_file_is_only_ever_created(tmp_path: Path) -> None:
     """A file that appears in the target while we extract is not written to."""
     fd = os.open(tmp_path, os.O_RDONLY)
@@ -639,20 +625,6 @@ def test_metadata_too_large_for_memory_is_refused_unread(
     raw.write(tmp_path / "a.tar")
     with _nothing_happens_outside(tmp_path), pytest.raises(Refused, match=r"pack\.json, which has 141 bytes"):
         extract(str(tmp_path / "a.tar"), str(tmp_path / "target"))
-
-
-def test_only_so_many_directories_are_open_at_once(tmp_path: Path) -> None:
-    """However many an archive has; one that was closed is opened again."""
-    fd = os.open(tmp_path, os.O_RDONLY)
-    opened = Directories(fd, lambda _: None)
-    os.close(fd)
-    before = open_descriptors()
-    for number in range(200):
-        opened.open(f"d{number}/below")
-    assert open_descriptors() - before <= Directories._MOST
-    os.close(os.open("made", os.O_CREAT | os.O_WRONLY, dir_fd=opened.open("d0")))
-    assert (tmp_path / "d0/made").exists()
-    opened.close()
 
 
 @needs_proc
