@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from contents import snapshot_of, stock
 from flows import World
 from test_locks import holder, needs_proc_locks
 
@@ -125,3 +126,57 @@ def test_a_claim_for_the_venv_that_is_built_anew_is_void(both: tuple[Job, Job]) 
         claim = store.claim(OTHER)
     assert claim
     claim.release()
+
+
+def test_a_snapshot_that_is_published_meanwhile_is_taken(world: World) -> None:
+    """And the claim on its key is given back: nothing is to be built."""
+    job = world.job()
+    with job.open_store() as store:
+        made = store.publish(snapshot_of(stock(store, {"a": b"a"})), 1.0)
+        assert claims.wait_for(job, store, made.key.digest, _idle) == made
+        claim = store.claim(made.key.digest)
+    assert claim
+    claim.release()
+
+
+def test_who_does_not_restore_builds_although_there_is_a_snapshot(world: World) -> None:
+    """``restore: false`` is asked for by those who want what the builder makes today."""
+    world.configure({"api": {"restore": False}})
+    job = world.job()
+    with job.open_store() as store:
+        made = store.publish(snapshot_of(stock(store, {"a": b"a"})), 1.0)
+        claim = claims.wait_for(job, store, made.key.digest, _idle)
+    assert isinstance(claim, locks.Lock)
+    claim.release()
+
+
+def test_the_next_build_of_a_run_gives_back_what_was_not_published(world: World) -> None:
+    """A run that does one venv after the other is done with the earlier ones; others may need theirs."""
+    job = world.job()
+    with job.open_store() as store:
+        earlier = store.claim(OTHER)
+        assert earlier
+        claims.keep(OTHER, earlier, job)
+        lock = claims.wait_for(job, store, KEY, _idle)
+        assert isinstance(lock, locks.Lock)
+        lock.release()
+        again = store.claim(OTHER)
+    assert again
+    again.release()
+
+
+def test_a_claim_ends_with_what_fails(world: World) -> None:
+    """And is kept by what succeeds."""
+    job = world.job()
+    with job.open_store() as store:
+        lock = store.claim(KEY)
+        assert lock
+        claims.keep(KEY, lock, job)
+        with claims.given_back_on_failure(KEY):
+            pass
+        assert store.claim(KEY) is None
+        with pytest.raises(KeyboardInterrupt), claims.given_back_on_failure(KEY):
+            raise KeyboardInterrupt
+        again = store.claim(KEY)
+    assert again
+    again.release()
