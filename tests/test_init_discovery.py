@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.config import load
-from venvflow.init.discovery import Found, discover
+from venvflow.init.discovery import Discovery, discover
 from venvflow.init.draft import DODO_TEMPLATE, SCHEMA_NAME, render
 from venvflow.model import Config
 
 PINNED = "six==1.17.0 \\\n    --hash=sha256:00\n"
 
 
-def reload(root: Path, found: Found) -> Config:
+def reload(root: Path, found: Discovery) -> Config:
     """Return the config that is rendered from *found*, loaded as a run would load it."""
     file = root / "venvflow.yaml"
     file.write_text(render(found), encoding="utf-8")
@@ -266,7 +266,9 @@ def test_the_options_in_comments_load(tmp_path: Path) -> None:
 
 def test_the_first_line_is_for_editors(tmp_path: Path) -> None:
     """Editors look for the schema in the first line."""
-    assert render(Found(str(tmp_path))).splitlines()[0] == f"# yaml-language-server: $schema=./{SCHEMA_NAME}"
+    assert (
+        render(Discovery(str(tmp_path))).splitlines()[0] == f"# yaml-language-server: $schema=./{SCHEMA_NAME}"
+    )
 
 
 def test_comments_are_wrapped(tmp_path: Path) -> None:

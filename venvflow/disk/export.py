@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from venvflow.disk.archive import ObjectSource, Options, Progress
 from venvflow.disk.archive.contents import ArchivePlan, Member, damaged, plan_archive
-from venvflow.disk.archive.pipeline import Meter
+from venvflow.disk.archive.pipeline import ByteCounter
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, Directories, opened
 from venvflow.disk.links import Linker, write_private
@@ -64,7 +64,7 @@ def export(
     try:
         with new_directory(destination) as staging, Directories(staging.fd) as directories:
             need_room(staging.fd, 0, plan.entries)
-            _write(plan, source, directories, linker, Meter(plan.size, progress))
+            _write(plan, source, directories, linker, ByteCounter(plan.size, progress))
             if python:
                 _link_interpreter(python, manifest, directories, links)
             finish(staging.path)
@@ -89,7 +89,7 @@ def holds_links(path: str) -> bool:
 
 
 def _write(
-    plan: ArchivePlan, source: ObjectSource, directories: Directories, linker: Linker, meter: Meter
+    plan: ArchivePlan, source: ObjectSource, directories: Directories, linker: Linker, counter: ByteCounter
 ) -> None:
     """Write all members; links come last, so that none is written through."""
     links = []
@@ -107,7 +107,7 @@ def _write(
             write_private(name, parent, member.data, executable=member.executable)
         else:
             _place(member, source, *directories.parent(member.name), linker)
-        meter.advance(member.size)
+        counter.advance(member.size)
     for member in links:
         parent, name = directories.parent(member.name)
         os.symlink(member.target, name, dir_fd=parent)

@@ -36,7 +36,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Discovery:
     """What is in the project at *root*: venvs that can be made, and *notes* on what was left out and why."""
 
     root: str
@@ -44,7 +44,7 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def discover(root: str, config: Config | None = None) -> Found:
+def discover(root: str, config: Config | None = None) -> Discovery:
     """Return the venvs that the lock files below *root* call for, in the order of their directories.
 
     Directories with a lock file that *config* names have their venv; their other lock files are named in the
@@ -67,7 +67,7 @@ def discover(root: str, config: Config | None = None) -> Found:
             proposals.append(_proposal(directory, taken, why))
         else:
             notes += why
-    return Found(root, tuple(_with_names(root, proposals, specs)), tuple(notes))
+    return Discovery(root, tuple(_with_names(root, proposals, specs)), tuple(notes))
 
 
 def _proposal(directory: Directory, locks: tuple[str, ...], why: list[str]) -> Proposal:

@@ -18,7 +18,7 @@ from venvflow.disk import interpreters
 from venvflow.disk.blame import failure
 from venvflow.disk.scratch import scratch
 from venvflow.errors import Refused, UsageError, VenvflowError, shown
-from venvflow.init.discovery import Found, Proposal, discover
+from venvflow.init.discovery import Discovery, Proposal, discover
 from venvflow.init.project import ELSEWHERE, Directory, text_at
 from venvflow.model import Config
 from venvflow.state.reader import open_reader
@@ -42,7 +42,7 @@ class Draft:
     path, and *found* is what it lacks.
     """
 
-    found: Found
+    found: Discovery
     config: Config
     files: dict[str, str]
     notes: tuple[str, ...]
@@ -210,7 +210,7 @@ venvs: {}
 """
 
 
-def render(found: Found) -> str:
+def render(found: Discovery) -> str:
     """Return the text of a ``venvflow.yaml`` for what was *found*; it loads as it stands."""
     notes = [line for note in (_NOT_LOOKED_INTO, *found.notes) for line in _commented(note, "")]
     parts = [_HEAD, _OPTIONS, "\n", *(f"{line}\n" for line in notes)]
@@ -219,7 +219,7 @@ def render(found: Found) -> str:
     return "".join((*parts, "\nvenvs:\n", entries(found)))
 
 
-def entries(found: Found) -> str:
+def entries(found: Discovery) -> str:
     """Return what goes below ``venvs:`` for what was *found*, with the reasons as comments."""
     return "\n".join(map(_rendered, found.venvs))
 

@@ -109,7 +109,7 @@ class Stopped(Exception):
     """Another thread failed: there is no use in going on."""
 
 
-class Meter:
+class ByteCounter:
     """Counts bytes for *progress*, and stops threads that are still at work when another one has failed."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
@@ -145,22 +145,24 @@ class _Part(NamedTuple):
 
 
 @contextmanager
-def packing(source: ObjectSource, size: int, meter: Meter, *, buffers: int = 2) -> Iterator[Packer]:
+def packing(source: ObjectSource, size: int, counter: ByteCounter, *, buffers: int = 2) -> Iterator[Packer]:
     """Give what makes tar streams of members, in pieces of *size* bytes.
 
     While a piece is compressed, a thread compares the objects in it with their names, and the next of the
     *buffers* is filled.
     """
     with Lane(buffers - 1) as checks:
-        yield Packer(source, size, meter, buffers, checks)
+        yield Packer(source, size, counter, buffers, checks)
 
 
 class Packer:
     """Makes tar streams of members; see :func:`packing`."""
 
-    def __init__(self, source: ObjectSource, size: int, meter: Meter, buffers: int, checks: Lane) -> None:
+    def __init__(
+        self, source: ObjectSource, size: int, counter: ByteCounter, buffers: int, checks: Lane
+    ) -> None:
         self._source = source
-        self._meter = meter
+        self._counter = counter
         self._buffers = deque(memoryview(bytearray(size)) for _ in range(buffers))
         self._used = 0
         self._parts: list[_Part] = []
@@ -177,7 +179,7 @@ class Packer:
             yield from self._put(header)
             if member.data is not None:
                 yield from self._put(member.data)
-                self._meter.advance(member.size)
+                self._counter.advance(member.size)
             elif member.kind == "file":
                 yield from self._read(member)
             yield from self._put(bytes(tar.padding(member.size)))
@@ -207,7 +209,7 @@ class Packer:
                 left -= count
                 self._used += count
                 self._parts.append(_Part(member, view[:count], left == 0))
-                self._meter.advance(count)
+                self._counter.advance(count)
                 if not left:
                     break
 

@@ -29,7 +29,7 @@ from venvflow.disk.archive.formats import (
     zstd_compressor,
 )
 from venvflow.disk.archive.frames import FrameDirectory, Joiner, NewFrame, frame_name, joining
-from venvflow.disk.archive.pipeline import Meter, Packer, in_order, object_parts, packing
+from venvflow.disk.archive.pipeline import ByteCounter, Packer, in_order, object_parts, packing
 from venvflow.disk.blame import failure
 from venvflow.disk.files import new_file, sync_directory
 from venvflow.errors import Refused, shown
@@ -98,7 +98,7 @@ def write_archive(
             source,
             options,
             None if mtime_of else frames,  # a frame's name says nothing about times
-            Meter(plan.size, progress),
+            ByteCounter(plan.size, progress),
             scratch or os.path.dirname(path),
             mtime_of or (lambda _: CONSTANT_MTIME),
         )
@@ -117,7 +117,7 @@ def _write(job: _Writing, destination: str) -> Written:
         try:
             _WRITERS.get(job.options.format, _write_blocks)(job)
         except BaseException:
-            job.meter.stop()
+            job.counter.stop()
             raise
     return Written(
         destination,
@@ -165,7 +165,7 @@ class _Writing:
     source: ObjectSource
     options: Options
     frames: FrameDirectory | None
-    meter: Meter
+    counter: ByteCounter
     directory: str
     mtime_of: Callable[[str], int]
     output: Output = field(init=False)
@@ -208,7 +208,7 @@ def _write_frames(job: _Writing) -> None:
         discard=lambda file: file.close() if file else None,
     )
     with (
-        packing(job.source, CHUNK, job.meter, buffers=4) as packer,
+        packing(job.source, CHUNK, job.counter, buffers=4) as packer,
         joining(job.output) as joiner,
         closing(kept),
     ):
@@ -217,7 +217,7 @@ def _write_frames(job: _Writing) -> None:
             if file is not None:
                 joiner.copy(file)
                 job.reused += 1
-                job.meter.advance(sum(member.size for member in job.plan.members(tree)))
+                job.counter.advance(sum(member.size for member in job.plan.members(tree)))
             else:
                 frame = store.new(frame_name(tree, options)) if store else None
                 _write_frame(job, [*job.plan.members(tree)], frame, packer, joiner)
@@ -249,7 +249,7 @@ def _write_blocks(job: _Writing) -> None:
     """
     compress = block_compressor(job.options.format, job.options.effective_level)
     members = ((_header(job, member), member) for member in job.plan.all_members())
-    with packing(job.source, FORMATS[job.options.format].block, job.meter) as packer:
+    with packing(job.source, FORMATS[job.options.format].block, job.counter) as packer:
         blocks = map(bytes, packer.stream(members, tar.END))
         threads = job.options.threads
         with closing(in_order(compress, blocks, threads=threads, ahead=threads)) as compressed:
@@ -308,11 +308,11 @@ def _zipped(job: _Writing, member: Member) -> tuple[zipfile.Record, IO[bytes]]:
 
 def _content(job: _Writing, member: Member) -> Iterator[bytes | memoryview]:
     if member.kind == "link" or member.data is not None:
-        job.meter.advance(member.size)
+        job.counter.advance(member.size)
         yield _zip_name(member.target) if member.data is None else member.data
         return
     for part in object_parts(job.source, member, CHUNK):
-        job.meter.advance(len(part))
+        job.counter.advance(len(part))
         yield part
 
 
