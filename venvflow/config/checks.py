@@ -14,9 +14,8 @@ from typing import Any, TypeAlias
 
 from venvflow.config.documents import WRONG, Node, Reading
 from venvflow.config.paths import VARIABLE_NAME, PathReader
-from venvflow.disk.interpreters import is_version
 from venvflow.errors import LONGEST_WORD, clipped
-from venvflow.pure.names import KNOWN, nearest, wrong_field
+from venvflow.pure.names import KNOWN, is_version, nearest, wrong_field
 from venvflow.pure.patterns import problems
 from venvflow.pure.units import parse_duration, parse_size
 

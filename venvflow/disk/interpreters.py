@@ -20,6 +20,7 @@ from venvflow.disk.blame import from_system
 from venvflow.disk.files import read_small
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import Interpreter
+from venvflow.pure.names import PYTHON_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,10 +37,6 @@ _ENVIRONMENT = (
 )
 """All that an interpreter sees when it is asked; a version manager's shim needs some of it."""
 
-_VERSION = re.compile(
-    r"(?:(?P<implementation>cpython|pypy|python)[-@]?)?"
-    r"(?P<number>3(?:\.[0-9]+(?:\.[0-9]+(?:(?:a|b|rc)[0-9]+)?)?)?)(?P<threads>t)?"
-)
 _MARK = "venvflow-interpreter:"
 
 # Runs on Python 3.8 and newer, without site: nothing that is installed can change the answer.
@@ -119,11 +116,6 @@ class _NoAnswer(Exception):
     """A candidate is not an interpreter; the text says why."""
 
 
-def is_version(text: str) -> bool:
-    """Return whether *text* names a Python by version: ``3.12``, ``3.14.0rc1``, ``3.13t``, ``pypy3.11``."""
-    return _VERSION.fullmatch(text) is not None
-
-
 def resolve(python: str, *, root: str, environ: Mapping[str, str]) -> Interpreter:
     """Return the base interpreter that *python* means.
 
@@ -200,7 +192,7 @@ def _search(python: str, environ: Mapping[str, str]) -> Interpreter:
 
 
 def _wanted(python: str) -> _Wanted:
-    match = _VERSION.fullmatch(python)
+    match = PYTHON_VERSION.fullmatch(python)
     if match is None:
         raise UsageError(
             f"{shown(python)!r} is neither a Python version nor the path of an interpreter",

@@ -16,10 +16,10 @@ from dataclasses import replace
 
 from packaging.specifiers import SpecifierSet
 
-from venvflow.disk.interpreters import is_version
 from venvflow.disk.places import read_receipt
 from venvflow.errors import shown
 from venvflow.init.project import Directory, text_at, value_at
+from venvflow.pure.names import is_version
 
 _MINORS = range(200)
 """Minor versions of Python 3 that are thought of."""

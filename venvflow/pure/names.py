@@ -1,4 +1,4 @@
-"""Names: the fields that they may have, how distributions are called, what a mistyped one may mean.
+"""Names: the fields that they may have, those of Pythons and distributions, what a mistyped one may mean.
 
 The fields, as in ``{venv}-{version:fastapi}-{key}``, are ``{venv}`` (its name), ``{key}`` (the first twelve
 digits), ``{python}`` (its full version) and ``{version:NAME}`` (that of the distribution NAME in the venv).
@@ -13,6 +13,12 @@ from venvflow.errors import shown
 
 KNOWN = "{venv}, {key}, {python}, and {version:NAME} of what is installed"
 """All fields, in words."""
+
+PYTHON_VERSION = re.compile(
+    r"(?:(?P<implementation>cpython|pypy|python)[-@]?)?"
+    r"(?P<number>3(?:\.[0-9]+(?:\.[0-9]+(?:(?:a|b|rc)[0-9]+)?)?)?)(?P<threads>t)?"
+)
+"""A version of Python: ``3.12``, ``3.14.0rc1``, ``3.13t``, ``pypy3.11``."""
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _VERSION = re.compile(r"version:[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -41,6 +47,11 @@ def fill(name: str, values: Mapping[str, str]) -> str:
         return values[key].replace("/", "_")
 
     return _FIELD.sub(value, name)
+
+
+def is_version(text: str) -> bool:
+    """Return whether *text* is a version of Python."""
+    return PYTHON_VERSION.fullmatch(text) is not None
 
 
 def normalised(name: str) -> str:
