@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import pwd
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -104,8 +106,6 @@ def _home(environ: Mapping[str, str]) -> str:
     """Return the user's home directory, normalised; by the user database if ``HOME`` is not one."""
     home = environ.get("HOME", "")
     if not os.path.isabs(home):
-        import pwd  # noqa: PLC0415 - only without a usable HOME
-
         try:
             home = pwd.getpwuid(os.getuid()).pw_dir
         except KeyError:
@@ -146,8 +146,6 @@ def _matching(root: str, pattern: str) -> set[str]:
 
 
 def _named_like(directory: str, segment: str) -> Iterator[str]:
-    import fnmatch  # noqa: PLC0415 - only globs need it
-
     hidden = segment.startswith(".")
     for entry in _entries(directory):
         if fnmatch.fnmatchcase(entry.name, segment) and (hidden or not entry.name.startswith(".")):

@@ -8,9 +8,12 @@ raises.
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 from venvflow.pure.names import normalised
 from venvflow.pure.redaction import redact
@@ -183,8 +186,6 @@ def _file_option(letter: str, value: str) -> _Package:
 
 
 def _first_word(text: str) -> str:
-    import shlex  # noqa: PLC0415 - rare
-
     try:
         words = shlex.split(text)
     except ValueError:
@@ -260,8 +261,6 @@ def _file_path(target: str) -> str:
     scheme = _FILE_SCHEME.match(target)
     if not scheme:
         return target.partition("#egg=")[0]
-    from urllib.parse import unquote  # noqa: PLC0415 - rare
-
     return unquote(target[scheme.end() :].partition("#")[0])
 
 
@@ -279,8 +278,6 @@ def read_toml(data: bytes) -> dict[str, Any]:
 
 def read_json(data: bytes) -> dict[str, Any]:
     """Return what JSON says, nothing if it cannot be read."""
-    import json  # noqa: PLC0415 - only one of the formats needs it
-
     return _document(json.loads, data)
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from venvflow.model import FORMAT, Entry, Key, Manifest, Slot, Snapshot, Tree
 from venvflow.pure import decoding
+from venvflow.pure.relocate import is_fillable
 
 Corrupt = decoding.Corrupt
 """Raised for bytes that are not a tree or a snapshot, or that may not be trusted; the text says why."""
@@ -182,8 +183,6 @@ def decode_slots(rows: object, size: int) -> tuple[Slot, ...]:
     Raises :class:`Corrupt` for slots that nobody can fill in, or that do not follow each other within it.
     """
     slots = tuple(Slot(*each) for each in _slot_rows(rows))
-    from venvflow.pure.relocate import is_fillable  # noqa: PLC0415 - a run with nothing to do reads no tree
-
     if not all(map(is_fillable, slots)):
         raise Corrupt("nobody can fill in its slots")
     decoding.check_paths([slot.argument for slot in slots if slot.form == "record"])
