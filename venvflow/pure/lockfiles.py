@@ -12,14 +12,12 @@ import json
 import re
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from venvflow.pure.names import normalised
 from venvflow.pure.redaction import redact
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 _QUERY = re.compile(r"\?[^#\s]*")
 _COMMENT = re.compile(r"(?:^|\s)#.*$")

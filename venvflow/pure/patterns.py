@@ -21,6 +21,7 @@ files, it would not be a venv any more, and nothing would say what is installed 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,8 +29,6 @@ from venvflow.errors import ConfigError
 from venvflow.model import Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from pathspec import GitIgnoreSpec
 
 _SKELETON = re.compile(

@@ -10,11 +10,8 @@ of well-known tokens. Secrets that a program was given are hidden wherever they 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 HIDDEN = "***"
 """What stands in the place of a credential."""

@@ -8,16 +8,13 @@ uses; the clock only tells ages, so that a clock that jumps can make nothing old
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from venvflow.model import TrimPolicy
 from venvflow.pure.units import show_duration, show_size
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
-
-    from venvflow.model import TrimPolicy
 
 _PROTECTED = "the rest is pinned, current, or most recently used of its venv"
 
