@@ -633,6 +633,16 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
+def opened(path: str, flags: int, directory: int | None = None) -> Iterator[int]:
+    """Give a descriptor of what is at *path*, maybe below a *directory*. Raises ``OSError``."""
+    fd = os.open(path, flags, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
 def inside(root: int, path: str, make: bool = False) -> Iterator[int]:
     """Give a descriptor of the directory *path* below the directory *root*, reached through no link.
 
@@ -667,16 +677,13 @@ def read_file(name: str, directory: int, most: int) -> bytes | None:
 
     Raises ``OSError`` if it is not there, or a link.
     """
-    fd = os.open(name, READ, dir_fd=directory)
-    try:
+    with opened(name, READ, directory) as fd:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size > most:
             return None
         with open(fd, "rb", closefd=False) as file:
             data = file.read(most + 1)
         return data if len(data) <= most else None
-    finally:
-        os.close(fd)
 
 
 def kind_of(name: str, directory: int) -> os.stat_result | None:
@@ -860,16 +867,13 @@ def complete(
     run again at any time. With *dry_run* nothing is written. Raises Problem.
     """
     try:
-        fd = os.open(root, ROOT)
+        with opened(root, ROOT) as fd:
+            pack, blob = load(fd)
+            places, notes = places_for(pack, place or root, project, python, force=force, root=root)
+            report = Completion(places.venv, places.python, [], [], [], notes)
+            apply(fd, pack, blob, places, report=report, dry_run=dry_run)
     except OSError as error:
         raise Problem(f"cannot read {shown(root)}: {error.strerror}", ENVIRONMENT) from error
-    try:
-        pack, blob = load(fd)
-        places, notes = places_for(pack, place or root, project, python, force=force, root=root)
-        report = Completion(places.venv, places.python, [], [], [], notes)
-        apply(fd, pack, blob, places, report=report, dry_run=dry_run)
-    finally:
-        os.close(fd)
     return report
 
 
@@ -1061,11 +1065,8 @@ class Copier:
         if f"{link.path}/".startswith(f"{source}/") or not source or self.copies[source] > self.MOST:
             raise damage(f"a link that cannot become a copy, {shown(link.path)}")
         if source.startswith("/"):
-            fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # the interpreter, a real path
-            try:
+            with opened(source, READ & ~os.O_NOFOLLOW) as fd:  # the interpreter, a real path
                 return self.copy_file(fd, directory, name)
-            finally:
-                os.close(fd)
         above, _, below = source.rpartition("/")
         with inside(self.root, above) as parent:
             return self.copy_any(below, parent, directory, name)
@@ -1087,11 +1088,8 @@ class Copier:
         """Copy a file or a directory with all files in it."""
         found = kind_of(source, parent)
         if found is None or not stat.S_ISDIR(found.st_mode):
-            fd = os.open(source, READ, dir_fd=parent)
-            try:
+            with opened(source, READ, parent) as fd:
                 return self.copy_file(fd, directory, name)
-            finally:
-                os.close(fd)
         if kind_of(name, directory) is not None:
             return False
         with inside(parent, source) as fd:
@@ -1170,9 +1168,8 @@ def compile_library(root: str, python: str) -> str:
 def compile_share(root: str, share: str, shares: str) -> int:
     """Compile one of so many *shares* of the sources, say what could not be, and return the exit code."""
     failed = []
-    fd = os.open(root, ROOT)
     try:
-        with inside(fd, "lib") as library:
+        with opened(root, ROOT) as fd, inside(fd, "lib") as library:
             for number, (directory, name, path) in enumerate(sources(library, "lib")):
                 if number % int(shares) == int(share):
                     try:
@@ -1181,8 +1178,6 @@ def compile_share(root: str, share: str, shares: str) -> int:
                         failed.append(f"{path}: {error}")
     except (OSError, Problem) as error:
         failed.append(f"lib: {error}")
-    finally:
-        os.close(fd)
     sys.stdout.write("".join(ascii(line)[1:-1] + "\n" for line in failed[:20]))
     return 1 if failed else OK
 
