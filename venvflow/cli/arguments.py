@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         unknown = self._unknown_options(rest)
         if unknown:
             known = [option for option in self._option_string_actions if option.startswith("--")]
-            self._fail(f"there is no option {shown(unknown[0])}", nearest(unknown[0], known))
+            self._fail(f"there is no option {shown(unknown[0])}", meant(unknown[0], known))
         extra = [word for word in rest if word != "--"] or ["--"]
         self._fail(f"there is a word too many: {shown(extra[0])!r}")
 
@@ -82,7 +82,7 @@ class Parser(argparse.ArgumentParser):
         word = f"{shown(str(value))!r}"
         option = action.option_strings[-1] if action.option_strings else ""
         what = f"{option} cannot be {word}" if option else f"there is no {action.dest} {word}"
-        self._fail(what, nearest(str(value), known))
+        self._fail(what, meant(str(value), known))
 
     def _fail(self, what: str, advice: str = "") -> NoReturn:
         more = f'"{self.prog} --help" shows all words.'
@@ -183,10 +183,3 @@ def _wrapped(text: str, width: int, indent: str) -> str:
             replace_whitespace=False, break_long_words=False, break_on_hyphens=False,
         ) or [""]  # fmt: skip
     return "\n".join(lines)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return advice which of the *known* words was meant: one that begins so, one that is near, or all."""
-    known = list(dict.fromkeys(known))
-    longer = [each for each in known if each.startswith(word) and len(word) > 2]
-    return f"Did you mean {longer[0]}?" if longer else meant(word, known)

@@ -15,7 +15,6 @@ from venvflow.flow import Flow
 from venvflow.model import Snapshot
 from venvflow.pure.units import show_size
 from venvflow.state.reader import open_reader
-from venvflow.state.registry import Registration
 from venvflow.state.store import Store
 from venvflow.state.sweeping import Swept, sweep
 
@@ -78,18 +77,13 @@ def _choose(flow: Flow, venv: str | None) -> tuple[list[Snapshot], Users]:
     """Return the snapshots to drop, and who has their keys."""
     with open_reader(flow.config.store) as store:
         snapshots = store.snapshots() if store is not None else []
-        registrations = store.registrations() if store is not None else []
+        users: Users = {}
+        for each in store.registrations() if store is not None else ():
+            users.setdefault(each.key, []).append(each.path)
     if venv is not None:
         need_known(venv, [*flow.config.venvs, *(snapshot.venv for snapshot in snapshots)])
         snapshots = [snapshot for snapshot in snapshots if snapshot.venv == venv]
-    return snapshots, _users(registrations)
-
-
-def _users(registrations: list[Registration]) -> Users:
-    users: Users = {}
-    for each in registrations:
-        users.setdefault(each.key, []).append(each.path)
-    return users
+    return snapshots, users
 
 
 def _erase(flow: Flow, chosen: list[Snapshot]) -> Swept:

@@ -6,10 +6,10 @@ import argparse
 import os
 
 import venvflow
-from venvflow.cli.arguments import nearest
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.errors import UsageError, shown
+from venvflow.pure.names import meant
 
 
 def add(commands: Commands) -> None:
@@ -47,7 +47,7 @@ def schema_text(command: str | None = None) -> str:
             f"there is no command {shown(command)!r} that answers with JSON",
             where="schema",
             state="Nothing was done.",
-            hint=f'{nearest(command, known)} "venvflow schema --help" shows all words.',
+            hint=f'{meant(command, known)} "venvflow schema --help" shows all words.',
         )
     with open(path, encoding="utf-8") as file:
         return file.read()

@@ -12,13 +12,11 @@ from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, counted, outcome_text
 from venvflow.cli.resolve import need_venv, path_of
-from venvflow.disk import locks
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import Outcome, VenvSpec
 from venvflow.pure.patterns import problems
 from venvflow.pure.units import parse_size, show_size
 from venvflow.state.reader import open_reader
-from venvflow.state.store import Store
 from venvflow.state.usage import Balance, Ledger
 from venvflow.steps.any_venv import refuse_unless_sharable
 from venvflow.steps.estimate import Foresight, estimate
@@ -140,10 +138,6 @@ class EachVenv:
         """Answer with the JSON document: the store, the venvs, and *more*."""
         self.out.document({"store": self.context.store.path, "venvs": self.records, **more})
 
-    def open_store(self) -> Store:
-        """Open the store, or make it."""
-        return Store(self.context.store, timeout=locks.lock_timeout(os.environ), on_wait=self.out.say)
-
     def tell(self, job: Job) -> Callable[[str, str], None]:
         """Return what is told of each file of the venv, and says it where that is asked for."""
 
@@ -164,7 +158,7 @@ class _Squishing(EachVenv):
     def act(self, job: Job) -> Outcome:
         """Share the venv."""
         refuse_unless_sharable(job.place, os.path.realpath(self.context.store.path))  # before it is made
-        with self.open_store() as store:
+        with job.open_store() as store:
             how = _asked_for(self.args, job.spec)
             return squish_any(job, store, how, ledger=self._ledger, tell=self.tell(job))
 

@@ -41,7 +41,7 @@ class _Unsquishing(EachVenv):
     def act(self, job: Job) -> Outcome:
         """Make the venv's files private."""
         refuse_unless_venv(job.place)  # before a store is made
-        with self.open_store() as store:
+        with job.open_store() as store:
             return unshare(job, store, tell=self.tell(job))
 
     def close(self) -> None:

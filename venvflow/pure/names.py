@@ -69,10 +69,12 @@ def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
 def meant(word: str, known: Iterable[str], shown_if_far: Iterable[str] | None = None) -> str:
     """Return a sentence that helps somebody who wrote *word* instead of one of the *known* names.
 
-    It has the name that is nearest; where none is near, *shown_if_far* (all that are known) is listed.
+    It has a name that begins so, or else the nearest; where none is near, *shown_if_far* (all that are known)
+    is listed.
     """
-    known = list(known)
-    if near := nearest(word, known):
+    known = list(dict.fromkeys(known))
+    longer = [each for each in known if len(word) > 2 and each.startswith(word)]
+    if near := longer or nearest(word, known):
         return f"Did you mean {shown(near[0])}?"
     listed = sorted(known if shown_if_far is None else shown_if_far)
     return f"There are: {', '.join(map(shown, listed))}." if listed else "There are none yet."

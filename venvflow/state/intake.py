@@ -82,11 +82,14 @@ class Intake:
 
         *sound* are paths whose objects were seen to be sound just now. *survey* loses what a killed run left
         in the venv, and the old bytecode of what is compiled anew. *canonical*: every source gets its
-        canonical bytecode. Raises ``OSError`` when the store cannot be
-        written, :class:`venvflow.disk.scan.Changing` when a file is not the one that was surveyed any more.
+        canonical bytecode. Raises ``OSError`` when the store cannot be written,
+        :class:`venvflow.disk.scan.Changing` when a file is not the one that was surveyed any more.
         """
         with self._objects.batch() as batch:
-            _drop_litter(survey)
+            for path in filter(
+                is_temporary, [*survey.entries]
+            ):  # what a killed run left: relinking deletes it
+                del survey.entries[path]
             self._resolve_links(survey)
             self._take_files(batch, survey, sound)
             compiled, fresh = self._compile(batch, survey) if canonical else ({}, {})
@@ -190,15 +193,12 @@ class Intake:
                 source = entry.digest, path
                 if not can_be_compiled(path, entry.size, self._interpreter.cache_tag):
                     compiled[source] = None
-                elif source in known and self._has_bytecode(known[source]):
-                    compiled[source] = known[source]
+                elif source in known and ((made := known[source]) is None or self._has(*made)):
+                    compiled[source] = made
                 else:
                     todo.append(Source(entry.digest, path, f"{self._venv}/{path}"))
         fresh = self._compile_anew(batch, todo) if todo else {}
         return {**compiled, **fresh}, fresh
-
-    def _has_bytecode(self, made: tuple[Name, int] | None) -> bool:
-        return made is None or self._has(*made)
 
     def _compile_anew(
         self, batch: Batch, todo: list[Source]
@@ -247,9 +247,3 @@ def _dangling(path: str) -> EnvironmentFailure:
         state="The venv is unchanged, and nothing was stored.",
         hint="Delete the venv and run doit again: it is built anew.",
     )
-
-
-def _drop_litter(survey: Survey) -> None:
-    """Leave out what a killed run left in the venv; relinking deletes it."""
-    for path in [path for path in survey.entries if is_temporary(path)]:
-        del survey.entries[path]

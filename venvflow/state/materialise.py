@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from venvflow import postinstall
@@ -157,17 +158,13 @@ class Materialiser:
             digests[entry.path] = self._make_template(entry, places, digests)
         elif entry.kind == "link":
             parent, base = places.parent(entry.path)
-            os.symlink(self._target(entry), base, dir_fd=parent)
+            with _filling(entry):
+                target = fill_link(entry, self._places)
+            os.symlink(target, base, dir_fd=parent)
             self._looks.append(link_stat(entry.path))
             self._digests.append((entry.path, ""))
         else:
             places.open(entry.path)
-
-    def _target(self, entry: Entry) -> str:
-        try:
-            return fill_link(entry, self._places)
-        except (KeyError, ValueError) as error:
-            raise Corrupt(f"the slots of {entry.path!r} cannot be filled in ({error})") from error
 
     def _make_file(self, entry: Entry, parent: int, base: str) -> None:
         self._digests.append((entry.path, entry.digest))
@@ -205,13 +202,20 @@ class Materialiser:
         template = self._objects.read(name)
         if template is None or len(template) != entry.size:
             raise Damaged(name, entry.path)
-        try:
+        with _filling(entry):
             data = fill(template, entry.slots, self._places, digests)
-        except (KeyError, ValueError) as error:
-            raise Corrupt(f"the slots of {entry.path!r} cannot be filled in ({error})") from error
         parent, base = places.parent(entry.path)
         write_private(base, parent, data, executable=entry.executable)
         self._look(entry.path, len(data))
         made = digest_of(data)
         self._digests.append((entry.path, made[0].hex()))
         return made
+
+
+@contextmanager
+def _filling(entry: Entry) -> Iterator[None]:
+    """Take slots that make no sense for a manifest that makes none."""
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        raise Corrupt(f"the slots of {entry.path!r} cannot be filled in ({error})") from error

@@ -102,7 +102,8 @@ class Relinker:
         """
         by_directory: dict[str, list[Entry]] = {}
         for path, entry in entries.items():
-            if path in self._linked and self._stays_linked(entry):
+            stays = path in self._linked and self._linker.mode == "hardlink" and not self._is_private(entry)
+            if stays:
                 self._linker.count("hardlink")
                 self._tell(path, "shared already")
             elif entry.kind in ("file", "template"):
@@ -112,10 +113,6 @@ class Relinker:
             for name, group in by_directory.items():
                 self._relink_directory(places, name, group, found)
         return Relinked({**self._linker.used}, self._kept, self._attributed)
-
-    def _stays_linked(self, entry: Entry) -> bool:
-        """Return whether a name of its object is to remain one."""
-        return self._linker.mode == "hardlink" and not self._is_private(entry)
 
     def _is_private(self, entry: Entry) -> bool:
         return stays_private(entry, self._min_size, adopted=object_name(entry) in self._adopted)

@@ -121,18 +121,14 @@ def survey(
             result.special.append(path)
         elif item.kind == "link":
             result.entries[path] = _link_entry(venv, path, places)
-        elif not _is_known(item, known.get(path)):
-            to_read.append(item)
-        else:
+        elif path in known and known[path].stamp == item.stamp and not _is_record(path):
             result.entries[path] = known[path].entry
+        else:
+            to_read.append(item)
     records = _read_all(venv, places, to_read, result, fresh=fresh)
     _add_records(result, records, places)
     _add_empty_directories(result, skip, bytecode)
     return result
-
-
-def _is_known(item: Found, earlier: Stamped | None) -> bool:
-    return earlier is not None and earlier.stamp == item.stamp and not _is_record(item.path)
 
 
 def _link_entry(venv: str, path: str, places: Places) -> Entry:
