@@ -413,7 +413,7 @@ def test_why_a_step_failed_is_said_although_the_state_cannot_be_saved(project: P
     for event in ("INSERT", "UPDATE"):
         connection.execute(
             f'CREATE TRIGGER {event}_never BEFORE {event} ON "{table}" '
-            "BEGIN SELECT RAISE(ABORT, 'attempt to write a readonly database'); END"
+            "BEGIN SELECT abs(-9223372036854775808); END"  # an overflow: what RAISE says is taken for damage
         )
     connection.commit()
     connection.close()
