@@ -118,6 +118,11 @@ class ArchivePlan:
     size: int = 0
     document: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def blob(self) -> bytes:
+        """Return all templates in a row, as they are."""
+        return b"".join(filled.raw for filled in self.templates.values())
+
     def all_members(self) -> Iterator[Member]:
         """Yield all members in their order."""
         yield from self.head
@@ -168,24 +173,18 @@ def plan_archive(
     editable = _editable(trees, source)
     warnings = (*_left_behind(editable), *_case_pairs({*entries, *directories}))
     plan = ArchivePlan(trees, templates, warnings)
-    blob = b"".join(filled.raw for filled in templates.values())
     with open(postinstall.__file__, "rb") as file:
         script = file.read()
     after = (
-        _text_member(TEMPLATES, blob),
+        _text_member(TEMPLATES, plan.blob),
         *(Member(name, "dir") for name in directories),
         _text_member(POSTINSTALL, script, executable=True),
     )
     announced = _announced(replace(plan, head=after))
     document = {
-        "format": postinstall.FORMAT,
-        "announced": announced._asdict(),
+        **_document(plan, announced, links),
         "description": dict(description),
-        "distributions": [[tree.name, tree.version] for tree in trees if tree.version],
         "editable": editable,
-        "templates": _template_rows(templates.values()),
-        "templates_sha256": relocate.digest_of(blob)[0].hex(),
-        "links": [[link.path, link.target, [*map(list, link.slots)]] for link in sorted(links)],
     }
     data = (json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n").encode("ascii")
     _check_readable(data)
@@ -195,6 +194,24 @@ def plan_archive(
     return replace(
         plan, head=head, entries=entries_in_all, size=announced.bytes + len(data), document=document
     )
+
+
+def _document(plan: ArchivePlan, announced: postinstall.Announced, links: Iterable[Entry]) -> dict[str, Any]:
+    """Return what ``pack.json`` says of the contents; the row of a template tells where its bytes start."""
+    templates: list[list[Any]] = []
+    start = 0
+    for entry, raw, _ in plan.templates.values():
+        slots = [*map(list, entry.slots)]
+        templates.append([entry.path, int(entry.executable), start, len(raw), slots])
+        start += len(raw)
+    return {
+        "format": postinstall.FORMAT,
+        "announced": announced._asdict(),
+        "distributions": [[tree.name, tree.version] for tree in plan.trees if tree.version],
+        "templates": templates,
+        "templates_sha256": relocate.digest_of(plan.blob)[0].hex(),
+        "links": [[link.path, link.target, [*map(list, link.slots)]] for link in sorted(links)],
+    }
 
 
 def _announced(plan: ArchivePlan) -> postinstall.Announced:
@@ -220,16 +237,6 @@ def _check_readable(document: bytes) -> None:
 
 def _text_member(name: str, data: bytes, *, executable: bool = False) -> Member:
     return Member(name, "file", len(data), executable, data=data)
-
-
-def _template_rows(templates: Iterable[Filled]) -> list[list[Any]]:
-    """Return one row per template: path, executable, where in the blob it starts and how long, slots."""
-    rows: list[list[Any]] = []
-    start = 0
-    for entry, raw, _ in templates:
-        rows.append([entry.path, int(entry.executable), start, len(raw), [*map(list, entry.slots)]])
-        start += len(raw)
-    return rows
 
 
 # --------------------------------------------------------------------------- what may be packed
