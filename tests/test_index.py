@@ -201,6 +201,29 @@ def test_a_damaged_database_is_kept_aside_and_made_anew(path: str, damage: Calla
     assert Path(f"{path}.damaged-1").exists()
 
 
+def test_a_damaged_database_keeps_its_log(path: str) -> None:
+    """Under names that belong together, so that it can be looked into with all that was written."""
+    with closing(Index(path)) as index:
+        index.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        Path(path).write_bytes(b"garbage" * 1000)
+        with closing(Index(path)) as other:
+            assert other.fresh
+    assert {"index.db.damaged-1", "index.db.damaged-1-wal"} <= {*os.listdir(os.path.dirname(path))}
+
+
+def test_only_the_damaged_database_is_moved_aside(path: str) -> None:
+    """Who met the damage late does not move the new one that another has made meanwhile."""
+    with closing(Index(path)) as late:
+        late.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        Path(path).write_bytes(b"garbage" * 1000)
+        with closing(Index(path)) as index:
+            index.mark_filled()
+        late._move_aside()
+    with closing(Index(path)) as index:
+        assert not index.fresh
+    assert not Path(f"{path}.damaged-2").exists()
+
+
 @pytest.mark.parametrize("offset", [*range(0, 100, 7), 18, 19, 100, 105])
 def test_a_flipped_byte_of_the_header_stops_nobody_for_ever(path: str, offset: int) -> None:
     """The second run at the latest works: with the index as it is, or with a new one."""

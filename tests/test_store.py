@@ -41,10 +41,10 @@ from tiers import first_quick
 from venvflow.disk.files import read_small
 from venvflow.disk.objects import Look, Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
-from venvflow.model import FORMAT, Manifest, Snapshot
+from venvflow.model import FORMAT, Manifest, Snapshot, StoreConfig
 from venvflow.pure.keys import snapshot_id
 from venvflow.pure.manifest import Corrupt, encode_snapshot
-from venvflow.state.reader import README
+from venvflow.state.reader import README, open_reader
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store, bytecode_id
 from venvflow.state.sweeping import Swept, sweep
@@ -441,6 +441,30 @@ def test_a_full_disk_while_publishing_is_an_error_in_four_parts(
             store.publish(made, 1.0)
         assert all((caught.value.where, caught.value.state, caught.value.hint))
         assert store.snapshots() == []
+
+
+def test_a_reader_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    """What is damaged counts as missing, and stays; what is lost is not made anew."""
+    with open_store(tmp_path / "s") as store:
+        whole, damaged, lost = (
+            snapshot_of(stock(store, {name: name.encode()}), number) for number, name in enumerate("abc")
+        )
+        for number, each in enumerate((whole, damaged, lost)):
+            store.publish(each, float(number))
+        (tree,) = (Path(store.path, "trees", each[:2], each[2:]) for each in lost.trees)
+        for file in (tree, Path(store.path, "snapshots", f"{damaged.id}.json")):
+            file.chmod(0o644)
+            file.write_bytes(b"garbage")
+        os.rmdir(Path(store.path, "frames"))
+    before = {file: file.lstat().st_mtime_ns for file in sorted(tmp_path.rglob("*"))}
+    with open_reader(StoreConfig(str(tmp_path / "s"))) as reader:
+        assert reader is not None
+        assert {each.id for each in reader.snapshots()} == {whole.id, lost.id}
+        assert reader.index.usage().keys() == {whole.id, damaged.id, lost.id}
+        with pytest.raises(Corrupt):
+            reader.load(lost)
+        assert not hasattr(reader, "publish")
+    assert {file: file.lstat().st_mtime_ns for file in sorted(tmp_path.rglob("*"))} == before
 
 
 # --------------------------------------------------------------------------- registrations
