@@ -127,12 +127,7 @@ def unreadable(file: str, error: OSError) -> EnvironmentFailure:
 
 
 class _Unusable(Exception):
-    """The document cannot be read any further from *line* on, for the reason *text*."""
-
-    def __init__(self, line: int, text: str) -> None:
-        super().__init__(text)
-        self.line = line
-        self.text = text
+    """The document cannot be read any further: the line, and the reason."""
 
 
 def _decoded(data: bytes) -> str:
@@ -156,7 +151,8 @@ def parse(data: bytes, reading: Reading) -> Node:
     try:
         return _parse(_decoded(data), reading)
     except _Unusable as stop:
-        reading.wrong(stop.line, "", stop.text)
+        line, text = stop.args
+        reading.wrong(line, "", text)
         raise ConfigError(reading.lines()) from None
 
 
