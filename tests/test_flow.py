@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -158,3 +159,21 @@ def test_loading_looks_in_parents_and_heeds_the_environment(world: World, tmp_pa
     (world.root / "venvflow.yaml").write_text("{")
     with pytest.raises(ConfigError):
         load(str(world.root), {})
+
+
+def test_a_step_that_ends_in_another_thread_disturbs_no_question(world: World) -> None:
+    """What was found is forgotten then, even between asking for it and reading it."""
+    flow = world.flow()
+    done = threading.Event()
+
+    def forget() -> None:
+        while not done.is_set():
+            flow.look_again()
+
+    thread = threading.Thread(target=forget)
+    thread.start()
+    try:
+        assert not any(flow.is_due(verb, "api") for _ in range(100) for verb in VERBS)
+    finally:
+        done.set()
+        thread.join()

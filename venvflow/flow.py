@@ -69,9 +69,10 @@ class Flow:
 
     def is_due(self, verb: str, venv: str) -> bool:
         """Return whether a task of the venv has to run, as far as small files and stats tell."""
-        if venv not in self._plans:
-            self._plans[venv] = plan(self._facts(venv))
-        return self._plans[venv][verb].due
+        found = self._plans.get(venv)  # at once: a step that ends in another thread forgets them
+        if found is None:
+            found = self._plans[venv] = plan(self._facts(venv))
+        return found[verb].due
 
     def look_again(self) -> None:
         """Forget what was found: a step has run, for this venv or another one."""
