@@ -222,11 +222,9 @@ def is_at(fd: int, path: str) -> bool:
 
 def _open(path: str, mode: int, what: str) -> int:
     try:
-        fd = _open_or_make(path)
+        fd = _open_or_make(path, mode)
     except OSError as error:
-        if mode != fcntl.LOCK_SH or error.errno not in _NOT_WRITABLE:
-            raise _cannot_lock(error, path, what) from error
-        fd = _open_to_read(path, what)
+        raise _cannot_lock(error, path, what) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise EnvironmentFailure(
@@ -238,13 +236,17 @@ def _open(path: str, mode: int, what: str) -> int:
     return fd
 
 
-def _open_or_make(path: str) -> int:
+def _open_or_make(path: str, mode: int) -> int:
     # Without O_CREAT first: in sticky directories the kernel denies it for another user's file.
     try:
         return _open_in_place(path, os.O_RDWR)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         return _open_in_place(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        if mode != fcntl.LOCK_SH or error.errno not in _NOT_WRITABLE:
+            raise
+    return _open_in_place(path, os.O_RDONLY)
 
 
 def _open_in_place(path: str, flags: int) -> int:
@@ -252,13 +254,6 @@ def _open_in_place(path: str, flags: int) -> int:
     parent, name = os.path.split(path)
     with directory(parent or ".") as fd:
         return os.open(name, flags | SAFE, 0o644, dir_fd=fd)
-
-
-def _open_to_read(path: str, what: str) -> int:
-    try:
-        return _open_in_place(path, os.O_RDONLY)
-    except OSError as error:
-        raise _cannot_lock(error, path, what) from error
 
 
 def _cannot_lock(error: OSError, path: str, what: str) -> VenvflowError:
@@ -399,12 +394,10 @@ def is_alive(pid: int) -> bool:
     """Return whether there is a process of this number, whoever it belongs to."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OverflowError:  # a number out of a name or a note, larger than any process has
+    except (ProcessLookupError, OverflowError):  # a number in a name or a note may be larger than any pid
         return False
     except OSError:
-        return True
+        pass
     return True
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from venvflow import __version__
 from venvflow.builders.environment import child_environment
@@ -40,7 +41,7 @@ def _program(_: World) -> CheckResult:
 def _doit(world: World) -> CheckResult:
     """Find the doit that a person would start: another one may not know venvflow."""
     ours = os.path.join(os.path.dirname(sys.executable), "doit")
-    found = _on_path("doit", world.environ)
+    found = shutil.which("doit", path=world.environ.get("PATH", os.defpath))
     if found is None:
         where = f"It is at {shown(ours)}" if os.path.exists(ours) else "Install it beside venvflow"
         return warn("doit", "not on PATH", f"{where}; add that directory to PATH.")
@@ -51,14 +52,6 @@ def _doit(world: World) -> CheckResult:
             f"Start {shown(ours)}, or put its directory first in PATH.",
         )
     return ok("doit", shown(found))
-
-
-def _on_path(name: str, environ: Mapping[str, str]) -> str | None:
-    for directory in environ.get("PATH", os.defpath).split(os.pathsep):
-        path = os.path.join(directory, name)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    return None
 
 
 def _sqlite(_: World) -> CheckResult:
