@@ -488,6 +488,44 @@ def test_a_new_venv_is_swapped_in_and_nothing_is_left_beside(place: Place, excha
     assert os.listdir(place.parent) == [".venv"]
 
 
+@needs_proc
+@pytest.mark.parametrize("exchanging", ["file by file"], indirect=True)
+def test_each_step_of_replacing_is_on_disk_before_the_next_one(
+    place: Place, exchanging: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut there is the old venv, or one that is known to be half replaced, or the new one."""
+    swap(place, files=OLD)
+    events: list[str] = []
+    names = {place.path: "venv", place.staging: "staging"}
+
+    def noted(owner: Any, name: str, say: Callable[..., str]) -> None:
+        real = getattr(owner, name)
+
+        def work(*args: Any, **kwargs: Any) -> Any:
+            if (event := say(*args)) and event not in events[-1:]:
+                events.append(event)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, work)
+
+    notes = {module._HALF: "mark", module._REPLACING: "note"}
+    noted(module, "sync_file_system", lambda _: "new files synced")
+    noted(module, "_write_new", lambda name, *_: notes.get(name, ""))
+    noted(module, "fill", lambda *_: "filled")
+    noted(os, "fsync", lambda fd: f"{name} synced" if (name := names.get(_path_of(fd))) else "")
+    noted(os, "unlink", lambda path: f"no {notes[path]}" if path in notes else "")
+    swap(place)
+    begun = ["new files synced", "mark", "venv synced", "note", "staging synced", "filled"]
+    start = events.index("new files synced")
+    assert events[start : start + len(begun)] == begun
+    assert events[events.index("no mark") - 1] == "venv synced"
+    assert events.index("no mark") < events.index("no note")
+
+
+def _path_of(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")
+
+
 def test_a_venv_has_its_name_on_disk_when_it_is_said_to_be_there(
     place: Place, exchanging: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

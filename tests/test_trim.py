@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contents import open_store, snapshot_of, stock
+from contents import name_of, open_store, snapshot_of, stock
 
 from venvflow.flow import Flow
 from venvflow.model import Config, Manifest, Snapshot, StoreConfig, TrimPolicy, VenvSpec
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
+from venvflow.steps.state_files import TRIM_INTERVAL, read_trims
 from venvflow.steps.trim import trim
 
 NOW = 1_000_000.0
@@ -144,3 +145,92 @@ def test_projects_with_other_policies_do_not_trim_in_turn(shared: Shared) -> Non
     assert shared.why_trim("p") == shared.why_trim("q", **other) == ""
     shared.now += 90_000
     assert "a day ago" in shared.why_trim("p")
+
+
+def test_a_venv_that_left_the_config_is_forgotten_when_it_is_gone(shared: Shared) -> None:
+    """Until then it is somebody's, who may name it again."""
+    shared.use("p", 0)
+    venv = shared.root / "p" / ".venv"
+    venv.mkdir()
+    without = replace(shared.config("p"), venvs={})
+    assert trim(without, {}, now=shared.now).forgotten == ()
+    venv.rmdir()
+    assert trim(shared.config("p"), {}, now=shared.now).forgotten == ()
+    assert trim(without, {}, now=shared.now).forgotten == (str(venv),)
+
+
+@pytest.mark.parametrize("link", ["symlink", "hardlink"])
+def test_a_venv_of_symlinks_is_not_forgotten_with_its_project(shared: Shared, link: str) -> None:
+    """It may have been moved, and is nothing without its objects."""
+    made = shared.use("p", 0)
+    for number in (1, 2):
+        shared.use("q", number)
+    with shared.store() as store:
+        known = store.registration(f"{shared.root}/p/.venv")
+        assert known is not None
+        store.register(replace(known, link=link, trees=made.trees))
+    (shared.root / "p").rmdir()
+    shared.now += 100
+    forgotten = trim(shared.config("q", keep=None, max_age=50), {}, now=shared.now).forgotten
+    with shared.store() as store:
+        there = os.path.exists(store.objects.path(name_of(b"x" * 100)))
+    assert (forgotten == ()) == there == (link == "symlink")
+
+
+def test_what_a_venv_needs_is_not_promised_to_be_freed(shared: Shared) -> None:
+    """Its snapshot goes, its files stay: they are those of the venv."""
+    for number in (0, 1, 2):
+        shared.use("p", number)
+    config = shared.config("p", keep_per_venv=1)
+    assert trim(config, {}, now=shared.now, dry_run=True).plan.freed_bytes > 0
+    with shared.store() as store:
+        known = store.registration(f"{shared.root}/p/.venv")
+        assert known is not None
+        store.register(replace(known, trees=tuple(tree for made in shared.made[:2] for tree in made.trees)))
+    planned = trim(config, {}, now=shared.now, dry_run=True).plan
+    assert len(planned.drop) == 2
+    assert planned.freed_bytes == planned.unreferenced_bytes
+
+
+def test_a_policy_that_nobody_applies_any_more_is_forgotten(shared: Shared) -> None:
+    """A day later; the note would grow with each that was ever tried."""
+    shared.use("p", 0)
+    shared.trim("p")
+    shared.trim("p", keep=5)
+    with shared.store() as store:
+        assert len(read_trims(store.path)) == 2
+        shared.now += TRIM_INTERVAL + 1
+        shared.trim("p")
+        assert len(read_trims(store.path)) == 1
+
+
+@pytest.mark.parametrize(("place", "kept"), [("sub/.venv", True), ("other/.venv", False)])
+def test_a_snapshot_that_is_bound_to_a_place_is_current_there_only(
+    shared: Shared, place: str, kept: bool
+) -> None:
+    """The venv of that key at another place has no use for it."""
+    with shared.store() as store:
+        bound = replace(snapshot_of(stock(store, {"a": b"a"}), 99, place="sub/.venv"), venv="api")
+        held = [bound, *shared.made[:2]]
+        for number, snapshot in enumerate(held):
+            store.publish(snapshot, NOW + number)
+        root, names = f"{shared.root}/p", tuple(snapshot.id for snapshot in held)
+        store.register(
+            Registration(
+                f"{root}/.venv", root, "api", bound.key.digest, place, "copy", (), None, NOW, snapshots=names
+            )
+        )
+    planned = trim(shared.config("p", keep_per_venv=1), {}, now=NOW + 9, dry_run=True).plan
+    assert (bound.id in {each.id for each in planned.keep}) == kept
+
+
+def test_uses_of_the_future_are_uses_of_now(shared: Shared) -> None:
+    """A clock that was wrong for an hour must not keep what was used then for ever."""
+    shared.now += 1_000_000
+    shared.use("p", 0)
+    shared.now = NOW
+    shared.trim("p")
+    with shared.store() as store:
+        (outline,) = store.outlines()
+        assert outline.used is not None
+        assert outline.used.at <= NOW
