@@ -16,7 +16,7 @@ from venvflow.disk.scan import Changing, Content, read
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.model import FORMAT
 from venvflow.steps.job import Job
-from venvflow.steps.state_files import KeyRecord, read_key
+from venvflow.steps.state_files import KeyRecord
 
 _IS_LINK = (errno.ELOOP, errno.EMLINK)
 """What opening a link without following it answers, on Linux and on BSD."""
@@ -25,17 +25,11 @@ LARGEST = 256 << 20
 """Bytes of the largest file that may be in a key."""
 
 
-def key_is_current(job: Job) -> bool:
-    """Return whether ``key.json`` still holds: the same files are read again, nothing is run.
+def still_holds(job: Job, record: KeyRecord) -> bool:
+    """Return whether the inputs of *record* are still what its key was made of; nothing is run.
 
     Files are always read, whatever their mtime says: an edit that keeps it would otherwise go unseen.
     """
-    record = read_key(job)
-    return record is not None and still_holds(job, record)
-
-
-def still_holds(job: Job, record: KeyRecord) -> bool:
-    """Return whether the inputs of *record* are still what its key was made of."""
     try:
         recipe = builders.choose(job.spec, job.environ)
         identity = _identity(record.interpreter.executable)
