@@ -33,15 +33,15 @@ _flush = getattr(os, "fdatasync", os.fsync)  # macOS has none
 
 
 @contextmanager
-def hashed_output(file: BinaryIO) -> Iterator[Output]:
+def hashed_output(file: BinaryIO) -> Iterator[HashedOutput]:
     """Give *file* as something to write to, whose SHA-256 is known at the end of the block."""
     with Lane(_WAITING) as lane:
-        output = Output(file, lane)
+        output = HashedOutput(file, lane)
         yield output
         output.end()
 
 
-class Output:
+class HashedOutput:
     """What is written to *file* is hashed in a *lane* and sent to the disk on the way.
 
     *size* counts the bytes; *sha256* is theirs when the block of :func:`hashed_output` has ended. Writing

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from venvflow.disk.archive import tar, zipfile
 from venvflow.disk.archive.contents import ArchivePlan, Member, ObjectSource, Options, plan_archive
-from venvflow.disk.archive.file import Output, hashed_output, write_beside
+from venvflow.disk.archive.file import HashedOutput, hashed_output, write_beside
 from venvflow.disk.archive.formats import (
     CHUNK,
     FORMATS,
@@ -168,7 +168,7 @@ class _Writing:
     counter: ByteCounter
     directory: str
     mtime_of: Callable[[str], int]
-    output: Output = field(init=False)
+    output: HashedOutput = field(init=False)
     reused: int = 0
 
     def name(self, member: Member) -> str:
