@@ -20,7 +20,8 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade
 	--custom-compile-command "make relock" --output-file
 # A shell may forbid Python to write bytecode; then nothing here would ever be compiled.
 unexport PYTHONDONTWRITEBYTECODE
-QUICK = $(BIN)/pytest -q -n 2 -m "not slow" --hypothesis-profile quick
+PYTEST = $(BIN)/pytest -q -n 2 --dist worksteal
+QUICK = $(PYTEST) -m "not slow" --hypothesis-profile quick
 
 .PHONY: run test quick plain pythons newest network long faults lint relock docs shape recording bench bench-quick clean help
 .DEFAULT_GOAL := help
@@ -34,7 +35,7 @@ run: $(VENV)/run  ## build, share, pack and store the example venvs; show what w
 	@$(BIN)/sqlite-utils rows .store/index.db savings --fmt simple
 
 test: lint  ## lint, type checks and all tests that need neither network nor minutes
-	$(BIN)/pytest -q -n 2
+	$(PYTEST)
 
 quick: $(VENV)/test  ## the tests that take seconds
 	$(QUICK)
@@ -62,7 +63,7 @@ network: $(VENV)/test  ## the tests that need a package index
 	$(BIN)/pytest -q -m network --run-network
 
 long: $(VENV)/test  ## the tests that take a minute each, with files of gigabytes; and properties with thousands of examples
-	$(BIN)/pytest -q -n 2 -m "long or hypothesis" --run-long --hypothesis-profile long
+	$(PYTEST) -m "long or hypothesis" --run-long --hypothesis-profile long
 
 faults: $(VENV)/test  ## a fault at every call of every action: kills, failing disks, power cuts, layers, modes, links; an hour
 	$(BIN)/pytest -q -p no:xdist --timeout 3600 --all-faults tests/faults

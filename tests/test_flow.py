@@ -19,10 +19,23 @@ from venvflow.steps.state_files import TRIM_INTERVAL
 from venvflow.steps.trim import trim
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Give a project whose venv is built and stored: what others restore."""
+    world = World(tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("house"))
+    world.configure({"api": {}})
+    world.lock("api", world.wheel("alpha"))
+    world.run()
+    return world
+
+
 @pytest.fixture
-def world(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+def world(first: World, tmp_path: Path) -> World:
     """Give a project whose venv is made, packed and stored."""
-    world = World(tmp_path, tmp_path_factory.mktemp("house"))
+    world = World(tmp_path, first.house)
+    shutil.copytree(
+        first.store, world.store, ignore=lambda path, _: os.listdir(path) * path.endswith("venvs")
+    )
     world.configure({"api": {"pack": {"output": "dist/"}}})
     world.lock("api", world.wheel("alpha"))
     world.run()
