@@ -36,7 +36,9 @@ import json, runpy, sys, threading
 entered, changes, last = set(), [0], threading.local()
 def follow(frame, event, _argument):
     name = frame.f_globals.get("__name__", "")
-    if event == "call" and name.startswith("venvflow") and frame.f_code.co_name != "<module>":
+    code = frame.f_code  # of a class's body, which runs when its module is imported, it is no function's
+    is_function = code.co_flags & 1 and code.co_name[0] != "<" and code.co_name != "__create_fn__"
+    if event == "call" and is_function and name.startswith("venvflow"):
         entered.add(name)
         changes[0] += name != getattr(last, "name", name)
         last.name = name
