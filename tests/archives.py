@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pythons import SITE
+
 from venvflow import postinstall
 from venvflow.disk.archive import Options, Written, format_of, write_archive
 from venvflow.disk.archive.formats import zstd
@@ -32,7 +34,6 @@ NEEDS = {
     "platform": "",
 }
 DESCRIPTION = {"python": NEEDS}
-SITE = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
 ODD_NAMES = [
     "grüße.txt",

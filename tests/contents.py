@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pytest
 
 from venvflow.disk.objects import Name, Objects
+from venvflow.disk.places import RECEIPT
 from venvflow.model import CONSTANT_MTIME, Entry, Manifest, Snapshot, StoreConfig, Tree
 from venvflow.pure.keys import make_key, snapshot_id
 from venvflow.pure.manifest import make_tree
@@ -114,6 +115,15 @@ def picture(directory: Path | str) -> dict[str, tuple[str, bytes | str, bool]]:
     return found
 
 
+def shown(venv: Path) -> dict[str, tuple[str, bytes | str, bool]]:
+    """Return what a venv holds, but for receipt and bytecode."""
+    return {
+        path: what
+        for path, what in picture(venv).items()
+        if path != RECEIPT and not path.endswith((".pyc", "__pycache__"))
+    }
+
+
 def write(root: Path | str, files: Mapping[str, bytes]) -> None:
     """Write *files*, by path, below *root*."""
     for path, data in files.items():
@@ -126,6 +136,18 @@ def grow(root: Path, files: Mapping[str, str]) -> Path:
     """Write texts, by path, below *root*, and return it."""
     write(root, {path: text.encode() for path, text in files.items()})
     return root
+
+
+def make_deep(top: Path, depth: int) -> None:
+    """Make *depth* directories, one in the other, below a new directory *top*."""
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
 
 
 # --------------------------------------------------------------------------- other processes

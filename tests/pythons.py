@@ -11,6 +11,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+SITE = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 BASE = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 

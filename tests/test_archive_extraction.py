@@ -23,7 +23,6 @@ from archives import (
     DESCRIPTION,
     FORMATS,
     NEEDS,
-    SITE,
     TAR_FORMATS,
     Objects,
     Raw,
@@ -37,6 +36,7 @@ from archives import (
     read_venv,
 )
 from contents import needs_proc
+from pythons import SITE
 from tiers import first_quick, tries
 
 from venvflow import postinstall

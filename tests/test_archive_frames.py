@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from archives import DESCRIPTION, SITE, Objects, contents, make_venv, pack, read_venv
+from archives import DESCRIPTION, Objects, contents, make_venv, pack, read_venv
+from pythons import SITE
 
 from venvflow.disk.archive import DamagedObject, FrameDirectory, Options, Written, write_archive
 from venvflow.disk.archive.frames import frame_name

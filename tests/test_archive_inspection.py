@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import DESCRIPTION, FORMATS, SITE, Objects, add_odd_names, document, make_venv, pack, read_venv
+from archives import DESCRIPTION, FORMATS, Objects, add_odd_names, document, make_venv, pack, read_venv
+from pythons import SITE
 
 from venvflow.disk.archive import (
     METADATA,

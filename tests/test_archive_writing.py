@@ -28,7 +28,6 @@ from archives import (
     FORMATS,
     NOT_UTF8,
     ODD_NAMES,
-    SITE,
     TAR_FORMATS,
     Objects,
     add_odd_names,
@@ -39,6 +38,7 @@ from archives import (
     read_venv,
 )
 from contents import NOBODY, for_everybody, in_child, linux_only, needs_root
+from pythons import SITE
 from tiers import first_quick
 
 from venvflow.disk.archive import (

@@ -23,7 +23,7 @@ from contents import (
     killed_at_each,
     needs_root,
     objects_in,
-    picture,
+    shown,
 )
 from machines import FILES, Machine, machine, other_python
 
@@ -36,15 +36,6 @@ from venvflow.state import survey
 pytestmark = pytest.mark.slow
 
 __all__ = ["machine"]
-
-
-def shown(venv: Path) -> dict[str, tuple[str, bytes | str, bool]]:
-    """Return what a venv holds, but for receipt and bytecode."""
-    return {
-        path: what
-        for path, what in picture(venv).items()
-        if path != RECEIPT and not path.endswith((".pyc", "__pycache__"))
-    }
 
 
 def modes(venv: Path) -> dict[str, int]:

@@ -12,6 +12,7 @@ from importlib.util import MAGIC_NUMBER
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pythons import BASE
 
 from venvflow.disk import interpreters
 from venvflow.disk.interpreters import identity, resolve
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-BASE = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 FULL = ".".join(map(str, sys.version_info[:3]))
 RELEASED = pytest.mark.skipif(sys.version_info.releaselevel != "final", reason="runs on a pre-release")

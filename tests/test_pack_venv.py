@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import SITE, contents, make_venv
+from archives import contents, make_venv
 from contents import elsewhere, in_child, mounted, needs_root, picture
+from pythons import SITE
 from screens import states
 from tiers import first_quick
 

@@ -22,6 +22,7 @@ from contents import (
     for_everybody,
     in_child,
     killed_at_each,
+    make_deep,
     mounted,
     needs_proc,
     needs_root,
@@ -985,14 +986,7 @@ def test_removing_never_crosses_a_mount(
 def deep(tmp_path: Path) -> Iterator[Path]:
     """Give a directory with 1,000 more, one in the other."""
     top = tmp_path / "deep"
-    top.mkdir()
-    fd = os.open(top, os.O_RDONLY)
-    for _ in range(1000):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    make_deep(top, 1000)
     yield top
     subprocess.run(["rm", "-rf", str(top)], check=True)
 

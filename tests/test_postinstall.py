@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import NEEDS, SITE, Objects, make_venv, read_venv
-from pythons import interpreters
+from archives import NEEDS, Objects, make_venv, read_venv
+from pythons import SITE, interpreters
 from tiers import first_quick
 
 from venvflow import postinstall

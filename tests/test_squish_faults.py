@@ -9,22 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from contents import picture
+from contents import shown
 from machines import FILES, Machine, machine
 from tiers import first_quick
 
 from venvflow.disk.places import RECEIPT
 
 __all__ = ["machine"]
-
-
-def shown(venv: Path) -> dict[str, tuple[str, bytes | str, bool]]:
-    """Return what a venv holds, but for receipt and bytecode."""
-    return {
-        path: what
-        for path, what in picture(venv).items()
-        if path != RECEIPT and not path.endswith((".pyc", "__pycache__"))
-    }
 
 
 def test_names_of_all_kinds_are_shared_and_taken_back(machine: Machine) -> None:

@@ -11,7 +11,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 from contents import picture, write
-from pythons import BASE, bare_venv
+from pythons import BASE, SITE, bare_venv
 from shim import Answer, Server
 
 from venvflow.disk.objects import Name, Objects, object_name
@@ -57,7 +56,7 @@ def package(version: str) -> dict[str, bytes]:
 
 def site(venv: Path) -> Path:
     """Return the site-packages of a venv."""
-    return venv / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    return venv / SITE
 
 
 def look(venv: Path) -> Picture | None:

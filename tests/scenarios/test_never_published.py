@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contents import make_deep
 from scenario import BESIDE, Machine, Project, Run
 
 SYMLINKS = {"durability": "none", "link": ["symlink"]}
@@ -308,14 +309,7 @@ def deep(project: Project) -> Any:
     """Give a venv that cannot be looked through: a directory in it is too deep. It is removed at the end."""
     project.doit()
     top = project.site("api") / "deep"
-    top.mkdir()
-    fd = os.open(top, os.O_RDONLY)
-    for _ in range(220):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    make_deep(top, 220)
     yield project
     subprocess.run(["rm", "-rf", top], check=True)
 

@@ -11,13 +11,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from pythons import BASE, SITE
 
 from venvflow.cli import main
 from venvflow.errors import VenvflowError
@@ -28,9 +28,6 @@ from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.restore import restore
 from venvflow.steps.squish import squish
 from venvflow.steps.store import store
-
-SITE = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-BASE = os.path.realpath(sys.base_prefix + f"/bin/python3.{sys.version_info[1]}")
 
 BUILDER = r"""
 import os, sys
