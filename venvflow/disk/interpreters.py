@@ -39,9 +39,10 @@ _ENVIRONMENT = (
 
 _MARK = "venvflow-interpreter:"
 
-# Runs on Python 3.8 and newer, without site: nothing that is installed can change the answer.
+# Goes on where postinstall.FACTS, which archives ask by, ends. Runs on Python 3.8 and newer, without site:
+# nothing that is installed can change the answer.
 _PROBE = r"""
-import json, os, sys, sysconfig
+import json
 from importlib.util import MAGIC_NUMBER
 def musl():
     import glob, re, subprocess
@@ -63,23 +64,12 @@ def system():
     except (ValueError, OSError):
         libc = None
     return "linux {} {}".format(machine, libc or musl())
-v = sys.version_info
-level = {"alpha": "a", "beta": "b", "candidate": "rc"}.get(v.releaselevel)
-variable = sysconfig.get_config_var
-abi = [variable("SOABI") or sys.implementation.cache_tag or "unknown"]
-if variable("Py_DEBUG") or hasattr(sys, "gettotalrefcount"):
-    abi.append("debug")
-if variable("Py_GIL_DISABLED"):
-    abi.append("freethreaded")
-print("\n" + MARK + json.dumps({
-    "executable": os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable),
-    "implementation": sys.implementation.name,
-    "version": "%d.%d.%d" % v[:3] + ("%s%d" % (level, v.serial) if level else ""),
-    "abi": " ".join(abi),
-    "platform": system(),
-    "cache_tag": sys.implementation.cache_tag or "",
-    "magic": MAGIC_NUMBER.hex(),
-}))
+level = {"alpha": "a", "beta": "b", "candidate": "rc"}.get(sys.version_info.releaselevel)
+facts["version"] += "%s%d" % (level, sys.version_info.serial) if level else ""
+facts.update(
+    platform=system(), cache_tag=sys.implementation.cache_tag or "", magic=MAGIC_NUMBER.hex()
+)
+print("\n" + MARK + json.dumps(facts))
 """
 
 
@@ -261,6 +251,7 @@ def _ask(path: str, environ: Mapping[str, str], depth: int = 0) -> Interpreter:
 
 def _answer(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
     from venvflow.disk import processes  # noqa: PLC0415  a run with nothing to do asks nobody
+    from venvflow.postinstall import FACTS  # noqa: PLC0415  as above
 
     try:
         os.stat(path)
@@ -270,7 +261,7 @@ def _answer(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
         raise _NoAnswer(f"it cannot be reached: {error.strerror}") from None
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
         raise _NoAnswer("it is a directory" if os.path.isdir(path) else "it is not an executable file")
-    argv = [path, "-I", "-S", "-B", "-c", _PROBE.replace("MARK", repr(_MARK))]
+    argv = [path, "-I", "-S", "-B", "-c", FACTS + _PROBE.replace("MARK", repr(_MARK))]
     try:
         status, said = processes.ask(argv, environ=environ, cwd="/", timeout=PATIENCE)
     except TimeoutError:
