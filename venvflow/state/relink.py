@@ -44,6 +44,10 @@ def is_temporary(path: str) -> bool:
     return TEMPORARY in path and is_temporary_name(os.path.basename(path))
 
 
+class _LeftAlone(Exception):
+    """A file is not the one that was surveyed any more, or cannot become what it should be."""
+
+
 @dataclass(slots=True)
 class Relinked:
     """Files by the *modes* that share them; *kept* are files that changed and were left alone.
@@ -129,29 +133,54 @@ class Relinker:
         start = len(name) + 1 if name else 0
         with whole_paths(fd):
             for entry in group:
-                left = len(self._kept)
                 base = entry.path[start:]
-                how = self._relink_one(entry, found.get(entry.path), base, fd)
-                if len(self._kept) == left:
+                try:
+                    how = self._relink_one(entry, found.get(entry.path), base, fd)
                     found[entry.path] = look(base, dir_fd=fd, known_as=entry.path)
-                    self._tell(entry.path, how)
-                else:
-                    self._tell(entry.path, "left alone")
+                except _LeftAlone:
+                    how = "left alone"
+                    self._kept.append(entry.path)
+                self._tell(entry.path, how)
 
     def _relink_one(self, entry: Entry, item: Found | None, name: str, fd: int) -> str:
-        """Make one file what it should be; return what became of it, unless it was left alone."""
+        """Make one file what it should be, and return what became of it. Raises _LeftAlone."""
         private = self._is_private(entry)
-        copies = private or self._linker.mode == "copy"
+        linker = self._private if private else self._linker
+        copies = private or linker.mode == "copy"
         if item is None:
-            self._put(entry, name, fd, self._private if private else self._linker)
-        elif not copies and self._is_shared(entry, item):
+            if not (entry.size and linker.link_new(self._object(entry), name, fd)):
+                with _replacing(None, name, fd) as temporary:
+                    self._place(entry, temporary, fd, linker)
+        elif not copies:
+            return self._share(entry, item, name, fd)
+        else:
+            with self._opened(item, name, fd) as file:
+                self._make_private(item, file, name, fd)
+        return "private" if copies else linker.mode
+
+    def _share(self, entry: Entry, item: Found, name: str, fd: int) -> str:
+        """Replace a file by its object, if they are equal and the file is still the one that was surveyed.
+
+        One that has attributes of its own stays private. Return what became of it. Raises _LeftAlone.
+        """
+        if self._is_shared(entry, item):
             self._linker.count("hardlink")
             return "hardlink" if item.links == 1 else "shared already"
-        elif not copies:
-            return self._replace(entry, item, name, fd)
-        else:
-            self._normalise(item, name, fd)
-        return "private" if copies else self._linker.mode
+        with self._opened(item, name, fd) as file:
+            if self._linker.mode == "reflink" and item.links == 1 and self._share_blocks(entry, item, file):
+                return "reflink"
+            if own_attributes(file):
+                self._attributed.append(entry.path)
+                self._make_private(item, file, name, fd)
+                return "private"
+            copied_from = self._origins.get(object_name(entry))
+            if copied_from != f"{self._venv}/{entry.path}" and not _same_bytes(
+                file, self._object(entry), entry.size
+            ):
+                raise _LeftAlone
+            with _replacing(item, name, fd) as temporary:
+                self._place(entry, temporary, fd, self._linker)
+        return self._linker.mode
 
     def _is_shared(self, entry: Entry, item: Found) -> bool:
         """Return whether the name is a link to the object already: renaming over it would do nothing."""
@@ -160,119 +189,63 @@ class Relinker:
             return self._own.get(name) == f"{self._venv}/{item.path}"
         return self._objects.is_at(name, item.stamp.inode, item.device)
 
-    def _normalise(self, item: Found, name: str, fd: int) -> None:
-        """Make a file that stays private what :meth:`_keep` says, if it is still the one surveyed."""
-        file = _opened(item, name, fd)
-        if file is None:
-            self._kept.append(item.path)
-            return
-        try:
-            self._keep(item, file, name, fd)
-        finally:
-            os.close(file)
+    def _share_blocks(self, entry: Entry, item: Found, file: int) -> bool:
+        """Let the kernel compare an open file with its object and share their blocks: it keeps its own inode.
 
-    def _replace(self, entry: Entry, item: Found, name: str, fd: int) -> str:
-        """Replace a file by its object, if they are equal and the file is still the one surveyed.
-
-        One that has attributes of its own stays private. Return what became of it.
+        Return False where the file system cannot do that. Raises _LeftAlone.
         """
-        mode = self._linker.mode
-        if mode == "reflink" and item.links == 1 and self._share_blocks(entry, item, name, fd):
-            return mode
-        file = _opened(item, name, fd)
-        try:
-            if file is not None and own_attributes(file):
-                self._attributed.append(entry.path)
-                self._keep(item, file, name, fd)
-                return "private"
-            if file is not None and self._is_equal(entry, file):
-                self._rename_if_unchanged(self._temporary(entry, fd, self._linker), item, name, fd)
-            else:
-                self._kept.append(entry.path)
-        finally:
-            if file is not None:
-                self._released.release(file)
-        return self._linker.mode
-
-    def _keep(self, item: Found, file: int, name: str, fd: int) -> None:
-        """Give an open file the constant mtime; one that has other names gets an inode of its own first.
-
-        Its attributes and its mode are kept.
-        """
-        if item.links == 1:
-            os.utime(file, ns=MTIME_TIMES)
-            return
-        temporary = temporary_name()
-        with _dropped_on_error(temporary, fd):
-            path = f"{self._venv}/{item.path}"
-            self._private.place(path, temporary, fd, executable=item.executable)
-            with opened(temporary, os.O_RDWR | SAFE, dir_fd=fd) as copy:
-                whole = copy_attributes(file, copy)
-                os.fchmod(copy, item.mode & 0o777)  # last: it is part of an access list
-                os.utime(copy, ns=MTIME_TIMES)
-        if whole:
-            self._rename_if_unchanged(temporary, item, name, fd)
-        else:
-            os.unlink(temporary, dir_fd=fd)
-            self._kept.append(item.path)
-
-    def _is_equal(self, entry: Entry, file: int) -> bool:
-        copied_from = self._origins.get(object_name(entry))
-        return copied_from == f"{self._venv}/{entry.path}" or _same_bytes(
-            file, self._object(entry), entry.size
-        )
-
-    def _share_blocks(self, entry: Entry, item: Found, name: str, fd: int) -> bool:
-        """Let the kernel compare a file with its object and share their blocks: it keeps its own inode.
-
-        Return whether that settled it; False where the file system cannot do that.
-        """
-        file = _opened(item, name, fd)
-        if file is None:
-            self._kept.append(item.path)
-            return True
         try:
             with opened(self._object(entry), READ) as source:
                 equal = share_blocks(source, file, entry.size)
-            if equal and _same_version(os.fstat(file), item):
-                os.utime(file, ns=MTIME_TIMES)
-                self._linker.count("reflink")
-            else:
-                self._kept.append(item.path)
         except OSError as error:
             if not is_unsupported(error):
                 raise
             return False
-        finally:
-            os.close(file)
+        if not (equal and _same_version(os.fstat(file), item)):
+            raise _LeftAlone
+        os.utime(file, ns=MTIME_TIMES)
+        self._linker.count("reflink")
         return True
 
-    def _rename_if_unchanged(self, temporary: str, item: Found, name: str, fd: int) -> None:
-        if _is_unchanged(item, name, fd):
-            with _dropped_on_error(temporary, fd):
-                os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-        else:
-            os.unlink(temporary, dir_fd=fd)
-            self._kept.append(item.path)
+    def _make_private(self, item: Found, file: int, name: str, fd: int) -> None:
+        """Give an open file the constant mtime; one that has other names gets an inode of its own first.
 
-    def _put(self, entry: Entry, name: str, fd: int, linker: Linker) -> None:
-        if entry.size and linker.link_new(self._object(entry), name, fd):
+        Its attributes and its mode are kept. Raises _LeftAlone.
+        """
+        if item.links == 1:
+            os.utime(file, ns=MTIME_TIMES)
             return
-        temporary = self._temporary(entry, fd, linker)
-        with _dropped_on_error(temporary, fd):
-            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-        with suppress(FileNotFoundError):  # renaming one name of a file over another does nothing at all
-            os.unlink(temporary, dir_fd=fd)
+        with _replacing(item, name, fd) as temporary:
+            path = f"{self._venv}/{item.path}"
+            self._private.place(path, temporary, fd, executable=item.executable)
+            with opened(temporary, os.O_RDWR | SAFE, dir_fd=fd) as copy:
+                if not copy_attributes(file, copy):
+                    raise _LeftAlone
+                os.fchmod(copy, item.mode & 0o777)  # last: it is part of an access list
+                os.utime(copy, ns=MTIME_TIMES)
 
-    def _temporary(self, entry: Entry, fd: int, linker: Linker) -> str:
-        """Return the temporary name in the directory *fd* of what a file becomes."""
-        name = temporary_name()
-        with _dropped_on_error(name, fd):
-            if entry.size == 0:
-                write_private(name, fd, b"", executable=entry.executable)
-            else:
-                linker.place(self._object(entry), name, fd, executable=entry.executable)
-        return name
+    @contextmanager
+    def _opened(self, item: Found, name: str, fd: int) -> Iterator[int]:
+        """Open a file if *name* is still the one that was surveyed. Raises _LeftAlone."""
+        try:
+            file = os.open(name, READ, dir_fd=fd)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                raise _LeftAlone from error
+            raise
+        try:
+            if not _same_version(os.fstat(file), item):
+                raise _LeftAlone
+            yield file
+        finally:
+            self._released.release(file)
+
+    def _place(self, entry: Entry, name: str, fd: int, linker: Linker) -> None:
+        """Make *name* in the directory *fd* what *entry* says."""
+        if entry.size == 0:
+            write_private(name, fd, b"", executable=entry.executable)
+        else:
+            linker.place(self._object(entry), name, fd, executable=entry.executable)
 
     def _object(self, entry: Entry) -> str:
         return self._objects.path(object_name(entry))
@@ -333,36 +306,27 @@ def give_again(
 
 
 @contextmanager
-def _dropped_on_error(temporary: str, fd: int) -> Iterator[None]:
-    """Delete what was made in the directory *fd* under a temporary name, if it does not get its own."""
+def _replacing(item: Found | None, name: str, fd: int) -> Iterator[str]:
+    """Give a temporary name in the directory *fd*; what is made there takes the place of *name* at the end.
+
+    Raises _LeftAlone if *name* is not the file *item* any more: what is newer is the user's, and wins.
+    """
+    temporary = temporary_name()
     try:
-        yield
-    except OSError:
-        with suppress(OSError):
+        yield temporary
+        if item is not None and not _is_unchanged(item, name, fd):
+            raise _LeftAlone
+        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+    finally:  # also after a rename: that of one name of a file over another does nothing at all
+        with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=fd)
-        raise
 
 
 def _is_unchanged(item: Found, name: str, fd: int) -> bool:
-    """Return whether *name* is still the file that was surveyed; what is newer is the user's, and wins."""
     try:
         return _same_version(os.stat(name, dir_fd=fd, follow_symlinks=False), item)
     except FileNotFoundError:
         return False
-
-
-def _opened(item: Found, name: str, fd: int) -> int | None:
-    """Return a descriptor of the file that was surveyed, None if *name* is something else by now."""
-    try:
-        file = os.open(name, READ, dir_fd=fd)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP):
-            return None
-        raise
-    if _same_version(os.fstat(file), item):
-        return file
-    os.close(file)
-    return None
 
 
 def _same_version(st: os.stat_result, item: Found) -> bool:
