@@ -55,6 +55,7 @@ class Flow:
         self.named: frozenset[str] = frozenset()
         self._jobs: dict[tuple[str, bool], Job] = {}
         self._plans: dict[str, dict[str, Action]] = {}
+        self._has_shared = False
 
     def job(self, venv: str, *, force: bool = False) -> Job:
         """Return the job for one venv of the config."""
@@ -74,13 +75,15 @@ class Flow:
             found = self._plans[venv] = plan(self._facts(venv))
         return found[verb].due
 
-    def look_again(self) -> None:
-        """Forget what was found: a step has run, for this venv or another one."""
+    def look_again(self, *, shared: bool = False) -> None:
+        """Forget what was found: a step has run, for this venv or another one; it *shared* one, perhaps."""
         self._plans.clear()
+        self._has_shared = self._has_shared or shared
 
     def prepare_next(self) -> None:
-        """Write down what the next run needs to see at a glance that there is nothing to do."""
-        learn(self.config, self._shared(self.config.venvs).values())
+        """Write down what the next run needs to see by stats alone that there is nothing to do."""
+        if self._has_shared:
+            learn(self.config, self._shared(self.config.venvs).values())
 
     def _facts(self, venv: str) -> VenvFacts:
         """Return the facts that are cheap: the key is the noted one, whether it holds or not."""
