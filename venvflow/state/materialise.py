@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from venvflow import postinstall
 from venvflow.disk.descriptors import Directories, directory
-from venvflow.disk.links import Linker, write_private
+from venvflow.disk.links import Linker, prevailing, write_private
 from venvflow.disk.objects import Look, Name, Objects, object_name, sealed
 from venvflow.disk.scan import read
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
@@ -42,7 +42,7 @@ class Damaged(Exception):
 class Materialised:
     """What was made: *files* regular files of *size* bytes in all, by link *modes*, in *directories*.
 
-    *looks* are for the receipt's witness, *digests* (path and SHA-256, empty for a link) for its contents.
+    *looks* are for the receipt's stats, *digests* (path and SHA-256, empty for a link) for its contents.
     """
 
     files: int = 0
@@ -51,6 +51,11 @@ class Materialised:
     looks: list[str] = field(default_factory=list, repr=False)
     digests: list[tuple[str, str]] = field(default_factory=list, repr=False)
     directories: list[str] = field(default_factory=list)
+
+    @property
+    def link(self) -> str:
+        """Return the link mode that the venv needs the store for, or that most of its files have."""
+        return prevailing(self.modes) or "copy"
 
 
 class Materialiser:

@@ -6,10 +6,9 @@ import os
 import time
 from dataclasses import replace
 from shlex import quote
-from typing import NamedTuple
 
 from venvflow.disk.bytecode import Source, compile_sources, pyc_path
-from venvflow.disk.links import Linker, prevailing
+from venvflow.disk.links import Linker
 from venvflow.disk.places import watched, write_receipt
 from venvflow.errors import BuildFailed, shown
 from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
@@ -156,12 +155,12 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
                 trees=snapshot.trees,
                 bound=manifest.bound,
                 link=made.link,
-                stats=digest_of_stats(made.made.looks),
-                contents=encode_contents(made.made.digests),
+                stats=digest_of_stats(made.looks),
+                contents=encode_contents(made.digests),
                 store=store.path if made.link == "symlink" else "",
                 warnings=snapshot.warnings,
             )
-            receipt = replace(receipt, directories=watched(venv, made.made.directories))
+            receipt = replace(receipt, directories=watched(venv, made.directories))
             before = store.registration(job.place.path)
             # First: a venv of symlinks needs its objects from now on. A rename keeps the directory's inode.
             _register(job, store, snapshot, made.link, os.lstat(venv).st_ino)
@@ -176,7 +175,7 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
         return Outcome("miss", f"snapshot {snapshot.id[:12]} was put aside: {error}")
     if not store.read_only:
         store.index.touch_snapshot(snapshot.id, job.now())
-    figures = {"files": made.made.files, "bytes": made.made.size, "seconds": time.monotonic() - start}
+    figures = {"files": made.files, "bytes": made.size, "seconds": time.monotonic() - start}
     warnings = (f"the venv that was there is kept as {shown(kept_as)}",) if kept_as else ()
     return Outcome("hit", snapshot.id[:12], {**figures, "link": made.link}, (*snapshot.warnings, *warnings))
 
@@ -190,12 +189,7 @@ def _refuse_unfit(wrong: str) -> None:
         raise _Unfit(wrong)
 
 
-class _Made(NamedTuple):
-    made: Materialised
-    link: str
-
-
-def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, venv: str) -> _Made:
+def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, venv: str) -> Materialised:
     linker = Linker(job.spec.link)
     made = Materialiser(
         store.objects,
@@ -210,7 +204,7 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
     ).make(manifest, venv)
     if job.spec.bytecode == "canonical":
         _compile_templates(manifest, venv, interpreter)
-    return _Made(made, prevailing(made.modes) or "copy")
+    return made
 
 
 _LONGEST_SOURCE = 220
