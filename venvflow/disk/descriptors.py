@@ -107,7 +107,7 @@ def reach(path: str, fd: int | None = None, *, make: Callable[[str, int], object
     for name in [*filter(None, path.split("/")), "."]:
         reached += [name] if name != "." else []
         try:
-            above, below = below, _entered(name, below, make)
+            above, below = below, _entered(name, below, DIRECTORY if name == "." else PASSING, make)
         except OSError as error:
             os.close(below)
             raise OSError(error.errno, os.strerror(error.errno or 0), "/".join(reached)) from error
@@ -115,8 +115,7 @@ def reach(path: str, fd: int | None = None, *, make: Callable[[str, int], object
     return below
 
 
-def _entered(name: str, fd: int, make: Callable[[str, int], object] | None) -> int:
-    flags = DIRECTORY if name == "." else PASSING
+def _entered(name: str, fd: int, flags: int, make: Callable[[str, int], object] | None) -> int:
     try:
         return os.open(name, flags, dir_fd=fd)
     except FileNotFoundError:
@@ -130,9 +129,8 @@ def _entered(name: str, fd: int, make: Callable[[str, int], object] | None) -> i
 class Directories:
     """The directories below *root*, each kept open for a while: for work that goes through many of them.
 
-    What is missing is made, and *made* is called with its path before that; for a directory that was closed
-    meanwhile it may be called again. Without *make*, what is missing is an error. Use it in a ``with``
-    statement.
+    What is missing is made, and *made* is called with its path before that. Without *make*, what is missing
+    is an error. Use it in a ``with`` statement.
     """
 
     _MOST = 64
@@ -160,12 +158,13 @@ class Directories:
             self._open.move_to_end(path)
             return fd
         parent, name = self.parent(path)
+
+        def make(name: str, parent: int) -> None:
+            self._made(path)
+            os.mkdir(name, 0o755, dir_fd=parent)
+
         with whole_paths(parent):
-            if self._make:
-                with suppress(FileExistsError):  # whatever it is, opening it will tell
-                    self._made(path)
-                    os.mkdir(name, 0o755, dir_fd=parent)
-            fd = open_directory(name, dir_fd=parent)
+            fd = _entered(name, parent, DIRECTORY, make if self._make else None)
         self._open[path] = fd
         if len(self._open) > self._MOST:
             os.close(self._open.popitem(last=False)[1])
