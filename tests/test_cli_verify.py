@@ -174,10 +174,14 @@ def test_bytecode_is_compiled_again(machine: Machine, venvs: list[Path]) -> None
 
 
 def test_a_good_copy_may_be_in_a_packed_tree(machine: Machine, venvs: list[Path]) -> None:
-    """What pack keeps compressed has every file of a distribution."""
+    """What pack keeps compressed has every file of a distribution; a damaged frame is passed over."""
     receipt = read_receipt(str(venvs[0]))
     assert receipt is not None
-    frame = FrameDirectory(f"{machine.store}/frames").new(f"{receipt.trees[1]}.f3.l3")
+    frames = FrameDirectory(f"{machine.store}/frames")
+    damaged = frames.new(f"{receipt.trees[1]}.f3.l1")
+    damaged.write(gzip.compress(DATA)[:-9] + b"damaged")
+    damaged.finish()
+    frame = frames.new(f"{receipt.trees[1]}.f3.l3")
     name = table(machine, venvs[0]).relative_to(venvs[0])
     data = tar.file_header("x/lib/demo/other", 3, executable=False) + b"abc" + bytes(509)
     data += tar.file_header(f"x/{name}", len(DATA), executable=False) + DATA
