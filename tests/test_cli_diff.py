@@ -302,7 +302,7 @@ def test_a_word_with_two_meanings_says_which_it_was(made: Project) -> None:
     os.rename(made.root / "web.moved", made.root / "web")
     answer = made.run("diff", "path:web", "web")
     assert answer.code == 2  # the venv of that name is not there
-    assert "web is taken for the venv of that name in the config; write path:web for" in answer.err
+    assert "web means the venv of that name in the config; write path:web for" in answer.err
 
 
 def test_an_ambiguous_prefix_names_the_snapshots(made: Project) -> None:

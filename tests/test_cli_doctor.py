@@ -436,7 +436,7 @@ def test_a_check_that_cannot_look_keeps_none_from_running(
 
     monkeypatch.setitem(storage.CHECKS, "space", refuse)
     found = examined(project)
-    assert found["space"][0]["text"] == "it cannot be looked at: /some/where: permission denied"
+    assert found["space"][0]["text"] == "it cannot be checked: /some/where: permission denied"
     assert found["links"][0]["verdict"] == "ok"
 
 

@@ -177,7 +177,7 @@ def test_what_is_not_ours_shows(project: Project) -> None:
     assert document["python"] == ".".join(map(str, sys.version_info[:3]))
     assert (document["packages"], document["key"]) == (0, None)
     (venv / "pyvenv.cfg").unlink()
-    assert state_of(project) == ("in the way", "the directory at its path is no venv")
+    assert state_of(project) == ("in the way", "the directory at its path is not a venv")
     shutil.rmtree(venv)
     venv.write_text("", encoding="utf-8")
     assert state_of(project) == ("in the way", "there is a file at its path")

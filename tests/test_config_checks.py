@@ -100,7 +100,7 @@ def test_names_that_differ_only_in_case_are_refused(root: Path) -> None:
             "5: venvs.api.build[0]: expected a list, such as [a, b], found the text make venv",
         ),
         ("build: make", "5: venvs.api.build: the text make is not possible here"),
-        ("squish: {link: [copy, copy]}", "5: venvs.api.squish.link: the list says something twice"),
+        ("squish: {link: [copy, copy]}", "5: venvs.api.squish.link: the list has an item twice"),
         ("squish: {link: []}", "5: venvs.api.squish.link: the list must not be empty"),
         ("key: {env: [A=B]}", "5: venvs.api.key.env[0]: expected the name of an environment variable"),
         ("python: pyhton3", "5: venvs.api.python: expected a version such as 3.12, or a path"),

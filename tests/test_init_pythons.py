@@ -98,7 +98,7 @@ def test_python_comes_from_what_pins_it(tmp_path: Path, files: dict[str, str], p
         ),
         (
             {"pyproject.toml": '[project]\nrequires-python = ">=3.99,<3.8"\n'},
-            "asks for >=3.99,<3.8, which no version is.",
+            "asks for >=3.99,<3.8, which is not a version.",
         ),
         (
             {},

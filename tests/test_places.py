@@ -883,7 +883,7 @@ def test_root_settles_what_the_owner_of_a_directory_left_and_nobody_else(place: 
     os.mkdir(place.staging)
     (Path(place.staging) / ".gitignore").write_bytes(module._MARK_TEXT)
     os.chown(place.staging, NOBODY, NOBODY)
-    with pytest.raises(Refused, match="somebody else"):
+    with pytest.raises(Refused, match="another user"):
         place.settle()
     os.chown(place.parent, NOBODY, NOBODY)
     place.settle()

@@ -213,9 +213,9 @@ def test_a_file_system_without_executable_bits_is_refused(
     """On FAT all files have one mode: every object would look damaged, and every restore be a miss."""
     real = os.fchmod
     monkeypatch.setattr(os, "fchmod", lambda fd, _: real(fd, 0o700))
-    with pytest.raises(EnvironmentFailure, match="keeps no executable bits"):
+    with pytest.raises(EnvironmentFailure, match="has no executable bits"):
         open_store(tmp_path / "store")
-    with pytest.raises(EnvironmentFailure, match="keeps no executable bits"):
+    with pytest.raises(EnvironmentFailure, match="has no executable bits"):
         open_store(tmp_path / "store")
     assert not (tmp_path / "store/format").exists()
 

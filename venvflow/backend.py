@@ -75,7 +75,7 @@ class StateBackend:
     @property
     def _table(self) -> TextTable:
         if self._opened is None:
-            from venvflow.disk.databases import TextTable  # noqa: PLC0415 - only who asks for the state
+            from venvflow.disk.databases import TextTable  # noqa: PLC0415 - only where the state is read
 
             self._opened = TextTable(self._path, self._tell_of_damage)
         return self._opened
@@ -174,7 +174,7 @@ class StateBackend:
         return row if isinstance(row, dict) else None
 
     def _read(self) -> dict[str, str]:
-        import sqlite3  # noqa: PLC0415 - only who asks for the state
+        import sqlite3  # noqa: PLC0415 - only where the state is read
 
         try:
             return self._table.read()

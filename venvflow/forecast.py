@@ -1,6 +1,6 @@
 """What ``doit`` would do, task by task, and why: the plans of all venvs in their order, and trim at the end.
 
-It holds as long as nobody changes anything meanwhile. What nobody can know is whether a builder succeeds, and
+It holds as long as nobody changes anything meanwhile. It cannot tell whether a builder succeeds, and
 what it gives: the very files of an archive that is there already, perhaps.
 """
 

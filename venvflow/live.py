@@ -42,7 +42,7 @@ _BAR = 24
 class Foot:
     """Rows at the foot of the terminal *stream*; *columns* returns its width.
 
-    A stream that cannot be written to any more is no reason to stop the work.
+    A stream that cannot be written to any more does not stop the work.
     """
 
     def __init__(self, stream: TextIO, columns: Callable[[], int] | None = None) -> None:
@@ -214,7 +214,7 @@ def _line(label: str, meter: Meter) -> str:
 
 
 def _say(stream: TextIO, line: str) -> None:
-    with suppress(OSError, ValueError):  # nobody looks any more: no reason to stop the work
+    with suppress(OSError, ValueError):  # nobody looks any more: the work goes on
         stream.write(_writable(stream, f"{line}\n"))
         stream.flush()
 

@@ -341,7 +341,7 @@ def small_number(digits: str) -> int:
 
 def no_number(digits: str) -> int:
     """Refuse what is not a whole number."""
-    raise InvalidPack(f"{digits[:20]} is not a number of anything")
+    raise InvalidPack(f"{digits[:20]} is not a count")
 
 
 def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -400,7 +400,7 @@ def text(value: Any, most: int) -> str:
 def count(value: Any) -> int:
     """Return *value* if it counts something."""
     if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
-        raise InvalidPack(f"{brief(value)} is not a number of anything")
+        raise InvalidPack(f"{brief(value)} is not a count")
     return value
 
 

@@ -154,7 +154,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         if not streams.unwritten:
             return
         error = EnvironmentFailure(
-            f"not all that was to be said could be written: {streams.unwritten[0].strerror}",
+            f"some output could not be written: {streams.unwritten[0].strerror}",
             where="standard output",
             state="What the tasks did is done.",
             hint="Free space, or send the output somewhere else.",

@@ -32,7 +32,7 @@ unwritten: list[OSError] = []
 
 
 def put_or_drop(stream: TextIO, text: str) -> None:
-    """Write *text* to *stream*; one that cannot be written to is no reason to stop the work.
+    """Write *text* to *stream*; one that cannot be written to does not stop the work.
 
     A reader went away (``| head``), or the disk is full: what is still to be written goes nowhere then.
     """

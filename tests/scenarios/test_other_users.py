@@ -142,11 +142,11 @@ def test_a_python_that_does_not_read_utf_8_says_so(machine: Machine, python: str
     wrong = {**usual, "PYTHONUTF8": "0"}
     done = OTHER.run(doit, project.root, wrong)
     assert done.returncode == 3
-    assert "takes file names for ascii" in done.stdout + done.stderr
+    assert "reads file names as ascii" in done.stdout + done.stderr
     assert "PYTHONUTF8=1" in done.stdout + done.stderr
     assert not [*store.glob("trees/*/*"), *store.glob("snapshots/*")]
     assert OTHER.run(doit, project.root, usual).returncode == 0
     shutil.rmtree(project.venv("api"))
     done = OTHER.run(doit, project.root, wrong)
-    assert (done.returncode, "takes file names for ascii" in done.stdout + done.stderr) == (3, True)
+    assert (done.returncode, "reads file names as ascii" in done.stdout + done.stderr) == (3, True)
     assert not project.venv("api").exists()

@@ -583,4 +583,4 @@ def test_a_change_by_hand_is_reported_with_a_command_that_drops_it(world: World)
     _erased(world)
     (said,) = world.doit("a", until="restore").warnings
     assert "restore a --force" not in said
-    assert "Delete the venv and run doit again" in said
+    assert "delete the venv and run doit again" in said

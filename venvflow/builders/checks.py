@@ -122,7 +122,7 @@ _HINTS = (
     ),
     (
         r"hash mismatch|do not match the hashes",
-        "What the index offers is not what was locked: find out why before locking again.",
+        "The index offers other files than those that were locked: find out why before you lock again.",
     ),
     (
         r"not a valid editable|Distribution not found at|Expected .* to be a|does not exist",

@@ -71,7 +71,7 @@ def _pip(build: Build) -> list[str]:
             f"pip cannot install from pylock.toml for Python {build.interpreter.version} here",
             where=build.spec.name,
             state="Nothing was put in place.",
-            hint='It takes pip 26.1 beside venvflow and a Python that this pip supports. Or use "build: uv".',
+            hint='Needs pip 26.1 beside venvflow and a Python that this pip supports. Or use "build: uv".',
         )
     if version:
         return [sys.executable, "-I", "-B", "-m", "pip", "--python", python]

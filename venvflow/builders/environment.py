@@ -1,4 +1,4 @@
-"""The variables that builders, and what else we run, see."""
+"""The environment variables that builders, and other programs that we run, see."""
 
 from __future__ import annotations
 

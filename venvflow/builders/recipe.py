@@ -115,7 +115,7 @@ def kind_and_locks(spec: VenvSpec) -> tuple[str, tuple[str, ...]]:
         raise _refused(spec, what, 'Give a list of commands as "build:"; they find the file as {lock}.')
     if found != ["requirements"] and len(locks) > 1:
         what = f"one venv can be built from one {found[0]}, not from {len(locks)}"
-        raise _refused(spec, what, 'Make a venv of each, or give a list of commands as "build:".')
+        raise _refused(spec, what, 'Make a venv for each, or give a list of commands as "build:".')
     return found[0], locks
 
 

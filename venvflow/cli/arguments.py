@@ -109,7 +109,7 @@ class Once(argparse.Action):
     """Stores what is given once: a second value for one option would silently undo the first.
 
     A parser parses once, so an action may remember. An empty word is refused: it is what a script has in a
-    variable that was not set, and nobody's file, venv or checksum.
+    variable that was not set, and not a file, venv or checksum.
     """
 
     def __init__(self, *args: Any, **how: Any) -> None:

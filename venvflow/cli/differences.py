@@ -1,4 +1,4 @@
-"""How what differs between two keys is told: parts, and the packages of lock files; as text and as JSON."""
+"""How differences between two keys are shown: parts, and the packages of lock files; as text and as JSON."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _world(args: argparse.Namespace) -> tuple[World, CheckResult]:
     except VenvflowError as error:
         if args.config is not None:
             raise
-        return bare(), ok("config", f"{error.what}: the machine and the usual store are looked at")
+        return bare(), ok("config", f"{error.what}: only the machine and the usual store are checked")
     try:
         flow = load(args.work_dir, os.environ, explicit=args.config)
     except VenvflowError as error:

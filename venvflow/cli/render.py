@@ -28,7 +28,7 @@ _PLAIN: Colour = ""
 class Output:
     """Standard output for answers, standard error for everything else.
 
-    *as_json* makes commands answer by :meth:`document`. A reader that went away (``| head``) is no error:
+    *as_json* makes commands answer by :meth:`document`. A reader that went away (``| head``) is not an error:
     what is left of the answer is dropped.
     """
 
@@ -230,7 +230,7 @@ def _line(
     if last.wrap and columns_of(cells[-1]) > widths[-1]:
         import textwrap  # noqa: PLC0415 - few tables wrap
 
-        # A path that is too long stays whole: half of it is no use to anyone.
+        # A path that is too long stays whole: half of it is useless.
         lines = textwrap.wrap(cells[-1], widths[-1], break_long_words=False, break_on_hyphens=False)
         first, *rest = lines or [""]
         cells = [*cells[:-1], first]

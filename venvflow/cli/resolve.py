@@ -141,7 +141,7 @@ class Resolved:
 
 
 class Resolver:
-    """Finds what words name, in *context* and its store, if there is one. *say* is told what was chosen."""
+    """Finds what words name, in *context* and its store, if there is one. *say* gets what was chosen."""
 
     def __init__(self, context: Context, store: StoreReader | None, say: Callable[[str], None]) -> None:
         self._context = context
@@ -169,7 +169,7 @@ class Resolver:
         if len(found) > 1:
             other = found[1].kind
             self._say(
-                f"{shown(word)} is taken for {_KINDS[found[0].kind]}; "
+                f"{shown(word)} means {_KINDS[found[0].kind]}; "
                 f"write {other}:{shown(word)} for {_KINDS[other]}"
             )
         return found[0]

@@ -32,9 +32,9 @@ def add(commands: Commands) -> None:
         commands,
         "squish",
         run,
-        more="Files that several venvs have are kept once, in the store; nothing of what they hold changes.\n"
+        more="Files that several venvs have are kept once, in the store; their content does not change.\n"
         "A venv may be in a config or in none. What other programs share with it stays as it is.\n"
-        "Run again, it shares what came since. unsquish takes it back.",
+        "Run again, it shares what is new. unsquish takes it back.",
         example="venvflow squish ~/src/*/.venv",
     )
     parser.add_argument(
@@ -139,7 +139,7 @@ class EachVenv:
         self.out.document({"store": self.context.store.path, "venvs": self.records, **more})
 
     def tell(self, job: Job) -> Callable[[str, str], None]:
-        """Return what is told of each file of the venv, and says it where that is asked for."""
+        """Return what gets the news of each file of the venv, and prints it if asked to."""
 
         def tell(file: str, how: str) -> None:
             if self.out.verbose:

@@ -49,7 +49,7 @@ _OBSTACLES = {
     "symlink": "there is a symlink at its path",
     "file": "there is a file at its path",
     "mount": "something is mounted there",
-    "stranger": "the directory at its path is no venv",
+    "stranger": "the directory at its path is not a venv",
     "other-owner": "the directory at its path belongs to another user",
 }
 
@@ -58,7 +58,7 @@ _OBSTACLES = {
 class Judged:
     """A venv's state, why it is so and what to *do* about it where that helps, its receipt if it has one.
 
-    *stored* says whether the store has a venv for the lock files as they are; None where nobody can tell.
+    *stored* says whether the store has a venv for the lock files as they are; None: not known.
     """
 
     state: State
@@ -118,7 +118,7 @@ def judge(job: Job, view: View) -> Judged:
     changed``, ``config changed``: it was made for something else. ``lock missing``, ``lock unreadable``,
     ``python missing``, ``builder missing``: it cannot be made, whether it is there or not. ``changed by
     hand``: something would be lost if it were replaced. ``damaged``: files are gone. ``not ours``: another
-    tool made it. ``in the way``: what is there is no venv.
+    tool made it. ``in the way``: what is there is not a venv.
     """
     try:
         venv = look(job, view.store, "stat", checker=view.checker)
@@ -128,7 +128,7 @@ def judge(job: Job, view: View) -> Judged:
 
 
 def _of_the_place(job: Job, venv: Venv) -> Judged | None:
-    """Return the state of what is no venv of ours, or not in its place; None for others."""
+    """Return the state of what is not a venv of ours, or not in its place; None for others."""
     if venv.there in _OBSTACLES:
         return Judged("in the way", _OBSTACLES[venv.there], "move it away, or change the path in the config")
     if venv.there == "venv":
@@ -162,7 +162,7 @@ def _of_its_files(job: Job, view: View, venv: Venv) -> Judged:
 def _absent(facts: VenvFacts, *, stored: bool) -> Judged:
     reason = "it is in the store" if stored else "it is not in the store"
     if facts.unsettled:
-        reason = "a run is at work, or was killed: the next one settles what it left"
+        reason = "a run is at work, or was killed: the next one cleans up"
     return Judged("not built", reason, _bring(stored=stored), stored=stored)
 
 
@@ -178,7 +178,7 @@ def _of_another_tool(job: Job) -> Judged:
         if unlike:
             more = f" and {len(unlike) - 3} more" if len(unlike) > 3 else ""
             reason += f", and not what its lock says: {'; '.join(unlike[:3])}{more}"
-    beside = "doit makes one beside which it is kept"
+    beside = "doit makes a new one and keeps this one beside it"
     return Judged("not ours", reason, f'"venvflow store {name}" shares it as it is; {beside}')
 
 
@@ -187,7 +187,7 @@ def _of_its_key(drift: Drift, receipt: Receipt, facts: VenvFacts, *, stored: boo
         return Judged("damaged", facts.damage, "doit fixes it", receipt, stored)
     if drift.relabelled:
         reason = f"mode or owner changed: {summary(drift.relabelled)}"
-        return Judged("up to date", reason, "doit makes it as it was", receipt, stored)
+        return Judged("up to date", reason, "doit changes it back", receipt, stored)
     if receipt.state == "shared":
         reason = "its files are symlinks: it needs the store" if receipt.link == "symlink" else ""
         return Judged("up to date", reason, receipt=receipt, stored=stored)

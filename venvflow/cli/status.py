@@ -27,7 +27,7 @@ _COLUMNS = (
 )
 
 _MOST_NOTES = 8
-"""How many reasons are told without ``-v``."""
+"""How many reasons are shown without ``-v``."""
 
 _MORE = """\
 It only looks: by stat, at lock files, and at what the last run wrote down.
@@ -41,7 +41,7 @@ states, and what --check answers (1: something is not as its lock files say):
   lock missing, lock unreadable         1  it cannot be made again, nor compared
   python missing, builder missing       1  the same: the interpreter or the tool is not installed
   changed by hand, damaged              1  files were added or edited; are gone
-  not ours, in the way                  1  another tool made it; what is there is no venv
+  not ours, in the way                  1  another tool made it; what is there is not a venv
 With --check and -q only the venvs that are not up to date are shown.
 """
 

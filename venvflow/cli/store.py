@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
         "    .venv/bin/pip install -r requirements.txt && venvflow store api)",
     )
     parser.add_argument("venv", metavar="VENV", help="its name in the config")
-    parser.add_argument("--force", action="store_true", help="although it contradicts its lock files")
+    parser.add_argument("--force", action="store_true", help="even if it is not what its lock files say")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:

@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
         commands,
         "trim",
         run,
-        more="What nothing needs any more is deleted.\n"
+        more="Then deletes what nothing needs any more.\n"
         "Says of every snapshot why it is kept or dropped. It waits until nobody uses the store.",
         example="venvflow trim --dry-run",
     )

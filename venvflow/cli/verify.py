@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
         more="Reads what changed by its time or size; --full reads everything.\n"
         "--heal puts good copies in the place of damaged files. An edit becomes a private file of the venv\n"
         "in which it was made: the one that is named here, or the one that shows traces of it.\n"
-        "Exits with 1 when something is found that is left as it is.",
+        "Exits with 1 when findings are left.",
         example="venvflow verify ~/src/demo/.venv --heal",
     )
     parser.add_argument(

@@ -158,7 +158,7 @@ def listing(check: Check, *, empty: bool = True, unique: bool = False) -> Check:
             return reading.wrong(node.line, at, "the list must not be empty")
         values = [check(item, f"{at}[{index}]", reading) for index, item in enumerate(node.items)]
         if unique and len(set(values)) < len(values):
-            return reading.wrong(node.line, at, "the list says something twice")
+            return reading.wrong(node.line, at, "the list has an item twice")
         return WRONG if WRONG in values else tuple(values)
 
     return each

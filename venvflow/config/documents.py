@@ -194,7 +194,7 @@ class _Composer:
         root = None
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent) and root is not None:
-                raise _Unusable(_line(event), "a second document starts here: the config is only one")
+                raise _Unusable(_line(event), "a second document starts here: a config is one document")
             if isinstance(event, yaml.NodeEvent):
                 root = self._node(event)
         if root is None or root.kind == "nothing":
@@ -207,7 +207,7 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return self._copy(line, event.anchor or "")
         if event.tag is not None:
-            self._reading.wrong(line, "", f"tags are not understood here: leave out {clipped(event.tag)}")
+            self._reading.wrong(line, "", f"tags are not supported: leave out {clipped(event.tag)}")
         if isinstance(event, yaml.ScalarEvent):
             # Without quotes (implicit[0]), YAML decides by its looks what it is.
             node = Node(_kind(event.value) if event.implicit[0] else "text", line, event.value)
@@ -277,7 +277,7 @@ def _key_problem(parent: Node, key: Node) -> str:
     if key.kind in {"list", "mapping"}:
         return f"a key must be text, found {key}"
     if key.text == "<<":
-        return "merge keys (<<) are not understood here: what venvs have in common goes under 'defaults'"
+        return "merge keys (<<) are not supported: what venvs have in common goes under 'defaults'"
     if key.kind != "text":
         return f"YAML reads the key {clipped(key.text)!r} as {key.noun}: write it in quotes"
     if key.text in parent.pairs:

@@ -39,7 +39,7 @@ _HINTS = {
     errno.ENAMETOOLONG: "Use a directory with a shorter path, then run again.",
     errno.ESTALE: "Mount that network file system again, then run again.",
     errno.ELOOP: "Put a directory or file in the place of the symlink, then run again.",
-    errno.EBUSY: "Let whoever uses it end, or unmount what is mounted there, then run again.",
+    errno.EBUSY: "Let the programs that use it end, or unmount what is mounted there, then run again.",
     errno.ETXTBSY: "Let the program end, then run again.",
     errno.EFBIG: "Allow larger files (ulimit -f), then run again.",
 }
@@ -112,7 +112,7 @@ def path_of(error: OSError, otherwise: str) -> str:
     """Return the path that an error is about, *otherwise* one that is known if it names none.
 
     Of two, as rename and link have them, it is the second: there is where something was to be written. A name
-    in a directory that nobody knows any more is put after *otherwise*.
+    in a directory that is not known any more is put after *otherwise*.
     """
     names = [os.fsdecode(each) for each in (error.filename2, error.filename) if _is_name(each)]
     whole = next((name for name in names if os.path.isabs(name)), "")
@@ -170,7 +170,7 @@ def _present(path: str) -> str:
 
 
 def room(path: str) -> int | None:
-    """Return how many bytes can be written to the file system of *path*, None if nobody can tell.
+    """Return how many bytes can be written to the file system of *path*, None if that is not known.
 
     It is 0 where no inode is left.
     """
@@ -181,7 +181,7 @@ def room(path: str) -> int | None:
 
 
 def _file_system(path: str) -> os.statvfs_result | None:
-    """Return what is known of the file system that *path* lies in, or would; None if nobody can tell."""
+    """Return what is known of the file system that *path* lies in, or would; None if that is not known."""
     try:
         return os.statvfs(_present(os.path.abspath(path)))
     except OSError:

@@ -148,7 +148,7 @@ def patiently(act: Callable[[], _Result], *, seconds: float) -> _Result:
         except sqlite3.OperationalError as error:
             if not is_locked(error) or time.monotonic() > end:
                 raise
-        time.sleep(_PAUSE)  # of two programs that make a database, one is told at once that it is locked
+        time.sleep(_PAUSE)  # of two programs that make a database, one fails at once because it is locked
 
 
 def is_locked(error: sqlite3.Error) -> bool:

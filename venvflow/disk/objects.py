@@ -235,7 +235,7 @@ class Objects:
         """Make the object look as it should if it has the right bytes; return how it looks by now.
 
         *adopted* is how it looked when it came: if only its time moved, it gets that back. *ours*: it is
-        known that it was not adopted. Where nobody knows, its time tells, or that nobody else has it; and a
+        known that it was not adopted. Where that is unknown, its time decides, or that it has one name; and a
         look that an adopted file may have is believed. What belongs to others is never changed: a copy
         takes its place, and other names of it keep it as it is; only one that even its owner cannot
         read becomes readable for him. None for wrong bytes, and where the store cannot be written.

@@ -460,10 +460,10 @@ class Place:
     def _as_it_is(self) -> str:
         """Return the sentence that says what state the place is in, after a failure."""
         if os.path.lexists(f"{self.staging}/{_REPLACING}"):
-            return "The venv is replaced file by file here, and that is not finished: running again does it."
+            return "The venv is replaced file by file here, and that is not finished: run again to finish."
         old = os.path.join(self.staging, _OLD, self.name)
         if not os.path.lexists(self.path) and os.path.lexists(old):
-            return f"The venv that was there is {shown(old)}: running again puts it back."
+            return f"The venv that was there is {shown(old)}: run again to put it back."
         return "What is at the venv's place is whole."
 
 
@@ -529,7 +529,7 @@ def _is_ours(name: str, parent: int) -> bool:
 
 def _foreign_staging(path: str) -> Refused:
     return Refused(
-        "it has the name of a staging directory, but venvflow did not make it, or somebody else's did",
+        "it has the name of a staging directory, but venvflow did not make it, or another user's did",
         where=shown(path),
         state="It was left as it is, and so was the venv.",
         hint="Move it away, then run again.",
@@ -628,7 +628,7 @@ def read_receipt(venv: str) -> Receipt | None:
 def _legible_receipt(venv: str) -> Receipt | None:
     """Return the receipt of the venv as :func:`read_receipt` does.
 
-    Raises ``PermissionError`` for one that we may not read: nobody knows then whose the venv is.
+    Raises ``PermissionError`` for one that we may not read: then it is not known whose the venv is.
     """
     try:
         return decode_receipt(read_small(f"{venv}/{RECEIPT}"))

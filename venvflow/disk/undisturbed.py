@@ -1,4 +1,4 @@
-"""Short pieces of work that a signal must not cut in two: it is acted on behind them.
+"""Short pieces of work that a signal must not cut in two: it takes effect after them.
 
 Whoever handles signals asks :func:`will_raise` before it interrupts a thread.
 """

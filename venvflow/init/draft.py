@@ -235,7 +235,7 @@ def _rendered(proposal: Proposal) -> str:
 
 
 def _commented(text: str, indent: str) -> list[str]:
-    """Return *text* as lines of comment; half of a long path is no use to anyone."""
+    """Return *text* as lines of comment; half of a long path is useless."""
     return textwrap.wrap(
         text,
         _WIDTH,

@@ -65,7 +65,7 @@ def _nearest(ranges: Sequence[tuple[str, str]]) -> tuple[str, str]:
     if not ranges:
         return "", f"python: nothing here pins one; without the key, it is {default}."
     if not allowed:
-        return "", f"python: {asks}, which no version is. Without the key, it is {default}."
+        return "", f"python: {asks}, which is not a version. Without the key, it is {default}."
     if ours in allowed and len(allowed) > 1:
         return "", f"python: {asks}; without the key, it is {default}."
     return f"3.{min(allowed, key=lambda minor: abs(minor - ours))}", f"python: {asks}."

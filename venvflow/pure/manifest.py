@@ -184,7 +184,7 @@ def decode_slots(rows: object, size: int) -> tuple[Slot, ...]:
     """
     slots = tuple(Slot(*each) for each in _slot_rows(rows))
     if not all(map(is_fillable, slots)):
-        raise Corrupt("nobody can fill in its slots")
+        raise Corrupt("its slots cannot be filled in")
     decoding.check_paths([slot.argument for slot in slots if slot.form == "record"])
     offsets = [slot.offset for slot in slots]
     if offsets != sorted(offsets) or (offsets and offsets[-1] > size):

@@ -60,11 +60,11 @@ class VenvFacts:
     *holds* whether nothing changed that the noted one was made from, *changed* which parts of the two differ,
     *problem* why there is no key.
 
-    The place: *unreadable* is why nobody can look at it. *there* is what is at *path*, *receipt* that of a
+    The place: *unreadable* is why it cannot be read. *there* is what is at *path*, *receipt* that of a
     venv of ours. *by_hand* and *damage* tell in words what was added or edited, and what is missing;
-    *suspect*: something looks changed, and nobody looked closer. *passed*: it is known to have passed its
+    *suspect*: something looks changed, and was not compared. *passed*: it is known to have passed its
     check. *unsettled*: another run left something beside the place, or works there. *answered* is whether the
-    last restore or build left a venv for the key, None where nobody has to ask. *obstacle* is why what is
+    last restore or build left a venv for the key, None where that does not matter. *obstacle* is why what is
     there must not be replaced, *unfit* why it must not be published; *force* allows losing what was changed
     by hand.
 
@@ -134,10 +134,10 @@ def plan(facts: VenvFacts) -> dict[str, Action]:
 
 @dataclass(frozen=True, slots=True)
 class _Coming:
-    """The venv that the tasks after restore and build find; *trees* None: nobody knows what a build gives.
+    """The venv that the tasks after restore and build find; *trees* None: the build decides them.
 
     *came* is how it came there: ``kept`` (it was there before), ``hit`` or ``built``. *bound* is None where
-    nobody knows.
+    that is not known.
     """
 
     came: Literal["kept", "hit", "built"]
@@ -154,7 +154,7 @@ def _in_turn(facts: VenvFacts) -> Iterator[Action]:
     coming = coming or _Coming("built")
     squished = _squish(facts, coming)
     yield squished
-    if squished.would == "run":  # nobody knows the trees of what is not shared yet
+    if squished.would == "run":  # trees of what is not shared yet are not known
         coming = _Coming(coming.came, None, coming.bound)
     yield _pack(facts, coming)
     yield _store(facts, coming)
@@ -197,7 +197,7 @@ def _restore(facts: VenvFacts) -> tuple[Action, _Coming | None]:
     if receipt is not None and facts.is_for_key and not facts.force:
         kept = _Coming("kept", receipt.trees, receipt.bound, receipt.state == "shared")
         if facts.suspect:
-            looks = _runs("restore", "kept", "it looks changed: a closer look tells", certain=False)
+            looks = _runs("restore", "kept", "it looks changed: restore compares it", certain=False)
             return looks, kept if facts.answered else None
         if facts.is_whole:
             return _kept(facts), kept if facts.answered is not False else None
@@ -226,7 +226,7 @@ def _brought(facts: VenvFacts, why: str) -> tuple[Action, _Coming | None]:
         return _runs(verb, "miss", f"{why}; the store has no snapshot for the key"), None
     if facts.obstacle is not None:
         return _fails(verb, facts.obstacle), None
-    if snapshot is None:  # one that names files of the project would not fit: nobody knows before
+    if snapshot is None:  # one that names files of the project would not fit: that is not known before
         promise = f"{why}; {facts.promised} adds a snapshot for the key"
         return _runs(verb, "hit", promise, certain=False), _Coming("hit", shared=True)
     coming = _Coming("hit", snapshot.trees, snapshot.place is not None, shared=True)
@@ -238,7 +238,7 @@ def _why_not_kept(facts: VenvFacts) -> str:
     if receipt is None:
         nothing = "there is no venv"
         there = {"absent": nothing, "empty": nothing, "venv": "another tool made the venv"}
-        return there.get(facts.there, "what is there is no venv that is whole")
+        return there.get(facts.there, "what is there is not a whole venv")
     if not receipt.is_at(facts.path):
         return f"the venv was made for {shown(receipt.path)}"
     if receipt.key != facts.key:
@@ -294,10 +294,10 @@ _OTHER_MANIFEST = "the archive is of another manifest"
 def why_pack(archive: ArchiveFacts, key: str, trees: tuple[str, ...] | None) -> str:
     """Return why the archive has to be written for a venv of *key* and *trees*, empty if it need not.
 
-    None for *trees* that nobody knows yet: no archive can be of them.
+    *trees* is None while they are not known: no archive can be of them.
     """
     if not archive.written:
-        return "there is no archive that is known of"
+        return "no archive is known"
     if not archive.same_options:
         return "the options of pack: changed"
     if archive.touched:

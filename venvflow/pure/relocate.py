@@ -23,7 +23,7 @@ from venvflow.model import Entry, Slot
 from venvflow.pure import spelling
 
 LARGEST_TEXT = 4 << 20
-"""Files larger than this, in bytes, are not taken apart, and so are no templates: installers write none."""
+"""Files larger than this, in bytes, are not taken apart, and so are not templates: installers write none."""
 
 
 Places = postinstall.Places

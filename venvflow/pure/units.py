@@ -54,9 +54,9 @@ def _split(value: str | int, example: str) -> tuple[str, str]:
 
 def _bounded(value: str | int, amount: int, *, zero: bool) -> int:
     if amount > LARGEST:
-        raise ValueError(f"{value!r} is larger than anything that can be counted here")
+        raise ValueError(f"{value!r} is too large")
     if not amount and not zero:
-        raise ValueError(f"{value!r} makes no sense here: it must be more than zero")
+        raise ValueError(f"{value!r} must be more than zero")
     return amount
 
 

@@ -3,7 +3,7 @@
 Directories have their mtimes or not; files look as they should by ``stat`` or not
 (:mod:`venvflow.state.file_stats`); a file that looks changed has its bytes or not. Only bytes tell that
 somebody changed something by hand: what copies a venv, moves it, puts it into an image or dies while it
-shares one does not. A file that is missing is damage, and nobody's work; so is a link that leads elsewhere.
+shares one does not. A file that is missing is damage, not somebody's work; so is a link that leads elsewhere.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from venvflow.state.reader import StoreReader
 from venvflow.state.relink import give_again
 from venvflow.state.store import Store
 
-WAY_OUT = "Delete the venv and run doit again; what you want to keep, put into the lock file first."
+WAY_OUT = "Put what you want to keep into the lock file, then delete the venv and run doit again."
 """What to do about a venv that was changed by hand."""
 
 
@@ -65,7 +65,7 @@ class Drift:
     """Paths below the venv: *added* and *edited* are somebody's work, *missing* is only damage.
 
     *shared* are those of the edited that are the store's own files: all venvs that share them have the edit.
-    *touched* are files that only look changed, and are no drift. *stats* is what a receipt may say from now
+    *touched* are files that only look changed; they are not drift. *stats* is what a receipt may say from now
     on of a venv without drift, where its own did not tell.
     """
 
@@ -125,7 +125,7 @@ def changes(
 ) -> Drift:
     """Return what changed in the venv at a place since its receipt was written.
 
-    *store* is None where there is none. What *matcher* excludes is nobody's change. *checker* looks at files
+    *store* is None where there is none. What *matcher* excludes is not a change. *checker* looks at files
     by their stat, at each object once for many venvs; *min_size* (bytes) is that below which files are the
     venv's own. Raises EnvironmentFailure when the
     venv cannot be read.
@@ -153,15 +153,15 @@ def _is_hollow(venv: str, store: StoreReader | None, receipt: Receipt) -> bool:
 def drift_of(venv: str, receipt: Receipt, store: StoreReader | None, matcher: Matcher | None = None) -> Drift:
     """Compare the venv at path *venv* with what its receipt says it was made of.
 
-    Where *store* is None, or has lost what that was, the receipt alone has to tell.
+    Where *store* is None, or has lost what that was, the receipt alone decides.
 
-    What *matcher* excludes is nobody's change: it was never taken note of. Raises EnvironmentFailure when
+    What *matcher* excludes is not a change: it was never recorded. Raises EnvironmentFailure when
     the venv cannot be read.
     """
     found = {
         item.path: item
         for item in walk(venv)
-        # What is a device, FIFO or socket was never taken note of either, whoever made it.
+        # What is a device, FIFO or socket was never recorded either.
         if item.kind != "special"
         and (matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path))
     }
@@ -310,7 +310,7 @@ def _touched(entry: Entry, compared: _Compared, known: Bytes) -> Touched | None:
 
 
 def may_hold(entry: Entry, size: int) -> bool:
-    """Return whether a file of *size* bytes may be what *entry* says; who knows need not read it.
+    """Return whether a file of *size* bytes may be what *entry* says; if not, it need not be read.
 
     What is filled into a template has a limit, and a hole in a file has none.
     """
@@ -508,7 +508,7 @@ def _by_receipt(
         return Drift()
     contents = Contents(receipt.contents)
     if not contents:
-        return Drift(edited=("files that cannot be named, because nobody knows what they were",))
+        return Drift(edited=("files that cannot be named, because there is no record of them",))
     found = without_copies(venv, found, lambda path: contents.holds(path, ""), receipt.python)
     unread = {
         path for path, each in stamps.items() if path in found and found[path].stamp[:3] == each.stamp[:3]

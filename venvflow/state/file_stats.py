@@ -6,10 +6,10 @@ files, so one stat of an object stands for all venvs that share it; its private 
 one, and so are all files of a venv with inodes of its own (``copy``, ``reflink``).
 
 What to look for stands in the venv's trees. To decode them takes longer than to look, so a project keeps a
-list of what it needs of them, which may be deleted at any time. Where nobody has the trees, the receipt has
+list of what it needs of them, which may be deleted at any time. Where the trees are lost, the receipt has
 one hash over the stats of all files (:func:`digest_of_stats`): it tells that something changed, not what.
 
-Where this stops being safe: nobody sees who puts back size and mtime. Not looked at are a file that became
+Where this stops being safe: edits that keep size and mtime are not seen. Not looked at are a file that became
 private because somebody changed it while it was shared, one with another inode than its object (names beyond
 a file's limit, an object that was made anew), and bytecode, which Python may write again. ``verify`` looks at
 every file.
@@ -80,7 +80,7 @@ def is_ignored(path: str) -> bool:
 
 def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, Look]) -> TreeStats:
     """Return how the files of a tree's *entries* should look; *adopted* objects keep a look of their own."""
-    from venvflow.disk.objects import file_of, object_name, sealed  # noqa: PLC0415 - not for who has it written down
+    from venvflow.disk.objects import file_of, object_name, sealed  # noqa: PLC0415 - not where it is known
     from venvflow.pure.sharing import stays_private  # noqa: PLC0415
 
     stats = TreeStats([], [], [], [], [])
@@ -126,7 +126,7 @@ class StatChecker:
     """One look at many venvs, at each object once; *looked* counts the files.
 
     *objects* is the directory of the store's objects. *stats* gives the stats of a tree by its digest, None
-    where nobody knows them.
+    where they are not known.
     """
 
     def __init__(self, objects: str, stats: Callable[[str], TreeStats | None]) -> None:
@@ -140,8 +140,8 @@ class StatChecker:
         """Return whether all files of the venv at path *venv* have the sizes and times that they had.
 
         *min_size* (bytes) is that below which its files are private. Files added or removed are not looked
-        for: they show in its directories. Where nobody knows what it was made of, every file is looked at,
-        and the receipt's hash of them tells.
+        for: they show in its directories. If it is not known what it was made of, every file is looked at,
+        and the receipt's hash of them decides.
         """
         seen = self._as_trees_say(venv, receipt, min_size) if receipt.state == "shared" else None
         if seen is not None:
@@ -384,7 +384,7 @@ class _Memory:
         self._adopted: Mapping[Name, Look] | None = None
 
     def stats(self, digest: str) -> TreeStats | None:
-        """Return the stats of a tree, None if nobody has it."""
+        """Return the stats of a tree, None if it is lost."""
         stats = self._known.get(digest)
         return stats if stats is not None else self._learn(digest)
 

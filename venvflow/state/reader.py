@@ -433,7 +433,7 @@ def refuse_other_spelling(tree: Tree) -> None:
     for entry in tree.entries:
         if not entry.path.isascii():
             raise EnvironmentFailure(
-                f"this Python takes file names for {encoding}, but trees of the store hold UTF-8",
+                f"this Python reads file names as {encoding}, but trees of the store have names in UTF-8",
                 where=f"{tree.name}: {shown(entry.path)}",
                 state="The venv and the store are as they were.",
                 hint="Set PYTHONUTF8=1, or choose a locale with UTF-8 (LC_ALL=C.UTF-8), and run again.",

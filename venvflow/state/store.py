@@ -88,7 +88,7 @@ class Store(StoreReader):
         """Refuse a file system on which the file *name*, made without executable bits, has them."""
         if os.lstat(f"{self.path}/{name}").st_mode & 0o111:
             raise EnvironmentFailure(
-                "the file system keeps no executable bits (as FAT, exFAT), so all files would look damaged",
+                "the file system has no executable bits (like FAT, exFAT), so all files would look damaged",
                 where=shown(self.path),
                 state="A README and empty directories were made there, and nothing else.",
                 hint="Choose a directory on another file system as store.path (or VENVFLOW_STORE).",
@@ -226,7 +226,7 @@ class Store(StoreReader):
         return standing == "sound"
 
     def relabel(self, name: Name, size: int, adopted: Look | None = None) -> Look | None:
-        """Let an object look as it should, as :meth:`Objects.relabel` does, and tell the index of it."""
+        """Let an object look as it should, as :meth:`Objects.relabel` does, and note that in the index."""
         ours = False
         with suppress(EnvironmentFailure):
             ours = adopted is None and self.index.is_own(name)

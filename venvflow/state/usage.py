@@ -126,7 +126,7 @@ class StoreContents:
         return stays_private(entry, min_size, adopted=object_name(entry) in self.adopted)
 
     def trees_by_venv(self) -> dict[str, tuple[str, ...]]:
-        """Return the trees of each registered venv that is there, by its path; none where nobody can tell."""
+        """Return the trees of each registered venv that is there, by its path; none: not known."""
         found: dict[str, tuple[str, ...]] = {}
         with suppress(EnvironmentFailure):  # a sweep says what is wrong there
             for registration in self.registrations:

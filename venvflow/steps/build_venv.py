@@ -149,7 +149,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
                 f"the venv was built, but {wrong}",
                 where=job.spec.name,
                 state=unchanged(job),
-                hint="Mend the lock file or check: in the config, then run doit again.",
+                hint="Fix the lock file or check: in the config, then run doit again.",
                 log=log,
             )
         receipt = Receipt(

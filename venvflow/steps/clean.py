@@ -48,6 +48,6 @@ def _venv(job: Job) -> list[str]:
             "the venv was moved here",
             where=job.place.path,
             state="It was left as it is.",
-            hint="Run doit, which makes it right for this place, or delete it yourself.",
+            hint="Run doit, which makes it anew for this place, or delete it yourself.",
         )
     return [job.place.path]

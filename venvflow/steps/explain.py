@@ -1,4 +1,4 @@
-"""``explain``: the key of a venv as things are now, and what a miss is a miss for. Only looks."""
+"""``explain``: the key of a venv as things are now, and why the store misses. Writes nothing."""
 
 from __future__ import annotations
 

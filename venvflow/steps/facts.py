@@ -1,6 +1,6 @@
-"""The facts of a venv, for the plan: gathered at place, notes and store by whoever acts or explains.
+"""The facts of a venv, for the plan: gathered at place, notes and store.
 
-Nothing changes by it. How closely the venv is looked at is up to who asks (:mod:`venvflow.state.changes`).
+Nothing changes by it. The caller says how closely the venv is looked at (:mod:`venvflow.state.changes`).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _changed_by_hand(job: Job, what: str, state: str) -> Refused:
     return Refused(what, where=job.where, state=state, hint=WAY_OUT)
 
 
-# --------------------------------------------------------------------------- for who acts or explains
+# --------------------------------------------------------------------------- for steps and for explain
 
 
 def facts_of(

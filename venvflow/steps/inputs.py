@@ -123,5 +123,5 @@ def _unreadable(path: str, venv: str, why: str) -> EnvironmentFailure:
         f"cannot read {shown(path)}: {why}",
         where=venv,
         state="The venv and its key are as they were.",
-        hint="Mend that file, or change locks: in the config.",
+        hint="Fix that file, or change locks: in the config.",
     )

@@ -92,7 +92,7 @@ def finish(job: Job, store: Store, venv: str, receipt: Receipt, *, ours: int | N
     """Write the receipt of the staged *venv*, make everything durable and swap it in.
 
     Looks at the place once more: making the venv took time, and what came there meanwhile is somebody's.
-    *ours* is the inode of what we made there before, where the store has been told of the new one already.
+    *ours* is the inode of what we made there before, where the store knows of the new one already.
     Returns where a venv that was not ours went, if there was one. Raises Refused.
     """
     write_receipt(venv, receipt)

@@ -1,4 +1,4 @@
-"""How far the work on a venv is: steps write it down here, and whoever shows it reads it."""
+"""How far the work on a venv is: steps write it down here, and faces show it."""
 
 from __future__ import annotations
 

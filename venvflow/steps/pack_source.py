@@ -49,7 +49,7 @@ class PackSource:
     def manifest(self, *, look: bool = True) -> Manifest:
         """Return the venv's manifest; raises EnvironmentFailure when it is not squished or not there.
 
-        Without *look* nobody has seen whether all objects are there.
+        Without *look* it is not known whether all objects are there.
         """
         return manifest_of(self.job, self.store, self.record, look=look)
 

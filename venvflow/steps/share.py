@@ -56,7 +56,7 @@ def share(
 
     *receipt* says what is known of the venv (see :func:`unknown`), *interpreter* is the venv's (None: it is
     asked). *ledger* counts the venv before it changes and after. Venv and store are held by the caller. The
-    store is told of the venv before any name becomes a link: a venv of symlinks needs its objects from then
+    store knows of the venv before any name becomes a link: a venv of symlinks needs its objects from then
     on, whoever trims after a kill. Raises Refused when sharing it would not be safe, EnvironmentFailure when
     venv or store cannot be read or written; every file of the venv holds what it held then.
     """
@@ -288,11 +288,11 @@ def _figures(shared: _Shared, start: float) -> dict[str, int | float | str]:
     }
 
 
-_STAYS = "it stays in this venv alone, and is in no snapshot and no archive"
+_STAYS = "it stays in this venv only, not in snapshots or archives"
 
 
 def _warnings(shared: _Shared, receipt: Receipt, users: list[int]) -> tuple[str, ...]:
-    """Return what whoever shares a venv should know of it; *users* are the processes that use it."""
+    """Return what a user should know who shares a venv; *users* are the processes that use it."""
     looked, relinked = shared.looked, shared.relinked
     notes: list[tuple[Sequence[str], str]] = [
         (relinked.kept, "changed while it was shared and stays private"),
@@ -331,7 +331,7 @@ def _refuse_read_only(job: Job, store: Store) -> None:
 def refuse_to_publish(job: Job, store: Store, receipt: Receipt) -> None:
     """Raise why the venv is not what its key says any more, if it is not.
 
-    The next ``restore`` is to look through a venv that is not whole: no directory told of what is missing, or
+    The next ``restore`` is to look through a venv that is not whole: no directory showed what is missing, or
     it would have been restored before.
     """
     venv = Venv("ours", receipt, drift_of(job.place.path, receipt, store, job.matcher))

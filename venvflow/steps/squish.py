@@ -106,7 +106,7 @@ def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True)
     whole, and so the store can be filled again from it. Raises EnvironmentFailure when there is no venv for
     the key, Refused when it was changed by hand. Venv and store are held by the caller.
 
-    Without *look* only the trees are read, and whoever finds an object gone asks once more.
+    Without *look* only the trees are read, and the caller asks once more if an object is gone.
     """
     try:
         return _whole(job, store, record, look=look)
@@ -142,7 +142,7 @@ def _whole(job: Job, store: Store, record: KeyRecord, *, look: bool) -> Manifest
 
 def _no_manifest(job: Job, why: Corrupt) -> EnvironmentFailure:
     return EnvironmentFailure(
-        f"its manifest cannot be had: {why}",
+        f"its manifest cannot be read: {why}",
         where=job.spec.name,
         state="Nothing was written or published.",
         hint=f'Run "{job.doit}".',

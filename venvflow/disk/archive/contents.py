@@ -229,7 +229,7 @@ def _check_readable(document: bytes) -> None:
         postinstall.decode(document)
     except postinstall.InvalidPack as error:
         raise Refused(
-            f"cannot pack it: nobody would unpack {error}",
+            f"cannot pack it: unpacking would refuse {error}",
             state="Nothing was written.",
             hint="Exclude it, or change it in the venv.",
         ) from error
@@ -331,7 +331,7 @@ def _left_behind(editable: list[str]) -> Iterator[str]:
         yield (
             f"the code of {', '.join(map(shown, editable))} stays behind: it is installed editable, so only "
             "its path is in the venv. Install it built (uv sync --no-editable, pip install without -e), or "
-            "bring the project along and name it with --project where the venv is unpacked"
+            "copy the project, too, and name it with --project where the venv is unpacked"
         )
 
 

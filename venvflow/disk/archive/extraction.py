@@ -152,7 +152,7 @@ def _extracting(
                         target.add(item)
                 target.finish()
                 if isinstance(file, Hashed) and file.hexdigest() != expected:
-                    raise unsafe(archive, "is not the one that its SHA-256 was written for")
+                    raise unsafe(archive, "does not have the SHA-256 that was written for it")
             root = os.path.join(destination, target.root).rstrip("/")
             found = Extracted(destination, root, target.entries, target.size, bool(expected), target.pack)
             yield found, staging.fd
@@ -411,7 +411,7 @@ class _Expected:
     def refusal(self, item: Item) -> str:
         """Return why *item* does not belong here, as the end of a sentence, or count it."""
         if not item.name.startswith(self._prefix):
-            return "lies beside the directory of all others"
+            return "lies outside of the archive's directory"
         path = item.name[len(self._prefix) :]
         if path.rpartition("/")[0] not in self._directories:
             return "lies in a directory that does not come before it"

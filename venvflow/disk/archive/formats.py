@@ -80,7 +80,7 @@ def zstd() -> Any:
 
 
 _ZSTD_LEVEL_3 = {"window_log": 22, "hash_log": 18, "job_size": 4 * MIB, "overlap_log": 7}
-"""What level 3, the usual one, is told besides: a window and a table twice as large, jobs of a fixed size.
+"""Further settings of level 3, the usual one: a window and a table twice as large, jobs of a fixed size.
 
 For Python's files this makes archives 1.6 % smaller and takes some 4 % more time, and an archive of frames is
 then no larger than one stream of zstd's own level 3. Small jobs keep all cores busy to the end of a frame,

@@ -27,7 +27,7 @@ from venvflow.disk.layout import Layout
 from venvflow.model import Tree
 
 FRAME_FORMAT = 3
-"""Version of how trees become frames: of headers and order, and of what the compressor is told."""
+"""Version of how trees become frames: of headers and order, and of the compressor's settings."""
 
 
 def frame_name(tree: Tree, options: Options) -> str:

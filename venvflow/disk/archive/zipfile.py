@@ -212,7 +212,7 @@ def seek_content(file: Raw, record: Record) -> None:
     _seek(file, record.offset)
     magic, *_, name_length, extra_length = _LOCAL.unpack(_exactly(file, _LOCAL.size))
     if magic != b"PK\3\4" or _exactly(file, name_length) != record.name:
-        raise Malformed(f"{record.name!r} is called otherwise where its content is")
+        raise Malformed(f"{record.name!r} has another name where its content is")
     _exactly(file, extra_length)
 
 

@@ -28,4 +28,4 @@ def _looked_at(name: str, check: Check, world: World) -> Iterator[CheckResult]:
         yield from (found,) if isinstance(found, CheckResult) else found
     except OSError as error:
         text = f"{shown(error.filename or '')}: {str(error.strerror or error).lower()}"
-        yield fail(name, f"it cannot be looked at: {text}", "Check owner and permissions there.")
+        yield fail(name, f"it cannot be checked: {text}", "Check owner and permissions there.")

@@ -1,7 +1,7 @@
 """Probes: what a file system can do, found out by doing it in a directory of our own that goes away again.
 
 Only trying tells: whether links, locks and a swap of names work depends on the file system, on its mount
-options, on who asks, and on what lies between (containers, network). The directory is a staging directory
+options, on the user, and on what lies between (containers, network). The directory is a staging directory
 like those in which venvs are made: marked as ours, hidden from git, and settled by the next probe in the
 same place if a kill leaves it.
 """

@@ -159,7 +159,7 @@ def _state(world: World) -> Iterator[CheckResult]:
         yield fail(
             "state",
             f"{shown(locked[0])}{more} cannot be written; it belongs to {owner}",
-            f"Give it back to yourself (chown -R), or delete {shown(path)}: only history is lost.",
+            f"Make it yours again (chown -R), or delete {shown(path)}: only history is lost.",
         )
     else:
         yield ok("state", shown(path))
@@ -193,7 +193,7 @@ def _leftovers(world: World) -> Iterator[CheckResult]:
         if os.path.lexists(job.place.path + KEPT_SUFFIX):
             kept.append(job)
     if left:
-        remedy = f"Run doit: it settles that first, and nothing is lost ({names(left)})."
+        remedy = f"Run doit: it cleans that up first, and nothing is lost ({names(left)})."
         yield warn(
             "leftovers", f"killed runs left something beside {len(left)} venv{'s' * (len(left) > 1)}", remedy
         )
@@ -203,7 +203,7 @@ def _leftovers(world: World) -> Iterator[CheckResult]:
     if kept:
         text = f"{names(job.spec.name for job in kept)}: the venv that was there before is kept beside"
         paths = (shown(job.place.path + KEPT_SUFFIX) for job in kept)
-        remedy = f"Delete what you do not miss: {names(paths)}"
+        remedy = f"Delete what you do not need: {names(paths)}"
         yield warn("leftovers", text, remedy)
 
 

@@ -47,7 +47,7 @@ def _store_to_be(path: str) -> CheckResult:
     above = probes.nearest(path)
     if not os.access(above, os.W_OK | os.X_OK):
         remedy = "Choose another store.path, or make this directory as its owner."
-        return fail("store", f"{shown(path)} cannot be made: {shown(above)} is not yours to write", remedy)
+        return fail("store", f"{shown(path)} cannot be made: {shown(above)} is closed to you", remedy)
     return ok("store", f"{shown(path)} is made by the first doit")
 
 
@@ -167,7 +167,7 @@ def _disk(path: str, shop: str) -> Iterator[CheckResult]:
     able = probes.abilities(shop, time.time())
     kind = mount.type or "this file system"
     if not able.locks:
-        remedy = "Put the store on a local file system: without locks two runs would spoil it."
+        remedy = "Put the store on a local file system: without locks two runs would damage it."
         yield fail("locks", f"flock does not keep others out on {kind} at {shown(path)}", remedy)
     elif mount.is_networked:
         text = f"work on {kind} at {shown(path)}, but those of other machines may not be seen here"

@@ -79,7 +79,7 @@ class ObjectChecks:
         path = self._objects.path(name)
         st = os.lstat(path)
         if self._inspection.store.index.fresh and self._objects.may_be_adopted(st, name):
-            self._inspection.adopted[name] = Look(st.st_mtime_ns, item.mode)  # nobody knows any other
+            self._inspection.adopted[name] = Look(st.st_mtime_ns, item.mode)  # no other is known
             return
         self._inspection.judged.add(inode_of(item))
         promised = (self._inspection.adopted.get(name) or sealed(name)).mode

@@ -26,7 +26,7 @@ from venvflow.state.usage import InodeId
 from venvflow.steps.verify.inspection import Finding, Inspection, Use, inode_of
 
 _HOPELESS = (
-    "no good copy is left in venvs, store or caches: nothing will be made from it, and snapshots with it are "
+    "no good copy is left in venvs, store or caches: it is not used again, and snapshots with it are "
     "misses. Install again what it belongs to (or delete the venv and run doit)"
 )
 

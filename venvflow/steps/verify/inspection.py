@@ -115,7 +115,7 @@ def _walked(store: StoreReader, registration: Registration) -> SharedVenv | list
     """Walk a registered venv; None if it is not shared any more.
 
     Findings, if any, of one whose manifest the store has not: it was erased with its snapshot, or is damaged.
-    What its receipt knows has to tell then. Raises EnvironmentFailure for one that cannot be read.
+    Then its receipt decides. Raises EnvironmentFailure for one that cannot be read.
     """
     place = Place(registration.path)
     receipt = place.receipt()
