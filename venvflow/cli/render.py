@@ -166,9 +166,11 @@ def table(
     *colours* gives for each row the number of a column, and its colour.
     """
     rows = [[shown(cell) for cell in row] for row in rows]
-    kept = _fitting(columns, rows, out.width())
+    # Each text once: in long tables most cells say what others say.
+    texts = [{column.title, *(row[i] for row in rows)} for i, column in enumerate(columns)]
+    fitting = _fitting(columns, [max(map(columns_of, each)) for each in texts], out.width())
+    kept, widths = [*fitting], [*fitting.values()]
     chosen = [columns[i] for i in kept]
-    widths = _widths(chosen, [[row[i] for i in kept] for row in rows], out.width())
     lines = [_line([column.title.upper() for column in chosen], chosen, widths)]
     for number, row in enumerate(rows):
         index, colour = colours[number] if number < len(colours) else (-1, _PLAIN)
@@ -178,43 +180,23 @@ def table(
     return "\n".join(lines)
 
 
-def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the numbers of the columns that fit, leaving out those with the highest rank."""
+def _fitting(columns: Sequence[Column], natural: Sequence[int], width: int) -> dict[int, int]:
+    """Return the numbers of the columns that fit, with their widths; *natural* are those that they want.
+
+    Columns with the highest rank are left out, then the widest that may shrink gives way.
+    """
+    least = [min(each, column.least or each) for each, column in zip(natural, columns, strict=True)]
+    widths = list(natural)
     kept = list(range(len(columns)))
-    while len(kept) > 1:
-        gaps = len(_GAP) * (len(kept) - 1)
-        least = gaps + sum(_least(columns[i], [row[i] for row in rows]) for i in kept)
-        droppable = [i for i in kept if columns[i].rank]
-        if least <= width or not droppable:
-            break
-        kept.remove(max(droppable, key=lambda i: columns[i].rank))
-    return kept
 
+    def are_too_wide(widths: Sequence[int]) -> bool:
+        return sum(widths[i] for i in kept) + len(_GAP) * (len(kept) - 1) > width
 
-def _least(column: Column, cells: Sequence[str]) -> int:
-    natural = _widest(column, cells)
-    return min(natural, column.least) if column.least else natural
-
-
-def _widest(column: Column, cells: Sequence[str]) -> int:
-    # Each text once: in long tables most cells say what others say.
-    return max(map(columns_of, {column.title, *cells}))
-
-
-def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the width of each column: natural ones, the widest that may shrink giving way first."""
-    cells = [[row[i] for row in rows] for i in range(len(columns))]
-    widths = [_widest(column, each) for column, each in zip(columns, cells, strict=True)]
-    least = [_least(column, each) for column, each in zip(columns, cells, strict=True)]
-    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
-    while excess > 0:
-        spare = [(widths[i] - least[i], widths[i], i) for i in range(len(widths)) if widths[i] > least[i]]
-        if not spare:
-            break
-        widest = max(spare, key=lambda each: each[1])[2]
-        widths[widest] -= 1
-        excess -= 1
-    return widths
+    while len(kept) > 1 and are_too_wide(least) and any(columns[i].rank for i in kept):
+        kept.remove(max(kept, key=lambda i: columns[i].rank))
+    while are_too_wide(widths) and (spare := [i for i in kept if widths[i] > least[i]]):
+        widths[max(spare, key=widths.__getitem__)] -= 1
+    return {i: widths[i] for i in kept}
 
 
 def _line(
