@@ -6,6 +6,7 @@ import glob
 import os
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from venvflow.builders import choose
@@ -17,6 +18,7 @@ from venvflow.disk.files import read_small, temporary_name
 from venvflow.disk.links import write_private
 from venvflow.disk.places import watched
 from venvflow.disk.scan import look as look_at_file
+from venvflow.disk.scan import walk
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown
 from venvflow.model import Entry, Outcome, Receipt, Saved, Snapshot
 from venvflow.pure.manifest import directories
@@ -220,17 +222,13 @@ def _drop_excluded(job: Job, venv: str) -> list[Saved]:
     if matcher is None:
         return []
     sizes: dict[str, int] = {}
-    for parent, below, names in os.walk(venv, topdown=False):
-        base = os.path.relpath(parent, venv)
-        prefix = "" if base == "." else f"{base}/"
-        for name in names:
-            if matcher.excludes_file(prefix + name):
-                sizes[prefix + name] = os.lstat(os.path.join(parent, name)).st_size
-                os.unlink(os.path.join(parent, name))
-        for name in below:
-            path = os.path.join(parent, name)
-            if matcher.excludes_dir(prefix + name) and not os.path.islink(path) and not os.listdir(path):
-                os.rmdir(path)
+    for item in reversed(walk(venv)):
+        if item.kind != "dir" and matcher.excludes_file(item.path):
+            sizes[item.path] = item.stamp.size
+            os.unlink(f"{venv}/{item.path}")
+        elif item.kind == "dir" and matcher.excludes_dir(item.path):
+            with suppress(OSError):  # something in it is not excluded
+                os.rmdir(f"{venv}/{item.path}")
     _prune_records(venv, sizes)
     return saved_by(sizes, matcher)
 

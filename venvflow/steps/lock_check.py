@@ -6,6 +6,7 @@ import glob
 import os
 
 from venvflow.pure.lockfiles import packages, references
+from venvflow.pure.names import normalised
 from venvflow.steps.inputs import read_input
 from venvflow.steps.job import Job
 
@@ -53,5 +54,5 @@ def _installed(venv: str) -> dict[str, str]:
     found = {}
     for directory in glob.glob(pattern):
         name, _, version = os.path.basename(directory).removesuffix(".dist-info").partition("-")
-        found[name.lower().replace("_", "-").replace(".", "-")] = version
+        found[normalised(name)] = version
     return found
