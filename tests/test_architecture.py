@@ -31,7 +31,7 @@ LAYERS = [
     # flow
     "flow forecast init",
     # faces
-    "streams interrupts tasks reporter live backend cli pack_venv __main__",
+    "streams interrupts tasks reporter live doit_state cli pack_venv __main__",
 ]
 """Lowest first: a module imports from its own layer and those above it here, not from below."""
 
@@ -39,7 +39,7 @@ RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer.split(
 SCRIPTS = {"compile_worker", "postinstall"}
 
 LIBRARIES = {
-    "doit": {"tasks", "reporter", "backend"},
+    "doit": {"tasks", "reporter", "doit_state"},
     "sqlite_utils": {"state.schema"},
     "yaml": {"config"},
     "pathspec": {"pure.patterns"},
@@ -198,7 +198,7 @@ def test_each_library_is_met_in_its_own_rooms() -> None:
             assert module.is_in(PROCESSES), name
 
 
-@pytest.mark.parametrize("name", ["backend", "reporter", "tasks", "flow"])
+@pytest.mark.parametrize("name", ["doit_state", "reporter", "tasks", "flow"])
 def test_what_every_run_of_doit_imports_is_light(name: str) -> None:
     """Every run of doit imports these modules, also when there is nothing to do."""
     seen: set[str] = set()

@@ -16,8 +16,8 @@ from doit.doit_cmd import DoitMain
 from doit.task import Task
 from flows import World
 
-from venvflow import backend, interrupts, tasks
-from venvflow.backend import StateBackend
+from venvflow import doit_state, interrupts, tasks
+from venvflow.doit_state import StateBackend
 from venvflow.errors import Refused
 from venvflow.tasks import VenvflowLoader
 
@@ -31,7 +31,7 @@ def world(tmp_path: Path, house: Path, monkeypatch: pytest.MonkeyPatch) -> World
         world.lock(name, world.wheel("alpha"))
     monkeypatch.chdir(world.root)
     monkeypatch.setattr(tasks, "_flow", world.flow())
-    monkeypatch.setattr(backend, "_codes", [])
+    monkeypatch.setattr(doit_state, "_codes", [])
     return world
 
 

@@ -36,9 +36,9 @@ from venvflow import interrupts
 if os.path.basename(sys.argv[0].removesuffix("/__main__.py")) == "doit":  # a signal may come from here on
     interrupts.watch(interrupts.OF_A_RUN, by_signal=True)
 
-from venvflow.backend import end_with
 from venvflow.disk.blame import from_system
 from venvflow.disk.trust import refuse_to_lock_out
+from venvflow.doit_state import end_with
 from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec

@@ -858,7 +858,7 @@ def _is_mended(project: Project, name: str) -> None:
 @pytest.mark.parametrize("where", ["write_private", "sync_file_system"])
 def test_a_disk_that_is_full_while_a_venv_is_finished_is_said(project: Project, where: str) -> None:
     """Relocating writes, too: exit code 3, the reason, no traceback; the venv that was there stays."""
-    module = "build_venv" if where == "write_private" else "replace"
+    module = "build_venv" if where == "write_private" else "install"
     before = manifest_of(project.venv("api"))
     project.configure({"api": {}}, store={"durability": "full"})
     project.lock("api", project.machine.wheel("beta"))

@@ -248,7 +248,7 @@ class TextTable:
             return False
         return found.st_size > 0
 
-    def is_set_aside_for(self, error: Exception) -> bool:
+    def sets_aside_for(self, error: Exception) -> bool:
         """Move the file aside if *error* says that it is damaged; return whether that was so."""
         if not is_damage(error, self._path):
             return False

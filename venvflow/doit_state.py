@@ -193,16 +193,16 @@ class StateBackend:
         if not (self._pending or self._forget_all):
             return
         saved, problems = self._encoded()
-        if self._is_written(saved):
+        if self._write(saved):
             self._pending.clear()
             self._forget_all = False
         if problems:
             raise _for_doit("InvalidTask", "\n".join(problems))
 
-    def _is_written(self, saved: dict[str, str]) -> bool:
+    def _write(self, saved: dict[str, str]) -> bool:
         gone = [_column(task) for task in self._pending if task not in self._rows]
         self._error = self._table.write(saved, gone, forget_all=self._forget_all)
-        if self._error is not None and self._table.is_set_aside_for(self._error):
+        if self._error is not None and self._table.sets_aside_for(self._error):
             # What this run saved before is in the damaged file.
             self._pending |= self._touched
             saved, _ = self._encoded()

@@ -23,8 +23,8 @@ from doit.doit_cmd import DoitMain
 from tiers import first_quick
 
 from venvflow import interrupts
-from venvflow.backend import StateBackend
 from venvflow.disk.databases import TextTable, open_to_read
+from venvflow.doit_state import StateBackend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -376,12 +376,12 @@ def test_importing_it_imports_nothing_heavy() -> None:
         "import sys, atexit, os, errno, re, signal, stat, threading, typing, contextlib, __future__\n"
         "class Loads(typing.NamedTuple): what: 'needs'\n"
         "before = set(sys.modules)\n"
-        "import venvflow.backend\n"
+        "import venvflow.doit_state\n"
         "print(*sorted(set(sys.modules) - before))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["venvflow"] + [
-        f"venvflow.{name}" for name in ("backend", "errors", "interrupts", "streams")
+        f"venvflow.{name}" for name in ("doit_state", "errors", "interrupts", "streams")
     ]
 
 
