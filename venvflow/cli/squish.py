@@ -149,7 +149,7 @@ class EachVenv:
 
 
 class _Squishing(EachVenv):
-    """The real thing."""
+    """Shares each venv."""
 
     def __init__(self, args: argparse.Namespace, out: Output) -> None:
         super().__init__(args, out)
@@ -182,7 +182,7 @@ class _Squishing(EachVenv):
 
 
 class _DryRun(EachVenv):
-    """What it would do."""
+    """Says what sharing each venv would save."""
 
     def __init__(self, args: argparse.Namespace, out: Output) -> None:
         super().__init__(args, out)

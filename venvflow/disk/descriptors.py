@@ -36,6 +36,25 @@ def opened(path: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = Non
         os.close(fd)
 
 
+@contextmanager
+def changeable(name: str, fd: int) -> Iterator[tuple[int, int | str]]:
+    """Open a file in the directory *fd* for the length of a ``with`` block, to change its mode or time.
+
+    Give its descriptor and what ``os.chmod`` and ``os.utime`` take for it, which follow links. It may be
+    a file whose mode does not let even us read it. Raises ``OSError``.
+    """
+    through: int | str
+    try:
+        through = file = os.open(name, READ, dir_fd=fd)
+    except PermissionError:
+        file = os.open(name, PATH_ONLY, dir_fd=fd)
+        through = f"/proc/self/fd/{file}"
+    try:
+        yield file, through
+    finally:
+        os.close(file)
+
+
 def mode_at(name: str, fd: int) -> int | None:
     """Return the type and mode of what has that *name* in the directory *fd*, or None if nothing has."""
     try:

@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from venvflow.disk.descriptors import CREATE, PATH_ONLY, READ, directory, open_directory, opened
+from venvflow.disk.descriptors import CREATE, PATH_ONLY, READ, changeable, directory, open_directory, opened
 from venvflow.disk.files import is_temporary_name, temporary_name
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.layout import Layout, is_fan
@@ -357,13 +357,7 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
 
     Return whether it is, and has. Raises ``OSError``.
     """
-    through: int | str
-    try:
-        through = fd = os.open(base, READ, dir_fd=fan)
-    except PermissionError:  # its mode does not let even us read it
-        fd = os.open(base, PATH_ONLY, dir_fd=fan)
-        through = f"/proc/self/fd/{fd}"
-    try:
+    with changeable(base, fan) as (fd, through):
         st = os.fstat(fd)
         if not stat.S_ISREG(st.st_mode) or st.st_uid != os.geteuid():
             return False
@@ -374,9 +368,7 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
         right = read(base, dir_fd=fan).digest == name.digest
         if not right:
             os.utime(through)
-    finally:
-        os.close(fd)
-    return right
+        return right
 
 
 def _copy(source: str, name: str, fd: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from venvflow.disk.attributes import is_sealed, mode_of
 from venvflow.disk.blame import failure
-from venvflow.disk.descriptors import CREATE, PATH_ONLY, READ, Directories, directory, opened
+from venvflow.disk.descriptors import CREATE, READ, Directories, changeable, directory, opened
 from venvflow.disk.files import temporary_name
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import copy_bytes
@@ -169,20 +169,11 @@ def _treat(
 
 def _set_mode(at: tuple[int, str], item: Found, mode: int) -> None:
     """Give a file its mode if it is still what was found: through a descriptor, for chmod follows links."""
-    fd, name = at
-    if item.mode & 0o7777 == mode:
-        return
-    through: int | str
-    try:
-        through = file = os.open(name, READ, dir_fd=fd)
-    except PermissionError:  # its mode does not let even us read it
-        file = os.open(name, PATH_ONLY, dir_fd=fd)
-        through = f"/proc/self/fd/{file}"
-    try:
-        if stamp_of(os.fstat(file))[:3] == item.stamp[:3]:
-            os.chmod(through, mode)
-    finally:
-        os.close(file)
+    if item.mode & 0o7777 != mode:
+        fd, name = at
+        with changeable(name, fd) as (file, through):
+            if stamp_of(os.fstat(file))[:3] == item.stamp[:3]:
+                os.chmod(through, mode)
 
 
 def _replace(at: tuple[int, str], item: Found, source: str, mode: int) -> str:
