@@ -31,6 +31,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
 
+os.environ["LANGUAGE"] = "C"
+"""argparse translates what it says, and looks for a translation each time."""
+
 _ROOM = 2 << 30
 """Bytes that the quick tests may need, with those of the runs before that pytest keeps."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import inspect
 import json
 import sqlite3
@@ -28,6 +29,7 @@ _Schema = Mapping[str, Any]
 _NOTHING = "-"
 
 
+@functools.cache
 def sections() -> dict[str, str]:
     """Return every generated section by its name."""
     makers: dict[str, Callable[[], str]] = {
