@@ -18,6 +18,7 @@ import pytest
 from archives import Objects, Raw, make_venv, pack, read_venv
 from forgery import Forgery, Part, taken_apart
 from pythons import interpreters
+from tiers import first_quick
 
 from venvflow import postinstall
 from venvflow.disk.archive import Limits, extract, extraction, file, inventory_of, unpack
@@ -514,7 +515,7 @@ def test_unpack_runs_nothing_of_the_archive(
     assert not (tmp_path / "PWNED").exists()
 
 
-@pytest.mark.parametrize("words", [[], ["--compile"], ["--python", "bin/python"]])
+@pytest.mark.parametrize("words", first_quick([[], ["--compile"], ["--python", "bin/python"]]))
 def test_its_own_script_runs_nothing_else_of_the_archive(
     words: list[str], real: Forgery, tmp_path: Path
 ) -> None:

@@ -379,6 +379,7 @@ def test_a_hashed_requirements_file_is_installed(project: Project, builder: str)
     assert project.log.read_text().count("\n$ ") + project.log.read_text().startswith("$ ") >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
 def test_keep_compiles(project: Project, builder: str) -> None:
     """With ``bytecode: keep`` the builder's own bytecode is there."""
@@ -386,6 +387,7 @@ def test_keep_compiles(project: Project, builder: str) -> None:
     assert "demo" in {path.name.split(".")[0] for path in project.bytecode()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
 def test_a_relative_editable_project_is_found_beside_its_file(project: Project, builder: str) -> None:
     """``-e ./pkg`` in services/api/requirements.txt is services/api/pkg, whatever the working directory.
@@ -420,6 +422,7 @@ def test_a_pylock_is_installed(project: Project, builder: str) -> None:
     assert project.installed() == {"demo", "dep"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
 def test_a_pylock_with_a_wrong_hash_is_refused(project: Project, builder: str) -> None:
     """The hashes of the standard lock file are verified too."""

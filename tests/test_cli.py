@@ -460,7 +460,9 @@ def test_the_module_is_the_command(project: Project) -> None:
     ("words", "unwanted"),
     [
         (["version"], {"yaml", "sqlite3", "doit", "pathspec", "subprocess", "json"}),
-        (["--help"], {"yaml", "sqlite3", "doit", "pathspec", "subprocess", "json"}),
+        pytest.param(
+            ["--help"], {"yaml", "sqlite3", "doit", "pathspec", "subprocess", "json"}, marks=pytest.mark.slow
+        ),
         (["restore", "api"], {"doit", "sqlite_utils"}),
         (["status"], {"doit", "sqlite_utils"}),
     ],

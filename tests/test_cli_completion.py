@@ -82,6 +82,7 @@ def test_bash_completes_options(scripts: Path) -> None:
     assert {"-n", "--dry-run"} <= set(in_bash(scripts, "squish", "-"))
 
 
+@pytest.mark.slow
 def test_bash_completes_names_of_venvs(scripts: Path, project: Project) -> None:
     """Of the config that is found from here, or that the line names; several where the command takes them."""
     assert in_bash(scripts, "restore", "") == ["api", "web"]

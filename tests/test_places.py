@@ -29,6 +29,7 @@ from contents import (
     picture,
     write,
 )
+from tiers import first_quick
 
 from venvflow import interrupts
 from venvflow.disk import directories
@@ -816,7 +817,7 @@ class Attack:
         patch.setattr(os, function, attacked)
 
 
-@pytest.mark.parametrize("attack", [make_parent_a_link, make_staging_a_link])
+@pytest.mark.parametrize("attack", first_quick([make_parent_a_link, make_staging_a_link]))
 @pytest.mark.parametrize("work", [Place.remove, swap], ids=["remove", "swap"])
 def test_a_link_that_is_put_there_meanwhile_is_not_followed(
     tmp_path: Path, exchanging: str, attack: Callable[[Place, Path], None], work: Callable[[Place], object]

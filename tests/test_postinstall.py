@@ -122,6 +122,7 @@ def test_scripts_activation_and_imports_work_at_the_place(
     )
 
 
+@pytest.mark.slow
 def test_it_can_be_run_again_after_another_move(packed: Callable[..., Path], tmp_path: Path) -> None:
     """Moved twice, the venv is the same as one that was unpacked there in the first place."""
     root = packed(tmp_path / "first")
@@ -156,6 +157,7 @@ def test_a_dry_run_writes_nothing_and_says_so(packed: Callable[..., Path], tmp_p
     assert _files(root) == before
 
 
+@pytest.mark.slow
 def test_it_can_compile(packed: Callable[..., Path], tmp_path: Path) -> None:
     """With --compile there is bytecode, made by the venv's own interpreter."""
     root = packed(tmp_path / "venv")
