@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 from venvflow.disk.objects import Look, Name, Objects, is_promised, object_name, sealed
 from venvflow.disk.places import Place
 from venvflow.disk.scan import Changing, Content, Found, look, read, stamp_of, walk
-from venvflow.model import MTIME_NS, Entry, Manifest, Receipt
+from venvflow.model import MTIME_NS, Entry, Receipt
 from venvflow.postinstall import LARGEST_FILLED
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
@@ -169,8 +169,7 @@ def drift_of(venv: str, receipt: Receipt, store: StoreReader | None, matcher: Ma
         known = store.index.stamps(venv) if store is not None else {}
         return _by_receipt(venv, found, receipt, known)
     try:
-        manifest = Manifest(tuple(store.tree(digest) for digest in receipt.trees))
-        entries = entries_of(manifest)
+        entries = entries_of(store.manifest(receipt.trees))
     except Corrupt:
         return _by_receipt(venv, found, receipt, {})
     links = {path for path, entry in entries.items() if entry.kind == "link"}
@@ -405,7 +404,7 @@ def known_of(store: StoreReader, receipt: Receipt, found: Iterable[Found]) -> Kn
     if receipt.state == "built":
         return Known(store.index.stamps(receipt.path))
     try:
-        entries = entries_of(Manifest(tuple(store.tree(digest) for digest in receipt.trees)))
+        entries = entries_of(store.manifest(receipt.trees))
     except Corrupt:
         return Known({})
     stamped: dict[str, Stamped] = {}

@@ -204,7 +204,11 @@ class StoreReader:
 
     def load(self, snapshot: Snapshot) -> Manifest:
         """Return what a snapshot holds; raises :class:`~venvflow.pure.manifest.Corrupt` if a tree is bad."""
-        return Manifest(tuple(self.tree(digest) for digest in snapshot.trees), snapshot.place is not None)
+        return self.manifest(snapshot.trees, bound=snapshot.place is not None)
+
+    def manifest(self, trees: Iterable[str], *, bound: bool = False) -> Manifest:
+        """Return the manifest of *trees*; raises as :meth:`tree` does."""
+        return Manifest(tuple(map(self.tree, trees)), bound)
 
     def find(self, key: str, place: str) -> Snapshot | None:
         """Return the snapshot for a key digest: one for any place, or one that is bound to *place*."""

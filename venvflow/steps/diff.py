@@ -49,7 +49,7 @@ def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = Non
     if store is not None and receipt is not None and receipt.state == "shared":
         with suppress(Corrupt):
             if look_as_made(found, receipt):
-                return Manifest(tuple(store.tree(digest) for digest in receipt.trees), receipt.bound)
+                return store.manifest(receipt.trees, bound=receipt.bound)
     known = known_of(store, receipt, found).stamped if store is not None and receipt is not None else {}
     python = receipt.python if receipt is not None else ""
     places = Places(

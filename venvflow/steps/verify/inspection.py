@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from venvflow.disk.objects import Look, Name, Objects, object_name, object_names
 from venvflow.disk.places import Place, write_receipt
 from venvflow.disk.scan import Found, walk
-from venvflow.model import Entry, Manifest, Receipt
+from venvflow.model import Entry, Receipt
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.relocate import Places
 from venvflow.state.changes import drift_of
@@ -124,7 +124,7 @@ def _walked(store: StoreReader, registration: Registration) -> SharedVenv | list
     if not receipt.is_at(place.path):
         return [Finding("venv moved", "", place.path, note=f"it was shared at {receipt.path}")]
     try:
-        entries = entries_of(Manifest(tuple(store.tree(digest) for digest in receipt.trees)))
+        entries = entries_of(store.manifest(receipt.trees))
     except Corrupt:
         return _by_receipt(place.path, receipt)
     places = Places(place.path, registration.project or place.parent, receipt.python)
