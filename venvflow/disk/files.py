@@ -121,6 +121,21 @@ def _clearer(error: OSError, follow: bool) -> OSError:
 
 
 @contextmanager
+def replacing(name: str, fd: int) -> Iterator[str]:
+    """Give a temporary name in the directory *fd*; what is made there becomes *name* at the end of the block.
+
+    If that fails, nothing has happened. Raises ``OSError``.
+    """
+    temporary = temporary_name()
+    try:
+        yield temporary
+        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+    finally:  # also after a rename: that of one name of a file over another does nothing at all
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=fd)
+
+
+@contextmanager
 def new_file(path: str, *, sync: bool = False) -> Iterator[BinaryIO]:
     """Give a file to write that becomes *path* at the end of the block; if that fails, nothing has happened.
 

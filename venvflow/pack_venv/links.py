@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from venvflow.disk.descriptors import Directories, directory
-from venvflow.disk.files import temporary_name
+from venvflow.disk.files import replacing
 from venvflow.disk.scan import walk
 from venvflow.errors import UsageError, shown
 
@@ -121,16 +120,10 @@ def _replaced(path: str, places: Directories, make: Callable[[str, int], None]) 
 
     Return False if it had to be left alone, as where a directory became a link meanwhile.
     """
-    temporary = temporary_name()
     try:
         parent, name = places.parent(path)
-        try:
+        with replacing(name, parent) as temporary:
             make(temporary, parent)
-            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(temporary, dir_fd=parent)
-            raise
     except OSError:  # the caller is told by what is missing in its lists
         return False
     return True

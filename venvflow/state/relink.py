@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from venvflow.disk.attributes import copy_attributes, own_attributes
 from venvflow.disk.descriptors import READ, SAFE, Directories, directory, opened, whole_paths
-from venvflow.disk.files import TEMPORARY, is_temporary_name, temporary_name
+from venvflow.disk.files import TEMPORARY, is_temporary_name, replacing
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.release import Releaser
@@ -44,7 +44,7 @@ def is_temporary(path: str) -> bool:
     return TEMPORARY in path and is_temporary_name(os.path.basename(path))
 
 
-class _LeftAlone(Exception):
+class LeftAlone(Exception):
     """A file is not the one that was surveyed any more, or cannot become what it should be."""
 
 
@@ -137,19 +137,19 @@ class Relinker:
                 try:
                     how = self._relink_one(entry, found.get(entry.path), base, fd)
                     found[entry.path] = look(base, dir_fd=fd, known_as=entry.path)
-                except _LeftAlone:
+                except LeftAlone:
                     how = "left alone"
                     self._kept.append(entry.path)
                 self._tell(entry.path, how)
 
     def _relink_one(self, entry: Entry, item: Found | None, name: str, fd: int) -> str:
-        """Make one file what it should be, and return what became of it. Raises _LeftAlone."""
+        """Make one file what it should be, and return what became of it. Raises LeftAlone."""
         private = self._is_private(entry)
         linker = self._private if private else self._linker
         copies = private or linker.mode == "copy"
         if item is None:
             if not (entry.size and linker.link_new(self._object(entry), name, fd)):
-                with _replacing(None, name, fd) as temporary:
+                with replacing(name, fd) as temporary:
                     self._place(entry, temporary, fd, linker)
         elif not copies:
             return self._share(entry, item, name, fd)
@@ -161,7 +161,7 @@ class Relinker:
     def _share(self, entry: Entry, item: Found, name: str, fd: int) -> str:
         """Replace a file by its object, if they are equal and the file is still the one that was surveyed.
 
-        One that has attributes of its own stays private. Return what became of it. Raises _LeftAlone.
+        One that has attributes of its own stays private. Return what became of it. Raises LeftAlone.
         """
         if self._is_shared(entry, item):
             self._linker.count("hardlink")
@@ -177,8 +177,8 @@ class Relinker:
             if copied_from != f"{self._venv}/{entry.path}" and not _same_bytes(
                 file, self._object(entry), entry.size
             ):
-                raise _LeftAlone
-            with _replacing(item, name, fd) as temporary:
+                raise LeftAlone
+            with replacing_found(item, name, fd) as temporary:
                 self._place(entry, temporary, fd, self._linker)
         return self._linker.mode
 
@@ -192,7 +192,7 @@ class Relinker:
     def _share_blocks(self, entry: Entry, item: Found, file: int) -> bool:
         """Let the kernel compare an open file with its object and share their blocks: it keeps its own inode.
 
-        Return False where the file system cannot do that. Raises _LeftAlone.
+        Return False where the file system cannot do that. Raises LeftAlone.
         """
         try:
             with opened(self._object(entry), READ) as source:
@@ -202,7 +202,7 @@ class Relinker:
                 raise
             return False
         if not (equal and _same_version(os.fstat(file), item)):
-            raise _LeftAlone
+            raise LeftAlone
         os.utime(file, ns=MTIME_TIMES)
         self._linker.count("reflink")
         return True
@@ -210,32 +210,32 @@ class Relinker:
     def _make_private(self, item: Found, file: int, name: str, fd: int) -> None:
         """Give an open file the constant mtime; one that has other names gets an inode of its own first.
 
-        Its attributes and its mode are kept. Raises _LeftAlone.
+        Its attributes and its mode are kept. Raises LeftAlone.
         """
         if item.links == 1:
             os.utime(file, ns=MTIME_TIMES)
             return
-        with _replacing(item, name, fd) as temporary:
+        with replacing_found(item, name, fd) as temporary:
             path = f"{self._venv}/{item.path}"
             self._private.place(path, temporary, fd, executable=item.executable)
             with opened(temporary, os.O_RDWR | SAFE, dir_fd=fd) as copy:
                 if not copy_attributes(file, copy):
-                    raise _LeftAlone
+                    raise LeftAlone
                 os.fchmod(copy, item.mode & 0o777)  # last: it is part of an access list
                 os.utime(copy, ns=MTIME_TIMES)
 
     @contextmanager
     def _opened(self, item: Found, name: str, fd: int) -> Iterator[int]:
-        """Open a file if *name* is still the one that was surveyed. Raises _LeftAlone."""
+        """Open a file if *name* is still the one that was surveyed. Raises LeftAlone."""
         try:
             file = os.open(name, READ, dir_fd=fd)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ELOOP):
-                raise _LeftAlone from error
+                raise LeftAlone from error
             raise
         try:
             if not _same_version(os.fstat(file), item):
-                raise _LeftAlone
+                raise LeftAlone
             yield file
         finally:
             self._released.release(file)
@@ -268,7 +268,7 @@ def _drop_litter(places: Directories, found: Iterable[Found]) -> None:
 
 
 @contextmanager
-def replacing(
+def replacing_in_venv(
     venv: str, path: str, *, quietly: bool = True, expected: Stamp | None = None
 ) -> Iterator[tuple[int, str]]:
     """Give directory and temporary name of what takes the place of the file *path* of a venv at the end.
@@ -301,25 +301,20 @@ def give_again(
     """
     linker = Linker(_LADDERS["copy" if stays_private(entry, 1) else link])
     linker.spare = objects.spare
-    with replacing(venv, entry.path, expected=expected) as (fd, temporary):
+    with replacing_in_venv(venv, entry.path, expected=expected) as (fd, temporary):
         linker.place(objects.path(object_name(entry)), temporary, fd, executable=entry.executable)
 
 
 @contextmanager
-def _replacing(item: Found | None, name: str, fd: int) -> Iterator[str]:
-    """Give a temporary name in the directory *fd*; what is made there takes the place of *name* at the end.
+def replacing_found(item: Found, name: str, fd: int) -> Iterator[str]:
+    """Do as :func:`venvflow.disk.files.replacing`, if *name* is still the file *item* at the end.
 
-    Raises _LeftAlone if *name* is not the file *item* any more: what is newer is the user's, and wins.
+    Raises LeftAlone if it is not: what is newer is the user's, and wins.
     """
-    temporary = temporary_name()
-    try:
+    with replacing(name, fd) as temporary:
         yield temporary
-        if item is not None and not _is_unchanged(item, name, fd):
-            raise _LeftAlone
-        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-    finally:  # also after a rename: that of one name of a file over another does nothing at all
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=fd)
+        if not _is_unchanged(item, name, fd):
+            raise LeftAlone
 
 
 def _is_unchanged(item: Found, name: str, fd: int) -> bool:

@@ -14,7 +14,7 @@ from venvflow.builders.build import Build
 from venvflow.disk import locks
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import directory
-from venvflow.disk.files import read_small, temporary_name
+from venvflow.disk.files import read_small, replacing, temporary_name
 from venvflow.disk.links import write_private
 from venvflow.disk.places import watched
 from venvflow.disk.scan import look as look_at_file
@@ -290,10 +290,8 @@ def _prune_records(venv: str, gone: Collection[str]) -> None:
 def _rewrite(venv: str, entry: Entry, data: bytes) -> None:
     """Replace a file by rename: it may be a hard link to one in the builder's cache."""
     name = os.path.basename(entry.path)
-    with directory(os.path.dirname(f"{venv}/{entry.path}")) as fd:
-        temporary = temporary_name()
+    with directory(os.path.dirname(f"{venv}/{entry.path}")) as fd, replacing(name, fd) as temporary:
         write_private(temporary, fd, data, executable=entry.executable)
-        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
 
 
 def _stamp(job: Job, store: Store, looked: Survey) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from venvflow.disk.attributes import is_sealed, mode_of
 from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import CREATE, READ, Directories, changeable, directory, opened
-from venvflow.disk.files import temporary_name
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import copy_bytes
 from venvflow.disk.occupants import occupants
@@ -20,7 +19,7 @@ from venvflow.disk.scan import Found, look, stamp_of, walk
 from venvflow.errors import shown
 from venvflow.model import Outcome, Receipt
 from venvflow.state.file_stats import digest_of_found
-from venvflow.state.relink import is_temporary
+from venvflow.state.relink import LeftAlone, is_temporary, replacing_found
 from venvflow.state.store import Store
 from venvflow.steps.any_venv import held, in_use, refuse_unless_venv
 from venvflow.steps.job import Job
@@ -179,15 +178,11 @@ def _set_mode(at: tuple[int, str], item: Found, mode: int) -> None:
 def _replace(at: tuple[int, str], item: Found, source: str, mode: int) -> str:
     """Put a copy of *source*, with *mode*, in the place of *item*, if that is still what was found."""
     fd, name = at
-    temporary = temporary_name()
     try:
-        _copy(source, temporary, fd, mode)
-        if look(name, dir_fd=fd).stamp[:3] != item.stamp[:3]:
-            return "left alone"
-        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=fd)
+        with replacing_found(item, name, fd) as temporary:
+            _copy(source, temporary, fd, mode)
+    except LeftAlone:
+        return "left alone"
     return "private"
 
 

@@ -20,7 +20,7 @@ from venvflow.errors import VenvflowError
 from venvflow.model import MTIME_NS
 from venvflow.pure.manifest import source_of
 from venvflow.state.reader import StoreReader
-from venvflow.state.relink import give_again, replacing
+from venvflow.state.relink import give_again, replacing_in_venv
 from venvflow.state.store import Store
 from venvflow.state.usage import InodeId
 from venvflow.steps.verify.inspection import Finding, Inspection, Use, inode_of
@@ -131,7 +131,7 @@ class Healing:
         if not (_has_bad(use, bad) or venv.is_linked(entry)):
             return
         with (
-            replacing(venv.path, entry.path, quietly=False) as (fd, temporary),
+            replacing_in_venv(venv.path, entry.path, quietly=False) as (fd, temporary),
             open_regular(edited) as file,
         ):
             write_private(temporary, fd, file.read(), executable=entry.executable)
