@@ -94,14 +94,12 @@ def _manifest(out: Output, store: StoreReader | None, target: Resolved) -> Manif
     if store is None or not target.snapshots:
         raise UsageError(
             f"the store has no snapshot for the {target.label}",
-            state="Nothing was changed.",
             hint='"venvflow explain" compares keys by their parts.',
         )
     if len(target.snapshots) > 1:
         found = ", ".join(f"{each.id[:12]} ({shown(each.place or each.venv)})" for each in target.snapshots)
         raise UsageError(
             f"there are several snapshots for the {target.label}: {found}",
-            state="Nothing was changed.",
             hint="Name one of them.",
         )
     return manifest_of_snapshot(store, target.snapshots[0])

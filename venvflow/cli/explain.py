@@ -87,7 +87,6 @@ def _explain(out: Output, context: Context, store: StoreReader | None, target: R
     if target.job is None or context.flow is None:
         raise UsageError(
             f"{target.label} is in no config that is used here, so doit does nothing to it",
-            state="Nothing was changed.",
             hint='Give a second word to compare its key with; "venvflow diff" compares what is in two.',
         )
     found = explain(target.job, store)
@@ -246,7 +245,6 @@ def _keyed_path(store: StoreReader | None, target: Resolved) -> tuple[str, Keyed
         raise UsageError(
             f"nothing is known of the key of this venv: {why}",
             where=shown(target.path),
-            state="Nothing was changed.",
             hint="diff compares what is in it.",
         )
     return snapshot.key.digest, keyed_of(store, snapshot)
@@ -263,7 +261,6 @@ def _keyed_archive(target: Resolved) -> tuple[str, Keyed]:
         raise UsageError(
             "the archive does not say for which key it was made",
             where=shown(target.path),
-            state="Nothing was changed.",
             hint="diff compares what is in it.",
         )
     installed = {tree.name: tree.version for tree in found.manifest.trees if tree.version}

@@ -84,7 +84,6 @@ def convert_symlinks(env_dir: _Path, containing_dir: _Path | None = None) -> tup
         raise UsageError(
             "there is no such directory",
             where=shown(env),
-            state="Nothing was changed.",
             hint="Name the directory whose links are to be converted.",
         )
     if real != boundary and not real.startswith(boundary.rstrip("/") + "/"):

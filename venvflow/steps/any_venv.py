@@ -23,7 +23,6 @@ def refuse_unless_venv(place: Place) -> None:
         raise UsageError(
             _NO_VENV.get(state, _NO_VENV["stranger"]),
             where=shown(place.path),
-            state="Nothing was changed.",
             hint="Name a venv: its directory, with a pyvenv.cfg in it, or its name in the config.",
         )
     if os.lstat(place.path).st_uid != os.geteuid():

@@ -71,4 +71,4 @@ def _no_venv(place: Place, job: Job | None) -> UsageError:
     what = "the venv is not there" if place.state() in ("absent", "empty") else "what is there is no venv"
     where = job.where if job is not None else shown(place.path)
     hint = f'Run "{job.doit}", or compare its snapshot.' if job is not None else ""
-    return UsageError(what, where=where, state="Nothing was changed.", hint=hint)
+    return UsageError(what, where=where, hint=hint)
