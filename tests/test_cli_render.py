@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.cli.render import Column, Output, columns_of, counted, moment, since, table
+from venvflow.cli.render import Column, Output, columns_of, moment, since, table
+from venvflow.pure.units import counted
 from venvflow.streams import fit
 
 COLUMNS = (Column("name", least=8), Column("state"), Column("size", right=True, rank=1), Column("x", rank=2))

@@ -151,11 +151,6 @@ class Interpreter:
         """Return major and minor version, as in ``lib/python3.12``."""
         return ".".join(self.version.split(".")[:2])
 
-    @property
-    def bytecode_id(self) -> str:
-        """Return what decides whether two interpreters write the same bytecode."""
-        return f"{self.cache_tag}-{self.magic}-{self.version}"
-
 
 @dataclass(frozen=True, slots=True)
 class Key:

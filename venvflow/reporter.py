@@ -14,7 +14,7 @@ from doit.reporter import ConsoleReporter
 from venvflow import interrupts, streams
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.pure.names import meant
-from venvflow.pure.units import show_duration, show_size
+from venvflow.pure.units import counted, show_duration, show_size
 
 if TYPE_CHECKING:
     from venvflow.live import Live
@@ -164,14 +164,10 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
 
     def _summary(self) -> str:
         if not self._did and not self.failures and not self.runtime_errors:
-            return f"nothing to do: {_count(self._looked, 'task')} up to date"
+            return f"nothing to do: {counted(self._looked, 'task')} up to date"
         failed = f", {len(self.failures)} failed" if self.failures else ""
         not_run = f", {self._not_run} not run because of that" if self._not_run else ""
-        return f"{_count(self._did, 'task')} done, {self._looked} up to date{failed}{not_run}"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+        return f"{counted(self._did, 'task')} done, {self._looked} up to date{failed}{not_run}"
 
 
 def told(did: str, values: dict[str, Any]) -> str:
@@ -180,7 +176,7 @@ def told(did: str, values: dict[str, Any]) -> str:
     head = _HEADS.get(did, "{did} {reason}").format(did=did, reason=values.get("reason", ""))
     parts = [head.strip()]
     if "files" in figures:
-        parts.append(_count(figures["files"], "file"))
+        parts.append(counted(figures["files"], "file"))
     elif "bytes" in figures:
         parts.append(show_size(figures["bytes"]))
     if "seconds" in figures:

@@ -22,6 +22,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -285,7 +286,7 @@ def _other_tasks() -> set[str]:
 def _task_trim() -> Iterator[Task]:
     """Yield trim, which stands in a group of its own because doit asks for it by its group's name."""
     group = _group("trim", _TRIM_DOC, ["trim:snapshots"])
-    group.value_savers.append(_remembered)
+    group.value_savers.append(lambda: {"did": "made"})  # what doit keeps of a group can be forgotten
     yield group
     yield Task(
         "trim:snapshots",
@@ -293,26 +294,17 @@ def _task_trim() -> Iterator[Task]:
         doc=_TRIM_DOC,
         uptodate=[(is_trimmed,)],
         subtask_of="trim",
-        title=_group_name,
+        title=lambda task: str(task.subtask_of),
         io={"capture": False},
     )
-
-
-def _remembered() -> dict[str, Any]:
-    """Return what doit keeps of a group, so that it can be forgotten."""
-    return {"did": "made"}
-
-
-def _group_name(task: Task) -> str:
-    """Return what the only task of a group is called in what people read."""
-    return str(task.subtask_of)
 
 
 def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
     """Run one step for one venv; the answer is kept by doit and shown by the reporter."""
     try:
         with interrupts.working():
-            return _as_values(_step(verb)(current_flow().job(venv)))
+            outcome = _step(verb)(current_flow().job(venv))
+            return {**asdict(outcome), "warnings": list(outcome.warnings)}
     except VenvflowError as error:
         return _failed(error)
     except (OSError, MemoryError) as error:
@@ -349,15 +341,6 @@ def _step(verb: str) -> Callable[[Any], Outcome]:
     name = verb.replace("-", "_")
     function: Callable[[Any], Outcome] = getattr(importlib.import_module(f"venvflow.steps.{name}"), name)
     return function
-
-
-def _as_values(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "did": outcome.did,
-        "reason": outcome.reason,
-        "figures": outcome.figures,
-        "warnings": list(outcome.warnings),
-    }
 
 
 def _failed(error: VenvflowError) -> StepFailed:

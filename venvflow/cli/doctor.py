@@ -6,9 +6,9 @@ import argparse
 import os
 import textwrap
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 
 from venvflow import config as configs
 from venvflow.cli.parser import Commands, add_command
@@ -48,7 +48,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``remedy`` (empty where nothing has to be done).
     """
     results = []
-    for result in _results(args):
+    world, config = _world(args)
+    for result in chain([config], examine(world)):
         results.append(result)
         if not out.as_json and not (out.quiet and result.verdict == "ok"):
             out.answer(_told(out, result))
@@ -56,12 +57,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if out.as_json:
         out.document({"ok": not failed, "checks": [asdict(each) for each in results]})
     return 1 if failed else 0
-
-
-def _results(args: argparse.Namespace) -> Iterator[CheckResult]:
-    world, config = _world(args)
-    yield config
-    yield from examine(world)
 
 
 def _world(args: argparse.Namespace) -> tuple[World, CheckResult]:

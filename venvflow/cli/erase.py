@@ -7,13 +7,13 @@ import os
 
 from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Column, Output, counted, moment, table
+from venvflow.cli.render import Column, Output, moment, table
 from venvflow.cli.resolve import need_known
 from venvflow.disk import locks
 from venvflow.errors import Refused, shown
 from venvflow.flow import Flow
 from venvflow.model import Snapshot
-from venvflow.pure.units import show_size
+from venvflow.pure.units import counted, show_size
 from venvflow.state.reader import open_reader
 from venvflow.state.store import Store
 from venvflow.state.sweeping import Swept, sweep

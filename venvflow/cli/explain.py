@@ -11,16 +11,16 @@ from typing import Any
 from venvflow.cli.context import Context, open_context
 from venvflow.cli.differences import DIGITS, fitting, labels_of, record_of, told_of, value_of
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
+from venvflow.cli.render import Colour, Column, Output, moment, since, table
 from venvflow.cli.resolve import Resolved, Resolver
 from venvflow.disk.archive import inventory_of
 from venvflow.disk.places import read_receipt
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.flow import Flow
 from venvflow.forecast import forecast
-from venvflow.model import Snapshot
 from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys
 from venvflow.pure.plan import Action
+from venvflow.pure.units import counted
 from venvflow.state.reader import StoreReader, open_reader
 from venvflow.steps.explain import Explanation, Nearest, explain, keyed_of
 from venvflow.steps.hash_lockfiles import key_now
@@ -239,32 +239,25 @@ def _keyed(store: StoreReader | None, target: Resolved) -> tuple[str, Keyed]:
 def _keyed_path(store: StoreReader | None, target: Resolved) -> tuple[str, Keyed]:
     """Return the key that a venv of no config was made for: its snapshot knows the parts."""
     receipt = read_receipt(target.path)
-    snapshot = _snapshot_of(store, receipt.key) if receipt is not None and receipt.key else None
-    if snapshot is None or store is None:
-        why = "venvflow did not make it" if receipt is None or not receipt.key else "its snapshot is gone"
-        raise UsageError(
-            f"nothing is known of the key of this venv: {why}",
-            where=shown(target.path),
-            hint="diff compares what is in it.",
-        )
-    return snapshot.key.digest, keyed_of(store, snapshot)
-
-
-def _snapshot_of(store: StoreReader | None, key: str) -> Snapshot | None:
-    snapshots = store.snapshots() if store is not None else []
-    return next((each for each in snapshots if each.key.digest == key), None)
+    key = receipt.key if receipt is not None else ""
+    if store is not None and key:
+        for snapshot in store.snapshots():
+            if snapshot.key.digest == key:
+                return key, keyed_of(store, snapshot)
+    why = "its snapshot is gone" if key else "venvflow did not make it"
+    raise _no_key(target, f"nothing is known of the key of this venv: {why}")
 
 
 def _keyed_archive(target: Resolved) -> tuple[str, Keyed]:
     found = inventory_of(target.path)
     if found.key is None:
-        raise UsageError(
-            "the archive does not say for which key it was made",
-            where=shown(target.path),
-            hint="diff compares what is in it.",
-        )
+        raise _no_key(target, "the archive does not say for which key it was made")
     installed = {tree.name: tree.version for tree in found.manifest.trees if tree.version}
     return found.key.digest, Keyed(found.key.parts, installed=installed)
+
+
+def _no_key(target: Resolved, what: str) -> UsageError:
+    return UsageError(what, where=shown(target.path), hint="diff compares what is in it.")
 
 
 # --------------------------------------------------------------------------- JSON

@@ -6,10 +6,11 @@ import argparse
 import os
 
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Output, counted
+from venvflow.cli.render import Output
 from venvflow.cli.schema import schema_text
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.init.draft import Draft, draft
+from venvflow.pure.units import counted
 
 
 def add(commands: Commands) -> None:

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Column, Output, counted, moment, since, table
+from venvflow.cli.render import Column, Output, moment, since, table
 from venvflow.cli.resolve import need_known
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import StoreConfig
 from venvflow.pure.keys import snapshot_id
-from venvflow.pure.units import show_size
+from venvflow.pure.units import counted, show_size
 from venvflow.state.index import Outline
 from venvflow.state.reader import StoreReader, open_reader
 from venvflow.state.registry import Registration

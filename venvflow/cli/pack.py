@@ -12,12 +12,12 @@ from typing import Any
 from venvflow import live
 from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Output, counted
+from venvflow.cli.render import Output
 from venvflow.cli.resolve import need_known
-from venvflow.disk.archive import FORMATS, Options, Progress, Trace
+from venvflow.disk.archive import FORMATS, Options, Progress
 from venvflow.errors import UsageError, shown
 from venvflow.model import Outcome, PackOptions, Saved
-from venvflow.pure.units import show_duration, show_size
+from venvflow.pure.units import counted, show_duration, show_size
 from venvflow.steps import pack as steps
 from venvflow.steps import pack_check
 from venvflow.steps.hash_lockfiles import hash_lockfiles
@@ -219,14 +219,9 @@ class _Answer:
         else:
             out.answer(f"  not reproducible: {checked.sha256}, packed again {', '.join(checked.again)}")
         traces = checked.traces if out.verbose else checked.traces[:_SHOWN]
-        out.answer(f"  local paths: {_counted_members(checked.traces)}")
+        members = counted(len({trace.member for trace in checked.traces}), "member")
+        out.answer(f"  local paths: {f'in {members}' if traces else 'none is left in it'}")
         for trace in traces:
             out.answer(f"    {shown(trace.member)} names {shown(trace.path)}, {trace.times} times")
         if len(traces) < len(checked.traces):
             out.answer(f"    and {len(checked.traces) - len(traces)} more (-v lists all)")
-
-
-def _counted_members(traces: tuple[Trace, ...]) -> str:
-    return (
-        f"in {counted(len({trace.member for trace in traces}), 'member')}" if traces else "none is left in it"
-    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.pure.units import show_duration, show_size
+from venvflow.pure.units import counted, show_duration, show_size
 from venvflow.streams import drop, fit, is_terminal, painted, put, show_everything
 
 if TYPE_CHECKING:
@@ -65,13 +65,6 @@ class Output:
                 state="What the command did is done.",
                 hint="Free space, or send the answer somewhere else.",
             ) from error
-
-    def flush(self) -> None:
-        """Send on what others, like the parser of the words, wrote to standard output."""
-        try:
-            sys.stdout.flush()
-        except OSError:
-            drop(sys.stdout)
 
     def document(self, value: Mapping[str, Any]) -> None:
         """Write *value* as JSON with sorted keys, of printable ASCII only."""
@@ -249,7 +242,7 @@ def columns_of(text: str) -> int:
     return sum(0 if combining(each) else 1 + (east_asian_width(each) in "WF") for each in text)
 
 
-# --------------------------------------------------------------------------- times and counts
+# --------------------------------------------------------------------------- times
 
 
 def since(then: float | None, now: float) -> str:
@@ -272,11 +265,6 @@ def moment(then: float | None) -> str | None:
     return datetime.fromtimestamp(int(then), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def counted(number: int, word: str) -> str:
-    """Return *number* and *word* in the right form: ``1 snapshot``, ``24 snapshots``."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
 # --------------------------------------------------------------------------- what a step did
 
 
@@ -288,16 +276,7 @@ def show_outcome(out: Output, venv: str, key: str, outcome: Outcome, warnings: I
     """
     warnings = [*warnings, *outcome.warnings]
     if out.as_json:
-        out.document(
-            {
-                "venv": venv,
-                "key": key,
-                "did": outcome.did,
-                "reason": outcome.reason,
-                "figures": outcome.figures,
-                "warnings": warnings,
-            }
-        )
+        out.document({"venv": venv, "key": key, **asdict(outcome), "warnings": warnings})
     else:
         out.answer(f"{shown(venv)}: {outcome_text(outcome)}")
     for warning in warnings:

@@ -10,12 +10,12 @@ from typing import Any
 
 from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Output, counted, outcome_text
+from venvflow.cli.render import Output, outcome_text
 from venvflow.cli.resolve import need_venv, path_of
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import Outcome, VenvSpec
 from venvflow.pure.patterns import problems
-from venvflow.pure.units import parse_size, show_size
+from venvflow.pure.units import counted, parse_size, show_size
 from venvflow.state.reader import open_reader
 from venvflow.state.usage import Balance, Ledger
 from venvflow.steps.any_venv import refuse_unless_sharable
@@ -112,15 +112,7 @@ class EachVenv:
         return 0
 
     def _note(self, path: str, outcome: Outcome) -> None:
-        self.records.append(
-            {
-                "path": path,
-                "did": outcome.did,
-                "reason": outcome.reason,
-                "figures": outcome.figures,
-                "warnings": list(outcome.warnings),
-            }
-        )
+        self.records.append({"path": path, **asdict(outcome)})
 
     def act(self, job: Job) -> Outcome:
         """Serve one venv."""

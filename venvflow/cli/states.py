@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -352,19 +353,8 @@ def python_of(venv: str) -> str:
 
 def _packages(venv: str) -> int:
     """Return how many distributions the venv has, without reading any."""
-    marks = (".dist-info", ".egg-info")
-    count = 0
-    for name in _names(f"{venv}/lib"):
-        if name.startswith("python"):
-            count += sum(each.endswith(marks) for each in _names(f"{venv}/lib/{name}/site-packages"))
-    return count
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
+    names = glob.iglob(f"{glob.escape(venv)}/lib/python*/site-packages/*")
+    return sum(name.endswith((".dist-info", ".egg-info")) for name in names)
 
 
 def _size(job: Job, store: StoreReader | None, receipt: Receipt | None) -> int | None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from venvflow.cli.context import open_context
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Column, Output, counted, table
+from venvflow.cli.render import Column, Output, table
 from venvflow.errors import shown
-from venvflow.pure.units import show_size
+from venvflow.pure.units import counted, show_size
 from venvflow.state.reader import open_reader
 from venvflow.steps.stats import Costs, PackageCost, costs, packages
 

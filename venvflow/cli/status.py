@@ -8,12 +8,12 @@ from typing import Any
 
 from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Colour, Column, Output, counted, moment, since, table
+from venvflow.cli.render import Colour, Column, Output, moment, since, table
 from venvflow.cli.resolve import need_known
 from venvflow.cli.states import Looked, look_at_all
 from venvflow.errors import shown
 from venvflow.flow import Flow
-from venvflow.pure.units import show_size
+from venvflow.pure.units import counted, show_size
 from venvflow.state.reader import open_reader
 
 _COLUMNS = (

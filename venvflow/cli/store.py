@@ -10,6 +10,7 @@ from venvflow.cli.render import Output, show_outcome
 from venvflow.cli.resolve import need_known
 from venvflow.cli.states import View, judge, python_of
 from venvflow.errors import EnvironmentFailure, Refused
+from venvflow.postinstall import minor
 from venvflow.state.reader import open_reader
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.job import Job
@@ -88,7 +89,7 @@ def _refuse_other_python(job: Job, record: KeyRecord) -> None:
             f"the venv runs on Python {found}, but its key is for Python {wanted}",
             where=job.where,
             state="Nothing was stored.",
-            hint=f'Make it with Python {wanted}, or set python: "{_minor(found)}" for it in the config.',
+            hint=f'Make it with Python {wanted}, or set python: "{minor(found)}" for it in the config.',
         )
 
 
@@ -96,10 +97,6 @@ def _same_release(found: str, wanted: str) -> bool:
     """Compare versions as far as both go: ``3.11.4.final.0`` and ``3.11.4`` are the same release."""
     pair = zip(found.split(".")[:3], wanted.split(".")[:3], strict=False)
     return all(ours == theirs for ours, theirs in pair)
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
 
 
 def _edits(job: Job, record: KeyRecord) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Colour, Column, Output, counted, table
+from venvflow.cli.render import Colour, Column, Output, table
 from venvflow.errors import shown
-from venvflow.pure.units import show_size
+from venvflow.pure.units import counted, show_size
 from venvflow.steps.trim import Trimmed, trim
 
 _COLUMNS = (

@@ -11,12 +11,12 @@ from functools import partial
 
 from venvflow.cli.context import Context, open_context
 from venvflow.cli.parser import Commands, add_command
-from venvflow.cli.render import Output, counted
+from venvflow.cli.render import Output
 from venvflow.cli.resolve import need_venv, path_of
 from venvflow.disk import locks
 from venvflow.errors import UsageError, shown
 from venvflow.live import progress
-from venvflow.pure.units import show_size
+from venvflow.pure.units import counted, show_size
 from venvflow.state.reader import StoreReader, open_reader
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from venvflow.model import TrimPolicy
-from venvflow.pure.units import show_duration, show_size
+from venvflow.pure.units import counted, show_duration, show_size
 
 _PROTECTED = "the rest is pinned, current, or most recently used of its venv"
 
@@ -80,14 +80,13 @@ class Dropped:
 class TrimPlan:
     """What to do: *keep*, last used first, and *drop*, in the order in which to do it.
 
-    *freed_bytes* are those of all objects that nothing kept needs; *unreferenced_bytes* of them nothing
-    needed before. *problems* says which limits cannot be met, and why.
+    *freed_bytes* are those of all objects that nothing kept needs, some of which nothing needed before.
+    *problems* says which limits cannot be met, and why.
     """
 
     keep: tuple[Kept, ...]
     drop: tuple[Dropped, ...]
     freed_bytes: int
-    unreferenced_bytes: int
     problems: tuple[str, ...]
 
 
@@ -152,10 +151,12 @@ class _Trimming:
             count = len(self._left)
             if count <= limit:
                 return
-            reason = f"{_counted(count)}, keep is {limit}, last used {self._age(snapshot)} ago"
+            reason = f"{counted(count, 'snapshot')}, keep is {limit}, last used {self._age(snapshot)} ago"
             self._drop(snapshot, reason)
         if len(self._left) > limit:
-            self._problems.append(f"{_counted(len(self._left))} left, keep is {limit}: {_PROTECTED}")
+            self._problems.append(
+                f"{counted(len(self._left), 'snapshot')} left, keep is {limit}: {_PROTECTED}"
+            )
 
     def drop_large(self, store_size: int, free: int | None) -> None:
         if self._policy.min_free is not None and free is None:
@@ -169,8 +170,7 @@ class _Trimming:
 
     def plan(self) -> TrimPlan:
         keep = tuple(Kept(s.id, self._reasons(s)) for s in reversed(self._left.values()))
-        ledger = self._ledger
-        return TrimPlan(keep, tuple(self._dropped), ledger.freed, ledger.unreferenced, tuple(self._problems))
+        return TrimPlan(keep, tuple(self._dropped), self._ledger.freed, tuple(self._problems))
 
     def _excess(self, store_size: int, free: int | None) -> list[str]:
         """Return which size limits are not met once what is dropped so far is gone."""
@@ -216,8 +216,7 @@ class _Ledger:
         # Once per tree, however many snapshots share it: this is what makes thousands of them cheap.
         objects = chain.from_iterable(self._objects_of.get(tree, ()) for tree in self._trees)
         self._objects = Counter(objects)
-        self.unreferenced = sum(size for name, size in self._sizes.items() if name not in self._objects)
-        self.freed = self.unreferenced
+        self.freed = sum(size for name, size in self._sizes.items() if name not in self._objects)
 
     def drop(self, snapshot: Candidate) -> int:
         """Return how many bytes are freed by dropping *snapshot* now."""
@@ -252,7 +251,3 @@ def _recent(ordered: Iterable[Candidate], number: int) -> dict[str, set[str]]:
         for each in ids[max(len(ids) - number, 0) :]:
             recent.setdefault(each, set()).add(holder.name)
     return recent
-
-
-def _counted(number: int) -> str:
-    return f"{number} snapshot{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Sizes and durations, as people write them in a config and read them in a report."""
+"""Sizes, durations and counts, as people write them in a config and read them in a report."""
 
 from __future__ import annotations
 
@@ -75,6 +75,11 @@ def _duration_help(digits: str, unit: str) -> str:
         if unit and word.startswith(unit.lower()):
             return f"write {digits}{short}"
     return f"write {digits}s, {digits}m (minutes), {digits}h, {digits}d or {digits}w"
+
+
+def counted(number: int, word: str) -> str:
+    """Return *number* and *word* in the right form: ``1 snapshot``, ``24 snapshots``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def show_size(size: int) -> str:
