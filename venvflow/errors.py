@@ -43,6 +43,12 @@ def clipped(text: str) -> str:
     return line if len(line) <= LONGEST_WORD else line[:LONGEST_WORD] + "…"
 
 
+def some(texts: Sequence[str], most: int, between: str = ", ") -> str:
+    """Return the first *most* of *texts* as a sentence lists them, and how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return between.join(texts[:most]) + more
+
+
 def legible(text: str) -> str:
     """Return *text* as :func:`shown` does, but with its lines and tabs."""
     return text if text.isascii() and _LAYOUT.sub("", text).isprintable() else _escaped(text, "\n\t")

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Literal
 
 from venvflow.cli.context import Context
-from venvflow.errors import UsageError, shown
+from venvflow.errors import UsageError, shown, some
 from venvflow.model import Key, Snapshot
 from venvflow.pure.names import meant, nearest
 from venvflow.state.reader import StoreReader
@@ -249,9 +249,8 @@ def _ambiguous(word: str, what: str, found: Mapping[str, str]) -> UsageError:
     listed = [
         f"{each[: max(_SHORT, len(word) + 4)]}{f' ({venv})' if venv else ''}" for each, venv in found.items()
     ]
-    more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
     return UsageError(
-        f"{len(found)} {what} begin with {word!r}: {', '.join(map(shown, listed[:4]))}{more}",
+        f"{len(found)} {what} begin with {word!r}: {shown(some(listed, 4))}",
         state=_NOTHING_CHANGED,
         hint="Write more of its digits.",
     )

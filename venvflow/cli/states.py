@@ -15,7 +15,7 @@ from venvflow import builders
 from venvflow.disk import interpreters
 from venvflow.disk.files import read_beginning
 from venvflow.disk.scan import walk
-from venvflow.errors import EnvironmentFailure, VenvflowError, shown
+from venvflow.errors import EnvironmentFailure, VenvflowError, shown, some
 from venvflow.model import Receipt
 from venvflow.pure.comparison import Change, changes, role_of
 from venvflow.pure.plan import VenvFacts
@@ -177,8 +177,7 @@ def _of_another_tool(job: Job) -> Judged:
     with suppress(VenvflowError):
         unlike = unlike_the_locks(job)
         if unlike:
-            more = f" and {len(unlike) - 3} more" if len(unlike) > 3 else ""
-            reason += f", and not what its lock says: {'; '.join(unlike[:3])}{more}"
+            reason += f", and not what its lock says: {some(unlike, 3, '; ')}"
     beside = "doit makes a new one and keeps this one beside it"
     return Judged("not ours", reason, f'"venvflow store {name}" shares it as it is; {beside}')
 

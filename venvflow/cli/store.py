@@ -9,7 +9,7 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, show_outcome
 from venvflow.cli.resolve import need_known
 from venvflow.cli.states import View, judge, python_of
-from venvflow.errors import EnvironmentFailure, Refused
+from venvflow.errors import EnvironmentFailure, Refused, some
 from venvflow.postinstall import minor
 from venvflow.state.reader import open_reader
 from venvflow.steps.hash_lockfiles import hash_lockfiles
@@ -72,9 +72,8 @@ def _refuse_unlike(job: Job) -> None:
     """Raise Refused for a venv whose packages contradict the locks: every checkout would get them."""
     unlike = unlike_the_locks(job)
     if unlike:
-        more = f" and {len(unlike) - 5} more" if len(unlike) > 5 else ""
         raise Refused(
-            f"the venv is not what its lock files say: {'; '.join(unlike[:5])}{more}",
+            f"the venv is not what its lock files say: {some(unlike, 5, '; ')}",
             where=job.where,
             state="Nothing was stored.",
             hint="Install what the locks say, let doit build it, or store it all the same with --force.",

@@ -14,7 +14,7 @@ from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.cli.resolve import need_venv, path_of
 from venvflow.disk import locks
-from venvflow.errors import UsageError, shown
+from venvflow.errors import UsageError, shown, some
 from venvflow.live import progress
 from venvflow.pure.units import counted, show_size
 from venvflow.state.reader import StoreReader, open_reader
@@ -141,8 +141,7 @@ def _line(out: Output, finding: Finding) -> str:
     where = f"{shown(finding.venv)}/{shown(finding.path)}" if finding.venv else shown(finding.path)
     parts = [f"{out.paint(finding.kind, 'green' if finding.healed else 'red')}: {where.rstrip('/')}"]
     if finding.others:
-        more = f" and {len(finding.others) - 3} more" if len(finding.others) > 3 else ""
-        parts.append(f"  the same file: {', '.join(map(shown, finding.others[:3]))}{more}")
+        parts.append(f"  the same file: {shown(some(finding.others, 3))}")
     parts += [
         f"  {word}: {shown(text)}"
         for word, text in (("fixed", finding.healed), ("note", finding.note))

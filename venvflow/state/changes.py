@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 from venvflow.disk.objects import Look, Name, Objects, is_promised, object_name, sealed
 from venvflow.disk.places import Place
 from venvflow.disk.scan import Changing, Content, Found, look, read, stamp_of, walk
+from venvflow.errors import some
 from venvflow.model import MTIME_NS, Entry, Receipt
 from venvflow.postinstall import LARGEST_FILLED
 from venvflow.pure.manifest import Corrupt, entries_of
@@ -102,9 +103,7 @@ def summary(paths: tuple[str, ...]) -> str:
     marks = (os.path.basename(os.path.dirname(path)) for path in paths if path.endswith("-info/METADATA"))
     packages = sorted({mark.removesuffix(".dist-info").replace("-", " ", 1) for mark in marks})
     names = packages or [path.rsplit("site-packages/", 1)[-1] for path in paths]
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    count = "" if not packages else f" ({len(paths)} files)"
-    return ", ".join(names[:4]) + more + count
+    return some(names, 4) + (f" ({len(paths)} files)" if packages else "")
 
 
 Depth = Literal["directories", "stat", "bytes"]
@@ -160,10 +159,9 @@ def drift_of(venv: str, receipt: Receipt, store: StoreReader | None, matcher: Ma
     """
     found = {
         item.path: item
-        for item in walk(venv)
+        for item in without_excluded(walk(venv), matcher)
         # What is a device, FIFO or socket was never recorded either.
         if item.kind != "special"
-        and (matcher is None or item.kind == "dir" or not matcher.excludes_file(item.path))
     }
     if receipt.state == "built" or store is None:
         known = store.index.stamps(venv) if store is not None else {}
@@ -249,20 +247,17 @@ class _Compared:
         project = registration.project if registration is not None else ""
         return Places(made_for, project or os.path.dirname(made_for), self.receipt.python)
 
-    def bytes(self) -> Bytes:
-        """Return what tells whether a file only looks changed."""
-        return Bytes(self.entries, self.places(), self.store.objects, Contents(self.receipt.contents))
-
-    def is_objects(self, entry: Entry) -> bool:
-        """Return whether the venv's file is the store's own."""
-        return is_object(self.store, object_name(entry), self.found[entry.path])
-
 
 def _against_manifest(compared: _Compared) -> Drift:
     found, entries, places = compared.found, compared.entries, compared.places()
     missing = [path for path, entry in entries.items() if not compared.is_there(entry, places)]
     known = {**entries, **compared.receipt.private}
-    drift = _sorted(_added(found, known), (), missing)
+    added = (
+        path
+        for path, item in found.items()
+        if item.kind != "dir" and path not in known and not is_ignored(path)
+    )
+    drift = Drift(tuple(sorted(added)), missing=tuple(sorted(missing)))
     changed = [
         entry
         for path, entry in entries.items()
@@ -274,13 +269,15 @@ def _against_manifest(compared: _Compared) -> Drift:
 
 def _told_apart(drift: Drift, changed: Sequence[Entry], compared: _Compared) -> Drift:
     """Return *drift* with the files that look *changed*: edited, or only touched."""
-    known = compared.bytes()
+    store, contents = compared.store, Contents(compared.receipt.contents)
+    known = Bytes(compared.entries, compared.places(), store.objects, contents)
     looked = {entry: _touched(entry, compared, known) for entry in changed}
     edited = [entry for entry, same in looked.items() if same is None and not is_ignored(entry.path)]
+    files = (entry for entry in edited if entry.kind == "file")
     return replace(
         drift,
         edited=_paths(edited),
-        shared=_paths(entry for entry in edited if entry.kind == "file" and compared.is_objects(entry)),
+        shared=_paths(e for e in files if is_object(store, object_name(e), compared.found[e.path])),
         touched=tuple(same for same in looked.values() if same is not None),
     )
 
@@ -518,15 +515,3 @@ def _by_receipt(
         missing = tuple(sorted(path for path in stamps if path not in found and not is_ignored(path)))
         missing = missing or (f"{compared.missing} of its files",)
     return Drift(compared.added, compared.edited, missing, stats=stats)
-
-
-def _added(found: Mapping[str, Found], known: Mapping[str, object]) -> list[str]:
-    return [
-        path
-        for path, item in found.items()
-        if item.kind != "dir" and path not in known and not is_ignored(path)
-    ]
-
-
-def _sorted(added: Iterable[str], edited: Iterable[str], missing: Iterable[str]) -> Drift:
-    return Drift(tuple(sorted(added)), tuple(sorted(edited)), tuple(sorted(missing)))

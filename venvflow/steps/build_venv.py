@@ -19,7 +19,7 @@ from venvflow.disk.links import write_private
 from venvflow.disk.places import watched
 from venvflow.disk.scan import look as look_at_file
 from venvflow.disk.scan import walk
-from venvflow.errors import BuildFailed, EnvironmentFailure, shown
+from venvflow.errors import BuildFailed, EnvironmentFailure, shown, some
 from venvflow.model import Entry, Outcome, Receipt, Saved, Snapshot
 from venvflow.pure.manifest import directories
 from venvflow.pure.patterns import saved_by
@@ -185,10 +185,8 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
 
 def _embedding(looked: Survey) -> list[str]:
     """Warn of binary files that contain the path they were built at: they cannot be relocated."""
-    if not looked.embedding:
-        return []
-    more = f" and {len(looked.embedding) - 1} more" if len(looked.embedding) > 1 else ""
-    return [f"{shown(looked.embedding[0])}{more} contains the path it was built at, which is gone"]
+    found = shown(some(looked.embedding, 1))
+    return [f"{found} contains the path it was built at, which is gone"] if found else []
 
 
 def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:

@@ -55,9 +55,3 @@ def warn(name: str, text: str, remedy: str) -> CheckResult:
 def fail(name: str, text: str, remedy: str) -> CheckResult:
     """Return that something will not work."""
     return CheckResult(name, "fail", text, remedy)
-
-
-def names(venvs: Iterable[str]) -> str:
-    """Return the names of venvs, the first few of them."""
-    found = list(venvs)
-    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")

@@ -14,8 +14,8 @@ from venvflow.builders.environment import child_environment
 from venvflow.disk import interpreters, processes
 from venvflow.disk.descriptors import open_directory
 from venvflow.disk.places import KEPT_SUFFIX
-from venvflow.errors import UsageError, VenvflowError, shown
-from venvflow.steps.doctor.check import Check, CheckResult, World, fail, names, ok, warn
+from venvflow.errors import UsageError, VenvflowError, shown, some
+from venvflow.steps.doctor.check import Check, CheckResult, World, fail, ok, warn
 from venvflow.steps.job import Job
 
 _PATIENCE = 20.0
@@ -32,10 +32,9 @@ def _locks(world: World) -> Iterator[CheckResult]:
     paths = dict.fromkeys(path for job in world.jobs for path in (*job.spec.locks, *job.spec.key_files))
     late = [path for path in paths if _mtime(path) > world.now + 60]
     if late:
-        more = f" and {len(late) - 1} more" if len(late) > 1 else ""
         yield warn(
             "lock files",
-            f"{shown(late[0])}{more} was changed in the future, by its time",
+            f"{shown(some(late, 1))} was changed in the future, by its time",
             "Set the clock; venvflow reads the files whatever their times, but make and others do not.",
         )
     elif not faults:
@@ -58,7 +57,7 @@ def _pythons(world: World) -> Iterator[CheckResult]:
     for job in world.jobs:
         wanted.setdefault(job.spec.python, []).append(job)
     for python, jobs in wanted.items():
-        users = names(job.spec.name for job in jobs)
+        users = some([job.spec.name for job in jobs], 4)
         try:
             found = interpreters.resolve(python, root=jobs[0].root, environ=world.environ)
         except VenvflowError as error:
@@ -82,7 +81,7 @@ def _builders(world: World) -> Iterator[CheckResult]:
         else:
             wanted.setdefault(plan.name, []).append(job.spec.name)
     for tool, venvs in wanted.items():
-        yield _tool(world, tool, names(venvs))
+        yield _tool(world, tool, some(venvs, 4))
 
 
 def _tool(world: World, tool: str, users: str) -> CheckResult:
@@ -154,11 +153,10 @@ def _state(world: World) -> Iterator[CheckResult]:
         return
     locked = list(_unwritable(path))
     if locked:
-        more = f" and {len(locked) - 1} more" if len(locked) > 1 else ""
         owner = user_name(os.lstat(locked[0]).st_uid)
         yield fail(
             "state",
-            f"{shown(locked[0])}{more} cannot be written; it belongs to {owner}",
+            f"{shown(some(locked, 1))} cannot be written; it belongs to {owner}",
             f"Make it yours again (chown -R), or delete {shown(path)}: only history is lost.",
         )
     else:
@@ -193,17 +191,17 @@ def _leftovers(world: World) -> Iterator[CheckResult]:
         if os.path.lexists(job.place.path + KEPT_SUFFIX):
             kept.append(job)
     if left:
-        remedy = f"Run doit: it cleans that up first, and nothing is lost ({names(left)})."
+        remedy = f"Run doit: it cleans that up first, and nothing is lost ({some(left, 4)})."
         yield warn(
             "leftovers", f"killed runs left something beside {len(left)} venv{'s' * (len(left) > 1)}", remedy
         )
     elif world.jobs and not kept:
-        busy_too = f"; a run is making {names(busy)}" if busy else ""
+        busy_too = f"; a run is making {some(busy, 4)}" if busy else ""
         yield ok("leftovers", f"none{busy_too}")
     if kept:
-        text = f"{names(job.spec.name for job in kept)}: the venv that was there before is kept beside"
-        paths = (shown(job.place.path + KEPT_SUFFIX) for job in kept)
-        remedy = f"Delete what you do not need: {names(paths)}"
+        text = f"{some([job.spec.name for job in kept], 4)}: the venv that was there before is kept beside"
+        paths = [shown(job.place.path + KEPT_SUFFIX) for job in kept]
+        remedy = f"Delete what you do not need: {some(paths, 4)}"
         yield warn("leftovers", text, remedy)
 
 

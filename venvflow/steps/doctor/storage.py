@@ -13,13 +13,13 @@ from typing import NamedTuple
 from venvflow import builders
 from venvflow.disk.databases import open_to_read
 from venvflow.disk.mounts import mount_of
-from venvflow.errors import VenvflowError, shown
+from venvflow.errors import VenvflowError, shown, some
 from venvflow.model import FORMAT, LinkMode
 from venvflow.pure.units import show_size
 from venvflow.state.index import VERSION
 from venvflow.state.reader import StoreReader, open_reader
 from venvflow.steps.doctor import probes
-from venvflow.steps.doctor.check import Check, CheckResult, World, fail, names, ok, warn
+from venvflow.steps.doctor.check import Check, CheckResult, World, fail, ok, warn
 from venvflow.steps.doctor.project import said_by, user_name
 
 _SKEW = 2.0
@@ -206,7 +206,7 @@ def _venv_links(world: World, shop: str) -> Iterator[CheckResult]:
     if not world.jobs:
         groups[_Group(_USUAL, _links_within(shop), same_disk=True)] = ["venvs on the store's disk"]
     for group, venvs in groups.items():
-        yield from _told(group, names(venvs))
+        yield from _told(group, some(venvs, 4))
 
 
 def _spot(path: str) -> tuple[int, str]:
