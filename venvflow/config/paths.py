@@ -242,16 +242,9 @@ class _Resolver:
             walked = f"{walked}/{part}"
             if walked not in self._known:
                 path = os.path.join(real, part)
-                self._known[walked] = os.path.realpath(path) if _is_link(path) else path
+                self._known[walked] = os.path.realpath(path) if os.path.islink(path) else path
             real = self._known[walked]
         return real
-
-
-def _is_link(path: str) -> bool:
-    try:
-        return stat.S_ISLNK(os.lstat(path).st_mode)
-    except OSError:
-        return False  # not there, or out of reach: then nothing can be behind it either
 
 
 def _folds_case(directory: str) -> bool:

@@ -73,14 +73,9 @@ def of_database(error: Exception, path: str) -> OSError:
     code = 0
     if "disk is full" in str(error) or room(path) == 0:
         code = errno.ENOSPC
-    elif _is_read_only(path):
+    elif (found := _file_system(path)) is not None and found.f_flag & os.ST_RDONLY:
         code = errno.EROFS
     return OSError(code, str(error), path)
-
-
-def _is_read_only(path: str) -> bool:
-    found = _file_system(path)
-    return found is not None and bool(found.f_flag & os.ST_RDONLY)
 
 
 def from_system(error: OSError | MemoryError, state: str) -> EnvironmentFailure:
@@ -114,15 +109,13 @@ def path_of(error: OSError, otherwise: str) -> str:
     Of two, as rename and link have them, it is the second: there is where something was to be written. A name
     in a directory that is not known any more is put after *otherwise*.
     """
-    names = [os.fsdecode(each) for each in (error.filename2, error.filename) if _is_name(each)]
+    names = [
+        os.fsdecode(each) for each in (error.filename2, error.filename) if each and not isinstance(each, int)
+    ]
     whole = next((name for name in names if os.path.isabs(name)), "")
     if whole or not names:
         return whole or otherwise
     return os.path.join(otherwise, names[0])
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str | bytes) and bool(value)
 
 
 # --------------------------------------------------------------------------- what it is about

@@ -27,7 +27,6 @@ from venvflow.pure.redaction import redact_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
 TIMEOUT_VARIABLE = "VENVFLOW_LOCK_TIMEOUT"
 DEFAULT_TIMEOUT = 300.0
@@ -64,11 +63,6 @@ class Lock:
             raise ValueError(f"the lock on {shown(self.path)} is released")
         return self._fd
 
-    @property
-    def held(self) -> bool:
-        """Return whether this object still holds its lock."""
-        return self._fd >= 0
-
     def release(self) -> None:
         """Give the lock back, for the children that inherited it too; again is harmless.
 
@@ -88,9 +82,7 @@ class Lock:
     def __enter__(self) -> Lock:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

@@ -287,10 +287,7 @@ def _signal_group(child: subprocess.Popen[bytes], number: int) -> bool:
     child.poll()  # a dead leader that nobody asked about would keep its group alive
     try:
         os.killpg(child.pid, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # macOS says so of a group in which only the dead are left.
+    except (ProcessLookupError, PermissionError):  # which macOS says where only the dead are left
         return False
     return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from glob import glob
 from typing import Any
 
 from venvflow.disk.files import read_beginning
@@ -102,20 +103,13 @@ def _sorted_out(
         elif os.path.lexists(os.path.join(entry.path, "pyvenv.cfg")):
             venvs.append(name)
         elif name == "requirements":
-            files |= {f"{name}/{file}" for file in _listed(entry.path) if file.endswith(".txt")}
+            files |= {f"{name}/{file}" for file in glob("*.txt", root_dir=entry.path)}
         elif not name.startswith(".") and name not in ELSEWHERE:
             below.append(os.path.join(path, name))
     unwritable = {name for name in (*files, *below) if not _is_utf8(name)}
     notes += [f"{shown(name)} was left out: its name is not UTF-8." for name in sorted(unwritable)]
     directory = Directory(root, path, frozenset(files - unwritable), tuple(venvs))
     return directory, [name for name in below if name not in unwritable]
-
-
-def _listed(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []  # then there is no lock file for us in it
 
 
 def _is_utf8(name: str) -> bool:

@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"#\d+(?=:)")
 _LISTS = ("lock", "include", "file")
 """Roles of the parts that may be lists of packages."""
 
-_SEEDS = frozenset({"pip", "setuptools", "wheel", "distribute"})
+SEEDS = frozenset({"pip", "setuptools", "wheel", "distribute"})
 """What tools put into a fresh venv without being asked."""
 
 How = Literal["added", "removed", "changed"]
@@ -183,14 +183,15 @@ def _unlike_installed(
     for each in packages.values():
         listed |= each
     wanted = {
-        name: installed[name] if name in installed and _allows(text, installed[name]) else text
+        name: installed[name] if name in installed and allows(text, installed[name]) else text
         for name, text in listed.items()
     }
-    there = {name: version for name, version in installed.items() if name in wanted or name not in _SEEDS}
+    there = {name: version for name, version in installed.items() if name in wanted or name not in SEEDS}
     return changes(there, wanted)
 
 
-def _allows(listed: str, version: str) -> bool:
+def allows(listed: str, version: str) -> bool:
+    """Return whether a *version* may be what a lock file lists; of a range, URL or path nobody knows."""
     versions = [each.partition("+")[0] for each in listed.split(", ")]
     plain = "@" not in listed and all(each[:1].isdigit() for each in versions)
     return not plain or version.partition("+")[0] in versions

@@ -115,10 +115,7 @@ def _canonical(name: str, version: str, entries: Sequence[Entry]) -> bytes:
         [directory, [encode_entry(entry) for entry in group]]
         for directory, group in groupby(entries, key=lambda entry: _split(entry.path)[0])
     ]
-    return _compact({"entries": grouped, "format": FORMAT, "name": name, "version": version})
-
-
-def _compact(document: Mapping[str, Any]) -> bytes:
+    document = {"entries": grouped, "format": FORMAT, "name": name, "version": version}
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 

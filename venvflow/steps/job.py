@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 VERBS = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store", "trim")
 """What tasks do, in their order: doit takes these words for all tasks that do so."""
-
-
-def _silent(_: str) -> None:
-    """Say nothing."""
 
 
 def refuse_linked_state(path: str) -> None:
@@ -56,7 +52,7 @@ class Job:
     spec: VenvSpec
     environ: Mapping[str, str]
     now: Callable[[], float]
-    say: Callable[[str], None] = field(default=_silent)
+    say: Callable[[str], None] = lambda _: None
     force: bool = False
     command: tuple[str, ...] = ()
 

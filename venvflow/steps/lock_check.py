@@ -5,13 +5,11 @@ from __future__ import annotations
 import glob
 import os
 
+from venvflow.pure.comparison import SEEDS, allows
 from venvflow.pure.lockfiles import packages, references
-from venvflow.pure.names import normalised
+from venvflow.pure.manifest import name_and_version
 from venvflow.steps.inputs import read_input
 from venvflow.steps.job import Job
-
-_SEEDS = frozenset({"pip", "setuptools", "wheel", "distribute"})
-"""What tools put into a fresh venv without being asked."""
 
 
 def unlike_the_locks(job: Job) -> list[str]:
@@ -37,22 +35,13 @@ def unlike_the_locks(job: Job) -> list[str]:
 
 
 def _contradiction(name: str, version: str, pinned: str, *, complete: bool) -> str:
-    if pinned and not pinned.startswith("@"):
-        allowed = pinned.split(", ")
-        return (
-            ""
-            if version.partition("+")[0] in {each.partition("+")[0] for each in allowed}
-            else (f"{name} {version} instead of {pinned}")
-        )
-    unasked = complete and not pinned and name not in _SEEDS
+    if pinned and not allows(pinned, version):
+        return f"{name} {version} instead of {pinned}"
+    unasked = complete and not pinned and name not in SEEDS
     return f"{name} {version}, which no lock names" if unasked else ""
 
 
 def _installed(venv: str) -> dict[str, str]:
     """Return name and version of every distribution of the venv, by the names of their directories."""
     pattern = os.path.join(glob.escape(venv), "lib", "python*", "site-packages", "*.dist-info")
-    found = {}
-    for directory in glob.glob(pattern):
-        name, _, version = os.path.basename(directory).removesuffix(".dist-info").partition("-")
-        found[normalised(name)] = version
-    return found
+    return dict(name_and_version(f"{directory}/RECORD") for directory in glob.glob(pattern))

@@ -287,7 +287,7 @@ _LEVEL = max(highest for _, highest, _ in LEVELS.values())
 
 def write_pack(job: Job, key: str, trees: Iterable[str], options: PackOptions, path: str) -> None:
     """Note what the archive at *path* was made from, and how it and the files beside it look."""
-    outputs = {name: _stat_of(name) for name in _outputs(path)}
+    outputs = {name: stamp_of(name) for name in _outputs(path)}
     write_json(job.file("pack.json"), PackNote(_pack_inputs(tuple(trees), options), key, outputs)._asdict())
 
 
@@ -334,7 +334,7 @@ def archive_facts(job: Job) -> ArchiveFacts | None:
     options, packed = job.spec.pack, _noted_pack(job)
     if options is None or packed is None:
         return ArchiveFacts() if options is not None else None
-    touched = (path for path, stat in packed.outputs.items() if _stat_of(path) != stat)
+    touched = (path for path, stat in packed.outputs.items() if stamp_of(path) != stat)
     return ArchiveFacts(
         written=True,
         same_options=packed.inputs[1:] == _pack_inputs((), options)[1:],
@@ -348,19 +348,11 @@ def written_archives(job: Job) -> list[str]:
     """Return the archive that was written last and the files beside it, as far as nobody touched them."""
     packed = _noted_pack(job)
     outputs = packed.outputs if packed is not None else {}
-    return [path for path, stat in outputs.items() if _stat_of(path) == stat]
+    return [path for path, stat in outputs.items() if stamp_of(path) == stat]
 
 
 def _pack_inputs(trees: tuple[str, ...], options: PackOptions) -> _PackInputs:
     return _PackInputs(trees, options.format, options.level, options.output, options.name, options.arcroot)
-
-
-def _stat_of(path: str) -> tuple[int, ...]:
-    try:
-        st = os.stat(path)
-    except (OSError, ValueError):
-        return ()
-    return st.st_size, st.st_mtime_ns, st.st_ino
 
 
 # --------------------------------------------------------------------------- trimmed

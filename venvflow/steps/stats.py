@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -67,10 +68,7 @@ def costs(store_path: str, paths: Iterable[str]) -> Costs:
     """Count the venvs at *paths* and the store; what is not there counts nothing."""
     venvs = {path: inodes_below(path) for path in paths if os.path.isdir(path) and not os.path.islink(path)}
     stored = inodes_below(store_path)
-    holders: dict[InodeId, int] = {}
-    for found in venvs.values():
-        for key in found:
-            holders[key] = holders.get(key, 0) + 1
+    holders = Counter(key for found in venvs.values() for key in found)
     counted = tuple(_cost(path, found, holders) for path, found in venvs.items())
     return Costs(
         counted,

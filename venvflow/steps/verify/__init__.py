@@ -19,17 +19,13 @@ from venvflow.steps.verify.inspection import Finding, Inspection, Verified
 __all__ = ["Finding", "Verified", "heal", "verify"]
 
 
-def _silent(_done: int, _total: int) -> None:
-    """Say nothing."""
-
-
 def verify(
     store: StoreReader,
     registrations: Iterable[Registration],
     *,
     full: bool = False,
     only: frozenset[str] = frozenset(),
-    progress: Callable[[int, int], None] = _silent,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Verified:
     """Verify the store and the venvs of *registrations*.
 
@@ -48,7 +44,7 @@ def heal(
     *,
     full: bool = False,
     only: frozenset[str] = frozenset(),
-    progress: Callable[[int, int], None] = _silent,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Verified:
     """Verify as :func:`verify` does, and fix what can be fixed.
 
