@@ -12,7 +12,8 @@ import fcntl
 import os
 import stat
 import struct
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from venvflow.disk.descriptors import READ, opened
 from venvflow.disk.mounts import mount_of
@@ -61,6 +62,18 @@ def failure(
         state=state,
         hint=hint or special or usual or _USUAL.format(user=os.geteuid()),
     )
+
+
+@contextmanager
+def explained(
+    doing: str, *, at: str, state: str | Callable[[], str], venv: str = "", usual: str = "", hint: str = ""
+) -> Iterator[None]:
+    """Raise :func:`failure` for an error of the system in the block; *state* may be asked when it comes."""
+    try:
+        yield
+    except OSError as error:
+        said = state if isinstance(state, str) else state()
+        raise failure(error, doing, at=at, state=said, venv=venv, usual=usual, hint=hint) from error
 
 
 def of_database(error: Exception, path: str) -> OSError:

@@ -20,13 +20,13 @@ import os
 import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple, get_args
 
 from venvflow.disk.attributes import FOR_MOST, MODE_BITS
-from venvflow.disk.blame import failure
+from venvflow.disk.blame import explained
 from venvflow.disk.descriptors import CREATE, directory, exists, open_directory, reach
 from venvflow.disk.directories import clear, discard, fill, move
 from venvflow.disk.files import read_small, write_whole
@@ -116,14 +116,13 @@ class Place:
         *made_inode* is the inode of the directory that we made here last: with it, a venv that lost even
         its pyvenv.cfg is still known to be ours. Raises EnvironmentFailure when one may not even look.
         """
-        try:
+        with (
+            explained("cannot look at the venv's place", at=self.path, state="Nothing was changed."),
+            suppress(FileNotFoundError, NotADirectoryError),
+        ):
             st = os.lstat(self.path)
             return _obstacle(self.path, st) or self._kind(made_here=st.st_ino == made_inode)
-        except (FileNotFoundError, NotADirectoryError):
-            return "absent"
-        except OSError as error:
-            doing = "cannot look at the venv's place"
-            raise failure(error, doing, at=self.path, state="Nothing was changed.") from error
+        return "absent"
 
     def _kind(self, *, made_here: bool) -> PlaceState:
         """Return what the directory at the place is.
@@ -588,13 +587,9 @@ def _kept_twice(path: str) -> Refused:
     )
 
 
-@contextmanager
-def _explained(path: str, state: Callable[[], str]) -> Iterator[None]:
+def _explained(path: str, state: Callable[[], str]) -> AbstractContextManager[None]:
     """Explain an error of the file system; *state* says what is at the place, once that is known."""
-    try:
-        yield
-    except OSError as error:
-        raise failure(error, "cannot change the venv's place", at=path, state=state()) from error
+    return explained("cannot change the venv's place", at=path, state=state)
 
 
 # --------------------------------------------------------------------------- receipts and removal

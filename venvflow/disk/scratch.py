@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from venvflow.disk.blame import failure
+from venvflow.disk.blame import explained
 from venvflow.disk.descriptors import (
     DIRECTORY_THROUGH_LINK,
     directory,
@@ -50,13 +50,10 @@ def scratch(
     EnvironmentFailure, with *hint*, where none can be made.
     """
     parent = parent or place(environ)
-    try:
-        with directory(parent) as above:
-            # A short name: builders make sockets in it, whose paths may have 107 bytes.
-            made = _made_in(parent, above, 0o700, digits=4)
-    except OSError as error:
-        doing = "no temporary files can be made"
-        raise failure(error, doing, at=parent, state="Nothing was changed.", hint=hint) from error
+    doing = "no temporary files can be made"
+    with explained(doing, at=parent, state="Nothing was changed.", hint=hint), directory(parent) as above:
+        # A short name: builders make sockets in it, whose paths may have 107 bytes.
+        made = _made_in(parent, above, 0o700, digits=4)
     try:
         yield made
     finally:

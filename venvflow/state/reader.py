@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from venvflow.disk import locks
-from venvflow.disk.blame import failure
+from venvflow.disk.blame import explained, failure
 from venvflow.disk.files import is_temporary_name, read_small
 from venvflow.disk.layout import Layout, in_the_way, is_fan
 from venvflow.disk.objects import Look, Name, Objects
@@ -79,13 +79,9 @@ class StoreReader:
         self.layout = self.objects.layout
         self._index: IndexReader | None = None
         self._seen: dict[str, Snapshot | None] = {}
-        try:
+        usual = "Check store.path (or VENVFLOW_STORE), its permissions and its free space."
+        with explained("cannot open the store", at=self.path, state="Nothing was changed.", usual=usual):
             self._open()
-        except OSError as error:
-            usual = "Check store.path (or VENVFLOW_STORE), its permissions and its free space."
-            raise failure(
-                error, "cannot open the store", at=self.path, state="Nothing was changed.", usual=usual
-            ) from error
 
     def close(self) -> None:
         """Close the index, if it was opened."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
 from venvflow.disk import locks
-from venvflow.disk.blame import failure
+from venvflow.disk.blame import explained
 from venvflow.disk.objects import Batch, Look, Name, sealed
 from venvflow.disk.trust import refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, shown
@@ -309,13 +309,9 @@ class Store(StoreReader):
         """Return a number that changes whenever a snapshot comes or goes."""
         return os.stat(f"{self.path}/snapshots").st_mtime_ns
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            state = "Nothing half-written is kept in the store."
-            raise failure(error, "cannot write to the store", at=self.path, state=state) from error
+    def _explained(self) -> AbstractContextManager[None]:
+        state = "Nothing half-written is kept in the store."
+        return explained("cannot write to the store", at=self.path, state=state)
 
     # ----------------------------------------------------------------------- registered venvs
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from venvflow.builders import choose
 from venvflow.builders.build import Build
 from venvflow.disk import locks
-from venvflow.disk.blame import failure
+from venvflow.disk.blame import explained
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small, replacing, temporary_name
 from venvflow.disk.links import write_private
@@ -295,13 +295,10 @@ def _rewrite(venv: str, entry: Entry, data: bytes) -> None:
 def _stamp(job: Job, store: Store, looked: Survey) -> None:
     """Keep what was read for squish: templates in the store, stamps in the index."""
     private = {*credentials(job.place.path, looked), *closed(looked)}
-    try:
-        with store.objects.batch() as batch:
-            for path, template in looked.templates.items():
-                if path not in private:
-                    batch.add_bytes(template.data)
-            batch.publish()
-    except OSError as error:
-        state = "The new venv is in its place, and not shared yet."
-        raise failure(error, "cannot write to the store", at=store.path, state=state) from error
+    state = "The new venv is in its place, and not shared yet."
+    with explained("cannot write to the store", at=store.path, state=state), store.objects.batch() as batch:
+        for path, template in looked.templates.items():
+            if path not in private:
+                batch.add_bytes(template.data)
+        batch.publish()
     store.index.set_stamps(job.place.path, looked.stamped())

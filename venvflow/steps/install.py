@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from venvflow.builders.environment import child_environment
 from venvflow.disk import processes
-from venvflow.disk.blame import failure
+from venvflow.disk.blame import explained
 from venvflow.disk.descriptors import directory
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.places import write_receipt
@@ -74,18 +73,15 @@ def unchanged(job: Job) -> str:
     return "There was no venv before, and there is none now."
 
 
-@contextmanager
-def unmade(job: Job) -> Iterator[None]:
+def unmade(job: Job) -> AbstractContextManager[None]:
     """Explain an error of the file system that comes while a venv is made beside its place."""
     before = job.place.inode()
-    try:
-        yield
-    except OSError as error:
+
+    def state() -> str:
         is_new = job.place.inode() != before
-        state = "The new venv is in its place." if is_new else "What is at its place is unchanged."
-        raise failure(
-            error, "cannot make the venv", at=job.place.path, state=state, venv=job.spec.name
-        ) from error
+        return "The new venv is in its place." if is_new else "What is at its place is unchanged."
+
+    return explained("cannot make the venv", at=job.place.path, state=state, venv=job.spec.name)
 
 
 def finish(job: Job, store: Store, venv: str, receipt: Receipt, *, ours: int | None = None) -> str:

@@ -21,7 +21,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from venvflow.config import LEVELS
-from venvflow.disk.blame import failure
+from venvflow.disk.blame import explained
 from venvflow.disk.files import read_small, write_whole
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, Interpreter, Key, PackOptions, Receipt, Saved
@@ -39,7 +39,8 @@ def write_json(path: str, document: Mapping[str, Any]) -> None:
 
 
 def _write_text(path: str, text: str) -> None:
-    try:
+    state = "Every venv is the old one or the new one, whole."
+    with explained("cannot write the project's state", at=path, state=state):
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         except FileExistsError as error:  # a file is where the directory should be
@@ -49,9 +50,6 @@ def _write_text(path: str, text: str) -> None:
         except IsADirectoryError:  # nobody else keeps anything here, but it may be somebody's: it is kept
             os.rename(path, f"{path}.{os.lstat(path).st_ino}")
             write_whole(path, text.encode("ascii"))
-    except OSError as error:
-        state = "Every venv is the old one or the new one, whole."
-        raise failure(error, "cannot write the project's state", at=path, state=state) from error
 
 
 def stamp_of(path: str) -> tuple[int, ...]:
