@@ -8,6 +8,7 @@ import os
 from venvflow.pure.comparison import SEEDS, allows
 from venvflow.pure.lockfiles import packages, references
 from venvflow.pure.manifest import name_and_version
+from venvflow.pure.names import normalised
 from venvflow.steps.inputs import read_input
 from venvflow.steps.job import Job
 
@@ -44,4 +45,5 @@ def _contradiction(name: str, version: str, pinned: str, *, complete: bool) -> s
 def _installed(venv: str) -> dict[str, str]:
     """Return name and version of every distribution of the venv, by the names of their directories."""
     pattern = os.path.join(glob.escape(venv), "lib", "python*", "site-packages", "*.dist-info")
-    return dict(name_and_version(f"{directory}/RECORD") for directory in glob.glob(pattern))
+    found = (name_and_version(f"{directory}/RECORD") for directory in glob.glob(pattern))
+    return {normalised(name): version for name, version in found}
