@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 
-from venvflow.cli.context import open_flow
 from venvflow.cli.pack import shown_progress
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
-from venvflow.cli.resolve import need_known
+from venvflow.cli.resolve import open_job
 from venvflow.errors import shown
 from venvflow.pure.units import show_duration, show_size
 from venvflow.steps.export import export
@@ -37,10 +36,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     JSON: ``venv``, ``path``, ``figures`` (``entries``, ``bytes``, ``link``, ``seconds``) and ``warnings``.
     """
-    flow = open_flow(args, out)
-    need_known(args.venv, flow.config.venvs)
-
-    job = flow.job(args.venv)
+    job = open_job(args, out)
     hashed = hash_lockfiles(job)
     with shown_progress(out, f"exporting {shown(args.venv)}") as progress:
         outcome = export(

@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from venvflow import live
-from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
-from venvflow.cli.resolve import need_known
+from venvflow.cli.resolve import open_job
 from venvflow.disk.archive import FORMATS, Options, Progress
 from venvflow.errors import UsageError, shown
 from venvflow.model import Outcome, PackOptions, Saved
@@ -73,10 +72,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     (``reproducible``, ``sha256``, ``again``, and ``traces`` with ``member``, ``path``, ``times``) and
     ``smoke`` (``status``, ``output``), each null without its option.
     """
-    flow = open_flow(args, out)
-    need_known(args.venv, flow.config.venvs)
-
-    job = flow.job(args.venv, force=args.force)
+    job = open_job(args, out, force=args.force)
     hashed = hash_lockfiles(job)
     options = _options(job, args)
     with shown_progress(out, f"packing {shown(args.venv)}") as progress:

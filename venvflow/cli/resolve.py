@@ -7,6 +7,7 @@ venv of the config, a venv by its path, an archive, a snapshot, a key. Which it 
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from venvflow.cli.context import Context
+from venvflow.cli.context import Context, open_flow
+from venvflow.cli.render import Output
 from venvflow.errors import UsageError, shown, some
 from venvflow.model import Key, Snapshot
 from venvflow.pure.names import meant, nearest
@@ -33,6 +35,13 @@ def need_known(name: str, known: Iterable[str]) -> None:
     known = sorted(set(known))
     if name not in known:
         raise UsageError(f"there is no venv called {shown(name)!r}", hint=meant(name, known))
+
+
+def open_job(args: argparse.Namespace, out: Output, *, force: bool = False) -> Job:
+    """Return the job of the venv of the config that *args* name; raises as :func:`open_flow` does."""
+    flow = open_flow(args, out)
+    need_known(args.venv, flow.config.venvs)
+    return flow.job(args.venv, force=force)
 
 
 def path_of(context: Context, word: str) -> str:

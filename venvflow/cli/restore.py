@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, show_outcome
-from venvflow.cli.resolve import need_known
+from venvflow.cli.resolve import open_job
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.restore import restore
 from venvflow.steps.state_files import need_key
@@ -30,10 +29,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Restore the venv; the answer is that of :func:`~venvflow.cli.render.show_outcome`."""
-    flow = open_flow(args, out)
-    need_known(args.venv, flow.config.venvs)
-
-    job = flow.job(args.venv, force=args.force)
+    job = open_job(args, out, force=args.force)
     hashed = hash_lockfiles(job)
     outcome = restore(job)
     show_outcome(out, args.venv, need_key(job).key.digest, outcome, hashed.warnings)

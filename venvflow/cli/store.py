@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from venvflow.cli.context import open_flow
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, show_outcome
-from venvflow.cli.resolve import need_known
+from venvflow.cli.resolve import open_job
 from venvflow.cli.states import View, judge, python_of
 from venvflow.errors import EnvironmentFailure, Refused, some
 from venvflow.postinstall import minor
@@ -37,10 +36,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Squish and store the venv; the answer is that of :func:`~venvflow.cli.render.show_outcome`."""
-    flow = open_flow(args, out)
-    need_known(args.venv, flow.config.venvs)
-
-    job = flow.job(args.venv)
+    job = open_job(args, out)
     _need_venv(job)
     hashed = hash_lockfiles(job)
     record = need_key(job)
