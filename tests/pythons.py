@@ -17,16 +17,18 @@ BASE = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 @lru_cache(maxsize=1)
 def interpreters() -> dict[str, str]:
-    """Return real paths of released CPythons by minor version, from PATH or beside the running one."""
+    """Return real paths of released CPythons by minor version, from beside the running one or PATH."""
     minors = [f"3.{minor}" for minor in range(8, 16)]
-    candidates = [shutil.which(f"python{minor}") or "" for minor in minors]
     beside = Path(BASE).parent.parent.parent
-    candidates += [str(path) for minor in minors for path in sorted(beside.glob(f"{minor}.*/bin/python3"))]
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": BASE}
-    for candidate in candidates:
-        answer = _ask(candidate)
-        if answer:
-            found.setdefault(answer[0], answer[1])
+    for minor in minors:
+        if minor not in found:  # what is on PATH may be a script that looks for a Python itself
+            candidates = [str(path) for path in sorted(beside.glob(f"{minor}.*/bin/python3"))]
+            for candidate in (*candidates, shutil.which(f"python{minor}") or ""):
+                answer = _ask(candidate)
+                if answer[:1] == [minor]:
+                    found[minor] = answer[1]
+                    break
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from flows import World
+from tiers import first_quick
 
 from venvflow.errors import BuildFailed, EnvironmentFailure, Refused, UsageError, VenvflowError
 from venvflow.state.changes import Drift
@@ -462,7 +463,7 @@ def test_a_second_snapshot_of_one_key_is_kept_with_a_warning(world: World) -> No
 # --------------------------------------------------------------------------- pack
 
 
-@pytest.mark.parametrize("name", ["tar.zst", "tar.gz", "zip"])
+@pytest.mark.parametrize("name", first_quick(["tar.zst", "tar.gz", "zip"]))
 def test_pack_is_repeatable_and_remakes_what_is_gone_or_altered(world: World, name: str) -> None:
     """The same bytes each time, a checksum beside it, and a look by stat the next time."""
     world.configure({"api": {"pack": {"output": "dist/", "format": name}}})
@@ -504,7 +505,7 @@ def test_a_dry_run_of_trim_decides_the_same_and_does_nothing(world: World) -> No
     assert trim(config, {}, now=world.clock).plan.drop == ()
 
 
-@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+@pytest.mark.parametrize("link", first_quick(["hardlink", "symlink"]))
 def test_trim_forgets_no_venv_of_symlinks_though_its_project_is_gone(done: World, link: str) -> None:
     """It may have been moved, and lives by the store alone; one of hard links is whole without it."""
     config = done.flow().config
@@ -516,7 +517,7 @@ def test_trim_forgets_no_venv_of_symlinks_though_its_project_is_gone(done: World
         assert len(opened.registrations()) == (link == "symlink")
 
 
-@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+@pytest.mark.parametrize("link", first_quick(["hardlink", "symlink"]))
 def test_a_restored_venv_is_registered_with_its_trees_and_is_a_use(world: World, link: str) -> None:
     """One of symlinks lives by its objects alone; and what was used last is what trim keeps."""
     world.configure({"api": {"squish": {"link": [link]}}})
@@ -532,7 +533,7 @@ def test_a_restored_venv_is_registered_with_its_trees_and_is_a_use(world: World,
     assert outline.used.at == world.clock
 
 
-@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+@pytest.mark.parametrize("link", first_quick(["hardlink", "symlink"]))
 def test_a_venv_of_doit_is_registered_before_it_is_linked(
     world: World, link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -571,7 +572,7 @@ def test_clean_names_only_what_venvflow_made(done: World) -> None:
     assert clean(job, "build-venv", ("build.log",), dry_run=False) == []
 
 
-@pytest.mark.parametrize("kind", ["edited", "moved here"])
+@pytest.mark.parametrize("kind", first_quick(["edited", "moved here"]))
 def test_clean_refuses_what_is_not_as_it_was_made(done: World, kind: str) -> None:
     """A changed venv, or one that was made for another place."""
     if kind == "edited":
