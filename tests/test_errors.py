@@ -126,7 +126,7 @@ def test_every_error_names_something() -> None:
         if isinstance(call.args[0], ast.Constant)
         and not {"where", None} & {each.arg for each in call.keywords}
     ]
-    assert [place for place in vague if not place.startswith("disk/blame.py:")] == []
+    assert [place for place in vague if not place.startswith("disk/system_errors.py:")] == []
 
 
 HOSTILE = [

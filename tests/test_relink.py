@@ -24,10 +24,10 @@ from contents import (
     write,
 )
 
-from venvflow.disk.blame import path_of
 from venvflow.disk.links import Linker
 from venvflow.disk.objects import Name, Objects
 from venvflow.disk.scan import Found, walk
+from venvflow.disk.system_errors import path_of
 from venvflow.model import Entry, LinkMode
 from venvflow.state import relink as module
 from venvflow.state.relink import Relinked, Relinker, is_temporary

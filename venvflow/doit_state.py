@@ -221,7 +221,7 @@ class StateBackend:
         return saved, problems
 
     def _failed(self, error: Exception, what: str, *, state: str, usual: str) -> Exception:
-        from venvflow.disk.blame import failure, of_database  # noqa: PLC0415 - every doit command is spared it
+        from venvflow.disk.system_errors import failure, of_database  # noqa: PLC0415 - every doit command is spared it
 
         told = failure(of_database(error, self.name), what, at=self.name, state=state, usual=usual)
         return _for_doit("InvalidDodoFile", str(told))

@@ -166,8 +166,8 @@ def _meet(number: int, _frame: object) -> None:
 
 
 def _will_raise(thread: int) -> bool:
-    undisturbed = sys.modules.get("venvflow.disk.undisturbed")  # nobody needs it who did not import it
-    return undisturbed is not None and bool(undisturbed.will_raise(thread))
+    uninterrupted = sys.modules.get("venvflow.disk.uninterrupted")  # nobody needs it who did not import it
+    return uninterrupted is not None and bool(uninterrupted.postpone(thread))
 
 
 def _kill_children() -> None:

@@ -37,7 +37,7 @@ from venvflow import interrupts
 if os.path.basename(sys.argv[0].removesuffix("/__main__.py")) == "doit":  # a signal may come from here on
     interrupts.watch(interrupts.OF_A_RUN, by_signal=True)
 
-from venvflow.disk.blame import from_system
+from venvflow.disk.system_errors import from_system
 from venvflow.disk.trust import refuse_to_lock_out
 from venvflow.doit_state import end_with
 from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown

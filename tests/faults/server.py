@@ -17,7 +17,7 @@ from typing import Any
 
 import actions
 
-from venvflow.disk.blame import from_system
+from venvflow.disk.system_errors import from_system
 from venvflow.errors import VenvflowError
 from venvflow.state import index, schema  # noqa: F401 - so that no child has to import it
 

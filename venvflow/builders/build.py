@@ -15,10 +15,10 @@ from venvflow.builders.commands import filled, working_directory
 from venvflow.builders.environment import child_environment
 from venvflow.builders.recipe import Recipe
 from venvflow.disk import processes
-from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import SAFE
 from venvflow.disk.files import read_small
 from venvflow.disk.scratch import scratch
+from venvflow.disk.system_errors import failure
 from venvflow.errors import BuildFailed, EnvironmentFailure, legible, shown
 from venvflow.model import Interpreter, VenvSpec
 from venvflow.pure.redaction import redact_words, redactor, secrets_in, secrets_of

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from venvflow.disk.blame import room
 from venvflow.disk.files import read_small
 from venvflow.disk.mounts import mount_of
+from venvflow.disk.system_errors import room
 from venvflow.errors import shown
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ def _as_expected(error: Exception) -> VenvflowError:
     if isinstance(error, VenvflowError):
         return error
     if isinstance(error, OSError | MemoryError):
-        from venvflow.disk.blame import from_system  # noqa: PLC0415 - it brings what few commands need
+        from venvflow.disk.system_errors import from_system  # noqa: PLC0415 - it brings what few commands need
 
         return from_system(error, _WHOLE)
     return EnvironmentFailure(

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from venvflow.disk.archive import ObjectSource, Options, Progress
 from venvflow.disk.archive.contents import ArchivePlan, Member, damaged, plan_archive
 from venvflow.disk.archive.pipeline import ByteCounter
-from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, Directories, opened
 from venvflow.disk.links import Linker, write_private
 from venvflow.disk.scan import read
 from venvflow.disk.scratch import need_free, new_directory
+from venvflow.disk.system_errors import failure
 from venvflow.model import Entry, LinkMode, Manifest
 from venvflow.postinstall import can_link, need_room
 from venvflow.pure.sharing import stays_private

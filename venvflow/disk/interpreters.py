@@ -16,8 +16,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from venvflow.disk.blame import from_system
 from venvflow.disk.files import read_small
+from venvflow.disk.system_errors import from_system
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import Interpreter
 from venvflow.pure.names import PYTHON_VERSION

@@ -20,8 +20,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple, final
 
-from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import SAFE, directory
+from venvflow.disk.system_errors import failure
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, UsageError, VenvflowError, shown
 from venvflow.pure.redaction import redact_words
 

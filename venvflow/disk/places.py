@@ -26,12 +26,12 @@ from functools import cached_property
 from typing import NamedTuple, get_args
 
 from venvflow.disk.attributes import FOR_MOST, MODE_BITS
-from venvflow.disk.blame import explained
 from venvflow.disk.descriptors import CREATE, directory, exists, open_directory, reach
 from venvflow.disk.directories import clear, discard, fill, move
 from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.kernel import exchange, sync_file_system
 from venvflow.disk.mounts import mounts_at
+from venvflow.disk.system_errors import explained
 from venvflow.errors import LockTimeout, Refused, shown
 from venvflow.model import LinkMode, PlaceState, Receipt
 from venvflow.pure import decoding
@@ -231,10 +231,10 @@ class Place:
             yield self.new
 
     def _let_go(self, held: _Held) -> None:
-        from venvflow.disk.undisturbed import undisturbed  # noqa: PLC0415 - a run with nothing to do ends nothing
+        from venvflow.disk.uninterrupted import uninterrupted  # noqa: PLC0415 - a run with nothing to do ends nothing
 
         self.guard, self._held = -1, None
-        with undisturbed(), _explained(self.staging, self._as_it_is):
+        with uninterrupted(), _explained(self.staging, self._as_it_is):
             self._clear(held)
 
     @contextmanager

@@ -17,7 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from venvflow.disk.undisturbed import undisturbed
+from venvflow.disk.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -140,7 +140,7 @@ def run(
     _watchdog.update()  # it takes longer to start than to learn of the child
     reading, writing = os.pipe()
     try:
-        with undisturbed():  # until it knows the child, nobody would end it
+        with uninterrupted():  # until it knows the child, nobody would end it
             try:
                 child = _start(argv, environ, cwd, writing, inherit_fds)
                 _groups.add(child.pid)

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from venvflow.disk.blame import explained
 from venvflow.disk.descriptors import (
     DIRECTORY_THROUGH_LINK,
     directory,
@@ -26,7 +25,8 @@ from venvflow.disk.descriptors import (
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.files import claim, remove_leftovers, temporary_name
 from venvflow.disk.kernel import sync_file_system
-from venvflow.disk.undisturbed import undisturbed
+from venvflow.disk.system_errors import explained
+from venvflow.disk.uninterrupted import uninterrupted
 from venvflow.errors import Refused, shown
 
 
@@ -57,7 +57,7 @@ def scratch(
     try:
         yield made
     finally:
-        with undisturbed():
+        with uninterrupted():
             with suppress(OSError), directory(parent) as above:  # what cannot be removed is in nobody's way
                 remove_tree(os.path.basename(made.path), above, os.fstat(above).st_dev)
             os.close(made.fd)

@@ -15,8 +15,8 @@ from venvflow import builders
 from venvflow import config as configs
 from venvflow.config import CONFIG_NAMES, find_config, quoted
 from venvflow.disk import interpreters
-from venvflow.disk.blame import failure
 from venvflow.disk.scratch import scratch
+from venvflow.disk.system_errors import failure
 from venvflow.errors import Refused, UsageError, VenvflowError, shown
 from venvflow.init.discovery import Discovery, Proposal, discover
 from venvflow.init.project import ELSEWHERE, Directory, text_at

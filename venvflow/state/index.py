@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from venvflow.disk import locks
-from venvflow.disk.blame import failure, of_database
 from venvflow.disk.databases import (
     TRY_SECONDS,
     Parameters,
@@ -34,6 +33,7 @@ from venvflow.disk.databases import (
 from venvflow.disk.mounts import mount_of
 from venvflow.disk.objects import Look, Name
 from venvflow.disk.scan import Stamp
+from venvflow.disk.system_errors import failure, of_database
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
 from venvflow.model import Entry, Snapshot, Tree
 from venvflow.pure import decoding

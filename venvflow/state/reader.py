@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from venvflow.disk import locks
-from venvflow.disk.blame import explained, failure
 from venvflow.disk.files import is_temporary_name, read_small
 from venvflow.disk.layout import Layout, in_the_way, is_fan
 from venvflow.disk.objects import Look, Name, Objects
+from venvflow.disk.system_errors import explained, failure
 from venvflow.disk.trust import STORE_PARTS, refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
 from venvflow.model import FORMAT, Manifest, Snapshot, StoreConfig, Tree

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from venvflow.disk.attributes import copy_attributes, own_attributes
+from venvflow.disk.background_close import BackgroundCloser
 from venvflow.disk.descriptors import READ, SAFE, Directories, directory, opened, whole_paths
 from venvflow.disk.files import TEMPORARY, is_temporary_name, replacing
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
-from venvflow.disk.release import Releaser
 from venvflow.disk.scan import Found, Stamp, look
 from venvflow.model import MTIME_TIMES, Entry, LinkMode
 from venvflow.pure.sharing import stays_private
@@ -91,7 +91,7 @@ class Relinker:
         self._min_size = min_size
         self._origins = origins
         self._own = own
-        self._released = Releaser()
+        self._closer = BackgroundCloser()
         self._adopted = adopted
         self._linked = linked
         self._kept: list[str] = []
@@ -112,7 +112,7 @@ class Relinker:
                 self._tell(path, "shared already")
             elif entry.kind in ("file", "template"):
                 by_directory.setdefault(path.rpartition("/")[0], []).append(entry)
-        with self._released, directory(self._venv) as root, Directories(root, make=False) as places:
+        with self._closer, directory(self._venv) as root, Directories(root, make=False) as places:
             _drop_litter(places, found.values())
             for name, group in by_directory.items():
                 self._relink_directory(places, name, group, found)
@@ -238,7 +238,7 @@ class Relinker:
                 raise LeftAlone
             yield file
         finally:
-            self._released.release(file)
+            self._closer.close(file)
 
     def _place(self, entry: Entry, name: str, fd: int, linker: Linker) -> None:
         """Make *name* in the directory *fd* what *entry* says."""

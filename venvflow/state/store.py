@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
 from venvflow.disk import locks
-from venvflow.disk.blame import explained
 from venvflow.disk.objects import Batch, Look, Name, sealed
+from venvflow.disk.system_errors import explained
 from venvflow.disk.trust import refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import FORMAT, Key, Snapshot, Tree

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import directory
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.files import read_small
 from venvflow.disk.objects import file_of
+from venvflow.disk.system_errors import failure
 from venvflow.errors import EnvironmentFailure
 from venvflow.pure import decoding
 from venvflow.state.reader import StoreReader

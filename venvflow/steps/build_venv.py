@@ -12,13 +12,13 @@ from dataclasses import replace
 from venvflow.builders import choose
 from venvflow.builders.build import Build
 from venvflow.disk import locks
-from venvflow.disk.blame import explained
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small, replacing, temporary_name
 from venvflow.disk.links import write_private
 from venvflow.disk.places import watched
 from venvflow.disk.scan import look as look_at_file
 from venvflow.disk.scan import walk
+from venvflow.disk.system_errors import explained
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown, some
 from venvflow.model import Entry, Outcome, Receipt, Saved, Snapshot
 from venvflow.pure.manifest import directories

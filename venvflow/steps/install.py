@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 
 from venvflow.builders.environment import child_environment
 from venvflow.disk import processes
-from venvflow.disk.blame import explained
 from venvflow.disk.descriptors import directory
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.places import write_receipt
 from venvflow.disk.scan import walk
+from venvflow.disk.system_errors import explained
 from venvflow.errors import shown
 from venvflow.model import Receipt
 from venvflow.pure.redaction import redactor, secrets_of

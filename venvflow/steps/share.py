@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from venvflow.disk import interpreters
 from venvflow.disk.attributes import modes_of
-from venvflow.disk.blame import failure, path_of
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import temporary_name
 from venvflow.disk.links import Linker, prevailing
@@ -19,6 +18,7 @@ from venvflow.disk.objects import object_name
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import Place, watched, write_receipt
 from venvflow.disk.scan import Changing, Found, walk
+from venvflow.disk.system_errors import failure, path_of
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Interpreter, LinkMode, Outcome, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt, directories

@@ -21,8 +21,8 @@ from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from venvflow.config import LEVELS
-from venvflow.disk.blame import explained
 from venvflow.disk.files import read_small, write_whole
+from venvflow.disk.system_errors import explained
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, Interpreter, Key, PackOptions, Receipt, Saved
 from venvflow.pure import decoding

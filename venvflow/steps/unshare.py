@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from venvflow.disk.attributes import is_sealed, mode_of
-from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import CREATE, READ, Directories, changeable, directory, opened
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import copy_bytes
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
 from venvflow.disk.scan import Found, look, stamp_of, walk
+from venvflow.disk.system_errors import failure
 from venvflow.errors import shown
 from venvflow.model import Outcome, Receipt
 from venvflow.state.file_stats import digest_of_found

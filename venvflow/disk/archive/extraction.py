@@ -22,10 +22,10 @@ from venvflow.disk.archive.contents import DOCUMENT, NEUTRAL, TEMPLATES
 from venvflow.disk.archive.file import Hashed, hashed, open_archive, recorded_digest
 from venvflow.disk.archive.formats import Malformed, Progress
 from venvflow.disk.archive.reading import Item, items, unsafe
-from venvflow.disk.blame import failure
 from venvflow.disk.descriptors import CREATE, Directories, opened
 from venvflow.disk.links import write_all
 from venvflow.disk.scratch import need_free, new_directory
+from venvflow.disk.system_errors import failure
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import MTIME_TIMES
 from venvflow.postinstall import (

@@ -30,8 +30,8 @@ from venvflow.disk.archive.formats import (
 )
 from venvflow.disk.archive.frames import FrameDirectory, Joiner, NewFrame, frame_name, joining
 from venvflow.disk.archive.pipeline import ByteCounter, Packer, in_order, object_parts, packing
-from venvflow.disk.blame import failure
 from venvflow.disk.files import new_file, sync_directory
+from venvflow.disk.system_errors import failure
 from venvflow.errors import Refused, shown
 from venvflow.model import CONSTANT_MTIME, Manifest
 

@@ -1,4 +1,4 @@
-"""What the system refused, in words: which file or file system it is about, why, and what helps against that.
+"""Explains errors of the operating system: which file or file system is meant, why, and what helps.
 
 An errno says little: ``ENOSPC`` not which disk is full, or that it has no inodes left; ``EPERM`` not that
 a file is immutable; ``ENOTDIR`` not what is in the way. All that can be asked when it happens, so every
@@ -49,13 +49,13 @@ _HINTS = {
 def failure(
     error: OSError, doing: str = "", *, at: str, state: str, venv: str = "", usual: str = "", hint: str = ""
 ) -> EnvironmentFailure:
-    """Return the error to raise for one of the system's, met while *doing* something (``cannot …``).
+    """Return our error for one of the system that came while *doing* something (``cannot …``).
 
     *at* is what was worked on, for errors that name no file. *state* says what state things are in, *venv*
     for which one it was done. *usual* is the hint for what has no cause of its own, *hint* the one for all.
     """
     path = path_of(error, at)
-    reason, special = _judged(error, path)
+    reason, special = _reason_and_hint(error, path)
     return EnvironmentFailure(
         f"{doing}: {reason}" if doing else reason,
         where=f"{venv}: {shown(path)}" if venv else shown(path),
@@ -92,7 +92,7 @@ def of_database(error: Exception, path: str) -> OSError:
 
 
 def from_system(error: OSError | MemoryError, state: str) -> EnvironmentFailure:
-    """Return what the system refused as one of ours; *state* says what state things are in."""
+    """Return an error of the system as one of ours; *state* says what state things are in."""
     if isinstance(error, MemoryError):
         return EnvironmentFailure(
             "there is not enough memory", state=state, hint="Free some, then run again."
@@ -138,11 +138,11 @@ def _said(error: OSError) -> str:
     return f"{error.strerror or error}"
 
 
-def _judged(error: OSError, path: str) -> tuple[str, str]:
-    """Return why it was refused, and what helps; no hint where nothing more is known than the errno."""
+def _reason_and_hint(error: OSError, path: str) -> tuple[str, str]:
+    """Return why the system refused, and what helps; no hint if the errno is all we know."""
     said = _said(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return _of_file_system(error.errno, said, path)
+        return _full_or_read_only(error.errno, said, path)
     if error.errno == errno.EPERM and (fixed := _fixed(path)):
         word, flag, which = fixed
         it = "it" if which == path else shown(which)
@@ -157,7 +157,7 @@ def _judged(error: OSError, path: str) -> tuple[str, str]:
     return said, _HINTS.get(error.errno or 0, "")
 
 
-def _of_file_system(code: int, said: str, path: str) -> tuple[str, str]:
+def _full_or_read_only(code: int, said: str, path: str) -> tuple[str, str]:
     place = f"the file system mounted at {shown(mount_of(path).point)}"
     if code == errno.EROFS:
         return f"{said} ({place})", "Make it writable, or use a directory that is, then run again."
@@ -169,7 +169,7 @@ def _of_file_system(code: int, said: str, path: str) -> tuple[str, str]:
 
 
 def _present(path: str) -> str:
-    """Return the part of an absolute path that is there."""
+    """Return the longest part of an absolute path that exists."""
     while not os.path.lexists(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
     return path

@@ -1,9 +1,9 @@
-"""Letting go of files that were replaced: their blocks are given back while the work goes on.
+"""Closes the descriptors of replaced files in background threads, because closing one may wait for the disk.
 
-The last name and the last descriptor of a file going makes the file system free its blocks, and that may
-wait for the disk, a file at a time. Who replaces thousands of files keeps each one open instead and hands
-the descriptor over; a few threads close them, and the waits happen side by side. They are handed on by the
-batch: waking a thread for each file would cost more than closing it.
+When a file loses its last name and its last descriptor, the file system frees its blocks, one file at a
+time. Code that replaces thousands of files keeps each old one open and hands its descriptor to a
+:class:`BackgroundCloser`; a few threads close them side by side. They get descriptors in batches: waking a
+thread for each file would cost more than closing it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOST = 4
 """Batches that may wait to be closed; a process may often have no more than 1,024 files open."""
 
 
-class Releaser:
+class BackgroundCloser:
     """Closes descriptors in threads, as a context manager: at the end of the block all are closed."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Releaser:
         self._waiting: queue.Queue[list[int]] = queue.Queue(_MOST)
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> Releaser:
+    def __enter__(self) -> BackgroundCloser:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,8 +41,8 @@ class Releaser:
             thread.join()
         self._threads.clear()
 
-    def release(self, fd: int) -> None:
-        """Close *fd* soon; it belongs to this object from now on."""
+    def close(self, fd: int) -> None:
+        """Close *fd* soon; the caller must not use it any more."""
         self._batch.append(fd)
         if len(self._batch) >= _BATCH:
             if not self._threads:
@@ -52,7 +52,7 @@ class Releaser:
 
     def _start(self) -> None:
         for number in range(_THREADS):
-            thread = threading.Thread(target=self._serve, name=f"release-{number}", daemon=True)
+            thread = threading.Thread(target=self._serve, name=f"close-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -62,7 +62,7 @@ class Releaser:
 
 
 def _close(fds: Sequence[int]) -> None:
-    """Close descriptors, those in a row by one call; errors say nothing: nothing was written through them."""
+    """Close descriptors, a row of them by one call; ignores errors, for nothing was written through them."""
     for first, last in _rows(sorted(fds)):
         os.closerange(first, last + 1)
 

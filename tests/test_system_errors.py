@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from contents import mounted, needs_proc, needs_root
 
-from venvflow.disk.blame import failure, from_system, of_database, path_of
 from venvflow.disk.descriptors import directory
 from venvflow.disk.directories import discard
 from venvflow.disk.mounts import mount_of
+from venvflow.disk.system_errors import failure, from_system, of_database, path_of
 
 
 def told(error: OSError, at: Path) -> str:

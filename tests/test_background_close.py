@@ -1,4 +1,4 @@
-"""Letting go of replaced files: every descriptor is closed, whatever happens."""
+"""Replaced files closed in the background: every descriptor is closed, whatever happens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from contents import needs_proc
 
-from venvflow.disk.release import Releaser
+from venvflow.disk.background_close import BackgroundCloser
 
 
 def opened(path: Path, count: int) -> list[int]:
@@ -32,9 +32,9 @@ def test_all_are_closed_at_the_end(tmp_path: Path, count: int) -> None:
     """Few at once, many in threads, more than may wait; no thread is left."""
     before = threading.active_count()
     fds = opened(tmp_path / "file", count)
-    with Releaser() as releaser:
+    with BackgroundCloser() as closer:
         for fd in fds:
-            releaser.release(fd)
+            closer.close(fd)
     assert not any(is_open(fd) for fd in fds)
     assert threading.active_count() == before
 
@@ -44,9 +44,9 @@ def test_others_between_them_stay_open(tmp_path: Path, count: int) -> None:
     """Descriptors in a row are closed together, and only they."""
     fds = opened(tmp_path / "file", 3 * count)
     mine = [fd for number, fd in enumerate(fds) if number % 3]
-    with Releaser() as releaser:
+    with BackgroundCloser() as closer:
         for fd in mine:
-            releaser.release(fd)
+            closer.close(fd)
     assert [fd for fd in fds if is_open(fd)] == sorted(set(fds) - set(mine))
     for fd in set(fds) - set(mine):
         os.close(fd)
@@ -58,9 +58,9 @@ def test_all_are_closed_after_an_error(tmp_path: Path, count: int) -> None:
     fds = opened(tmp_path / "file", count)
 
     def work() -> None:
-        with Releaser() as releaser:
+        with BackgroundCloser() as closer:
             for fd in fds:
-                releaser.release(fd)
+                closer.close(fd)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -73,9 +73,9 @@ def test_a_replaced_file_gives_its_blocks_back(tmp_path: Path) -> None:
     """Its last descriptor is what kept it: afterwards nothing does."""
     for number in range(100):
         (tmp_path / str(number)).write_bytes(b"old" * 5000)
-    with Releaser() as releaser:
+    with BackgroundCloser() as closer:
         for number in range(100):
-            releaser.release(os.open(tmp_path / str(number), os.O_RDONLY))
+            closer.close(os.open(tmp_path / str(number), os.O_RDONLY))
             (tmp_path / "new").write_bytes(b"new")
             (tmp_path / "new").rename(tmp_path / str(number))
     links = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if _is_link(name)]
