@@ -31,7 +31,7 @@ LAYERS = [
     # flow
     "flow forecast init",
     # faces
-    "streams interrupts tasks reporter live doit_state cli pack_venv __main__",
+    "streams interrupts tasks reporter progress_display doit_state cli pack_venv __main__",
 ]
 """Lowest first: a module imports from its own layer and those above it here, not from below."""
 
@@ -47,7 +47,7 @@ LIBRARIES = {
     "compression": {"disk.archive"},
     "tomli": {"pure.lockfiles"},
     "packaging": {"builders.checks", "builders.commands", "init"},
-    "rich": {"live"},
+    "rich": {"progress_display"},
     "argcomplete": {"cli.completion"},
 }
 """The rooms in which each third-party library (or its successor in the standard library) is met."""

@@ -20,7 +20,7 @@ from archives import contents
 from screens import states
 from tiers import first_quick
 
-from venvflow import live
+from venvflow import progress_display
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -402,7 +402,7 @@ def test_without_a_terminal_a_line_comes_now_and_then(
 ) -> None:
     """Every few seconds, so that a log shows that it goes on; no control characters, nothing with -q."""
     assert api.run("pack", "api", "-o", "there.tar.zst").err == ""
-    monkeypatch.setattr(live, "LINE_SECONDS", 0)
+    monkeypatch.setattr(progress_display, "LINE_SECONDS", 0)
     err = api.run(*words).err
     line = r"venvflow: \w+ (api|there\.tar\.zst): +\d+ %, [\d.]+ \w*B of [\d.]+ \w*B(, .*)?"
     assert err.count("\n") > 3

@@ -360,7 +360,7 @@ def test_progress_is_shown_for_a_full_reading(
     machine: Machine, venvs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes that were read, of all there are."""
-    monkeypatch.setattr("venvflow.live.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("venvflow.progress_display.LINE_SECONDS", 0.0)
     assert "verifying:" in machine.done("verify", "--full").err
     assert len(venvs) == 3
 

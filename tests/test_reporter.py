@@ -223,7 +223,7 @@ class _Stage:
 def test_what_runs_is_shown_until_it_ends(reporter: FlowReporter, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what it does to which venv; what was said of earlier work is forgotten; groups are not shown."""
     stage = _Stage()
-    monkeypatch.setattr("venvflow.live.shared", lambda: stage)
+    monkeypatch.setattr("venvflow.progress_display.shared", lambda: stage)
     meter("api").say("old words")
     failed = StepFailed("no space")
     failed.exit_code = 3

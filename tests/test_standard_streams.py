@@ -120,6 +120,6 @@ def test_nobody_else_writes_to_a_standard_stream() -> None:
     assert _writes(ast.parse("print(1)\nsys.stderr.write(x)\nself._stream.write(x)")) != []
     found = {name: writes for name, module in modules().items() if (writes := _writes(module.tree))}
     # These write files, or what :func:`venvflow.streams.fit` made.
-    for name in (*ALLOWED, "init.draft", "live", "steps.doctor.probes"):
+    for name in (*ALLOWED, "init.draft", "progress_display", "steps.doctor.probes"):
         found.pop(name, None)
     assert found == {}

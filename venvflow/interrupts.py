@@ -285,10 +285,10 @@ def _say() -> None:
         return
     _program.saying = True
     _program.at_work = False
-    live = sys.modules.get("venvflow.live")
+    progress_display = sys.modules.get("venvflow.progress_display")
     with suppress(OSError, ValueError):  # nobody listens any more
-        if live is not None:
-            live.shared().stop()
+        if progress_display is not None:
+            progress_display.shared().stop()
         if not _program.watched:
             streams.put(sys.stderr, _program.last_words)
         elif sys.stderr is not None:

@@ -1,6 +1,6 @@
 """What doit says about our tasks: one line for each that did something, and a summary at the end.
 
-While a step takes its time, a terminal shows it in a line that goes away again; see :mod:`venvflow.live`.
+While a step runs for long, :mod:`venvflow.progress_display` shows it on the terminal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from venvflow.pure.names import meant
 from venvflow.pure.units import counted, show_duration, show_size
 
 if TYPE_CHECKING:
-    from venvflow.live import Live
+    from venvflow.progress_display import ProgressDisplay
 
 _QUIET = {"kept", "none", "same"}
 """Answers of steps that looked and found nothing to do."""
@@ -51,15 +51,15 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._not_run = 0
         self._exit_code = 0
         self._nothing_fits = False
-        self._live: Live | None = None  # a run with nothing to do needs none
+        self._display: ProgressDisplay | None = None  # a run with nothing to do needs none
 
     def write(self, text: str) -> None:
         """Write whole lines to where doit's answers go."""
         self._put(self.outstream, text)
 
     def _put(self, stream: TextIO, text: str) -> None:
-        if self._live is not None:
-            self._live.write(stream, text)
+        if self._display is not None:
+            self._display.write(stream, text)
         else:
             streams.put_or_drop(stream, text)
 
@@ -82,21 +82,21 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         """
         if not task.actions or task.verbosity == 0:
             return
-        from venvflow.live import shared  # noqa: PLC0415 - a run with nothing to do shows nothing
+        from venvflow.progress_display import shared  # noqa: PLC0415 - a run with nothing to do shows nothing
         from venvflow.steps.meter import meter  # noqa: PLC0415
 
-        self._live = shared()
+        self._display = shared()
         verb, _, venv = task.name.partition(":")
         if verb not in _DOING:
-            self._live.hush(task.name)
+            self._display.hush(task.name)
             return
         meter(venv).reset()
         label = _DOING[verb] if verb == "trim" else f"{_DOING[verb]} {venv}"
-        self._live.begin(task.name, label, meter(venv))
+        self._display.begin(task.name, label, meter(venv))
 
     def _end(self, task: str) -> None:
-        if self._live is not None:
-            self._live.end(task)
+        if self._display is not None:
+            self._display.end(task)
 
     def skip_uptodate(self, task: Any) -> None:
         """Count it; a line for each would hide what matters."""
@@ -135,8 +135,8 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
 
     def complete_run(self) -> None:
         """Write the summary; a failed step ends doit with the exit code of its error."""
-        if self._live is not None:
-            self._live.stop()
+        if self._display is not None:
+            self._display.stop()
         for message in self.runtime_errors:
             self._put(sys.stderr, f"{message}\n")
         if interrupts.received():

@@ -122,7 +122,7 @@ def _named_in(words: Sequence[str], venvs: Iterable[str]) -> frozenset[str]:
 
 def _say(text: str) -> None:
     """Tell the person who waits; not into the line at the foot of a terminal."""
-    from venvflow.live import shared  # noqa: PLC0415 - a run with nothing to do says nothing
+    from venvflow.progress_display import shared  # noqa: PLC0415 - a run with nothing to do says nothing
 
     shared().write(sys.stderr, f"venvflow: {shown(text)}\n")
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from venvflow import live
+from venvflow import progress_display
 from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.cli.resolve import open_job
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 def shown_progress(out: Output, label: str) -> AbstractContextManager[Progress | None]:
     """Return what shows progress on standard error, or does nothing with ``-q``."""
-    return nullcontext() if out.quiet else live.progress(sys.stderr, f"venvflow: {label}")
+    return nullcontext() if out.quiet else progress_display.progress(sys.stderr, f"venvflow: {label}")
 
 
 # --------------------------------------------------------------------------- what is asked for

@@ -15,7 +15,7 @@ from venvflow.cli.render import Output
 from venvflow.cli.resolve import need_venv, path_of
 from venvflow.disk import locks
 from venvflow.errors import UsageError, shown, some
-from venvflow.live import progress
+from venvflow.progress_display import progress
 from venvflow.pure.units import counted, show_size
 from venvflow.state.reader import StoreReader, open_reader
 from venvflow.state.registry import Registration

@@ -23,7 +23,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
-from venvflow import live
 from venvflow.disk import archive
 from venvflow.disk.export import export, holds_links
 from venvflow.disk.scratch import refuse_inside, scratch
@@ -31,6 +30,7 @@ from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import CONSTANT_MTIME
 from venvflow.pack_venv.links import NotContaining, convert_symlinks
 from venvflow.pack_venv.listing import Listing, list_directory
+from venvflow.progress_display import progress
 
 __all__ = [
     "CompressionFormat",
@@ -144,7 +144,7 @@ def create_archive(
     copies = _on_windows.get() or not chosen.is_tar_format
     source = _source_directory(source_dir)
     refuse_inside(os.fspath(destination), {"what is to be packed": source})
-    shown_progress = live.progress(sys.stderr, shown(destination.name)) if show_progress else nullcontext()
+    shown_progress = progress(sys.stderr, shown(destination.name)) if show_progress else nullcontext()
     place = os.fspath(work_dir or "")
     with scratch(place, hint="Choose another work_dir.") as temporary, shown_progress as display:
         listed = list_directory(source, temporary.path, copies=copies)

@@ -1,4 +1,4 @@
-"""How far the work on a venv is: steps write it down here, and faces show it."""
+"""The progress meter of each venv: steps write to it how far they are, and the terminal display reads it."""
 
 from __future__ import annotations
 

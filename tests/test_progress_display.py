@@ -13,7 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from screens import Screen
 
-from venvflow.live import FRAME_SECONDS, LINE_SECONDS, PATIENCE, REMINDER, Foot, Live, on, progress, row
+from venvflow.progress_display import (
+    FRAME_SECONDS,
+    LINE_SECONDS,
+    PATIENCE,
+    REMINDER,
+    ProgressDisplay,
+    TerminalRows,
+    display_on,
+    progress,
+    row,
+)
 from venvflow.steps.meter import Meter
 
 MIB = 1 << 20
@@ -59,19 +69,19 @@ class Stage:
         monkeypatch.setattr(threading.Thread, "start", lambda _self: None)
         self.stream = Terminal()
         self.clock = Clock()
-        self.live = Live(self.stream, drawn=drawn, columns=lambda: columns, now=self.clock)
+        self.display = ProgressDisplay(self.stream, drawn=drawn, columns=lambda: columns, now=self.clock)
 
     def after(self, seconds: float) -> list[str]:
         """Return what is to be seen when so many *seconds* have passed."""
         self.clock.seconds += seconds
-        self.live.tick()
+        self.display.tick()
         return self.stream.screen.rows
 
 
 def test_only_what_takes_longer_than_a_second_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what its meter says; the same rows are not drawn twice; at the end they are gone."""
     stage, meter = Stage(monkeypatch, drawn=True), Meter()
-    stage.live.begin("build-venv:api", "building api", meter)
+    stage.display.begin("build-venv:api", "building api", meter)
     assert stage.after(PATIENCE - 0.1) == []
     assert stage.after(0.1) == ["building api, 1 s"]
     before = stage.stream.getvalue()
@@ -81,7 +91,7 @@ def test_only_what_takes_longer_than_a_second_is_drawn(monkeypatch: pytest.Monke
     assert stage.after(60.8) == ["building api, 1 min 2 s: Installed\\tsix"]
     meter(MIB, 4 * MIB)
     assert stage.after(1)[0].startswith("building api, 1 min 3 s [######..................] 25 %, 1.0 MiB of")
-    stage.live.end("build-venv:api")
+    stage.display.end("build-venv:api")
     assert stage.stream.screen.rows == []
     assert stage.after(5) == []
 
@@ -92,22 +102,22 @@ def test_each_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     for number, name in enumerate(("one", "two")):
         meter = Meter()
         meter.say("x" * 80)
-        stage.live.begin(name, f"building {name}", meter)
+        stage.display.begin(name, f"building {name}", meter)
         stage.clock.seconds += number
     assert stage.after(10) == [f"building one, 11 s: {'x' * 8}…", f"building two, 11 s: {'x' * 8}…"]
-    stage.live.end("one")
+    stage.display.end("one")
     assert stage.after(10) == [f"building two, 21 s: {'x' * 8}…"]
     stage = Stage(monkeypatch, drawn=True, columns=1)
-    stage.live.begin("one", "building one", Meter())
+    stage.display.begin("one", "building one", Meter())
     assert stage.after(2) == ["…"]
 
 
 def test_whoever_writes_takes_the_rows_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """And they are drawn again afterwards; the cursor is there all the time, for a run may be killed."""
     stage, out = Stage(monkeypatch, drawn=True), io.StringIO()
-    stage.live.begin("a", "building a", Meter())
+    stage.display.begin("a", "building a", Meter())
     assert stage.after(2) != []
-    stage.live.write(out, "restore:b  hit\n")
+    stage.display.write(out, "restore:b  hit\n")
     assert out.getvalue() == "restore:b  hit\n"
     assert stage.stream.screen.rows == []
     assert stage.after(0.1) == ["building a, 2 s"]
@@ -117,21 +127,21 @@ def test_whoever_writes_takes_the_rows_away(monkeypatch: pytest.MonkeyPatch) -> 
 def test_nothing_is_drawn_beside_work_that_writes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another task of the dodo.py may print whatever it likes."""
     stage = Stage(monkeypatch, drawn=True)
-    stage.live.begin("a", "building a", Meter())
+    stage.display.begin("a", "building a", Meter())
     stage.after(2)
-    stage.live.hush("lint")
+    stage.display.hush("lint")
     assert stage.after(1) == []
     assert stage.after(1) == []
-    stage.live.end("lint")
+    stage.display.end("lint")
     assert stage.after(1) == ["building a, 5 s"]
-    stage.live.stop()
+    stage.display.stop()
     assert stage.after(9) == []
 
 
 def test_without_a_terminal_there_is_a_word_every_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole lines that a log can hold; none for what takes less."""
     stage, meter = Stage(monkeypatch, drawn=False), Meter()
-    stage.live.begin("a", "building api", meter)
+    stage.display.begin("a", "building api", meter)
     assert stage.after(REMINDER - 1) == []
     meter.say("Downloading torch")
     said = ["venvflow: still building api, 1 min: Downloading torch"]
@@ -139,7 +149,7 @@ def test_without_a_terminal_there_is_a_word_every_minute(monkeypatch: pytest.Mon
     assert stage.after(59) == said
     said.append("venvflow: still building api, 3 min: Downloading torch")
     assert stage.after(61) == said
-    stage.live.end("a")
+    stage.display.end("a")
     assert stage.after(600) == said
     assert stage.stream.getvalue() == "".join(f"{line}\n" for line in said)
 
@@ -149,17 +159,17 @@ def test_a_stream_that_cannot_be_written_stops_nothing(monkeypatch: pytest.Monke
     for drawn in (True, False):
         stage, meter = Stage(monkeypatch, drawn=drawn), Meter()
         raw = io.BytesIO()
-        stage.live = Live(io.TextIOWrapper(raw, "ascii"), drawn=drawn, now=stage.clock)
+        stage.display = ProgressDisplay(io.TextIOWrapper(raw, "ascii"), drawn=drawn, now=stage.clock)
         meter.say("größe")
-        stage.live.begin("a", "building a", meter)
+        stage.display.begin("a", "building a", meter)
         stage.after(62)
         assert b"building a, 1 min 2 s: gr??e" in raw.getvalue()
-        stage.live = Live(stage.stream, drawn=drawn, now=stage.clock)
-        stage.live.begin("a", "building a", meter)
+        stage.display = ProgressDisplay(stage.stream, drawn=drawn, now=stage.clock)
+        stage.display.begin("a", "building a", meter)
         stage.stream.close()
         stage.clock.seconds += 62
-        stage.live.tick()
-        stage.live.end("a")
+        stage.display.tick()
+        stage.display.end("a")
 
 
 def test_it_draws_by_itself_and_its_thread_ends_with_the_work() -> None:
@@ -172,14 +182,14 @@ def test_it_draws_by_itself_and_its_thread_ends_with_the_work() -> None:
             return super().write(text)
 
     clock = Clock()
-    live = Live(Watched(), drawn=True, columns=lambda: 80, now=clock)
+    display = ProgressDisplay(Watched(), drawn=True, columns=lambda: 80, now=clock)
     for _ in range(2):
         drawn.clear()
-        live.begin("a", "building a", Meter())
-        thread = next(each for each in threading.enumerate() if each.name == "venvflow-live")
+        display.begin("a", "building a", Meter())
+        thread = next(each for each in threading.enumerate() if each.name == "venvflow-progress")
         clock.seconds += 5
         assert drawn.wait(10)
-        live.end("a")
+        display.end("a")
         thread.join(10)
         assert not thread.is_alive()
 
@@ -199,10 +209,10 @@ def test_only_a_terminal_that_can_is_drawn_on(
     """A log, and a terminal that only knows lines, get words; that holds for both kinds of progress."""
     monkeypatch.setattr(threading.Thread, "start", lambda _self: None)
     out = stream()
-    live = on(out, io.StringIO(), term)
-    live.begin("a", "building a", Meter())
-    monkeypatch.setattr(live, "_now", lambda: float("1e9"))
-    live.tick()
+    display = display_on(out, io.StringIO(), term)
+    display.begin("a", "building a", Meter())
+    monkeypatch.setattr(display, "_now", lambda: float("1e9"))
+    display.tick()
     assert ("\x1b" in out.getvalue(), "still building" in out.getvalue()) == (expected, not expected)
     monkeypatch.setenv("TERM", term)
     out = stream()
@@ -216,7 +226,7 @@ def test_only_a_terminal_that_can_is_drawn_on(
 def test_a_row_fits_and_obeys_nothing(text: str, columns: int) -> None:
     """In columns of a terminal, where some letters take two; escapes, ends of lines and markup are text."""
     terminal = Terminal()
-    Foot(terminal, lambda: columns).draw([row(text, Meter())])
+    TerminalRows(terminal, lambda: columns).draw([row(text, Meter())])
     assert len(terminal.screen.rows) <= 1
     wide = [unicodedata.east_asian_width(char) in "WF" for line in terminal.screen.rows for char in line]
     zero = [unicodedata.combining(char) > 0 for line in terminal.screen.rows for char in line]
@@ -229,7 +239,7 @@ def test_names_are_shown_as_they_are(text: str) -> None:
     terminal = Terminal()
     meter = Meter()
     meter.say(text)
-    Foot(terminal).draw([row(text, meter)])
+    TerminalRows(terminal).draw([row(text, meter)])
     assert terminal.screen.rows == [f"{text}: {text}".replace("\x1b", "\\x1b").replace("\n", "\\n")]
 
 
@@ -239,10 +249,10 @@ def test_nothing_is_drawn_where_answers_go_through_a_pipe(monkeypatch: pytest.Mo
     reading, writing = os.pipe()
     terminal = Terminal()
     with os.fdopen(reading), os.fdopen(writing, "w") as answers:
-        live = on(terminal, answers, "xterm")
-        live.begin("a", "building a", Meter())
-        monkeypatch.setattr(live, "_now", lambda: float("1e9"))
-        live.tick()
+        display = display_on(terminal, answers, "xterm")
+        display.begin("a", "building a", Meter())
+        monkeypatch.setattr(display, "_now", lambda: float("1e9"))
+        display.tick()
     assert terminal.getvalue().startswith("venvflow: still building a, ")
 
 

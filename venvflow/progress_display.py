@@ -1,7 +1,7 @@
-"""What runs just now: a row for each piece of work at the foot of a terminal, plain lines anywhere else.
+"""Shows on standard error what runs: a row for each piece of work on a terminal, plain lines elsewhere.
 
-rich draws the rows, and is imported when there is one to draw. Whoever writes to the same terminal writes
-through :meth:`Live.write`, so that the rows are out of the way.
+rich draws the rows; it is imported when there is a row to draw. Code that writes to the same terminal calls
+:meth:`ProgressDisplay.write`, which takes the rows away first.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ FRAME_SECONDS = 0.2
 _BAR = 24
 
 
-class Foot:
-    """Rows at the foot of the terminal *stream*; *columns* returns its width.
+class TerminalRows:
+    """Rows below all other output on the terminal *stream*; *columns* returns its width.
 
     A stream that cannot be written to any more does not stop the work.
     """
@@ -106,14 +106,14 @@ class _Work(NamedTuple):
     start: float
     meter: Meter
 
-    def told(self, now: float) -> str:
+    def described(self, now: float) -> str:
         """Return what runs and for how long."""
         seconds = int(now - self.start)
         return f"{self.label}, {show_duration(seconds) if seconds >= 10 else f'{seconds} s'}"
 
 
-class Live:
-    """Tells on *stream* what runs: in rows of a thread of its own if it is *drawn* on, else in lines."""
+class ProgressDisplay:
+    """Shows on *stream* what runs, from a thread of its own: as rows if it is *drawn* on, else as lines."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Live:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
-        self._foot = Foot(stream, columns) if drawn else None
+        self._rows = TerminalRows(stream, columns) if drawn else None
         self._now = now
         self._works: dict[str, _Work] = {}
         self._reminded: dict[str, int] = {}
@@ -133,13 +133,13 @@ class Live:
         self._thread: threading.Thread | None = None
 
     def begin(self, name: str, label: str, meter: Meter) -> None:
-        """Show from now on that the work *name* runs, as *label* with what *meter* says."""
+        """Show that the work *name* runs, as *label* with what *meter* says, until it ends."""
         with self._lock:
             self._works[name] = _Work(label, self._now(), meter)
             self._reminded.pop(name, None)
             if self._thread is None:
                 self._idle.clear()
-                self._thread = threading.Thread(target=self._run, name="venvflow-live", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="venvflow-progress", daemon=True)
                 self._thread.start()
 
     def hush(self, name: str) -> None:
@@ -147,7 +147,7 @@ class Live:
         self.begin(name, "", Meter())
 
     def end(self, name: str) -> None:
-        """Say no more of the work *name*; unknown names are welcome."""
+        """Stop showing the work *name*; an unknown name is ignored."""
         with self._lock:
             self._works.pop(name, None)
             if not self._works:
@@ -156,13 +156,13 @@ class Live:
                 self._thread = None
 
     def stop(self) -> None:
-        """Say no more of anything: the run is over, or was interrupted."""
+        """Stop showing anything: the run is over, or was interrupted."""
         with self._lock:
             for name in list(self._works):
                 self.end(name)
 
     def write(self, stream: TextIO, text: str) -> None:
-        """Write *text*, whole lines, to *stream*; the rows make room for it."""
+        """Take the rows away and write *text*, whole lines, to *stream*."""
         with self._lock:
             self._clear()
             put_or_drop(stream, text)
@@ -173,17 +173,17 @@ class Live:
             now = self._now()
             if not all(work.label for work in self._works.values()):
                 self._clear()
-            elif self._foot is None:
+            elif self._rows is None:
                 self._remind(now)
             else:
                 works = sorted(self._works.values(), key=lambda work: work.start)
-                self._foot.draw(
-                    [row(work.told(now), work.meter) for work in works if now - work.start >= PATIENCE]
+                self._rows.draw(
+                    [row(work.described(now), work.meter) for work in works if now - work.start >= PATIENCE]
                 )
 
     def _run(self) -> None:
         idle = self._idle
-        while not idle.wait(PATIENCE if self._foot is None else FRAME_SECONDS):
+        while not idle.wait(PATIENCE if self._rows is None else FRAME_SECONDS):
             with self._lock:
                 if self._thread is not threading.current_thread():
                     return
@@ -194,11 +194,11 @@ class Live:
             minutes = int((now - work.start) // REMINDER)
             if minutes > self._reminded.get(name, 0):
                 self._reminded[name] = minutes
-                _say(self._stream, f"venvflow: still {_line(work.told(now), work.meter)}")
+                _say(self._stream, f"venvflow: still {_line(work.described(now), work.meter)}")
 
     def _clear(self) -> None:
-        if self._foot is not None:
-            self._foot.clear()
+        if self._rows is not None:
+            self._rows.clear()
 
 
 def row(label: str, meter: Meter) -> str:
@@ -214,7 +214,7 @@ def _line(label: str, meter: Meter) -> str:
 
 
 def _say(stream: TextIO, line: str) -> None:
-    with suppress(OSError, ValueError):  # nobody looks any more: the work goes on
+    with suppress(OSError, ValueError):  # the terminal is gone: the work goes on
         stream.write(_writable(stream, f"{line}\n"))
         stream.flush()
 
@@ -228,38 +228,38 @@ def _writable(stream: TextIO, text: str) -> str:
 def progress(
     stream: TextIO, label: str, now: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[int, int], None]]:
-    """Give what shows bytes done, and bytes in all, on *stream*: a bar on a terminal, else lines.
+    """Give a function that shows bytes done, and bytes in all, on *stream*: a bar on a terminal, else lines.
 
-    *label* says what is done. To be called by one thread at a time.
+    *label* says what is done. Only one thread at a time may call the function.
     """
-    foot = Foot(stream) if _can_draw(stream, os.environ.get("TERM", "")) else None
-    meter, last = Meter(now), now() if foot is None else float("-inf")
+    rows = TerminalRows(stream) if _can_draw(stream, os.environ.get("TERM", "")) else None
+    meter, last = Meter(now), now() if rows is None else float("-inf")
 
     def show(done: int, total: int) -> None:
         nonlocal last
         meter(done, total)
-        if now() - last < (LINE_SECONDS if foot is None else FRAME_SECONDS):
+        if now() - last < (LINE_SECONDS if rows is None else FRAME_SECONDS):
             return
         last = now()
-        if foot is None:
+        if rows is None:
             _say(stream, _line(label, meter))
         else:
-            foot.draw([row(label, meter)])
+            rows.draw([row(label, meter)])
 
     try:
         yield show
     finally:
-        if foot is not None:
-            foot.clear()
+        if rows is not None:
+            rows.clear()
 
 
-def on(stream: TextIO, answers: TextIO, term: str) -> Live:
-    """Return what tells on *stream* what runs, drawing if it is a terminal that can (by its type *term*).
+def display_on(stream: TextIO, answers: TextIO, term: str) -> ProgressDisplay:
+    """Return a display on *stream*; it draws rows if that is a terminal whose type *term* can show them.
 
-    Where *answers* go into a pipe, whoever reads it (``| tee``) may write to the same terminal, at moments
-    that nobody here knows: nothing is drawn then.
+    It draws nothing if *answers* go into a pipe: the program that reads the pipe (``| tee``) may write to the
+    same terminal at any moment.
     """
-    return Live(stream, drawn=_can_draw(stream, term) and not _is_pipe(answers))
+    return ProgressDisplay(stream, drawn=_can_draw(stream, term) and not _is_pipe(answers))
 
 
 def _can_draw(stream: TextIO, term: str) -> bool:
@@ -274,6 +274,6 @@ def _is_pipe(stream: TextIO) -> bool:
 
 
 @cache
-def shared() -> Live:
-    """Return the one that all of this process speak through, on standard error."""
-    return on(sys.stderr, sys.stdout, os.environ.get("TERM", ""))
+def shared() -> ProgressDisplay:
+    """Return the one display of this process, on standard error."""
+    return display_on(sys.stderr, sys.stdout, os.environ.get("TERM", ""))
