@@ -81,7 +81,7 @@ def test_secrets_stay_in_their_venv(project: Project, opened: bool) -> None:
     assert (venv / "etc/cacert.pem").stat().st_nlink > 1
     said = answer.out + answer.err
     assert "pip.conf" in said or "etc/server.pem" in said
-    assert "it stays in this venv alone" in said
+    assert "it stays in this venv only" in said
     assert SECRET not in said
 
 
