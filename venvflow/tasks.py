@@ -148,7 +148,7 @@ class _NoProcesses:
 
 
 class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
-    """Ends doit with 2 and the nearest name when a word is no task.
+    """Ends doit with 2 and the nearest name when a word is not a task.
 
     doit itself ends with 3 then, which says that the environment is broken, and lists no names. It has no
     hook for this, so the name that it raises is set to this class.
@@ -197,7 +197,7 @@ def task_venvflow() -> Iterator[Task]:
     for verb, doc in TASK_DOCS.items():
         yield _group(verb, doc, [f"{verb}:{name}" for name in venvs])
     yield from _groups_of_venvs(venvs)
-    if "trim" in sys.argv[1:]:  # who names it does not ask for all venvs
+    if "trim" in sys.argv[1:]:  # then it is not about all venvs
         yield from _task_trim()
         return
     # Made when all that is to be stored is: so it also runs when that failed for some venvs.
@@ -206,7 +206,7 @@ def task_venvflow() -> Iterator[Task]:
 
 
 class _Step(Task):  # type: ignore[misc]  # doit has no types
-    """One step for one venv. ``doit clean`` tells what it removes, in a line, and not how."""
+    """One step for one venv. ``doit clean`` says what it removes, in a line, and not how."""
 
     def clean(self, outstream: Any, dryrun: bool) -> None:
         """Remove what the step left."""
@@ -330,7 +330,7 @@ def run_trim() -> dict[str, Any] | StepFailed:
         return _failed(from_system(error, "Every snapshot is there, whole, or gone."))
     freed = trimmed.swept.bytes if trimmed.swept is not None else 0
     reason = f"{len(trimmed.plan.drop)} of {len(trimmed.snapshots)} snapshots, {show_size(freed)} freed"
-    # Who asks for it by name gets an answer; at the end of every other run, nothing is not worth a line.
+    # Asked for by name, it answers always; at the end of other runs, nothing is not worth a line.
     told = trimmed.plan.drop or freed or "trim" in sys.argv[1:]
     did = "dropped" if told else "kept"
     return {"did": did, "reason": reason, "figures": {}, "warnings": list(trimmed.plan.problems)}
@@ -400,7 +400,7 @@ _LEFT_BEHIND = {
 def clean_step(verb: str, venv: str, *, dryrun: bool) -> str:
     """Remove what a step left: only what venvflow made, and no venv that was changed by hand.
 
-    Returns what to tell of it: venvs and archives; nobody misses the small files by which steps speak.
+    Returns what to tell of it: venvs and archives; the small files by which steps speak are not worth a word.
     """
     from venvflow.steps.clean import clean  # noqa: PLC0415 - see _step
 

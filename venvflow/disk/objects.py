@@ -66,7 +66,7 @@ def sealed(name: Name) -> Look:
 
 
 def is_promised(mode: int, promised: int) -> bool:
-    """Return whether a mode is the *promised* one; that nobody may write any more breaks no promise."""
+    """Return whether a mode is the *promised* one; without write bits it keeps the promise, too."""
     return not (mode & ~promised or promised & ~mode & ~0o222)
 
 

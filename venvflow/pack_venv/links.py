@@ -123,6 +123,6 @@ def _replaced(path: str, places: Directories, make: Callable[[str, int], None]) 
         parent, name = places.parent(path)
         with replacing(name, parent) as temporary:
             make(temporary, parent)
-    except OSError:  # the caller is told by what is missing in its lists
+    except OSError:  # the caller sees that in its lists
         return False
     return True

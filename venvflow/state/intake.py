@@ -169,7 +169,7 @@ class Intake:
     def _has(self, name: Name, size: int) -> bool:
         """Return whether the store has this object; one that looks changed must prove itself.
 
-        Who publishes another under its name puts it aside.
+        Publishing another under its name puts it aside.
         """
         standing = self._objects.standing(name, size, self._adopted.get(name))
         if standing != "doubtful":

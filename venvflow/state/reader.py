@@ -318,7 +318,7 @@ def open_reader(
 
 
 def _is_there(path: str) -> bool:
-    """Return whether there is a store; an empty directory, or one that a killed run left, is none yet."""
+    """Return whether there is a store; an empty directory, or one that a killed run left, is not one yet."""
     why = "the directory holds something else"
     try:
         names = set(os.listdir(path))
@@ -423,7 +423,7 @@ def _refuse_to_guess(error: OSError, path: str) -> None:
 
 
 def refuse_other_spelling(tree: Tree) -> None:
-    """Raise EnvironmentFailure for a name that is not ASCII where Python does not take file names for UTF-8.
+    """Raise EnvironmentFailure for a name that is not ASCII where Python does not read file names as UTF-8.
 
     There it is another text, so the same venv would be another tree, or a tree another venv.
     """

@@ -40,7 +40,7 @@ _LADDERS: dict[str, tuple[LinkMode, ...]] = {
 
 
 def is_temporary(path: str) -> bool:
-    """Return whether a file of a venv is what a killed run of ours left: nobody else calls one like that."""
+    """Return whether a file of a venv is what a killed run of ours left: others use no such names."""
     return TEMPORARY in path and is_temporary_name(os.path.basename(path))
 
 

@@ -68,7 +68,7 @@ def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = Non
 
 
 def _no_venv(place: Place, job: Job | None) -> UsageError:
-    what = "the venv is not there" if place.state() in ("absent", "empty") else "what is there is no venv"
+    what = "the venv is not there" if place.state() in ("absent", "empty") else "what is there is not a venv"
     where = job.where if job is not None else shown(place.path)
     hint = f'Run "{job.doit}", or compare its snapshot.' if job is not None else ""
     return UsageError(what, where=where, hint=hint)

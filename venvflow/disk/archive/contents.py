@@ -224,7 +224,7 @@ def _announced(plan: ArchivePlan) -> postinstall.Announced:
 
 
 def _check_readable(document: bytes) -> None:
-    """Raise Refused for what nobody would unpack: it is read here as it will be there."""
+    """Raise Refused for what unpacking would refuse: it is read here as it will be there."""
     try:
         postinstall.decode(document)
     except postinstall.InvalidPack as error:

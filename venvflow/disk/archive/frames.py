@@ -144,7 +144,7 @@ def joining(target: Target) -> Iterator[Joiner]:
 
 
 class Joiner:
-    """Writes each frame to where it is kept and to *target* at once, in a *lane*: who reads does not wait.
+    """Writes each frame to where it is kept and to *target* at once, in a *lane*: the reader does not wait.
 
     There the end of a frame waits for its compressor, too, while the next one is begun. A frame of None is
     not kept. Every method may raise what went wrong with something before.

@@ -42,7 +42,7 @@ class Inventory:
 def inventory_of(archive: str) -> Inventory:
     """Return what is in the file *archive*, of any format.
 
-    Raises Refused for what is damaged or no archive, EnvironmentFailure when it cannot be read.
+    Raises Refused for what is damaged or not an archive, EnvironmentFailure when it cannot be read.
     """
     found = _Inventory(archive)
     limits = Limits()
