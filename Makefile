@@ -63,7 +63,7 @@ network: $(VENV)/test  ## the tests that need a package index
 	$(BIN)/pytest -q -m network --run-network
 
 long: $(VENV)/test  ## the tests that take a minute each, with files of gigabytes; and properties with thousands of examples
-	$(PYTEST) -m "long or hypothesis" --run-long --hypothesis-profile long
+	$(PYTEST) -m "long or hypothesis" --run-long --hypothesis-profile long --timeout 1800
 
 faults: $(VENV)/test  ## a fault at every call of every action: kills, failing disks, power cuts, layers, modes, links; an hour
 	$(BIN)/pytest -q -p no:xdist --timeout 3600 --all-faults tests/faults

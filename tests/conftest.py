@@ -38,7 +38,7 @@ _ROOM = 2 << 30
 """Bytes that the quick tests may need, with those of the runs before that pytest keeps."""
 
 # How many examples a property is tried with: the Makefile chooses. No machine is too slow.
-for profile, examples in {"quick": 10, "test": 50, "long": 2000}.items():
+for profile, examples in {"quick": 10, "test": 50, "long": 1000}.items():
     settings.register_profile(
         profile, deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.too_slow]
     )
