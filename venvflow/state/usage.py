@@ -37,6 +37,7 @@ class StoreContents:
         self._store = store
         self._objects_of: dict[str, list[Sized]] = {}
         self._files_of: dict[str, tuple[Entry, ...] | None] = {}
+        self._divided_trees: dict[str, tuple[int, list[Sized]]] = {}
 
     @cached_property
     def snapshots(self) -> dict[str, Snapshot]:
@@ -114,16 +115,25 @@ class StoreContents:
         return own
 
     def _private_bytes(self, tree: str, min_size: int) -> int:
-        files = self.files_of(tree) or ()
-        return sum(entry.size for entry in files if self._stays_private(entry, min_size))
+        private, linked = self._divided(tree)
+        return private + sum(size for _, size in linked if size < min_size)
 
     def _linked(self, tree: str) -> Iterable[Sized]:
-        """Yield the objects of a tree that venvs may be linked to."""
-        files = self.files_of(tree) or ()
-        return ((object_name(each), each.size) for each in files if not self._stays_private(each, 1))
+        """Return the objects of a tree that venvs may be linked to."""
+        return self._divided(tree)[1]
 
-    def _stays_private(self, entry: Entry, min_size: int) -> bool:
-        return stays_private(entry, min_size, adopted=object_name(entry) in self.adopted)
+    def _divided(self, tree: str) -> tuple[int, list[Sized]]:
+        """Return the bytes of files that no venv shares, and the objects of the others."""
+        if tree not in self._divided_trees:
+            private, linked = 0, []
+            for entry in self.files_of(tree) or ():
+                name = object_name(entry)
+                if stays_private(entry, 1, adopted=name in self.adopted):
+                    private += entry.size
+                else:
+                    linked.append((name, entry.size))
+            self._divided_trees[tree] = private, linked
+        return self._divided_trees[tree]
 
     def trees_by_venv(self) -> dict[str, tuple[str, ...]]:
         """Return the trees of each registered venv that is there, by its path; none: not known."""
