@@ -55,6 +55,21 @@ def test_squish_leaves_what_was_added_by_hand_private(restored: Project) -> None
     assert state(restored)[0] == "changed by hand"
 
 
+def test_squish_by_path_refuses_what_was_edited_while_it_was_not_shared(restored: Project) -> None:
+    """Whoever made the venv: it would be taken for what its key says, and others would get the edit."""
+    shutil.rmtree(restored.root.parent / "store/snapshots")
+    assert restored.run("store", "api").code == 0
+    for made in ("restored", "shared"):
+        assert restored.run("unsquish", "api").code == 0
+        file = restored.root / "api/.venv/.venvflow.json"
+        file.write_text(file.read_text().replace('"made": "restored"', f'"made": "{made}"'))
+        (restored.site / "mine.py").write_text("MINE = 1\n", encoding="utf-8")
+        answer = restored.run("squish", "api/.venv")
+        assert (answer.code, "changed by hand" in answer.err) == (6, True), made
+        (restored.site / "mine.py").unlink()
+        assert restored.run("squish", "api/.venv").code == 0
+
+
 def test_after_unsquish_doit_shares_again_but_does_not_build(restored: Project) -> None:
     """The venv is for its key, its files are its own, and nothing looks changed by hand."""
     venv = restored.root / "api/.venv"
