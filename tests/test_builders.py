@@ -803,14 +803,14 @@ def test_an_interrupt_ends_the_group(project: Project) -> None:
 def test_a_signal_that_comes_while_a_child_is_started_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would know the child if the interrupt came before it has a name."""
     started: list[subprocess.Popen[bytes]] = []
-    real = processes._start
+    real = subprocess.Popen
 
-    def start(*arguments: Any) -> subprocess.Popen[bytes]:
-        started.append(real(*arguments))
+    def start(*arguments: Any, **how: Any) -> subprocess.Popen[bytes]:
+        started.append(real(*arguments, **how))
         signal.raise_signal(signal.SIGINT)
         return started[0]
 
-    monkeypatch.setattr(processes, "_start", start)
+    monkeypatch.setattr(processes.subprocess, "Popen", start)
     with pytest.raises(KeyboardInterrupt), interrupts.raised():
         run("sleep", "600")
     assert started[0].returncode == -signal.SIGTERM

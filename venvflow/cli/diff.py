@@ -88,7 +88,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
 def _manifest(out: Output, store: StoreReader | None, target: Resolved) -> Manifest:
     """Return what is in a target. Raises UsageError for a venv or a snapshot that is not there."""
     if target.kind == "archive":
-        return _manifest_of_archive(out, target)
+        found = inventory_of(target.path)
+        if not found.ours:
+            unlike = "its local paths are compared as they are"
+            out.warn(f"{target.label} was not written by venvflow: {unlike}")
+        return found.manifest
     if target.kind in ("venv", "path"):
         return manifest_of_venv(target.path, store, target.job)
     if store is None or not target.snapshots:
@@ -97,19 +101,12 @@ def _manifest(out: Output, store: StoreReader | None, target: Resolved) -> Manif
             hint='"venvflow explain" compares keys by their parts.',
         )
     if len(target.snapshots) > 1:
-        found = ", ".join(f"{each.id[:12]} ({shown(each.place or each.venv)})" for each in target.snapshots)
+        several = ", ".join(f"{each.id[:12]} ({shown(each.place or each.venv)})" for each in target.snapshots)
         raise UsageError(
-            f"there are several snapshots for the {target.label}: {found}",
+            f"there are several snapshots for the {target.label}: {several}",
             hint="Name one of them.",
         )
     return manifest_of_snapshot(store, target.snapshots[0])
-
-
-def _manifest_of_archive(out: Output, target: Resolved) -> Manifest:
-    found = inventory_of(target.path)
-    if not found.ours:
-        out.warn(f"{target.label} was not written by venvflow: its local paths are compared as they are")
-    return found.manifest
 
 
 # --------------------------------------------------------------------------- text

@@ -35,6 +35,7 @@ A word that could be several things is said to be one of them; venv:api, path:ap
 key:3f2a and archive:api.zip leave no choice.
 """
 
+_COLOURS: dict[str, Colour] = {"run": "yellow", "fail": "red", "not run": "red"}
 _TASKS = (Column("task", least=12), Column("would"), Column("because", least=20, wrap=True))
 
 
@@ -122,7 +123,7 @@ def _told(
         out,
         _TASKS,
         [_task_cells(name, task) for name, task in tasks.items()],
-        [(1, _task_colour(task)) for task in tasks.values()],
+        [(1, _COLOURS.get(task.would, "")) for task in tasks.values()],
     )
 
 
@@ -191,10 +192,6 @@ def _on_nearest(nearest: Nearest, found: Explanation, now: float) -> str:
 def _task_cells(name: str, task: Action) -> tuple[str, str, str]:
     would = {"run": task.did, "nothing": "-"}.get(task.would, task.would)
     return name, would if task.certain else f"{would}?", shown(task.reason)
-
-
-def _task_colour(task: Action) -> Colour:
-    return {"run": "yellow", "fail": "red", "not run": "red"}.get(task.would, "")  # type: ignore[return-value]
 
 
 # --------------------------------------------------------------------------- two keys

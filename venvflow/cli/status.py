@@ -73,18 +73,15 @@ def run(args: argparse.Namespace, out: Output) -> int:
     flow = open_flow(args, out)
     for name in args.venvs:
         need_known(name, flow.config.venvs)
-    rows = _look(flow, set(args.venvs) or set(flow.config.venvs))
+    names = set(args.venvs or flow.config.venvs)
+    with open_reader(flow.config.store) as store:
+        rows = look_at_all([flow.job(name) for name in flow.config.venvs if name in names], store)
     wrong = [row for row in rows if row.judged.state != "up to date"]
     if out.as_json:
         out.document(_as_document(flow, rows, ok=not wrong))
     else:
         _tell(out, flow, wrong if args.check and out.quiet else rows)
     return 1 if args.check and wrong else 0
-
-
-def _look(flow: Flow, names: set[str]) -> list[Looked]:
-    with open_reader(flow.config.store) as store:
-        return look_at_all([flow.job(name) for name in flow.config.venvs if name in names], store)
 
 
 def _tell(out: Output, flow: Flow, rows: Sequence[Looked]) -> None:

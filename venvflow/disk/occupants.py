@@ -22,7 +22,7 @@ def occupants(venv: str) -> list[int]:
 
 def _uses(process: str, inside: bytes) -> bool:
     return (
-        any(_links_into(f"{process}/{link}", inside) for link in ("exe", "cwd"))
+        any((_target(f"{process}/{link}") + b"/").startswith(inside) for link in ("exe", "cwd"))
         or any(word.startswith(inside) for word in _read(f"{process}/cmdline").split(b"\0")[:2])
         or b" " + inside in _read(f"{process}/maps")
         or _is_activated(process, inside)
@@ -34,10 +34,6 @@ def _is_activated(process: str, inside: bytes) -> bool:
     if b"python" not in _target(f"{process}/exe"):
         return False
     return b"VIRTUAL_ENV=" + inside[:-1] in _read(f"{process}/environ").split(b"\0")
-
-
-def _links_into(link: str, inside: bytes) -> bool:
-    return (_target(link) + b"/").startswith(inside)
 
 
 def _target(link: str) -> bytes:

@@ -142,7 +142,16 @@ def run(
     try:
         with uninterrupted():  # until it knows the child, nobody would end it
             try:
-                child = _start(argv, environ, cwd, writing, inherit_fds)
+                child = subprocess.Popen(
+                    argv,
+                    cwd=cwd,
+                    env=environ,
+                    stdin=subprocess.DEVNULL,
+                    stdout=writing,
+                    stderr=writing,
+                    pass_fds=inherit_fds,
+                    start_new_session=True,
+                )
                 _groups.add(child.pid)
             finally:
                 os.close(writing)
@@ -210,25 +219,6 @@ class Lines:
             # Also the word at the cut: half a credential would not be recognised.
             text = "".join(text.rsplit(None, 1)[:-1]) + _CUT
         self._take(text)
-
-
-def _start(
-    argv: Sequence[str],
-    environ: Mapping[str, str],
-    cwd: str | None,
-    output: int,
-    inherit_fds: Sequence[int],
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        argv,
-        cwd=cwd,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        pass_fds=inherit_fds,
-        start_new_session=True,
-    )
 
 
 def _pump(

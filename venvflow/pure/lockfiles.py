@@ -95,11 +95,8 @@ def packages(name: str, data: bytes) -> dict[str, str]:
     Several versions of one package (for several platforms) are separated by commas; a package that has
     no version but a URL has that, after ``@`` and without credentials.
     """
-    versions: dict[str, set[str]] = {}
-    for package in _read(name, data):
-        if package.name and package.version:
-            versions.setdefault(normalised(package.name), set()).add(redact(package.version))
-    return {key: ", ".join(sorted(versions[key])) for key in sorted(versions)}
+    pinned = (package for package in _read(name, data) if package.version)
+    return _by_name((package.name, redact(package.version)) for package in pinned)
 
 
 def listed(name: str, data: bytes) -> dict[str, str] | None:
@@ -110,12 +107,15 @@ def listed(name: str, data: bytes) -> dict[str, str] | None:
     be read: damaged, or of a kind that we do not know.
     """
     packages = _readable(kind_of(name), data)
-    if packages is None:
-        return None
+    return packages and _by_name((package.name, _worth_keeping(package)) for package in packages)
+
+
+def _by_name(told: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return what is told of packages by their normalised names; of one that is there twice, all of it."""
     found: dict[str, set[str]] = {}
-    for package in packages:
-        if package.name:
-            found.setdefault(normalised(package.name), set()).add(_worth_keeping(package))
+    for name, text in told:
+        if name:
+            found.setdefault(normalised(name), set()).add(text)
     return {key: ", ".join(sorted(found[key])) for key in sorted(found)}
 
 
@@ -176,7 +176,7 @@ def _requirements(text: str) -> Iterator[_Package]:
 
 def _file_option(letter: str, value: str) -> _Package:
     if letter == "e":
-        return _requirement(_unquoted(value), editable=True)
+        return _requirement(_first_word(value) if value[:1] in {"'", '"'} else value, editable=True)
     target = _first_word(value)
     if _SCHEME.match(target) and not _FILE_SCHEME.match(target):
         return _Package(unpinned=f"requirements are read from {target}, which may change")
@@ -189,10 +189,6 @@ def _first_word(text: str) -> str:
     except ValueError:
         words = text.split()
     return words[0] if words else ""
-
-
-def _unquoted(text: str) -> str:
-    return _first_word(text) if text[:1] in {"'", '"'} else text
 
 
 def _requirement(line: str, *, editable: bool = False) -> _Package:

@@ -136,7 +136,9 @@ class _Trimming:
         limit = self._policy.max_age
         if limit is None:
             return
-        kept = {s.id for s in self._left.values() if self._firm[s.id] or self._is_recent(s)}
+        kept = {
+            s.id for s in self._left.values() if self._firm[s.id] or (s.id in self._recent_of and s.holders)
+        }
         for snapshot in [s for s in self._left.values() if s.id not in kept]:
             if self._now - snapshot.used_at > limit:
                 self._drop(
@@ -184,9 +186,6 @@ class _Trimming:
 
     def _droppable(self) -> list[Candidate]:
         return [s for s in self._left.values() if not self._firm[s.id] and s.id not in self._recent_of]
-
-    def _is_recent(self, snapshot: Candidate) -> bool:
-        return snapshot.id in self._recent_of and bool(snapshot.holders)
 
     def _drop(self, snapshot: Candidate, reason: str) -> None:
         del self._left[snapshot.id]

@@ -82,9 +82,10 @@ class _Sweeping:
     def run(self) -> bool:
         """Sweep all; return whether the index has forgotten what is dead, too."""
         is_forgotten = self._forget()
-        self.trees = self._sweep_trees()
+        self.trees = self._sweep_fans("trees", lambda fan, name: fan + name not in self._live_trees)
         self.objects = self._sweep_objects()
-        self._sweep_frames()
+        # The name of a frame begins with the digest of its tree.
+        self._sweep_fans("frames", lambda _, name: name.partition(".")[0] not in self._live_trees)
         self._sweep_tmp()
         self._sweep_quarantine()
         return is_forgotten or self._forget()  # the disk was full: by now there may be room
@@ -96,9 +97,6 @@ class _Sweeping:
         except EnvironmentFailure:
             return False
         return True
-
-    def _sweep_trees(self) -> int:
-        return self._sweep_fans("trees", lambda fan, name: fan + name not in self._live_trees)
 
     def _sweep_objects(self) -> int:
         dead: dict[str, set[str]] = {}
@@ -112,10 +110,6 @@ class _Sweeping:
             else:
                 self.spares += 1
         return self._sweep_fans("objects", lambda fan, name: name in dead.get(fan, ()))
-
-    def _sweep_frames(self) -> None:
-        """Remove compressed trees whose tree is dead; a frame's name begins with its tree's digest."""
-        self._sweep_fans("frames", lambda _, name: name.partition(".")[0] not in self._live_trees)
 
     def _sweep_fans(self, part: str, is_dead: Callable[[str, str], bool]) -> int:
         """Delete what is dead in a part of the store that is fanned out; return how many files that were."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import re
@@ -11,8 +10,8 @@ from contextlib import suppress
 
 from venvflow import builders
 from venvflow.builders.environment import child_environment
-from venvflow.disk import interpreters, processes
-from venvflow.disk.descriptors import open_directory
+from venvflow.disk import interpreters, locks, processes
+from venvflow.disk.descriptors import directory
 from venvflow.disk.places import KEPT_SUFFIX
 from venvflow.errors import UsageError, VenvflowError, shown, some
 from venvflow.steps.doctor.check import Check, CheckResult, World, fail, ok, warn
@@ -207,16 +206,8 @@ def _leftovers(world: World) -> Iterator[CheckResult]:
 
 def _is_held(staging: str) -> bool:
     """Return whether a run is at work in a staging directory."""
-    try:
-        fd = open_directory(staging)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
+    with suppress(OSError), directory(staging) as fd:
+        return not locks.hold(fd, 0)
     return False
 
 

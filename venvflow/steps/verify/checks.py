@@ -175,7 +175,8 @@ class FileChecks:
             finding.healed = "put there again from the store"
 
     def _check_file(self, entry: Entry, item: Found) -> None:
-        if item.kind == "link" and self._is_link_to_object(entry):
+        target = os.readlink(f"{self._venv.path}/{entry.path}") if item.kind == "link" else ""
+        if self._objects.name_at(target) == object_name(entry):
             return  # it is the object, and that was judged
         if inode_of(item) in self._inspection.judged:
             return
@@ -185,10 +186,6 @@ class FileChecks:
             self._check_content(entry, item)
         elif not self._has_mode(entry, item):
             self._fix_look(self._find("mode changed", entry.path), entry, item)
-
-    def _is_link_to_object(self, entry: Entry) -> bool:
-        target = os.readlink(f"{self._venv.path}/{entry.path}")
-        return self._objects.name_at(target) == object_name(entry)
 
     def _needs_reading(self, entry: Entry, item: Found) -> bool:
         if not as_made(item, entry, self._inspection.adopted):
