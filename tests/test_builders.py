@@ -810,7 +810,7 @@ def test_a_signal_that_comes_while_a_child_is_started_ends_it(monkeypatch: pytes
         signal.raise_signal(signal.SIGINT)
         return started[0]
 
-    monkeypatch.setattr(processes.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     with pytest.raises(KeyboardInterrupt), interrupts.raised():
         run("sleep", "600")
     assert started[0].returncode == -signal.SIGTERM

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 from venvflow import config as configs
@@ -31,6 +32,7 @@ from venvflow.steps.state_files import (
 )
 
 
+@dataclass(eq=False)
 class Flow:
     """A loaded config with the world around it. *command* are the words of the command, for snapshots.
 
@@ -38,24 +40,15 @@ class Flow:
     and no others. Empty: all, as far as a run's budget goes.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        environ: Mapping[str, str],
-        *,
-        now: Callable[[], float] = time.time,
-        say: Callable[[str], None] = lambda _: None,
-        command: tuple[str, ...] = (),
-    ) -> None:
-        self.config = config
-        self.environ = environ
-        self.now = now
-        self.say = say
-        self.command = command
-        self.named: frozenset[str] = frozenset()
-        self._jobs: dict[tuple[str, bool], Job] = {}
-        self._plans: dict[str, dict[str, Action]] = {}
-        self._has_shared = False
+    config: Config
+    environ: Mapping[str, str]
+    now: Callable[[], float] = time.time
+    say: Callable[[str], None] = lambda _: None
+    command: tuple[str, ...] = ()
+    named: frozenset[str] = frozenset()
+    _jobs: dict[tuple[str, bool], Job] = field(default_factory=dict)
+    _plans: dict[str, dict[str, Action]] = field(default_factory=dict)
+    _has_shared: bool = False
 
     def job(self, venv: str, *, force: bool = False) -> Job:
         """Return the job for one venv of the config."""

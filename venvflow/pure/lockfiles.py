@@ -107,7 +107,9 @@ def listed(name: str, data: bytes) -> dict[str, str] | None:
     be read: damaged, or of a kind that we do not know.
     """
     packages = _readable(kind_of(name), data)
-    return packages and _by_name((package.name, _worth_keeping(package)) for package in packages)
+    if packages is None:
+        return None
+    return _by_name((package.name, _worth_keeping(package)) for package in packages)
 
 
 def _by_name(told: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -313,16 +313,14 @@ def may_hold(entry: Entry, size: int) -> bool:
     return size <= LARGEST_FILLED if entry.kind == "template" else size == entry.size
 
 
+@dataclass(frozen=True)
 class Bytes:
     """The bytes that a venv's files should have: *entries* by path, filled in for *places*; *contents*."""
 
-    def __init__(
-        self, entries: Mapping[str, Entry], places: Places, objects: Objects, contents: Contents
-    ) -> None:
-        self._entries = entries
-        self._contents = contents
-        self._places = places
-        self._objects = objects
+    _entries: Mapping[str, Entry]
+    _places: Places
+    _objects: Objects
+    _contents: Contents
 
     def holds(self, entry: Entry, content: Content) -> bool:
         """Return whether *content* is what *entry* says; a template may spell local paths as it likes.
