@@ -446,19 +446,15 @@ def look_as_made(found: Iterable[Found], receipt: Receipt) -> bool:
 def digest_of_found(found: Iterable[Found]) -> str:
     """Return the hash over the stats of a venv's files as a walk has found them."""
     return digest_of_stats(
-        file_stat(item.path, item.stamp.size, item.stamp.mtime_ns)
-        if item.kind == "file"
-        else link_stat(item.path)
+        file_stat(item.path, item.stamp.size, item.stamp.mtime_ns) if item.kind == "file" else item.path
         for item in found
         if item.kind != "dir" and not is_ignored(item.path)
     )
 
 
 def file_stat(path: str, size: int, mtime_ns: int) -> str:
-    """Return the stat of a file as it is hashed: *size* in bytes, *mtime_ns* in nanoseconds."""
+    """Return the stat of a file as it is hashed: *size* in bytes, *mtime_ns* in nanoseconds.
+
+    Of a symlink (or anything that is neither file nor directory), only the path is hashed.
+    """
     return f"{path}\0{size}\0{mtime_ns}"
-
-
-def link_stat(path: str) -> str:
-    """Return what is hashed of a symlink (or of anything that is neither file nor directory)."""
-    return path

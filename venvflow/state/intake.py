@@ -49,6 +49,7 @@ class Taken:
         return tuple(tree.digest for tree in self.manifest.trees)
 
 
+@dataclass(eq=False)
 class Intake:
     """Takes one venv at path *venv* into a store.
 
@@ -56,25 +57,17 @@ class Intake:
     builder has just made it, so nobody else uses its files.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        venv: str,
-        interpreter: Interpreter,
-        *,
-        mode: LinkMode,
-        min_size: int,
-        built_here: bool,
-    ) -> None:
-        self._store = store
-        self._objects = store.objects
-        self._venv = venv
-        self._interpreter = interpreter
-        self._bytecode_key = bytecode_of(interpreter)
-        self._mode = mode
-        self._min_size = min_size
-        self._built_here = built_here
-        self._adopted = store.adopted()
+    store: Store
+    venv: str
+    interpreter: Interpreter
+    mode: LinkMode
+    min_size: int
+    built_here: bool
+
+    def __post_init__(self) -> None:
+        self._objects = self.store.objects
+        self._bytecode_key = bytecode_of(self.interpreter)
+        self._adopted = self.store.adopted()
         self._asked_again = False
 
     def take(self, survey: Survey, *, canonical: bool, sound: Container[str] = ()) -> Taken:
@@ -86,9 +79,7 @@ class Intake:
         :class:`venvflow.disk.scan.Changing` when a file is not the one that was surveyed any more.
         """
         with self._objects.batch() as batch:
-            for path in filter(
-                is_temporary, [*survey.entries]
-            ):  # what a killed run left: relinking deletes it
+            for path in [*filter(is_temporary, survey.entries)]:  # left by a kill: relinking deletes it
                 del survey.entries[path]
             self._resolve_links(survey)
             self._take_files(batch, survey, sound)
@@ -98,7 +89,7 @@ class Intake:
                 survey.found.pop(path, None)
             entries = {**survey.entries, **bytecode}
             manifest = Manifest(group(entries, survey.distributions), survey.bound)
-            self._store.stage_trees(batch, manifest.trees)
+            self.store.stage_trees(batch, manifest.trees)
             batch.publish()
             self._record(batch, manifest, fresh)
         return Taken(
@@ -116,7 +107,7 @@ class Intake:
 
     def _record(self, batch: Batch, manifest: Manifest, fresh: Compiled) -> None:
         """Tell the index what it does not know; of objects too that the store has and the index lost."""
-        index = self._store.index
+        index = self.store.index
         trees = index.unknown_trees(manifest.trees)
         entries = (entry for tree in trees for entry in tree.entries)
         sizes = {object_name(entry): entry.size for entry in entries if entry.digest} | batch.added
@@ -131,14 +122,14 @@ class Intake:
     def _resolve_links(self, survey: Survey) -> None:
         """Take links into the store for the files that they stand for: the venv was shared by symlinks."""
         for path, entry in survey.entries.items():
-            target = os.readlink(f"{self._venv}/{path}") if entry.kind == "link" else ""
+            target = os.readlink(f"{self.venv}/{path}") if entry.kind == "link" else ""
             name = self._objects.name_at(target)
             if name is None:
                 if digest_in(target):
-                    raise _of_another_store(f"{self._venv}/{path}", target)
+                    raise _of_another_store(f"{self.venv}/{path}", target)
                 continue
             if not self._objects.verified(name):
-                raise _dangling(f"{self._venv}/{path}")
+                raise _dangling(f"{self.venv}/{path}")
             size = look(target).stamp.size
             survey.entries[path] = Entry(path, "file", name.digest, name.executable, size)
             survey.found.pop(path)  # so that it is put there anew, in whatever mode is chosen now
@@ -155,14 +146,14 @@ class Intake:
                     self._take_file(batch, survey.found[path], entry, name)
 
     def _take_file(self, batch: Batch, found: Found, entry: Entry, name: Name) -> None:
-        path = f"{self._venv}/{found.path}"
-        adopt = self._store.config.adopt
-        how = intake_of(entry.path, found.links, built_here=self._built_here, adopt=adopt, mode=self._mode)
+        path = f"{self.venv}/{found.path}"
+        adopt = self.store.config.adopt
+        how = intake_of(entry.path, found.links, built_here=self.built_here, adopt=adopt, mode=self.mode)
         # What is shared has no attributes of one file: it keeps them as a private file, beside its object.
-        if how == "copy" or stays_private(entry, self._min_size) or own_attributes(path):
+        if how == "copy" or stays_private(entry, self.min_size) or own_attributes(path):
             batch.add_copy(path, name, found.stamp)
         elif how == "own":
-            batch.add_own(path, name, found, built_here=self._built_here)
+            batch.add_own(path, name, found, built_here=self.built_here)
         else:
             batch.adopt(path, name, found)
 
@@ -175,8 +166,8 @@ class Intake:
         if standing != "doubtful":
             return standing == "sound"
         if not self._asked_again:  # another run may have adopted it meanwhile
-            self._adopted, self._asked_again = self._store.adopted(), True
-        look = self._store.relabel(name, size, self._adopted.pop(name, None))
+            self._adopted, self._asked_again = self.store.adopted(), True
+        look = self.store.relabel(name, size, self._adopted.pop(name, None))
         if look is not None and look != sealed(name):
             self._adopted[name] = look
         return look is not None
@@ -185,25 +176,25 @@ class Intake:
 
     def _compile(self, batch: Batch, survey: Survey) -> tuple[Compiled, Compiled]:
         """Return the bytecode of every source under ``lib/``, and what of it was compiled just now."""
-        known = self._store.index.bytecode(self._bytecode_key)
+        known = self.store.index.bytecode(self._bytecode_key)
         compiled: dict[tuple[str, str], tuple[Name, int] | None] = {}
         todo = []
         for path, entry in survey.entries.items():
             if entry.kind == "file" and path.startswith("lib/") and path.endswith(".py"):
                 source = entry.digest, path
-                if not can_be_compiled(path, entry.size, self._interpreter.cache_tag):
+                if not can_be_compiled(path, entry.size, self.interpreter.cache_tag):
                     compiled[source] = None
                 elif source in known and ((made := known[source]) is None or self._has(*made)):
                     compiled[source] = made
                 else:
-                    todo.append(Source(entry.digest, path, f"{self._venv}/{path}"))
+                    todo.append(Source(entry.digest, path, f"{self.venv}/{path}"))
         fresh = self._compile_anew(batch, todo) if todo else {}
         return {**compiled, **fresh}, fresh
 
     def _compile_anew(
         self, batch: Batch, todo: list[Source]
     ) -> dict[tuple[str, str], tuple[Name, int] | None]:
-        files = compile_sources(self._interpreter, todo, batch.staging)
+        files = compile_sources(self.interpreter, todo, batch.staging)
         contents = in_threads(lambda file: read(file) if file else None, list(files.values()))
         compiled: dict[tuple[str, str], tuple[Name, int] | None] = {}
         for (source, file), content in zip(files.items(), contents, strict=True):
@@ -219,7 +210,7 @@ class Intake:
         entries = {}
         for (_, source), made in compiled.items():
             if made is not None:
-                path = pyc_path(source, self._interpreter.cache_tag)
+                path = pyc_path(source, self.interpreter.cache_tag)
                 entries[path] = Entry(path, "file", made[0].digest, executable=False, size=made[1])
         return entries
 

@@ -16,17 +16,13 @@ from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.pure.manifest import Corrupt, directories_of, entries_of
 from venvflow.pure.relocate import Digests, Places, digest_of, fill, fill_link, is_record
 from venvflow.pure.sharing import stays_private
-from venvflow.state.file_stats import file_stat, is_ignored, link_stat
+from venvflow.state.file_stats import file_stat, is_ignored
 
 _CHUNK = 500
 """Entries that are made between two words about how far it is."""
 
 _MOST_NAMES = 4_000_000
 """Files, links and directories that a venv may have."""
-
-
-def _none(_name: Name, _size: int, _adopted: Look | None) -> Look | None:
-    return None
 
 
 class Damaged(Exception):
@@ -58,6 +54,7 @@ class Materialised:
         return prevailing(self.modes) or "copy"
 
 
+@dataclass(eq=False)
 class Materialiser:
     """Makes one directory from objects.
 
@@ -68,30 +65,19 @@ class Materialiser:
     how many are there.
     """
 
-    def __init__(
-        self,
-        objects: Objects,
-        places: Places,
-        linker: Linker,
-        *,
-        min_size: int = 1,
-        adopted: Mapping[Name, Look] | None = None,
-        relabel: Callable[[Name, int, Look | None], Look | None] = _none,
-        verify_all: bool = False,
-        doubted: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        self._objects = objects
-        self._places = places
-        self._linker = linker
-        self._linker.spare = objects.spare
+    objects: Objects
+    places: Places
+    linker: Linker
+    min_size: int = 1
+    adopted: Mapping[Name, Look] = field(default_factory=dict)
+    relabel: Callable[[Name, int, Look | None], Look | None] = lambda _name, _size, _adopted: None
+    verify_all: bool = False
+    doubted: bool = False
+    progress: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.linker.spare = self.objects.spare
         self._private = Linker(("reflink", "copy"))
-        self._min_size = min_size
-        self._adopted = adopted or {}
-        self._relabel = relabel
-        self._verify_all = verify_all
-        self._doubted = doubted
-        self._progress = progress
         self._looks: list[str] = []
         self._digests: list[tuple[str, str]] = []
 
@@ -119,7 +105,7 @@ class Materialiser:
                     self._make_template(entry, places, digests)
         files = [entry for entry in entries.values() if entry.digest]
         result.files, result.size = len(files), sum(entry.size for entry in files)
-        result.modes = {**self._linker.used}
+        result.modes = {**self.linker.used}
         result.looks, result.digests = self._looks, self._digests
         return result
 
@@ -133,28 +119,28 @@ class Materialiser:
         if names > _MOST_NAMES or dense:
             raise Corrupt(f"it has {names} names, or too many slots in {dense[:1]!r}")
         try:
-            sizes = postinstall.filled_sizes(templates, self._places)
+            sizes = postinstall.filled_sizes(templates, self.places)
         except (KeyError, ValueError) as error:
             raise Corrupt(f"its templates make no sense: {error}") from error
-        copies = self._doubted or self._linker.mode == "copy"
+        copies = self.doubted or self.linker.mode == "copy"
         files = (entry for entry in entries if entry.kind == "file")
-        return sum(sizes.values()) + sum(e.size for e in files if copies or stays_private(e, self._min_size))
+        return sum(sizes.values()) + sum(e.size for e in files if copies or stays_private(e, self.min_size))
 
     def _make_entries(
         self, entries: list[Entry], places: Directories, digests: dict[str, tuple[bytes, int]]
     ) -> None:
         done, total = 0, sum(entry.size for entry in entries)
-        copies = self._linker.mode == "copy"
+        copies = self.linker.mode == "copy"
         for start in range(0, len(entries), _CHUNK):
-            if self._linker.mode == "copy" and not copies:  # which shows when the other modes have failed
+            if self.linker.mode == "copy" and not copies:  # which shows when the other modes have failed
                 copies = True
                 postinstall.need_room(places.open(""), sum(entry.size for entry in entries[start:]), 0)
             chunk = entries[start : start + _CHUNK]
             for entry in chunk:
                 self._make_entry(entry, places, digests)
-            if self._progress is not None:
+            if self.progress is not None:
                 done += sum(entry.size for entry in chunk)
-                self._progress(done, total)
+                self.progress(done, total)
 
     def _make_entry(self, entry: Entry, places: Directories, digests: dict[str, tuple[bytes, int]]) -> None:
         if entry.kind == "file":
@@ -164,9 +150,9 @@ class Materialiser:
         elif entry.kind == "link":
             parent, base = places.parent(entry.path)
             with _filling(entry):
-                target = fill_link(entry, self._places)
+                target = fill_link(entry, self.places)
             os.symlink(target, base, dir_fd=parent)
-            self._looks.append(link_stat(entry.path))
+            self._looks.append(entry.path)
             self._digests.append((entry.path, ""))
         else:
             places.open(entry.path)
@@ -178,23 +164,21 @@ class Materialiser:
             self._look(entry.path, 0)
             return
         name = object_name(entry)
-        look = self._adopted.get(name) or sealed(name)
-        sound = self._objects.sound(name, entry.size, look)
-        relabelled = (
-            None if sound or self._doubted else self._relabel(name, entry.size, self._adopted.get(name))
-        )
-        if (self._verify_all or not (sound or relabelled)) and not self._objects.verified(name):
+        look = self.adopted.get(name) or sealed(name)
+        sound = self.objects.sound(name, entry.size, look)
+        relabelled = None if sound or self.doubted else self.relabel(name, entry.size, self.adopted.get(name))
+        if (self.verify_all or not (sound or relabelled)) and not self.objects.verified(name):
             raise Damaged(name, entry.path)
         look = relabelled or look
         private = not (sound or relabelled) or stays_private(
-            entry, self._min_size, adopted=look != sealed(name)
+            entry, self.min_size, adopted=look != sealed(name)
         )
-        linker = self._private if private or self._doubted else self._linker
-        mode = linker.place(self._objects.path(name), base, parent, executable=entry.executable)
-        if self._doubted and read(base, dir_fd=parent).digest != entry.digest:
+        linker = self._private if private or self.doubted else self.linker
+        mode = linker.place(self.objects.path(name), base, parent, executable=entry.executable)
+        if self.doubted and read(base, dir_fd=parent).digest != entry.digest:
             raise Damaged(name, entry.path)  # it was changed since it was looked at: what counts is the copy
         if mode == "symlink":
-            self._looks.append(link_stat(entry.path))
+            self._looks.append(entry.path)
         else:
             self._look(entry.path, entry.size, look.mtime_ns if mode == "hardlink" else MTIME_NS)
 
@@ -204,11 +188,11 @@ class Materialiser:
 
     def _make_template(self, entry: Entry, places: Directories, digests: Digests) -> tuple[bytes, int]:
         name = object_name(entry)
-        template = self._objects.read(name)
+        template = self.objects.read(name)
         if template is None or len(template) != entry.size:
             raise Damaged(name, entry.path)
         with _filling(entry):
-            data = fill(template, entry.slots, self._places, digests)
+            data = fill(template, entry.slots, self.places, digests)
         parent, base = places.parent(entry.path)
         write_private(base, parent, data, executable=entry.executable)
         self._look(entry.path, len(data))

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from venvflow.disk.attributes import copy_attributes, own_attributes
 from venvflow.disk.background_close import BackgroundCloser
@@ -60,6 +59,7 @@ class Relinked:
     attributed: list[str] = field(default_factory=list)
 
 
+@dataclass(eq=False)
 class Relinker:
     """Links one venv to objects.
 
@@ -69,31 +69,20 @@ class Relinker:
     a link mode, ``private``, ``shared already`` or ``left alone``.
     """
 
-    def __init__(
-        self,
-        objects: Objects,
-        venv: str,
-        linker: Linker,
-        *,
-        min_size: int,
-        origins: Mapping[Name, str],
-        own: Mapping[Name, str] = MappingProxyType({}),
-        adopted: Container[Name] = (),
-        linked: Container[str] = (),
-        tell: Callable[[str, str], None] = lambda _path, _how: None,
-    ) -> None:
-        self._tell = tell
-        self._objects = objects
-        self._venv = venv
-        self._linker = linker
-        self._linker.spare = objects.spare
+    objects: Objects
+    venv: str
+    linker: Linker
+    min_size: int
+    origins: Mapping[Name, str]
+    own: Mapping[Name, str] = field(default_factory=dict)
+    adopted: Container[Name] = ()
+    linked: Container[str] = ()
+    tell: Callable[[str, str], None] = lambda _path, _how: None
+
+    def __post_init__(self) -> None:
+        self.linker.spare = self.objects.spare
         self._private = Linker(("reflink", "copy"))
-        self._min_size = min_size
-        self._origins = origins
-        self._own = own
         self._closer = BackgroundCloser()
-        self._adopted = adopted
-        self._linked = linked
         self._kept: list[str] = []
         self._attributed: list[str] = []
 
@@ -106,20 +95,20 @@ class Relinker:
         """
         by_directory: dict[str, list[Entry]] = {}
         for path, entry in entries.items():
-            stays = path in self._linked and self._linker.mode == "hardlink" and not self._is_private(entry)
+            stays = path in self.linked and self.linker.mode == "hardlink" and not self._is_private(entry)
             if stays:
-                self._linker.count("hardlink")
-                self._tell(path, "shared already")
+                self.linker.count("hardlink")
+                self.tell(path, "shared already")
             elif entry.kind in ("file", "template"):
                 by_directory.setdefault(path.rpartition("/")[0], []).append(entry)
-        with self._closer, directory(self._venv) as root, Directories(root, make=False) as places:
+        with self._closer, directory(self.venv) as root, Directories(root, make=False) as places:
             _drop_litter(places, found.values())
             for name, group in by_directory.items():
                 self._relink_directory(places, name, group, found)
-        return Relinked({**self._linker.used}, self._kept, self._attributed)
+        return Relinked({**self.linker.used}, self._kept, self._attributed)
 
     def _is_private(self, entry: Entry) -> bool:
-        return stays_private(entry, self._min_size, adopted=object_name(entry) in self._adopted)
+        return stays_private(entry, self.min_size, adopted=object_name(entry) in self.adopted)
 
     def _relink_directory(
         self, places: Directories, name: str, group: list[Entry], found: MutableMapping[str, Found]
@@ -140,12 +129,12 @@ class Relinker:
                 except LeftAlone:
                     how = "left alone"
                     self._kept.append(entry.path)
-                self._tell(entry.path, how)
+                self.tell(entry.path, how)
 
     def _relink_one(self, entry: Entry, item: Found | None, name: str, fd: int) -> str:
         """Make one file what it should be, and return what became of it. Raises LeftAlone."""
         private = self._is_private(entry)
-        linker = self._private if private else self._linker
+        linker = self._private if private else self.linker
         copies = private or linker.mode == "copy"
         if item is None:
             if not (entry.size and linker.link_new(self._object(entry), name, fd)):
@@ -164,30 +153,30 @@ class Relinker:
         One that has attributes of its own stays private. Return what became of it. Raises LeftAlone.
         """
         if self._is_shared(entry, item):
-            self._linker.count("hardlink")
+            self.linker.count("hardlink")
             return "hardlink" if item.links == 1 else "shared already"
         with self._opened(item, name, fd) as file:
-            if self._linker.mode == "reflink" and item.links == 1 and self._share_blocks(entry, item, file):
+            if self.linker.mode == "reflink" and item.links == 1 and self._share_blocks(entry, item, file):
                 return "reflink"
             if own_attributes(file):
                 self._attributed.append(entry.path)
                 self._make_private(item, file, name, fd)
                 return "private"
-            copied_from = self._origins.get(object_name(entry))
-            if copied_from != f"{self._venv}/{entry.path}" and not _same_bytes(
+            copied_from = self.origins.get(object_name(entry))
+            if copied_from != f"{self.venv}/{entry.path}" and not _same_bytes(
                 file, self._object(entry), entry.size
             ):
                 raise LeftAlone
             with replacing_found(item, name, fd) as temporary:
-                self._place(entry, temporary, fd, self._linker)
-        return self._linker.mode
+                self._place(entry, temporary, fd, self.linker)
+        return self.linker.mode
 
     def _is_shared(self, entry: Entry, item: Found) -> bool:
         """Return whether the name is a link to the object already: renaming over it would do nothing."""
         name = object_name(entry)
         if item.links == 1:  # when it was surveyed: it became the object since, or it is none
-            return self._own.get(name) == f"{self._venv}/{item.path}"
-        return self._objects.is_at(name, item.stamp.inode, item.device)
+            return self.own.get(name) == f"{self.venv}/{item.path}"
+        return self.objects.is_at(name, item.stamp.inode, item.device)
 
     def _share_blocks(self, entry: Entry, item: Found, file: int) -> bool:
         """Let the kernel compare an open file with its object and share their blocks: it keeps its own inode.
@@ -204,7 +193,7 @@ class Relinker:
         if not (equal and _same_version(os.fstat(file), item)):
             raise LeftAlone
         os.utime(file, ns=MTIME_TIMES)
-        self._linker.count("reflink")
+        self.linker.count("reflink")
         return True
 
     def _make_private(self, item: Found, file: int, name: str, fd: int) -> None:
@@ -216,7 +205,7 @@ class Relinker:
             os.utime(file, ns=MTIME_TIMES)
             return
         with replacing_found(item, name, fd) as temporary:
-            path = f"{self._venv}/{item.path}"
+            path = f"{self.venv}/{item.path}"
             self._private.place(path, temporary, fd, executable=item.executable)
             with opened(temporary, os.O_RDWR | SAFE, dir_fd=fd) as copy:
                 if not copy_attributes(file, copy):
@@ -248,7 +237,7 @@ class Relinker:
             linker.place(self._object(entry), name, fd, executable=entry.executable)
 
     def _object(self, entry: Entry) -> str:
-        return self._objects.path(object_name(entry))
+        return self.objects.path(object_name(entry))
 
 
 def _make_cache(places: Directories, path: str) -> None:
