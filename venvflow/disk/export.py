@@ -14,7 +14,7 @@ from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, Directories, opene
 from venvflow.disk.links import Linker, write_private
 from venvflow.disk.scan import read
 from venvflow.disk.scratch import need_free, new_directory
-from venvflow.disk.system_errors import failure
+from venvflow.disk.system_errors import explained
 from venvflow.model import Entry, LinkMode, Manifest
 from venvflow.postinstall import can_link, need_room
 from venvflow.pure.sharing import stays_private
@@ -61,16 +61,16 @@ def export(
     need_free(destination, "Nothing was exported.")
     plan = plan_archive(manifest, source, Options("tar", symlinks=links, external=external), description)
     linker = Linker(modes)
-    try:
-        with new_directory(destination) as staging, Directories(staging.fd) as directories:
-            need_room(staging.fd, 0, plan.entries)
-            _write(plan, source, directories, linker, ByteCounter(plan.size, progress))
-            if python:
-                _link_interpreter(python, manifest, directories, links)
-            finish(staging.path)
-    except OSError as error:
-        state = "Nothing half-written is kept."
-        raise failure(error, "cannot export it there", at=destination, state=state) from error
+    with (
+        explained("cannot export it there", at=destination, state="Nothing half-written is kept."),
+        new_directory(destination) as staging,
+        Directories(staging.fd) as directories,
+    ):
+        need_room(staging.fd, 0, plan.entries)
+        _write(plan, source, directories, linker, ByteCounter(plan.size, progress))
+        if python:
+            _link_interpreter(python, manifest, directories, links)
+        finish(staging.path)
     return Exported(destination, plan.entries, plan.size, {**linker.used}, plan.warnings)
 
 
@@ -81,11 +81,9 @@ def holds_links(path: str) -> bool:
     """
     while not os.path.isdir(path):
         path = os.path.dirname(path) or "."
-    try:
-        with opened(path, DIRECTORY_THROUGH_LINK) as fd:
-            return can_link(fd)
-    except OSError as error:
-        raise failure(error, "cannot write there", at=path, state="Nothing was exported.") from error
+    told = explained("cannot write there", at=path, state="Nothing was exported.")
+    with told, opened(path, DIRECTORY_THROUGH_LINK) as fd:
+        return can_link(fd)
 
 
 def _write(

@@ -131,7 +131,7 @@ def facts_of(
         whole=store is not None and snapshot is not None and all(map(store.has_tree, snapshot.trees)),
         published=receipt is not None and is_published(job, receipt),
         promised=promised,
-        read_only=_read_only(job, store),
+        read_only=why_not_written(job, store),
         lost=store is None or not all(map(store.has_tree, receipt.trees if receipt is not None else ())),
         archive=archive_facts(job),
     )
@@ -170,12 +170,13 @@ def _builder(job: Job) -> tuple[str, VenvflowError | None]:
         return "", error
 
 
-def _read_only(job: Job, store: StoreReader | None) -> EnvironmentFailure | None:
+def why_not_written(job: Job, store: StoreReader | None) -> EnvironmentFailure | None:
+    """Return why the store cannot be given the files of a venv."""
     if store is None or not store.read_only:
         return None
     return EnvironmentFailure(
         "the store is read-only",
-        where=f"{job.spec.name}: {shown(store.path)}",
+        where=f"{job.where}, {shown(store.path)}",
         state="The venv works, its files are its own.",
         hint="Make the store writable, or use another one (VENVFLOW_STORE).",
     )

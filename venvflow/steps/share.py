@@ -18,7 +18,7 @@ from venvflow.disk.objects import object_name
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import Place, watched, write_receipt
 from venvflow.disk.scan import Changing, Found, walk
-from venvflow.disk.system_errors import failure, path_of
+from venvflow.disk.system_errors import explained, failure, path_of
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Interpreter, LinkMode, Outcome, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt, directories
@@ -36,7 +36,7 @@ from venvflow.state.survey import Survey, survey, unusual_modes
 from venvflow.state.usage import Ledger
 from venvflow.state.withheld import Withheld, withhold
 from venvflow.steps.any_venv import in_use
-from venvflow.steps.facts import Venv, why_not_published
+from venvflow.steps.facts import Venv, why_not_published, why_not_written
 from venvflow.steps.job import Job
 
 Tell = Callable[[str, str], None]
@@ -61,7 +61,8 @@ def share(
     venv or store cannot be read or written; every file of the venv holds what it held then.
     """
     start = time.monotonic()
-    _refuse_read_only(job, store)
+    if (error := why_not_written(job, store)) is not None:
+        raise error
     if receipt.key and receipt.made != "shared":
         refuse_to_publish(job, store, receipt)
     store.objects.drop_litter()
@@ -128,7 +129,8 @@ def _share(
         store.objects, venv, Linker(spec.link), min_size=store.least_shared(spec.min_size),
         origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=known.linked, tell=tell,
     )  # fmt: skip
-    with _relinking(venv):
+    state = "Every file of the venv holds what it held; some may be shared already."
+    with explained("cannot share the files of the venv", at=venv, state=state):
         relinked = relinker.relink(taken.entries, looked.found)
     return _Shared(job, looked, withheld, taken, relinked, modes, unusual)
 
@@ -318,16 +320,6 @@ def _warnings(shared: _Shared, receipt: Receipt, users: list[int]) -> tuple[str,
 # --------------------------------------------------------------------------- what went wrong
 
 
-def _refuse_read_only(job: Job, store: Store) -> None:
-    if store.read_only:
-        raise EnvironmentFailure(
-            "the store is read-only",
-            where=f"{job.where}, {shown(store.path)}",
-            state="The venv works, its files are its own.",
-            hint="Make the store writable, or use another one (VENVFLOW_STORE).",
-        )
-
-
 def refuse_to_publish(job: Job, store: Store, receipt: Receipt) -> None:
     """Raise why the venv is not what its key says any more, if it is not.
 
@@ -360,13 +352,3 @@ def _explained(job: Job, store: Store) -> Iterator[None]:
         doing = "cannot write to the store" if in_store else "cannot take it into the store"
         state = "Nothing half-written is kept in the store, and the venv is as it was."
         raise failure(error, doing, at=store.path, state=state) from error
-
-
-@contextmanager
-def _relinking(venv: str) -> Iterator[None]:
-    """Explain an error that comes while the files of the venv at path *venv* become names of objects."""
-    try:
-        yield
-    except OSError as error:
-        state = "Every file of the venv holds what it held; some may be shared already."
-        raise failure(error, "cannot share the files of the venv", at=venv, state=state) from error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from venvflow.disk.attributes import is_sealed, mode_of
@@ -15,7 +15,7 @@ from venvflow.disk.links import copy_bytes
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
 from venvflow.disk.scan import Found, look, stamp_of, walk
-from venvflow.disk.system_errors import failure
+from venvflow.disk.system_errors import explained
 from venvflow.errors import shown
 from venvflow.model import Outcome, Receipt
 from venvflow.state.file_stats import digest_of_found
@@ -96,6 +96,9 @@ class _Done:
     kept: list[str] = field(default_factory=list)
 
 
+_CUT_SHORT = "The venv works; some of its files are still shared."
+
+
 def _make_private(store: Store, venv: str, receipt: Receipt | None, tell: Tell) -> _Done:
     done = _Done()
     modes = None if receipt is None else receipt.modes
@@ -103,7 +106,7 @@ def _make_private(store: Store, venv: str, receipt: Receipt | None, tell: Tell) 
     objects = _inodes_of(store) if any(item.links > 1 for item in found) else set[tuple[int, int]]()
     with directory(venv) as root, Directories(root, make=False) as places:
         for item in found:
-            with _explained(venv, item.path):
+            with explained("cannot make it private", at=f"{venv}/{item.path}", state=_CUT_SHORT):
                 fd, name = at = places.parent(item.path)
                 if is_temporary(item.path) and item.kind in ("file", "link"):
                     os.unlink(name, dir_fd=fd)
@@ -117,15 +120,6 @@ def _make_private(store: Store, venv: str, receipt: Receipt | None, tell: Tell) 
             elif how:
                 tell(item.path, how)
     return done
-
-
-@contextmanager
-def _explained(venv: str, path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        state = "The venv works; some of its files are still shared."
-        raise failure(error, "cannot make it private", at=f"{venv}/{path}", state=state) from error
 
 
 def _inodes_of(store: Store) -> set[tuple[int, int]]:

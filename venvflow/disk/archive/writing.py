@@ -31,7 +31,7 @@ from venvflow.disk.archive.formats import (
 from venvflow.disk.archive.frames import FrameDirectory, Joiner, NewFrame, frame_name, joining
 from venvflow.disk.archive.pipeline import ByteCounter, Packer, in_order, object_parts, packing
 from venvflow.disk.files import new_file, sync_directory
-from venvflow.disk.system_errors import failure
+from venvflow.disk.system_errors import explained
 from venvflow.errors import Refused, shown
 from venvflow.model import CONSTANT_MTIME, Manifest
 
@@ -90,7 +90,8 @@ def write_archive(
             hint="Name a file, or a directory with a / at its end.",
         )
     plan = plan_archive(manifest, source, options, description)
-    try:
+    state = "Nothing half-written is kept."
+    with explained("cannot write the archive", at=destination, state=state):
         path = os.path.abspath(destination)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         job = _Writing(
@@ -106,9 +107,6 @@ def write_archive(
         if beside:
             write_beside(path, _described(written, plan, options))
         sync_directory(os.path.dirname(path))
-    except OSError as error:
-        state = "Nothing half-written is kept."
-        raise failure(error, "cannot write the archive", at=destination, state=state) from error
     return written
 
 
