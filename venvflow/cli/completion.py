@@ -12,29 +12,23 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from venvflow.cli.arguments import Each, Once
-from venvflow.cli.parser import COMMANDS, Commands, add_command, make_parser, named_in
+from venvflow.cli.arguments import Each, Once, Parser
+from venvflow.cli.parser import COMMANDS, make_parser, named_in
 from venvflow.cli.render import Output
 from venvflow.errors import VenvflowError
 
 SHELLS = ("bash", "zsh", "fish")
 
-_MORE = """\
+MORE = """\
 bash: source <(venvflow completion bash), in ~/.bashrc
 zsh:  source <(venvflow completion zsh), in ~/.zshrc after compinit; or save it as _venvflow in $fpath
 fish: venvflow completion fish > ~/.config/fish/completions/venvflow.fish
 The names of venvs are those of the config, asked for each time."""
+EXAMPLE = "source <(venvflow completion bash)"
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "completion",
-        run,
-        more=_MORE,
-        example="source <(venvflow completion bash)",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=" or ".join(SHELLS))
 
 

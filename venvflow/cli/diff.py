@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_context
 from venvflow.cli.differences import SIGNS
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, table
 from venvflow.cli.resolve import Resolved, Resolver
 from venvflow.disk.archive import inventory_of
@@ -21,7 +21,7 @@ from venvflow.pure.units import show_size
 from venvflow.state.reader import StoreReader, open_reader
 from venvflow.steps.diff import manifest_of_snapshot, manifest_of_venv
 
-_MORE = """\
+MORE = """\
 Venvs by their name in the config, or any by its path; snapshots and keys by their first digits;
 archives by their path. Distributions come first, then files; files that name local paths are
 compared without these, so the same venv in two checkouts is equal, and so is its archive.
@@ -30,6 +30,7 @@ Exits with 0 if they are equal, with 1 if not.
 A word that could be several things is said to be one of them; venv:api, path:api, snapshot:3f2a,
 key:3f2a and archive:api.zip leave no choice.
 """
+EXAMPLE = "venvflow diff api 3f2a9c --files"
 
 _LARGEST = 5
 """Files that are shown unless all are asked for."""
@@ -44,15 +45,8 @@ _DISTRIBUTIONS = (
 )
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "diff",
-        run,
-        more=_MORE.rstrip(),
-        example="venvflow diff api 3f2a9c --files",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("old", metavar="A", help="a venv, snapshot, key or archive")
     parser.add_argument("new", metavar="B", help="what it is compared with")
     parser.add_argument(

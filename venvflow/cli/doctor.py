@@ -11,7 +11,6 @@ from functools import partial
 from itertools import chain
 
 from venvflow import config as configs
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Output
 from venvflow.errors import VenvflowError, shown
 from venvflow.flow import load
@@ -23,22 +22,12 @@ _COLOURS: dict[Verdict, Colour] = {"ok": "green", "warn": "yellow", "fail": "red
 _MARGIN = 6
 """Columns of a line before its text: the verdict."""
 
-_MORE = """\
+MORE = """\
 Looks at interpreters, builders and their versions, at permissions and owners, free space, the index, the
 clock and the environment's variables, and tries links, locks and a swap of names between the store and
 each venv's directory, in a directory of its own that goes away again. Works without a config too.
 Exits 1 when a check failed; with warnings only, 0. With -q only what is not ok is shown."""
-
-
-def add(commands: Commands) -> None:
-    """Add the command."""
-    add_command(
-        commands,
-        "doctor",
-        run,
-        more=_MORE,
-        example="venvflow doctor",
-    )
+EXAMPLE = "venvflow doctor"
 
 
 def run(args: argparse.Namespace, out: Output) -> int:

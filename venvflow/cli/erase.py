@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, moment, table
 from venvflow.cli.resolve import need_known
 from venvflow.disk import locks
@@ -18,6 +18,12 @@ from venvflow.state.reader import open_reader
 from venvflow.state.store import Store
 from venvflow.state.sweeping import Swept, sweep
 
+MORE = """\
+Without --yes it shows what it would drop, drops nothing, and exits with 6. It never asks.
+Snapshots are chosen by the name of their venv, whichever project on this store made them.
+Venvs stay whole."""
+EXAMPLE = "venvflow erase api --yes"
+
 _COLUMNS = (
     Column("id"),
     Column("venv", least=8),
@@ -26,17 +32,8 @@ _COLUMNS = (
 )
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "erase",
-        run,
-        more="Without --yes it shows what it would drop, drops nothing, and exits with 6. It never asks.\n"
-        "Snapshots are chosen by the name of their venv, whichever project on this store made them.\n"
-        "Venvs stay whole.",
-        example="venvflow erase api --yes",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("venv", metavar="VENV", nargs="?", help="only snapshots of venvs of this name")
     parser.add_argument("--yes", action="store_true", help="do it")
 

@@ -8,9 +8,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.context import Context, open_context
 from venvflow.cli.differences import DIGITS, fitting, labels_of, record_of, told_of, value_of
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, moment, since, table
 from venvflow.cli.resolve import Resolved, Resolver
 from venvflow.disk.archive import inventory_of
@@ -26,7 +26,7 @@ from venvflow.steps.explain import Explanation, Nearest, explain, keyed_of
 from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.inputs import packages_of
 
-_MORE = """\
+MORE = """\
 With one VENV (of the config): its key with all parts, whether the store has a venv for it, what
 comes nearest and in what that differs, and what doit would do now and why. Nothing is changed.
 With two: the parts in which their keys differ; venvs, snapshots (by the first digits of their id),
@@ -34,20 +34,16 @@ keys and archives. Exits with 1 then if they differ.
 A word that could be several things is said to be one of them; venv:api, path:api, snapshot:3f2a,
 key:3f2a and archive:api.zip leave no choice.
 """
+EXAMPLE = """\
+venvflow explain api
+  venvflow explain api 3f2a9c"""
 
 _COLOURS: dict[str, Colour] = {"run": "yellow", "fail": "red", "not run": "red"}
 _TASKS = (Column("task", least=12), Column("would"), Column("because", least=20, wrap=True))
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "explain",
-        run,
-        more=_MORE.rstrip(),
-        example="venvflow explain api\n  venvflow explain api 3f2a9c",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("target", metavar="VENV", help="its name in the config, or its path")
     parser.add_argument("other", metavar="OTHER", nargs="?", help="what to compare with, old before new")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.pack import shown_progress
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.cli.resolve import open_job
 from venvflow.errors import shown
@@ -14,17 +14,14 @@ from venvflow.pure.units import show_duration, show_size
 from venvflow.steps.export import export
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 
+MORE = """\
+It is what unpacking the venv's archive there would give. Its files are its own (reflinks,
+where the file system can), unless --hardlink lets it share them with the store."""
+EXAMPLE = "venvflow export api /srv/api/.venv"
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "export",
-        run,
-        more="It is what unpacking the venv's archive there would give. Its files are its own (reflinks,\n"
-        "where the file system can), unless --hardlink lets it share them with the store.",
-        example="venvflow export api /srv/api/.venv",
-    )
+
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("venv", metavar="VENV", help="its name in the config")
     parser.add_argument("destination", metavar="DEST", help="what is not there yet, or an empty directory")
     parser.add_argument("--hardlink", action="store_true", help="share files with the store")

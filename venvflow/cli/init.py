@@ -5,25 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 
-from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.arguments import Parser
 from venvflow.cli.render import Output
 from venvflow.cli.schema import schema_text
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.init.draft import Draft, draft
 from venvflow.pure.units import counted
 
+MORE = """\
+Writes venvflow.yaml, its schema, and a dodo.py where there is none. Overwrites nothing.
+Where there is a venvflow.yaml, shows the entries for lock files that no venv in it names;
+--check ends with 1 then."""
+EXAMPLE = "venvflow init --check"
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "init",
-        run,
-        more="Writes venvflow.yaml, its schema, and a dodo.py where there is none. Overwrites nothing.\n"
-        "Where there is a venvflow.yaml, shows the entries for lock files that no venv in it names;\n"
-        "--check ends with 1 then.",
-        example="venvflow init --check",
-    )
+
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("directory", metavar="DIR", nargs="?", default=".", help="the project (here)")
     parser.add_argument("--check", action="store_true", help="show what would be written, and write nothing")
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_context
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, moment, since, table
 from venvflow.cli.resolve import need_known
 from venvflow.errors import EnvironmentFailure, shown
@@ -22,6 +22,12 @@ from venvflow.state.reader import StoreReader, open_reader
 from venvflow.state.registry import Registration
 from venvflow.state.sweeping import own_bytes_since
 from venvflow.state.usage import StoreContents
+
+MORE = """\
+Of all projects that use the store; -v names every venv that was made for a snapshot's key.
+Unique is what only that snapshot needs: what dropping it can free. A venv that refers to its
+own project is bound to its place there: its snapshot then has a key besides its id."""
+EXAMPLE = "venvflow list api --json"
 
 _COLUMNS = (
     Column("id"),
@@ -47,17 +53,8 @@ class _Row(NamedTuple):
         return self.snapshot.used.at if self.snapshot.used is not None else None
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "list",
-        run,
-        more="Of all projects that use the store; -v names every venv that was made for a snapshot's key.\n"
-        "Unique is what only that snapshot needs: what dropping it can free. A venv that refers to its\n"
-        "own project is bound to its place there: its snapshot then has a key besides its id.",
-        example="venvflow list api --json",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("venv", metavar="VENV", nargs="?", help="only snapshots of venvs of this name")
 
 

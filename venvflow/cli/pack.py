@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from venvflow import progress_display
-from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.arguments import Parser
 from venvflow.cli.render import Output
 from venvflow.cli.resolve import open_job
 from venvflow.disk.archive import FORMATS, Options, Progress
@@ -23,24 +23,21 @@ from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.job import Job
 from venvflow.steps.pack_check import Checked, Smoke
 
+MORE = """\
+It is written from the venv's manifest and the store, so only what changed since the last
+archive is compressed. Beside it come its SHA-256 and a description as JSON.
+Without options it is the archive that pack: of the config asks for, or VENV.tar.zst here.
+--output may name a file, or a directory (ending in /); {venv}, {key}, {python} and
+{version:NAME} in it and in --arcroot are filled in.
+Exits with 1 when --check or --smoke fails."""
+EXAMPLE = "venvflow pack api -o 'dist/{venv}-{version:fastapi}-{key}.tar.zst' --smoke 'import api'"
+
 _SHOWN = 20
 """Members with local paths that are listed; with -v, and as JSON, all are."""
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "pack",
-        run,
-        more="It is written from the venv's manifest and the store, so only what changed since the last\n"
-        "archive is compressed. Beside it come its SHA-256 and a description as JSON.\n"
-        "Without options it is the archive that pack: of the config asks for, or VENV.tar.zst here.\n"
-        "--output may name a file, or a directory (ending in /); {venv}, {key}, {python} and\n"
-        "{version:NAME} in it and in --arcroot are filled in.\n"
-        "Exits with 1 when --check or --smoke fails.",
-        example="venvflow pack api -o 'dist/{venv}-{version:fastapi}-{key}.tar.zst' --smoke 'import api'",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("venv", metavar="VENV", help="its name in the config")
     parser.add_argument("-o", "--output", metavar="PATH", help="where to write it")
     parser.add_argument(

@@ -1,4 +1,8 @@
-"""The words of the command line. A command is a module here with ``add(commands)`` and ``run(args, out)``."""
+"""The words of the command line.
+
+A command is a module here: ``run(args, out)``, an ``EXAMPLE``, ``MORE`` for its help where there is any,
+and ``add_arguments(parser)`` where it takes any.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from venvflow.cli.arguments import HelpAsked, Parser, Telling
 from venvflow.errors import UsageError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - as below
 """What ``add_subparsers`` gives; there is no public name for it."""
@@ -178,31 +182,26 @@ def make_parser(names: Iterable[str] = COMMANDS, stubs: Iterable[str] = ()) -> P
     # With its name given, argparse need not ask how wide the terminal is to find it out.
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", prog=parser.prog)
     for name in names:
-        import_module(f"venvflow.cli.{_MODULES[name]}").add(commands)
+        _add_command(commands, name)
     for name in stubs:
         commands.add_parser(name, help=COMMANDS[name])
     return parser
 
 
-def add_command(
-    commands: Commands,
-    name: str,
-    run: Callable[[argparse.Namespace, Any], int],
-    *,
-    more: str = "",
-    example: str,
-) -> Parser:
-    """Add the command *name*, which *run* does, and return its parser for further arguments."""
-    summary = COMMANDS[name]
+def _add_command(commands: Commands, name: str) -> None:
+    """Add a command as its module describes it."""
+    module = import_module(f"venvflow.cli.{_MODULES[name]}")
+    summary, more = COMMANDS[name], getattr(module, "MORE", "").rstrip()
     parser = commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.{chr(10) * 2 if more else ''}{more}",
-        epilog=f"example:\n  {example}\n",
+        epilog=f"example:\n  {module.EXAMPLE}\n",
     )
-    parser.set_defaults(run=run, parser=parser)
+    parser.set_defaults(run=module.run, parser=parser)
     _add_common(parser)
-    return parser
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(parser)
 
 
 def _add_common(parser: Parser) -> None:

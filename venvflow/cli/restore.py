@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.arguments import Parser
 from venvflow.cli.render import Output, show_outcome
 from venvflow.cli.resolve import open_job
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.restore import restore
 from venvflow.steps.state_files import need_key
 
+MORE = """\
+It is there when a venv was stored for the same lock files, Python and settings.
+Exits with 0 when the venv is in its place, with 1 on a miss: then nothing was changed.
+A venv that is there and was changed by hand is never replaced without --force."""
+EXAMPLE = "venvflow restore api || make build-api"
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "restore",
-        run,
-        more="It is there when a venv was stored for the same lock files, Python and settings.\n"
-        "Exits with 0 when the venv is in its place, with 1 on a miss: then nothing was changed.\n"
-        "A venv that is there and was changed by hand is never replaced without --force.",
-        example="venvflow restore api || make build-api",
-    )
+
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("venv", metavar="VENV", help="its name in the config")
     parser.add_argument("--force", action="store_true", help="replace it even if it was changed by hand")
 

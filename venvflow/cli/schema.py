@@ -6,23 +6,22 @@ import argparse
 import os
 
 import venvflow
-from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.arguments import Parser
 from venvflow.cli.render import Output
 from venvflow.errors import UsageError, shown
 from venvflow.pure.names import meant
 
+MORE = """\
+For editors and other checkers. It is the same in all formats.
+With a COMMAND it is that of its --json: every key, and what it means. Keys stay, new ones may
+come."""
+EXAMPLE = """\
+venvflow schema > venvflow.schema.json
+  venvflow schema status"""
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "schema",
-        run,
-        more="For editors and other checkers. It is the same in all formats.\n"
-        "With a COMMAND it is that of its --json: every key, and what it means. Keys stay, new ones may\n"
-        "come.",
-        example="venvflow schema > venvflow.schema.json\n  venvflow schema status",
-    )
+
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument(
         "of", metavar="COMMAND", nargs="?", help="what this command answers with --json (the config)"
     )

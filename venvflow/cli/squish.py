@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_context
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output, outcome_text
 from venvflow.cli.resolve import need_venv, path_of
 from venvflow.errors import VenvflowError, shown
@@ -23,20 +23,17 @@ from venvflow.steps.estimate import Foresight, estimate
 from venvflow.steps.job import Job
 from venvflow.steps.squish import squish_any
 
+MORE = """\
+Files that several venvs have are kept once, in the store; their content does not change.
+A venv may be in a config or in none. What other programs share with it stays as it is.
+Run again, it shares what is new. unsquish takes it back."""
+EXAMPLE = "venvflow squish ~/src/*/.venv"
+
 MODES = ("reflink", "hardlink", "copy", "symlink")
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "squish",
-        run,
-        more="Files that several venvs have are kept once, in the store; their content does not change.\n"
-        "A venv may be in a config or in none. What other programs share with it stays as it is.\n"
-        "Run again, it shares what is new. unsquish takes it back.",
-        example="venvflow squish ~/src/*/.venv",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument(
         "paths", metavar="PATH", nargs="+", help="a venv: its directory, or its name in the config"
     )

@@ -7,13 +7,18 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_context
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Column, Output, table
 from venvflow.errors import shown
 from venvflow.pure.units import counted, show_size
 from venvflow.state.reader import open_reader
 from venvflow.steps.stats import Costs, PackageCost, costs, packages
+
+MORE = """\
+All venvs of this machine that use the store are counted, by blocks on disk, as du does.
+Own is what no other venv has. The store keeps what it has until trim drops it."""
+EXAMPLE = "venvflow stats --packages"
 
 _VENVS = (
     Column("venv", least=20),
@@ -32,16 +37,8 @@ _PACKAGES = (
 )
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "stats",
-        run,
-        more="All venvs of this machine that use the store are counted, by blocks on disk, as du does.\n"
-        "Own is what no other venv has. The store keeps what it has until trim drops it.",
-        example="venvflow stats --packages",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("--packages", action="store_true", help="which packages cost most, in how many venvs")
 
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, moment, since, table
 from venvflow.cli.resolve import need_known
 from venvflow.cli.states import Looked, look_at_all
@@ -29,7 +29,7 @@ _COLUMNS = (
 _MOST_NOTES = 8
 """How many reasons are shown without ``-v``."""
 
-_MORE = """\
+MORE = """\
 It only looks: by stat, at lock files, and at what the last run wrote down.
 An edit that puts back size and time of a file is not seen; verify --full sees it.
 Own is what no other venv of this machine has, in bytes as they appear; stats counts blocks.
@@ -44,17 +44,11 @@ states, and what --check answers (1: something is not as its lock files say):
   not ours, in the way                  1  another tool made it; what is there is not a venv
 With --check and -q only the venvs that are not up to date are shown.
 """
+EXAMPLE = "venvflow status --check -q"
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "status",
-        run,
-        more=_MORE.rstrip(),
-        example="venvflow status --check -q",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("venvs", metavar="VENV", nargs="*", help="only these")
     parser.add_argument("--check", action="store_true", help="exit 1 unless all are up to date")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.arguments import Parser
 from venvflow.cli.render import Output, show_outcome
 from venvflow.cli.resolve import open_job
 from venvflow.cli.states import View, judge, python_of
@@ -18,18 +18,16 @@ from venvflow.steps.squish import squish
 from venvflow.steps.state_files import KeyRecord, need_key
 from venvflow.steps.store import store
 
+MORE = """\
+The venv may be made by any tool: its files are shared with the store, and the next
+restore with the same lock files, Python and settings brings it back."""
+EXAMPLE = """\
+venvflow restore api || (python -m venv .venv &&
+    .venv/bin/pip install -r requirements.txt && venvflow store api)"""
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "store",
-        run,
-        more="The venv may be made by any tool: its files are shared with the store, and the next\n"
-        "restore with the same lock files, Python and settings brings it back.",
-        example="venvflow restore api || (python -m venv .venv &&\n"
-        "    .venv/bin/pip install -r requirements.txt && venvflow store api)",
-    )
+
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("venv", metavar="VENV", help="its name in the config")
     parser.add_argument("--force", action="store_true", help="even if it is not what its lock files say")
 

@@ -6,12 +6,17 @@ import argparse
 import os
 from typing import Any
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Colour, Column, Output, table
 from venvflow.errors import shown
 from venvflow.pure.units import counted, show_size
 from venvflow.steps.trim import Trimmed, trim
+
+MORE = """\
+Then deletes what nothing needs any more.
+Says of every snapshot why it is kept or dropped. It waits until nobody uses the store."""
+EXAMPLE = "venvflow trim --dry-run"
 
 _COLUMNS = (
     Column("", least=4),
@@ -22,16 +27,8 @@ _COLUMNS = (
 )
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "trim",
-        run,
-        more="Then deletes what nothing needs any more.\n"
-        "Says of every snapshot why it is kept or dropped. It waits until nobody uses the store.",
-        example="venvflow trim --dry-run",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("-n", "--dry-run", action="store_true", help="only show what would be done")
 
 

@@ -6,26 +6,23 @@ import argparse
 import os
 import re
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.pack import shown_progress
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.disk.archive import unpack
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.pure.units import show_size
 
+MORE = """\
+The archive is not trusted: a path that leads out, a device, a bomb is refused, and nothing
+is left behind. It is compared with the .sha256 beside it, if there is one. All local paths
+are filled in; code of the archive is not run. Needs no config. If everything in the archive lies
+in one directory (its arcroot), the venv is that directory in DEST."""
+EXAMPLE = "venvflow unpack api.tar.zst /srv/api/.venv --python /usr/bin/python3.12"
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "unpack",
-        run,
-        more="The archive is not trusted: a path that leads out, a device, a bomb is refused, and nothing\n"
-        "is left behind. It is compared with the .sha256 beside it, if there is one. All local paths\n"
-        "are filled in; code of the archive is not run. Needs no config. If everything in the archive lies\n"
-        "in one directory (its arcroot), the venv is that directory in DEST.",
-        example="venvflow unpack api.tar.zst /srv/api/.venv --python /usr/bin/python3.12",
-    )
+
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument("archive", metavar="ARCHIVE", help="a file that pack wrote")
     parser.add_argument("destination", metavar="DEST", help="what is not there yet, or an empty directory")
     parser.add_argument("--python", metavar="PATH", help="the interpreter to use (the first that fits)")

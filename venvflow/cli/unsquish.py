@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from venvflow.cli.parser import Commands, add_command
+from venvflow.cli.arguments import Parser
 from venvflow.cli.render import Output
 from venvflow.cli.squish import EachVenv
 from venvflow.model import Outcome
@@ -12,17 +12,14 @@ from venvflow.steps.any_venv import refuse_unless_venv
 from venvflow.steps.job import Job
 from venvflow.steps.unshare import unshare
 
+MORE = """\
+What the files hold, their executable bits and links stay. The store forgets the venv.
+A venv of a config is shared again by the next doit. Run again, it finishes what was cut short."""
+EXAMPLE = "venvflow unsquish ~/src/demo/.venv"
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "unsquish",
-        run,
-        more="What the files hold, their executable bits and links stay. The store forgets the venv.\n"
-        "A venv of a config is shared again by the next doit. Run again, it finishes what was cut short.",
-        example="venvflow unsquish ~/src/demo/.venv",
-    )
+
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument(
         "paths", metavar="PATH", nargs="+", help="a venv: its directory, or its name in the config"
     )

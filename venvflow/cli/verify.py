@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
+from venvflow.cli.arguments import Parser
 from venvflow.cli.context import Context, open_context
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.cli.resolve import need_venv, path_of
 from venvflow.disk import locks
@@ -22,22 +22,19 @@ from venvflow.state.registry import Registration
 from venvflow.state.store import Store
 from venvflow.steps.verify import Finding, Verified, heal, verify
 
+MORE = """\
+Reads what changed by its time or size; --full reads everything.
+--heal puts good copies in the place of damaged files. An edit becomes a private file of the venv
+in which it was made: the one that is named here, or the one that shows traces of it.
+Exits with 1 when findings are left."""
+EXAMPLE = "venvflow verify ~/src/demo/.venv --heal"
+
 _SHOWN = 20
 """Files that are added, and that are listed; with -v, and as JSON, all are."""
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = add_command(
-        commands,
-        "verify",
-        run,
-        more="Reads what changed by its time or size; --full reads everything.\n"
-        "--heal puts good copies in the place of damaged files. An edit becomes a private file of the venv\n"
-        "in which it was made: the one that is named here, or the one that shows traces of it.\n"
-        "Exits with 1 when findings are left.",
-        example="venvflow verify ~/src/demo/.venv --heal",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Add the words that the command takes."""
     parser.add_argument(
         "venvs", metavar="VENV", nargs="*", help="only these, by name in the config or by path"
     )

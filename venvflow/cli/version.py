@@ -6,14 +6,10 @@ import argparse
 import sys
 
 from venvflow import __version__
-from venvflow.cli.parser import Commands, add_command
 from venvflow.cli.render import Output
 from venvflow.model import FORMAT
 
-
-def add(commands: Commands) -> None:
-    """Add the command."""
-    add_command(commands, "version", run, example="venvflow version --json")
+EXAMPLE = "venvflow version --json"
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
