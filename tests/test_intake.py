@@ -37,7 +37,7 @@ from venvflow.disk.objects import Look, Objects, object_name
 from venvflow.disk.scan import Changing
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Interpreter, LinkMode
-from venvflow.postinstall import LARGEST_SOURCE
+from venvflow.postinstall import LARGEST_SOURCE, minor
 from venvflow.pure.manifest import entries_of
 from venvflow.pure.relocate import Places
 from venvflow.state.intake import Intake, Taken
@@ -50,7 +50,7 @@ PYTHON = Interpreter(
     BASE, os.path.dirname(BASE), "CPython", platform.python_version(), "test", "test",
     str(sys.implementation.cache_tag), MAGIC_NUMBER.hex(),
 )  # fmt: skip
-SITE = f"lib/python{PYTHON.minor}/site-packages"
+SITE = f"lib/python{minor(PYTHON.version)}/site-packages"
 MODULE, BROKEN, DATA = f"{SITE}/demo/__init__.py", f"{SITE}/demo/broken.py", f"{SITE}/demo/data.bin"
 CACHE = f"{SITE}/demo/__pycache__"
 PYC = f"{CACHE}/__init__.{PYTHON.cache_tag}.pyc"

@@ -146,11 +146,6 @@ class Interpreter:
     cache_tag: str
     magic: str
 
-    @property
-    def minor(self) -> str:
-        """Return major and minor version, as in ``lib/python3.12``."""
-        return ".".join(self.version.split(".")[:2])
-
 
 @dataclass(frozen=True, slots=True)
 class Key:

@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 from venvflow import builders
 from venvflow.disk import interpreters
-from venvflow.disk.files import read_beginning
 from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown, some
 from venvflow.model import Receipt
@@ -338,15 +337,11 @@ def _facts_of(job: Job, store: StoreReader | None, receipt: Receipt | None, own:
 
 def python_of(venv: str) -> str:
     """Return the version in the venv's ``pyvenv.cfg``; empty if it says none."""
-    try:
-        text = read_beginning(f"{venv}/pyvenv.cfg", 65_536).decode("utf-8", "replace")
-    except OSError:
-        return ""
+    settings = interpreters.venv_settings(venv)
     # Some tools write their own version as "version", and Python's as "version_info".
     for name in ("version_info", "version"):
-        found = re.search(rf"^{name}\s*=\s*([0-9]+(?:\.[0-9]+)+[a-z0-9]*)", text, re.MULTILINE)
-        if found:
-            return found[1]
+        if found := re.match(r"[0-9]+(?:\.[0-9]+)+[a-z0-9]*", settings.get(name, "")):
+            return found[0]
     return ""
 
 

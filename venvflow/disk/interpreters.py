@@ -285,14 +285,18 @@ def _parse(said: str, ending: str) -> dict[str, Any]:
     raise _NoAnswer(f"it does not answer as Python 3 would (it {ending} and said: {shown(first[:200])})")
 
 
+def venv_settings(venv: str) -> dict[str, str]:
+    """Return what ``pyvenv.cfg`` in the directory *venv* says, if there is one that can be read."""
+    try:
+        text = os.fsdecode(read_small(os.path.join(venv, "pyvenv.cfg"), follow=True))
+    except OSError:
+        return {}
+    pairs = [line.partition("=") for line in text.split("\n")]
+    return {name.strip().lower(): value.strip() for name, equals, value in pairs if equals}
+
+
 def _base_of_copy(executable: str) -> str:
     """Return the base interpreter if *executable* is a copy that lies in a venv, else nothing."""
-    venv = os.path.dirname(os.path.dirname(executable))
-    try:
-        text = read_small(os.path.join(venv, "pyvenv.cfg"), follow=True).decode("utf-8")
-        lines = [line.partition("=") for line in text.split("\n")]
-    except (OSError, UnicodeDecodeError):
-        return ""
-    home = next((value.strip() for name, _, value in lines if name.strip() == "home"), "")
+    home = venv_settings(os.path.dirname(os.path.dirname(executable))).get("home", "")
     found = list(programs([home], os.path.basename(executable))) + list(programs([home], "python3"))
     return found[0] if found else ""

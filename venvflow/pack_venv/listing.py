@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from venvflow.disk.archive import NEUTRAL
-from venvflow.disk.files import read_beginning, read_small
+from venvflow.disk.files import read_beginning
+from venvflow.disk.interpreters import venv_settings
 from venvflow.disk.scan import Changing, Found, read, walk
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Manifest
@@ -56,7 +57,7 @@ def list_directory(root: str, scratch: str, *, copies: bool) -> Listing:
     With *copies* there are files in place of symlinks. Raises EnvironmentFailure for what cannot be read,
     Refused for a symlink that cannot become a copy.
     """
-    settings = _settings(root)
+    settings = venv_settings(root)
     listing = Listing(root, _interpreter_of(root, settings), description={"python": _needs(settings)})
     # No project is known here. The venv stands in for it, where it is found first: nothing is taken for one.
     looked = survey(
@@ -118,16 +119,6 @@ def _is_generated(path: str) -> bool:
 
 
 # --------------------------------------------------------------------------- the interpreter
-
-
-def _settings(root: str) -> dict[str, str]:
-    """Return what ``pyvenv.cfg`` says, if there is one."""
-    try:
-        text = os.fsdecode(read_small(os.path.join(root, "pyvenv.cfg"), follow=True))
-        pairs = [line.partition("=") for line in text.split("\n")]
-    except OSError:
-        return {}
-    return {key.strip().lower(): value.strip() for key, equals, value in pairs if equals}
 
 
 def _needs(settings: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,12 +111,10 @@ class _Known:
 
 def _known(store: StoreReader) -> dict[str, _Known]:
     """Return the keys of all snapshots; from the index, which is one file, as far as it has them."""
-    files = os.listdir(f"{store.path}/snapshots")
-    names = {name.removesuffix(".json") for name in files if name.endswith(".json")}
     found = {
         identifier: _Known(parts, venv, seq) for identifier, parts, venv, seq in store.index.snapshot_keys()
     }
-    for identifier in sorted(names - found.keys()):
+    for identifier in sorted(store.snapshot_ids() - found.keys()):
         snapshot = store.snapshot(identifier)
         if snapshot is not None:
             found[identifier] = _Known(snapshot.key.parts, snapshot.venv, 0)
