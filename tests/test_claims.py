@@ -172,10 +172,10 @@ def test_a_claim_ends_with_what_fails(world: World) -> None:
         lock = store.claim(KEY)
         assert lock
         claims.keep(KEY, lock, job)
-        with claims.given_back_on_failure(KEY):
+        with claims.publishing(job, KEY):
             pass
         assert store.claim(KEY) is None
-        with pytest.raises(KeyboardInterrupt), claims.given_back_on_failure(KEY):
+        with pytest.raises(KeyboardInterrupt), claims.publishing(job, KEY):
             raise KeyboardInterrupt
         again = store.claim(KEY)
     assert again

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, NamedTuple, cast
 
 import venvflow
@@ -65,18 +66,16 @@ def compile_sources(
     EnvironmentFailure when the interpreter cannot be run or is killed, and ``OSError`` when a source
     cannot be read or its bytecode cannot be written.
     """
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(len(sources)):
-        todo.put(number)
+    todo = deque(enumerate(sources))
     results: dict[Source, str | None] = {}
     failures: list[BaseException] = []
 
     def serve() -> None:
         try:
-            _serve(interpreter, sources, directory, todo, results)
+            _serve(interpreter, directory, todo, results)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failures.append(error)
-            _drain(todo)
+            todo.clear()
 
     threads = [threading.Thread(target=serve) for _ in range(min(workers, len(sources) // 20 + 1))]
     try:
@@ -86,7 +85,7 @@ def compile_sources(
             while thread.is_alive():
                 thread.join(_TICK)  # who waits for ever is not interrupted, but in the main thread
     finally:
-        _drain(todo)  # after Ctrl-C the threads end with what they are at
+        todo.clear()  # after Ctrl-C the threads end with what they are at
     if failures:
         raise failures[0]
     return {source: results[source] for source in sources}
@@ -94,19 +93,18 @@ def compile_sources(
 
 def _serve(
     interpreter: Interpreter,
-    sources: Sequence[Source],
     directory: str,
-    todo: queue.SimpleQueue[int],
+    todo: deque[tuple[int, Source]],
     results: dict[Source, str | None],
 ) -> None:
     """Feed worker processes, one after the other, until there is nothing to do."""
-    while not todo.empty():
+    while todo:
         with _start(interpreter, directory) as process:
             if cast("IO[bytes]", process.stdout).readline() != b"ready\n":
                 raise _cannot_run(interpreter, process)
             code = DONE
-            while code != _DEAD and (number := _next(todo)) is not None:
-                source = sources[number]
+            while code != _DEAD and (each := _next(todo)) is not None:
+                number, source = each
                 code = _ask(process, json.dumps([number, source.file, source.path]) + "\n")
                 if code == _DEAD and process.wait() not in _CRASHES:
                     raise _cannot_run(interpreter, process)
@@ -125,16 +123,10 @@ def _ask(process: subprocess.Popen[bytes], line: str) -> int:
     return int(answer) if answer.endswith(b"\n") else _DEAD
 
 
-def _drain(todo: queue.SimpleQueue[int]) -> None:
-    while _next(todo) is not None:
-        pass
-
-
-def _next(todo: queue.SimpleQueue[int]) -> int | None:
-    try:
-        return todo.get_nowait()
-    except queue.Empty:
-        return None
+def _next(todo: deque[tuple[int, Source]]) -> tuple[int, Source] | None:
+    with suppress(IndexError):  # another thread has taken the last one
+        return todo.popleft()
+    return None
 
 
 def _start(interpreter: Interpreter, directory: str) -> subprocess.Popen[bytes]:

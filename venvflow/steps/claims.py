@@ -40,10 +40,14 @@ def release(key: str) -> None:
 
 
 @contextmanager
-def given_back_on_failure(key: str) -> Iterator[None]:
-    """Give back the claim on *key* if what is to lead to its snapshot fails: somebody else may do better."""
+def publishing(job: Job, key: str) -> Iterator[Store]:
+    """Hold the job's venv and its store, which is given, for a step that leads to the snapshot for *key*.
+
+    If it fails, the claim is given back: somebody else may do better.
+    """
     try:
-        yield
+        with job.locked(), job.open_store() as store, store.use():
+            yield store
     except BaseException:
         release(key)
         raise

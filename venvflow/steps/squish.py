@@ -29,12 +29,7 @@ def squish(job: Job, *, any_venv: bool = False) -> Outcome:
     venv or store cannot be read or written.
     """
     record = need_key(job)
-    with (
-        claims.given_back_on_failure(record.key.digest),
-        job.locked(),
-        job.open_store() as store,
-        store.use(),
-    ):
+    with claims.publishing(job, record.key.digest) as store:
         return squish_locked(job, store, record, any_venv=any_venv)
 
 

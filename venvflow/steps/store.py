@@ -23,12 +23,7 @@ def store(job: Job) -> Outcome:
     Answers ``stored`` or ``kept``. Raises EnvironmentFailure when there is no venv for the key.
     """
     record = need_key(job)
-    with (
-        claims.given_back_on_failure(record.key.digest),
-        job.locked(),
-        job.open_store() as opened,
-        opened.use(),
-    ):
+    with claims.publishing(job, record.key.digest) as opened:
         return store_locked(job, opened, record)
 
 
