@@ -298,5 +298,7 @@ def venv_settings(venv: str) -> dict[str, str]:
 def _base_of_copy(executable: str) -> str:
     """Return the base interpreter if *executable* is a copy that lies in a venv, else nothing."""
     home = venv_settings(os.path.dirname(os.path.dirname(executable))).get("home", "")
+    if not os.path.isabs(home):
+        return ""
     found = list(programs([home], os.path.basename(executable))) + list(programs([home], "python3"))
     return found[0] if found else ""
