@@ -363,7 +363,7 @@ def _methods_called(module: Module) -> set[str]:
 
 _MAY_NAME_KEYS = {
     "steps.squish": {"key"},  # which venv is meant: the one for this key
-    "cli.states": {"key"},  # for which key it was made, to say what changed since
+    "cli.venv_states": {"key"},  # for which key it was made, to say what changed since
 }
 
 

@@ -427,7 +427,7 @@ def test_every_state_is_in_the_help(project: Project) -> None:
     """What --check answers is decided for each state, and said."""
     from typing import get_args
 
-    from venvflow.cli.states import State
+    from venvflow.cli.venv_states import State
 
     said = " ".join(project.run("status", "--help").out.split())
     for state in get_args(State):
@@ -492,7 +492,7 @@ def pair(tmp_path: Path) -> World:
 
 def look(world: World) -> dict[str, Any]:
     """Return the venvs of a world as status finds them, by name."""
-    from venvflow.cli.states import look_at_all
+    from venvflow.cli.venv_states import look_at_all
     from venvflow.state.reader import open_reader
 
     flow = world.flow()
@@ -548,7 +548,6 @@ def test_own_is_the_index_view_where_both_count(pair: World) -> None:
 
 def test_no_venv_is_walked_that_looks_as_it_was_made(pair: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look at the store's objects does for all venvs: a hundred of them are a matter of a moment."""
-    from venvflow.cli import states
     from venvflow.state import changes
 
     walked = []

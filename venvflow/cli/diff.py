@@ -10,9 +10,9 @@ from typing import Any
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_context
-from venvflow.cli.differences import SIGNS
+from venvflow.cli.key_differences import SIGNS
+from venvflow.cli.operands import Resolved, Resolver
 from venvflow.cli.render import Column, Output, table
-from venvflow.cli.resolve import Resolved, Resolver
 from venvflow.disk.archive import inventory_of
 from venvflow.errors import UsageError, shown
 from venvflow.model import Entry, Manifest

@@ -7,8 +7,8 @@ import os
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
+from venvflow.cli.operands import need_known
 from venvflow.cli.render import Column, Output, moment, table
-from venvflow.cli.resolve import need_known
 from venvflow.disk import locks
 from venvflow.errors import Refused, shown
 from venvflow.flow import Flow

@@ -10,9 +10,9 @@ from typing import Any
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import Context, open_context
-from venvflow.cli.differences import DIGITS, fitting, labels_of, record_of, told_of, value_of
+from venvflow.cli.key_differences import DIGITS, fitting, labels_of, record_of, told_of, value_of
+from venvflow.cli.operands import Resolved, Resolver
 from venvflow.cli.render import Colour, Column, Output, moment, since, table
-from venvflow.cli.resolve import Resolved, Resolver
 from venvflow.disk.archive import inventory_of
 from venvflow.disk.places import read_receipt
 from venvflow.errors import EnvironmentFailure, UsageError, shown

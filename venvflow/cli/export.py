@@ -6,9 +6,9 @@ import argparse
 import os
 
 from venvflow.cli.arguments import Parser
+from venvflow.cli.operands import open_job
 from venvflow.cli.pack import shown_progress
 from venvflow.cli.render import Output
-from venvflow.cli.resolve import open_job
 from venvflow.errors import shown
 from venvflow.pure.units import show_duration, show_size
 from venvflow.steps.export import export

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_context
+from venvflow.cli.operands import need_known
 from venvflow.cli.render import Column, Output, moment, since, table
-from venvflow.cli.resolve import need_known
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import StoreConfig
 from venvflow.pure.keys import snapshot_id

@@ -11,8 +11,8 @@ from typing import Any
 
 from venvflow import progress_display
 from venvflow.cli.arguments import Parser
+from venvflow.cli.operands import open_job
 from venvflow.cli.render import Output
-from venvflow.cli.resolve import open_job
 from venvflow.disk.archive import FORMATS, Options, Progress
 from venvflow.errors import UsageError, shown
 from venvflow.model import Outcome, PackOptions, Saved

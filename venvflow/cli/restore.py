@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from venvflow.cli.arguments import Parser
+from venvflow.cli.operands import open_job
 from venvflow.cli.render import Output, show_outcome
-from venvflow.cli.resolve import open_job
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.restore import restore
 from venvflow.steps.state_files import need_key

@@ -10,8 +10,8 @@ from typing import Any
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_context
+from venvflow.cli.operands import need_venv, path_of
 from venvflow.cli.render import Output, outcome_text
-from venvflow.cli.resolve import need_venv, path_of
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import Outcome, VenvSpec
 from venvflow.pure.patterns import problems

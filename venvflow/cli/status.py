@@ -8,9 +8,9 @@ from typing import Any
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
+from venvflow.cli.operands import need_known
 from venvflow.cli.render import Colour, Column, Output, moment, since, table
-from venvflow.cli.resolve import need_known
-from venvflow.cli.states import Looked, look_at_all
+from venvflow.cli.venv_states import Looked, look_at_all
 from venvflow.errors import shown
 from venvflow.flow import Flow
 from venvflow.pure.units import counted, show_size
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Show the state of the venvs; 0, or with ``--check`` 1 unless all are up to date.
 
     JSON: ``config``, ``root``, ``store`` (paths), ``ok`` (all are up to date) and ``venvs``, in the order of
-    the config, each with ``name``, ``path``, ``state`` (as in :func:`venvflow.cli.states.judge`), ``reason``,
+    the config, each with ``name``, ``path``, ``state`` (as in :func:`venvflow.cli.venv_states.judge`), ``reason``,
     ``do`` (what to do about it), ``warnings`` (of its build, while it is there), ``stored`` (the store has a
     venv for the lock files as they are; null where that cannot be known), ``python`` (version of the venv,
     null without one), ``packages``, ``size`` (bytes, as the files appear), ``own_size`` (what of that is in

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 
 from venvflow.cli.arguments import Parser
+from venvflow.cli.operands import open_job
 from venvflow.cli.render import Output, show_outcome
-from venvflow.cli.resolve import open_job
-from venvflow.cli.states import View, judge, python_of
+from venvflow.cli.venv_states import View, judge, python_of
 from venvflow.errors import EnvironmentFailure, Refused, some
 from venvflow.postinstall import minor
 from venvflow.state.reader import open_reader
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.job import Job
-from venvflow.steps.lock_check import unlike_the_locks
+from venvflow.steps.lockfile_check import unlike_the_locks
 from venvflow.steps.squish import squish
 from venvflow.steps.state_files import KeyRecord, need_key
 from venvflow.steps.store import store

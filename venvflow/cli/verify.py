@@ -11,8 +11,8 @@ from functools import partial
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import Context, open_context
+from venvflow.cli.operands import need_venv, path_of
 from venvflow.cli.render import Output
-from venvflow.cli.resolve import need_venv, path_of
 from venvflow.disk import locks
 from venvflow.errors import UsageError, shown, some
 from venvflow.progress_display import progress

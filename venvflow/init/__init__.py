@@ -2,7 +2,7 @@
 
 ==============  ==========================================================================
 ``project``     the directories of a project, and what their files say
-``locks``       which lock files of a directory fill its venv
+``lockfiles``   which lock files of a directory fill its venv
 ``pythons``     which Python it asks for
 ``discovery``   these together: the venvs that a project could have
 ``draft``       the files that are written for them, and what to do by hand

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from venvflow.init.locks import choose, listing, locks_in
+from venvflow.init.lockfiles import choose, listing, locks_in
 from venvflow.init.project import Directory, value_at, walk
 from venvflow.init.pythons import python_of
 from venvflow.model import Config, VenvSpec

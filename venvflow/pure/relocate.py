@@ -4,7 +4,7 @@
 they were, and how they were written). :func:`fill` puts it together for another place. Positions are
 kept beside the template, so no mark inside a file can ever be mistaken for one of ours.
 
-How a local path is written in which file is the business of :mod:`venvflow.pure.spelling`.
+How a local path is written in which file is the business of :mod:`venvflow.pure.path_spelling`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from venvflow import postinstall
 from venvflow.model import Entry, Slot
-from venvflow.pure import spelling
+from venvflow.pure import path_spelling
 
 LARGEST_TEXT = 4 << 20
 """Files larger than this, in bytes, are not taken apart, and so are not templates: installers write none."""
@@ -135,7 +135,7 @@ def _overlaps(start: int, end: int, taken: Iterable[_Hit]) -> bool:
 
 def _in_shebang(data: bytes, venv: str) -> list[_Hit]:
     """Find the first line (or the trampoline) of a script that the venv's own Python is to run."""
-    found = spelling.parse_shebang(data, os.fsencode(venv) + b"/") if data.startswith(b"#!") else None
+    found = path_spelling.parse_shebang(data, os.fsencode(venv) + b"/") if data.startswith(b"#!") else None
     if found is None:
         return []
     argument, end = found
@@ -144,13 +144,13 @@ def _in_shebang(data: bytes, venv: str) -> list[_Hit]:
 
 def _in_text(path: str, data: bytes, kind: str, text: str, *, taken: list[_Hit], fresh: bool) -> list[_Hit]:
     """Find *text* in a text file however it is spelled; *taken* places are not looked at again."""
-    language = spelling.language(path, data)
+    language = path_spelling.language(path, data)
     script = language in ("shell", "nu")
-    ways = spelling.spellings(text, script=script)
+    ways = path_spelling.spellings(text, script=script)
     if text == "/" or not (b"file://" in data or any(way in data for way in ways)):
         return []
     hits: list[_Hit] = []
-    for match in spelling.pattern(text, script=script).finditer(data):
+    for match in path_spelling.pattern(text, script=script).finditer(data):
         if fresh or _stands_alone(data, *match.span()):
             hit = _WAYS[language](data, *match.span(), Slot(0, kind, ""))
             if not _overlaps(hit.start, hit.end, taken):
@@ -182,12 +182,12 @@ def _in_shell(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
     """Make the path a shell word of its own, outside of the quotes that it may stand in."""
     before, after = data[start - 1 : start], data[end : end + 1]
     line = data[data.rfind(b"\n", 0, start) + 1 : start]
-    within = spelling.quoted_by(line)
+    within = path_spelling.quoted_by(line)
     if within in ("#", "`"):
         return _Hit(start, end, slot._replace(form="line" if within == "#" else "url"))
     word = slot._replace(form="sh")
     quotes = within.encode("ascii")
-    if quotes and before == quotes == after and not spelling.quoted_by(line[:-1]):
+    if quotes and before == quotes == after and not path_spelling.quoted_by(line[:-1]):
         return _Hit(start - 1, end + 1, word)
     return _Hit(start, end, word, quotes, quotes)
 
@@ -240,9 +240,9 @@ _PROMPT_END = rb"(?=[)\"']|$| \(set_color)"
 
 def _prompts(path: str, data: bytes, name: str, *, taken: list[_Hit]) -> list[_Hit]:
     """Find the prompts of activation scripts that repeat the name of the venv's directory."""
-    if spelling.language(path, data) != "shell" or not re.search(r"\w", name):
+    if path_spelling.language(path, data) != "shell" or not re.search(r"\w", name):
         return []  # a name that is punctuation alone cannot be told from the script's own
-    ways = b"|".join(re.escape(way) for way in spelling.spellings(name, script=True))
+    ways = b"|".join(re.escape(way) for way in path_spelling.spellings(name, script=True))
     spots = re.compile(_PROMPT_START + b"(?:" + ways + b")" + _PROMPT_END, re.MULTILINE)
     hits = []
     for line in _PROMPT_LINE.finditer(data):

@@ -26,22 +26,22 @@ from venvflow.pure.patterns import saved_by
 from venvflow.pure.plan import plan
 from venvflow.pure.redaction import redact
 from venvflow.pure.relocate import Places, digest_of, fill, fill_link, find_in_record, is_record, without_rows
+from venvflow.state.confidential import closed, credentials, refuse_to_show
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_found
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey
-from venvflow.state.withheld import closed, credentials, refuse_to_show
 from venvflow.steps import claims
 from venvflow.steps.facts import facts_of, look
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.inputs import still_holds
-from venvflow.steps.install import (
+from venvflow.steps.job import Job
+from venvflow.steps.new_venv import (
     check,
     finish,
     unchanged,
     unmade,
 )
-from venvflow.steps.job import Job
 from venvflow.steps.restore import restore_locked
 from venvflow.steps.squish import squish_locked
 from venvflow.steps.state_files import (

@@ -21,8 +21,8 @@ from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
 from venvflow.steps.facts import Venv, facts_of, look
 from venvflow.steps.hash_lockfiles import KeyNow
-from venvflow.steps.install import check, check_in_place, finish, unmade
 from venvflow.steps.job import Job
+from venvflow.steps.new_venv import check, check_in_place, finish, unmade
 from venvflow.steps.state_files import KeyRecord, need_key, write_answer
 
 

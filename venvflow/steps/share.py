@@ -24,6 +24,7 @@ from venvflow.model import Interpreter, LinkMode, Outcome, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt, directories
 from venvflow.pure.sharing import stays_private
 from venvflow.state.changes import Known, drift_of, is_object, known_of, without_excluded
+from venvflow.state.confidential import Withheld, withhold
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_found, look_as_made
 from venvflow.state.index import Stamped
@@ -34,7 +35,6 @@ from venvflow.state.relink import Relinked, Relinker
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey, unusual_modes
 from venvflow.state.usage import Ledger
-from venvflow.state.withheld import Withheld, withhold
 from venvflow.steps.any_venv import in_use
 from venvflow.steps.facts import Venv, why_not_published, why_not_written
 from venvflow.steps.job import Job

@@ -25,7 +25,7 @@ from venvflow.state.usage import StoreContents
 from venvflow.steps.facts import Venv, facts_of, look
 from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.job import Job
-from venvflow.steps.lock_check import unlike_the_locks
+from venvflow.steps.lockfile_check import unlike_the_locks
 from venvflow.steps.state_files import read_key
 
 State = Literal[
