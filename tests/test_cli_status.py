@@ -492,24 +492,24 @@ def pair(tmp_path: Path) -> World:
 
 def look(world: World) -> dict[str, Any]:
     """Return the venvs of a world as status finds them, by name."""
-    from venvflow.cli.venv_states import look_at_all
+    from venvflow.cli.venv_states import status_rows
     from venvflow.state.reader import open_reader
 
     flow = world.flow()
     with open_reader(flow.config.store) as store:
         return {
             each.job.spec.name: each
-            for each in look_at_all([flow.job(name) for name in flow.config.venvs], store)
+            for each in status_rows([flow.job(name) for name in flow.config.venvs], store)
         }
 
 
 def test_own_is_what_no_other_venv_has(pair: World) -> None:
     """A package that two venvs have belongs to neither; deleting one venv gives it to the other."""
     found = look(pair)
-    assert 256_000 <= found["api"].facts.own < 400_000
-    assert found["web"].facts.own < 100_000
+    assert 256_000 <= found["api"].figures.own < 400_000
+    assert found["web"].figures.own < 100_000
     shutil.rmtree(pair.venv("api"))
-    assert look(pair)["web"].facts.own == pytest.approx(found["web"].facts.own + 500_000, abs=10_000)
+    assert look(pair)["web"].figures.own == pytest.approx(found["web"].figures.own + 500_000, abs=10_000)
 
 
 def test_own_counts_bytes_and_not_packages(tmp_path: Path) -> None:
@@ -522,16 +522,16 @@ def test_own_counts_bytes_and_not_packages(tmp_path: Path) -> None:
     world.lock("api", one)
     world.lock("web", two)
     world.run("web")
-    assert len(data) < look(world)["web"].facts.own < 2 * len(data)
+    assert len(data) < look(world)["web"].figures.own < 2 * len(data)
     world.run("api")
-    assert {name for name, each in look(world).items() if each.facts.own > len(data)} == set()
+    assert {name for name, each in look(world).items() if each.figures.own > len(data)} == set()
 
 
 def test_own_counts_the_venvs_of_other_projects(pair: World) -> None:
     """What a venv of another config has too is not this one's own."""
-    before = look(pair)["api"].facts.own
+    before = look(pair)["api"].figures.own
     pair.configure({"api": {}})
-    assert look(pair)["api"].facts.own == before
+    assert look(pair)["api"].figures.own == before
 
 
 def test_own_is_the_index_view_where_both_count(pair: World) -> None:
@@ -542,12 +542,13 @@ def test_own_is_the_index_view_where_both_count(pair: World) -> None:
         views = dict(db.execute("SELECT venv, own_bytes FROM venv_sizes").fetchall())
     db.close()
     for name, each in look(pair).items():
-        private = each.facts.own - views[name]
+        private = each.figures.own - views[name]
         assert 0 < private < 100_000, name
 
 
 def test_no_venv_is_walked_that_looks_as_it_was_made(pair: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look at the store's objects does for all venvs: a hundred of them are a matter of a moment."""
+    from venvflow.cli import venv_states
     from venvflow.state import changes
 
     walked = []
@@ -556,7 +557,7 @@ def test_no_venv_is_walked_that_looks_as_it_was_made(pair: World, monkeypatch: p
         walked.append(path)
         return []
 
-    monkeypatch.setattr(states, "walk", walk)
+    monkeypatch.setattr(venv_states, "walk", walk)
     monkeypatch.setattr(changes, "walk", walk)
     assert {each.judged.state for each in look(pair).values()} == {"up to date"}
     assert walked == []
@@ -606,7 +607,7 @@ def test_an_edit_shows_however_a_venv_is_linked(mode: str, tmp_path: Path) -> No
     world.lock("api", world.wheel("demo"))
     world.run()
     assert look(world)["api"].judged.state == "up to date"
-    assert look(world)["api"].facts.own > 0
+    assert look(world)["api"].figures.own > 0
     script = world.venv() / "bin" / "activate"
     script.write_text(f"{script.read_text(encoding='utf-8')}\n", encoding="utf-8")
     assert look(world)["api"].judged.state == "changed by hand"

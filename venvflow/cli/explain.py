@@ -10,7 +10,7 @@ from typing import Any
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import Context, open_context
-from venvflow.cli.key_differences import DIGITS, fitting, labels_of, record_of, told_of, value_of
+from venvflow.cli.key_differences import DIGITS, difference_lines, fit_line, labels_of, record_of, value_of
 from venvflow.cli.operands import Resolved, Resolver
 from venvflow.cli.render import Colour, Column, Output, moment, since, table
 from venvflow.disk.archive import inventory_of
@@ -156,7 +156,7 @@ def _wrapped(out: Output, text: str, phrase: str = "", colour: Colour = "") -> I
 def _parts(out: Output, parts: Mapping[str, str], labels: Mapping[str, str]) -> Iterator[str]:
     width = min(max(map(len, labels.values())), 40)
     for name, label in labels.items():
-        yield fitting(out, f"  {label:{width}}  {value_of(name, parts[name])}")
+        yield fit_line(out, f"  {label:{width}}  {value_of(name, parts[name])}")
 
 
 def _differences(out: Output, found: Explanation, now: float, files: Mapping[str, str]) -> Iterator[str]:
@@ -167,11 +167,11 @@ def _differences(out: Output, found: Explanation, now: float, files: Mapping[str
     if compared is not None:
         yield ""
         yield f"changed since the venv was made (for key {found.made_for[:DIGITS]}):"
-        yield from told_of(out, compared, files)
+        yield from difference_lines(out, compared, files)
     if nearest is not None:
         yield ""
         yield from _wrapped(out, _on_nearest(nearest, found, now))
-        yield from told_of(out, nearest.comparison, files)
+        yield from difference_lines(out, nearest.comparison, files)
 
 
 def _on_nearest(nearest: Nearest, found: Explanation, now: float) -> str:
@@ -200,7 +200,7 @@ def _compare(out: Output, store: StoreReader | None, one: Resolved, other: Resol
         out.document(_compared_document((one, old_key), (other, new_key), compared))
     elif compared.parts:
         out.answer(f"{one.label} ({old_key[:DIGITS]}) -> {other.label} ({new_key[:DIGITS]}):")
-        for line in told_of(out, compared, {}):
+        for line in difference_lines(out, compared, {}):
             out.answer(line)
     else:
         out.answer(f"{one.label} and {other.label} have the same key: {new_key[:DIGITS]}")

@@ -1,4 +1,4 @@
-"""How differences between two keys are shown: parts, and the packages of lock files; as text and as JSON."""
+"""Shows differences between two keys, as text and as JSON: their parts, and the packages of lock files."""
 
 from __future__ import annotations
 
@@ -65,22 +65,22 @@ def _listed(role: str, value: str) -> str:
     return ", ".join(json.loads(value)) or "none"
 
 
-def fitting(out: Output, line: str) -> str:
-    """Return *line* in the width that there is, all of it only when *out* is verbose."""
+def fit_line(out: Output, line: str) -> str:
+    """Return *line*, cut to the width of the terminal unless *out* is verbose."""
     line = shown(line)
     return line if out.verbose or len(line) <= out.width() else f"{line[: out.width() - 2]}.."
 
 
-def told_of(out: Output, compared: KeyComparison, files: Mapping[str, str]) -> Iterator[str]:
+def difference_lines(out: Output, compared: KeyComparison, files: Mapping[str, str]) -> Iterator[str]:
     """Yield the differing parts, each followed by what changed in its list of packages.
 
     *files* are what files are called, by their digest, where their names do not tell them apart.
     """
-    told = {name: change for change in compared.lists for name in (change.old, change.new)}
+    lists = {name: change for change in compared.lists for name in (change.old, change.new)}
     done: list[ListChange] = []
     for part in compared.parts:
         yield _part_line(out, part, files.get(part.new or "") or _name_of(part.name))
-        change = told.get(part.name)
+        change = lists.get(part.name)
         if change is not None and change not in done:
             done.append(change)
             yield from _packages(out, change)
@@ -97,7 +97,7 @@ def _old_and_new(old: str | None, new: str | None) -> str:
 
 def _signed(out: Output, indent: str, how: str, text: str) -> str:
     sign, colour = SIGNS[how]
-    line = fitting(out, f"{indent}{sign} {text}")
+    line = fit_line(out, f"{indent}{sign} {text}")
     return f"{indent}{out.paint(sign, colour)}{line[len(indent) + 1 :]}"
 
 

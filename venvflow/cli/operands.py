@@ -1,8 +1,8 @@
-"""What a word on the command line names: a venv, by its name or path, a snapshot, a key, an archive.
+"""Finds what an operand of a command names: a venv (by name or path), a snapshot, a key or an archive.
 
-For commands that explain or compare, one that could be several things is the first of them in this order: a
-venv of the config, a venv by its path, an archive, a snapshot, a key. Which it was is said then, and
-``venv:``, ``path:``, ``archive:``, ``snapshot:`` or ``key:`` before it leaves no choice.
+In commands that explain or compare, a word that could name several of them names the first in this order: a
+venv of the config, a venv by its path, an archive, a snapshot, a key. The command then says which it took;
+``venv:``, ``path:``, ``archive:``, ``snapshot:`` or ``key:`` before the word leaves no choice.
 """
 
 from __future__ import annotations

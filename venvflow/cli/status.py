@@ -10,7 +10,7 @@ from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
 from venvflow.cli.operands import need_known
 from venvflow.cli.render import Colour, Column, Output, moment, since, table
-from venvflow.cli.venv_states import Looked, look_at_all
+from venvflow.cli.venv_states import StatusRow, status_rows
 from venvflow.errors import shown
 from venvflow.flow import Flow
 from venvflow.pure.units import counted, show_size
@@ -57,19 +57,20 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Show the state of the venvs; 0, or with ``--check`` 1 unless all are up to date.
 
     JSON: ``config``, ``root``, ``store`` (paths), ``ok`` (all are up to date) and ``venvs``, in the order of
-    the config, each with ``name``, ``path``, ``state`` (as in :func:`venvflow.cli.venv_states.judge`), ``reason``,
-    ``do`` (what to do about it), ``warnings`` (of its build, while it is there), ``stored`` (the store has a
-    venv for the lock files as they are; null where that cannot be known), ``python`` (version of the venv,
-    null without one), ``packages``, ``size`` (bytes, as the files appear), ``own_size`` (what of that is in
-    no other venv), ``last_used`` (when venvflow last made or stored it, ISO 8601 in UTC), ``key`` (that it
-    was made for), ``made`` (built, restored or shared), ``shared`` (its files are the store's) and ``link``.
+    the config, each with ``name``, ``path``, ``state`` (of :func:`venvflow.cli.venv_states.state_of`),
+    ``reason``, ``do`` (what to do about it), ``warnings`` (of its build, while it is there), ``stored`` (the
+    store has a venv for the lock files as they are; null where that cannot be known), ``python`` (version of
+    the venv, null without one), ``packages``, ``size`` (bytes, as the files appear), ``own_size`` (what of
+    that is in no other venv), ``last_used`` (when venvflow last made or stored it, ISO 8601 in UTC), ``key``
+    (that it was made for), ``made`` (built, restored or shared), ``shared`` (its files are the store's) and
+    ``link``.
     """
     flow = open_flow(args, out)
     for name in args.venvs:
         need_known(name, flow.config.venvs)
     names = set(args.venvs or flow.config.venvs)
     with open_reader(flow.config.store) as store:
-        rows = look_at_all([flow.job(name) for name in flow.config.venvs if name in names], store)
+        rows = status_rows([flow.job(name) for name in flow.config.venvs if name in names], store)
     wrong = [row for row in rows if row.judged.state != "up to date"]
     if out.as_json:
         out.document(_as_document(flow, rows, ok=not wrong))
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 1 if args.check and wrong else 0
 
 
-def _tell(out: Output, flow: Flow, rows: Sequence[Looked]) -> None:
+def _tell(out: Output, flow: Flow, rows: Sequence[StatusRow]) -> None:
     if not flow.config.venvs:
         out.say(f"no venvs in {shown(flow.config.file)} yet")
     if not rows:
@@ -92,7 +93,7 @@ def _tell(out: Output, flow: Flow, rows: Sequence[Looked]) -> None:
         out.say(f"{counted(len(notes) - len(told), 'more note')}; -v shows all, and what to do")
 
 
-def _notes(rows: Sequence[Looked], *, verbose: bool) -> Iterator[str]:
+def _notes(rows: Sequence[StatusRow], *, verbose: bool) -> Iterator[str]:
     """Yield why venvs are as they are; what is obvious, and what to do, only when *verbose*."""
     for row in rows:
         name, judged = shown(row.job.spec.name), row.judged
@@ -103,28 +104,28 @@ def _notes(rows: Sequence[Looked], *, verbose: bool) -> Iterator[str]:
             yield from (f"{name}: warning: {warning}" for warning in judged.warnings)
 
 
-def _as_table(out: Output, rows: Sequence[Looked], now: float) -> str:
+def _as_table(out: Output, rows: Sequence[StatusRow], now: float) -> str:
     cells = [
         (
             shown(row.job.spec.name),
             _state_cell(row),
-            row.facts.python or "-",
-            "-" if row.facts.packages is None else f"{row.facts.packages:,}",
-            "-" if row.facts.size is None else show_size(row.facts.size),
-            "-" if row.facts.own is None else show_size(row.facts.own),
-            since(row.facts.used, now),
+            row.figures.python or "-",
+            "-" if row.figures.packages is None else f"{row.figures.packages:,}",
+            "-" if row.figures.size is None else show_size(row.figures.size),
+            "-" if row.figures.own is None else show_size(row.figures.own),
+            since(row.figures.used, now),
         )
         for row in rows
     ]
     return table(out, _COLUMNS, cells, [(1, _colour(row)) for row in rows])
 
 
-def _state_cell(row: Looked) -> str:
+def _state_cell(row: StatusRow) -> str:
     warned = row.judged.state == "up to date" and row.judged.warnings
     return f"{row.judged.state} (!)" if warned else row.judged.state
 
 
-def _colour(row: Looked) -> Colour:
+def _colour(row: StatusRow) -> Colour:
     state = row.judged.state
     if state == "up to date":
         return "yellow" if row.judged.warnings else "green"
@@ -132,7 +133,7 @@ def _colour(row: Looked) -> Colour:
     return "red" if broken else "yellow"
 
 
-def _as_document(flow: Flow, rows: Sequence[Looked], *, ok: bool) -> dict[str, Any]:
+def _as_document(flow: Flow, rows: Sequence[StatusRow], *, ok: bool) -> dict[str, Any]:
     config = flow.config
     return {
         "config": config.file,
@@ -143,8 +144,8 @@ def _as_document(flow: Flow, rows: Sequence[Looked], *, ok: bool) -> dict[str, A
     }
 
 
-def _as_record(row: Looked) -> dict[str, Any]:
-    judged, facts, receipt = row.judged, row.facts, row.judged.receipt
+def _as_record(row: StatusRow) -> dict[str, Any]:
+    judged, figures, receipt = row.judged, row.figures, row.judged.receipt
     return {
         "name": row.job.spec.name,
         "path": row.job.spec.path,
@@ -153,11 +154,11 @@ def _as_record(row: Looked) -> dict[str, Any]:
         "do": judged.do,
         "warnings": list(judged.warnings),
         "stored": judged.stored,
-        "python": facts.python or None,
-        "packages": facts.packages,
-        "size": facts.size,
-        "own_size": facts.own,
-        "last_used": moment(facts.used),
+        "python": figures.python or None,
+        "packages": figures.packages,
+        "size": figures.size,
+        "own_size": figures.own,
+        "last_used": moment(figures.used),
         "key": receipt.key if receipt is not None else None,
         "made": receipt.made if receipt is not None else None,
         "shared": receipt is not None and receipt.state == "shared",

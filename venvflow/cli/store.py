@@ -7,13 +7,13 @@ import argparse
 from venvflow.cli.arguments import Parser
 from venvflow.cli.operands import open_job
 from venvflow.cli.render import Output, show_outcome
-from venvflow.cli.venv_states import View, judge, python_of
+from venvflow.cli.venv_states import StoreView, python_of, state_of
 from venvflow.errors import EnvironmentFailure, Refused, some
 from venvflow.postinstall import minor
 from venvflow.state.reader import open_reader
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.job import Job
-from venvflow.steps.lockfile_check import unlike_the_locks
+from venvflow.steps.lockfile_check import contradictions
 from venvflow.steps.squish import squish
 from venvflow.steps.state_files import KeyRecord, need_key
 from venvflow.steps.store import store
@@ -64,7 +64,7 @@ def _need_venv(job: Job) -> None:
 
 def _refuse_unlike(job: Job) -> None:
     """Raise Refused for a venv whose packages contradict the locks: every checkout would get them."""
-    unlike = unlike_the_locks(job)
+    unlike = contradictions(job)
     if unlike:
         raise Refused(
             f"the venv is not what its lock files say: {some(unlike, 5, '; ')}",
@@ -99,7 +99,7 @@ def _edits(job: Job, record: KeyRecord) -> list[str]:
         return []
 
     with open_reader(job.config.store) as store:
-        judged = judge(job, View(store))
+        judged = state_of(job, StoreView(store))
     if judged.state != "changed by hand":
         return []
     return [f"{judged.reason}; that is not in the snapshot: put it into the lock file"]

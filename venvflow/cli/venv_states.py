@@ -1,4 +1,4 @@
-"""The state of a venv, found without changing anything: by stat, and by reading small files."""
+"""The state of each venv as ``status`` shows it (up to date, not built, damaged, …); reads only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from venvflow.state.usage import StoreContents
 from venvflow.steps.facts import Venv, facts_of, look
 from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.job import Job
-from venvflow.steps.lockfile_check import unlike_the_locks
+from venvflow.steps.lockfile_check import contradictions
 from venvflow.steps.state_files import read_key
 
 State = Literal[
@@ -43,7 +43,7 @@ State = Literal[
     "not ours",
     "in the way",
 ]
-"""What can be said of a venv; see :func:`judge`."""
+"""The states of a venv; see :func:`state_of`."""
 
 _OBSTACLES = {
     "symlink": "there is a symlink at its path",
@@ -55,7 +55,7 @@ _OBSTACLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class VenvState:
     """A venv's state, why it is so and what to *do* about it where that helps, its receipt if it has one.
 
     *stored* says whether the store has a venv for the lock files as they are; None: not known.
@@ -74,8 +74,8 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What there is to know of the venv itself.
+class VenvFigures:
+    """The figures of one venv in ``status``.
 
     *python* is its full version, empty where there is no venv; *packages* counts distributions; *size* is in
     bytes, as the files appear, *own* what of that is in no other venv; *used* is when venvflow last made or
@@ -89,8 +89,8 @@ class Facts:
     used: float | None = None
 
 
-class View:
-    """The store as far as states need it, each thing read once for all venvs; *store* is None without one."""
+class StoreView:
+    """What states need of the store, each part read once for all venvs; *store* is None if there is none."""
 
     def __init__(self, store: StoreReader | None) -> None:
         self.store = store
@@ -111,7 +111,7 @@ class View:
 # --------------------------------------------------------------------------- states
 
 
-def judge(job: Job, view: View) -> Judged:
+def state_of(job: Job, view: StoreView) -> VenvState:
     """Return the state of the job's venv.
 
     ``up to date``: whole, and as its lock files say. ``not built``: there is none. ``lock changed``, ``python
@@ -123,26 +123,28 @@ def judge(job: Job, view: View) -> Judged:
     try:
         venv = look(job, view.store, "stat", checker=view.checker)
     except EnvironmentFailure as error:
-        return Judged("in the way", error.what, _advice(error))
+        return VenvState("in the way", error.what, _advice(error))
     return _of_the_place(job, venv) or _of_its_files(job, view, venv)
 
 
-def _of_the_place(job: Job, venv: Venv) -> Judged | None:
+def _of_the_place(job: Job, venv: Venv) -> VenvState | None:
     """Return the state of what is not a venv of ours, or not in its place; None for others."""
     if venv.there in _OBSTACLES:
-        return Judged("in the way", _OBSTACLES[venv.there], "move it away, or change the path in the config")
+        return VenvState(
+            "in the way", _OBSTACLES[venv.there], "move it away, or change the path in the config"
+        )
     if venv.there == "venv":
         return _of_another_tool(job)
     receipt = venv.receipt
     if venv.there == "ours" and receipt is None:
-        return Judged("damaged", "its receipt is gone", "doit makes it anew")
+        return VenvState("damaged", "its receipt is gone", "doit makes it anew")
     if receipt is not None and not receipt.is_at(job.place.path):
         moved = f"it was made for {shown(receipt.path)} and moved here"
-        return Judged("damaged", moved, "doit fixes it", receipt)
+        return VenvState("damaged", moved, "doit fixes it", receipt)
     return None
 
 
-def _of_its_files(job: Job, view: View, venv: Venv) -> Judged:
+def _of_its_files(job: Job, view: StoreView, venv: Venv) -> VenvState:
     """Return the state of a venv of ours, or of one that is not there, by its key and its files."""
     key, receipt = key_now(job), venv.receipt
     facts = facts_of(job, view.store, key, venv)
@@ -159,49 +161,55 @@ def _of_its_files(job: Job, view: View, venv: Venv) -> Judged:
     return _of_its_key(venv.drift, receipt, facts, stored=bool(stored))
 
 
-def _absent(facts: VenvFacts, *, stored: bool) -> Judged:
+def _absent(facts: VenvFacts, *, stored: bool) -> VenvState:
     reason = "it is in the store" if stored else "it is not in the store"
     if facts.unsettled:
         reason = "a run is at work, or was killed: the next one cleans up"
-    return Judged("not built", reason, _bring(stored=stored), stored=stored)
+    return VenvState("not built", reason, _bring(stored=stored), stored=stored)
 
 
 def _bring(*, stored: bool) -> str:
     return "doit brings it" if stored else "doit builds it"
 
 
-def _of_another_tool(job: Job) -> Judged:
+def _of_another_tool(job: Job) -> VenvState:
     name = shown(job.spec.name)
     reason = "made by another tool"
     with suppress(VenvflowError):
-        unlike = unlike_the_locks(job)
+        unlike = contradictions(job)
         if unlike:
             reason += f", and not what its lock says: {some(unlike, 3, '; ')}"
     beside = "doit makes a new one and keeps this one beside it"
-    return Judged("not ours", reason, f'"venvflow store {name}" shares it as it is; {beside}')
+    return VenvState("not ours", reason, f'"venvflow store {name}" shares it as it is; {beside}')
 
 
-def _of_its_key(drift: Drift, receipt: Receipt, facts: VenvFacts, *, stored: bool) -> Judged:
+def _of_its_key(drift: Drift, receipt: Receipt, facts: VenvFacts, *, stored: bool) -> VenvState:
     if facts.damage:
-        return Judged("damaged", facts.damage, "doit fixes it", receipt, stored)
+        return VenvState("damaged", facts.damage, "doit fixes it", receipt, stored)
     if drift.relabelled:
         reason = f"mode or owner changed: {summary(drift.relabelled)}"
-        return Judged("up to date", reason, "doit changes it back", receipt, stored)
+        return VenvState("up to date", reason, "doit changes it back", receipt, stored)
     if receipt.state == "shared":
         reason = "its files are symlinks: it needs the store" if receipt.link == "symlink" else ""
-        return Judged("up to date", reason, receipt=receipt, stored=stored)
-    return Judged("up to date", "not shared yet", "doit shares it", receipt, stored)
+        return VenvState("up to date", reason, receipt=receipt, stored=stored)
+    return VenvState("up to date", "not shared yet", "doit shares it", receipt, stored)
 
 
 def _by_hand(
-    job: Job, drift: Drift, receipt: Receipt, facts: VenvFacts, *, stored: bool | None, problem: Judged | None
-) -> Judged:
+    job: Job,
+    drift: Drift,
+    receipt: Receipt,
+    facts: VenvFacts,
+    *,
+    stored: bool | None,
+    problem: VenvState | None,
+) -> VenvState:
     reason = facts.by_hand or str(drift)
     if problem is not None:
         reason += f"; besides, {problem.reason}"
     elif not facts.is_for_key:
         reason += "; besides, it was made for other lock files, settings or another Python"
-    return Judged("changed by hand", reason, _drop(job, drift, stored=stored), receipt, stored)
+    return VenvState("changed by hand", reason, _drop(job, drift, stored=stored), receipt, stored)
 
 
 def _drop(job: Job, drift: Drift, *, stored: bool | None) -> str:
@@ -215,21 +223,21 @@ def _drop(job: Job, drift: Drift, *, stored: bool | None) -> str:
 # --------------------------------------------------------------------------- what it should be
 
 
-def _no_key(job: Job, facts: VenvFacts) -> Judged:
+def _no_key(job: Job, facts: VenvFacts) -> VenvState:
     """Return the state of a venv that cannot have a key, and why."""
     missing = _missing_input(job)
     if missing:
-        return Judged("lock missing", missing, "put it back, or change the config")
+        return VenvState("lock missing", missing, "put it back, or change the config")
     try:
         builders.choose(job.spec, job.environ)
     except VenvflowError as error:
-        return Judged("builder missing", error.what, _advice(error))
+        return VenvState("builder missing", error.what, _advice(error))
     try:
         interpreters.resolve(job.spec.python, root=job.root, environ=job.environ)
     except VenvflowError as error:
-        return Judged("python missing", error.what, _advice(error))
+        return VenvState("python missing", error.what, _advice(error))
     problem = facts.problem or VenvflowError("its key cannot be computed")
-    return Judged("lock unreadable", problem.what, _advice(problem))
+    return VenvState("lock unreadable", problem.what, _advice(problem))
 
 
 def _advice(error: VenvflowError) -> str:
@@ -250,23 +258,23 @@ _PYTHON_PARTS = {"python", "abi", "platform"}
 
 
 def _outdated(
-    job: Job, view: View, receipt: Receipt, parts_now: Mapping[str, str], *, stored: bool
-) -> Judged:
+    job: Job, view: StoreView, receipt: Receipt, parts_now: Mapping[str, str], *, stored: bool
+) -> VenvState:
     """Return the state of a venv that was made for another key: what changed since, as far as it is known."""
     do = _bring(stored=stored)
     before = _parts_of(job, view, receipt)
     if before is None:
         reason = "its lock files, settings or Python changed since it was made"
-        return Judged("lock changed", reason, do, receipt, stored)
+        return VenvState("lock changed", reason, do, receipt, stored)
     parts = changes(before, parts_now)
     roles = {role_of(part.name) for part in parts}
     state: State = "python changed" if roles & _PYTHON_PARTS else "config changed"
     if roles & _FILE_ROLES:
         state = "lock changed"
-    return Judged(state, _told(parts), do, receipt, stored)
+    return VenvState(state, _told(parts), do, receipt, stored)
 
 
-def _parts_of(job: Job, view: View, receipt: Receipt) -> Mapping[str, str] | None:
+def _parts_of(job: Job, view: StoreView, receipt: Receipt) -> Mapping[str, str] | None:
     """Return the parts of the key that the venv was made for, if somebody remembers them."""
     record = read_key(job)
     if record is not None and record.key.digest == receipt.key:
@@ -294,23 +302,23 @@ def _told(parts: Iterable[Change[str]]) -> str:
 # --------------------------------------------------------------------------- facts
 
 
-class Looked(NamedTuple):
-    """A venv as it was found."""
+class StatusRow(NamedTuple):
+    """One row of ``status``: a venv, its state and its figures."""
 
     job: Job
-    judged: Judged
-    facts: Facts
+    judged: VenvState
+    figures: VenvFigures
 
 
-def look_at_all(jobs: Iterable[Job], store: StoreReader | None) -> list[Looked]:
+def status_rows(jobs: Iterable[Job], store: StoreReader | None) -> list[StatusRow]:
     """Return state and facts of all venvs, in the order of *jobs*."""
-    view = View(store)
-    judged = [(job, judge(job, view)) for job in jobs]
+    view = StoreView(store)
+    judged = [(job, state_of(job, view)) for job in jobs]
     own = _own_bytes(judged, view)
-    return [Looked(job, state, _facts_of(job, store, state.receipt, own)) for job, state in judged]
+    return [StatusRow(job, state, _figures_of(job, store, state.receipt, own)) for job, state in judged]
 
 
-def _own_bytes(judged: Iterable[tuple[Job, Judged]], view: View) -> dict[str, int]:
+def _own_bytes(judged: Iterable[tuple[Job, VenvState]], view: StoreView) -> dict[str, int]:
     """Return what the shared venvs have for themselves, by path, compared with all venvs of the store."""
     if view.store is None or view.contents is None:
         return {}
@@ -325,14 +333,16 @@ def _own_bytes(judged: Iterable[tuple[Job, Judged]], view: View) -> dict[str, in
     return view.contents.own_bytes_of_venvs(trees, {path: size for path, (_, size) in shared.items()})
 
 
-def _facts_of(job: Job, store: StoreReader | None, receipt: Receipt | None, own: Mapping[str, int]) -> Facts:
+def _figures_of(
+    job: Job, store: StoreReader | None, receipt: Receipt | None, own: Mapping[str, int]
+) -> VenvFigures:
     venv = job.place.path
     if os.path.islink(venv) or not os.path.lexists(f"{venv}/pyvenv.cfg"):
-        return Facts()
+        return VenvFigures()
     registration = store.registration(venv) if store is not None else None
     size = _size(job, store, receipt)
     used = registration.seen if registration is not None else None
-    return Facts(python_of(venv), _packages(venv), size, own.get(venv, size), used)
+    return VenvFigures(python_of(venv), _packages(venv), size, own.get(venv, size), used)
 
 
 def python_of(venv: str) -> str:

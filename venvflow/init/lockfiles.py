@@ -1,4 +1,4 @@
-"""Which lock files of a directory fill its venv: of one kind, the best there is, and the reasons."""
+"""Chooses the lock files of a directory that fill its venv, all of one kind, and says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""How local paths are spelled in the files of a venv: which language a file is in, and what is safe there.
+r"""How local paths are written in the files of a venv: quoted in a shell script, percent-encoded in a URL.
 
 How a path is written decides how it must be written elsewhere: a shell script wants quotes, a URL wants
 percent signs, a shebang has a limited length and no spaces. Forms:

@@ -1,4 +1,4 @@
-"""What a venv keeps to itself: files that never become objects, so that nobody else ever reads them.
+"""The confidential files of a venv, which never become objects: other users could read them in the store.
 
 These are credentials, which people and builders put into venvs, and files that other users cannot read where
 they are. Package content is neither: what a RECORD lists is what everybody gets who installs it, test keys

@@ -37,10 +37,10 @@ from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
 from venvflow.steps.new_venv import (
-    check,
-    finish,
+    check_new,
+    errors_explained,
+    put_in_place,
     unchanged,
-    unmade,
 )
 from venvflow.steps.restore import restore_locked
 from venvflow.steps.squish import squish_locked
@@ -89,7 +89,7 @@ def _build_unless_there(job: Job, record: KeyRecord) -> Outcome:
                 return outcome
             claim = None
         try:
-            with unmade(job):
+            with errors_explained(job):
                 outcome = _build(job, store, record, (lock, claim))
                 if unfit:  # what was built of the same passes, so it was the snapshot that is bad
                     with store.use():
@@ -145,7 +145,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         looked = _relocate(job, record, venv)
         refuse_to_show(venv, looked, store.path)
         warnings = [*missing, *_embedding(looked)]
-        wrong = check(job, venv)
+        wrong = check_new(job, venv)
         if wrong:
             raise BuildFailed(
                 f"the venv was built, but {wrong}",
@@ -168,7 +168,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         if job.spec.exclude:
             write_excluded(job, record.key.digest, saved)
         with store.use():
-            kept_as = finish(
+            kept_as = put_in_place(
                 job, store, venv, replace(receipt, directories=watched(venv, directories(looked.entries)))
             )
             if not store.read_only:  # only now are they the stamps of what is at the place

@@ -1,4 +1,4 @@
-"""Is a venv that another tool made what the lock files say? Asked before it is published under their key."""
+"""Checks whether a venv that another tool made is what its lock files say, before ``store`` publishes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from venvflow.steps.inputs import read_input
 from venvflow.steps.job import Job
 
 
-def unlike_the_locks(job: Job) -> list[str]:
+def contradictions(job: Job) -> list[str]:
     """Return how the installed distributions contradict the lock files, one short phrase each.
 
     A version other than the pinned one counts, and, if the locks pin all that they install, a distribution

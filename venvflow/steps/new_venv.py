@@ -1,4 +1,4 @@
-"""What restore and build share: does the new venv work, and how it takes its place."""
+"""A new venv, restored or built beside its place: runs its check, then puts it in its place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHECK_SECONDS = 300
 """How long a venv's ``check`` may take."""
 
 
-def check(job: Job, venv: str) -> str:
+def check_new(job: Job, venv: str) -> str:
     """Run the venv's ``check`` by its own interpreter; return what is wrong, or an empty string."""
     python = f"{venv}/bin/python"
     if not os.access(python, os.X_OK):
@@ -73,8 +73,8 @@ def unchanged(job: Job) -> str:
     return "There was no venv before, and there is none now."
 
 
-def unmade(job: Job) -> AbstractContextManager[None]:
-    """Explain an error of the file system that comes while a venv is made beside its place."""
+def errors_explained(job: Job) -> AbstractContextManager[None]:
+    """Explain an error of the file system that comes while the new venv is made."""
     before = job.place.inode()
 
     def state() -> str:
@@ -84,12 +84,12 @@ def unmade(job: Job) -> AbstractContextManager[None]:
     return explained("cannot make the venv", at=job.place.path, state=state, venv=job.spec.name)
 
 
-def finish(job: Job, store: Store, venv: str, receipt: Receipt, *, ours: int | None = None) -> str:
+def put_in_place(job: Job, store: Store, venv: str, receipt: Receipt, *, ours: int | None = None) -> str:
     """Write the receipt of the staged *venv*, make everything durable and swap it in.
 
-    Looks at the place once more: making the venv took time, and what came there meanwhile is somebody's.
-    *ours* is the inode of what we made there before, where the store knows of the new one already.
-    Returns where a venv that was not ours went, if there was one. Raises Refused.
+    Looks at the place once more: somebody may have put something there while the venv was made. *ours* is
+    the inode of the venv that we made there before, if the store has registered the new one already.
+    Returns the path to which a venv that was not ours was moved, or an empty string. Raises Refused.
     """
     write_receipt(venv, receipt)
     if job.config.store.durability == "full":

@@ -22,7 +22,7 @@ from venvflow.state.store import Store
 from venvflow.steps.facts import Venv, facts_of, look
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
-from venvflow.steps.new_venv import check, check_in_place, finish, unmade
+from venvflow.steps.new_venv import check_in_place, check_new, errors_explained, put_in_place
 from venvflow.steps.state_files import KeyRecord, need_key, write_answer
 
 
@@ -143,9 +143,9 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
     start = time.monotonic()
     try:
         manifest = store.load(snapshot)
-        with unmade(job), job.place.staged() as venv:
+        with errors_explained(job), job.place.staged() as venv:
             made = _make(job, store, record.interpreter, manifest, venv)
-            _refuse_unfit(check(job, venv))
+            _refuse_unfit(check_new(job, venv))
             receipt = Receipt(
                 key=record.key.digest,
                 path=job.place.path,
@@ -164,7 +164,7 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
             before = store.registration(job.place.path)
             # First: a venv of symlinks needs its objects from now on. A rename keeps the directory's inode.
             _register(job, store, snapshot, made.link, os.lstat(venv).st_ino)
-            kept_as = finish(job, store, venv, receipt, ours=before.inode if before else None)
+            kept_as = put_in_place(job, store, venv, receipt, ours=before.inode if before else None)
     except _Unfit as error:
         # Perhaps it is the check that is wrong: the snapshot stays until a build proves that it is not.
         return Outcome("miss", f"snapshot {snapshot.id[:12]} is no use: {error}", {"unfit": snapshot.id})
