@@ -445,7 +445,7 @@ def test_a_venv_at_a_path_has_the_key_it_was_made_for(project: Project) -> None:
     answer = project.run("explain", str(moved), "api")
     assert (answer.code, "venvflow did not make it" in answer.err) == (2, True)
     answer = project.run("explain", str(moved))
-    assert (answer.code, "is in no config" in answer.err) == (2, True)
+    assert (answer.code, "is not in the config" in answer.err) == (2, True)
     for file in (project.store / "snapshots").iterdir():
         file.unlink()
     answer = project.run("explain", str(other / "place" / ".venv"), "api")

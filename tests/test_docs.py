@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -176,6 +177,36 @@ def test_modules_that_pages_name_are_there(page: Path) -> None:
     assert {
         name for name in named if not any((base / name).is_file() for base in (ROOT, ROOT / "venvflow"))
     } == set()
+
+
+PUZZLES = re.compile(
+    r"\b[Mm]end(s|ed|ing)?\b|\bnobody knows\b|\bwho asks\b|\bas if it were\b"
+    r"|\b(?<!here )(is|are) no (number|venv|terminal|task|change|file|directory|error|findings?|failures?)\b"
+)
+"""Words that take two readings; "there is no venv" takes one."""
+
+
+def texts_of(module: Path) -> list[str]:
+    """Return all texts of a module: docstrings, messages, and parts of messages."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+
+def test_words_are_plain() -> None:
+    """In pages and in what the program says: "fix", not "mend"; "is not a venv", not "is no venv"."""
+    pages = [path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"] + [
+        *(ROOT / "docs").rglob("*.md")
+    ]
+    texts = [(page.name, page.read_text(encoding="utf-8")) for page in pages]
+    texts += [(path.name, text) for path in (ROOT / "venvflow").rglob("*.py") for text in texts_of(path)]
+
+    assert [(name, found[0]) for name, text in texts for found in PUZZLES.finditer(text)] == []
+    assert PUZZLES.search("that is no venv")
+    assert not PUZZLES.search("there is no venv")
 
 
 @pytest.mark.slow

@@ -374,7 +374,7 @@ def test_a_snapshot_that_fails_what_a_new_build_passes_is_put_aside(machine: Mac
     project.doit()
     shutil.rmtree(project.venv("api"))
     run = project.doit()
-    assert "is no use: its check ended with exit status 1" in run.did["restore:api"]
+    assert "cannot be used: its check ended with exit status 1" in run.did["restore:api"]
     assert run.did["build-venv:api"].startswith("built")
     assert run.did["store:api"].startswith("stored")
     assert len(list((machine.store / "quarantine").iterdir())) == len(machine.snapshots()) == 1

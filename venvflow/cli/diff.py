@@ -27,8 +27,8 @@ archives by their path. Distributions come first, then files; files that name lo
 compared without these, so the same venv in two checkouts is equal, and so is its archive.
 Bytecode in __pycache__ follows from its source, and is left out.
 Exits with 0 if they are equal, with 1 if not.
-A word that could be several things is said to be one of them; venv:api, path:api, snapshot:3f2a,
-key:3f2a and archive:api.zip leave no choice.
+A word that could mean several things needs a prefix: venv:api, path:api, snapshot:3f2a,
+key:3f2a and archive:api.zip each mean one thing.
 """
 EXAMPLE = "venvflow diff api 3f2a9c --files"
 

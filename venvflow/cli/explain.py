@@ -31,8 +31,8 @@ With one VENV (of the config): its key with all parts, whether the store has a v
 comes nearest and in what that differs, and what doit would do now and why. Nothing is changed.
 With two: the parts in which their keys differ; venvs, snapshots (by the first digits of their id),
 keys and archives. Exits with 1 then if they differ.
-A word that could be several things is said to be one of them; venv:api, path:api, snapshot:3f2a,
-key:3f2a and archive:api.zip leave no choice.
+A word that could mean several things needs a prefix: venv:api, path:api, snapshot:3f2a,
+key:3f2a and archive:api.zip each mean one thing.
 """
 EXAMPLE = """\
 venvflow explain api
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     key of the venv in its place, or null), ``store`` (``path``, ``exists``, ``snapshot``: an id, null on a
     miss), ``nearest`` (null without one; ``id``, ``key``, ``venv``, ``place``, ``created``, ``last_used``,
     and a comparison), ``since`` (what changed since the venv was made: a comparison, null where nothing did
-    or nobody knows), ``tasks``, each with ``task``, ``would`` (run, nothing, fail, not run), ``did`` (what it
+    or not known), ``tasks``, each with ``task``, ``would`` (run, nothing, fail, not run), ``did`` (what it
     will answer or null), ``reason`` and ``certain`` (false where a build may give what was there before,
     or trim may find nothing to drop).
 
@@ -83,8 +83,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
 def _explain(out: Output, context: Context, store: StoreReader | None, target: Resolved) -> int:
     if target.job is None or context.flow is None:
         raise UsageError(
-            f"{target.label} is in no config that is used here, so doit does nothing to it",
-            hint='Give a second word to compare its key with; "venvflow diff" compares what is in two.',
+            f"{target.label} is not in the config that is used here, so doit does nothing to it",
+            hint='Name a second one to compare its key with; "venvflow diff" compares what two contain.',
         )
     found = explain(target.job, store)
     tasks = forecast(context.flow, target.job.spec.name, store, found.key)
@@ -238,7 +238,7 @@ def _keyed_path(store: StoreReader | None, target: Resolved) -> tuple[str, Keyed
             if snapshot.key.digest == key:
                 return key, keyed_of(store, snapshot)
     why = "its snapshot is gone" if key else "venvflow did not make it"
-    raise _no_key(target, f"nothing is known of the key of this venv: {why}")
+    raise _no_key(target, f"the key of this venv is not known: {why}")
 
 
 def _keyed_archive(target: Resolved) -> tuple[str, Keyed]:
@@ -250,7 +250,7 @@ def _keyed_archive(target: Resolved) -> tuple[str, Keyed]:
 
 
 def _no_key(target: Resolved, what: str) -> UsageError:
-    return UsageError(what, where=shown(target.path), hint="diff compares what is in it.")
+    return UsageError(what, where=shown(target.path), hint="diff compares its content.")
 
 
 # --------------------------------------------------------------------------- JSON

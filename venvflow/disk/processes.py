@@ -111,7 +111,7 @@ def _started_shell() -> int:
 
 
 def kill_all() -> None:
-    """Kill every child of this process with all that it started; who waits for it goes on."""
+    """Kill every child of this process with all that it started; what waits for it goes on."""
     for group in list(_groups):
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)

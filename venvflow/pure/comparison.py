@@ -191,7 +191,7 @@ def _unlike_installed(
 
 
 def allows(listed: str, version: str) -> bool:
-    """Return whether a *version* may be what a lock file lists; of a range, URL or path nobody knows."""
+    """Return whether a *version* may be what a lock file lists; of a range, URL or path that is not known."""
     versions = [each.partition("+")[0] for each in listed.split(", ")]
     plain = "@" not in listed and all(each[:1].isdigit() for each in versions)
     return not plain or version.partition("+")[0] in versions

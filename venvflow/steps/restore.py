@@ -30,7 +30,7 @@ def restore(job: Job) -> Outcome:
     """Restore the job's venv from the snapshot for its key.
 
     Answers ``kept`` (it is there already), ``hit`` or ``miss``. Raises Refused when a venv that was
-    changed by hand, or something that is no venv, would have to be replaced, and BuildFailed when the venv
+    changed by hand, or something that is not a venv, would have to be replaced, and BuildFailed when the venv
     that is there does not pass a check that is new in the config.
     """
     record = need_key(job)
@@ -71,7 +71,7 @@ def _depth(job: Job, store: Store, record: KeyRecord) -> Depth:
 
 
 def _keep(job: Job, store: Store, venv: Venv, facts: VenvFacts) -> Outcome:
-    """Keep the venv that is there: what somebody added or edited is theirs, and only told of."""
+    """Keep the venv that is there: what somebody added or edited is theirs, and only reported."""
     receipt, drift = venv.receipt, venv.drift
     assert receipt is not None  # noqa: S101 - what is kept is ours
     if not (drift or drift.touched) and _is_suspected(job, receipt):
@@ -100,7 +100,7 @@ def _is_suspected(job: Job, receipt: Receipt) -> bool:
 
 def _relabelled(paths: tuple[str, ...]) -> str:
     return (
-        f"mode or owner changed: {summary(paths)}; made as it was, because all venvs that share a file have "
+        f"mode or owner changed: {summary(paths)}; changed back, because all venvs that share a file have "
         "it. To close a venv to others, change the mode of its directory"
     )
 
@@ -116,7 +116,7 @@ def _prove(job: Job) -> None:
             f"the venv is what its lock files say, but {wrong}",
             where=job.spec.name,
             state="It was left as it is, and so was its snapshot.",
-            hint="Mend check: or the lock file, or delete a venv that is bad; then run doit again.",
+            hint="Fix check: or the lock file, or delete a bad venv; then run doit again.",
         )
 
 
@@ -167,7 +167,7 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
             kept_as = put_in_place(job, store, venv, receipt, ours=before.inode if before else None)
     except _Unfit as error:
         # Perhaps it is the check that is wrong: the snapshot stays until a build proves that it is not.
-        return Outcome("miss", f"snapshot {snapshot.id[:12]} is no use: {error}", {"unfit": snapshot.id})
+        return Outcome("miss", f"snapshot {snapshot.id[:12]} cannot be used: {error}", {"unfit": snapshot.id})
     except (Damaged, Corrupt) as error:
         if isinstance(error, Damaged):
             store.objects.quarantine(error.name)
