@@ -1,4 +1,4 @@
-"""doit's state of its tasks in an SQLite file: what finished stays finished, whatever ends the run.
+"""The state of doit's tasks in an SQLite file: a finished task stays finished, however the run ends.
 
 doit's own backends write at the end of a run, so a killed run, or two at once, lose what was done. Here
 every task is committed when it succeeds. The state is a convenience and may be deleted or damaged at any

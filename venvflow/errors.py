@@ -1,4 +1,4 @@
-"""Everything that venvflow raises on purpose, each with its exit code.
+"""The errors that venvflow raises on purpose, each with its exit code.
 
 Tree::
 

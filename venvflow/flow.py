@@ -1,4 +1,4 @@
-"""One project's flow: its config, a job per venv, and for every step the question whether it must run.
+"""The flow of one project: its config, a job for each venv, and the answer whether a step must run.
 
 The questions are asked on every run, of every venv, so they only read small files and ask for stats. What
 was read is kept for as long as its file does not change.

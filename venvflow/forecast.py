@@ -1,4 +1,4 @@
-"""What ``doit`` would do, task by task, and why: the plans of all venvs in their order, and trim at the end.
+"""Forecasts what ``doit`` would do, task by task, and why: the plans of all venvs in order, then trim.
 
 It holds as long as nobody changes anything meanwhile. It cannot tell whether a builder succeeds, and
 what it gives: the very files of an archive that is there already, perhaps.

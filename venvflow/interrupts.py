@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: one line, no traceback, nothing left running, and an exit status that says so.
+"""Ends a run on Ctrl-C, SIGTERM or SIGHUP: one line, no traceback, no process left, the right exit status.
 
 The first one raises ``KeyboardInterrupt``, as Python itself does for Ctrl-C: in the main thread, and in each
 thread that runs a step. What it makes them clean up is not disturbed by a second one, which only kills the

@@ -1,4 +1,4 @@
-"""The words of venvflow, as frozen records.
+"""The records that all modules share: config, venv, key, entry, tree, manifest, snapshot, receipt, outcome.
 
 Everything else imports this module; it imports nothing of ours. The terms are those of DESIGN.md.
 Paths inside a venv are POSIX text relative to the venv's root; bytes that are not UTF-8 are kept as

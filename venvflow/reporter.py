@@ -1,4 +1,4 @@
-"""What doit says about our tasks: one line for each that did something, and a summary at the end.
+"""Reports what doit did with our tasks: a line for each that did something, and a summary at the end.
 
 While a step runs for long, :mod:`venvflow.progress_display` shows it on the terminal.
 """

@@ -1,4 +1,4 @@
-"""Standard streams: all text for people goes through here, and closed or full ones do no harm.
+"""Writes text for people to the standard streams: escapes what a terminal would obey, survives closed ones.
 
 What comes from outside may say anything: names of files, packages and branches, what builders print, what
 lies in a store that others write to. So nothing reaches a terminal but what :func:`fit` makes of it, however

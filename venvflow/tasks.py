@@ -1,4 +1,4 @@
-"""The doit face: seven tasks per config, one sub-task per venv.
+"""The tasks of doit: seven per config, with a sub-task for each venv.
 
 In a ``dodo.py``::
 

@@ -1,4 +1,4 @@
-"""One build: a recipe's commands run into a staging directory, with a log and no credentials in it."""
+"""One build: runs a recipe's commands in a staging directory, and logs their output without credentials."""
 
 from __future__ import annotations
 

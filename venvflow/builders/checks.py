@@ -1,4 +1,4 @@
-"""Whether what a builder made is the venv that was asked for, and what may help if it is not."""
+"""Checks that a builder made the venv that the config wants, and suggests what may help if it did not."""
 
 from __future__ import annotations
 

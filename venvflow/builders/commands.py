@@ -1,4 +1,4 @@
-"""The commands of a recipe, filled in for one build, and the directory where they run."""
+"""The commands of a recipe with all placeholders filled in for one build, and the directory they run in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment variables that builders, and other programs that we run, see."""
+"""The environment variables of the builders, and of other programs that venvflow starts."""
 
 from __future__ import annotations
 

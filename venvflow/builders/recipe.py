@@ -1,4 +1,4 @@
-"""Which builder makes a venv of its lock files, and by which commands.
+"""Chooses the builder of a venv by its lock files, and the commands that it runs.
 
 Every run asks that for every venv: nothing is run here, and no file is read.
 """

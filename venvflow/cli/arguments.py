@@ -1,4 +1,4 @@
-"""A parser of words whose complaints are errors of ours: one message, with the nearest word that is right."""
+"""An argument parser that raises our own errors: one message, with the nearest word that would be right."""
 
 from __future__ import annotations
 

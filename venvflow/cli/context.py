@@ -1,4 +1,4 @@
-"""What a command works in: the project whose config is used, if there is one, and the store."""
+"""The context of a command: the project whose config it uses, if there is one, and the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``venvflow diff``: what differs between what is in two venvs, snapshots or archives."""
+"""``venvflow diff``: what differs between two venvs, snapshots or archives."""
 
 from __future__ import annotations
 

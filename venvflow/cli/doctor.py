@@ -1,4 +1,4 @@
-"""``venvflow doctor``: what goes wrong in practice, looked for, with how to fix it."""
+"""``venvflow doctor``: looks for what goes wrong in practice, and says how to fix it."""
 
 from __future__ import annotations
 

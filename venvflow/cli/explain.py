@@ -1,4 +1,4 @@
-"""``venvflow explain``: why a venv would be built or restored, or what differs between two keys."""
+"""``venvflow explain``: why doit would build or restore a venv, or what differs between two keys."""
 
 from __future__ import annotations
 

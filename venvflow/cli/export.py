@@ -1,4 +1,4 @@
-"""``venvflow export``: a venv as a directory elsewhere, without an archive."""
+"""``venvflow export``: copies a venv to another directory, without an archive."""
 
 from __future__ import annotations
 

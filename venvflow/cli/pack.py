@@ -1,4 +1,4 @@
-"""``venvflow pack``: the archive of one venv, and proofs that it is a good one."""
+"""``venvflow pack``: writes the archive of one venv, and proves that it is a good one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The words of the command line.
+"""Parses the command line, and knows all commands (:data:`COMMANDS`).
 
-A command is a module here: ``run(args, out)``, an ``EXAMPLE``, ``MORE`` for its help where there is any,
-and ``add_arguments(parser)`` where it takes any.
+A command is a module of this package. It has ``run(args, out)`` and an ``EXAMPLE``; ``MORE``, if its help
+says more; and ``add_arguments(parser)``, if it takes any.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How answers look: lines, tables that fit the terminal, JSON with sorted keys."""
+"""Renders answers: lines, tables that fit the terminal, JSON with sorted keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``venvflow restore``: one venv from the store, outside doit."""
+"""``venvflow restore``: brings one venv from the store, outside doit."""
 
 from __future__ import annotations
 

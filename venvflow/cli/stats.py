@@ -1,4 +1,4 @@
-"""``venvflow stats``: what sharing saves, in bytes that ``du`` confirms."""
+"""``venvflow stats``: what sharing saves, in bytes as ``du`` counts them."""
 
 from __future__ import annotations
 

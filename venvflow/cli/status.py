@@ -1,4 +1,4 @@
-"""``venvflow status``: every venv of the config, one line each."""
+"""``venvflow status``: one line for each venv of the config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``venvflow store``: one venv into the store, outside doit; also one that another tool made."""
+"""``venvflow store``: puts one venv into the store, outside doit; also one that another tool made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``venvflow trim``: the policy of the config, applied or shown."""
+"""``venvflow trim``: applies the trim policy of the config, or shows what it would drop."""
 
 from __future__ import annotations
 

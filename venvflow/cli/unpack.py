@@ -1,4 +1,4 @@
-"""``venvflow unpack``: an archive becomes a venv that works where it lies."""
+"""``venvflow unpack``: makes a venv of an archive, and makes it work where it lies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``venvflow verify``: whether store and venvs are what they should be, and fixing them."""
+"""``venvflow verify``: checks store and venvs against their records, and fixes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The config file: found, read with care, checked in full, and turned into records.
+"""The config file: finds it, reads it with care, checks all of it, and turns it into records.
 
 ``paths`` knows how paths are read, ``documents`` makes nodes with line numbers of a file, ``checks`` makes
 values of nodes, and this module makes records of values.

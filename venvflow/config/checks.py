@@ -1,4 +1,4 @@
-"""The checks: every key that a config may hold, and what turns its node into a value.
+"""The checks of a config: every key that it may hold, and the function that turns its node into a value.
 
 A check takes a node, its key path for messages and the reading; it returns the value, or reports a problem
 and returns ``WRONG``. Small ones are put together: ``Table({"keep": nullable(whole(1, 10)), ...})``.

@@ -1,4 +1,4 @@
-"""The document: a config file's bytes become nodes with line numbers, and text becomes YAML.
+"""Turns the bytes of a config file into nodes with line numbers, and text into YAML.
 
 YAML is read as events, one after the other. The nodes of the YAML library would not do: they forget where an
 alias stands and whether a tag was written, and the library reads nested values and aliases of aliases without

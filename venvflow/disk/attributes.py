@@ -1,4 +1,4 @@
-"""What a file has besides its bytes: its mode, and extended attributes.
+"""What a file has besides its content: its mode, and its extended attributes.
 
 Objects are read-only, and all venvs that have one see its mode. What a venv's own files had before they were
 shared is noted in its receipt, so that unsquish can give it back: the two modes that most files have, if they

@@ -1,4 +1,4 @@
-"""SQLite's files: which may be one, opening one to read, moving a damaged one aside, waiting for others.
+"""SQLite files: which file may be one, opening one to read, moving a damaged one aside, waiting for locks.
 
 And one kind of database: a table of texts (:class:`TextTable`).
 """

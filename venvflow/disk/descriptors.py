@@ -1,4 +1,4 @@
-"""Files and directories reached by descriptors: the flags to open them with, and the ways to a directory.
+"""Reaches files and directories by descriptors: the flags to open them with, and the ways to a directory.
 
 Unless its name says otherwise, nothing here follows a symlink: whoever puts a link where a directory was, at
 whatever moment, leads nothing out of it. Nothing here waits for the other end of a FIFO either.

@@ -1,4 +1,4 @@
-"""Changing directories by descriptors: removing one, and moving into one what another holds.
+"""Changes directories by descriptors: removes one, or moves into one what another holds.
 
 Nothing here follows a symlink, enters another file system, or works by a path from the root: whoever puts a
 link where a directory was, at whatever moment, leads nothing out of it.

@@ -1,4 +1,4 @@
-"""From manifest to a portable directory: what unpacking the archive would give, without the archive."""
+"""Makes a portable directory from a manifest: what unpacking the archive would give, without an archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small files: read with care, and written so that they appear whole or not at all.
+"""Small files: read with limits, and written so that they appear whole or not at all.
 
 What is read may have been put there by anybody: :func:`read_small` neither waits nor takes more than it can
 hold. What is written has another name until it is whole. Every such name is made here

@@ -1,4 +1,4 @@
-"""Which Python a venv is made of: find it, and ask it what it is.
+"""Finds the Python that a venv is made of, and asks it for its version and paths.
 
 A venv's spec names its Python by version, by path, or not at all; :func:`resolve` turns that into an
 :class:`~venvflow.model.Interpreter` that is never inside a venv itself. Interpreters are not guessed at

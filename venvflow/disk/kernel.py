@@ -1,4 +1,4 @@
-"""What Linux can do and other systems cannot, asked of the C library: swap two names, sync a file system."""
+"""System calls that only Linux has, through the C library: swap two names, sync one file system."""
 
 from __future__ import annotations
 

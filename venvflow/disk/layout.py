@@ -1,4 +1,4 @@
-"""A directory of ours with all that is below it, reached by descriptors from its root and never by a link.
+"""A directory with all that is below it, reached by descriptors from its root and never through a link.
 
 A store is such a directory. Whoever can put a symlink into it could make us write or delete elsewhere, so
 every directory on the way is opened without following one, each time: a link that is put there after we

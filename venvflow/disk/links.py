@@ -1,4 +1,4 @@
-"""Giving a venv a file that lies in the store: by reflink, hard link, copy or symlink.
+"""Gives a venv a file of the store: by reflink, hard link, copy or symlink.
 
 The ladder of modes is tried from the first on; a mode that this pair of file systems does not know is not
 tried again. Nothing here ever replaces a file: names are new, in directories that only we write to, or

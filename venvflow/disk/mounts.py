@@ -1,4 +1,4 @@
-"""Where file systems are mounted, and of which type they are, as far as the kernel has a list (Linux)."""
+"""The mounted file systems and their types, as far as the kernel lists them (Linux)."""
 
 from __future__ import annotations
 

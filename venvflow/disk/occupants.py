@@ -1,4 +1,4 @@
-"""Who uses a venv just now: processes that run from it, stand in it, or have its libraries loaded."""
+"""Finds the processes that use a venv: they run from it, stand in it, or have its libraries loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The place of a venv: what is there now, its receipt, the staging beside it, the swap, and safe removal.
+"""The place of a venv: what is there, its receipt, the staging beside it, the swap, and safe removal.
 
 A venv is made in a staging directory beside its place, under the same base name, and swapped in by
 rename, so that at every moment the old venv or the new one is there, whole. Staging directories are

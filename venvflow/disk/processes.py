@@ -1,4 +1,4 @@
-"""Children: what they may see, what they say, and that none is ever left behind.
+"""Child processes: what they see, what they write, and that none is left behind.
 
 Every child leads a session of its own, has no terminal and no input, and is ended together with all that
 it started: when it is done, when it takes too long, when anything goes wrong here, and when this process is

@@ -1,4 +1,4 @@
-"""Reading a venv: what is there (:func:`walk`), and what is in it (:func:`read`).
+"""Reads a venv's directory: :func:`walk` lists what is there, :func:`read` reads and hashes files.
 
 The walker works on directory descriptors and never follows a link, so a directory that is swapped for a
 symlink while we look cannot lead us out of the venv. Unlike ``os.walk`` it raises for a directory that

@@ -1,4 +1,4 @@
-"""Directories to work in: scratch, for what is needed only now, and new ones that are named when complete.
+"""Temporary directories to work in, and new directories that get their name when they are complete.
 
 Scratch directories lie where the user has temporary files (``TMPDIR``). Builders get one as their own
 ``TMPDIR``, so that what they leave goes away with it, also when they are killed. It does not lie with the

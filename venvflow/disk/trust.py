@@ -1,4 +1,4 @@
-"""Trust: whose config and whose store it is.
+"""Refuses configs and stores that other users can change, because what they hold is run.
 
 A config names programs to run, and a venv is code: anybody who can change one, or the store that it is made
 from, decides what its user runs.

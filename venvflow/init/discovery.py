@@ -1,4 +1,4 @@
-"""The venvs that a project could have: one for each directory with lock files."""
+"""Finds the venvs that a project could have: one for each directory with lock files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that ``init`` writes, and what is left to do by hand.
+"""Drafts the files that ``init`` writes, and says what is left to do by hand.
 
 Where the project has a config, it stays as it is, and what it lacks is shown instead.
 """

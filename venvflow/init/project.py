@@ -1,4 +1,4 @@
-"""The directories of a project that may hold lock files. Follows no symlinks, and only reads."""
+"""Finds the directories of a project that may hold lock files. Follows no symlinks, and only reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python that a directory of a project asks for, and which of its files say so.
+"""Finds the Python that a directory of a project asks for, and the file that says so.
 
 What names one version comes first: ``.python-version``, a venv that somebody works with, the Python that a
 lock file was compiled for. What allows several (``requires-python`` and its like) decides only where the

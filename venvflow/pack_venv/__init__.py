@@ -1,4 +1,4 @@
-"""Any environment's directory as a portable archive or copy; needs no config and no store.
+"""Packs or copies the directory of any virtual environment; needs no config and no store.
 
 Environments that venvflow makes are packed from their manifests (see :mod:`venvflow.disk.archive`); this is
 for directories that other tools made. What is written is the same in both cases: the same writers, the same

@@ -1,4 +1,4 @@
-"""Where symlinks really lead, and making them portable in place."""
+"""Finds where symlinks really lead, and makes them portable in place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A directory as a manifest whose objects are its own files: what the archive's writers work from."""
+"""Lists a directory as a manifest whose objects are its own files, for the archive's writers."""
 
 from __future__ import annotations
 

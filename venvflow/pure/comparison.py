@@ -1,4 +1,4 @@
-"""What differs between two keys, two lists of packages, two manifests. Pure: values in, values out."""
+"""Compares two keys, two lists of packages, or two manifests."""
 
 from __future__ import annotations
 

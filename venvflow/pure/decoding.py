@@ -1,4 +1,4 @@
-"""Decoding: the bytes of a small file become values of which every one was checked.
+"""Decodes the bytes of small files into values, and checks every one of them.
 
 Each record of ours is decoded in one place, beside its type, and says there by the words below what each of
 its fields may be. Whatever does not fit is :class:`Corrupt`, whoever wrote it: no other exception comes out

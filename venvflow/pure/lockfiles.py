@@ -1,4 +1,4 @@
-"""Lock files as text: what they refer to beyond their own bytes, and which packages they pin.
+"""Reads lock files as text: which other files they refer to, and which packages they pin.
 
 Pure: bytes in, values out. Nothing here decides what is installed; a key is made of the bytes themselves.
 It is read to follow ``-r`` and ``-c``, to notice projects of the same repository, to warn about what the

@@ -1,4 +1,4 @@
-"""The canonical form of trees and snapshots: what they are named by, how they are written and read.
+"""The canonical form of trees and snapshots: how they are named, written and read.
 
 A tree is grouped by directory, which makes it small and gives ``restore`` the directories in order::
 

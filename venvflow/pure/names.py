@@ -1,4 +1,4 @@
-"""Names: the fields that they may have, those of Pythons and distributions, what a mistyped one may mean.
+"""Names: those with fields to fill in, those of Pythons and distributions, and the nearest to a mistyped one.
 
 The fields, as in ``{venv}-{version:fastapi}-{key}``, are ``{venv}`` (its name), ``{key}`` (the first twelve
 digits), ``{python}`` (its full version) and ``{version:NAME}`` (that of the distribution NAME in the venv).

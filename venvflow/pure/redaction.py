@@ -1,4 +1,4 @@
-"""Credentials in text, and text without them: what is shown, logged or kept has ``***`` in their place.
+"""Finds credentials in text and puts ``***`` in their place, for all that is shown, logged or kept.
 
 Pure: text in, text out; nothing raises, and no text takes more than a moment. A URL loses its user and
 password and the values of its query, whatever they are called, for a signature or a token may be called

@@ -1,4 +1,4 @@
-"""Prefixed entries: where a file names its venv, project or interpreter, and filling that in anew.
+"""Relocation: finds where a file names its venv, project or interpreter, and fills in other paths there.
 
 :func:`find` takes a file apart into a *template* (the bytes without the local paths) and *slots* (where
 they were, and how they were written). :func:`fill` puts it together for another place. Positions are

@@ -1,4 +1,4 @@
-"""Which snapshots to keep: a pure decision, made before anything is deleted.
+"""Decides which snapshots to keep, before anything is deleted.
 
 Snapshots share bytes, so that the size of one says little about what dropping it frees. The plan counts:
 a tree goes with the last snapshot that needs it, an object with the last tree. Order is by a counter of

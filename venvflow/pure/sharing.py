@@ -1,4 +1,4 @@
-"""Which files are shared, which stay private, and how a file becomes an object."""
+"""Decides which files are linked to the store, which are copied, and how a file becomes an object."""
 
 from __future__ import annotations
 

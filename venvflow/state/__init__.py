@@ -1,1 +1,1 @@
-"""The store as one thing, and the ways between it and the directories of venvs."""
+"""The store as a whole, what changed in a venv, and the ways between a venv's directory and the store."""

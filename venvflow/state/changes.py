@@ -1,4 +1,4 @@
-"""What changed in a venv since venvflow made it: asked here, at three depths, and nowhere else.
+"""Finds what changed in a venv since venvflow made it, at three depths. No other module answers that.
 
 Directories have their mtimes or not; files look as they should by ``stat`` or not
 (:mod:`venvflow.state.file_stats`); a file that looks changed has its bytes or not. Only bytes tell that

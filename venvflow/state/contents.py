@@ -1,4 +1,4 @@
-"""Contents: eight bytes in the receipt for every file of a venv, by which it is known again without a store.
+"""Short hashes of a venv's files, kept in its receipt: they tell what was edited without a store.
 
 Stats (sizes and times) get lost when a venv is copied, put into an image or taken out of a backup; what a
 tree says is gone with its snapshot. These stay with the venv: four bytes of its path's hash and four of its

@@ -1,4 +1,4 @@
-"""File stats: the size, mtime and mode that each file of a venv should have, and whether it has them.
+"""The size, mtime and mode that each file of a venv should have, and whether it has them.
 
 An edit in place moves a file's mtime and leaves its directory alone; a change of mode or owner does not move
 even that, and reaches all venvs that have the file. A venv that is linked to the store has the store's own

@@ -1,4 +1,4 @@
-"""The index: a SQLite database beside the objects that answers what would else need reading everything.
+"""The index: an SQLite database beside the objects, which saves reading all files of the store.
 
 It is a cache of what lies on disk, but for the history of use: delete it, and it is made again from the
 snapshots and trees. Schema, migrations and views are sqlite-utils' (:mod:`venvflow.state.schema`). Rows by

@@ -1,4 +1,4 @@
-"""From directory to store: what a survey found becomes objects, bytecode and trees.
+"""Takes a surveyed venv into the store: its files become objects, bytecode and trees.
 
 Nothing of the venv's names changes here; giving it links to the objects is :mod:`venvflow.state.relink`.
 """

@@ -1,4 +1,4 @@
-"""From manifest to directory: a whole venv in a new place, from objects, with every local path filled in."""
+"""Makes the directory of a whole venv from a manifest and objects, with every local path filled in."""
 
 from __future__ import annotations
 

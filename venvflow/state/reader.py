@@ -1,4 +1,4 @@
-"""The store to be read: objects, trees, snapshots, registered venvs and the index of one machine or user.
+"""Reads the store: objects, trees, snapshots, registered venvs and the index. Changes nothing.
 
 Nothing is made, repaired, moved or deleted here, and what is damaged counts as missing. Writing is for
 :class:`venvflow.state.store.Store`, which reads in the same way.

@@ -1,4 +1,4 @@
-"""Giving a venv's names their objects, one by one, so that at every moment each name is a whole file.
+"""Replaces a venv's files by links to their objects, one by one; at every moment each name is a whole file.
 
 A file is replaced by rename, only by an object that was compared with it byte for byte, and only if it
 did not change meanwhile. Attributes are never written through a link: a file that has other names is

@@ -1,4 +1,4 @@
-"""The schema of the index: its migrations and its views, which are part of the product.
+"""The schema of the index: its migrations, and its views, which users may query.
 
 ``sqlite-utils index.db views`` lists the views; Datasette shows them. Tables are made once and changed
 by further migrations only; views are made anew whenever the schema changes.

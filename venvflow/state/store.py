@@ -1,4 +1,4 @@
-"""The store of one machine or user, to be worked with: made, filled, repaired, and what is in it deleted.
+"""The store that is written to: makes it, fills it, repairs it, and deletes what is in it.
 
 What counts lies on disk as files, in this order: objects, then the trees that list them, then the
 snapshot that lists the trees. So whatever can be seen is complete, and a kill in between leaves only

@@ -1,4 +1,4 @@
-"""The survey of a venv: every path as an entry, every file hashed, every local path found. Read once.
+"""Surveys a venv in one reading: every path as an entry, every file hashed, every local path found.
 
 What was read before and did not change since (by its stamp) is not read again.
 """

@@ -1,4 +1,4 @@
-"""Sweeping: deleting from a store what no snapshot and no registered venv needs, and whether there is any.
+"""Deletes from a store what no snapshot and no registered venv needs, and tells whether there is any.
 
 What is live is read from the files on disk, never from the index. The store is held alone meanwhile.
 

@@ -1,4 +1,4 @@
-"""What a store and its venvs hold, and what that costs on disk, counted as ``du`` does.
+"""What a store and its venvs hold, and how much disk that takes, counted as ``du`` does.
 
 All of it is read from the files on disk, never from the index, and nothing is changed. It is as true as the
 store stands still: hold it alone, or take the answers for what they are.

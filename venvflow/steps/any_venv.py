@@ -1,4 +1,4 @@
-"""A venv that is named by its path: whether it is one, whether it may be touched, who is at work on it."""
+"""A venv given by its path: whether it is a venv, whether it may be changed, and who works on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims: the right to build what a key stands for, kept from the build until its snapshot is published.
+"""Claims: the right to build the venv of a key, kept from the build until its snapshot is published.
 
 So of several runs on one store only one builds, and the others take its snapshot. A process that has to
 wait for somebody else's claim first finishes what it holds claims for itself; otherwise two processes

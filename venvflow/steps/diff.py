@@ -1,4 +1,4 @@
-"""``diff``: what venvs and snapshots hold, as manifests that can be compared. Nothing is written."""
+"""``diff``: reads what venvs and snapshots hold as manifests that can be compared. Writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sharing a venv would save, found out without writing anything."""
+"""Estimates what sharing a venv would save, and writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``explain``: the key of a venv as things are now, and why the store misses. Writes nothing."""
+"""``explain``: computes the key of a venv as it is now, and why the store has no snapshot. Writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``export``: the venv as a directory that works elsewhere on this machine, without an archive."""
+"""``export``: makes a copy of the venv that works elsewhere on this machine, without an archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The facts of a venv, for the plan: gathered at place, notes and store.
+"""Gathers the facts of a venv, from which :mod:`venvflow.pure.plan` decides.
 
 Nothing changes by it. The caller says how closely the venv is looked at (:mod:`venvflow.state.changes`).
 """

@@ -1,4 +1,4 @@
-"""``hash-lockfiles``: from lock files, interpreter and config to the key."""
+"""``hash-lockfiles``: computes the key from lock files, interpreter and config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files whose bytes are in a key: reading them, and seeing without running anything that none changed."""
+"""The files whose bytes are in a key: reads them, and sees without running anything whether any changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job: one venv of one config, with the world around it, and the small files by which its steps speak.
+"""A job: what a step works on, which is one venv of one config with clock, environment and store.
 
 A run with nothing to do looks at every job, so store and locks are imported when a step asks for them.
 """

@@ -1,4 +1,4 @@
-"""``pack``: the archive of a venv, from manifest and objects; remade only when they change."""
+"""``pack``: writes the archive of a venv from manifest and objects, when they changed."""
 
 from __future__ import annotations
 

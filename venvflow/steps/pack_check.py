@@ -1,4 +1,4 @@
-"""Proofs that an archive is a good one: it can be made again, names no local path, and runs elsewhere."""
+"""Proves that an archive is good: it can be made again, names no local path, and runs elsewhere."""
 
 from __future__ import annotations
 

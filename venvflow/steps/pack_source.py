@@ -1,4 +1,4 @@
-"""What archives and exports of a venv come from: its manifest, objects, description and names."""
+"""The source of archives and exports of a venv: its manifest, objects, description and names."""
 
 from __future__ import annotations
 

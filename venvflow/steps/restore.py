@@ -1,4 +1,4 @@
-"""``restore``: a hit brings the whole venv, at its place; a miss says why and changes nothing."""
+"""``restore``: brings the whole venv to its place on a hit; a miss says why and changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sharing a venv: its files become the store's, and its names links to them, whatever made the venv."""
+"""Shares a venv, whatever made it: its files become objects of the store, its names links to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``squish``: doit's step, and the command for venvs by their paths; both share a venv and say what came."""
+"""``squish``: shares a venv through the store, as doit's step and for the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``stats``: what venvs and their store occupy, and what they save by sharing. Nothing is written."""
+"""``stats``: measures what venvs and their store occupy, and what sharing saves. Writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking sharing back: every file of a venv becomes its own again, so that it needs no store."""
+"""Takes sharing back: every file of a venv becomes its own again, so that the venv needs no store."""
 
 from __future__ import annotations
 

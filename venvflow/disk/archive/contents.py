@@ -1,4 +1,4 @@
-"""What goes into an archive, decided before anything is written.
+"""Decides what goes into an archive, before anything is written.
 
 A venv names local paths in *templates* (see :mod:`venvflow.pure.relocate`). The archive carries each of them
 twice: filled in with the :data:`NEUTRAL` places, so that a plain ``tar`` gives a complete directory, and as

@@ -1,4 +1,4 @@
-"""Extracting an archive that nobody vouches for.
+"""Extracts an archive that nobody vouches for.
 
 No name in an archive is believed. Every component of a path is opened from its parent's descriptor and
 never through a link, files are only ever created, links come last and may not lead out, and what is written

@@ -1,4 +1,4 @@
-"""The formats: what each is called, how a block of it is compressed, how a stream of it is read.
+"""The archive formats: their names, how each compresses a block, how each reads a stream.
 
 Every compressor here may be given the same input in any number of threads and writes the same bytes:
 gzip, bzip2 and xz by compressing blocks of a fixed size on their own (readers take the concatenation as

@@ -1,4 +1,4 @@
-"""What is in an archive, without unpacking it: all of it as a manifest, and the local paths it still names.
+"""What is in an archive, without unpacking it: all of it as a manifest, and the local paths that it names.
 
 Nothing is written, and nothing believed that unpacking would not believe. An archive of ours says which of
 its files are templates, and so compares with a venv at any place. In one of another tool, files that name

@@ -1,4 +1,4 @@
-"""Work in threads whose results keep their order, and what they work on: tar streams from objects.
+"""Work in threads whose results keep their order, and its input: tar streams of objects.
 
 Reading, compressing, comparing, hashing and writing are one :class:`Lane` each, or results of
 :func:`in_order`. Nothing that is written depends on how many threads there are or which of them is first, and

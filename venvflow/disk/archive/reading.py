@@ -1,4 +1,4 @@
-"""The entries of an archive, one after the other, as they are read: nothing is believed, nothing written."""
+"""Reads the entries of an archive, one after the other; believes nothing and writes nothing."""
 
 from __future__ import annotations
 

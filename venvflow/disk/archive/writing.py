@@ -1,4 +1,4 @@
-"""Writing an archive: from a manifest and the objects, through any number of threads, to the same bytes.
+"""Writes an archive from a manifest and the objects: the same bytes, whatever the number of threads.
 
 The members of :mod:`.contents` become pieces that do not depend on each other (a frame per tree, a block of
 fixed size, a file of a zip); threads compress them, and one writer puts them into the file in their order.

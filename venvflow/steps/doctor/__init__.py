@@ -1,4 +1,4 @@
-"""``doctor``: what goes wrong in practice, each thing looked at or tried, with how to fix it.
+"""``doctor``: checks what goes wrong in practice, and says how to fix it.
 
 Nothing is changed and nothing is made, but for directories in which links, locks and the like are tried, and
 which go away again (:mod:`venvflow.steps.doctor.probes`). Checks are independent: one that fails

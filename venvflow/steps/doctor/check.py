@@ -1,4 +1,4 @@
-"""What ``doctor`` looks at, and what it answers."""
+"""The types of doctor's checks: what a check looks at, and what it answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what surrounds us: the Python that runs us, doit, the environment's variables, the umask."""
+"""Checks of the machine: the Python that runs venvflow, doit, environment variables, the umask."""
 
 from __future__ import annotations
 

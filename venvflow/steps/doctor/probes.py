@@ -1,4 +1,4 @@
-"""Probes: what a file system can do, found out by doing it in a directory of our own that goes away again.
+"""Probes a file system: tries links, locks and swaps in a directory of our own that goes away again.
 
 Only trying tells: whether links, locks and a swap of names work depends on the file system, on its mount
 options, on the user, and on what lies between (containers, network). The directory is a staging directory

@@ -1,4 +1,4 @@
-"""Checks of the project: its interpreters and builders, who owns its files, what lies about."""
+"""Checks of the project: its interpreters and builders, who owns its files, and leftovers."""
 
 from __future__ import annotations
 

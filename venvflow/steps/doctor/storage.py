@@ -1,4 +1,4 @@
-"""Checks of the store and of the disks: space, permissions, links, locks, the index."""
+"""Checks of the store and its disk: space, permissions, links, locks, the index."""
 
 from __future__ import annotations
 

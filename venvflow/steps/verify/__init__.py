@@ -1,4 +1,4 @@
-"""``verify``: objects against their names, venvs against their manifests; names each finding, and fixes it.
+"""``verify``: checks objects against their names and venvs against their manifests, and fixes them.
 
 By default only what changed by its stat is read again. An edit through a hard link is in every venv that has
 the file, and nothing on disk says in which of them it was made: the venv that was named, or the one in which

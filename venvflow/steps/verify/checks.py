@@ -1,4 +1,4 @@
-"""Whether the objects that something needs are what their names say, and venvs what their manifests say."""
+"""Checks that objects are what their names say, and venvs what their manifests say."""
 
 from __future__ import annotations
 

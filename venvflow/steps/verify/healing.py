@@ -1,4 +1,4 @@
-"""Healing: a good copy takes the place of what is damaged, and venvs get their bytes back.
+"""Heals: a good copy replaces what is damaged, and venvs get their bytes back.
 
 An edit is never lost: it stays as the private file of the venv it was made in, or goes to quarantine.
 """

@@ -1,4 +1,4 @@
-"""One verification: which venvs and objects it is about, what is known of them, and what was found."""
+"""One run of ``verify``: which venvs and objects it checks, what it knows of them, and what it found."""
 
 from __future__ import annotations
 
