@@ -1,6 +1,6 @@
 """The flow of one project: its config, a job for each venv, and the answer whether a step must run.
 
-The questions are asked on every run, of every venv, so they only read small files and ask for stats. What
+Every run asks that for every venv, so this only reads small files and calls ``stat``. What
 was read is kept for as long as its file does not change.
 """
 

@@ -185,7 +185,7 @@ def _raise_in(thread: int) -> None:
 
 _WATCH = "venvflow-signals"
 _GAP = 0.05
-"""Seconds after which a signal that Python was told of, but did not act on, is sent once more."""
+"""Seconds after which a signal is sent again if Python received it and did not act on it."""
 
 
 def _watch_for_signals() -> None:

@@ -150,7 +150,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             raise SystemExit(self._exit_code)
 
     def _tell_unwritten(self) -> None:
-        """Say that not all could be said: who reads the output later must not take it for the whole."""
+        """Say that some output is lost, so that nobody who reads it later takes it for all."""
         if not streams.unwritten:
             return
         error = EnvironmentFailure(

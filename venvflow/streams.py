@@ -15,7 +15,7 @@ from typing import TextIO
 from venvflow.errors import legible
 
 _INK = chr(0xF0000 + int.from_bytes(os.urandom(2), "big") % 0xFFFE)
-"""What stands for ESC in our own colours, another one in every process: no name can have it on purpose."""
+"""Replaces ESC in our own colours; random in every process, so that no name can contain it on purpose."""
 
 
 def put(stream: TextIO, text: str) -> None:

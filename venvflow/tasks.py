@@ -48,7 +48,7 @@ from venvflow.reporter import FlowReporter
 from venvflow.steps.job import refuse_linked_state
 from venvflow.streams import fill_closed, put_or_drop, show_everything
 
-__all__ = ["DOIT_CONFIG", "task_venvflow"]  # noqa: F822 - DOIT_CONFIG is made when it is asked for
+__all__ = ["DOIT_CONFIG", "task_venvflow"]  # noqa: F822 - __getattr__ makes DOIT_CONFIG
 
 TASK_DOCS = {
     "hash-lockfiles": "compute the key from lock files, interpreter and config",
@@ -70,7 +70,7 @@ _NEEDS = {
 
 
 class StepFailed(TaskFailed):  # type: ignore[misc]  # doit has no types
-    """A step ended with an expected error: its message, and the exit code that it stands for."""
+    """A step ended with an expected error: its message, and its exit code."""
 
     exit_code = 1
 

@@ -60,9 +60,9 @@ _HOW_TO_GET = {
 
 
 def choose(spec: VenvSpec, environ: Mapping[str, str]) -> Recipe:
-    """Return how *spec* will be built. Runs nothing and reads no file, for it is asked on every run.
+    """Return how *spec* will be built. Runs nothing and reads no file: every run calls it.
 
-    :raises UsageError: no builder can install these lock files, or not the one that is asked for.
+    :raises UsageError: no builder can install these lock files, or not the one that the config names.
     :raises EnvironmentFailure: the builder is not installed.
     """
     if not isinstance(spec.build, str):
@@ -99,7 +99,7 @@ def _which(name: str, path: str) -> str | None:
 def kind_and_locks(spec: VenvSpec) -> tuple[str, tuple[str, ...]]:
     """Return which kind of lock files *spec* has, and those of that kind.
 
-    A project file beside its lock (``pyproject.toml`` with ``uv.lock``) is welcome and counts for nothing.
+    A project file beside its lock (``pyproject.toml`` with ``uv.lock``) is ignored.
     """
     kinds = {lock: _kind(os.path.basename(lock)) for lock in spec.locks}
     locks = tuple(lock for lock, kind in kinds.items() if kind)

@@ -33,7 +33,7 @@ key:3f2a and archive:api.zip each mean one thing.
 EXAMPLE = "venvflow diff api 3f2a9c --files"
 
 _LARGEST = 5
-"""Files that are shown unless all are asked for."""
+"""Files that are shown without ``-v``."""
 
 _DISTRIBUTIONS = (
     Column(""),

@@ -99,7 +99,7 @@ def shown_progress(out: Output, label: str) -> AbstractContextManager[Progress |
     return nullcontext() if out.quiet else progress_display.progress(sys.stderr, f"venvflow: {label}")
 
 
-# --------------------------------------------------------------------------- what is asked for
+# --------------------------------------------------------------------------- options
 
 
 def _is_configured(job: Job, args: argparse.Namespace) -> bool:

@@ -1,4 +1,4 @@
-"""``venvflow squish``: share the files of any venvs, whoever made them."""
+"""``venvflow squish``: shares the files of any venvs, made by any tool."""
 
 from __future__ import annotations
 

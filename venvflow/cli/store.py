@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _need_venv(job: Job) -> None:
-    """Raise unless there is a venv at its place, whoever made it."""
+    """Raise unless there is a venv at its place, made by any tool."""
     state = job.place.state()
     if state in ("absent", "empty"):
         raise EnvironmentFailure(

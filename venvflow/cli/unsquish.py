@@ -42,6 +42,6 @@ class _Unsquishing(EachVenv):
             return unshare(job, store, tell=self.tell(job))
 
     def close(self) -> None:
-        """Answer with the JSON document, where that is asked for."""
+        """Answer with the JSON document if ``--json`` was given."""
         if self.out.as_json:
             self.document()

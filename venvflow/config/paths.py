@@ -48,7 +48,7 @@ class PathReader:
     def expand(self, text: str, quote: Callable[[str], str] = str) -> str:
         """Return *text* with a leading ``~/`` and each ``${NAME}`` filled in, passed through *quote*.
 
-        ``$$`` stands for a dollar. An undefined or empty variable is an error, and so are ``$NAME``,
+        ``$$`` gives a dollar. An undefined or empty variable is an error, and so are ``$NAME``,
         ``${NAME:-default}`` and ``~user``, which a shell would fill in: better no path than a wrong one.
         """
         start = ""
@@ -74,7 +74,7 @@ class PathReader:
         return quote(self.environ[name])
 
     def absolute(self, text: str) -> str:
-        """Return the absolute, normalised path that *text* stands for; symlinks are left as they are."""
+        """Return the absolute, normalised path that *text* names; symlinks are not resolved."""
         return self.join(self.expand(text))
 
     def join(self, path: str) -> str:

@@ -64,7 +64,7 @@ def mode_at(name: str, fd: int) -> int | None:
 
 
 def exists(name: str, fd: int) -> bool:
-    """Return whether the directory *fd* has that name, whatever it stands for."""
+    """Return whether the directory *fd* has that name, whatever the name means."""
     return mode_at(name, fd) is not None
 
 

@@ -136,7 +136,7 @@ def fill(fd: int, source: int, *, spare: frozenset[str] = frozenset(), depth: in
     """Move everything from the directory *source* into *fd*, which :func:`clear` has made ready.
 
     Files replace those of their names, each in one step. Directories that cannot be moved are filled in
-    turn, and get the mode of those that they stand for. Raises ``OSError``.
+    turn, and get the mode of those that they replace. Raises ``OSError``.
     """
     for name, is_directory in _children(source):
         if name in spare:

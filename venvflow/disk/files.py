@@ -33,7 +33,7 @@ _TEMPORARY = re.compile(r"\.vf-([0-9]{1,10})-[0-9]{1,15}")
 
 
 def temporary_name(*, digits: int = 14) -> str:
-    """Return a name that nobody else uses, on other machines neither, short whatever it stands for.
+    """Return a name that nobody else uses, on other machines neither, short for any file.
 
     With fewer *digits* it is shorter still, and may be taken.
     """
@@ -173,7 +173,7 @@ def sync_directory(path: str) -> None:
 
 
 def claim(fd: int) -> None:
-    """Hold a lock on what is being made while it is open: whoever finds it knows that it is alive."""
+    """Hold a lock on what is being made while it is open, so that others know that its writer is alive."""
     with suppress(OSError):  # no locks here: then only its process keeps it from being taken for a leftover
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -1,8 +1,8 @@
 """A directory with all that is below it, reached by descriptors from its root and never through a link.
 
-A store is such a directory. Whoever can put a symlink into it could make us write or delete elsewhere, so
-every directory on the way is opened without following one, each time: a link that is put there after we
-have looked leads nowhere either. Only the root itself is a path; who makes a :class:`Layout` has resolved it.
+A store is such a directory. A symlink that somebody puts into it could make us write or delete elsewhere. So
+every directory on the way is opened without following links, every time: a link that appears later leads
+nowhere either. Only the root itself is a path; the caller has resolved it.
 """
 
 from __future__ import annotations

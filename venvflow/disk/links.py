@@ -235,8 +235,8 @@ def _copy_all(reading: int, writing: int) -> None:
 def has_writer(fd: int) -> bool | None:
     """Return whether any process has the file, open for reading as *fd*, open or mapped for writing.
 
-    The kernel grants a lease only if none has; whoever opens it for writing later waits until *fd* is closed.
-    None where that cannot be found out: on file systems without leases, or not on Linux.
+    The kernel grants a lease only if none has; a process that opens it for writing later waits until *fd* is
+    closed. None where that cannot be found out: on file systems without leases, or not on Linux.
     """
     set_signal = getattr(fcntl, "F_SETSIG", None)
     if set_signal is None:

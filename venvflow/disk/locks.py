@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TIMEOUT_VARIABLE = "VENVFLOW_LOCK_TIMEOUT"
 DEFAULT_TIMEOUT = 300.0
 NOTICE_AFTER = 2.0
-"""Seconds of waiting after which the caller is told, once, who holds the lock."""
+"""Seconds of waiting after which ``on_wait`` is called, once, with the holder of the lock."""
 
 _SHORTEST_SLEEP = 0.001
 _LONGEST_SLEEP = 0.1
@@ -383,7 +383,7 @@ def _may_hold(pid: int, path: str) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether there is a process of this number, whoever it belongs to."""
+    """Return whether there is a process of this number, of any user."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):  # a number in a name or a note may be larger than any pid

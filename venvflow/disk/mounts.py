@@ -13,7 +13,7 @@ _NETWORKED = re.compile(
 
 
 class Mount(NamedTuple):
-    """A file system where it is mounted: its *type*, empty where nobody tells, and the *point*."""
+    """A file system where it is mounted: its *type*, empty where the kernel lists none, and the *point*."""
 
     type: str
     point: str

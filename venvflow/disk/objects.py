@@ -477,7 +477,7 @@ class Batch:
     def add_own(self, source: str, name: Name, found: Found, *, built_here: bool = False) -> None:
         """Make the file *source* itself the object: it becomes read-only and gets the constant mtime.
 
-        Only for files that have no other name and that nobody can be writing to: the kernel is asked, and
+        Only for files that have no other name and that nobody can be writing to: the kernel answers that, and
         where it cannot tell, only what *built_here* our builder has just made will do. Any other becomes
         an object by copy, and stays as it is. Nothing of it changes before :meth:`publish`.
         """
@@ -599,7 +599,7 @@ class Batch:
         found = self._objects.relabel(name)
         self.adopted.pop(name, None)
         self.own.pop(name, None)
-        self.origins.pop(name, None)  # equal by hash; who replaces a file by it compares the bytes
+        self.origins.pop(name, None)  # equal by hash; relink compares the bytes before it replaces a file
         if found is not None and found != sealed(name):
             self.adopted[name] = found
 

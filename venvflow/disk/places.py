@@ -663,7 +663,7 @@ def decode_receipt(data: bytes) -> Receipt:
 
 
 def _modes(value: object) -> dict[str, int]:
-    """Return modes by path; two more names stand for the modes that most files have."""
+    """Return modes by path; two more names give the modes that most files have."""
     modes: dict[str, int] = decoding.mapped(decoding.text, decoding.integer(0, MODE_BITS))(value)
     decoding.check_paths([path for path in modes if path not in FOR_MOST])
     return modes

@@ -88,7 +88,7 @@ def _version_file(directory: Directory) -> Iterator[tuple[str, str]]:
 
 
 def _venv(directory: Directory) -> Iterator[tuple[str, str]]:
-    """Look at the venvs; one that venvflow made says only what it was told, or what it runs on itself."""
+    """Look at the venvs; one that venvflow made says only what the config said, or what venvflow runs on."""
     for name in sorted(directory.venvs, key=lambda name: (name != ".venv", name)):
         receipt = read_receipt(os.path.join(directory.root, directory.path, name))
         if receipt is not None and receipt.key:

@@ -1,7 +1,7 @@
 """Decodes the bytes of small files into values, and checks every one of them.
 
 Each record of ours is decoded in one place, beside its type, and says there by the words below what each of
-its fields may be. Whatever does not fit is :class:`Corrupt`, whoever wrote it: no other exception comes out
+its fields may be. Whatever does not fit is :class:`Corrupt`: no other exception comes out
 of a decoder, and nothing of a record is used before all of it fits. A decoder is a function from what JSON
 spells to a value.
 """

@@ -102,7 +102,7 @@ def packages(name: str, data: bytes) -> dict[str, str]:
 def listed(name: str, data: bytes) -> dict[str, str] | None:
     """Return every package that the lock file *name* with the content *data* lists, by normalised name.
 
-    What stands for it is its version, else where it comes from, else what is asked of it (``>=2``, ``any``).
+    Its value is its version, else its source, else its requirement (``>=2``, ``any``).
     It is made to be kept: neither credentials nor the query of a URL are in it. None for a file that cannot
     be read: damaged, or of a kind that we do not know.
     """
@@ -113,7 +113,7 @@ def listed(name: str, data: bytes) -> dict[str, str] | None:
 
 
 def _by_name(told: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return what is told of packages by their normalised names; of one that is there twice, all of it."""
+    """Return the values of packages by normalised name; of one that is there twice, all values."""
     found: dict[str, set[str]] = {}
     for name, text in told:
         if name:

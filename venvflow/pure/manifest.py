@@ -234,7 +234,7 @@ _REWRITTEN = re.compile(r"-pytest-[\w.]+\Z")
 
 def source_of(path: str) -> str | None:
     """Return the source that the bytecode at *path* was compiled from, by its name (PEP 3147), or None."""
-    if not path.endswith(".pyc"):  # as most: this is asked for every path
+    if not path.endswith(".pyc"):  # as most: this runs for every path
         return None
     directory, name = _split(path)
     parent, cache = _split(directory)

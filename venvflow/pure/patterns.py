@@ -3,7 +3,7 @@
 The pathspec library reads the patterns. What git does besides is done here: a pattern decides about the
 very path that it matches, and what lies below an excluded directory stays excluded. The library answers
 for whole paths, and lets a pattern that matches a directory decide about everything below it (``!keep/``
-would bring all of it back). It gives git's answers if every directory on the way is asked about as well,
+would bring all of it back). It gives git's answers if it is given every directory on the way as well,
 and each *by its bare name*: a pattern that matches the path itself then goes before those that match a
 directory above. So there are two sets of rules, and in the one for directories a pattern has no slash at
 its end.

@@ -366,7 +366,7 @@ def without_rows(
 def _listed(base: str, name: str) -> str:
     """Return the path of what a RECORD calls *name*, whose names are relative to *base*."""
     if "./" not in name and "//" not in name and not name.endswith((".", "/")) and base:
-        return name if name.startswith("/") else f"{base}/{name}"  # as most are; this is asked for every file
+        return name if name.startswith("/") else f"{base}/{name}"  # as most are; this runs for every file
     return os.path.normpath(os.path.join(base, name))
 
 

@@ -20,7 +20,7 @@ _QUANTITY = re.compile(r"(?P<digits>[0-9]{1,19}) ?(?P<unit>[A-Za-z]*)")
 
 
 def parse_size(value: str | int, *, zero: bool = False) -> int:
-    """Return the number of bytes that *value* stands for: ``20GiB``, ``4 KiB``, ``10MB``, ``512``.
+    """Return the number of bytes in *value*: ``20GiB``, ``4 KiB``, ``10MB``, ``512``.
 
     ``KiB`` … ``TiB`` count in steps of 1024, ``KB`` … ``TB`` in steps of 1000; no unit means bytes. Zero is
     accepted only with *zero*. Everything else is a ``ValueError`` whose text says what to write instead.
@@ -32,7 +32,7 @@ def parse_size(value: str | int, *, zero: bool = False) -> int:
 
 
 def parse_duration(value: str | int, *, zero: bool = False) -> int:
-    """Return the number of seconds that *value* stands for: ``30s``, ``5m``, ``12h``, ``14d``, ``2w``.
+    """Return the number of seconds in *value*: ``30s``, ``5m``, ``12h``, ``14d``, ``2w``.
 
     A number without a unit is refused, since it reads as seconds to one and as days to another. Zero is
     accepted only with *zero*. Everything wrong is a ``ValueError`` whose text says what to write instead.

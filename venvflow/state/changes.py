@@ -178,7 +178,7 @@ def drift_of(venv: str, receipt: Receipt, store: StoreReader | None, matcher: Ma
 
 
 def _led_to(found: Mapping[str, Found], entries: Mapping[str, Entry], store: StoreReader) -> dict[str, Found]:
-    """Return the objects that symlinks of a venv stand for, by the paths of the symlinks."""
+    """Return the objects that symlinks of a venv lead to, by the paths of the symlinks."""
     objects: dict[str, Found] = {}
     for path, entry in entries.items():
         if entry.kind == "file" and path in found and found[path].kind == "link":
@@ -466,7 +466,7 @@ def _give_time_back(touched: Touched) -> None:
 def as_made(item: Found, entry: Entry, adopted: Mapping[Name, Look], *, linked: bool = True) -> bool:
     """Return whether, by size and mtime, a file is what *entry* says; *adopted* are looks that objects keep.
 
-    *linked*: the venv may be shared by symlinks, so that one may stand for a file.
+    *linked*: the venv may be shared by symlinks, so that a symlink may replace a file.
     """
     if entry.kind in ("link", "dir"):
         return item.kind == entry.kind

@@ -51,8 +51,8 @@ def withhold(venv: str, survey: Survey, store: str, *, whole: bool) -> Withheld:
 def credentials(venv: str, survey: Survey, *, whole: bool = True) -> Iterator[str]:
     """Yield the files of the venv at path *venv* that hold credentials, and that no package brought.
 
-    What an installer noted is listed as if a package had brought it, and is yielded all the same: it says
-    where this venv got something. Our own builds leave no credentials there.
+    What an installer noted is listed in a RECORD like files of a package, and is yielded all the same: it
+    says where this venv got something. Our own builds leave no credentials there.
     """
     published = _published(survey)
     for path, entry in survey.entries.items():
@@ -74,7 +74,7 @@ def _published(survey: Survey) -> set[str]:
 def _holds_key(venv: str, path: str, size: int) -> bool:
     if path.endswith((".py", ".pyc")) or size > LARGEST_SECRET:
         return False
-    with suppress(OSError):  # who reads all of it says what is wrong
+    with suppress(OSError):  # the code that reads all of it reports the error
         return holds_key(read_small(f"{venv}/{path}", largest=LARGEST_SECRET))
     return False
 

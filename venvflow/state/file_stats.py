@@ -2,7 +2,7 @@
 
 An edit in place moves a file's mtime and leaves its directory alone; a change of mode or owner does not move
 even that, and reaches all venvs that have the file. A venv that is linked to the store has the store's own
-files, so one stat of an object stands for all venvs that share it; its private files are looked at one by
+files, so one stat of an object is enough for all venvs that share it; its private files are looked at one by
 one, and so are all files of a venv with inodes of its own (``copy``, ``reflink``).
 
 What to look for stands in the venv's trees. To decode them takes longer than to look, so a project keeps a

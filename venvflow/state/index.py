@@ -209,7 +209,7 @@ class Index(IndexReader):
 
     def _move_aside(self) -> None:
         """Keep a damaged database under another name: it may hold history that somebody wants."""
-        with suppress(OSError):  # it is out of reach: who asked for it gets an error then
+        with suppress(OSError):  # it is out of reach: the next query raises an error
             set_aside(self.path, self._identity)
 
     @contextmanager

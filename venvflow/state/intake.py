@@ -120,7 +120,7 @@ class Intake:
     # ----------------------------------------------------------------------- files
 
     def _resolve_links(self, survey: Survey) -> None:
-        """Take links into the store for the files that they stand for: the venv was shared by symlinks."""
+        """Treat links into the store as the files that they replaced: the venv was shared by symlinks."""
         for path, entry in survey.entries.items():
             target = os.readlink(f"{self.venv}/{path}") if entry.kind == "link" else ""
             name = self._objects.name_at(target)

@@ -61,8 +61,8 @@ class Materialiser:
     *adopted* gives the look that adopted objects must have. With *verify_all* every object is hashed before
     it is used; otherwise only one that looks changed. *relabel* (of name, size, look when it was adopted)
     gives that a look again, and returns it; what cannot have one is copied. *doubted*: others can change the
-    objects, so each file is a copy, hashed when it is made. *progress* is told now and then how many bytes of
-    how many are there.
+    objects, so each file is a copy, hashed when it is made. *progress* is called now and then
+    with how many bytes of how many are there.
     """
 
     objects: Objects

@@ -128,11 +128,11 @@ class Store(StoreReader):
         )
 
     def claim(self, key: str) -> locks.Lock | None:
-        """Return the right to build what *key* stands for, or None while somebody else has it."""
+        """Return the claim on *key*, the right to build it, or None while another process holds it."""
         return locks.try_exclusive(self._claim_file(key), what=f"the build of {key[:12]}")
 
     def claimant(self, key: str) -> locks.Holder:
-        """Return who has the right to build what *key* stands for."""
+        """Return the process that holds the claim on *key*."""
         return locks.holder(self._claim_file(key))
 
     def _claim_file(self, key: str) -> str:

@@ -31,7 +31,7 @@ Sized = tuple[Name, int]
 
 
 class StoreContents:
-    """What is in *store*: read when it is asked for, each tree once however many have it, and then kept."""
+    """What is in *store*: read on first use, each tree once however many have it, and then kept."""
 
     def __init__(self, store: StoreReader) -> None:
         self._store = store
@@ -103,7 +103,7 @@ class StoreContents:
         """Return for each venv in *min_sizes*, by path, the bytes of its files that no other venv has.
 
         *trees* are those of all venvs. Files below a venv's min_size (bytes) and those that are never shared
-        are its own, whoever else has the same.
+        are its own, even if another venv has the same.
         """
         own = {
             venv: sum(self._private_bytes(digest, size) for digest in trees[venv])

@@ -19,7 +19,7 @@ from venvflow.state.store import Store
 from venvflow.steps.job import Job
 
 PATIENCE = 3600.0
-"""Seconds to wait for somebody else's build, unless VENVFLOW_LOCK_TIMEOUT says otherwise."""
+"""Seconds to wait for the build of another process, unless VENVFLOW_LOCK_TIMEOUT says otherwise."""
 
 _held: dict[str, tuple[locks.Lock, Job]] = {}
 _mutex = threading.Lock()

@@ -32,7 +32,7 @@ def manifest_of_snapshot(store: StoreReader, snapshot: Snapshot) -> Manifest:
 
 
 def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = None) -> Manifest:
-    """Return what the venv at the absolute *path* holds now, whoever made it.
+    """Return what the venv at the absolute *path* holds now; any tool may have made it.
 
     A shared venv of which no file looks changed is what its trees in *store* say; else what looks changed is
     read. *job* is that of the config, if that names the venv: what it excludes is left out. Raises UsageError

@@ -46,7 +46,7 @@ class Explanation:
 def explain(job: Job, store: StoreReader | None) -> Explanation:
     """Explain the key of the job's venv: what *store* has for it, or comes nearest, and what changed.
 
-    Where the key cannot be computed now, the one that was noted stands for it. *store* is None where there is
+    If the key cannot be computed now, the key of the last run is taken. *store* is None where there is
     none yet. Writes nothing.
     """
     key = key_now(job)

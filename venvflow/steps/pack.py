@@ -18,7 +18,7 @@ from venvflow.steps.state_files import archive_facts, archive_path, need_key, re
 def pack(job: Job, progress: archive.Progress | None = None, *, threads: int | None = None) -> Outcome:
     """Write the archive that the config asks for, from the manifest that squish left.
 
-    Answers ``packed``, ``kept`` (it is there, whole) or ``none`` (no archive is asked for). Raises
+    Answers ``packed``, ``kept`` (it is there, whole) or ``none`` (the config wants no archive). Raises
     EnvironmentFailure when there is no venv for the key, an object is damaged or the disk is full;
     there is never half an archive under the final name.
     """

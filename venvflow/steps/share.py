@@ -54,11 +54,12 @@ def share(
 ) -> Outcome:
     """Share the job's venv: ``squished``, or ``kept`` when that was done and nothing changed since.
 
-    *receipt* says what is known of the venv (see :func:`unknown`), *interpreter* is the venv's (None: it is
-    asked). *ledger* counts the venv before it changes and after. Venv and store are held by the caller. The
-    store knows of the venv before any name becomes a link: a venv of symlinks needs its objects from then
-    on, whoever trims after a kill. Raises Refused when sharing it would not be safe, EnvironmentFailure when
-    venv or store cannot be read or written; every file of the venv holds what it held then.
+    *receipt* says what is known of the venv (see :func:`unknown`), *interpreter* is the venv's (None: the
+    venv is run to find it). *ledger* counts the venv before it changes and after. Venv and store are held by
+    the caller. The store knows of the venv before any name becomes a link: a venv of symlinks needs its
+    objects from then on, even if a trim comes after a kill. Raises Refused when sharing it would not be safe,
+    EnvironmentFailure when venv or store cannot be read or written; every file of the venv holds what it held
+    then.
     """
     start = time.monotonic()
     if (error := why_not_written(job, store)) is not None:

@@ -123,8 +123,8 @@ def hashed(raw: BufferedReader) -> Iterator[Hashed]:
 class Hashed:
     """A file whose SHA-256 is that of the bytes that were given to its reader, even if it changes meanwhile.
 
-    It is read from its start to its end. Whoever must move in it calls :meth:`fix` first: then all of it is
-    read at once, and what is read later must be what was read then.
+    It is read from its start to its end. Code that has to seek in it calls :meth:`fix` first: then all of it
+    is read at once, and what is read later must be what was read then.
     """
 
     def __init__(self, raw: BufferedReader, lane: Lane) -> None:

@@ -124,7 +124,7 @@ def library_of(name: str) -> str:
         return f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
     if name == "tar":
         return ""
-    # Python does not tell the versions of liblzma and libbzip2: its own stands for them.
+    # Python does not tell the versions of liblzma and libbzip2, so we take its own.
     return f"{'liblzma' if name == 'tar.xz' else 'libbzip2'} of Python {platform.python_version()}"
 
 

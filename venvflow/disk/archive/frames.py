@@ -50,7 +50,7 @@ class FrameDirectory:
         for path, digest in self._named(name):
             # It may be swept meanwhile, or found damaged by another process too, or not be a file at all.
             with suppress(OSError):
-                file = open_regular(path)  # whoever asked for it closes it
+                file = open_regular(path)  # the caller closes it
                 if digest_of(file) == digest:
                     file.seek(0)
                     return file

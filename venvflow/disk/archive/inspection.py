@@ -90,7 +90,7 @@ class _Inventory:
 
     def add(self, item: Item, limits: Limits) -> None:
         """Take note of one member; its content is hashed, and kept only where it tells something."""
-        # tar writes "./" before every name when it is told to pack a directory as ".".
+        # tar writes "./" before every name when it packs a directory as ".".
         item = item._replace(name="" if item.name == "." else item.name.removeprefix("./"))
         why = unsafe_name(item.name) if item.name else ""
         self.size += item.size

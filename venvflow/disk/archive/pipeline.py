@@ -28,7 +28,7 @@ R = TypeVar("R")
 class Lane:
     """One thread that does what it is given, in that order; to be used in a ``with`` statement.
 
-    Work of the size *most* may wait in all; whoever gives more has to wait. Once something has failed,
+    Work of the size *most* may wait in all; a thread that adds more has to wait. Once something has failed,
     nothing after it is done, and the next call, or the end of the block, raises what it raised. When the
     block itself fails, what was not begun is not done.
     """
@@ -172,7 +172,7 @@ class Packer:
     def stream(self, members: Iterable[tuple[bytes, Member]], end: bytes = b"") -> Iterator[memoryview]:
         """Yield the tar of *members*, each behind its header, and of *end*.
 
-        A piece is valid until the next one is asked for. Raises DamagedObject, at the latest at the end, when
+        A piece is valid until the next one is taken. Raises DamagedObject, at the latest at the end, when
         an object was not what its name says: then all that was made of the stream is void.
         """
         for header, member in members:
@@ -232,7 +232,7 @@ class Packer:
 
 
 def object_parts(source: ObjectSource, member: Member, size: int) -> Iterator[memoryview]:
-    """Yield the bytes of an object, *size* at a time, each piece valid until the next one is asked for.
+    """Yield the bytes of an object, *size* at a time, each piece valid until the next one is taken.
 
     Raises DamagedObject at the end, when its SHA-256 is not its name: all that was made of it is void.
     """

@@ -91,7 +91,7 @@ class ObjectChecks:
         uses = [use for use in self._inspection.uses(name) if use.venv.has(use.entry.path, inode_of(item))]
         kind: Kind = "mode changed" if note else "mtime moved"
         finding = Finding(kind, path, others=_paths(uses) if note else (), note=note)
-        if note or st.st_nlink > 1:  # whoever links to it later gives it its time first
+        if note or st.st_nlink > 1:  # relink gives it its time before it links to it
             self._inspection.find(finding)
         if self._healing is not None:
             self._healing.give_look_back(name, size, uses, finding)

@@ -89,7 +89,7 @@ class SharedVenv:
         return item is not None and inode_of(item) == inode
 
     def is_linked(self, entry: Entry) -> bool:
-        """Return whether a symlink stands for the file of *entry*."""
+        """Return whether a symlink replaces the file of *entry*."""
         item = self.found.get(entry.path)
         return item is not None and item.kind == "link" and entry.kind == "file"
 
