@@ -14,7 +14,7 @@ from venvflow.disk.objects import Look, Name, Objects, object_name, sealed
 from venvflow.disk.scan import read
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.pure.manifest import Corrupt, directories_of, entries_of
-from venvflow.pure.relocate import Digests, Places, digest_of, fill, fill_link, is_record
+from venvflow.pure.relocate import Places, digest_of, fill, fill_link, is_record
 from venvflow.pure.sharing import stays_private
 from venvflow.state.file_stats import file_stat, is_ignored
 
@@ -78,8 +78,8 @@ class Materialiser:
     def __post_init__(self) -> None:
         self.linker.spare = self.objects.spare
         self._private = Linker(("reflink", "copy"))
-        self._looks: list[str] = []
-        self._digests: list[tuple[str, str]] = []
+        self._made = Materialised()
+        self._filled: dict[str, tuple[bytes, int]] = {}  # SHA-256 and size of what templates became
 
     def make(self, manifest: Manifest, destination: str) -> Materialised:
         """Make *manifest* at *destination*, a directory that does not exist yet.
@@ -91,23 +91,20 @@ class Materialiser:
         entries = entries_of(manifest)
         directories = directories_of(entries)
         empty = [entry.path for entry in entries.values() if entry.kind == "dir"]
-        result = Materialised(directories=[*directories, *empty])
         size = self._occupied(entries.values(), len(entries) + len(directories))
-        digests: dict[str, tuple[bytes, int]] = {}
         os.mkdir(destination, 0o755)
         with directory(destination) as root, Directories(root) as places:
             postinstall.need_room(root, size, len(entries) + len(directories))
             for name in directories:
                 places.open(name)
-            self._make_entries([entry for entry in entries.values() if not is_record(entry)], places, digests)
-            for entry in entries.values():
-                if is_record(entry):
-                    self._make_template(entry, places, digests)
-        files = [entry for entry in entries.values() if entry.digest]
-        result.files, result.size = len(files), sum(entry.size for entry in files)
-        result.modes = {**self.linker.used}
-        result.looks, result.digests = self._looks, self._digests
-        return result
+            self._make_entries([entry for entry in entries.values() if not is_record(entry)], places)
+            for entry in filter(is_record, entries.values()):
+                self._make_template(entry, places)
+        sizes = [entry.size for entry in entries.values() if entry.digest]
+        self._made.files, self._made.size = len(sizes), sum(sizes)
+        self._made.modes = {**self.linker.used}
+        self._made.directories = [*directories, *empty]
+        return self._made
 
     def _occupied(self, entries: Collection[Entry], names: int) -> int:
         """Return how many bytes will be the venv's own, before any is written; what is shared takes none.
@@ -126,9 +123,7 @@ class Materialiser:
         files = (entry for entry in entries if entry.kind == "file")
         return sum(sizes.values()) + sum(e.size for e in files if copies or stays_private(e, self.min_size))
 
-    def _make_entries(
-        self, entries: list[Entry], places: Directories, digests: dict[str, tuple[bytes, int]]
-    ) -> None:
+    def _make_entries(self, entries: list[Entry], places: Directories) -> None:
         done, total = 0, sum(entry.size for entry in entries)
         copies = self.linker.mode == "copy"
         for start in range(0, len(entries), _CHUNK):
@@ -137,28 +132,28 @@ class Materialiser:
                 postinstall.need_room(places.open(""), sum(entry.size for entry in entries[start:]), 0)
             chunk = entries[start : start + _CHUNK]
             for entry in chunk:
-                self._make_entry(entry, places, digests)
+                self._make_entry(entry, places)
             if self.progress is not None:
                 done += sum(entry.size for entry in chunk)
                 self.progress(done, total)
 
-    def _make_entry(self, entry: Entry, places: Directories, digests: dict[str, tuple[bytes, int]]) -> None:
+    def _make_entry(self, entry: Entry, places: Directories) -> None:
         if entry.kind == "file":
             self._make_file(entry, *places.parent(entry.path))
         elif entry.kind == "template":
-            digests[entry.path] = self._make_template(entry, places, digests)
+            self._filled[entry.path] = self._make_template(entry, places)
         elif entry.kind == "link":
             parent, base = places.parent(entry.path)
             with _filling(entry):
                 target = fill_link(entry, self.places)
             os.symlink(target, base, dir_fd=parent)
-            self._looks.append(entry.path)
-            self._digests.append((entry.path, ""))
+            self._made.looks.append(entry.path)
+            self._made.digests.append((entry.path, ""))
         else:
             places.open(entry.path)
 
     def _make_file(self, entry: Entry, parent: int, base: str) -> None:
-        self._digests.append((entry.path, entry.digest))
+        self._made.digests.append((entry.path, entry.digest))
         if entry.size == 0:
             write_private(base, parent, b"", executable=entry.executable)
             self._look(entry.path, 0)
@@ -178,26 +173,26 @@ class Materialiser:
         if self.doubted and read(base, dir_fd=parent).digest != entry.digest:
             raise Damaged(name, entry.path)  # it was changed since it was looked at: what counts is the copy
         if mode == "symlink":
-            self._looks.append(entry.path)
+            self._made.looks.append(entry.path)
         else:
             self._look(entry.path, entry.size, look.mtime_ns if mode == "hardlink" else MTIME_NS)
 
     def _look(self, path: str, size: int, mtime_ns: int = MTIME_NS) -> None:
         if not is_ignored(path):
-            self._looks.append(file_stat(path, size, mtime_ns))
+            self._made.looks.append(file_stat(path, size, mtime_ns))
 
-    def _make_template(self, entry: Entry, places: Directories, digests: Digests) -> tuple[bytes, int]:
+    def _make_template(self, entry: Entry, places: Directories) -> tuple[bytes, int]:
         name = object_name(entry)
         template = self.objects.read(name)
         if template is None or len(template) != entry.size:
             raise Damaged(name, entry.path)
         with _filling(entry):
-            data = fill(template, entry.slots, self.places, digests)
+            data = fill(template, entry.slots, self.places, self._filled)
         parent, base = places.parent(entry.path)
         write_private(base, parent, data, executable=entry.executable)
         self._look(entry.path, len(data))
         made = digest_of(data)
-        self._digests.append((entry.path, made[0].hex()))
+        self._made.digests.append((entry.path, made[0].hex()))
         return made
 
 

@@ -83,8 +83,7 @@ class Relinker:
         self.linker.spare = self.objects.spare
         self._private = Linker(("reflink", "copy"))
         self._closer = BackgroundCloser()
-        self._kept: list[str] = []
-        self._attributed: list[str] = []
+        self._done = Relinked()
 
     def relink(self, entries: Mapping[str, Entry], found: MutableMapping[str, Found]) -> Relinked:
         """Make every file of *entries* what it should be; *found* are those that were surveyed.
@@ -105,7 +104,8 @@ class Relinker:
             _drop_litter(places, found.values())
             for name, group in by_directory.items():
                 self._relink_directory(places, name, group, found)
-        return Relinked({**self.linker.used}, self._kept, self._attributed)
+        self._done.modes = {**self.linker.used}
+        return self._done
 
     def _is_private(self, entry: Entry) -> bool:
         return stays_private(entry, self.min_size, adopted=object_name(entry) in self.adopted)
@@ -117,7 +117,7 @@ class Relinker:
             _make_cache(places, name)
             fd = places.open(name)
         except FileNotFoundError:
-            self._kept += [entry.path for entry in group if entry.path in found]
+            self._done.kept += [entry.path for entry in group if entry.path in found]
             return
         start = len(name) + 1 if name else 0
         with whole_paths(fd):
@@ -128,7 +128,7 @@ class Relinker:
                     found[entry.path] = look(base, dir_fd=fd, known_as=entry.path)
                 except LeftAlone:
                     how = "left alone"
-                    self._kept.append(entry.path)
+                    self._done.kept.append(entry.path)
                 self.tell(entry.path, how)
 
     def _relink_one(self, entry: Entry, item: Found | None, name: str, fd: int) -> str:
@@ -159,7 +159,7 @@ class Relinker:
             if self.linker.mode == "reflink" and item.links == 1 and self._share_blocks(entry, item, file):
                 return "reflink"
             if own_attributes(file):
-                self._attributed.append(entry.path)
+                self._done.attributed.append(entry.path)
                 self._make_private(item, file, name, fd)
                 return "private"
             copied_from = self.origins.get(object_name(entry))

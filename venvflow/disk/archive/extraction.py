@@ -14,7 +14,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from venvflow import postinstall
@@ -163,38 +163,38 @@ def _extracting(
         raise failure(error, doing, at=destination, state="Nothing was unpacked.") from error
 
 
+@dataclass(slots=True)
 class _Home:
-    """Where an archive is to work: the local paths that are filled in, known when its metadata is read."""
+    """Where an archive is to work: the local *places* that are filled in, known when its metadata is read."""
 
-    def __init__(self, destination: str, project: str, python: str, force: bool) -> None:
-        self._destination = destination
-        self._project = project
-        self._python = python
-        self._force = force
-        self._root = ""
-        self._places = postinstall.Places("", "", "")
-        self._notes: list[str] = []
+    destination: str
+    project: str
+    python: str
+    force: bool
+    root: str = ""
+    places: postinstall.Places = field(init=False)
+    notes: list[str] = field(default_factory=list)
 
     def growth(self, pack: postinstall.Pack, root: str) -> int:
         """Return how many bytes more than the archive's own files are needed at most, while it is made.
 
         Chooses the interpreter, before anything of the archive is there that could be taken for one.
         """
-        self._root = root
-        place = os.path.join(self._destination, root).rstrip("/")
-        self._places, self._notes = postinstall.places_for(
-            pack, place, self._project, self._python, force=self._force, root=self._destination
+        self.root = root
+        place = os.path.join(self.destination, root).rstrip("/")
+        self.places, self.notes = postinstall.places_for(
+            pack, place, self.project, self.python, force=self.force, root=self.destination
         )
-        here, neutral = (postinstall.filled_sizes(pack.lengths, each) for each in (self._places, NEUTRAL))
+        here, neutral = (postinstall.filled_sizes(pack.lengths, each) for each in (self.places, NEUTRAL))
         more = sum(max(0, size - neutral[path]) for path, size in here.items())
         return more + max(here.values(), default=0)
 
     def complete(self, staging: int) -> postinstall.Completion:
         """Fill in what was extracted to the directory *staging*."""
-        report = postinstall.Completion(self._places.venv, self._places.python, [], [], [], self._notes)
-        with _told(self._places.venv), postinstall.inside(staging, self._root) as fd:
+        report = postinstall.Completion(self.places.venv, self.places.python, [], [], [], self.notes)
+        with _told(self.places.venv), postinstall.inside(staging, self.root) as fd:
             pack, blob = postinstall.load(fd)
-            postinstall.apply(fd, pack, blob, self._places, report=report, dry_run=False)
+            postinstall.apply(fd, pack, blob, self.places, report=report, dry_run=False)
         return report
 
 

@@ -14,6 +14,7 @@ from venvflow.disk import interpreters, locks, processes
 from venvflow.disk.descriptors import directory
 from venvflow.disk.places import KEPT_SUFFIX
 from venvflow.errors import UsageError, VenvflowError, shown, some
+from venvflow.pure.units import counted
 from venvflow.steps.doctor.check import Check, CheckResult, World, fail, ok, warn
 from venvflow.steps.job import Job
 
@@ -191,9 +192,7 @@ def _leftovers(world: World) -> Iterator[CheckResult]:
             kept.append(job)
     if left:
         remedy = f"Run doit: it cleans that up first, and nothing is lost ({some(left, 4)})."
-        yield warn(
-            "leftovers", f"killed runs left something beside {len(left)} venv{'s' * (len(left) > 1)}", remedy
-        )
+        yield warn("leftovers", f"killed runs left something beside {counted(len(left), 'venv')}", remedy)
     elif world.jobs and not kept:
         busy_too = f"; a run is making {some(busy, 4)}" if busy else ""
         yield ok("leftovers", f"none{busy_too}")

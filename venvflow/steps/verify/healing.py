@@ -5,6 +5,7 @@ An edit is never lost: it stays as the private file of the venv it was made in, 
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -173,10 +174,8 @@ def _stored_copies(store: StoreReader, name: Name) -> Iterator[str]:
     """Yield files of the store: the same bytes with the other executable bit, spares, what was put aside."""
     objects = store.objects
     yield objects.path(Name(name.digest, not name.executable))
-    base, number = objects.path(name), 1
-    while os.path.lexists(f"{base}.{number}"):
-        yield f"{base}.{number}"
-        number += 1
+    spares = (f"{objects.path(name)}.{number}" for number in itertools.count(1))
+    yield from itertools.takewhile(os.path.lexists, spares)
     with suppress(OSError):
         for file in os.listdir(objects.quarantined):
             if file.startswith(name.digest):
