@@ -53,11 +53,11 @@ from venvflow.disk.archive import (
     write_archive,
     writing,
 )
-from venvflow.disk.archive.formats import FORMATS as KNOWN
 from venvflow.disk.archive.formats import zstd, zstd_compressor, zstd_version
 from venvflow.disk.archive.reading import items
 from venvflow.errors import EnvironmentFailure, Refused, UsageError
 from venvflow.model import CONSTANT_MTIME, Entry, Interpreter, Manifest, Slot, Tree
+from venvflow.model import FORMATS as KNOWN
 from venvflow.pure import relocate
 from venvflow.pure.manifest import make_tree
 

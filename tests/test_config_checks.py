@@ -9,8 +9,6 @@ import pytest
 import yaml
 from configs import one_venv, problems, project, read
 
-from venvflow.config import LEVELS
-from venvflow.disk.archive import FORMATS
 from venvflow.model import TrimPolicy
 
 
@@ -156,8 +154,3 @@ def test_two_venvs_cannot_have_one_archive(root: Path, other: tuple[str, ...]) -
 def test_archives_that_differ_are_as_many_as_there_are_venvs(root: Path, other: tuple[str, ...]) -> None:
     """In format, directory, or the venv's name."""
     assert len(read(root, TWO % other).venvs) == 2
-
-
-def test_formats_and_levels_are_those_of_the_archiver() -> None:
-    """The config knows what can be written, without loading what writes it."""
-    assert {name: (each.lowest, each.highest, each.default) for name, each in FORMATS.items()} == LEVELS

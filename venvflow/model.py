@@ -58,6 +58,29 @@ class TrimPolicy:
     min_free: int | None = None
 
 
+class Format(NamedTuple):
+    """A format of archives: its usual level of compression, the *lowest* and the *highest*.
+
+    *block* bytes are compressed on their own; zero: the format divides in its own way.
+    """
+
+    default: int
+    lowest: int
+    highest: int
+    block: int = 0
+
+
+FORMATS = {
+    "tar.zst": Format(3, 1, 19),
+    "tar.xz": Format(6, 0, 9, 8 << 20),
+    "tar.gz": Format(6, 1, 9, 4 << 20),
+    "tar.bz2": Format(9, 1, 9, 4 << 20),
+    "tar": Format(0, 0, 0, 4 << 20),
+    "zip": Format(6, 1, 9),
+}
+"""All formats by name, which is also how their files end. Levels above zstd's 19 need too much memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class PackOptions:
     """``pack:`` of a venv.

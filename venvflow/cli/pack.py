@@ -13,9 +13,9 @@ from venvflow import progress_display
 from venvflow.cli.arguments import Parser
 from venvflow.cli.operands import open_job
 from venvflow.cli.render import Output
-from venvflow.disk.archive import FORMATS, Options, Progress
+from venvflow.disk.archive import Options, Progress
 from venvflow.errors import UsageError, shown
-from venvflow.model import Outcome, PackOptions, Saved
+from venvflow.model import FORMATS, Outcome, PackOptions, Saved
 from venvflow.pure.units import counted, show_duration, show_size
 from venvflow.steps import pack as steps
 from venvflow.steps import pack_check

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from venvflow.config.checks import LEVELS, TOP
+from venvflow.config.checks import TOP
 from venvflow.config.documents import WRONG, Node, Reading, parse, quoted, read, unreadable
 from venvflow.config.paths import PathReader, ancestors, dangers_of, file_problem
 from venvflow.disk.trust import STORE_PARTS, doubts, is_trusted_store, store_doubts, store_warning
 from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError, clipped, shown
-from venvflow.model import Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
+from venvflow.model import FORMATS, Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
 
-__all__ = ["CONFIG_NAMES", "LEVELS", "find_config", "load", "quoted", "usual_store"]
+__all__ = ["CONFIG_NAMES", "find_config", "load", "quoted", "usual_store"]
 
 CONFIG_NAMES = ("venvflow.yaml", "config/venvflow.yaml")
 """Where a project's config is looked for, in this order, in a directory and its parents."""
@@ -210,15 +210,15 @@ def _missing(listed: Node, groups: tuple[tuple[str, ...], ...], at: str) -> Iter
 
 def _pack(values: Mapping[str, Any], paths: PathReader) -> PackOptions:
     kind = values.get("format", "tar.zst")
-    usual = {"output": paths.join("dist"), "format": kind, "level": LEVELS[kind][2]}
+    usual = {"output": paths.join("dist"), "format": kind, "level": FORMATS[kind].default}
     return PackOptions(**{**usual, **values})
 
 
 def _pack_problems(pack: PackOptions, name: str, archives: dict[str, str]) -> Iterator[str]:
     """Yield what is wrong with the archive of a venv; *archives* knows whose are those of the ones before."""
-    least, most, _usual = LEVELS[pack.format]
-    if not least <= pack.level <= most:
-        yield f"{pack.format} has levels from {least} to {most}, not {pack.level}"
+    known = FORMATS[pack.format]
+    if not known.lowest <= pack.level <= known.highest:
+        yield f"{pack.format} has levels from {known.lowest} to {known.highest}, not {pack.level}"
     # Keys and versions may differ, but the same lock files give the same ones.
     path = f"{pack.output}/{pack.name.replace('{venv}', name)}.{pack.format}"
     if (other := archives.setdefault(path.casefold(), name)) != name:

@@ -15,22 +15,13 @@ from typing import Any, TypeAlias
 from venvflow.config.documents import WRONG, Node, Reading
 from venvflow.config.paths import VARIABLE_NAME, PathReader
 from venvflow.errors import LONGEST_WORD, clipped
+from venvflow.model import FORMATS
 from venvflow.pure.names import KNOWN, is_version, nearest, wrong_field
 from venvflow.pure.patterns import problems
 from venvflow.pure.units import parse_duration, parse_size
 
 Check: TypeAlias = Callable[[Node, str, Reading], Any]
 """Takes a node, its key path for messages, and the reading; returns the value or :data:`WRONG`."""
-
-LEVELS = {
-    "tar": (0, 0, 0),
-    "tar.bz2": (1, 9, 9),
-    "tar.gz": (1, 9, 6),
-    "tar.xz": (0, 9, 6),
-    "tar.zst": (1, 19, 3),
-    "zip": (1, 9, 6),
-}
-"""Formats of archives, each with its smallest, its largest and its usual level of compression."""
 
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _VENV_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,99}")
@@ -271,7 +262,7 @@ def _archive_name(node: Node, _paths: PathReader) -> str:
         raise ValueError(
             f"expected the name of a file, no dot at its start, found {node}; output: is for its directory"
         )
-    if ending := next((each for each in LEVELS if text.endswith(f".{each}")), ""):
+    if ending := next((each for each in FORMATS if text.endswith(f".{each}")), ""):
         raise ValueError(f"{clipped(text)!r} must not end in .{ending}: format: adds that")
     return text
 
@@ -330,7 +321,7 @@ _COMMON: dict[str, Check] = {
     "pack": nullable(
         Table(
             {
-                "format": choice(*LEVELS),
+                "format": choice(*sorted(FORMATS)),
                 "level": whole(0, 19),
                 "output": _PATH,
                 "name": leaf(_archive_name),

@@ -20,11 +20,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
-from venvflow.config import LEVELS
 from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.system_errors import explained
 from venvflow.errors import EnvironmentFailure
-from venvflow.model import Config, Interpreter, Key, PackOptions, Receipt, Saved
+from venvflow.model import FORMATS, Config, Interpreter, Key, PackOptions, Receipt, Saved
 from venvflow.pure import decoding
 from venvflow.pure.keys import make_key, snapshot_id
 from venvflow.pure.plan import ArchiveFacts
@@ -280,7 +279,7 @@ class PackNote(NamedTuple):
     outputs: Mapping[str, tuple[int, ...]]
 
 
-_LEVEL = max(highest for _, highest, _ in LEVELS.values())
+_LEVEL = max(each.highest for each in FORMATS.values())
 
 
 def write_pack(job: Job, key: str, trees: Iterable[str], options: PackOptions, path: str) -> None:
@@ -296,7 +295,7 @@ def decode_pack(data: bytes) -> PackNote:
     """
     trees, text = decoding.listed(decoding.digest), decoding.text
     inputs = decoding.row(
-        trees, decoding.one_of(*LEVELS), decoding.integer(0, _LEVEL), decoding.absolute, text, text
+        trees, decoding.one_of(*FORMATS), decoding.integer(0, _LEVEL), decoding.absolute, text, text
     )
     stats = decoding.listed(decoding.integer(-decoding.LARGEST_TIME, decoding.LARGEST_TIME))
     found = decoding.fields(

@@ -30,7 +30,7 @@ from venvflow.disk.archive.contents import (
 )
 from venvflow.disk.archive.extraction import Extracted, Limits, extract, unpack
 from venvflow.disk.archive.file import digest_of_file, is_current, recorded_digest
-from venvflow.disk.archive.formats import FORMATS, Progress, format_of
+from venvflow.disk.archive.formats import Progress, format_of
 from venvflow.disk.archive.frames import FrameDirectory
 from venvflow.disk.archive.inspection import Inventory, Trace, inventory_of, traces
 from venvflow.disk.archive.reading import is_ours
@@ -38,7 +38,6 @@ from venvflow.disk.archive.writing import Written, write_archive
 from venvflow.postinstall import METADATA
 
 __all__ = [
-    "FORMATS",
     "METADATA",
     "NEUTRAL",
     "DamagedObject",

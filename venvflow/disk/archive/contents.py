@@ -18,10 +18,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 from venvflow import postinstall
-from venvflow.disk.archive.formats import FORMATS
 from venvflow.disk.files import open_regular
 from venvflow.errors import EnvironmentFailure, Refused, UsageError, shown
-from venvflow.model import Entry, Interpreter, Manifest, Tree
+from venvflow.model import FORMATS, Entry, Interpreter, Manifest, Tree
 from venvflow.postinstall import METADATA, POSTINSTALL, leads_out, reserved_name, unsafe_name
 from venvflow.pure import relocate
 from venvflow.pure.manifest import Corrupt, entries_of, make_tree
@@ -68,7 +67,9 @@ class Options:
             raise UsageError(f"unknown format {self.format!r}", hint=f"Known are: {', '.join(FORMATS)}.")
         known = FORMATS[self.format]
         if self.level is not None and not known.lowest <= self.level <= known.highest:
-            raise UsageError(f"{self.format} has no level {self.level}", hint=known.levels)
+            levels = f"Levels: {known.lowest} to {known.highest}."
+            hint = levels if known.highest else "It is not compressed: leave the level out."
+            raise UsageError(f"{self.format} has no level {self.level}", hint=hint)
         if self.threads < 1:
             raise UsageError(f"{self.threads} threads cannot compress", hint="At least one is needed.")
         if self.arcroot and unsafe_name(self.arcroot):

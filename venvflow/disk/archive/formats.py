@@ -17,42 +17,16 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from venvflow.errors import EnvironmentFailure, UsageError
+from venvflow.model import FORMATS
 
 MIB = 1 << 20
 CHUNK = MIB
 """Bytes that are handed on at a time. Fixed: what a compressor writes may depend on how it is fed."""
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all, by one thread at a time."""
-
-
-class Format(NamedTuple):
-    """A format: its *default* level and the *highest*; *block* bytes are compressed on their own."""
-
-    default: int
-    lowest: int
-    highest: int
-    block: int = 0
-
-    @property
-    def levels(self) -> str:
-        """Return for people which levels there are."""
-        if not self.highest:
-            return "It is not compressed: leave the level out."
-        return f"Levels: {self.lowest} to {self.highest}."
-
-
-FORMATS = {
-    "tar.zst": Format(3, 1, 19),
-    "tar.xz": Format(6, 0, 9, 8 * MIB),
-    "tar.gz": Format(6, 1, 9, 4 * MIB),
-    "tar.bz2": Format(9, 1, 9, 4 * MIB),
-    "tar": Format(0, 0, 0, 4 * MIB),
-    "zip": Format(6, 1, 9),
-}
-"""All formats by name, which is also how their files end. Levels above zstd's 19 need too much memory."""
 
 
 def format_of(path: str) -> str:

@@ -22,7 +22,6 @@ from venvflow.disk.archive.contents import ArchivePlan, Member, ObjectSource, Op
 from venvflow.disk.archive.file import HashedOutput, hashed_output, write_beside
 from venvflow.disk.archive.formats import (
     CHUNK,
-    FORMATS,
     Progress,
     block_compressor,
     library_of,
@@ -33,7 +32,7 @@ from venvflow.disk.archive.pipeline import ByteCounter, Packer, in_order, object
 from venvflow.disk.files import new_file, sync_directory
 from venvflow.disk.system_errors import explained
 from venvflow.errors import Refused, shown
-from venvflow.model import CONSTANT_MTIME, Manifest
+from venvflow.model import CONSTANT_MTIME, FORMATS, Manifest
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
 
