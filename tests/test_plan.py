@@ -25,7 +25,7 @@ PACKED = ArchiveFacts(True, True, "", A, TREES)
 
 def facts(**known: Any) -> VenvFacts:
     """Return the facts of a venv that is wanted for the key A, which key.json has."""
-    return VenvFacts("api", PATH, **{"noted": A, "key": A, "holds": True, "builder": "uv", **known})
+    return VenvFacts("api", PATH, **{"noted_key": A, "key": A, "key_holds": True, "builder": "uv", **known})
 
 
 def done(**known: Any) -> VenvFacts:
@@ -41,20 +41,21 @@ def told(known: VenvFacts) -> list[str]:
 CASES: dict[str, tuple[VenvFacts, list[str]]] = {
     "nothing is there": (facts(), ["nothing", "miss", "built", "squished", "nothing", "stored"]),
     "no key is written down": (
-        facts(noted="", holds=False), ["new", "miss", "built", "squished", "nothing", "stored"],
+        facts(noted_key="", key_holds=False), ["new", "miss", "built", "squished", "nothing", "stored"],
     ),
-    "there is no key": (facts(key="", problem=BROKEN), ["fail", *["not run"] * 5]),
+    "there is no key": (facts(key="", key_problem=BROKEN), ["fail", *["not run"] * 5]),
     "the store has it": (
         facts(snapshot=SNAPSHOT), ["nothing", "hit", "nothing", "nothing", "nothing", "nothing"],
     ),
     "the store has lost some of it": (
-        facts(snapshot=SNAPSHOT, whole=False), ["nothing", "miss", "built", "squished", "nothing", "stored"],
+        facts(snapshot=SNAPSHOT, snapshot_whole=False),
+        ["nothing", "miss", "built", "squished", "nothing", "stored"],
     ),
     "restore is not asked for": (
-        facts(snapshot=SNAPSHOT, restores=False),
+        facts(snapshot=SNAPSHOT, may_restore=False),
         ["nothing", "miss", "built", "squished", "nothing", "nothing"],
     ),
-    "another venv promises it": (facts(promised="store:web"), ["nothing", "hit", *["nothing"] * 4]),
+    "another venv promises it": (facts(promised_by="store:web"), ["nothing", "hit", *["nothing"] * 4]),
     "all is done": (done(), ["nothing"] * 6),
     "it is built and not shared": (
         facts(there="ours", receipt=BUILT), [*["nothing"] * 3, "squished", "nothing", "stored"],
@@ -67,19 +68,20 @@ CASES: dict[str, tuple[VenvFacts, list[str]]] = {
         done(receipt=Receipt(A, "/q", "shared", "built")), ["nothing", "hit", *["nothing"] * 4],
     ),
     "files are missing": (done(damage="missing: a"), ["nothing", "hit", *["nothing"] * 4]),
-    "it was changed by hand": (done(by_hand="added: a", obstacle=NO), ["nothing"] * 6),
+    "it was changed by hand": (done(by_hand="added: a", why_not_replaced=NO), ["nothing"] * 6),
     "it was changed by hand and must be forced": (
         done(by_hand="added: a", force=True), ["nothing", "hit", *["nothing"] * 4],
     ),
     "it was changed by hand, for another key": (
-        done(key=B, by_hand="added: a", obstacle=NO, snapshot=None),
+        done(key=B, by_hand="added: a", why_not_replaced=NO, snapshot=None),
         ["new", "miss", "fail", *["not run"] * 3],
     ),
     "something else is in the way": (
-        facts(there="stranger", obstacle=NO), ["nothing", "miss", "fail", *["not run"] * 3],
+        facts(there="stranger", why_not_replaced=NO), ["nothing", "miss", "fail", *["not run"] * 3],
     ),
     "something else is in the way of a snapshot": (
-        facts(there="stranger", obstacle=NO, snapshot=SNAPSHOT), ["nothing", "fail", *["not run"] * 4],
+        facts(there="stranger", why_not_replaced=NO, snapshot=SNAPSHOT),
+        ["nothing", "fail", *["not run"] * 4],
     ),
     "nobody can look at it": (facts(unreadable=BROKEN), ["nothing", "fail", *["not run"] * 4]),
     "no builder fits": (facts(no_builder=BROKEN), ["nothing", "miss", "fail", *["not run"] * 3]),
@@ -87,11 +89,13 @@ CASES: dict[str, tuple[VenvFacts, list[str]]] = {
         facts(read_only=BROKEN), ["nothing", "miss", "built", "fail", "not run", "not run"],
     ),
     "what is built was edited before it was shared": (
-        facts(there="ours", receipt=BUILT, unfit=NO), [*["nothing"] * 3, "fail", *["not run"] * 2],
+        facts(there="ours", receipt=BUILT, why_not_published=NO),
+        [*["nothing"] * 3, "fail", *["not run"] * 2],
     ),
     "the snapshot is gone": (done(snapshot=None, published=False), [*["nothing"] * 5, "stored"]),
     "the snapshot is gone, and the store cannot be filled": (
-        done(snapshot=None, published=False, lost=True, unfit=NO), [*["nothing"] * 5, "fail"],
+        done(snapshot=None, published=False, trees_lost=True, why_not_published=NO),
+        [*["nothing"] * 5, "fail"],
     ),
     "the archive is there": (done(archive=PACKED), ["nothing"] * 6),
     "the archive is of other trees": (
@@ -103,7 +107,10 @@ CASES: dict[str, tuple[VenvFacts, list[str]]] = {
     "somebody has to look closer": (
         done(suspect=True), ["nothing", "kept", "built", "squished", "nothing", "nothing"],
     ),
-    "somebody has looked closer": (done(suspect=True, answered=True), ["nothing", "kept", *["nothing"] * 4]),
+    "somebody has looked closer": (
+        done(suspect=True, came_last_time=True),
+        ["nothing", "kept", *["nothing"] * 4],
+    ),
 }  # fmt: skip
 
 
@@ -116,22 +123,22 @@ def test_what_each_task_does(case: str) -> None:
 
 def test_what_is_due_though_nothing_changes() -> None:
     """A step has to warn of changes by hand, to run a new check, to settle what a killed run left."""
-    for known in ({"by_hand": "added: a"}, {"passed": False}, {"unsettled": True}):
+    for known in ({"by_hand": "added: a"}, {"passed_check": False}, {"unsettled": True}):
         restored = plan(done(**known))["restore"]
         assert (restored.would, restored.due) == ("nothing", True), known
-    assert plan(done(holds=False))["hash-lockfiles"].due
+    assert plan(done(key_holds=False))["hash-lockfiles"].due
     assert not any(action.due for action in plan(done()).values())
 
 
 def test_a_miss_is_not_asked_again_before_the_build() -> None:
     """After restore said that there is no venv for the key, the build is due, however whole it looks."""
-    assert plan(done(answered=False))["build-venv"].due
-    assert not plan(done(answered=True))["build-venv"].due
+    assert plan(done(came_last_time=False))["build-venv"].due
+    assert not plan(done(came_last_time=True))["build-venv"].due
 
 
 def test_what_fails_has_its_error_and_names_the_rest() -> None:
     """The step raises the very error that explain shows."""
-    actions = plan(facts(there="stranger", obstacle=NO))
+    actions = plan(facts(there="stranger", why_not_replaced=NO))
     assert actions["build-venv"].error is NO
     assert actions["squish"].reason == "build-venv:api fails"
 
@@ -157,26 +164,26 @@ ANY = st.builds(
     VenvFacts,
     venv=st.just("api"),
     path=st.just(PATH),
-    noted=st.sampled_from(["", A, B]),
+    noted_key=st.sampled_from(["", A, B]),
     key=st.just(A),
-    holds=st.booleans(),
+    key_holds=st.booleans(),
     there=st.sampled_from(["absent", "venv", "ours", "stranger"]),
     receipt=st.sampled_from([None, SHARED, BUILT]),
     by_hand=st.sampled_from(["", "added: a"]),
     damage=st.sampled_from(["", "missing: a"]),
     suspect=st.booleans(),
-    passed=st.booleans(),
-    answered=st.sampled_from([None, True, False]),
-    obstacle=st.sampled_from([None, NO]),
-    unfit=st.sampled_from([None, NO]),
-    restores=st.booleans(),
+    passed_check=st.booleans(),
+    came_last_time=st.sampled_from([None, True, False]),
+    why_not_replaced=st.sampled_from([None, NO]),
+    why_not_published=st.sampled_from([None, NO]),
+    may_restore=st.booleans(),
     no_builder=st.sampled_from([None, BROKEN]),
     snapshot=st.sampled_from([None, SNAPSHOT]),
-    whole=st.booleans(),
+    snapshot_whole=st.booleans(),
     published=st.booleans(),
-    promised=st.sampled_from(["", "store:web"]),
+    promised_by=st.sampled_from(["", "store:web"]),
     read_only=st.sampled_from([None, BROKEN]),
-    lost=st.booleans(),
+    trees_lost=st.booleans(),
     archive=st.sampled_from([None, PACKED]),
 )
 
@@ -195,9 +202,10 @@ def test_every_plan_makes_sense(known: VenvFacts) -> None:
         failed = failed or action.would == "fail"
     hit = actions["restore"].did == "hit"
     assert not (hit and actions["build-venv"].would == "run"), "what is restored is not built"
-    assert not (known.by_hand and known.obstacle and actions["build-venv"].did == "built"), "work is lost"
+    is_refused = known.by_hand and known.why_not_replaced
+    assert not (is_refused and actions["build-venv"].did == "built"), "work is lost"
 
 
 def test_an_error_is_told_in_one_line() -> None:
     """Whatever it says."""
-    assert plan(facts(problem=VenvflowError("two\n lines")))["hash-lockfiles"].reason == "two lines"
+    assert plan(facts(key_problem=VenvflowError("two\n lines")))["hash-lockfiles"].reason == "two lines"

@@ -86,14 +86,14 @@ class Flow:
         return VenvFacts(
             venv=venv,
             path=job.place.path,
-            noted=key,
+            noted_key=key,
             key=key,
-            holds=record is not None and still_holds(job, record),
+            key_holds=record is not None and still_holds(job, record),
             receipt=receipt,
             suspect=receipt is not None and self._is_suspect(job, receipt),
-            passed=has_passed(job, key),
+            passed_check=has_passed(job, key),
             unsettled=job.place.is_unsettled(),
-            answered=answer.hit if answer is not None and answer.key == key else None,
+            came_last_time=answer.hit if answer is not None and answer.key == key else None,
             published=receipt is not None and is_published(job, receipt),
             archive=archive_facts(job),
         )

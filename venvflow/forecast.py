@@ -60,7 +60,7 @@ def _plan(
         venv = look(job, store, depth, checker=checker)
     except VenvflowError as error:
         return plan(unreadable_facts(job, key, error))
-    return plan(facts_of(job, store, key, venv, promised=promised))
+    return plan(facts_of(job, store, key, venv, promised_by=promised))
 
 
 def _trim(flow: Flow, venv: str, plans: Mapping[str, Mapping[str, Action]]) -> Action:

@@ -148,7 +148,7 @@ def _of_its_files(job: Job, view: StoreView, venv: Venv) -> VenvState:
     """Return the state of a venv of ours, or of one that is not there, by its key and its files."""
     key, receipt = key_now(job), venv.receipt
     facts = facts_of(job, view.store, key, venv)
-    stored = facts.snapshot is not None and facts.restores if facts.key else None
+    stored = facts.snapshot is not None and facts.may_restore if facts.key else None
     problem = _no_key(job, facts) if not facts.key else None
     if receipt is None:
         return problem or _absent(facts, stored=bool(stored))
@@ -236,7 +236,7 @@ def _no_key(job: Job, facts: VenvFacts) -> VenvState:
         interpreters.resolve(job.spec.python, root=job.root, environ=job.environ)
     except VenvflowError as error:
         return VenvState("python missing", error.what, _advice(error))
-    problem = facts.problem or VenvflowError("its key cannot be computed")
+    problem = facts.key_problem or VenvflowError("its key cannot be computed")
     return VenvState("lock unreadable", problem.what, _advice(problem))
 
 

@@ -54,57 +54,67 @@ class ArchiveFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VenvFacts:
-    """What is known of a venv, its place, its store and its config, before anything is done.
-
-    The key: *noted* is the digest in key.json (empty: none), *key* the one that the venv is wanted for,
-    *holds* whether nothing changed that the noted one was made from, *changed* which parts of the two differ,
-    *problem* why there is no key.
-
-    The place: *unreadable* is why it cannot be read. *there* is what is at *path*, *receipt* that of a
-    venv of ours. *by_hand* and *damage* tell in words what was added or edited, and what is missing;
-    *suspect*: something looks changed, and was not compared. *passed*: it is known to have passed its
-    check. *unsettled*: another run left something beside the place, or works there. *answered* is whether the
-    last restore or build left a venv for the key, None where that does not matter. *obstacle* is why what is
-    there must not be replaced, *unfit* why it must not be published; *force* allows losing what was changed
-    by hand.
-
-    The rest: *restores* is the config's ``restore:``, *builder* the name of the builder, *no_builder* why
-    there is none. *snapshot* is the one for the key, *whole* whether the store has all its trees, *published*
-    whether there is a snapshot of what is at the place, *promised* the task of another venv that publishes
-    one before it is needed. *read_only* is why the store cannot be written, *lost* whether it lacks trees of
-    the venv.
-    """
+    """What is known of a venv, its place, its store and its config, before anything is done."""
 
     venv: str
     path: str
-    noted: str = ""
+
+    # the key
+    noted_key: str = ""
+    """The digest in key.json; empty: none."""
     key: str = ""
-    holds: bool = False
-    changed: tuple[str, ...] = ()
-    problem: VenvflowError | None = None
+    """The digest of the key that the venv must have."""
+    key_holds: bool = False
+    """Nothing changed that the noted key was made from."""
+    changed_parts: tuple[str, ...] = ()
+    """The parts in which the two keys differ."""
+    key_problem: VenvflowError | None = None
+    """Why there is no key."""
 
+    # the place
     unreadable: VenvflowError | None = None
+    """Why the place cannot be read."""
     there: PlaceState = "absent"
+    """What is at *path*."""
     receipt: Receipt | None = None
+    """The receipt, if the venv there is ours."""
     by_hand: str = ""
+    """What was added or edited, in words."""
     damage: str = ""
+    """What is missing, in words."""
     suspect: bool = False
-    passed: bool = True
+    """Something looks changed, and was not compared."""
+    passed_check: bool = True
+    """The venv is known to have passed its check."""
     unsettled: bool = False
-    answered: bool | None = None
-    obstacle: VenvflowError | None = None
-    unfit: VenvflowError | None = None
+    """Another run left something beside the place, or works there."""
+    came_last_time: bool | None = None
+    """The last restore or build left a venv for the key; None where that does not matter."""
+    why_not_replaced: VenvflowError | None = None
+    """Why what is there must not be replaced."""
+    why_not_published: VenvflowError | None = None
+    """Why what is there must not be published."""
     force: bool = False
+    """The user allows losing what was changed by hand."""
 
-    restores: bool = True
+    # config and store
+    may_restore: bool = True
+    """The config's ``restore:``."""
     builder: str = ""
     no_builder: VenvflowError | None = None
+    """Why there is no builder."""
     snapshot: Snapshot | None = None
-    whole: bool = True
+    """The snapshot for the key."""
+    snapshot_whole: bool = True
+    """The store has all its trees."""
     published: bool = False
-    promised: str = ""
+    """There is a snapshot of what is at the place."""
+    promised_by: str = ""
+    """The task of another venv that publishes a snapshot for the key before this venv needs it."""
     read_only: VenvflowError | None = None
-    lost: bool = False
+    """Why the store cannot be written."""
+    trees_lost: bool = False
+    """The store lacks trees of the venv that is there."""
     archive: ArchiveFacts | None = None
 
     @property
@@ -177,13 +187,13 @@ def _fails(verb: str, error: VenvflowError) -> Action:
 
 def _hash(facts: VenvFacts) -> Action:
     verb = "hash-lockfiles"
-    if facts.problem is not None:
-        return _fails(verb, facts.problem)
-    if not facts.noted:
+    if facts.key_problem is not None:
+        return _fails(verb, facts.key_problem)
+    if not facts.noted_key:
         return _runs(verb, "new", "no key is written down yet")
-    if facts.noted != facts.key:
-        return _runs(verb, "new", f"changed: {', '.join(map(shown, facts.changed))}")
-    return _nothing(verb, "the key is the same", due=not facts.holds)
+    if facts.noted_key != facts.key:
+        return _runs(verb, "new", f"changed: {', '.join(map(shown, facts.changed_parts))}")
+    return _nothing(verb, "the key is the same", due=not facts.key_holds)
 
 
 # --------------------------------------------------------------------------- the venv comes
@@ -198,9 +208,9 @@ def _restore(facts: VenvFacts) -> tuple[Action, _Coming | None]:
         kept = _Coming("kept", receipt.trees, receipt.bound, receipt.state == "shared")
         if facts.suspect:
             looks = _runs("restore", "kept", "it looks changed: restore compares it", certain=False)
-            return looks, kept if facts.answered else None
+            return looks, kept if facts.came_last_time else None
         if facts.is_whole:
-            return _kept(facts), kept if facts.answered is not False else None
+            return _kept(facts), kept if facts.came_last_time is not False else None
     action, coming = _brought(facts, _why_not_kept(facts))
     if facts.there == "absent" and facts.unsettled:
         first = f"{action.reason}; first a run that is at work, or was killed, has to be settled"
@@ -211,7 +221,7 @@ def _restore(facts: VenvFacts) -> tuple[Action, _Coming | None]:
 def _kept(facts: VenvFacts) -> Action:
     if facts.by_hand:
         return _nothing("restore", f"changed by hand ({facts.by_hand}): left as it is", due=True)
-    if not facts.passed:
+    if not facts.passed_check:
         why = "the venv is what its key says, if it passes its new check"
         return _nothing("restore", why, certain=False, due=True)
     return _nothing("restore", "the venv is what its key says", due=facts.unsettled)
@@ -219,15 +229,15 @@ def _kept(facts: VenvFacts) -> Action:
 
 def _brought(facts: VenvFacts, why: str) -> tuple[Action, _Coming | None]:
     """Return what restore does where there is no venv that it can keep, *why* there is none."""
-    verb, snapshot = "restore", facts.snapshot if facts.whole else None
-    if not facts.restores:
+    verb, snapshot = "restore", facts.snapshot if facts.snapshot_whole else None
+    if not facts.may_restore:
         return _runs(verb, "miss", f"{why}; the config says restore: false"), None
-    if snapshot is None and not facts.promised:
+    if snapshot is None and not facts.promised_by:
         return _runs(verb, "miss", f"{why}; the store has no snapshot for the key"), None
-    if facts.obstacle is not None:
-        return _fails(verb, facts.obstacle), None
+    if facts.why_not_replaced is not None:
+        return _fails(verb, facts.why_not_replaced), None
     if snapshot is None:  # one that names files of the project would not fit: that is not known before
-        promise = f"{why}; {facts.promised} adds a snapshot for the key"
+        promise = f"{why}; {facts.promised_by} adds a snapshot for the key"
         return _runs(verb, "hit", promise, certain=False), _Coming("hit", shared=True)
     coming = _Coming("hit", snapshot.trees, snapshot.place is not None, shared=True)
     return _runs(verb, "hit", f"{why}; the store has a snapshot for the key"), coming
@@ -250,7 +260,7 @@ def _build(facts: VenvFacts, coming: _Coming | None) -> Action:
     verb = "build-venv"
     if coming is not None:
         return _nothing(verb, "the venv is there" if coming.came == "kept" else "restore brings the venv")
-    error = facts.obstacle or facts.no_builder
+    error = facts.why_not_replaced or facts.no_builder
     if error is not None:
         return _fails(verb, error)
     beside = "; the venv there is kept beside" if facts.there == "venv" else ""
@@ -268,8 +278,8 @@ def _squish(facts: VenvFacts, coming: _Coming) -> Action:
         return _fails(verb, facts.read_only)
     if coming.came == "built":
         return _runs(verb, "squished", "the venv is built anew")
-    if facts.unfit is not None:
-        return _fails(verb, facts.unfit)
+    if facts.why_not_published is not None:
+        return _fails(verb, facts.why_not_published)
     return _runs(verb, "squished", "its files are not the store's yet")
 
 
@@ -309,13 +319,15 @@ def why_pack(archive: ArchiveFacts, key: str, trees: tuple[str, ...] | None) -> 
 
 def _store(facts: VenvFacts, coming: _Coming) -> Action:
     verb = "store"
-    if coming.came == "hit" or (coming.came == "built" and facts.snapshot is not None and facts.whole):
+    if coming.came == "hit" or (
+        coming.came == "built" and facts.snapshot is not None and facts.snapshot_whole
+    ):
         return _nothing(verb, "the snapshot is there")
     if coming.came == "kept":
         if facts.published:
             return _nothing(verb, "the snapshot is there")
-        if facts.promised and not coming.bound:
-            return _nothing(verb, f"{facts.promised} adds the snapshot")
+        if facts.promised_by and not coming.bound:
+            return _nothing(verb, f"{facts.promised_by} adds the snapshot")
         error = _why_not_filled(facts, coming)
         if error is not None:
             return _fails(verb, error)
@@ -324,6 +336,6 @@ def _store(facts: VenvFacts, coming: _Coming) -> Action:
 
 def _why_not_filled(facts: VenvFacts, coming: _Coming) -> VenvflowError | None:
     """Return why a store that has lost what the venv is made of may not be filled from it again, if so."""
-    if coming.came == "kept" and coming.shared and facts.lost:
-        return facts.read_only or facts.unfit
+    if coming.came == "kept" and coming.shared and facts.trees_lost:
+        return facts.read_only or facts.why_not_published
     return None

@@ -1,6 +1,6 @@
 """Gathers the facts of a venv, from which :mod:`venvflow.pure.plan` decides.
 
-Nothing changes by it. The caller says how closely the venv is looked at (:mod:`venvflow.state.changes`).
+Changes nothing. The caller says how closely to look at the venv (:mod:`venvflow.state.changes`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from venvflow import builders
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError, shown
-from venvflow.model import PlaceState, Receipt
+from venvflow.model import PlaceState, Receipt, Snapshot
 from venvflow.pure.comparison import part_changes
 from venvflow.pure.plan import VenvFacts
 from venvflow.state.changes import WAY_OUT, Depth, Drift, changes
@@ -94,45 +94,50 @@ def _changed_by_hand(job: Job, what: str, state: str) -> Refused:
 
 
 def facts_of(
-    job: Job, store: StoreReader | None, key: KeyNow, venv: Venv, *, promised: str = ""
+    job: Job, store: StoreReader | None, key: KeyNow, venv: Venv, *, promised_by: str = ""
 ) -> VenvFacts:
     """Return the facts of a venv as it was found (:func:`look`), for the *key* that it is wanted for.
 
-    *store* is None where there is none yet; *promised* is the task of another venv that publishes a snapshot
-    for the key before it is needed.
+    *store* is None where there is none yet; *promised_by* is the task of another venv that publishes a
+    snapshot for the key before it is needed.
     """
     noted = key.noted.key.digest if key.noted is not None else ""
     if key.now is None:
         problem = key.problem or VenvflowError("its key cannot be computed")
-        return VenvFacts(job.spec.name, job.place.path, noted, problem=problem)
+        return VenvFacts(job.spec.name, job.place.path, noted, key_problem=problem)
     digest, receipt = key.now.key.digest, venv.receipt
     builder, no_builder = _builder(job)
     snapshot = store.find(digest, job.position) if store is not None else None
+    has_key = receipt is not None and receipt.made != "shared"
+
+    def has_trees(record: Snapshot | Receipt) -> bool:
+        return store is not None and all(map(store.has_tree, record.trees))
+
     return VenvFacts(
         venv=job.spec.name,
         path=job.place.path,
-        noted=noted,
+        noted_key=noted,
         key=digest,
-        holds=key.noted is key.now,
-        changed=_changed(key.noted, key.now),
+        key_holds=key.noted is key.now,
+        changed_parts=_changed(key.noted, key.now),
         there=venv.there,
         receipt=receipt,
         by_hand=str(venv.drift) if venv.drift.by_hand else "",
         damage=_damage(job, venv),
-        passed=has_passed(job, digest),
+        passed_check=has_passed(job, digest),
         unsettled=os.path.lexists(job.place.staging),
-        obstacle=why_not_replaced(job, venv),
-        unfit=why_not_published(job, venv) if receipt is not None and receipt.made != "shared" else None,
+        why_not_replaced=why_not_replaced(job, venv),
+        why_not_published=why_not_published(job, venv) if has_key else None,
         force=job.force,
-        restores=job.spec.restore,
+        may_restore=job.spec.restore,
         builder=builder,
         no_builder=no_builder,
         snapshot=snapshot,
-        whole=store is not None and snapshot is not None and all(map(store.has_tree, snapshot.trees)),
+        snapshot_whole=snapshot is not None and has_trees(snapshot),
         published=receipt is not None and is_published(job, receipt),
-        promised=promised,
+        promised_by=promised_by,
         read_only=why_not_written(job, store),
-        lost=store is None or not all(map(store.has_tree, receipt.trees if receipt is not None else ())),
+        trees_lost=store is None or (receipt is not None and not has_trees(receipt)),
         archive=archive_facts(job),
     )
 
@@ -145,10 +150,10 @@ def unreadable_facts(job: Job, key: KeyNow, error: VenvflowError) -> VenvFacts:
         job.place.path,
         noted,
         now,
-        holds=key.noted is key.now,
-        problem=key.problem,
+        key_holds=key.noted is key.now,
+        key_problem=key.problem,
         unreadable=error,
-        changed=_changed(key.noted, key.now),
+        changed_parts=_changed(key.noted, key.now),
     )
 
 

@@ -51,7 +51,7 @@ def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
         raise action.error
     if action.would == "nothing":
         return _keep(job, store, venv, facts)
-    if not facts.restores:
+    if not facts.may_restore:
         return Outcome("miss", "the config says restore: false")
     if facts.snapshot is None:
         return Outcome("miss", "no snapshot for this key")
@@ -89,7 +89,7 @@ def _keep(job: Job, store: Store, venv: Venv, facts: VenvFacts) -> Outcome:
                 stats=drift.stats or receipt.stats,
             )
             write_receipt(job.place.path, fresh, sync=job.config.store.durability == "full")
-    if not facts.passed:
+    if not facts.passed_check:
         _prove(job)
     return outcome
 
