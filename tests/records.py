@@ -15,7 +15,7 @@ from typing import Any
 
 from contents import name_of
 
-from venvflow.disk.objects import Look
+from venvflow.disk.objects import MtimeMode
 from venvflow.disk.places import RECEIPT, decode_receipt, write_receipt
 from venvflow.model import (
     MTIME_NS,
@@ -140,7 +140,7 @@ def kinds(root: Path) -> dict[str, Kind]:
         write_stats(
             f"{root}/.stats",
             store.path,
-            {TREE.digest: stats_of(TREE.entries, {name_of(b""): Look(5, 0o644)})},
+            {TREE.digest: stats_of(TREE.entries, {name_of(b""): MtimeMode(5, 0o644)})},
         )
     state = root / ".venvflow" / "api"
     looks = (root / ".stats").read_bytes().partition(b"\n")[2]

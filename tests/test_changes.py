@@ -11,8 +11,8 @@ from typing import Literal
 import pytest
 from contents import MTIME_NS, file_entry, name_of, open_store, stock
 
-from venvflow.disk.objects import Look
-from venvflow.disk.scan import look
+from venvflow.disk.objects import MtimeMode
+from venvflow.disk.scan import lstat
 from venvflow.model import Entry, Receipt
 from venvflow.state.changes import Drift, Touched, drift_of, give_stats_back, may_hold
 
@@ -123,7 +123,7 @@ def test_a_strangers_file_keeps_its_time(tmp_path: Path) -> None:
     file.write_bytes(b"x")
     os.link(file, tmp_path / "another name")
     os.utime(file, ns=(5, 5))
-    touched = Touched(str(file), file_entry("file", b"x"), Look(MTIME_NS, 0o444), look(str(file)))
+    touched = Touched(str(file), file_entry("file", b"x"), MtimeMode(MTIME_NS, 0o444), lstat(str(file)))
     with open_store(tmp_path / "store") as store:
         give_stats_back(
             store, str(tmp_path), [touched, touched._replace(path=str(tmp_path / "gone"))], "copy", 1
@@ -136,8 +136,8 @@ def test_what_an_adopted_object_had_is_what_it_gets_back(new_venv: NewVenv, tmp_
     venv = new_venv(tmp_path, "hardlink")
     name = name_of(FILES[ONE])
     with venv.store.index.writing():
-        venv.store.index.add_objects({name: len(FILES[ONE])}, {name: Look(77, 0o444)})
-    assert venv.store.adopted() == {name: Look(77, 0o444)}
+        venv.store.index.add_objects({name: len(FILES[ONE])}, {name: MtimeMode(77, 0o444)})
+    assert venv.store.adopted() == {name: MtimeMode(77, 0o444)}
     os.utime(venv.path / ONE)
     give_stats_back(venv.store, str(venv.path), venv.drift().touched, venv.link, 1)
     assert (venv.path / ONE).stat().st_mtime_ns == 77

@@ -12,7 +12,7 @@ from contents import objects_in as objects_in_directory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.disk.objects import Look
+from venvflow.disk.objects import MtimeMode
 from venvflow.model import Entry, Receipt
 from venvflow.state.file_stats import StatChecker, TreeStats, read_stats, stats_of, write_stats
 
@@ -177,10 +177,10 @@ def test_an_adopted_object_has_its_own_time_and_its_copies_have_ours(venvs: Venv
     venv = venvs.make("v", "copy")
     (venv / "lib/x.pth").rename(venv / "lib/data.bin")
     for link in ("hardlink", "copy"):
-        watch = venvs.watch(**{TREE.digest: stats_of(entries, {name: Look(7, 0o444)})})
+        watch = venvs.watch(**{TREE.digest: stats_of(entries, {name: MtimeMode(7, 0o444)})})
         assert watch.as_made(str(venv), receipt(link), 1) is True
     os.utime(venvs.objects.path(name), ns=(8, 8))
-    watch = venvs.watch(**{TREE.digest: stats_of(entries, {name: Look(7, 0o444)})})
+    watch = venvs.watch(**{TREE.digest: stats_of(entries, {name: MtimeMode(7, 0o444)})})
     assert watch.as_made(str(venv), receipt(), 1) is False
 
 

@@ -27,7 +27,7 @@ from contents import (
 )
 
 from venvflow.cli.render import moment
-from venvflow.disk.objects import Look, Name
+from venvflow.disk.objects import MtimeMode, Name
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout
 from venvflow.model import MTIME_NS, Entry, Manifest, Slot
@@ -423,11 +423,11 @@ def test_who_may_not_write_can_read(name: str) -> None:
         path = f"{directory}/{name}"
         with closing(Index(path)) as index:
             fill(index, {"a": b"a"})
-            index.add_objects({name_of(b"b"): 1}, {name_of(b"b"): Look(77, 0o644)})
+            index.add_objects({name_of(b"b"): 1}, {name_of(b"b"): MtimeMode(77, 0o644)})
 
         def work() -> None:
             with closing(Index(path)) as index:
-                assert index.adopted() == {name_of(b"b"): Look(77, 0o644)}
+                assert index.adopted() == {name_of(b"b"): MtimeMode(77, 0o644)}
                 with pytest.raises(EnvironmentFailure):
                     index.add_objects({name_of(b"c"): 1}, {})
 
@@ -461,10 +461,10 @@ def test_nested_writes_are_one_transaction(index: Index) -> None:
 def test_objects_are_remembered_with_what_is_known_of_them_last(index: Index) -> None:
     """An object that was adopted once and is our own now has no mtime of its own any more."""
     plain, script = name_of(b"x"), Name(name_of(b"x").digest, executable=True)
-    index.add_objects({plain: 1, script: 1}, {plain: Look(5, 0o600), script: Look(6, 0o755)})
-    assert index.adopted() == {plain: Look(5, 0o600), script: Look(6, 0o755)}
+    index.add_objects({plain: 1, script: 1}, {plain: MtimeMode(5, 0o600), script: MtimeMode(6, 0o755)})
+    assert index.adopted() == {plain: MtimeMode(5, 0o600), script: MtimeMode(6, 0o755)}
     index.add_objects({plain: 1}, {})
-    assert index.adopted() == {script: Look(6, 0o755)}
+    assert index.adopted() == {script: MtimeMode(6, 0o755)}
 
 
 @pytest.mark.slow
@@ -656,7 +656,7 @@ def loose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Index, Man
     path = str(tmp_path_factory.mktemp("loose") / "index.db")
     with closing(Index(path)) as index:
         manifest = fill(index, {"lib/a.py": b"a", "lib/b.py": b"b"})
-        index.add_objects({name_of(b"a"): 1}, {name_of(b"a"): Look(7, 0o644)})
+        index.add_objects({name_of(b"a"): 1}, {name_of(b"a"): MtimeMode(7, 0o644)})
         index.add_bytecode("i", {(name_of(b"a").digest, "lib/a.py"): (name_of(b"b"), 1)})
         index.add_snapshot(snapshot_of(manifest, place="p"), 1.0)
         index.set_stamps("/v", {"a": Stamped(Stamp(1, 2, 3, 4), file_entry("a", b"a"))})
@@ -736,5 +736,5 @@ def test_numbers_that_fit_into_no_column_are_kept_all_the_same(index: Index, num
     stamped = {"a": Stamped(Stamp(number, 1, number, number), file_entry("a", b"x"))}
     index.set_stamps("/v", stamped)
     assert index.stamps("/v") == stamped
-    index.add_objects({name_of(b"x"): 1}, {name_of(b"x"): Look(number, 0o644)})
+    index.add_objects({name_of(b"x"): 1}, {name_of(b"x"): MtimeMode(number, 0o644)})
     assert index.adopted()[name_of(b"x")].mtime_ns != MTIME_NS

@@ -33,7 +33,7 @@ from tiers import first_quick
 from venvflow.disk import objects
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import Linker
-from venvflow.disk.objects import Look, Objects, object_name
+from venvflow.disk.objects import MtimeMode, Objects, object_name
 from venvflow.disk.scan import Changing
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Interpreter, LinkMode
@@ -272,13 +272,16 @@ def test_files_of_a_cache_are_adopted_but_sources_are_copied(world: World, tmp_p
     before = [attributes(tmp_path / "cache" / name) for name in "01"]
     taken = world.take(built_here=True)
     name = name_of(FILES[DATA])
-    assert (taken.adopted, world.store.adopted()) == (1, {name: Look(before[1][2], before[1][1] & 0o7777)})
+    assert (taken.adopted, world.store.adopted()) == (
+        1,
+        {name: MtimeMode(before[1][2], before[1][1] & 0o7777)},
+    )
     assert os.path.samefile(tmp_path / "cache/1", world.objects.path(name))
     assert not os.path.samefile(tmp_path / "cache/0", world.objects.path(name_of(FILES[MODULE])))
     assert world.relink(taken).kept == []
     assert [attributes(tmp_path / "cache" / name) for name in "01"] == before
     assert world.take().new_objects == 0
-    assert world.store.adopted() == {name: Look(before[1][2], before[1][1] & 0o7777)}
+    assert world.store.adopted() == {name: MtimeMode(before[1][2], before[1][1] & 0o7777)}
 
 
 def test_without_adoption_everything_is_copied(new_world: NewWorld, tmp_path: Path) -> None:

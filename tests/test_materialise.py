@@ -13,7 +13,7 @@ from contents import MTIME_NS, elsewhere, file_entry, in_child, name_of, objects
 
 from venvflow.disk.descriptors import Directories
 from venvflow.disk.links import Linker
-from venvflow.disk.objects import Look, Name, Objects
+from venvflow.disk.objects import MtimeMode, Name, Objects
 from venvflow.model import Entry, Manifest, Slot
 from venvflow.pure.manifest import Corrupt, make_tree
 from venvflow.pure.relocate import Places, find, find_in_record
@@ -202,9 +202,9 @@ def test_adopted_objects_are_sound_with_the_time_that_they_came_with(
         return True
 
     monkeypatch.setattr(Objects, "verified", verify)
-    make(objects, manifest, tmp_path / "one", adopted={name: Look(77, 0o444)})
+    make(objects, manifest, tmp_path / "one", adopted={name: MtimeMode(77, 0o444)})
     assert verified == []
-    make(objects, manifest, tmp_path / "two", adopted={name: Look(78, 0o444)})
+    make(objects, manifest, tmp_path / "two", adopted={name: MtimeMode(78, 0o444)})
     assert verified == [name]
 
 
@@ -213,7 +213,7 @@ def test_a_source_gets_our_time_though_its_object_was_adopted(objects: Objects, 
     manifest = plain(objects)
     name = name_of(DATA[MODULE])
     os.utime(objects.path(name), ns=(77, 77))
-    make(objects, manifest, tmp_path / "one", adopted={name: Look(77, 0o444)})
+    make(objects, manifest, tmp_path / "one", adopted={name: MtimeMode(77, 0o444)})
     made = (tmp_path / "one" / MODULE).stat()
     assert (made.st_mtime_ns, made.st_nlink) == (MTIME_NS, 1)
     assert os.stat(objects.path(name)).st_mtime_ns == 77

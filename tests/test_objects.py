@@ -30,8 +30,8 @@ from contents import (
 from tiers import first_quick
 
 from venvflow.disk import objects as module
-from venvflow.disk.objects import Batch, Look, Name, Objects
-from venvflow.disk.scan import Changing, Found, look, read
+from venvflow.disk.objects import Batch, MtimeMode, Name, Objects
+from venvflow.disk.scan import Changing, Found, lstat, read
 from venvflow.errors import Refused
 
 DATA = b"print('hello')\n"
@@ -55,7 +55,7 @@ def source(tmp_path: Path) -> Path:
 
 def found(path: Path) -> Found:
     """Return what a survey finds there."""
-    return look(str(path))
+    return lstat(str(path))
 
 
 def attributes(path: Path) -> tuple[bytes, int, int]:
@@ -200,7 +200,7 @@ def test_a_touched_object_is_not_sound_but_verified(objects: Objects) -> None:
     os.utime(objects.path(name))
     assert not objects.sound(name, len(DATA))
     assert objects.verified(name)
-    assert objects.sound(name, len(DATA), Look(os.stat(objects.path(name)).st_mtime_ns, 0o444))
+    assert objects.sound(name, len(DATA), MtimeMode(os.stat(objects.path(name)).st_mtime_ns, 0o444))
 
 
 def test_quarantine_keeps_the_bytes_under_another_name(objects: Objects) -> None:
@@ -344,7 +344,7 @@ def test_one_that_was_adopted_meanwhile_is_known_as_adopted(
         batch.add_bytes(DATA)
         published(objects, lambda other: take("adopt", other, stranger))
         batch.publish()
-    assert batch.adopted == {name_of(DATA): Look(stranger.stat().st_mtime_ns, 0o644)}
+    assert batch.adopted == {name_of(DATA): MtimeMode(stranger.stat().st_mtime_ns, 0o644)}
 
 
 def test_what_was_to_be_adopted_is_not_when_another_was_first(objects: Objects, source: Path) -> None:
@@ -439,7 +439,7 @@ def test_an_adopted_file_keeps_all_that_it_has(objects: Objects, source: Path, t
     batch = published(objects, lambda batch: take("adopt", batch, source))
     assert attributes(tmp_path / "cache") == before
     assert os.path.samefile(source, objects.path(name_of(DATA)))
-    look = Look(before[2], before[1] & 0o7777)
+    look = MtimeMode(before[2], before[1] & 0o7777)
     assert batch.adopted == {name_of(DATA): look}
     assert objects.sound(name_of(DATA), len(DATA), look)
     (tmp_path / "cache").write_bytes(OTHER)
@@ -608,7 +608,7 @@ def test_a_mode_that_was_changed_is_seen_and_given_back(
     os.chmod(objects.path(name), mode)
     assert objects.sound(name, len(DATA)) == (mode == 0o444)
     inode = os.stat(objects.path(name)).st_ino
-    assert objects.relabel(name) == Look(MTIME_NS, 0o444)
+    assert objects.relabel(name) == MtimeMode(MTIME_NS, 0o444)
     assert _modes(objects, name) == (0o444, MTIME_NS)
     assert os.stat(objects.path(name)).st_ino == inode
 
@@ -624,7 +624,7 @@ def test_a_strangers_file_keeps_its_mode_and_a_copy_becomes_the_object(
     (tmp_path / "cache").chmod(mode)
     before = attributes(tmp_path / "cache")
     assert not objects.sound(name, len(DATA), batch.adopted[name])
-    assert objects.relabel(name, batch.adopted[name]) == Look(MTIME_NS, 0o444)
+    assert objects.relabel(name, batch.adopted[name]) == MtimeMode(MTIME_NS, 0o444)
     assert attributes(tmp_path / "cache") == before
     assert not os.path.samefile(tmp_path / "cache", objects.path(name))
     assert _modes(objects, name) == (0o444, MTIME_NS)
@@ -653,7 +653,7 @@ def test_what_others_may_change_at_will_is_not_adopted(
     source.chmod(mode)
     with objects.batch() as batch:
         name = name_of(DATA)
-        batch.adopt(str(source), name, look(str(source)))
+        batch.adopt(str(source), name, lstat(str(source)))
         batch.publish()
     assert batch.adopted == {}
     assert _modes(objects, name) == (0o444, MTIME_NS)
@@ -682,7 +682,7 @@ def test_an_object_of_another_user_is_replaced_by_a_copy(objects: Objects, tmp_p
     os.link(objects.path(name), tmp_path / "venv")
     os.chown(tmp_path / "venv", NOBODY, NOBODY)
     assert not objects.sound(name, len(DATA))
-    assert objects.relabel(name) == Look(MTIME_NS, 0o444)
+    assert objects.relabel(name) == MtimeMode(MTIME_NS, 0o444)
     assert objects.sound(name, len(DATA))
     assert os.stat(tmp_path / "venv").st_uid == NOBODY
 
@@ -700,7 +700,7 @@ def test_a_file_that_its_owner_may_not_read_gets_its_mode_back(tmp_path: Path) -
             (name,) = put(objects, DATA)
             os.link(objects.path(name), directory / "venv")
             os.chmod(objects.path(name), 0)
-            assert objects.relabel(name) == Look(MTIME_NS, 0o444)
+            assert objects.relabel(name) == MtimeMode(MTIME_NS, 0o444)
             assert os.path.samefile(objects.path(name), directory / "venv")
 
         assert in_child(work, user=NOBODY) == 0
@@ -724,7 +724,9 @@ def test_what_its_owner_may_not_read_is_read_and_copied_all_the_same(tmp_path: P
             cached.write_bytes(other)
             batch = published(objects, lambda batch: take("adopt", batch, cached))
             cached.chmod(0)
-            assert objects.relabel(name_of(other), batch.adopted[name_of(other)]) == Look(MTIME_NS, 0o444)
+            assert objects.relabel(name_of(other), batch.adopted[name_of(other)]) == MtimeMode(
+                MTIME_NS, 0o444
+            )
             assert objects.verified(name_of(other))
             assert cached.stat().st_mode & 0o777 == 0o400
 

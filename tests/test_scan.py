@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from venvflow.disk import scan
 from venvflow.disk.descriptors import directory
-from venvflow.disk.scan import Changing, in_threads, look, read, walk
+from venvflow.disk.scan import Changing, in_threads, lstat, read, walk
 from venvflow.errors import EnvironmentFailure
 from venvflow.pure.manifest import directories_of
 
@@ -63,7 +63,7 @@ def test_fifos_sockets_and_devices_are_special(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(tmp_path / "socket"))
         assert kinds(tmp_path) == {"fifo": "special", "socket": "special"}
-    assert look("/dev/null").kind == "special"
+    assert lstat("/dev/null").kind == "special"
 
 
 def test_the_order_is_that_of_names(tmp_path: Path) -> None:
@@ -97,11 +97,11 @@ def test_what_is_found_says_how_it_is(tmp_path: Path) -> None:
     os.link(path, tmp_path / "twin")
     found = walk(str(tmp_path))[0]
     st_ = path.stat()
-    assert found == look(str(path))._replace(path="tool")
+    assert found == lstat(str(path))._replace(path="tool")
     assert found.stamp == (st_.st_ino, 5, st_.st_mtime_ns, st_.st_ctime_ns)
     assert (found.mode, found.links, found.device, found.executable) == (0o4710, 2, st_.st_dev, True)
     path.chmod(0o077)
-    assert not look(str(path)).executable
+    assert not lstat(str(path)).executable
 
 
 @pytest.mark.parametrize("depth", [scan.DEEPEST, scan.DEEPEST + 1])
@@ -210,7 +210,7 @@ def test_a_file_of_any_size_is_read_whole(size: int, tmp_path: Path) -> None:
     content = read(str(path), keep=size)
     assert content.digest == hashlib.sha256(data).hexdigest()
     assert content.data == data
-    assert content.stamp == look(str(path)).stamp
+    assert content.stamp == lstat(str(path)).stamp
     assert read(str(path), keep=size - 1).data == b""
     assert read(str(path), keep=size - 1).digest == content.digest
 
@@ -249,7 +249,7 @@ def test_a_file_that_changes_once_is_read_again(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(scan, "_consume", consume)
     content = read(str(path), keep=99)
     assert (content.data, content.digest) == (b"newer", hashlib.sha256(b"newer").hexdigest())
-    assert content.stamp == look(str(path)).stamp
+    assert content.stamp == lstat(str(path)).stamp
 
 
 def test_a_file_that_keeps_changing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

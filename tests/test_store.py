@@ -39,7 +39,7 @@ from hypothesis import strategies as st
 from tiers import first_quick
 
 from venvflow.disk.files import read_small
-from venvflow.disk.objects import Look, Name, object_names
+from venvflow.disk.objects import MtimeMode, Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
 from venvflow.model import FORMAT, Manifest, Snapshot, StoreConfig
 from venvflow.pure.keys import snapshot_id
@@ -243,7 +243,7 @@ def can_be_read(directory: Path, snapshot: Snapshot) -> None:
             assert store.find(snapshot.key.digest, "x") == snapshot
             (tree,) = store.load(snapshot).trees
             assert all(store.objects.verified(name) for name in object_names(tree))
-            assert store.adopted() == {name_of(b"adopted"): Look(7, 0o644)}
+            assert store.adopted() == {name_of(b"adopted"): MtimeMode(7, 0o644)}
             assert store.index.usage().keys() == {snapshot.id}
             damaged = directory / "snapshots" / f"{'0' * 64}.json"
             assert store.snapshot("0" * 64) is None
@@ -259,7 +259,7 @@ def furnish(directory: Path) -> Snapshot:
     with open_store(directory) as store:
         snapshot = snapshot_of(stock(store, {"lib/a": b"a"}))
         store.publish(snapshot, 1.0)
-        store.index.add_objects({name_of(b"adopted"): 7}, {name_of(b"adopted"): Look(7, 0o644)})
+        store.index.add_objects({name_of(b"adopted"): 7}, {name_of(b"adopted"): MtimeMode(7, 0o644)})
         with store.use():
             pass
     (directory / "snapshots" / f"{'0' * 64}.json").write_bytes(b"damaged")
@@ -546,7 +546,7 @@ def test_a_lost_index_is_made_again_and_gives_the_same_answers(tmp_path: Path) -
         two = stock(store, {"b": b"b", "\udcff": b"d"})
         adopted = put(store.objects, b"adopted")[0]
         os.utime(store.objects.path(adopted), ns=(5, 5))
-        store.index.add_objects({adopted: 7}, {adopted: Look(5, 0o444)})
+        store.index.add_objects({adopted: 7}, {adopted: MtimeMode(5, 0o444)})
         for number, manifest in enumerate([one, two, Manifest(one.trees[:1] + two.trees)]):
             made = snapshot_of(manifest, number, parts={"bytecode": "canonical"})
             store.publish(made, 1.0)
@@ -589,7 +589,7 @@ def test_a_rebuild_puts_damaged_objects_aside_and_knows_touched_ones(tmp_path: P
         edited = Path(store.objects.path(name_of(b"edited")))
         edited.chmod(0o644)
         edited.write_bytes(b"EDITED")
-        assert store.adopted() == {name_of(b"touched"): Look(9, 0o644)}
+        assert store.adopted() == {name_of(b"touched"): MtimeMode(9, 0o644)}
         assert names_in(store) == {name_of(b"good"), name_of(b"touched")}
 
 

@@ -31,7 +31,7 @@ from venvflow.disk.files import is_temporary_name, temporary_name
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.layout import Layout, is_fan
 from venvflow.disk.links import clone, copy_bytes, has_writer, name_new, write_all
-from venvflow.disk.scan import Changing, Found, Stamp, look, read, stamp_of
+from venvflow.disk.scan import Changing, Found, Stamp, lstat, read, stamp_of
 from venvflow.model import MTIME_NS, MTIME_TIMES, Durability, Entry, Tree
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -50,18 +50,18 @@ class Name(NamedTuple):
     executable: bool
 
 
-class Look(NamedTuple):
-    """How a file looks besides its size: its mtime in nanoseconds, the twelve bits of its mode."""
+class MtimeMode(NamedTuple):
+    """The mtime of a file in nanoseconds and the twelve bits of its mode, as they are or should be."""
 
     mtime_ns: int
     mode: int
 
 
-_SEALED, _SEALED_PROGRAM = Look(MTIME_NS, 0o444), Look(MTIME_NS, 0o555)
+_SEALED, _SEALED_PROGRAM = MtimeMode(MTIME_NS, 0o444), MtimeMode(MTIME_NS, 0o555)
 
 
-def sealed(name: Name) -> Look:
-    """Return how an object looks that is ours alone."""
+def sealed(name: Name) -> MtimeMode:
+    """Return the mtime and mode of an object that is ours alone."""
     return _SEALED_PROGRAM if name.executable else _SEALED
 
 
@@ -154,7 +154,7 @@ class Objects:
         if self.is_as_made(st, name, st.st_size):
             return True
         with self._fan(name) as fan:
-            return _give_look(os.path.basename(path), fan, name, sealed(name))
+            return _set_mtime_mode(os.path.basename(path), fan, name, sealed(name))
 
     def _make_spare(self, name: Name, path: str) -> bool:
         """Make a spare; return False if the object is damaged."""
@@ -192,7 +192,7 @@ class Objects:
             if number:
                 yield name, f"{self.path(name)}.{number}", entry.stat(follow_symlinks=False)
 
-    def sound(self, name: Name, size: int, adopted: Look | None = None) -> bool:
+    def sound(self, name: Name, size: int, adopted: MtimeMode | None = None) -> bool:
         """Return whether the object is there and its stat says that nobody touched it.
 
         *size* is in bytes; *adopted* is how an adopted object looked when it came. An edit that restores size
@@ -200,7 +200,7 @@ class Objects:
         """
         return self.standing(name, size, adopted) == "sound"
 
-    def standing(self, name: Name, size: int, adopted: Look | None = None) -> Standing:
+    def standing(self, name: Name, size: int, adopted: MtimeMode | None = None) -> Standing:
         """Return whether the object is ``absent``, ``sound`` as :meth:`sound` says, or ``doubtful``."""
         try:
             st = os.lstat(self.path(name))
@@ -208,7 +208,7 @@ class Objects:
             return "absent"
         return "sound" if self.is_as_made(st, name, size, adopted) else "doubtful"
 
-    def is_as_made(self, st: os.stat_result, name: Name, size: int, adopted: Look | None = None) -> bool:
+    def is_as_made(self, st: os.stat_result, name: Name, size: int, adopted: MtimeMode | None = None) -> bool:
         """Return whether a file has type, owner, size, mtime and mode of the object *name*."""
         if not stat.S_ISREG(st.st_mode) or st.st_size != size or st.st_uid not in self.owners:
             return False
@@ -216,7 +216,7 @@ class Objects:
         looks = (sealed(name), adopted) if adopted is not None else (sealed(name),)
         return any(st.st_mtime_ns == each.mtime_ns and is_promised(mode, each.mode) for each in looks)
 
-    def sound_inode(self, name: Name, size: int, adopted: Look | None = None) -> tuple[int, int] | None:
+    def sound_inode(self, name: Name, size: int, adopted: MtimeMode | None = None) -> tuple[int, int] | None:
         """Return inode and device of the object if it is sound as :meth:`sound` says, None if not."""
         try:
             st = os.lstat(self.path(name))
@@ -231,7 +231,9 @@ class Objects:
         except (OSError, Changing):
             return False
 
-    def relabel(self, name: Name, adopted: Look | None = None, *, ours: bool = False) -> Look | None:
+    def relabel(
+        self, name: Name, adopted: MtimeMode | None = None, *, ours: bool = False
+    ) -> MtimeMode | None:
         """Make the object look as it should if it has the right bytes; return how it looks by now.
 
         *adopted* is how it looked when it came: if only its time moved, it gets that back. *ours*: it is
@@ -243,14 +245,14 @@ class Objects:
         base = os.path.basename(self.path(name))
         with suppress(OSError, Changing), self.layout.opened(f"objects/{name.digest[:2]}") as fan:
             st = os.stat(base, dir_fd=fan, follow_symlinks=False)
-            now = Look(st.st_mtime_ns, stat.S_IMODE(st.st_mode))
+            now = MtimeMode(st.st_mtime_ns, stat.S_IMODE(st.st_mode))
             if adopted is not None and is_promised(now.mode, adopted.mode):
-                if _give_look(base, fan, name, now._replace(mtime_ns=adopted.mtime_ns)):
+                if _set_mtime_mode(base, fan, name, now._replace(mtime_ns=adopted.mtime_ns)):
                     return adopted
             elif adopted is None and not ours and self.may_be_adopted(st, name):
                 return now if self.verified(name) else None
             known = st.st_nlink == 1 or now.mtime_ns == MTIME_NS or (ours and not now.mode & 0o222)
-            if (known and _give_look(base, fan, name, sealed(name))) or self._copy_in_place(name, fan):
+            if (known and _set_mtime_mode(base, fan, name, sealed(name))) or self._copy_in_place(name, fan):
                 return sealed(name)
         return None
 
@@ -352,8 +354,8 @@ def _named(fan: str, file: str) -> tuple[Name, int] | None:
     return (Name(fan + found[1], bool(found[2])), int(found[3] or 0)) if found is not None else None
 
 
-def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
-    """Give the file *base* in the directory *fan* a look if it is our user's and has the right bytes.
+def _set_mtime_mode(base: str, fan: int, name: Name, expected: MtimeMode) -> bool:
+    """Set mtime and mode of the file *base* in the directory *fan* if it is ours and has the right bytes.
 
     Return whether it is, and has. Raises ``OSError``.
     """
@@ -361,10 +363,10 @@ def _give_look(base: str, fan: int, name: Name, look: Look) -> bool:
         st = os.fstat(fd)
         if not stat.S_ISREG(st.st_mode) or st.st_uid != os.geteuid():
             return False
-        if stat.S_IMODE(st.st_mode) != look.mode:
-            os.chmod(through, look.mode)
+        if stat.S_IMODE(st.st_mode) != expected.mode:
+            os.chmod(through, expected.mode)
         # Before it is read: an edit that comes meanwhile moves the time again.
-        os.utime(through, ns=(look.mtime_ns, look.mtime_ns))
+        os.utime(through, ns=(expected.mtime_ns, expected.mtime_ns))
         right = read(base, dir_fd=fan).digest == name.digest
         if not right:
             os.utime(through)
@@ -431,7 +433,7 @@ class Batch:
         self._records: dict[str, str] = {}
         self._count = 0
         self.added: dict[Name, int] = {}
-        self.adopted: dict[Name, Look] = {}
+        self.adopted: dict[Name, MtimeMode] = {}
         self.origins: dict[Name, str] = {}
         self.own: dict[Name, str] = {}
         self._looks: dict[Name, tuple[Found, bool]] = {}  # of our own files; and whether we built them
@@ -462,7 +464,7 @@ class Batch:
         """
         with opened(source, READ) as reading, self._new_file() as (staged, writing):
             _transfer(reading, writing)
-            if look(source).stamp != stamp and read(staged, dir_fd=self._fd).digest != name.digest:
+            if lstat(source).stamp != stamp and read(staged, dir_fd=self._fd).digest != name.digest:
                 raise Changing(source)
             _seal(writing, executable=name.executable)
         self._stage(name, staged, stamp.size)
@@ -493,7 +495,7 @@ class Batch:
         if not is_adoptable(found.mode) or os.lstat(source).st_uid not in self._objects.owners:
             self.add_copy(source, name, found.stamp)
         elif self._add_link(source, name, found) is not None:
-            self.adopted[name] = Look(found.stamp.mtime_ns, stat.S_IMODE(found.mode))
+            self.adopted[name] = MtimeMode(found.stamp.mtime_ns, stat.S_IMODE(found.mode))
 
     def _add_link(self, source: str, name: Name, found: Found, most_links: int | None = None) -> str | None:
         """Stage *source* by hard link and return the link; None where a copy had to be made instead."""
@@ -505,7 +507,7 @@ class Batch:
                 raise
             self.add_copy(source, name, found.stamp)
             return None
-        staged = look(link, dir_fd=self._fd)
+        staged = lstat(link, dir_fd=self._fd)
         if staged.stamp[:3] != found.stamp[:3]:  # all but the ctime, which linking moves
             raise Changing(source)
         if most_links is not None and staged.links > most_links:  # somebody else has it, too

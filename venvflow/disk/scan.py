@@ -74,7 +74,7 @@ def walk(root: str, *, enter: Callable[[str], bool] = lambda _: True) -> list[Fo
             with directory(name, dir_fd=dir_fd) as fd:
                 with os.scandir(fd) as entries:
                     names = sorted(entry.name for entry in entries)
-                items = [look(each, dir_fd=fd, known_as=prefix + each) for each in names]
+                items = [lstat(each, dir_fd=fd, known_as=prefix + each) for each in names]
                 found.extend(items)
                 for each, item in zip(names, items, strict=True):
                     if item.kind == "dir" and enter(item.path):
@@ -86,7 +86,7 @@ def walk(root: str, *, enter: Callable[[str], bool] = lambda _: True) -> list[Fo
     return found
 
 
-def look(path: str, *, dir_fd: int | None = None, known_as: str = "") -> Found:
+def lstat(path: str, *, dir_fd: int | None = None, known_as: str = "") -> Found:
     """Return what is at *path* itself, not what a symlink there points at; *known_as*: what to call it."""
     st = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     kind = _KINDS.get(stat.S_IFMT(st.st_mode), "special")

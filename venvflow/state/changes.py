@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from venvflow.disk.objects import Look, Name, Objects, is_promised, object_name, sealed
+from venvflow.disk.objects import MtimeMode, Name, Objects, is_promised, object_name, sealed
 from venvflow.disk.places import Place
-from venvflow.disk.scan import Changing, Content, Found, look, read, stamp_of, walk
+from venvflow.disk.scan import Changing, Content, Found, lstat, read, stamp_of, walk
 from venvflow.errors import some
 from venvflow.model import MTIME_NS, Entry, Receipt
 from venvflow.postinstall import LARGEST_FILLED
@@ -50,13 +50,13 @@ WAY_OUT = "Put what you want to keep into the lock file, then delete the venv an
 class Touched(NamedTuple):
     """A file at *path* that has its bytes and looks otherwise; the object where the venv has a symlink.
 
-    *entry* is what it should be, *look* how it should look, *item* what was found. *relabelled*: its mode or
-    its owner was changed, or that of its object, and so for all venvs that share it.
+    *entry* is what it should be, *expected* its right mtime and mode, *item* what was found. *relabelled*:
+    its mode or its owner was changed, or that of its object, and so for all venvs that share it.
     """
 
     path: str
     entry: Entry
-    look: Look
+    expected: MtimeMode
     item: Found
     relabelled: bool = False
 
@@ -183,7 +183,7 @@ def _led_to(found: Mapping[str, Found], entries: Mapping[str, Entry], store: Sto
     for path, entry in entries.items():
         if entry.kind == "file" and path in found and found[path].kind == "link":
             with suppress(OSError):  # one that leads nowhere is a missing file, and looked for before
-                objects[path] = look(store.objects.path(object_name(entry)))
+                objects[path] = lstat(store.objects.path(object_name(entry)))
     return objects
 
 
@@ -196,10 +196,10 @@ class _Compared:
     store: StoreReader
     found: Mapping[str, Found]
     entries: Mapping[str, Entry]
-    adopted: Mapping[Name, Look]
+    adopted: Mapping[Name, MtimeMode]
 
-    def look(self, entry: Entry) -> Look:
-        """Return how a file should look."""
+    def expected(self, entry: Entry) -> MtimeMode:
+        """Return the mtime and mode that a file should have."""
         name = object_name(entry)
         return self.adopted.get(name) or sealed(name)
 
@@ -208,8 +208,8 @@ class _Compared:
         item, linked = self.found[entry.path], self.receipt.link == "symlink"
         return as_made(item, entry, self.adopted, linked=linked) and can_run(item, entry)
 
-    def object_look(self, entry: Entry) -> Literal["as made", "touched", "relabelled"]:
-        """Return how a file looks as one of the store's own, by its object and by itself.
+    def object_state(self, entry: Entry) -> Literal["as made", "touched", "relabelled"]:
+        """Return the state of a file that is an object of the store, by the object and by itself.
 
         ``relabelled``: its mode or its owner is not as it was.
         """
@@ -218,7 +218,7 @@ class _Compared:
         objects, name, adopted = self.store.objects, object_name(entry), self.adopted.get(object_name(entry))
         if stays_private(entry, 1, adopted=adopted is not None):
             return "as made"
-        item, modes = self.found[entry.path], {self.look(entry).mode, sealed(name).mode}
+        item, modes = self.found[entry.path], {self.expected(entry).mode, sealed(name).mode}
         own = item.kind == "file" and item.links > 1
         if own and not any(is_promised(item.mode, mode) for mode in modes):
             return "relabelled"
@@ -262,7 +262,9 @@ def _against_manifest(compared: _Compared) -> Drift:
         entry
         for path, entry in entries.items()
         if path in found
-        and (compared.object_look(entry) != "as made" or not (is_ignored(path) or compared.is_as_made(entry)))
+        and (
+            compared.object_state(entry) != "as made" or not (is_ignored(path) or compared.is_as_made(entry))
+        )
     ]
     return _told_apart(drift, changed, compared) if changed else drift
 
@@ -290,7 +292,9 @@ def _touched(entry: Entry, compared: _Compared, known: Bytes) -> Touched | None:
     """Return a file that has the bytes that it had, None if it is another one by now."""
     item = compared.found[entry.path]
     path = os.path.join(compared.venv, item.path)
-    touched = Touched(path, entry, compared.look(entry), item, compared.object_look(entry) == "relabelled")
+    touched = Touched(
+        path, entry, compared.expected(entry), item, compared.object_state(entry) == "relabelled"
+    )
     if compared.is_as_made(entry):
         return touched  # nobody wrote to it: its mode may not even let us read it
     if item.kind != "file" or not entry.digest or not may_hold(entry, item.stamp.size):
@@ -458,12 +462,12 @@ def _give_time_back(touched: Touched) -> None:
     before = read(touched.path).digest
     if not can_run(touched.item, touched.entry):
         let_run(touched.path)
-    os.utime(touched.path, ns=(touched.look.mtime_ns, touched.look.mtime_ns), follow_symlinks=False)
+    os.utime(touched.path, ns=(touched.expected.mtime_ns, touched.expected.mtime_ns), follow_symlinks=False)
     if read(touched.path).digest != before:
         os.utime(touched.path, follow_symlinks=False)
 
 
-def as_made(item: Found, entry: Entry, adopted: Mapping[Name, Look], *, linked: bool = True) -> bool:
+def as_made(item: Found, entry: Entry, adopted: Mapping[Name, MtimeMode], *, linked: bool = True) -> bool:
     """Return whether, by size and mtime, a file is what *entry* says; *adopted* are looks that objects keep.
 
     *linked*: the venv may be shared by symlinks, so that a symlink may replace a file.
@@ -474,9 +478,9 @@ def as_made(item: Found, entry: Entry, adopted: Mapping[Name, Look], *, linked: 
         return linked  # where it leads to is verify's business
     if item.kind != "file":
         return False
-    look = adopted.get(Name(entry.digest, entry.executable))
+    expected = adopted.get(Name(entry.digest, entry.executable))
     same_size = entry.kind == "template" or item.stamp.size == entry.size
-    return same_size and item.stamp.mtime_ns in (look.mtime_ns if look else MTIME_NS, MTIME_NS)
+    return same_size and item.stamp.mtime_ns in (expected.mtime_ns if expected else MTIME_NS, MTIME_NS)
 
 
 def can_run(item: Found, entry: Entry) -> bool:

@@ -33,7 +33,7 @@ from venvflow.model import MTIME_NS, Config, Entry, Receipt
 from venvflow.pure import decoding
 
 if TYPE_CHECKING:
-    from venvflow.disk.objects import Look, Name
+    from venvflow.disk.objects import MtimeMode, Name
     from venvflow.disk.scan import Found
     from venvflow.state.store import Store
 
@@ -78,7 +78,7 @@ def is_ignored(path: str) -> bool:
     return TEMPORARY in path and (path.startswith(TEMPORARY) or os.path.basename(path).startswith(TEMPORARY))
 
 
-def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, Look]) -> TreeStats:
+def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, MtimeMode]) -> TreeStats:
     """Return how the files of a tree's *entries* should look; *adopted* objects keep a look of their own."""
     from venvflow.disk.objects import file_of, object_name, sealed  # noqa: PLC0415 - not where it is known
     from venvflow.pure.sharing import stays_private  # noqa: PLC0415
@@ -91,10 +91,10 @@ def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, Look]) -> TreeStat
             stats.paths.append(entry.path)
             stats.objects.append("" if private else file_of(name))
             stats.sizes.append(_ANY_SIZE if entry.kind == "template" else entry.size)
-            look = adopted.get(name) or sealed(name)
-            stats.mtimes.append(look.mtime_ns)
+            expected = adopted.get(name) or sealed(name)
+            stats.mtimes.append(expected.mtime_ns)
             # A script is a template, whose object is only data.
-            stats.modes.append(look.mode | stat.S_IXUSR if entry.executable else look.mode)
+            stats.modes.append(expected.mode | stat.S_IXUSR if entry.executable else expected.mode)
     return stats
 
 
@@ -381,7 +381,7 @@ class _Memory:
         self._known = read_stats(_stats_file(config), self._store_path)
         self._learnt: dict[str, TreeStats] = {}
         self._store: Store | None = None
-        self._adopted: Mapping[Name, Look] | None = None
+        self._adopted: Mapping[Name, MtimeMode] | None = None
 
     def stats(self, digest: str) -> TreeStats | None:
         """Return the stats of a tree, None if it is lost."""

@@ -31,7 +31,7 @@ from venvflow.disk.databases import (
     set_aside,
 )
 from venvflow.disk.mounts import mount_of
-from venvflow.disk.objects import Look, Name
+from venvflow.disk.objects import MtimeMode, Name
 from venvflow.disk.scan import Stamp
 from venvflow.disk.system_errors import failure, of_database
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
@@ -111,14 +111,14 @@ class IndexReader:
         """Return whether it was never filled from disk, or a kill cut that short."""
         return not self.rows("SELECT 1 FROM counters WHERE name = 'filled'")
 
-    def adopted(self) -> dict[Name, Look]:
+    def adopted(self) -> dict[Name, MtimeMode]:
         """Return the adopted objects with the look that they came with."""
         rows = self.rows(
             "SELECT digest, executable, adopted_mtime, adopted_mode FROM objects"
             " WHERE adopted_mtime IS NOT NULL AND adopted_mode IS NOT NULL"
         )
         return {
-            Name(digest, bool(executable)): Look(mtime, mode)
+            Name(digest, bool(executable)): MtimeMode(mtime, mode)
             for digest, executable, mtime, mode in rows
             if decoding.is_digest(digest) and type(mtime) is type(mode) is int
         }
@@ -253,7 +253,7 @@ class Index(IndexReader):
 
     # ----------------------------------------------------------------------- objects and trees
 
-    def add_objects(self, sizes: Mapping[Name, int], adopted: Mapping[Name, Look]) -> None:
+    def add_objects(self, sizes: Mapping[Name, int], adopted: Mapping[Name, MtimeMode]) -> None:
         """Remember objects: sizes in bytes, and the look of those that are adopted."""
         rows = [
             (name.digest, name.executable, size, *map(_fitting, adopted.get(name, (None, None))))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from venvflow.disk.attributes import own_attributes
 from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, pyc_path
 from venvflow.disk.objects import Batch, Name, object_name, sealed
-from venvflow.disk.scan import Found, in_threads, look, read
+from venvflow.disk.scan import Found, in_threads, lstat, read
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Interpreter, LinkMode, Manifest
 from venvflow.pure.manifest import group
@@ -130,7 +130,7 @@ class Intake:
                 continue
             if not self._objects.verified(name):
                 raise _dangling(f"{self.venv}/{path}")
-            size = look(target).stamp.size
+            size = lstat(target).stamp.size
             survey.entries[path] = Entry(path, "file", name.digest, name.executable, size)
             survey.found.pop(path)  # so that it is put there anew, in whatever mode is chosen now
 
@@ -167,10 +167,10 @@ class Intake:
             return standing == "sound"
         if not self._asked_again:  # another run may have adopted it meanwhile
             self._adopted, self._asked_again = self.store.adopted(), True
-        look = self.store.relabel(name, size, self._adopted.pop(name, None))
-        if look is not None and look != sealed(name):
-            self._adopted[name] = look
-        return look is not None
+        expected = self.store.relabel(name, size, self._adopted.pop(name, None))
+        if expected is not None and expected != sealed(name):
+            self._adopted[name] = expected
+        return expected is not None
 
     # ----------------------------------------------------------------------- bytecode
 

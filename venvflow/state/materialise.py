@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from venvflow import postinstall
 from venvflow.disk.descriptors import Directories, directory
 from venvflow.disk.links import Linker, prevailing, write_private
-from venvflow.disk.objects import Look, Name, Objects, object_name, sealed
+from venvflow.disk.objects import MtimeMode, Name, Objects, object_name, sealed
 from venvflow.disk.scan import read
 from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
 from venvflow.pure.manifest import Corrupt, directories_of, entries_of
@@ -38,13 +38,14 @@ class Damaged(Exception):
 class Materialised:
     """What was made: *files* regular files of *size* bytes in all, by link *modes*, in *directories*.
 
-    *looks* are for the receipt's stats, *digests* (path and SHA-256, empty for a link) for its contents.
+    *stats* are hashed for the receipt's stats, *digests* (path and SHA-256, empty for a link) for its
+    contents.
     """
 
     files: int = 0
     size: int = 0
     modes: dict[LinkMode, int] = field(default_factory=dict)
-    looks: list[str] = field(default_factory=list, repr=False)
+    stats: list[str] = field(default_factory=list, repr=False)
     digests: list[tuple[str, str]] = field(default_factory=list, repr=False)
     directories: list[str] = field(default_factory=list)
 
@@ -69,8 +70,8 @@ class Materialiser:
     places: Places
     linker: Linker
     min_size: int = 1
-    adopted: Mapping[Name, Look] = field(default_factory=dict)
-    relabel: Callable[[Name, int, Look | None], Look | None] = lambda _name, _size, _adopted: None
+    adopted: Mapping[Name, MtimeMode] = field(default_factory=dict)
+    relabel: Callable[[Name, int, MtimeMode | None], MtimeMode | None] = lambda _name, _size, _adopted: None
     verify_all: bool = False
     doubted: bool = False
     progress: Callable[[int, int], None] | None = None
@@ -147,7 +148,7 @@ class Materialiser:
             with _filling(entry):
                 target = fill_link(entry, self.places)
             os.symlink(target, base, dir_fd=parent)
-            self._made.looks.append(entry.path)
+            self._made.stats.append(entry.path)
             self._made.digests.append((entry.path, ""))
         else:
             places.open(entry.path)
@@ -156,30 +157,30 @@ class Materialiser:
         self._made.digests.append((entry.path, entry.digest))
         if entry.size == 0:
             write_private(base, parent, b"", executable=entry.executable)
-            self._look(entry.path, 0)
+            self._note_stats(entry.path, 0)
             return
         name = object_name(entry)
-        look = self.adopted.get(name) or sealed(name)
-        sound = self.objects.sound(name, entry.size, look)
+        expected = self.adopted.get(name) or sealed(name)
+        sound = self.objects.sound(name, entry.size, expected)
         relabelled = None if sound or self.doubted else self.relabel(name, entry.size, self.adopted.get(name))
         if (self.verify_all or not (sound or relabelled)) and not self.objects.verified(name):
             raise Damaged(name, entry.path)
-        look = relabelled or look
+        expected = relabelled or expected
         private = not (sound or relabelled) or stays_private(
-            entry, self.min_size, adopted=look != sealed(name)
+            entry, self.min_size, adopted=expected != sealed(name)
         )
         linker = self._private if private or self.doubted else self.linker
         mode = linker.place(self.objects.path(name), base, parent, executable=entry.executable)
         if self.doubted and read(base, dir_fd=parent).digest != entry.digest:
             raise Damaged(name, entry.path)  # it was changed since it was looked at: what counts is the copy
         if mode == "symlink":
-            self._made.looks.append(entry.path)
+            self._made.stats.append(entry.path)
         else:
-            self._look(entry.path, entry.size, look.mtime_ns if mode == "hardlink" else MTIME_NS)
+            self._note_stats(entry.path, entry.size, expected.mtime_ns if mode == "hardlink" else MTIME_NS)
 
-    def _look(self, path: str, size: int, mtime_ns: int = MTIME_NS) -> None:
+    def _note_stats(self, path: str, size: int, mtime_ns: int = MTIME_NS) -> None:
         if not is_ignored(path):
-            self._made.looks.append(file_stat(path, size, mtime_ns))
+            self._made.stats.append(file_stat(path, size, mtime_ns))
 
     def _make_template(self, entry: Entry, places: Directories) -> tuple[bytes, int]:
         name = object_name(entry)
@@ -190,7 +191,7 @@ class Materialiser:
             data = fill(template, entry.slots, self.places, self._filled)
         parent, base = places.parent(entry.path)
         write_private(base, parent, data, executable=entry.executable)
-        self._look(entry.path, len(data))
+        self._note_stats(entry.path, len(data))
         made = digest_of(data)
         self._made.digests.append((entry.path, made[0].hex()))
         return made

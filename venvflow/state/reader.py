@@ -18,7 +18,7 @@ from typing import TypeVar
 from venvflow.disk import locks
 from venvflow.disk.files import is_temporary_name, read_small
 from venvflow.disk.layout import Layout, in_the_way, is_fan
-from venvflow.disk.objects import Look, Name, Objects
+from venvflow.disk.objects import MtimeMode, Name, Objects
 from venvflow.disk.system_errors import explained, failure
 from venvflow.disk.trust import STORE_PARTS, refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
@@ -148,7 +148,7 @@ class StoreReader:
             self._index = IndexReader(f"{self.path}/index.db")
         return self._index
 
-    def adopted(self) -> dict[Name, Look]:
+    def adopted(self) -> dict[Name, MtimeMode]:
         """Return the adopted objects; none where the index cannot be used: they are verified then."""
         try:
             return self.index.adopted()

@@ -19,7 +19,7 @@ from venvflow.disk.descriptors import READ, SAFE, Directories, directory, opened
 from venvflow.disk.files import TEMPORARY, is_temporary_name, replacing
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
 from venvflow.disk.objects import Name, Objects, object_name
-from venvflow.disk.scan import Found, Stamp, look
+from venvflow.disk.scan import Found, Stamp, lstat
 from venvflow.model import MTIME_TIMES, Entry, LinkMode
 from venvflow.pure.sharing import stays_private
 
@@ -125,7 +125,7 @@ class Relinker:
                 base = entry.path[start:]
                 try:
                     how = self._relink_one(entry, found.get(entry.path), base, fd)
-                    found[entry.path] = look(base, dir_fd=fd, known_as=entry.path)
+                    found[entry.path] = lstat(base, dir_fd=fd, known_as=entry.path)
                 except LeftAlone:
                     how = "left alone"
                     self._done.kept.append(entry.path)
@@ -272,7 +272,7 @@ def replacing_in_venv(
             os.unlink(_REPLACEMENT, dir_fd=fd)
         try:
             yield fd, _REPLACEMENT
-            if expected is None or look(name, dir_fd=fd).stamp[:3] == expected[:3]:
+            if expected is None or lstat(name, dir_fd=fd).stamp[:3] == expected[:3]:
                 os.rename(_REPLACEMENT, name, src_dir_fd=fd, dst_dir_fd=fd)
         finally:
             with suppress(FileNotFoundError):

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
 from venvflow.disk import locks
-from venvflow.disk.objects import Batch, Look, Name, sealed
+from venvflow.disk.objects import Batch, MtimeMode, Name, sealed
 from venvflow.disk.system_errors import explained
 from venvflow.disk.trust import refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, shown
@@ -185,17 +185,17 @@ class Store(StoreReader):
                 self.index.forget_venv(path)
             self.rebuild_index()
 
-    def _objects_on_disk(self) -> tuple[dict[Name, int], dict[Name, Look]]:
+    def _objects_on_disk(self) -> tuple[dict[Name, int], dict[Name, MtimeMode]]:
         """Return sizes and adopted looks; what looks other than ours must prove its content first."""
         sizes: dict[Name, int] = {}
-        adopted: dict[Name, Look] = {}
+        adopted: dict[Name, MtimeMode] = {}
         for name, st in self.objects.names():
             as_ours = self.objects.is_as_made(st, name, st.st_size)
-            look = sealed(name) if as_ours else self.objects.relabel(name)
-            if look is not None:
+            expected = sealed(name) if as_ours else self.objects.relabel(name)
+            if expected is not None:
                 sizes[name] = st.st_size
-                if look != sealed(name):
-                    adopted[name] = look
+                if expected != sealed(name):
+                    adopted[name] = expected
             elif not self.objects.verified(name):  # else it is right, and cannot be made to look so
                 self.objects.quarantine(name)
         return sizes, adopted
@@ -215,7 +215,7 @@ class Store(StoreReader):
                         compiled[source.digest, source.path] = made
         self.index.add_bytecode(bytecode_id(key.parts), compiled)
 
-    def usable(self, name: Name, size: int, adopted: Look | None = None) -> bool:
+    def usable(self, name: Name, size: int, adopted: MtimeMode | None = None) -> bool:
         """Return whether venvs may be given an object of *size* bytes; one with a wrong look is fixed.
 
         *adopted* is how it looked when it came, if it was adopted.
@@ -225,16 +225,16 @@ class Store(StoreReader):
             return self.relabel(name, size, adopted) is not None
         return standing == "sound"
 
-    def relabel(self, name: Name, size: int, adopted: Look | None = None) -> Look | None:
+    def relabel(self, name: Name, size: int, adopted: MtimeMode | None = None) -> MtimeMode | None:
         """Let an object look as it should, as :meth:`Objects.relabel` does, and note that in the index."""
         ours = False
         with suppress(EnvironmentFailure):
             ours = adopted is None and self.index.is_own(name)
-        look = self.objects.relabel(name, adopted, ours=ours)
-        if look is not None and look != adopted:
+        expected = self.objects.relabel(name, adopted, ours=ours)
+        if expected is not None and expected != adopted:
             with suppress(EnvironmentFailure):  # what it believes of an object is looked at before it is used
-                self.index.add_objects({name: size}, {name: look} if look != sealed(name) else {})
-        return look
+                self.index.add_objects({name: size}, {name: expected} if expected != sealed(name) else {})
+        return expected
 
     # ----------------------------------------------------------------------- trees and snapshots
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import NamedTuple
 
-from venvflow.disk.objects import Look, Name, object_name
+from venvflow.disk.objects import MtimeMode, Name, object_name
 from venvflow.disk.scan import BLOCK
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Entry, Snapshot
@@ -56,7 +56,7 @@ class StoreContents:
         return {name: st.st_blocks * BLOCK if st.st_nlink == 1 else 0 for name, st in found}
 
     @cached_property
-    def adopted(self) -> dict[Name, Look]:
+    def adopted(self) -> dict[Name, MtimeMode]:
         """The adopted objects, with the looks that they came with."""
         return self._store.adopted()
 

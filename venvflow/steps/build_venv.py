@@ -16,8 +16,7 @@ from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small, replacing, temporary_name
 from venvflow.disk.links import write_private
 from venvflow.disk.places import watched
-from venvflow.disk.scan import look as look_at_file
-from venvflow.disk.scan import walk
+from venvflow.disk.scan import lstat, walk
 from venvflow.disk.system_errors import explained
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown, some
 from venvflow.model import Entry, Outcome, Receipt, Saved, Snapshot
@@ -202,7 +201,7 @@ def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
         digests[path] = digest_of(data)
         looked.filled[path] = digests[path][0].hex()
         _rewrite(venv, looked.entries[path], data)
-        looked.found[path] = look_at_file(f"{venv}/{path}")._replace(path=path)
+        looked.found[path] = lstat(f"{venv}/{path}")._replace(path=path)
     for path, entry in looked.entries.items():
         if entry.kind == "link" and entry.slots:
             temporary = os.path.join(venv, os.path.dirname(path), temporary_name())

@@ -155,7 +155,7 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
                 trees=snapshot.trees,
                 bound=manifest.bound,
                 link=made.link,
-                stats=digest_of_stats(made.looks),
+                stats=digest_of_stats(made.stats),
                 contents=encode_contents(made.digests),
                 store=store.path if made.link == "symlink" else "",
                 warnings=snapshot.warnings,

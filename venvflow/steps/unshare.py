@@ -14,7 +14,7 @@ from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import copy_bytes
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
-from venvflow.disk.scan import Found, look, stamp_of, walk
+from venvflow.disk.scan import Found, lstat, stamp_of, walk
 from venvflow.disk.system_errors import explained
 from venvflow.errors import shown
 from venvflow.model import Outcome, Receipt
@@ -114,7 +114,7 @@ def _make_private(store: Store, venv: str, receipt: Receipt | None, tell: Tell) 
                 how = _treat(store, at, item, objects, modes)
                 if how == "private":
                     done.files += 1
-                    done.size += look(name, dir_fd=fd).stamp.size
+                    done.size += lstat(name, dir_fd=fd).stamp.size
             if how == "left alone":
                 done.kept.append(item.path)
             elif how:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from venvflow.disk.objects import Look, Name, is_promised, object_name, sealed
-from venvflow.disk.scan import Changing, Found, look, read
+from venvflow.disk.objects import MtimeMode, Name, is_promised, object_name, sealed
+from venvflow.disk.scan import Changing, Found, lstat, read
 from venvflow.model import Entry
 from venvflow.pure.relocate import LARGEST_TEXT, leads_there
 from venvflow.pure.sharing import stays_private
@@ -68,18 +68,18 @@ class ObjectChecks:
 
     def _check_content(self, name: Name, size: int, path: str) -> None:
         self._inspection.has_read(size)
-        item = look(path)
+        item = lstat(path)
         if os.access(path, os.R_OK) and not self._objects.verified(name):
             self._check_damage(name, inode_of(item))
         elif not self._objects.sound(name, size, self._inspection.adopted.get(name)):
-            self._check_look(name, size, item)
+            self._check_mtime_mode(name, size, item)
 
-    def _check_look(self, name: Name, size: int, item: Found) -> None:
+    def _check_mtime_mode(self, name: Name, size: int, item: Found) -> None:
         """Tell of an object that has its bytes and does not look as it should."""
         path = self._objects.path(name)
         st = os.lstat(path)
         if self._inspection.store.index.fresh and self._objects.may_be_adopted(st, name):
-            self._inspection.adopted[name] = Look(st.st_mtime_ns, item.mode)  # no other is known
+            self._inspection.adopted[name] = MtimeMode(st.st_mtime_ns, item.mode)  # no other is known
             return
         self._inspection.judged.add(inode_of(item))
         promised = (self._inspection.adopted.get(name) or sealed(name)).mode
@@ -122,7 +122,7 @@ def _quarantined(directory: str) -> dict[str, list[InodeId]]:
     found: dict[str, list[InodeId]] = {}
     with suppress(FileNotFoundError):
         for name in os.listdir(directory):
-            item = look(f"{directory}/{name}")
+            item = lstat(f"{directory}/{name}")
             found.setdefault(name.partition(".")[0], []).append(inode_of(item))
     return found
 
@@ -185,7 +185,7 @@ class FileChecks:
         elif self._needs_reading(entry, item):
             self._check_content(entry, item)
         elif not self._has_mode(entry, item):
-            self._fix_look(self._find("mode changed", entry.path), entry, item)
+            self._fix_mtime_mode(self._find("mode changed", entry.path), entry, item)
 
     def _needs_reading(self, entry: Entry, item: Found) -> bool:
         if not as_made(item, entry, self._inspection.adopted):
@@ -207,7 +207,7 @@ class FileChecks:
         if content is None or not self._bytes.holds(entry, content):
             self._check_edit(entry, item, content.digest if content else "")
         elif not as_made(item, entry, self._inspection.adopted) and not is_ignored(entry.path):
-            self._fix_look(self._find("mtime moved", entry.path), entry, item)
+            self._fix_mtime_mode(self._find("mtime moved", entry.path), entry, item)
 
     def _has_mode(self, entry: Entry, item: Found) -> bool:
         """Return whether a file that others have too has a mode of its object, and any other can be run."""
@@ -223,7 +223,7 @@ class FileChecks:
         linked = self._venv.receipt.link == "hardlink" and entry.kind == "file"
         return linked and not stays_private(entry, 1, adopted=adopted)
 
-    def _fix_look(self, finding: Finding, entry: Entry, item: Found) -> None:
+    def _fix_mtime_mode(self, finding: Finding, entry: Entry, item: Found) -> None:
         """Fix a file that has its bytes and does not look as it should."""
         if self._healing is None:
             return

@@ -16,7 +16,7 @@ from venvflow.disk.bytecode import Source, compile_sources
 from venvflow.disk.files import open_regular
 from venvflow.disk.links import write_private
 from venvflow.disk.objects import Name, object_name
-from venvflow.disk.scan import Changing, look, read
+from venvflow.disk.scan import Changing, lstat, read
 from venvflow.errors import VenvflowError
 from venvflow.model import MTIME_NS
 from venvflow.pure.manifest import source_of
@@ -53,7 +53,7 @@ class Healing:
             finding.note = _HOPELESS
             return
         edited = f"{self._objects.quarantined}/{name.digest}.{bad[1]}" if bad is not None else ""
-        size = look(self._objects.path(name)).stamp.size
+        size = lstat(self._objects.path(name)).stamp.size
         self._store.index.add_objects({name: size}, {})
         self._inspection.adopted.pop(name, None)
         for use in self._inspection.uses(name):
@@ -77,7 +77,7 @@ class Healing:
             if good is not None:
                 if os.path.lexists(path):
                     self._objects.quarantine(name)
-                batch.add_copy(good, name, look(good).stamp)
+                batch.add_copy(good, name, lstat(good).stamp)
                 batch.publish()
         return good
 
@@ -112,7 +112,7 @@ class Healing:
             return
         if made != adopted:
             self._inspection.adopted.pop(name, None)
-        now = inode_of(look(self._objects.path(name)))
+        now = inode_of(lstat(self._objects.path(name)))
         for use in uses:
             if not use.venv.has(use.entry.path, now):  # a copy took its place
                 self.put_back(use)
@@ -154,7 +154,7 @@ def _has_bad(use: Use, bad: InodeId | None) -> bool:
 
 def _look_again(use: Use) -> InodeId:
     """Note how a file looks that has just been put there, and return which it is."""
-    now = use.venv.found[use.entry.path] = look(use.path)._replace(path=use.entry.path)
+    now = use.venv.found[use.entry.path] = lstat(use.path)._replace(path=use.entry.path)
     return inode_of(now)
 
 

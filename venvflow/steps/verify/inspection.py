@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from venvflow.disk.objects import Look, Name, Objects, object_name, object_names
+from venvflow.disk.objects import MtimeMode, Name, Objects, object_name, object_names
 from venvflow.disk.places import Place, write_receipt
 from venvflow.disk.scan import Found, walk
 from venvflow.model import Entry, Receipt
@@ -202,7 +202,7 @@ class Inspection:
         return self.store.objects
 
     @cached_property
-    def adopted(self) -> dict[Name, Look]:
+    def adopted(self) -> dict[Name, MtimeMode]:
         """The adopted objects, with the looks that they came with."""
         return self.store.adopted()
 
