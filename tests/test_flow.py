@@ -181,7 +181,7 @@ def test_a_step_that_ends_in_another_thread_disturbs_no_question(world: World) -
 
     def forget() -> None:
         while not done.is_set():
-            flow.look_again()
+            flow.forget_plans()
 
     thread = threading.Thread(target=forget)
     thread.start()

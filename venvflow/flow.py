@@ -36,8 +36,8 @@ from venvflow.steps.state_files import (
 class Flow:
     """A loaded config with the world around it. *command* are the words of the command, for snapshots.
 
-    *named* are the venvs that somebody asks for by name: these are looked at, whatever their number of files,
-    and no others. Empty: all, as far as a run's budget goes.
+    *named* are the venvs that the user named: only their files are checked, all of them. If it is empty,
+    files of all venvs are checked, as many as a run has time for.
     """
 
     config: Config
@@ -68,8 +68,8 @@ class Flow:
             found = self._plans[venv] = plan(self._facts(venv))
         return found[verb].due
 
-    def look_again(self, *, shared: bool = False) -> None:
-        """Forget what was found: a step has run, for this venv or another one; it *shared* one, perhaps."""
+    def forget_plans(self, *, shared: bool = False) -> None:
+        """Forget the plans, because a step has run for some venv; *shared*: the step shared its files."""
         self._plans.clear()
         self._has_shared = self._has_shared or shared
 

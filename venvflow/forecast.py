@@ -18,7 +18,7 @@ from venvflow.state.changes import Depth
 from venvflow.state.file_stats import StatChecker
 from venvflow.state.reader import StoreReader
 from venvflow.state.usage import StoreContents
-from venvflow.steps.facts import facts_of, look, unreadable_facts
+from venvflow.steps.facts import facts_of, find_venv, unreadable_facts
 from venvflow.steps.hash_lockfiles import KeyNow, key_now
 from venvflow.steps.job import Job
 
@@ -57,7 +57,7 @@ def _plan(
 ) -> Mapping[str, Action]:
     checker = StatChecker(store.objects.root, StoreContents(store).stats) if store is not None else None
     try:
-        venv = look(job, store, depth, checker=checker)
+        venv = find_venv(job, store, depth, checker=checker)
     except VenvflowError as error:
         return plan(unreadable_facts(job, key, error))
     return plan(facts_of(job, store, key, venv, promised_by=promised))

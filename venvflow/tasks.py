@@ -310,7 +310,7 @@ def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
     except (OSError, MemoryError) as error:
         return _failed(from_system(error, f"The venv {venv} is the old one or the new one, whole."))
     finally:
-        current_flow().look_again(shared=verb == "squish")
+        current_flow().forget_plans(shared=verb == "squish")
 
 
 def run_trim() -> dict[str, Any] | StepFailed:

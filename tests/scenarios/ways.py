@@ -159,7 +159,7 @@ class World:
                         outcome = step(flow.job(venv))
                         ran.did[f"{verb}:{venv}"] = f"{outcome.did}: {outcome.reason}"
                         ran.warnings += [f"{verb}:{venv} {warning}" for warning in outcome.warnings]
-                        flow.look_again()
+                        flow.forget_plans()
                 except VenvflowError as error:
                     ran.code, ran.said = error.exit_code, f"{verb}:{venv} {error}"
                     break

@@ -22,7 +22,7 @@ from venvflow.state.changes import Drift, summary
 from venvflow.state.file_stats import StatChecker
 from venvflow.state.reader import StoreReader
 from venvflow.state.usage import StoreContents
-from venvflow.steps.facts import Venv, facts_of, look
+from venvflow.steps.facts import FoundVenv, facts_of, find_venv
 from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.job import Job
 from venvflow.steps.lockfile_check import contradictions
@@ -121,13 +121,13 @@ def state_of(job: Job, view: StoreView) -> VenvState:
     tool made it. ``in the way``: what is there is not a venv.
     """
     try:
-        venv = look(job, view.store, "stat", checker=view.checker)
+        venv = find_venv(job, view.store, "stat", checker=view.checker)
     except EnvironmentFailure as error:
         return VenvState("in the way", error.what, _advice(error))
     return _of_the_place(job, venv) or _of_its_files(job, view, venv)
 
 
-def _of_the_place(job: Job, venv: Venv) -> VenvState | None:
+def _of_the_place(job: Job, venv: FoundVenv) -> VenvState | None:
     """Return the state of what is not a venv of ours, or not in its place; None for others."""
     if venv.there in _OBSTACLES:
         return VenvState(
@@ -144,7 +144,7 @@ def _of_the_place(job: Job, venv: Venv) -> VenvState | None:
     return None
 
 
-def _of_its_files(job: Job, view: StoreView, venv: Venv) -> VenvState:
+def _of_its_files(job: Job, view: StoreView, venv: FoundVenv) -> VenvState:
     """Return the state of a venv of ours, or of one that is not there, by its key and its files."""
     key, receipt = key_now(job), venv.receipt
     facts = facts_of(job, view.store, key, venv)

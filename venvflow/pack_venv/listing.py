@@ -60,7 +60,7 @@ def list_directory(root: str, scratch: str, *, copies: bool) -> Listing:
     settings = venv_settings(root)
     listing = Listing(root, _interpreter_of(root, settings), description={"python": _needs(settings)})
     # No project is known here. The venv stands in for it, where it is found first: nothing is taken for one.
-    looked = survey(
+    surveyed = survey(
         root,
         Places(root, root, listing.python),
         bytecode="keep",
@@ -68,31 +68,31 @@ def list_directory(root: str, scratch: str, *, copies: bool) -> Listing:
         excludes_directory=_is_cache,
     )
     # What lies beside the packages: these may bring sample keys, and no RECORD says so here.
-    found = credentials(root, looked)
+    found = credentials(root, surveyed)
     secret = [path for path in found if not path.startswith("lib/") or notes_urls(path)]
-    looked.withhold(secret)
-    _place_files(listing, looked, scratch)
-    kept = {path: entry for path, entry in looked.entries.items() if entry.kind != "link"}
-    links = [entry for entry in looked.entries.values() if entry.kind == "link"]
+    surveyed.withhold(secret)
+    _place_files(listing, surveyed, scratch)
+    kept = {path: entry for path, entry in surveyed.entries.items() if entry.kind != "link"}
+    links = [entry for entry in surveyed.entries.values() if entry.kind == "link"]
     expand = _Copies(listing, kept).instead_of if copies else partial(_as_link, listing)
     for link in links:
         to_interpreter = any(slot.kind == "python" for slot in link.slots)  # made at the target
         kept.update({entry.path: entry for entry in ([link] if to_interpreter else expand(link))})
     filled = {os.path.dirname(path) for path in kept}  # also directories that were empty until copies came
     kept = {path: entry for path, entry in kept.items() if entry.kind != "dir" or path not in filled}
-    listing.manifest = Manifest(group(kept, looked.distributions))
-    listing.warnings += [f"{shown(path)} is a device, FIFO or socket: left out" for path in looked.special]
+    listing.manifest = Manifest(group(kept, surveyed.distributions))
+    listing.warnings += [f"{shown(path)} is a device, FIFO or socket: left out" for path in surveyed.special]
     listing.warnings += [f"{shown(path)} holds credentials: left out" for path in secret]
-    listing.warnings += [f"{shown(path)}: mode bits are not kept" for path in unusual_modes(looked)]
+    listing.warnings += [f"{shown(path)}: mode bits are not kept" for path in unusual_modes(surveyed)]
     return listing
 
 
-def _place_files(listing: Listing, looked: Survey, scratch: str) -> None:
-    for path, entry in looked.entries.items():
+def _place_files(listing: Listing, surveyed: Survey, scratch: str) -> None:
+    for path, entry in surveyed.entries.items():
         if entry.kind == "file":
             listing.files[entry.digest] = os.path.join(listing.root, path)
-    for path, template in looked.templates.items():
-        digest = looked.entries[path].digest
+    for path, template in surveyed.templates.items():
+        digest = surveyed.entries[path].digest
         listing.files[digest] = os.path.join(scratch, digest)
         with open(listing.files[digest], "wb") as file:
             file.write(template.data)

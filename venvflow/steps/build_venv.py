@@ -31,7 +31,7 @@ from venvflow.state.file_stats import digest_of_found
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey
 from venvflow.steps import claims
-from venvflow.steps.facts import facts_of, look
+from venvflow.steps.facts import facts_of, find_venv
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
@@ -70,7 +70,7 @@ def _build_unless_there(job: Job, record: KeyRecord) -> Outcome:
     with job.locked() as lock, job.open_store() as store:
         with store.use():
             job.place.settle()
-            facts = facts_of(job, store, KeyNow(record, record), look(job, store, "bytes"))
+            facts = facts_of(job, store, KeyNow(record, record), find_venv(job, store, "bytes"))
             actions = plan(facts)
             error = actions["restore"].error or actions["build-venv"].error
             if error is not None:
@@ -141,9 +141,9 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         _drop_installer_notes(venv)
         _hide_credentials(venv)
         saved = _drop_excluded(job, venv)
-        looked = _relocate(job, record, venv)
-        refuse_to_show(venv, looked, store.path)
-        warnings = [*missing, *_embedding(looked)]
+        surveyed = _relocate(job, record, venv)
+        refuse_to_show(venv, surveyed, store.path)
+        warnings = [*missing, *_embedding(surveyed)]
         wrong = check_new(job, venv)
         if wrong:
             raise BuildFailed(
@@ -159,32 +159,32 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
             "built",
             "built",
             record.interpreter.executable,
-            bound=looked.bound,
-            stats=digest_of_found(looked.found.values()),
-            contents=encode_contents(looked.digests() or ()),
+            bound=surveyed.bound,
+            stats=digest_of_found(surveyed.found.values()),
+            contents=encode_contents(surveyed.digests() or ()),
             warnings=tuple(warnings),
         )
         if job.spec.exclude:
             write_excluded(job, record.key.digest, saved)
         with store.use():
             kept_as = put_in_place(
-                job, store, venv, replace(receipt, directories=watched(venv, directories(looked.entries)))
+                job, store, venv, replace(receipt, directories=watched(venv, directories(surveyed.entries)))
             )
             if not store.read_only:  # only now are they the stamps of what is at the place
-                _stamp(job, store, looked)
+                _stamp(job, store, surveyed)
     if kept_as:
         warnings.append(f"the venv that was there is kept as {shown(kept_as)}")
     figures: dict[str, int | float | str] = {
-        "files": len(looked.entries),
+        "files": len(surveyed.entries),
         "seconds": time.monotonic() - start,
         "log": log,
     }
     return Outcome("built", build.recipe.name, figures, tuple(warnings))
 
 
-def _embedding(looked: Survey) -> list[str]:
+def _embedding(surveyed: Survey) -> list[str]:
     """Warn of binary files that contain the path they were built at: they cannot be relocated."""
-    found = shown(some(looked.embedding, 1))
+    found = shown(some(surveyed.embedding, 1))
     return [f"{found} contains the path it was built at, which is gone"] if found else []
 
 
@@ -192,22 +192,22 @@ def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
     """Make every file speak of the venv's place instead of the staging path."""
     staged = Places(venv, job.root, record.interpreter.executable)
     final = job.places(record.interpreter)
-    looked = survey(venv, staged, fresh=True, bytecode=job.spec.bytecode)
+    surveyed = survey(venv, staged, fresh=True, bytecode=job.spec.bytecode)
     digests: dict[str, tuple[bytes, int]] = {}
     for path, template in sorted(
-        looked.templates.items(), key=lambda item: is_record(looked.entries[item[0]])
+        surveyed.templates.items(), key=lambda item: is_record(surveyed.entries[item[0]])
     ):
         data = fill(template.data, template.slots, final, digests)
         digests[path] = digest_of(data)
-        looked.filled[path] = digests[path][0].hex()
-        _rewrite(venv, looked.entries[path], data)
-        looked.found[path] = lstat(f"{venv}/{path}")._replace(path=path)
-    for path, entry in looked.entries.items():
+        surveyed.filled[path] = digests[path][0].hex()
+        _rewrite(venv, surveyed.entries[path], data)
+        surveyed.found[path] = lstat(f"{venv}/{path}")._replace(path=path)
+    for path, entry in surveyed.entries.items():
         if entry.kind == "link" and entry.slots:
             temporary = os.path.join(venv, os.path.dirname(path), temporary_name())
             os.symlink(fill_link(entry, final), temporary)
             os.rename(temporary, f"{venv}/{path}")
-    return looked
+    return surveyed
 
 
 def _drop_excluded(job: Job, venv: str) -> list[Saved]:
@@ -291,13 +291,13 @@ def _rewrite(venv: str, entry: Entry, data: bytes) -> None:
         write_private(temporary, fd, data, executable=entry.executable)
 
 
-def _stamp(job: Job, store: Store, looked: Survey) -> None:
+def _stamp(job: Job, store: Store, surveyed: Survey) -> None:
     """Keep what was read for squish: templates in the store, stamps in the index."""
-    private = {*credentials(job.place.path, looked), *closed(looked)}
+    private = {*credentials(job.place.path, surveyed), *closed(surveyed)}
     state = "The new venv is in its place, and not shared yet."
     with explained("cannot write to the store", at=store.path, state=state), store.objects.batch() as batch:
-        for path, template in looked.templates.items():
+        for path, template in surveyed.templates.items():
             if path not in private:
                 batch.add_bytes(template.data)
         batch.publish()
-    store.index.set_stamps(job.place.path, looked.stamped())
+    store.index.set_stamps(job.place.path, surveyed.stamped())

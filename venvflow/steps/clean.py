@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from venvflow.errors import Refused
-from venvflow.steps.facts import look, why_not_replaced
+from venvflow.steps.facts import find_venv, why_not_replaced
 from venvflow.steps.job import Job
 from venvflow.steps.state_files import written_archives
 
@@ -37,7 +37,7 @@ def _venv(job: Job) -> list[str]:
         return []
     with job.open_store() as store, store.use():
         job.place.settle()
-        venv = look(job, store, "bytes")
+        venv = find_venv(job, store, "bytes")
     if venv.receipt is None:
         return []
     obstacle = why_not_replaced(job, venv)

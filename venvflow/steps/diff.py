@@ -57,14 +57,14 @@ def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = Non
         job.root if job is not None else place.parent,
         python or os.path.realpath(f"{place.path}/bin/python"),
     )
-    looked = survey(
+    surveyed = survey(
         place.path,
         places,
         known=known,
         excludes_file=matcher.excludes_file if matcher else None,
         excludes_directory=matcher.excludes_dir if matcher else None,
     )
-    return Manifest(group(looked.entries, looked.distributions), looked.bound)
+    return Manifest(group(surveyed.entries, surveyed.distributions), surveyed.bound)
 
 
 def _no_venv(place: Place, job: Job | None) -> UsageError:

@@ -19,7 +19,7 @@ from venvflow.state.survey import Survey
 from venvflow.state.usage import inodes_below
 from venvflow.steps.any_venv import refuse_unless_sharable
 from venvflow.steps.job import Job
-from venvflow.steps.share import interpreter_of, look_through
+from venvflow.steps.share import interpreter_of, survey_venv
 
 
 @dataclass(slots=True)
@@ -56,46 +56,48 @@ def estimate(store: StoreReader | None, job: Job, foresight: Foresight, *, store
     known: Mapping[str, Stamped] = {}
     if store is not None and receipt is not None and receipt.is_at(place.path):
         known = known_of(store, receipt, without_excluded(walk(place.path), job.matcher)).stamped
-    looked = look_through(job, python, known)
-    surplus = [*_surplus(store, job.spec.min_size, looked, foresight)]
+    surveyed = survey_venv(job, python, known)
+    surplus = [*_surplus(store, job.spec.min_size, surveyed, foresight)]
     if job.spec.bytecode == "canonical":
-        surplus += _surplus_bytecode(store, python, looked, foresight)
-    replaced = Counter((looked.found[path].device, looked.found[path].stamp.inode) for path in surplus)
+        surplus += _surplus_bytecode(store, python, surveyed, foresight)
+    replaced = Counter((surveyed.found[path].device, surveyed.found[path].stamp.inode) for path in surplus)
     inodes = inodes_below(place.path)
     gone = [inodes[key] for key, names in replaced.items() if key in inodes and names >= inodes[key].names]
     return Estimate(
         files=len(surplus),
         bytes=sum(inode.bytes for inode in gone),
         elsewhere=sum(inode.bytes for inode in gone if inode.links > inode.names),
-        all_files=sum(1 for item in looked.found.values() if item.kind == "file"),
+        all_files=sum(1 for item in surveyed.found.values() if item.kind == "file"),
     )
 
 
-def _surplus(store: StoreReader | None, min_size: int, looked: Survey, foresight: Foresight) -> Iterator[str]:
+def _surplus(
+    store: StoreReader | None, min_size: int, surveyed: Survey, foresight: Foresight
+) -> Iterator[str]:
     """Yield the paths of files that the store has already, or would have by then."""
-    for path, entry in looked.entries.items():
-        if entry.kind != "file" or stays_private(entry, min_size) or path not in looked.found:
+    for path, entry in surveyed.entries.items():
+        if entry.kind != "file" or stays_private(entry, min_size) or path not in surveyed.found:
             continue
         name = object_name(entry)
         stored = store is not None and store.objects.sound(name, entry.size)
         if (name in foresight.objects or stored) and not (
-            store is not None and is_object(store, name, looked.found[path])
+            store is not None and is_object(store, name, surveyed.found[path])
         ):
             yield path
         foresight.objects.add(name)
 
 
 def _surplus_bytecode(
-    store: StoreReader | None, python: Interpreter, looked: Survey, foresight: Foresight
+    store: StoreReader | None, python: Interpreter, surveyed: Survey, foresight: Foresight
 ) -> Iterator[str]:
     """Yield the bytecode that would give way to what was compiled for another venv."""
     interpreter = bytecode_of(python)
     known = store.index.bytecode(interpreter) if store is not None else {}
-    for path, entry in looked.entries.items():
+    for path, entry in surveyed.entries.items():
         if entry.kind != "file" or not path.endswith(".py") or not path.startswith("lib/"):
             continue
         source = interpreter, entry.digest, path
-        item = looked.found.get(pyc_path(path, python.cache_tag))
+        item = surveyed.found.get(pyc_path(path, python.cache_tag))
         if item is not None and item.kind == "file":
             made = known.get((entry.digest, path))
             stored = store is not None and made is not None and not is_object(store, made[0], item)

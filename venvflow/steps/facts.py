@@ -22,7 +22,7 @@ from venvflow.steps.state_files import KeyRecord, archive_facts, has_passed, is_
 
 
 @dataclass(frozen=True, slots=True)
-class Venv:
+class FoundVenv:
     """A venv as it was found: what is at its place, its receipt if it is ours, and what changed since."""
 
     there: PlaceState
@@ -30,14 +30,14 @@ class Venv:
     drift: Drift
 
 
-def look(
+def find_venv(
     job: Job,
     store: StoreReader | None,
     depth: Depth,
     *,
     checker: StatChecker | None = None,
     ours: int | None = None,
-) -> Venv:
+) -> FoundVenv:
     """Return what is at the job's place.
 
     *store* is None where there is none yet; *checker* sees each object once for many venvs. *ours* is the
@@ -48,14 +48,14 @@ def look(
     there = job.place.state(ours or (registration.inode if registration else None))
     receipt = job.place.receipt() if there == "ours" else None
     if receipt is None:
-        return Venv(there, None, Drift())
+        return FoundVenv(there, None, Drift())
     drift = changes(
         job.place, receipt, store, job.matcher, depth=depth, checker=checker, min_size=job.spec.min_size
     )
-    return Venv(there, receipt, drift)
+    return FoundVenv(there, receipt, drift)
 
 
-def why_not_replaced(job: Job, venv: Venv) -> Refused | None:
+def why_not_replaced(job: Job, venv: FoundVenv) -> Refused | None:
     """Return why what was found must not be replaced: something would be lost that venvflow did not make."""
     try:
         job.place.refuse_unless_replaceable(venv.there)
@@ -68,7 +68,7 @@ def why_not_replaced(job: Job, venv: Venv) -> Refused | None:
     return _changed_by_hand(job, f"the venv was changed by hand ({venv.drift})", "It was left as it is.")
 
 
-def why_not_published(job: Job, venv: Venv) -> VenvflowError | None:
+def why_not_published(job: Job, venv: FoundVenv) -> VenvflowError | None:
     """Return why a venv is not what its key says any more, and must not be shared and stored under it."""
     if venv.drift.by_hand:
         return _changed_by_hand(
@@ -94,9 +94,9 @@ def _changed_by_hand(job: Job, what: str, state: str) -> Refused:
 
 
 def facts_of(
-    job: Job, store: StoreReader | None, key: KeyNow, venv: Venv, *, promised_by: str = ""
+    job: Job, store: StoreReader | None, key: KeyNow, venv: FoundVenv, *, promised_by: str = ""
 ) -> VenvFacts:
-    """Return the facts of a venv as it was found (:func:`look`), for the *key* that it is wanted for.
+    """Return the facts of a venv as it was found (:func:`find_venv`), for the *key* that it is wanted for.
 
     *store* is None where there is none yet; *promised_by* is the task of another venv that publishes a
     snapshot for the key before it is needed.
@@ -162,7 +162,7 @@ def _changed(noted: KeyRecord | None, now: KeyRecord | None) -> tuple[str, ...]:
     return tuple(each.name for each in part_changes(before, after))
 
 
-def _damage(job: Job, venv: Venv) -> str:
+def _damage(job: Job, venv: FoundVenv) -> str:
     if venv.receipt is None or venv.drift.missing:
         return str(venv.drift)
     return "" if os.access(f"{job.place.path}/bin/python", os.X_OK) else "its interpreter is gone"

@@ -16,7 +16,7 @@ from venvflow.errors import shown
 from venvflow.model import Receipt
 from venvflow.pure.redaction import redactor, secrets_of
 from venvflow.state.store import Store
-from venvflow.steps.facts import look, why_not_replaced
+from venvflow.steps.facts import find_venv, why_not_replaced
 from venvflow.steps.job import Job
 
 CHECK_SECONDS = 300
@@ -95,7 +95,7 @@ def put_in_place(job: Job, store: Store, venv: str, receipt: Receipt, *, ours: i
     if job.config.store.durability == "full":
         with directory(venv) as fd:
             sync_file_system(fd)
-    before = look(job, store, "bytes", ours=ours)
+    before = find_venv(job, store, "bytes", ours=ours)
     obstacle = why_not_replaced(job, before)
     if obstacle is not None:
         raise obstacle

@@ -62,7 +62,7 @@ def _pack(
 ) -> tuple[Manifest, Outcome]:
     """Write the archive, names filled in; return the manifest that it is of."""
     try:
-        manifest = source.manifest(look=False)
+        manifest = source.manifest(check_objects=False)
         return manifest, _written(source, manifest, output, options, progress)
     except archive.DamagedObject:
         # Most frames are kept, so few objects are needed, and hardly ever is one gone. Looking at each one

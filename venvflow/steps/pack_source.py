@@ -46,12 +46,12 @@ class PackSource:
         """Return the path of one of the store's objects, or of a RECORD without rows of excluded files."""
         return self._pruned.get(digest) or self.store.objects.path(Name(digest, executable))
 
-    def manifest(self, *, look: bool = True) -> Manifest:
+    def manifest(self, *, check_objects: bool = True) -> Manifest:
         """Return the venv's manifest; raises EnvironmentFailure when it is not squished or not there.
 
-        Without *look* it is not known whether all objects are there.
+        Without *check_objects* some objects may be gone.
         """
-        return manifest_of(self.job, self.store, self.record, look=look)
+        return manifest_of(self.job, self.store, self.record, check_objects=check_objects)
 
     def description(self, manifest: Manifest) -> dict[str, Any]:
         """Return what it says of itself: nothing that depends on the place or the time."""

@@ -19,7 +19,7 @@ from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_stats, forget, suspects
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
-from venvflow.steps.facts import Venv, facts_of, look
+from venvflow.steps.facts import FoundVenv, facts_of, find_venv
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
 from venvflow.steps.new_venv import check_in_place, check_new, errors_explained, put_in_place
@@ -44,7 +44,7 @@ def restore(job: Job) -> Outcome:
 def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
     """Restore while the venv and the store are held."""
     job.place.settle()
-    venv = look(job, store, _depth(job, store, record))
+    venv = find_venv(job, store, _depth(job, store, record))
     facts = facts_of(job, store, KeyNow(record, record), venv)
     action = plan(facts)["restore"]
     if action.error is not None:
@@ -70,7 +70,7 @@ def _depth(job: Job, store: Store, record: KeyRecord) -> Depth:
     return "bytes" if is_kept or is_replaced else "directories"
 
 
-def _keep(job: Job, store: Store, venv: Venv, facts: VenvFacts) -> Outcome:
+def _keep(job: Job, store: Store, venv: FoundVenv, facts: VenvFacts) -> Outcome:
     """Keep the venv that is there: what somebody added or edited is theirs, and only reported."""
     receipt, drift = venv.receipt, venv.drift
     assert receipt is not None  # noqa: S101 - what is kept is ours

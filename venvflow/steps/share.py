@@ -36,7 +36,7 @@ from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey, unusual_modes
 from venvflow.state.usage import Ledger
 from venvflow.steps.any_venv import in_use
-from venvflow.steps.facts import Venv, why_not_published, why_not_written
+from venvflow.steps.facts import FoundVenv, why_not_published, why_not_written
 from venvflow.steps.job import Job
 
 Tell = Callable[[str, str], None]
@@ -101,7 +101,7 @@ class _Shared:
     """
 
     job: Job
-    looked: Survey
+    surveyed: Survey
     withheld: Withheld
     taken: Taken
     relinked: Relinked
@@ -114,16 +114,16 @@ def _share(
 ) -> _Shared:
     """Give the venv's files to the store and link their names; what is *known* is not read."""
     venv, spec = job.place.path, job.spec
-    looked = look_through(job, python, known.stamped)
-    withheld = withhold(venv, looked, store.path, whole=bool(receipt.key))
-    found = (looked.found[path] for path in looked.entries if path in looked.found)
+    surveyed = survey_venv(job, python, known.stamped)
+    withheld = withhold(venv, surveyed, store.path, whole=bool(receipt.key))
+    found = (surveyed.found[path] for path in surveyed.entries if path in surveyed.found)
     modes = modes_of(found, receipt.modes if receipt.trees else None)
-    unusual = tuple(unusual_modes(looked))
+    unusual = tuple(unusual_modes(surveyed))
     intake = Intake(
         store, venv, python, mode=_first_mode(job, store), min_size=store.least_shared(spec.min_size),
         built_here=receipt.made == "built",
     )  # fmt: skip
-    taken = intake.take(looked, canonical=spec.bytecode == "canonical", sound=known.sound)
+    taken = intake.take(surveyed, canonical=spec.bytecode == "canonical", sound=known.sound)
     link = "symlink" if "symlink" in spec.link else ""
     _register(job, store, replace(receipt, trees=taken.trees, link=link, bound=taken.manifest.bound))
     relinker = Relinker(
@@ -132,8 +132,8 @@ def _share(
     )  # fmt: skip
     state = "Every file of the venv holds what it held; some may be shared already."
     with explained("cannot share the files of the venv", at=venv, state=state):
-        relinked = relinker.relink(taken.entries, looked.found)
-    return _Shared(job, looked, withheld, taken, relinked, modes, unusual)
+        relinked = relinker.relink(taken.entries, surveyed.found)
+    return _Shared(job, surveyed, withheld, taken, relinked, modes, unusual)
 
 
 def _settings_of(spec: VenvSpec) -> str:
@@ -172,7 +172,7 @@ def _is_linked_here(store: StoreReader, receipt: Receipt, found: list[Found], mi
     return False
 
 
-def look_through(job: Job, python: Interpreter, known: Mapping[str, Stamped]) -> Survey:
+def survey_venv(job: Job, python: Interpreter, known: Mapping[str, Stamped]) -> Survey:
     """Read the venv, but for what is *known*. Raises EnvironmentFailure."""
     matcher = job.matcher
     return survey(
@@ -259,7 +259,7 @@ def shared_receipt(shared: _Shared, receipt: Receipt, python: Interpreter, store
         store=store if link == "symlink" else "",
         modes=shared.modes,
         private=shared.withheld.digests,
-        stats=digest_of_found(without_excluded(shared.looked.found.values(), shared.job.matcher)),
+        stats=digest_of_found(without_excluded(shared.surveyed.found.values(), shared.job.matcher)),
         contents=_contents(shared, receipt),
         directories=watched(venv, directories(taken.entries)),
     )
@@ -267,7 +267,7 @@ def shared_receipt(shared: _Shared, receipt: Receipt, python: Interpreter, store
 
 def _contents(shared: _Shared, receipt: Receipt) -> str:
     """Return the contents of a venv; what was not read now is as it was when its receipt was written."""
-    digests = shared.looked.digests()
+    digests = shared.surveyed.digests()
     if digests is not None:
         return encode_contents([*digests, *shared.withheld.digests.items()])
     return receipt.contents if receipt.key else ""
@@ -285,7 +285,7 @@ def _figures(shared: _Shared, start: float) -> dict[str, int | float | str]:
         "adopted_bytes": taken.adopted_bytes,
         "compiled": taken.compiled,
         "uncompilable": taken.uncompilable,
-        "excluded": shared.looked.excluded,
+        "excluded": shared.surveyed.excluded,
         "link": prevailing(shared.relinked.modes) or "copy",
         "seconds": time.monotonic() - start,
     }
@@ -296,12 +296,12 @@ _STAYS = "it stays in this venv only, not in snapshots or archives"
 
 def _warnings(shared: _Shared, receipt: Receipt, users: list[int]) -> tuple[str, ...]:
     """Return what a user should know who shares a venv; *users* are the processes that use it."""
-    looked, relinked = shared.looked, shared.relinked
+    surveyed, relinked = shared.surveyed, shared.relinked
     notes: list[tuple[Sequence[str], str]] = [
         (relinked.kept, "changed while it was shared and stays private"),
         (relinked.attributed, "has extended attributes, which a link would not keep, and stays private"),
-        (looked.special, "is a device, FIFO or socket and is not stored"),
-        (looked.embedding, "is a binary file that contains the path it was built at"),
+        (surveyed.special, "is a device, FIFO or socket and is not stored"),
+        (surveyed.embedding, "is a binary file that contains the path it was built at"),
         (shared.withheld.secret, f"holds credentials: {_STAYS}"),
         (shared.withheld.hidden, f"cannot be read by other users: {_STAYS}"),
         (shared.unusual, "has setuid, setgid or world-writable bits, which are not kept"),
@@ -327,7 +327,7 @@ def refuse_to_publish(job: Job, store: Store, receipt: Receipt) -> None:
     The next ``restore`` is to look through a venv that is not whole: no directory showed what is missing, or
     it would have been restored before.
     """
-    venv = Venv("ours", receipt, drift_of(job.place.path, receipt, store, job.matcher))
+    venv = FoundVenv("ours", receipt, drift_of(job.place.path, receipt, store, job.matcher))
     error = why_not_published(job, venv)
     if error is None:
         return

@@ -94,8 +94,8 @@ def squish_any(job: Job, store: Store, how: VenvSpec, *, ledger: Ledger, tell: T
 # --------------------------------------------------------------------------- the manifest that it left
 
 
-def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True) -> Manifest:
-    """Return the manifest of the venv, after seeing that the store still has all of it.
+def manifest_of(job: Job, store: Store, record: KeyRecord, *, check_objects: bool = True) -> Manifest:
+    """Return the manifest of the venv, after a check that the store still has all of it.
 
     It is what the receipt of a shared venv says, or, of one that was here and is gone, its snapshot.
 
@@ -103,10 +103,10 @@ def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True)
     whole, and so the store can be filled again from it. Raises EnvironmentFailure when there is no venv for
     the key, Refused when it was changed by hand. Venv and store are held by the caller.
 
-    Without *look* only the trees are read, and the caller asks once more if an object is gone.
+    Without *check_objects* only the trees are read, and the caller calls again if an object is gone.
     """
     try:
-        return _whole(job, store, record, look=look)
+        return _whole(job, store, record, check_objects=check_objects)
     except Corrupt as lost:
         receipt = job.place.receipt()
         if receipt is None or receipt.key != record.key.digest:
@@ -114,12 +114,12 @@ def manifest_of(job: Job, store: Store, record: KeyRecord, *, look: bool = True)
         refuse_to_publish(job, store, receipt)
         share(job, store, replace(receipt, state="built", made="shared"), interpreter=record.interpreter)
         try:
-            return _whole(job, store, record, look=True)
+            return _whole(job, store, record, check_objects=True)
         except Corrupt as error:  # the disk loses what was just written
             raise _no_manifest(job, error) from error
 
 
-def _whole(job: Job, store: Store, record: KeyRecord, *, look: bool) -> Manifest:
+def _whole(job: Job, store: Store, record: KeyRecord, *, check_objects: bool) -> Manifest:
     digest, receipt = record.key.digest, job.place.receipt()
     if receipt is not None and receipt.is_shared_for(digest):
         manifest = Manifest(tuple(map(store.tree, receipt.trees)), receipt.bound)
@@ -130,7 +130,7 @@ def _whole(job: Job, store: Store, record: KeyRecord, *, look: bool) -> Manifest
         if snapshot is None:
             raise Corrupt("there is no venv for this key")
         manifest = store.load(snapshot)
-    for tree in manifest.trees if look else ():
+    for tree in manifest.trees if check_objects else ():
         for name in object_names(tree):
             if not os.path.lexists(store.objects.path(name)):
                 raise Corrupt(f"object {name.digest[:12]} is gone from the store")

@@ -58,7 +58,7 @@ def heal(
 
 
 def _inspect(inspection: Inspection, healing: Healing | None, registrations: Iterable[Registration]) -> None:
-    inspection.look(registrations)
+    inspection.walk(registrations)
     ObjectChecks(inspection, healing).run()  # first: files that are objects are checked with them
     for venv in inspection.chosen:
         FileChecks(inspection, healing, venv).run()

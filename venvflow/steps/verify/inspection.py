@@ -211,7 +211,7 @@ class Inspection:
         """The venvs that were asked for: all, unless some were named."""
         return [venv for venv in self.venvs if not self.only or venv.path in self.only]
 
-    def look(self, registrations: Iterable[Registration]) -> None:
+    def walk(self, registrations: Iterable[Registration]) -> None:
         """Walk all venvs, and learn which objects are needed. Raises EnvironmentFailure as walking does."""
         for registration in registrations:
             found = _walked(self.store, registration)
