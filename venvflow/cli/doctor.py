@@ -25,7 +25,7 @@ _MARGIN = 6
 MORE = """\
 Looks at interpreters, builders and their versions, at permissions and owners, free space, the index, the
 clock and the environment's variables, and tries links, locks and a swap of names between the store and
-each venv's directory, in a directory of its own that goes away again. Works without a config too.
+each venv's directory, in a temporary directory. Works without a config too.
 Exits 1 when a check failed; with warnings only, 0. With -q only what is not ok is shown."""
 EXAMPLE = "venvflow doctor"
 

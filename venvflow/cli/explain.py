@@ -27,8 +27,8 @@ from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.inputs import packages_of
 
 MORE = """\
-With one VENV (of the config): its key with all parts, whether the store has a venv for it, what
-comes nearest and in what that differs, and what doit would do now and why. Nothing is changed.
+With one VENV (of the config): its key with all parts, whether the store has a venv for it, the
+nearest snapshot and how it differs, and what doit would do now and why. Nothing is changed.
 With two: the parts in which their keys differ; venvs, snapshots (by the first digits of their id),
 keys and archives. Exits with 1 then if they differ.
 A word that could mean several things needs a prefix: venv:api, path:api, snapshot:3f2a,

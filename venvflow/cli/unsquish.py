@@ -13,7 +13,7 @@ from venvflow.steps.job import Job
 from venvflow.steps.unshare import unshare
 
 MORE = """\
-What the files hold, their executable bits and links stay. The store forgets the venv.
+Content, executable bits and links of the files stay. The store forgets the venv.
 A venv of a config is shared again by the next doit. Run again, it finishes what was cut short."""
 EXAMPLE = "venvflow unsquish ~/src/demo/.venv"
 

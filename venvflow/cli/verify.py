@@ -23,7 +23,7 @@ from venvflow.state.store import Store
 from venvflow.steps.verify import Finding, Verified, heal, verify
 
 MORE = """\
-Reads what changed by its time or size; --full reads everything.
+Reads what changed in time or size; --full reads everything.
 --heal puts good copies in the place of damaged files. An edit becomes a private file of the venv
 in which it was made: the one that is named here, or the one that shows traces of it.
 Exits with 1 when findings are left."""
