@@ -557,7 +557,7 @@ def test_the_venvs_own_pip_serves_a_python_that_ours_does_not_support(project: P
 
 def test_bytecode_is_dropped_without_writing_into_a_shared_record(tmp_path: Path) -> None:
     """RECORD may be a hard link into another tool's cache: the cache keeps its bytes."""
-    site = tmp_path / "venv" / "site-packages"
+    site = tmp_path / "venv" / "lib" / "python3.11" / "site-packages"
     (site / "x.dist-info").mkdir(parents=True)
     (site / "__pycache__").mkdir()
     (site / "__pycache__" / "x.cpython-311.pyc").touch()

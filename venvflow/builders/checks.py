@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from venvflow.disk.files import read_small
+from venvflow.disk.descriptors import directory
+from venvflow.disk.files import read_small, replacing
+from venvflow.disk.links import write_private
 from venvflow.disk.mounts import mount_of
+from venvflow.disk.scan import walk
 from venvflow.disk.system_errors import room
 from venvflow.errors import shown
+from venvflow.pure.relocate import without_rows
 
 if TYPE_CHECKING:
     from venvflow.builders.build import Build
@@ -75,37 +80,51 @@ def warnings_of(missing: Sequence[str]) -> tuple[str, ...]:
 
 def drop_bytecode(venv: str) -> None:
     """Remove what was compiled in spite of us (``ensurepip`` does), from the disk and from each RECORD."""
-    for directory, names, files in os.walk(venv, onerror=_raise):
-        if "__pycache__" in names:
-            names.remove("__pycache__")
-            _empty_cache(os.path.join(directory, "__pycache__"))
-        if "RECORD" in files and directory.endswith(".dist-info"):
-            _forget_bytecode(os.path.join(directory, "RECORD"))
+    drop(venv, _BYTECODE.search, lambda path: os.path.basename(path) == "__pycache__")
 
 
-def _raise(error: OSError) -> None:
-    raise error
+_BYTECODE = re.compile(r"(?:^|/)__pycache__/[^/]*\.pyc$")
 
 
-def _empty_cache(directory: str) -> None:
-    if os.path.islink(directory):
-        return
-    for name in os.listdir(directory):
-        if name.endswith(".pyc"):
-            os.unlink(os.path.join(directory, name))
-    with suppress(OSError):  # something else lies there: it stays
-        os.rmdir(directory)
+def drop(
+    venv: str, is_unwanted: Callable[[str], object], is_unwanted_directory: Callable[[str], bool]
+) -> dict[str, int]:
+    """Delete files, and directories that are empty then; return the files with their sizes in bytes.
+
+    RECORDs lose the rows of these files.
+    """
+    sizes: dict[str, int] = {}
+    for item in reversed(walk(venv)):
+        if item.kind != "dir" and is_unwanted(item.path):
+            sizes[item.path] = item.stamp.size
+            os.unlink(f"{venv}/{item.path}")
+        elif item.kind == "dir" and is_unwanted_directory(item.path):
+            with suppress(OSError):  # something else lies there: it stays
+                os.rmdir(f"{venv}/{item.path}")
+    if sizes:
+        prune_records(venv, is_unwanted)
+    return sizes
 
 
-def _forget_bytecode(record: str) -> None:
-    lines = read_small(record).split(b"\n")
-    kept = [line for line in lines if not re.search(rb'__pycache__/[^/]*\.pyc"?,', line)]
-    if len(kept) == len(lines):
-        return
-    # By rename: the file may share its inode with a cache that is not ours.
-    with open(f"{record}.vf", "xb") as file:
-        file.write(b"\n".join(kept))
-    os.replace(f"{record}.vf", record)
+def records_in(venv: str) -> list[str]:
+    """Return the RECORDs of all distributions, by path in the venv."""
+    return glob.glob("lib/*/site-packages/*.dist-info/RECORD", root_dir=venv)
+
+
+def prune_records(venv: str, is_gone: Callable[[str], object]) -> None:
+    """Take the rows of files that are gone, by path in the venv, out of all RECORDs."""
+    for path in records_in(venv):
+        data = read_small(f"{venv}/{path}")
+        pruned, _ = without_rows(path, data, (), is_gone)
+        if pruned != data:
+            rewrite(f"{venv}/{path}", pruned)
+
+
+def rewrite(file: str, data: bytes, *, executable: bool = False) -> None:
+    """Replace a file by rename: it may be a hard link to one in a cache that is not ours."""
+    parent, name = os.path.split(file)
+    with directory(parent) as fd, replacing(name, fd) as temporary:
+        write_private(temporary, fd, data, executable=executable)
 
 
 # --------------------------------------------------------------------------- what may help

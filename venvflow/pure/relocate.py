@@ -338,7 +338,7 @@ def record_paths(record_path: str, data: bytes) -> frozenset[str]:
 
 
 def without_rows(
-    record_path: str, data: bytes, slots: Iterable[Slot], is_gone: Callable[[str], bool]
+    record_path: str, data: bytes, slots: Iterable[Slot], is_gone: Callable[[str], object]
 ) -> tuple[bytes, tuple[Slot, ...]]:
     """Return a RECORD, and the *slots* in it, without the rows of files that are gone, by path in the venv.
 

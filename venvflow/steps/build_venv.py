@@ -5,26 +5,23 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Collection, Iterator
-from contextlib import suppress
 from dataclasses import replace
 
 from venvflow.builders import choose
 from venvflow.builders.build import Build
+from venvflow.builders.checks import drop, prune_records, records_in, rewrite
 from venvflow.disk import locks
-from venvflow.disk.descriptors import directory
-from venvflow.disk.files import read_small, replacing, temporary_name
-from venvflow.disk.links import write_private
+from venvflow.disk.files import read_small, temporary_name
 from venvflow.disk.places import watched
-from venvflow.disk.scan import lstat, walk
+from venvflow.disk.scan import lstat
 from venvflow.disk.system_errors import explained
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown, some
-from venvflow.model import Entry, Outcome, Receipt, Saved, Snapshot
+from venvflow.model import Outcome, Receipt, Saved, Snapshot
 from venvflow.pure.manifest import directories
 from venvflow.pure.patterns import saved_by
 from venvflow.pure.plan import plan
 from venvflow.pure.redaction import redact
-from venvflow.pure.relocate import Places, digest_of, fill, fill_link, find_in_record, is_record, without_rows
+from venvflow.pure.relocate import Places, digest_of, fill, fill_link, find_in_record, is_record
 from venvflow.state.confidential import closed, credentials, refuse_to_show
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_found
@@ -200,7 +197,7 @@ def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
         data = fill(template.data, template.slots, final, digests)
         digests[path] = digest_of(data)
         surveyed.filled[path] = digests[path][0].hex()
-        _rewrite(venv, surveyed.entries[path], data)
+        rewrite(f"{venv}/{path}", data, executable=surveyed.entries[path].executable)
         surveyed.found[path] = lstat(f"{venv}/{path}")._replace(path=path)
     for path, entry in surveyed.entries.items():
         if entry.kind == "link" and entry.slots:
@@ -211,23 +208,14 @@ def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
 
 
 def _drop_excluded(job: Job, venv: str) -> list[Saved]:
-    """Delete excluded files of the new venv, so that a built one equals a restored one; return what it saves.
+    """Delete excluded files of the new venv, so that a built one equals a restored one.
 
-    RECORDs lose the rows of these files.
+    Return what that saves.
     """
     matcher = job.matcher
     if matcher is None:
         return []
-    sizes: dict[str, int] = {}
-    for item in reversed(walk(venv)):
-        if item.kind != "dir" and matcher.excludes_file(item.path):
-            sizes[item.path] = item.stamp.size
-            os.unlink(f"{venv}/{item.path}")
-        elif item.kind == "dir" and matcher.excludes_dir(item.path):
-            with suppress(OSError):  # something in it is not excluded
-                os.rmdir(f"{venv}/{item.path}")
-    _prune_records(venv, sizes)
-    return saved_by(sizes, matcher)
+    return saved_by(drop(venv, matcher.excludes_file, matcher.excludes_dir), matcher)
 
 
 def _drop_installer_notes(venv: str) -> None:
@@ -236,7 +224,7 @@ def _drop_installer_notes(venv: str) -> None:
     for file in notes:
         os.unlink(file)
     if notes:
-        _prune_records(venv, {os.path.relpath(file, venv) for file in notes})
+        prune_records(venv, {os.path.relpath(file, venv) for file in notes}.__contains__)
 
 
 _NOTED_URLS = (
@@ -257,38 +245,13 @@ def _hide_credentials(venv: str) -> None:
             clean = redact(text)
             if clean != text:
                 path = os.path.relpath(file, venv)
-                _rewrite(venv, Entry(path, "file"), os.fsencode(clean))
+                rewrite(file, os.fsencode(clean))
                 digests[path] = digest_of(os.fsencode(clean))
-    for record in _records(venv) if digests else ():
-        data = read_small(f"{venv}/{record}")
-        template = find_in_record(record, data, digests)
+    for record in records_in(venv) if digests else ():
+        template = find_in_record(record, read_small(f"{venv}/{record}"), digests)
         if template is not None:
-            _rewrite(
-                venv,
-                Entry(record, "file"),
-                fill(template.data, template.slots, Places(venv, venv, venv), digests),
-            )
-
-
-def _records(venv: str) -> Iterator[str]:
-    for file in glob.iglob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info/RECORD"):
-        yield os.path.relpath(file, venv)
-
-
-def _prune_records(venv: str, gone: Collection[str]) -> None:
-    """Take the rows of files that are *gone* out of all RECORDs."""
-    for path in _records(venv):
-        data = read_small(f"{venv}/{path}")
-        pruned, _ = without_rows(path, data, (), gone.__contains__)
-        if pruned != data:
-            _rewrite(venv, Entry(path, "file"), pruned)
-
-
-def _rewrite(venv: str, entry: Entry, data: bytes) -> None:
-    """Replace a file by rename: it may be a hard link to one in the builder's cache."""
-    name = os.path.basename(entry.path)
-    with directory(os.path.dirname(f"{venv}/{entry.path}")) as fd, replacing(name, fd) as temporary:
-        write_private(temporary, fd, data, executable=entry.executable)
+            filled = fill(template.data, template.slots, Places(venv, venv, venv), digests)
+            rewrite(f"{venv}/{record}", filled)
 
 
 def _stamp(job: Job, store: Store, surveyed: Survey) -> None:
