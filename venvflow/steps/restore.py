@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from shlex import quote
 
-from venvflow.disk.bytecode import Source, compile_sources, pyc_path
+from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, pyc_path
 from venvflow.disk.links import Linker
 from venvflow.disk.places import watched, write_receipt
 from venvflow.errors import BuildFailed, shown
@@ -207,10 +207,6 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
     return made
 
 
-_LONGEST_SOURCE = 220
-"""Bytes of a source's name from which on its bytecode's name might be longer than a file system allows."""
-
-
 def _compile_templates(manifest: Manifest, venv: str, interpreter: Interpreter) -> None:
     """Compile sources that name local paths: their bytecode cannot be shared, but should be there too."""
     sources = [
@@ -220,7 +216,7 @@ def _compile_templates(manifest: Manifest, venv: str, interpreter: Interpreter) 
         if entry.kind == "template"
         and entry.path.endswith(".py")
         and entry.path.startswith("lib/")
-        and len(os.fsencode(os.path.basename(entry.path))) < _LONGEST_SOURCE
+        and can_be_compiled(entry.path, entry.size, interpreter.cache_tag)
     ]
     if not sources:
         return
