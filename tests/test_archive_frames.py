@@ -56,8 +56,10 @@ def test_only_the_tree_that_changed_is_compressed_again(
     root = make_venv(tmp_path / "venv")
     manifest = read_venv(root, objects)
     _pack(manifest, objects, tmp_path / "a.tar.zst", frames)
-    untouched = next(e for t in manifest.trees for e in t.entries if e.path == f"{SITE}/pkg1/data.bin")
-    os.unlink(objects.root / untouched.digest)
+    has_same_directories = next(
+        e for t in manifest.trees for e in t.entries if e.path == f"{SITE}/pkg1/data.bin"
+    )
+    os.unlink(objects.root / has_same_directories.digest)
     (root / SITE / "pkg2/__init__.py").write_text("changed = True\n")
     written = _pack(read_venv(root, _Only(objects)), objects, tmp_path / "b.tar.zst", frames)
     assert written.frames_reused == written.frames - 1

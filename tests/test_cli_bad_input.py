@@ -14,7 +14,7 @@ import pytest
 
 from venvflow.cli import main
 from venvflow.cli.parser import COMMANDS, make_parser
-from venvflow.pure.names import meant
+from venvflow.pure.names import did_you_mean
 
 if TYPE_CHECKING:
     from cli_project import Project
@@ -257,7 +257,7 @@ def test_the_nearest_word_is_one_that_goes_on_or_looks_alike(
     word: str, known: list[str], advice: str
 ) -> None:
     """Otherwise all are listed, each once."""
-    assert meant(word, known) == advice
+    assert did_you_mean(word, known) == advice
 
 
 # --------------------------------------------------------------------------- help

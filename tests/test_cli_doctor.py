@@ -24,7 +24,7 @@ from venvflow.steps.doctor import probes, storage
 if TYPE_CHECKING:
     from cli_project import Project
 
-    from venvflow.steps.doctor import World
+    from venvflow.steps.doctor import CheckContext
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def _tools_answer_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     ask = project.said_by
 
-    def said_by(world: World, argv: list[str]) -> str:
+    def said_by(world: CheckContext, argv: list[str]) -> str:
         key = (*argv, world.environ.get("UV_CACHE_DIR", ""))
         if key not in _SAID:
             _SAID[key] = ask(world, argv)
@@ -414,11 +414,11 @@ def test_variables_that_reach_into_venvs_are_told(project: Project, monkeypatch:
 def test_the_umask_is_looked_at(mask: int, level: str) -> None:
     """One that lets everybody write makes stores that are refused; one that keeps oneself out is worse."""
     from venvflow.model import StoreConfig, TrimPolicy
-    from venvflow.steps.doctor import CheckResult, World, machine
+    from venvflow.steps.doctor import CheckContext, CheckResult, machine
 
     old = os.umask(mask)
     try:
-        found = machine.CHECKS["umask"](World("/", {}, 0.0, StoreConfig("/"), TrimPolicy()))
+        found = machine.CHECKS["umask"](CheckContext("/", {}, 0.0, StoreConfig("/"), TrimPolicy()))
         assert isinstance(found, CheckResult)
         assert (found.verdict, os.umask(mask)) == (level, mask)
     finally:

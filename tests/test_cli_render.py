@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from venvflow.cli.render import Column, Output, columns_of, moment, since, table
 from venvflow.pure.units import counted
-from venvflow.streams import fit
+from venvflow.streams import printable
 
 COLUMNS = (Column("name", least=8), Column("state"), Column("size", right=True, rank=1), Column("x", rank=2))
 
@@ -64,11 +64,11 @@ def test_colours_are_put_around_one_cell(shown: int) -> None:
     out = Output({"FORCE_COLOR": "1"})
     out.width = lambda: 26  # type: ignore[method-assign]
     rows = [("a-very-long-name-indeed", "up to date", "5 B", "y")]
-    line = fit(table(out, COLUMNS, rows, [(shown, "red")])).splitlines()[1]
+    line = printable(table(out, COLUMNS, rows, [(shown, "red")])).splitlines()[1]
     cells = ["a-very..", "up to date", " 5 B"]
     cells[shown] = f"\x1b[31m{cells[shown]}\x1b[0m"
     assert line == "  ".join(cells)
-    assert "\x1b" not in fit(table(out, COLUMNS, rows, [(3, "red")]))
+    assert "\x1b" not in printable(table(out, COLUMNS, rows, [(3, "red")]))
 
 
 def test_the_last_column_can_go_on_below() -> None:
@@ -145,7 +145,7 @@ def test_colours_are_for_terminals_and_can_be_refused(
 ) -> None:
     """Colour is used on a terminal only, NO_COLOR forbids it, FORCE_COLOR asks for it."""
     monkeypatch.setattr(sys, "stdout", _Terminal() if terminal else io.StringIO())
-    text = fit(table(Output(environ), (Column("state"),), [("damaged",)], [(0, "red")]))
+    text = printable(table(Output(environ), (Column("state"),), [("damaged",)], [(0, "red")]))
     assert ("\x1b[31mdamaged\x1b[0m" in text) == coloured
 
 

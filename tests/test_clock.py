@@ -171,7 +171,7 @@ def test_a_receipt_is_known_whatever_time_its_directory_has(tmp_path: Path, jump
     receipt = place.receipt()
     assert receipt is not None
     assert receipt.top == venv.stat().st_mtime_ns == then
-    assert place.untouched(receipt)
+    assert place.has_same_directories(receipt)
 
 
 # --------------------------------------------------------------------------- what was put aside

@@ -108,7 +108,7 @@ def test_status_sees_an_edit_in_place(restored: Project) -> None:
     assert receipt is not None
     path.chmod(0o644)
     path.write_text("EDITED = 1\n", encoding="utf-8")
-    assert Place(str(restored.root / "api/.venv")).untouched(receipt)
+    assert Place(str(restored.root / "api/.venv")).has_same_directories(receipt)
     what, why = state(restored)
     assert what == "changed by hand"
     assert path.name in why

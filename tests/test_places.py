@@ -40,8 +40,8 @@ from venvflow.disk.places import (
     KEPT_SUFFIX,
     RECEIPT,
     Place,
+    directory_mtimes,
     read_receipt,
-    watched,
     write_receipt,
 )
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused
@@ -98,7 +98,7 @@ def make_venv(place: Place, files: dict[str, bytes] | None = None, *, ours: bool
 def make_whole(place: Place) -> Receipt:
     """Make a venv with an interpreter and a receipt that watches its directories."""
     write(place.path, {"bin/python": b"", "lib/pkg/a.py": b"", "pyvenv.cfg": b""})
-    receipt = receipt_for(place, directories=watched(place.path, ["bin", "lib", "lib/pkg"]))
+    receipt = receipt_for(place, directories=directory_mtimes(place.path, ["bin", "lib", "lib/pkg"]))
     write_receipt(place.path, receipt)
     made = place.receipt()
     assert made is not None
@@ -291,7 +291,7 @@ def test_a_venv_that_is_a_mount_point_is_replaced_inside_it(tmp_path: Path, kind
         for files in (OLD, NEW):
             with place.staged() as venv:
                 write(venv, {**files, "lib/b/c.py": b""})
-                write_receipt(venv, receipt_for(place, directories=watched(venv, ["lib", "lib/b"])))
+                write_receipt(venv, receipt_for(place, directories=directory_mtimes(venv, ["lib", "lib/b"])))
                 place.swap_in(keep_old=False)
             assert place.state() == "ours"
             assert (path / "lib/a.py").read_bytes() == files["lib/a.py"]
@@ -404,11 +404,11 @@ def test_an_untouched_venv_is_untouched(place: Place) -> None:
     """Also after Python has filled its bytecode caches, and after a file was edited in place."""
     os.makedirs(Path(place.path) / "lib/pkg/__pycache__")
     receipt = make_whole(place)
-    assert place.untouched(receipt)
-    assert list(watched(place.path, ["lib/pkg/__pycache__", "bin"])) == ["bin"]
+    assert place.has_same_directories(receipt)
+    assert list(directory_mtimes(place.path, ["lib/pkg/__pycache__", "bin"])) == ["bin"]
     (Path(place.path) / "lib/pkg/__pycache__/a.pyc").touch()
     (Path(place.path) / "lib/pkg/a.py").write_bytes(b"edited")
-    assert place.untouched(receipt)
+    assert place.has_same_directories(receipt)
 
 
 @pytest.mark.parametrize("parent", ["", "bin", "lib", "lib/pkg"])
@@ -424,19 +424,19 @@ def test_a_change_in_any_directory_is_seen(place: Place, parent: str, change: st
         extra.with_name("more").touch()
     else:
         extra.with_name("more").mkdir()
-    assert not place.untouched(receipt)
+    assert not place.has_same_directories(receipt)
 
 
 def test_writing_the_receipt_again_does_not_touch_the_venv(place: Place) -> None:
     """Nor does it hide what was done since to the directories that it watches."""
     receipt = make_whole(place)
     write_receipt(place.path, receipt)
-    assert place.untouched(receipt)
+    assert place.has_same_directories(receipt)
     (Path(place.path) / "lib/new").touch()
     write_receipt(place.path, receipt)
     again = place.receipt()
     assert again is not None
-    assert not place.untouched(again)
+    assert not place.has_same_directories(again)
 
 
 @pytest.mark.parametrize("how", ["dangling", "gone"])
@@ -449,12 +449,12 @@ def test_a_venv_without_interpreter_is_not_untouched(place: Place, how: str) -> 
     write_receipt(place.path, receipt_for(place))
     receipt = place.receipt()
     assert receipt is not None
-    assert place.untouched(receipt)
+    assert place.has_same_directories(receipt)
     if how == "dangling":
         os.unlink(Path(place.path).parent / "python3")
     else:
         shutil.rmtree(place.path)
-    assert not place.untouched(receipt)
+    assert not place.has_same_directories(receipt)
 
 
 def test_a_moved_venv_is_not_untouched(place: Place) -> None:
@@ -464,7 +464,7 @@ def test_a_moved_venv_is_not_untouched(place: Place) -> None:
     os.rename(place.path, moved.path)
     receipt = moved.receipt()
     assert receipt is not None
-    assert not moved.untouched(receipt)
+    assert not moved.has_same_directories(receipt)
 
 
 # --------------------------------------------------------------------------- swapping
@@ -726,7 +726,7 @@ def finished(place: Place, files: dict[str, bytes]) -> str:
     """Make a venv with a receipt and swap it in."""
     with place.staged() as venv:
         write(venv, {"bin/python": b"", **files})
-        write_receipt(venv, receipt_for(place, directories=watched(venv, ["bin", "lib"])))
+        write_receipt(venv, receipt_for(place, directories=directory_mtimes(venv, ["bin", "lib"])))
         return place.swap_in(keep_old=place.state() == "venv")
 
 
@@ -736,7 +736,7 @@ def test_a_venv_that_was_swapped_in_is_untouched(place: Place, exchanging: str) 
         finished(place, files)
         receipt = place.receipt()
         assert receipt is not None
-        assert place.untouched(receipt)
+        assert place.has_same_directories(receipt)
 
 
 @pytest.mark.slow

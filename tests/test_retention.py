@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.model import TrimPolicy
-from venvflow.pure.retention import Candidate, TreeContents, TrimPlan, VenvName, plan
+from venvflow.pure.retention import Candidate, TreeContents, TrimPlan, VenvName, plan_trim
 
 DAY = 86_400
 NOW = 1_000 * DAY
@@ -28,7 +28,7 @@ def snapshot(number: int, **fields: Any) -> Candidate:
 def planned(snapshots: list[Candidate], policy: TrimPolicy, **given: Any) -> TrimPlan:
     """Return the plan for a store of 100 bytes without known contents."""
     facts: dict[str, Any] = {"contents": TreeContents(), "now": NOW, "store_size": 100, "free": None}
-    return plan(snapshots, policy, **{**facts, **given})
+    return plan_trim(snapshots, policy, **{**facts, **given})
 
 
 def kept(result: TrimPlan) -> list[str]:
@@ -234,7 +234,7 @@ def test_every_snapshot_is_kept_or_dropped_with_a_reason(
 ) -> None:
     """Once each, in order of use, and never one that is pinned or current."""
     snapshots, policy, facts = situation
-    result = plan(snapshots, policy, **facts)
+    result = plan_trim(snapshots, policy, **facts)
     assert sorted(kept(result) + dropped(result)) == sorted(item.id for item in snapshots)
     assert all(item.reasons and all(item.reasons) for item in result.keep)
     assert all(item.reason for item in result.drop)
@@ -250,7 +250,7 @@ def test_freed_bytes_are_those_of_objects_that_nothing_kept_needs(
     """Counted from nothing, the bytes are the same, in all and for each snapshot."""
     snapshots, policy, facts = situation
     contents = facts["contents"]
-    result = plan(snapshots, policy, **facts)
+    result = plan_trim(snapshots, policy, **facts)
     left = [item for item in snapshots if item.id in set(kept(result))]
     sizes = contents.object_sizes
     assert result.freed_bytes == sum(sizes[name] for name in sizes.keys() - needed(left, contents))
@@ -265,7 +265,7 @@ def test_limits_hold_or_a_problem_says_why_not(
 ) -> None:
     """After the plan, each limit is met, or named together with what stands in its way."""
     snapshots, policy, facts = situation
-    result = plan(snapshots, policy, **facts)
+    result = plan_trim(snapshots, policy, **facts)
     problems = " ".join(result.problems)
     by_id = {item.id: item for item in snapshots}
     if policy.keep is not None:
@@ -289,7 +289,7 @@ def test_the_last_of_each_venv_go_by_age_only(
 ) -> None:
     """No other limit drops one of them."""
     snapshots, policy, facts = situation
-    result = plan(snapshots, policy, **facts)
+    result = plan_trim(snapshots, policy, **facts)
     groups = [[item for item in snapshots if holder in item.holders] for holder in (API, WEB, OTHER_API)]
     gone = {item.id for item in snapshots if not item.holders}
     names = {item.venv for item in snapshots}
@@ -309,14 +309,14 @@ def test_the_plan_depends_on_nothing_but_its_input(
     snapshots, policy, facts = situation
     shuffled = list(snapshots)
     randomness.shuffle(shuffled)
-    assert plan(snapshots, policy, **facts) == plan(shuffled, policy, **facts)
+    assert plan_trim(snapshots, policy, **facts) == plan_trim(shuffled, policy, **facts)
 
 
 @given(situations())
 def test_a_second_trim_drops_nothing(situation: tuple[list[Candidate], TrimPolicy, dict[str, Any]]) -> None:
     """After the plan is carried out, the same policy is content with what is left."""
     snapshots, policy, facts = situation
-    first = plan(snapshots, policy, **facts)
+    first = plan_trim(snapshots, policy, **facts)
     left = [item for item in snapshots if item.id in set(kept(first))]
     contents = facts["contents"]
     sizes = {name: size for name, size in contents.object_sizes.items() if name in needed(left, contents)}
@@ -327,7 +327,7 @@ def test_a_second_trim_drops_nothing(situation: tuple[list[Candidate], TrimPolic
         "store_size": facts["store_size"] - first.freed_bytes,
         "free": free,
     }
-    second = plan(left, policy, **after)
+    second = plan_trim(left, policy, **after)
     assert (second.drop, second.freed_bytes) == ((), 0)
 
 

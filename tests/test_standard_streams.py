@@ -34,7 +34,7 @@ def test_what_is_written_shows_escapes_and_no_credentials() -> None:
 
 def test_only_our_own_colours_are_colours() -> None:
     """What looks like one in a name is shown, also beside one of ours."""
-    assert streams.fit(streams.painted("a\x1b[31mb", 32)) == "\x1b[32ma\\x1b[31mb\x1b[0m"
+    assert streams.printable(streams.painted("a\x1b[31mb", 32)) == "\x1b[32ma\\x1b[31mb\x1b[0m"
 
 
 def test_the_mark_of_our_colours_is_another_one_each_time() -> None:
@@ -119,7 +119,7 @@ def test_nobody_else_writes_to_a_standard_stream() -> None:
     """Who could forget to make a text fit has no way to write it."""
     assert _writes(ast.parse("print(1)\nsys.stderr.write(x)\nself._stream.write(x)")) != []
     found = {name: writes for name, module in modules().items() if (writes := _writes(module.tree))}
-    # These write files, or what :func:`venvflow.streams.fit` made.
+    # These write files, or what :func:`venvflow.streams.printable` made.
     for name in (*ALLOWED, "init.draft", "progress_display", "steps.doctor.probes"):
         found.pop(name, None)
     assert found == {}

@@ -140,7 +140,7 @@ def made(opened: object, target: Path, mode: object) -> None:
     manifest = opened.load(opened.snapshots()[0])
     Materialiser(
         opened.objects, Places(str(target), "/p", "/usr/bin/python3"), Linker((mode,)),  # type: ignore[arg-type]
-        min_size=opened.least_shared(1), verify_all=opened.doubted, doubted=opened.doubted,
+        min_size=opened.smallest_shared(1), verify_all=opened.doubted, doubted=opened.doubted,
     ).make(manifest, str(target))  # fmt: skip
 
 

@@ -15,10 +15,10 @@ from venvflow.model import Receipt
 from venvflow.state.file_stats import (
     TreeStats,
     digest_of_found,
-    forget,
-    learn,
+    forget_stats,
+    learn_stats,
     read_stats,
-    suspects,
+    suspect_venvs,
     write_stats,
 )
 
@@ -74,7 +74,7 @@ class Fleet:
 def fleet(tmp_path: Path) -> Fleet:
     """Give a fleet in which nothing was edited, and which has been looked at once."""
     fleet = Fleet(tmp_path)
-    assert suspects(fleet.config, fleet.venvs) == frozenset()
+    assert suspect_venvs(fleet.config, fleet.venvs) == frozenset()
     return fleet
 
 
@@ -82,23 +82,23 @@ def test_a_small_project_is_looked_at_as_a_whole(fleet: Fleet) -> None:
     """On every run; nobody's turn is left for the next one."""
     for name in NAMES:
         fleet.edit(name)
-        assert name in suspects(fleet.config, fleet.venvs)
+        assert name in suspect_venvs(fleet.config, fleet.venvs)
     assert not fleet.next.exists()
 
 
 def test_beyond_the_budget_venvs_wait_for_their_turn(fleet: Fleet) -> None:
     """A run goes on where the last one ended, around and around; the venv it is at is finished."""
     fleet.edit(*NAMES)
-    seen = ["".join(sorted(suspects(fleet.config, fleet.venvs, budget=EACH + 1))) for _ in range(4)]
+    seen = ["".join(sorted(suspect_venvs(fleet.config, fleet.venvs, budget=EACH + 1))) for _ in range(4)]
     assert seen == ["ab", "cd", "ab", "cd"]
-    seen = ["".join(sorted(suspects(fleet.config, fleet.venvs, budget=2 * EACH + 1))) for _ in range(5)]
+    seen = ["".join(sorted(suspect_venvs(fleet.config, fleet.venvs, budget=2 * EACH + 1))) for _ in range(5)]
     assert seen == ["abc", "abd", "acd", "bcd", "abc"]
 
 
 def test_a_budget_is_never_too_small_for_one_venv(fleet: Fleet) -> None:
     """Or it would never be looked at."""
     fleet.edit(*NAMES)
-    assert [list(suspects(fleet.config, fleet.venvs, budget=1)) for _ in range(5)] == [
+    assert [list(suspect_venvs(fleet.config, fleet.venvs, budget=1)) for _ in range(5)] == [
         ["a"],
         ["b"],
         ["c"],
@@ -110,9 +110,9 @@ def test_a_budget_is_never_too_small_for_one_venv(fleet: Fleet) -> None:
 def test_who_is_asked_for_is_looked_at_whatever_the_budget(fleet: Fleet) -> None:
     """And nobody loses their turn by it."""
     fleet.edit(*NAMES)
-    assert suspects(fleet.config, fleet.venvs, budget=1) == {"a"}
-    assert suspects(fleet.config, fleet.only("c", "d"), budget=1, whole=True) == {"c", "d"}
-    assert suspects(fleet.config, fleet.venvs, budget=1) == {"b"}
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=1) == {"a"}
+    assert suspect_venvs(fleet.config, fleet.only("c", "d"), budget=1, whole=True) == {"c", "d"}
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=1) == {"b"}
 
 
 @pytest.mark.parametrize("turn", ["gone", "", "\udcff", "x" * 5000])
@@ -120,7 +120,7 @@ def test_a_turn_that_makes_no_sense_begins_anew(fleet: Fleet, turn: str) -> None
     """The venv may have left the config; the file may hold anything."""
     fleet.edit(*NAMES)
     fleet.next.write_bytes(turn.encode("utf-8", "surrogateescape"))
-    assert suspects(fleet.config, fleet.venvs, budget=1) == {"a"}
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=1) == {"a"}
 
 
 def test_what_trees_say_is_read_once(fleet: Fleet) -> None:
@@ -128,7 +128,7 @@ def test_what_trees_say_is_read_once(fleet: Fleet) -> None:
     fleet.lose_tree()
     fleet.edit("c")
     before = fleet.stats.stat().st_mtime_ns
-    assert suspects(fleet.config, fleet.venvs) == {"c"}
+    assert suspect_venvs(fleet.config, fleet.venvs) == {"c"}
     assert fleet.stats.stat().st_mtime_ns == before
 
 
@@ -142,7 +142,7 @@ def test_what_a_project_remembers_may_be_lost(fleet: Fleet, damage: str) -> None
     elif damage == "a directory":
         fleet.stats.mkdir()
     fleet.edit("b")
-    assert suspects(fleet.config, fleet.venvs) == {"b"}
+    assert suspect_venvs(fleet.config, fleet.venvs) == {"b"}
     assert damage == "a directory" or fleet.stats.read_bytes() == whole
 
 
@@ -150,8 +150,8 @@ def test_to_learn_counts_against_the_budget(fleet: Fleet) -> None:
     """Trees are read slowly: a run that has many to learn leaves the rest to the next."""
     fleet.edit(*NAMES)
     fleet.stats.unlink()
-    assert suspects(fleet.config, fleet.venvs, budget=4 * EACH) == {"a"}
-    assert suspects(fleet.config, fleet.venvs, budget=4 * EACH) == {"a", "b", "c", "d"}
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=4 * EACH) == {"a"}
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=4 * EACH) == {"a", "b", "c", "d"}
 
 
 def test_what_no_venv_needs_any_more_is_forgotten_when_something_new_is_learnt(fleet: Fleet) -> None:
@@ -159,10 +159,10 @@ def test_what_no_venv_needs_any_more_is_forgotten_when_something_new_is_learnt(f
     store = str(fleet.root / "store")
     old = TreeStats(["lib/old.py"], [""], [1], [MTIME_NS], [0o444])
     write_stats(str(fleet.stats), store, {"0" * 64: old})
-    suspects(fleet.config, fleet.only("a"), whole=True)
+    suspect_venvs(fleet.config, fleet.only("a"), whole=True)
     assert read_stats(str(fleet.stats), store).keys() == {"0" * 64, fleet.tree.digest}
     write_stats(str(fleet.stats), store, {"0" * 64: old})
-    suspects(fleet.config, fleet.venvs)
+    suspect_venvs(fleet.config, fleet.venvs)
     assert read_stats(str(fleet.stats), store).keys() == {fleet.tree.digest}
 
 
@@ -170,22 +170,22 @@ def test_without_the_tree_the_receipt_tells(fleet: Fleet) -> None:
     """Nobody knows what it was made of; that something changed still shows."""
     fleet.lose_tree()
     fleet.stats.unlink()
-    assert suspects(fleet.config, fleet.venvs) == frozenset()
+    assert suspect_venvs(fleet.config, fleet.venvs) == frozenset()
     fleet.edit("d")
-    assert suspects(fleet.config, fleet.venvs) == {"d"}
+    assert suspect_venvs(fleet.config, fleet.venvs) == {"d"}
 
 
 def test_a_look_makes_no_store(fleet: Fleet) -> None:
     """Where there is none, there is none afterwards."""
     fleet.stats.unlink()
     shutil.rmtree(fleet.root / "store")
-    assert suspects(fleet.config, fleet.venvs) == frozenset()
+    assert suspect_venvs(fleet.config, fleet.venvs) == frozenset()
     assert not (fleet.root / "store").exists()
 
 
 def test_no_venvs_are_no_suspects(fleet: Fleet) -> None:
     """Nothing is looked at, and nothing is written."""
-    assert suspects(fleet.config, {}) == frozenset()
+    assert suspect_venvs(fleet.config, {}) == frozenset()
 
 
 def test_what_is_remembered_wrongly_can_be_forgotten(fleet: Fleet) -> None:
@@ -193,17 +193,17 @@ def test_what_is_remembered_wrongly_can_be_forgotten(fleet: Fleet) -> None:
     looks = read_stats(str(fleet.stats), str(fleet.root / "store"))[fleet.tree.digest]
     wrong = looks._replace(sizes=[size + 1 for size in looks.sizes])
     write_stats(str(fleet.stats), str(fleet.root / "store"), {fleet.tree.digest: wrong})
-    assert suspects(fleet.config, fleet.only("a")) == {"a"}
-    forget(fleet.config)
-    assert suspects(fleet.config, fleet.only("a")) == frozenset()
+    assert suspect_venvs(fleet.config, fleet.only("a")) == {"a"}
+    forget_stats(fleet.config)
+    assert suspect_venvs(fleet.config, fleet.only("a")) == frozenset()
 
 
 def test_what_a_run_has_made_is_learnt_at_its_end(fleet: Fleet) -> None:
     """So the next run, with nothing to do, reads no tree; as much as a run may look at, and no more."""
     fleet.stats.unlink()
-    learn(fleet.config, fleet.venvs.values(), budget=0)
+    learn_stats(fleet.config, fleet.venvs.values(), budget=0)
     assert not fleet.stats.exists()
-    learn(fleet.config, fleet.venvs.values())
+    learn_stats(fleet.config, fleet.venvs.values())
     fleet.lose_tree()
     fleet.edit("c")
-    assert suspects(fleet.config, fleet.venvs) == {"c"}
+    assert suspect_venvs(fleet.config, fleet.venvs) == {"c"}

@@ -17,7 +17,7 @@ from venvflow import config as configs
 from venvflow.disk.places import RECEIPT, read_receipt
 from venvflow.model import Config, Receipt
 from venvflow.pure.plan import Action, VenvFacts, plan
-from venvflow.state.file_stats import learn, suspects
+from venvflow.state.file_stats import learn_stats, suspect_venvs
 from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
 from venvflow.steps.state_files import (
@@ -76,7 +76,7 @@ class Flow:
     def prepare_next(self) -> None:
         """Write down what the next run needs to see by stats alone that there is nothing to do."""
         if self._has_shared:
-            learn(self.config, self._shared(self.config.venvs).values())
+            learn_stats(self.config, self._shared(self.config.venvs).values())
 
     def _facts(self, venv: str) -> VenvFacts:
         """Return the facts that are cheap: the key is the noted one, whether it holds or not."""
@@ -100,7 +100,7 @@ class Flow:
 
     def _is_suspect(self, job: Job, receipt: Receipt) -> bool:
         """Return whether the venv does not look as it was made, or its symlinks lead nowhere."""
-        if not job.place.untouched(receipt) or job.spec.name in self._suspects:
+        if not job.place.has_same_directories(receipt) or job.spec.name in self._suspects:
             return True
         if receipt.link != "symlink":
             return False
@@ -128,7 +128,7 @@ class Flow:
     def _suspects(self) -> frozenset[str]:
         """Return the venvs with files that do not look as they were made; looked for once in a run."""
         names = [name for name in self.config.venvs if name in self.named or not self.named]
-        return suspects(self.config, self._shared(names), whole=bool(self.named))
+        return suspect_venvs(self.config, self._shared(names), whole=bool(self.named))
 
     def _shared(self, names: Iterable[str]) -> dict[str, Receipt]:
         """Return the receipts of those venvs that are shared, for the key that is noted."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from venvflow.errors import shown
 from venvflow.pure.units import show_duration
 from venvflow.steps.meter import Meter
-from venvflow.streams import fit, is_terminal, put_or_drop
+from venvflow.streams import is_terminal, printable, put_or_drop
 
 if TYPE_CHECKING:
     from rich.live import Live as Display
@@ -221,7 +221,7 @@ def _say(stream: TextIO, line: str) -> None:
 
 def _writable(stream: TextIO, text: str) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    return fit(text).encode(encoding, "replace").decode(encoding)
+    return printable(text).encode(encoding, "replace").decode(encoding)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from doit.reporter import ConsoleReporter
 
 from venvflow import interrupts, streams
 from venvflow.errors import EnvironmentFailure, UsageError, shown
-from venvflow.pure.names import meant
+from venvflow.pure.names import did_you_mean
 from venvflow.pure.units import counted, show_duration, show_size
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             venvs = {name.partition(":")[2] for name in tasks if name.partition(":")[0] in _DOING} - {""}
             asked = next((word for word in sys.argv[1:] if "*" in word), "")
             error = UsageError(
-                f"no task fits {asked or 'what was asked for'}", hint=meant(asked.strip("*:"), venvs)
+                f"no task fits {asked or 'what was asked for'}", hint=did_you_mean(asked.strip("*:"), venvs)
             )
             self._put(sys.stderr, f"venvflow: {error}\n")
             self._exit_code = UsageError.exit_code

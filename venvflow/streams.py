@@ -1,8 +1,8 @@
 """Writes text for people to the standard streams: escapes what a terminal would obey, survives closed ones.
 
 What comes from outside may say anything: names of files, packages and branches, what builders print, what
-lies in a store that others write to. So nothing reaches a terminal but what :func:`fit` makes of it, however
-carefully or carelessly it was put together.
+lies in a store that others write to. So nothing reaches a terminal but what :func:`printable` makes of it,
+however carefully or carelessly it was put together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def put(stream: TextIO, text: str) -> None:
 
     :raises OSError: it cannot be written to, or nobody reads it any more.
     """
-    stream.write(fit(text))
+    stream.write(printable(text))
     stream.flush()
 
 
@@ -66,7 +66,7 @@ def show_everything(stream: TextIO) -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]  # real ones have it
 
 
-def fit(text: str, *, prose: bool = True) -> str:
+def printable(text: str, *, prose: bool = True) -> str:
     """Return *text* without credentials, and with escapes for all but its lines that a terminal would obey.
 
     What is not *prose*, such as a shell script or a table, loses the credentials in its URLs only.
@@ -79,7 +79,7 @@ def fit(text: str, *, prose: bool = True) -> str:
 
 
 def painted(text: str, colour: int) -> str:
-    """Return *text* in a colour, by its number in SGR; it is to be written by :func:`put` or :func:`fit`."""
+    """Return *text* in a colour, by its number in SGR, for :func:`put` or :func:`printable`."""
     return f"{_INK}[{colour}m{text}{_INK}[0m"
 
 

@@ -43,7 +43,7 @@ from venvflow.doit_state import end_with
 from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
-from venvflow.pure.names import meant
+from venvflow.pure.names import did_you_mean
 from venvflow.reporter import FlowReporter
 from venvflow.steps.job import refuse_linked_state
 from venvflow.streams import fill_closed, put_or_drop, show_everything
@@ -159,7 +159,7 @@ class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
         if not_found is not None:
             venvs = current_flow().config.venvs
             tasks = [f"{verb}:{venv}" for verb in TASK_DOCS for venv in venvs]
-            hint = meant(not_found, [*venvs, *TASK_DOCS, "trim", *tasks], venvs)
+            hint = did_you_mean(not_found, [*venvs, *TASK_DOCS, "trim", *tasks], venvs)
             error = UsageError(
                 f"there is no task {shown(not_found)!r}", hint=f'{hint} "doit list" shows the tasks.'
             )

@@ -16,7 +16,7 @@ from venvflow.disk.files import read_small, replacing
 from venvflow.disk.links import write_private
 from venvflow.disk.mounts import mount_of
 from venvflow.disk.scan import walk
-from venvflow.disk.system_errors import room
+from venvflow.disk.system_errors import free_bytes
 from venvflow.errors import shown
 from venvflow.pure.relocate import without_rows
 
@@ -175,7 +175,7 @@ def hint(tail: str, *written: str) -> str:
         if re.search(pattern, tail, re.IGNORECASE):
             return advice
     for path in written:
-        left = room(path)
+        left = free_bytes(path)
         if left is not None and left < _LITTLE:
             mount = shown(mount_of(path).point)
             return f"The file system mounted at {mount} is nearly full: free space there, then run again."

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from venvflow.errors import UsageError, shown
-from venvflow.pure.names import meant
+from venvflow.pure.names import did_you_mean
 
 _REQUIRED = "the following arguments are required"
 
@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         unknown = self._unknown_options(rest)
         if unknown:
             known = [option for option in self._option_string_actions if option.startswith("--")]
-            self._fail(f"there is no option {shown(unknown[0])}", meant(unknown[0], known))
+            self._fail(f"there is no option {shown(unknown[0])}", did_you_mean(unknown[0], known))
         extra = [word for word in rest if word != "--"] or ["--"]
         self._fail(f"there is a word too many: {shown(extra[0])!r}")
 
@@ -82,7 +82,7 @@ class Parser(argparse.ArgumentParser):
         word = f"{shown(str(value))!r}"
         option = action.option_strings[-1] if action.option_strings else ""
         what = f"{option} cannot be {word}" if option else f"there is no {action.dest} {word}"
-        self._fail(what, meant(str(value), known))
+        self._fail(what, did_you_mean(str(value), known))
 
     def _fail(self, what: str, advice: str = "") -> NoReturn:
         more = f'"{self.prog} --help" shows all words.'

@@ -15,7 +15,7 @@ from venvflow.cli.render import Colour, Output
 from venvflow.errors import VenvflowError, shown
 from venvflow.flow import load
 from venvflow.model import TrimPolicy
-from venvflow.steps.doctor import CheckResult, Verdict, World, examine
+from venvflow.steps.doctor import CheckContext, CheckResult, Verdict, examine
 from venvflow.steps.doctor.check import fail, ok, warn
 
 _COLOURS: dict[Verdict, Colour] = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -37,8 +37,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``remedy`` (empty where nothing has to be done).
     """
     results = []
-    world, config = _world(args)
-    for result in chain([config], examine(world)):
+    context, config = _world(args)
+    for result in chain([config], examine(context)):
         results.append(result)
         if not out.as_json and not (out.quiet and result.verdict == "ok"):
             out.answer(_told(out, result))
@@ -48,12 +48,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 1 if failed else 0
 
 
-def _world(args: argparse.Namespace) -> tuple[World, CheckResult]:
+def _world(args: argparse.Namespace) -> tuple[CheckContext, CheckResult]:
     """Return what is to be looked at, and what is to be said of the config: without one, the machine."""
-    world = partial(World, args.work_dir, os.environ, time.time())
+    context = partial(CheckContext, args.work_dir, os.environ, time.time())
 
-    def bare() -> World:
-        return world(configs.usual_store(args.work_dir, os.environ), TrimPolicy())
+    def bare() -> CheckContext:
+        return context(configs.usual_store(args.work_dir, os.environ), TrimPolicy())
 
     try:
         configs.find_config(args.work_dir, args.config)
@@ -68,7 +68,7 @@ def _world(args: argparse.Namespace) -> tuple[World, CheckResult]:
         return bare(), fail("config", text, error.hint or "Fix it first.")
     config = flow.config
     jobs = tuple(flow.job(name) for name in config.venvs)
-    full = world(config.store, config.trim, config, jobs)
+    full = context(config.store, config.trim, config, jobs)
     if config.warnings:
         return full, warn("config", "; ".join(config.warnings), f"See {shown(config.file)}.")
     return full, ok("config", f"{shown(config.file)}, {len(config.venvs)} venvs")

@@ -20,7 +20,7 @@ from venvflow.cli.context import Context, open_flow
 from venvflow.cli.render import Output
 from venvflow.errors import UsageError, shown, some
 from venvflow.model import Key, Snapshot
-from venvflow.pure.names import meant, nearest
+from venvflow.pure.names import did_you_mean, nearest
 from venvflow.state.reader import StoreReader
 from venvflow.steps.job import Job
 from venvflow.steps.state_files import read_key
@@ -34,7 +34,7 @@ def need_known(name: str, known: Iterable[str]) -> None:
     """Raise UsageError, with the nearest name there is, unless *name* is among the *known* venvs."""
     known = sorted(set(known))
     if name not in known:
-        raise UsageError(f"there is no venv called {shown(name)!r}", hint=meant(name, known))
+        raise UsageError(f"there is no venv called {shown(name)!r}", hint=did_you_mean(name, known))
 
 
 def open_job(args: argparse.Namespace, out: Output, *, force: bool = False) -> Job:
@@ -203,7 +203,7 @@ class Resolver:
             names = list(self._context.venvs)
             stored = {snapshot.venv for snapshot in self._stored}
             known = [*names, *(each.id[:_SHORT] for each in self._stored), *(stored - set(names))]
-            hint = f'{meant(word, known, names)} "venvflow list" shows snapshots.'
+            hint = f'{did_you_mean(word, known, names)} "venvflow list" shows snapshots.'
         return UsageError(what, state=_NOTHING_CHANGED, hint=hint)
 
     # ----------------------------------------------------------------------- each kind

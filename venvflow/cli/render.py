@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.pure.units import counted, show_duration, show_size
-from venvflow.streams import drop, fit, is_terminal, painted, put, show_everything
+from venvflow.streams import drop, is_terminal, painted, printable, put, show_everything
 
 if TYPE_CHECKING:
     from venvflow.model import Outcome
@@ -49,7 +49,7 @@ class Output:
 
     def answer(self, text: str) -> None:
         """Write *text* and a newline to standard output."""
-        self._write(fit(f"{text}\n", prose=False))
+        self._write(printable(f"{text}\n", prose=False))
 
     def _write(self, text: str) -> None:
         try:

@@ -9,7 +9,7 @@ import venvflow
 from venvflow.cli.arguments import Parser
 from venvflow.cli.render import Output
 from venvflow.errors import UsageError, shown
-from venvflow.pure.names import meant
+from venvflow.pure.names import did_you_mean
 
 MORE = """\
 For editors and other checkers. It is the same in all formats.
@@ -46,7 +46,7 @@ def schema_text(command: str | None = None) -> str:
             f"there is no command {shown(command)!r} that answers with JSON",
             where="schema",
             state="Nothing was done.",
-            hint=f'{meant(command, known)} "venvflow schema --help" shows all words.',
+            hint=f'{did_you_mean(command, known)} "venvflow schema --help" shows all words.',
         )
     with open(path, encoding="utf-8") as file:
         return file.read()

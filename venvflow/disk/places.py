@@ -154,7 +154,7 @@ class Place:
             return os.lstat(self.path).st_ino
         return None
 
-    def untouched(self, receipt: Receipt) -> bool:
+    def has_same_directories(self, receipt: Receipt) -> bool:
         """Return whether no directory of the venv changed and its interpreter runs, by stat alone.
 
         It does not see a file that was edited in place: that takes a look at every file.
@@ -399,7 +399,7 @@ class Place:
         if receipt is not None:
             names = [name for name in receipt.directories if exists(name, venv)]
             top = os.fstat(source).st_mtime_ns
-            write_receipt(path, replace(receipt, directories=watched(self.path, names)), sync=True)
+            write_receipt(path, replace(receipt, directories=directory_mtimes(self.path, names)), sync=True)
             os.rename(RECEIPT, RECEIPT, src_dir_fd=source, dst_dir_fd=venv)
             os.utime(venv, ns=(top, top))
 
@@ -691,7 +691,7 @@ def _have_mtimes(fd: int, directories: Mapping[str, int]) -> bool:
     return True
 
 
-def watched(venv: str, directories: Iterable[str]) -> dict[str, int]:
+def directory_mtimes(venv: str, directories: Iterable[str]) -> dict[str, int]:
     """Return *directories* of a venv with their mtimes, but for bytecode caches, which Python fills."""
     return {
         name: os.lstat(f"{venv}/{name}").st_mtime_ns

@@ -84,7 +84,7 @@ def of_database(error: Exception, path: str) -> OSError:
     if isinstance(error, OSError):
         return error
     code = 0
-    if "disk is full" in str(error) or room(path) == 0:
+    if "disk is full" in str(error) or free_bytes(path) == 0:
         code = errno.ENOSPC
     elif (found := _file_system(path)) is not None and found.f_flag & os.ST_RDONLY:
         code = errno.EROFS
@@ -175,7 +175,7 @@ def _present(path: str) -> str:
     return path
 
 
-def room(path: str) -> int | None:
+def free_bytes(path: str) -> int | None:
     """Return how many bytes can be written to the file system of *path*, None if that is not known.
 
     It is 0 where no inode is left.

@@ -66,7 +66,7 @@ def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
     return get_close_matches(word, list(known), most)
 
 
-def meant(word: str, known: Iterable[str], shown_if_far: Iterable[str] | None = None) -> str:
+def did_you_mean(word: str, known: Iterable[str], shown_if_far: Iterable[str] | None = None) -> str:
     """Return a sentence that helps somebody who wrote *word* instead of one of the *known* names.
 
     It has a name that begins so, or else the nearest; where none is near, *shown_if_far* (all that are known)

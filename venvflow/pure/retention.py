@@ -90,7 +90,7 @@ class TrimPlan:
     problems: tuple[str, ...]
 
 
-def plan(
+def plan_trim(
     snapshots: Sequence[Candidate],
     policy: TrimPolicy,
     *,

@@ -131,7 +131,7 @@ def changes(
     """
     if _is_hollow(place.path, store, receipt):
         return Drift(missing=("what its symlinks lead to",))
-    if depth != "bytes" and place.untouched(receipt):
+    if depth != "bytes" and place.has_same_directories(receipt):
         if depth == "directories":
             return Drift()
         if checker is not None and checker.as_made(place.path, receipt, min_size):

@@ -296,7 +296,7 @@ def write_stats(path: str, store: str, stats: Mapping[str, TreeStats]) -> None:
 # --------------------------------------------------------------------------- which venvs look changed
 
 
-def suspects(
+def suspect_venvs(
     config: Config, receipts: Mapping[str, Receipt], *, budget: int = BUDGET, whole: bool = False
 ) -> frozenset[str]:
     """Return the names of the venvs of which some file does not look as it was made.
@@ -323,7 +323,7 @@ def suspects(
     return frozenset(found)
 
 
-def learn(config: Config, receipts: Iterable[Receipt], *, budget: int = BUDGET) -> None:
+def learn_stats(config: Config, receipts: Iterable[Receipt], *, budget: int = BUDGET) -> None:
     """Write down how files of shared venvs should look, for the next run, as far as a run's *budget* goes."""
     memory, receipts = _Memory(config), [*receipts]
     for digest in dict.fromkeys(digest for receipt in receipts for digest in receipt.trees):
@@ -332,7 +332,7 @@ def learn(config: Config, receipts: Iterable[Receipt], *, budget: int = BUDGET) 
     memory.keep(receipts)
 
 
-def forget(config: Config) -> None:
+def forget_stats(config: Config) -> None:
     """Drop what is written down of trees: the next run learns it anew."""
     with suppress(OSError):
         os.unlink(_stats_file(config))

@@ -112,7 +112,7 @@ class Store(StoreReader):
                 if not doubt.inside or os.lstat(self.path).st_uid:
                     raise refuse_store(self.path, doubt)
 
-    def least_shared(self, size: int) -> int:
+    def smallest_shared(self, size: int) -> int:
         """Return from which size on, in bytes, files are shared by links, if it is *size* otherwise.
 
         From none, in a store that somebody else can change.

@@ -12,7 +12,7 @@ from venvflow.builders.build import Build
 from venvflow.builders.checks import drop, prune_records, records_in, rewrite
 from venvflow.disk import locks
 from venvflow.disk.files import read_small, temporary_name
-from venvflow.disk.places import watched
+from venvflow.disk.places import directory_mtimes
 from venvflow.disk.scan import lstat
 from venvflow.disk.system_errors import explained
 from venvflow.errors import BuildFailed, EnvironmentFailure, shown, some
@@ -165,7 +165,10 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
             write_excluded(job, record.key.digest, saved)
         with store.use():
             kept_as = put_in_place(
-                job, store, venv, replace(receipt, directories=watched(venv, directories(surveyed.entries)))
+                job,
+                store,
+                venv,
+                replace(receipt, directories=directory_mtimes(venv, directories(surveyed.entries))),
             )
             if not store.read_only:  # only now are they the stamps of what is at the place
                 _stamp(job, store, surveyed)

@@ -9,14 +9,14 @@ from shlex import quote
 
 from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, pyc_path
 from venvflow.disk.links import Linker
-from venvflow.disk.places import watched, write_receipt
+from venvflow.disk.places import directory_mtimes, write_receipt
 from venvflow.errors import BuildFailed, shown
 from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.plan import VenvFacts, plan
 from venvflow.state.changes import WAY_OUT, Depth, Drift, give_stats_back, summary
 from venvflow.state.contents import encode_contents
-from venvflow.state.file_stats import digest_of_stats, forget, suspects
+from venvflow.state.file_stats import digest_of_stats, forget_stats, suspect_venvs
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
 from venvflow.steps.facts import FoundVenv, facts_of, find_venv
@@ -75,17 +75,17 @@ def _keep(job: Job, store: Store, venv: FoundVenv, facts: VenvFacts) -> Outcome:
     receipt, drift = venv.receipt, venv.drift
     assert receipt is not None  # noqa: S101 - what is kept is ours
     if not (drift or drift.touched) and _is_suspected(job, receipt):
-        forget(job.config)  # what is written down of looks is wrong: each run would suspect it
+        forget_stats(job.config)  # what is written down of looks is wrong: each run would suspect it
     give_stats_back(store, job.place.path, drift.touched, receipt.link, job.spec.min_size)
     notes = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
         outcome = Outcome("kept", "changed by hand", warnings=(*notes, _left(job, store, drift, receipt.key)))
     else:
         outcome = Outcome("kept", "it is what its key says", warnings=notes)
-        if not job.place.untouched(receipt) or drift.stats:
+        if not job.place.has_same_directories(receipt) or drift.stats:
             fresh = replace(
                 receipt,
-                directories=watched(job.place.path, receipt.directories),
+                directories=directory_mtimes(job.place.path, receipt.directories),
                 stats=drift.stats or receipt.stats,
             )
             write_receipt(job.place.path, fresh, sync=job.config.store.durability == "full")
@@ -95,7 +95,7 @@ def _keep(job: Job, store: Store, venv: FoundVenv, facts: VenvFacts) -> Outcome:
 
 
 def _is_suspected(job: Job, receipt: Receipt) -> bool:
-    return receipt.state == "shared" and bool(suspects(job.config, {job.spec.name: receipt}, whole=True))
+    return receipt.state == "shared" and bool(suspect_venvs(job.config, {job.spec.name: receipt}, whole=True))
 
 
 def _relabelled(paths: tuple[str, ...]) -> str:
@@ -160,7 +160,7 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
                 store=store.path if made.link == "symlink" else "",
                 warnings=snapshot.warnings,
             )
-            receipt = replace(receipt, directories=watched(venv, made.directories))
+            receipt = replace(receipt, directories=directory_mtimes(venv, made.directories))
             before = store.registration(job.place.path)
             # First: a venv of symlinks needs its objects from now on. A rename keeps the directory's inode.
             _register(job, store, snapshot, made.link, os.lstat(venv).st_ino)
@@ -195,7 +195,7 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
         store.objects,
         job.places(interpreter),
         linker,
-        min_size=store.least_shared(job.spec.min_size),
+        min_size=store.smallest_shared(job.spec.min_size),
         adopted=store.adopted(),
         relabel=store.relabel,
         verify_all=job.config.store.verify == "full" or store.doubted,

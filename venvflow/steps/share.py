@@ -16,7 +16,7 @@ from venvflow.disk.files import temporary_name
 from venvflow.disk.links import Linker, prevailing
 from venvflow.disk.objects import object_name
 from venvflow.disk.occupants import occupants
-from venvflow.disk.places import Place, watched, write_receipt
+from venvflow.disk.places import Place, directory_mtimes, write_receipt
 from venvflow.disk.scan import Changing, Found, walk
 from venvflow.disk.system_errors import explained, failure, path_of
 from venvflow.errors import EnvironmentFailure, shown
@@ -54,12 +54,12 @@ def share(
 ) -> Outcome:
     """Share the job's venv: ``squished``, or ``kept`` when that was done and nothing changed since.
 
-    *receipt* says what is known of the venv (see :func:`unknown`), *interpreter* is the venv's (None: the
-    venv is run to find it). *ledger* counts the venv before it changes and after. Venv and store are held by
-    the caller. The store knows of the venv before any name becomes a link: a venv of symlinks needs its
-    objects from then on, even if a trim comes after a kill. Raises Refused when sharing it would not be safe,
-    EnvironmentFailure when venv or store cannot be read or written; every file of the venv holds what it held
-    then.
+    *receipt* says what is known of the venv (see :func:`receipt_of_unknown`), *interpreter* is the venv's
+    (None: the venv is run to find it). *ledger* counts the venv before it changes and after. Venv and store
+    are held by the caller. The store knows of the venv before any name becomes a link: a venv of symlinks
+    needs its objects from then on, even if a trim comes after a kill. Raises Refused when sharing it would
+    not be safe, EnvironmentFailure when venv or store cannot be read or written; every file of the venv holds
+    what it held then.
     """
     start = time.monotonic()
     if (error := why_not_written(job, store)) is not None:
@@ -85,7 +85,7 @@ def share(
     return Outcome("squished", "", _figures(shared, start), _warnings(shared, receipt, users))
 
 
-def unknown(place: Place) -> Receipt:
+def receipt_of_unknown(place: Place) -> Receipt:
     """Return the receipt of a venv that is not known: no key says what is in it."""
     return Receipt("", place.path, "built", "shared")
 
@@ -120,14 +120,14 @@ def _share(
     modes = modes_of(found, receipt.modes if receipt.trees else None)
     unusual = tuple(unusual_modes(surveyed))
     intake = Intake(
-        store, venv, python, mode=_first_mode(job, store), min_size=store.least_shared(spec.min_size),
+        store, venv, python, mode=_first_mode(job, store), min_size=store.smallest_shared(spec.min_size),
         built_here=receipt.made == "built",
     )  # fmt: skip
     taken = intake.take(surveyed, canonical=spec.bytecode == "canonical", sound=known.sound)
     link = "symlink" if "symlink" in spec.link else ""
     _register(job, store, replace(receipt, trees=taken.trees, link=link, bound=taken.manifest.bound))
     relinker = Relinker(
-        store.objects, venv, Linker(spec.link), min_size=store.least_shared(spec.min_size),
+        store.objects, venv, Linker(spec.link), min_size=store.smallest_shared(spec.min_size),
         origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=known.linked, tell=tell,
     )  # fmt: skip
     state = "Every file of the venv holds what it held; some may be shared already."
@@ -261,7 +261,7 @@ def shared_receipt(shared: _Shared, receipt: Receipt, python: Interpreter, store
         private=shared.withheld.digests,
         stats=digest_of_found(without_excluded(shared.surveyed.found.values(), shared.job.matcher)),
         contents=_contents(shared, receipt),
-        directories=watched(venv, directories(taken.entries)),
+        directories=directory_mtimes(venv, directories(taken.entries)),
     )
 
 

@@ -15,7 +15,7 @@ from venvflow.state.usage import Ledger
 from venvflow.steps import claims
 from venvflow.steps.any_venv import held, refuse_unless_sharable
 from venvflow.steps.job import Job
-from venvflow.steps.share import Tell, refuse_to_publish, share, unknown
+from venvflow.steps.share import Tell, receipt_of_unknown, refuse_to_publish, share
 from venvflow.steps.state_files import KeyRecord, need_key, read_answer, read_key
 
 _SHARED = "its files are the store's already"
@@ -57,7 +57,7 @@ def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
     if any_venv and receipt is not None:
         return replace(receipt, key=key, state="built", made="shared")
     if any_venv and job.place.state() == "venv":
-        return replace(unknown(job.place), key=key)
+        return replace(receipt_of_unknown(job.place), key=key)
     raise EnvironmentFailure(
         "there is no venv for this key",
         where=job.where,
@@ -77,7 +77,7 @@ def squish_any(job: Job, store: Store, how: VenvSpec, *, ledger: Ledger, tell: T
     with held(job, store), store.use():
         receipt = job.place.receipt()
         if receipt is None or not receipt.is_at(job.place.path):  # it was copied or moved here
-            receipt = unknown(job.place)
+            receipt = receipt_of_unknown(job.place)
         asked = replace(job, spec=how)
         if receipt.key and receipt.state == "shared":
             drift = drift_of(job.place.path, receipt, store, asked.matcher)

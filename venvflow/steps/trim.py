@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from venvflow.disk import locks
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, TrimPolicy
-from venvflow.pure.retention import Candidate, TreeContents, TrimPlan, VenvName, plan
+from venvflow.pure.retention import Candidate, TreeContents, TrimPlan, VenvName, plan_trim
 from venvflow.state.index import Outline, Usage
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
@@ -71,7 +71,7 @@ def _unchanged(config: Config, store: Store, contents: StoreContents, now: float
     if last is None:
         return None
     outlines, venvs = store.outlines(), _Venvs(config, contents.registrations)
-    decided = plan(
+    decided = plan_trim(
         [venvs.candidate(each) for each in outlines],
         config.trim,
         contents=TreeContents(),
@@ -100,7 +100,7 @@ def _trimmed(
     held = [digest for each in alive for digest in each.trees]
     needed = {*held, *(tree for each in contents.snapshots.values() for tree in each.trees)}
     objects = {tree: [name for name, _ in contents.objects_of(tree)] for tree in needed}
-    decided = plan(
+    decided = plan_trim(
         [replace(venvs.candidate(each), trees=contents.snapshots[each.id].trees) for each in outlines],
         config.trim,
         contents=TreeContents(objects, contents.objects, tuple(held)),

@@ -13,7 +13,7 @@ from venvflow.disk.descriptors import CREATE, READ, Directories, changeable, dir
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import copy_bytes
 from venvflow.disk.occupants import occupants
-from venvflow.disk.places import RECEIPT, Place, watched, write_receipt
+from venvflow.disk.places import RECEIPT, Place, directory_mtimes, write_receipt
 from venvflow.disk.scan import Found, lstat, stamp_of, walk
 from venvflow.disk.system_errors import explained
 from venvflow.errors import shown
@@ -75,7 +75,7 @@ def _forget(store: Store, place: Place, receipt: Receipt | None) -> None:
             modes={},
             private={},
             stats=digest_of_found(walk(place.path)),
-            directories=watched(place.path, names),
+            directories=directory_mtimes(place.path, names),
         )
         write_receipt(place.path, private, sync=True)
     elif receipt is not None:

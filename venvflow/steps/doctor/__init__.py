@@ -11,20 +11,20 @@ from collections.abc import Iterator
 
 from venvflow.errors import shown
 from venvflow.steps.doctor import machine, project, storage
-from venvflow.steps.doctor.check import Check, CheckResult, Verdict, World, fail
+from venvflow.steps.doctor.check import Check, CheckContext, CheckResult, Verdict, fail
 
-__all__ = ["CheckResult", "Verdict", "World", "examine"]
+__all__ = ["CheckContext", "CheckResult", "Verdict", "examine"]
 
 
-def examine(world: World) -> Iterator[CheckResult]:
+def examine(context: CheckContext) -> Iterator[CheckResult]:
     """Yield the findings one by one, as they are made; some take a moment."""
     for name, check in (machine.CHECKS | project.CHECKS | storage.CHECKS).items():
-        yield from _looked_at(name, check, world)
+        yield from _looked_at(name, check, context)
 
 
-def _looked_at(name: str, check: Check, world: World) -> Iterator[CheckResult]:
+def _looked_at(name: str, check: Check, context: CheckContext) -> Iterator[CheckResult]:
     try:
-        found = check(world)
+        found = check(context)
         yield from (found,) if isinstance(found, CheckResult) else found
     except OSError as error:
         text = f"{shown(error.filename or '')}: {str(error.strerror or error).lower()}"

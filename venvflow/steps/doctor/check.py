@@ -23,8 +23,8 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """What is looked at: the machine by *environ*, the store, and the venvs of a config if there is one.
+class CheckContext:
+    """What a check looks at: the machine by *environ*, the store, and the venvs of a config if there is one.
 
     *directory* is where we work, *now* the time in seconds since 1970.
     """
@@ -38,7 +38,7 @@ class World:
     jobs: tuple[Job, ...] = ()
 
 
-Check = Callable[[World], CheckResult | Iterable[CheckResult]]
+Check = Callable[[CheckContext], CheckResult | Iterable[CheckResult]]
 """Looks at one thing; there may be nothing to say of it. What it cannot look at is an ``OSError``."""
 
 

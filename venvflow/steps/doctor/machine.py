@@ -14,7 +14,7 @@ from venvflow import __version__
 from venvflow.builders.environment import child_environment
 from venvflow.disk import locks
 from venvflow.errors import VenvflowError, shown
-from venvflow.steps.doctor.check import Check, CheckResult, World, fail, ok, warn
+from venvflow.steps.doctor.check import Check, CheckContext, CheckResult, fail, ok, warn
 
 _OLDEST_SQLITE = (3, 37, 0)
 """The first one with strict tables."""
@@ -33,15 +33,15 @@ _OLDEST_TIME = 1_700_000_000
 """Seconds since 1970 before which no clock that is right can be: this program did not exist."""
 
 
-def _program(_: World) -> CheckResult:
+def _program(_: CheckContext) -> CheckResult:
     running = f"Python {platform.python_version()} ({shown(sys.executable)})"
     return ok("venvflow", f"{__version__} on {running}, {platform.system()} {platform.machine()}")
 
 
-def _doit(world: World) -> CheckResult:
+def _doit(context: CheckContext) -> CheckResult:
     """Find the doit that a person would start: another one may not know venvflow."""
     ours = os.path.join(os.path.dirname(sys.executable), "doit")
-    found = shutil.which("doit", path=world.environ.get("PATH", os.defpath))
+    found = shutil.which("doit", path=context.environ.get("PATH", os.defpath))
     if found is None:
         where = f"It is at {shown(ours)}" if os.path.exists(ours) else "Install it beside venvflow"
         return warn("doit", "not on PATH", f"{where}; add that directory to PATH.")
@@ -54,7 +54,7 @@ def _doit(world: World) -> CheckResult:
     return ok("doit", shown(found))
 
 
-def _sqlite(_: World) -> CheckResult:
+def _sqlite(_: CheckContext) -> CheckResult:
     version = sqlite3.sqlite_version
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         oldest = ".".join(map(str, _OLDEST_SQLITE))
@@ -64,9 +64,9 @@ def _sqlite(_: World) -> CheckResult:
     return ok("sqlite", version)
 
 
-def _clock(world: World) -> CheckResult:
-    shown_time = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(world.now))
-    if world.now < _OLDEST_TIME:
+def _clock(context: CheckContext) -> CheckResult:
+    shown_time = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(context.now))
+    if context.now < _OLDEST_TIME:
         return fail(
             "clock",
             f"it says {shown_time}",
@@ -75,7 +75,7 @@ def _clock(world: World) -> CheckResult:
     return ok("clock", shown_time)
 
 
-def _umask(_: World) -> CheckResult:
+def _umask(_: CheckContext) -> CheckResult:
     mask = os.umask(0o077)
     os.umask(mask)
     text = f"{mask:04o}"
@@ -87,16 +87,16 @@ def _umask(_: World) -> CheckResult:
     return ok("umask", text)
 
 
-def _timeout(world: World) -> CheckResult:
+def _timeout(context: CheckContext) -> CheckResult:
     try:
-        seconds = locks.lock_timeout(world.environ)
+        seconds = locks.lock_timeout(context.environ)
     except VenvflowError as error:
         return fail("lock timeout", error.what, error.hint)
     return ok("lock timeout", f"{seconds:g} s")
 
 
-def _python_variables(world: World) -> Iterator[CheckResult]:
-    environ = world.environ
+def _python_variables(context: CheckContext) -> Iterator[CheckResult]:
+    environ = context.environ
     for name, what in (
         ("PYTHONPATH", "every venv imports what lies there before its own packages"),
         ("PYTHONHOME", "every interpreter looks for its library there"),
@@ -104,7 +104,7 @@ def _python_variables(world: World) -> Iterator[CheckResult]:
         if environ.get(name):
             yield warn(name, f"set: {what}", f"unset {name}, or set it for the one program that needs it.")
     if environ.get("PYTHONDONTWRITEBYTECODE"):
-        bare = [job.spec.name for job in world.jobs if job.spec.bytecode != "canonical"]
+        bare = [job.spec.name for job in context.jobs if job.spec.bytecode != "canonical"]
         if bare:
             text = f"set: Python compiles sources anew at each start in {', '.join(bare)}"
             yield warn("PYTHONDONTWRITEBYTECODE", text, "unset it, or let them have bytecode: canonical.")
@@ -118,9 +118,9 @@ def _python_variables(world: World) -> Iterator[CheckResult]:
         yield ok("VIRTUAL_ENV", f"{shown(active)} is active; builders do not see it")
 
 
-def _tool_variables(world: World) -> Iterator[CheckResult]:
+def _tool_variables(context: CheckContext) -> Iterator[CheckResult]:
     """Tell of variables that builders never see, and of those that they see, but that no key names."""
-    environ = world.environ
+    environ = context.environ
     seen = child_environment(environ)
     hidden = sorted(
         name for name in environ if name.startswith(("PIP_", "UV_", "POETRY_", "PDM_", "PIPENV_"))
@@ -128,10 +128,10 @@ def _tool_variables(world: World) -> Iterator[CheckResult]:
     hidden = [name for name in hidden if name not in seen]
     if hidden:
         yield ok("tool variables", f"builders do not see {', '.join(hidden)}")
-    listed = [set(job.spec.key_env) for job in world.jobs]
+    listed = [set(job.spec.key_env) for job in context.jobs]
     named = set.intersection(*listed) if listed else set()
     deciding = sorted(name for name in _DECIDING & seen.keys() - named if environ.get(name))
-    if deciding and world.jobs:
+    if deciding and context.jobs:
         yield warn(
             "tool variables",
             f"{', '.join(deciding)} may decide what is installed, but no key names them",

@@ -15,22 +15,22 @@ from venvflow.disk.descriptors import directory
 from venvflow.disk.places import KEPT_SUFFIX
 from venvflow.errors import UsageError, VenvflowError, shown, some
 from venvflow.pure.units import counted
-from venvflow.steps.doctor.check import Check, CheckResult, World, fail, ok, warn
+from venvflow.steps.doctor.check import Check, CheckContext, CheckResult, fail, ok, warn
 from venvflow.steps.job import Job
 
 _PATIENCE = 20.0
 """Seconds that a builder has to say its version."""
 
 
-def _locks(world: World) -> Iterator[CheckResult]:
+def _locks(context: CheckContext) -> Iterator[CheckResult]:
     """Look for files that the config lists and that are not there, or that seem to come from the future."""
-    if world.config is None:
+    if context.config is None:
         return
-    faults = world.config.faults
+    faults = context.config.faults
     for name, found in faults.items():
         yield fail("lock files", f"{name}: {'; '.join(found)}", "Put them back, or change the config.")
-    paths = dict.fromkeys(path for job in world.jobs for path in (*job.spec.locks, *job.spec.key_files))
-    late = [path for path in paths if _mtime(path) > world.now + 60]
+    paths = dict.fromkeys(path for job in context.jobs for path in (*job.spec.locks, *job.spec.key_files))
+    late = [path for path in paths if _mtime(path) > context.now + 60]
     if late:
         yield warn(
             "lock files",
@@ -38,7 +38,7 @@ def _locks(world: World) -> Iterator[CheckResult]:
             "Set the clock; venvflow reads the files whatever their times, but make and others do not.",
         )
     elif not faults:
-        yield ok("lock files", f"{len(paths):,} for {len(world.jobs)} venvs, all there")
+        yield ok("lock files", f"{len(paths):,} for {len(context.jobs)} venvs, all there")
 
 
 def _mtime(path: str) -> float:
@@ -51,15 +51,15 @@ def _mtime(path: str) -> float:
 # --------------------------------------------------------------------------- interpreters and builders
 
 
-def _pythons(world: World) -> Iterator[CheckResult]:
+def _pythons(context: CheckContext) -> Iterator[CheckResult]:
     """Ask each interpreter that a venv is for."""
     wanted: dict[str, list[Job]] = {}
-    for job in world.jobs:
+    for job in context.jobs:
         wanted.setdefault(job.spec.python, []).append(job)
     for python, jobs in wanted.items():
         users = some([job.spec.name for job in jobs], 4)
         try:
-            found = interpreters.resolve(python, root=jobs[0].root, environ=world.environ)
+            found = interpreters.resolve(python, root=jobs[0].root, environ=context.environ)
         except VenvflowError as error:
             yield fail("python", f"{error.what} ({users})", error.hint)
         else:
@@ -67,12 +67,12 @@ def _pythons(world: World) -> Iterator[CheckResult]:
             yield ok("python", text)
 
 
-def _builders(world: World) -> Iterator[CheckResult]:
+def _builders(context: CheckContext) -> Iterator[CheckResult]:
     """Look for the tool that each venv is built with, and ask it for its version."""
     wanted: dict[str, list[str]] = {}
-    for job in world.jobs:
+    for job in context.jobs:
         try:
-            plan = builders.choose(job.spec, world.environ)
+            plan = builders.choose(job.spec, context.environ)
         except UsageError as error:
             if job.spec.name not in job.config.faults:
                 yield fail("builder", f"{job.spec.name}: {error.what}", error.hint)
@@ -81,31 +81,31 @@ def _builders(world: World) -> Iterator[CheckResult]:
         else:
             wanted.setdefault(plan.name, []).append(job.spec.name)
     for tool, venvs in wanted.items():
-        yield _tool(world, tool, some(venvs, 4))
+        yield _tool(context, tool, some(venvs, 4))
 
 
-def _tool(world: World, tool: str, users: str) -> CheckResult:
+def _tool(context: CheckContext, tool: str, users: str) -> CheckResult:
     if tool == "commands":
         return ok("builder", f"commands of the config ({users})")
     if tool == "pip":
         return ok("builder", f"venv and pip ({users})")
-    path = builders.tool(tool, world.environ)
-    version = version_of(world, [path, "--version"])
+    path = builders.tool(tool, context.environ)
+    version = version_of(context, [path, "--version"])
     if not version:
         remedy = f'Run "{shown(path)} --version" to see why, and install it anew.'
         return fail("builder", f"{tool} at {shown(path)} does not say its version ({users})", remedy)
     return ok("builder", f"{tool} {version} at {shown(path)} ({users})")
 
 
-def version_of(world: World, argv: list[str]) -> str:
+def version_of(context: CheckContext, argv: list[str]) -> str:
     """Return the first version number that a command says; empty if it fails."""
-    found = re.search(r"\d+(?:\.\w+)+", said_by(world, argv))
+    found = re.search(r"\d+(?:\.\w+)+", said_by(context, argv))
     return found[0] if found else ""
 
 
-def said_by(world: World, argv: list[str]) -> str:
+def said_by(context: CheckContext, argv: list[str]) -> str:
     """Return what a command says, as builders would run it; empty if it fails."""
-    environ = child_environment(world.environ)
+    environ = child_environment(context.environ)
     with suppress(OSError, TimeoutError):
         status, said = processes.ask(argv, environ=environ, cwd="/", timeout=_PATIENCE)
         return said.strip() if status == 0 else ""
@@ -115,11 +115,11 @@ def said_by(world: World, argv: list[str]) -> str:
 # --------------------------------------------------------------------------- owners
 
 
-def _project(world: World) -> Iterator[CheckResult]:
+def _project(context: CheckContext) -> Iterator[CheckResult]:
     """See whether we may write to the project, and whether what we make there is its owner's."""
-    if world.config is None:
+    if context.config is None:
         return
-    path, me = world.config.root, os.geteuid()
+    path, me = context.config.root, os.geteuid()
     number = os.stat(path).st_uid
     owner = user_name(number)
     if os.statvfs(path).f_flag & os.ST_RDONLY:
@@ -143,11 +143,11 @@ def user_name(number: int) -> str:
         return f"user {number}"
 
 
-def _state(world: World) -> Iterator[CheckResult]:
+def _state(context: CheckContext) -> Iterator[CheckResult]:
     """See whether the tasks can write down what they did."""
-    if world.config is None:
+    if context.config is None:
         return
-    path = world.config.state_dir
+    path = context.config.state_dir
     if not os.path.isdir(path):
         yield ok("state", f"{shown(path)} is made by the first doit")
         return
@@ -180,12 +180,12 @@ def _unwritable(path: str) -> Iterator[str]:
 # --------------------------------------------------------------------------- what lies about
 
 
-def _leftovers(world: World) -> Iterator[CheckResult]:
+def _leftovers(context: CheckContext) -> Iterator[CheckResult]:
     """Look for what killed runs left, and for venvs of others that were put beside."""
     left: list[str] = []
     busy: list[str] = []
     kept: list[Job] = []
-    for job in world.jobs:
+    for job in context.jobs:
         if os.path.isdir(job.place.staging):
             (busy if _is_held(job.place.staging) else left).append(job.spec.name)
         if os.path.lexists(job.place.path + KEPT_SUFFIX):
@@ -193,7 +193,7 @@ def _leftovers(world: World) -> Iterator[CheckResult]:
     if left:
         remedy = f"Run doit: it cleans that up first, and nothing is lost ({some(left, 4)})."
         yield warn("leftovers", f"killed runs left something beside {counted(len(left), 'venv')}", remedy)
-    elif world.jobs and not kept:
+    elif context.jobs and not kept:
         busy_too = f"; a run is making {some(busy, 4)}" if busy else ""
         yield ok("leftovers", f"none{busy_too}")
     if kept:

@@ -19,7 +19,7 @@ from venvflow.pure.units import show_size
 from venvflow.state.index import VERSION
 from venvflow.state.reader import StoreReader, open_reader
 from venvflow.steps.doctor import probes
-from venvflow.steps.doctor.check import Check, CheckResult, World, fail, ok, warn
+from venvflow.steps.doctor.check import Check, CheckContext, CheckResult, fail, ok, warn
 from venvflow.steps.doctor.project import said_by, user_name
 
 _SKEW = 2.0
@@ -35,10 +35,10 @@ _SCARCE = 0.02
 # --------------------------------------------------------------------------- the store as it lies there
 
 
-def _store(world: World) -> CheckResult:
+def _store(context: CheckContext) -> CheckResult:
     try:
-        with open_reader(world.store) as store:
-            return _store_to_be(world.store.path) if store is None else _standing_store(world, store)
+        with open_reader(context.store) as store:
+            return _store_to_be(context.store.path) if store is None else _standing_store(context, store)
     except VenvflowError as error:
         return fail("store", f"{error.where}: {error.what}", error.hint)
 
@@ -51,8 +51,8 @@ def _store_to_be(path: str) -> CheckResult:
     return ok("store", f"{shown(path)} is made by the first doit")
 
 
-def _standing_store(world: World, store: StoreReader) -> CheckResult:
-    path = world.store.path
+def _standing_store(context: CheckContext, store: StoreReader) -> CheckResult:
+    path = context.store.path
     st = os.stat(path)
     owner = user_name(st.st_uid)
     if store.read_only:
@@ -61,7 +61,7 @@ def _standing_store(world: World, store: StoreReader) -> CheckResult:
     if os.geteuid() == 0 != st.st_uid:
         text = f"{shown(path)} belongs to {owner}, and you are root: {owner} will not be able to use it all"
         return warn("store", text, f"Run as {owner}.")
-    ahead = os.stat(os.path.join(path, "snapshots")).st_mtime - world.now
+    ahead = os.stat(os.path.join(path, "snapshots")).st_mtime - context.now
     if ahead > _FUTURE:
         remedy = "Set the clock. Nothing breaks, but ages of snapshots are wrong until then."
         return warn("store", f"{shown(path)} was changed {ahead:,.0f} s in the future, by its time", remedy)
@@ -69,16 +69,16 @@ def _standing_store(world: World, store: StoreReader) -> CheckResult:
     return ok("store", f"{shown(path)}, format {FORMAT}, of {owner}{opened}")
 
 
-def _space(world: World) -> Iterator[CheckResult]:
+def _space(context: CheckContext) -> Iterator[CheckResult]:
     """See whether there is room: bytes against what trim keeps free, and inodes."""
-    path = probes.nearest(world.store.path)
+    path = probes.nearest(context.store.path)
     try:
         found = os.statvfs(path)
     except OSError as error:
         yield fail("space", f"{shown(path)}: {error.strerror}", "Check the disk.")
         return
     free = found.f_bavail * found.f_frsize
-    least = world.trim.min_free
+    least = context.trim.min_free
     text = f"{show_size(free)} free"
     if least is not None and free < least:
         remedy = "Free some, or lower trim.min_free. Trim drops snapshots until that much is free."
@@ -89,15 +89,15 @@ def _space(world: World) -> Iterator[CheckResult]:
         yield ok("space", f"{text} at {shown(path)}")
 
 
-def _durability(world: World) -> Iterator[CheckResult]:
-    if world.store.durability == "none":
+def _durability(context: CheckContext) -> Iterator[CheckResult]:
+    if context.store.durability == "none":
         remedy = "Leave durability out of the config where venvs matter more than seconds."
         yield warn("durability", "none: a power cut may leave files without their bytes", remedy)
 
 
-def _index(world: World) -> Iterator[CheckResult]:
+def _index(context: CheckContext) -> Iterator[CheckResult]:
     """Let SQLite check the index, as it is: nothing is made, moved or migrated."""
-    path = os.path.join(world.store.path, "index.db")
+    path = os.path.join(context.store.path, "index.db")
     if not os.path.lexists(path):
         return
     remedy = f"Delete {shown(path)}: it is made anew from the store, only the history of use is lost."
@@ -133,29 +133,29 @@ class _Group(NamedTuple):
     same_disk: bool
 
 
-def _tried(world: World) -> Iterator[CheckResult]:
+def _tried(context: CheckContext) -> Iterator[CheckResult]:
     """Try locks, links and a swap of names where the store is and where each venv is."""
-    if _store(world).verdict == "fail":
+    if _store(context).verdict == "fail":
         return
-    tmp = os.path.join(world.store.path, "tmp")  # what a killed probe leaves there, trim sweeps
-    base = tmp if os.path.isdir(tmp) else probes.nearest(world.store.path)
+    tmp = os.path.join(context.store.path, "tmp")  # what a killed probe leaves there, trim sweeps
+    base = tmp if os.path.isdir(tmp) else probes.nearest(context.store.path)
     with ExitStack() as stack:
         try:
             shop = stack.enter_context(probes.workshop(base))
             yield from _disk(base, shop)
-            yield from _project_disk(world, shop)
+            yield from _project_disk(context, shop)
         except (probes.Unusable, OSError) as error:
             text = f"links and locks cannot be tried in {shown(base)}: {_why(error)}"
             yield warn("links", text, "Run doctor as the store's owner.")
             return
-        yield from _venv_links(world, shop)
+        yield from _venv_links(context, shop)
 
 
-def _project_disk(world: World, shop: str) -> Iterator[CheckResult]:
+def _project_disk(context: CheckContext, shop: str) -> Iterator[CheckResult]:
     """Try the project's disk too, if it is another one: the locks of venvs are there."""
-    if world.config is not None and _spot(world.config.root) != _spot(shop):
-        with suppress(probes.Unusable), probes.workshop(world.config.root) as here:
-            yield from _disk(world.config.root, here)
+    if context.config is not None and _spot(context.config.root) != _spot(shop):
+        with suppress(probes.Unusable), probes.workshop(context.config.root) as here:
+            yield from _disk(context.config.root, here)
 
 
 def _why(error: Exception) -> str:
@@ -182,14 +182,14 @@ def _disk(path: str, shop: str) -> Iterator[CheckResult]:
         yield warn("disk clock", text, "Set both clocks (NTP).")
 
 
-def _venv_links(world: World, shop: str) -> Iterator[CheckResult]:
+def _venv_links(context: CheckContext, shop: str) -> Iterator[CheckResult]:
     """Say for each group of venvs that behave alike by which links they get the store's files.
 
     Of directories on one mount, one is tried: it is the file system that decides, and the mount.
     """
     groups: dict[_Group, list[str]] = {}
     known: dict[tuple[int, str], probes.Links | str] = {_spot(shop): _links_within(shop)}
-    for job in world.jobs:
+    for job in context.jobs:
         place = probes.nearest(job.place.parent)
         probes.clear(place)
         spot = _spot(place)
@@ -203,7 +203,7 @@ def _venv_links(world: World, shop: str) -> Iterator[CheckResult]:
         else:
             same = spot[0] == _spot(shop)[0]
             groups.setdefault(_Group(job.spec.link, links, same), []).append(job.spec.name)
-    if not world.jobs:
+    if not context.jobs:
         groups[_Group(_USUAL, _links_within(shop), same_disk=True)] = ["venvs on the store's disk"]
     for group, venvs in groups.items():
         yield from _told(group, some(venvs, 4))
@@ -257,15 +257,15 @@ def _told(group: _Group, users: str) -> Iterator[CheckResult]:
 # --------------------------------------------------------------------------- uv's cache
 
 
-def _uv_cache(world: World) -> Iterator[CheckResult]:
+def _uv_cache(context: CheckContext) -> Iterator[CheckResult]:
     """See whether uv's cache and the store can have the same files."""
-    if not world.store.adopt or not _uses_uv(world):
+    if not context.store.adopt or not _uses_uv(context):
         return
     with suppress(VenvflowError):
-        cache = said_by(world, [builders.tool("uv", world.environ), "cache", "dir"])
+        cache = said_by(context, [builders.tool("uv", context.environ), "cache", "dir"])
         if not cache:
             return
-        here, there = probes.nearest(cache), probes.nearest(world.store.path)
+        here, there = probes.nearest(cache), probes.nearest(context.store.path)
         if not os.access(here, os.W_OK):
             remedy = "Set UV_CACHE_DIR to a directory of yours."
             yield fail("uv cache", f"{shown(cache)} cannot be written by you", remedy)
@@ -276,10 +276,10 @@ def _uv_cache(world: World) -> Iterator[CheckResult]:
             yield ok("uv cache", f"{shown(cache)}, on the store's file system")
 
 
-def _uses_uv(world: World) -> bool:
-    for job in world.jobs:
+def _uses_uv(context: CheckContext) -> bool:
+    for job in context.jobs:
         with suppress(VenvflowError):
-            if builders.choose(job.spec, world.environ).name == "uv":
+            if builders.choose(job.spec, context.environ).name == "uv":
                 return True
     return False
 

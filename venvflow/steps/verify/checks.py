@@ -94,7 +94,7 @@ class ObjectChecks:
         if note or st.st_nlink > 1:  # relink gives it its time before it links to it
             self._inspection.find(finding)
         if self._healing is not None:
-            self._healing.give_look_back(name, size, uses, finding)
+            self._healing.give_mtime_mode_back(name, size, uses, finding)
 
     def _check_damage(self, name: Name, bad: InodeId, *, again: bool = False) -> None:
         """Tell of the damaged object *bad*, and who has it; make it anew, or *again* what was cut short."""

@@ -103,7 +103,7 @@ class Healing:
         yield from _packed_copies(store, [*trees], uses, scratch)
         yield from _compiled_copies(store, uses, scratch)
 
-    def give_look_back(self, name: Name, size: int, uses: Sequence[Use], finding: Finding) -> None:
+    def give_mtime_mode_back(self, name: Name, size: int, uses: Sequence[Use], finding: Finding) -> None:
         """Let an object with the right bytes look as it should, and so the *uses* of it that look wrong."""
         adopted = self._inspection.adopted.get(name)
         made = self._store.relabel(name, size, adopted)
