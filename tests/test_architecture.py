@@ -26,7 +26,7 @@ LAYERS = [
     # the store, and between it and directories
     "state",
     # what steps work on and tell each other, then the steps
-    "steps.job steps.meter steps.state_files steps.inputs",
+    "steps.job steps.meter steps.state_files steps.key_inputs",
     "steps",
     # flow
     "flow forecast init",

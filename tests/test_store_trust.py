@@ -69,7 +69,7 @@ def test_root_is_refused_what_somebody_else_can_change(store: Path, change: str)
     assert "what root runs" in caught.value.what
     assert f"export VENVFLOW_TRUST={store}" in caught.value.hint
     with open_store(store, trusted=True) as opened:
-        assert opened.doubted == (not change.endswith("above"))
+        assert opened.untrusted == (not change.endswith("above"))
         assert not opened.read_only
 
 
@@ -107,7 +107,7 @@ def test_a_sticky_directory_above_is_as_good_as_ones_own(store: Path, sticky: bo
     """As /tmp is; a group of the owner's own name is nobody else either."""
     store.parent.chmod(0o1777 if sticky else 0o775)
     with open_store(store) as opened:
-        assert not opened.doubted
+        assert not opened.untrusted
 
 
 def test_an_ordinary_user_gets_copies_and_one_warning(store: Path) -> None:
@@ -119,7 +119,7 @@ def test_an_ordinary_user_gets_copies_and_one_warning(store: Path) -> None:
 
     def work() -> None:
         with open_store(store) as opened:
-            assert (opened.doubted, opened.read_only) == (True, True)
+            assert (opened.untrusted, opened.read_only) == (True, True)
             made(opened, store.parent / "made", "hardlink")
         (doubt, *_) = store_doubts(str(store), STORE_PARTS, NOBODY)
         assert "copied" in store_warning(doubt)
@@ -140,7 +140,7 @@ def made(opened: object, target: Path, mode: object) -> None:
     manifest = opened.load(opened.snapshots()[0])
     Materialiser(
         opened.objects, Places(str(target), "/p", "/usr/bin/python3"), Linker((mode,)),  # type: ignore[arg-type]
-        min_size=opened.smallest_shared(1), verify_all=opened.doubted, doubted=opened.doubted,
+        min_size=opened.smallest_shared(1), verify_all=opened.untrusted, untrusted=opened.untrusted,
     ).make(manifest, str(target))  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_a_store_of_root_is_used_by_everybody(store: Path) -> None:
 
     def work() -> None:
         with open_store(store) as opened:
-            assert (opened.doubted, opened.read_only) == (False, True)
+            assert (opened.untrusted, opened.read_only) == (False, True)
             assert not [*store_doubts(str(store), STORE_PARTS, NOBODY)]
 
     assert in_child(work, user=NOBODY) == 0

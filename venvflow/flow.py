@@ -18,8 +18,8 @@ from venvflow.disk.places import RECEIPT, read_receipt
 from venvflow.model import Config, Receipt
 from venvflow.pure.plan import Action, VenvFacts, plan
 from venvflow.state.file_stats import learn_stats, suspect_venvs
-from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
+from venvflow.steps.key_inputs import still_holds
 from venvflow.steps.state_files import (
     archive_facts,
     has_passed,

@@ -24,7 +24,7 @@ from venvflow.pure.units import counted
 from venvflow.state.reader import StoreReader, open_reader
 from venvflow.steps.explain import Explanation, Nearest, explain, keyed_of
 from venvflow.steps.hash_lockfiles import key_now
-from venvflow.steps.inputs import packages_of
+from venvflow.steps.key_inputs import packages_of
 
 MORE = """\
 With one VENV (of the config): its key with all parts, whether the store has a venv for it, the

@@ -61,9 +61,9 @@ class Materialiser:
 
     *adopted* gives the look that adopted objects must have. With *verify_all* every object is hashed before
     it is used; otherwise only one that looks changed. *relabel* (of name, size, look when it was adopted)
-    gives that a look again, and returns it; what cannot have one is copied. *doubted*: others can change the
-    objects, so each file is a copy, hashed when it is made. *progress* is called now and then
-    with how many bytes of how many are there.
+    gives that a look again, and returns it; what cannot have one is copied. *untrusted*: others can change
+    the objects, so each file is a copy, hashed when it is made. *progress* is called now and then with how
+    many bytes of how many are there.
     """
 
     objects: Objects
@@ -73,7 +73,7 @@ class Materialiser:
     adopted: Mapping[Name, MtimeMode] = field(default_factory=dict)
     relabel: Callable[[Name, int, MtimeMode | None], MtimeMode | None] = lambda _name, _size, _adopted: None
     verify_all: bool = False
-    doubted: bool = False
+    untrusted: bool = False
     progress: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
@@ -120,7 +120,7 @@ class Materialiser:
             sizes = postinstall.filled_sizes(templates, self.places)
         except (KeyError, ValueError) as error:
             raise Corrupt(f"its templates make no sense: {error}") from error
-        copies = self.doubted or self.linker.mode == "copy"
+        copies = self.untrusted or self.linker.mode == "copy"
         files = (entry for entry in entries if entry.kind == "file")
         return sum(sizes.values()) + sum(e.size for e in files if copies or stays_private(e, self.min_size))
 
@@ -162,16 +162,18 @@ class Materialiser:
         name = object_name(entry)
         expected = self.adopted.get(name) or sealed(name)
         sound = self.objects.sound(name, entry.size, expected)
-        relabelled = None if sound or self.doubted else self.relabel(name, entry.size, self.adopted.get(name))
+        relabelled = (
+            None if sound or self.untrusted else self.relabel(name, entry.size, self.adopted.get(name))
+        )
         if (self.verify_all or not (sound or relabelled)) and not self.objects.verified(name):
             raise Damaged(name, entry.path)
         expected = relabelled or expected
         private = not (sound or relabelled) or stays_private(
             entry, self.min_size, adopted=expected != sealed(name)
         )
-        linker = self._private if private or self.doubted else self.linker
+        linker = self._private if private or self.untrusted else self.linker
         mode = linker.place(self.objects.path(name), base, parent, executable=entry.executable)
-        if self.doubted and read(base, dir_fd=parent).digest != entry.digest:
+        if self.untrusted and read(base, dir_fd=parent).digest != entry.digest:
             raise Damaged(name, entry.path)  # it was changed since it was looked at: what counts is the copy
         if mode == "symlink":
             self._made.stats.append(entry.path)

@@ -60,10 +60,10 @@ _Decoded = TypeVar("_Decoded")
 
 
 class StoreReader:
-    """An open store, for one look: a snapshot that was read is not read again.
+    """An open store, for a short time: no snapshot is read twice.
 
-    *path* is absolute and resolved; *read_only*: it cannot be written by us; *doubted*: somebody else can
-    change what is in it.
+    *path* is absolute and resolved; *read_only*: we cannot write to it; *untrusted*: somebody else can change
+    what is in it.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class StoreReader:
         self.timeout = timeout
         self.on_wait = on_wait
         self.read_only = False
-        self.doubted = False
+        self.untrusted = False
         self.objects = Objects(self.path, config.durability)
         self.layout = self.objects.layout
         self._index: IndexReader | None = None
@@ -114,7 +114,7 @@ class StoreReader:
                 if os.geteuid() == 0:
                     raise refuse_store(self.path, doubt)
                 self.read_only |= doubt.inside
-            self.doubted |= doubt.inside or not self.config.trusted
+            self.untrusted |= doubt.inside or not self.config.trusted
 
     def _check_format(self) -> None:
         text = read_small(f"{self.path}/format", largest=LARGEST_FORMAT).strip()

@@ -113,11 +113,11 @@ class Store(StoreReader):
                     raise refuse_store(self.path, doubt)
 
     def smallest_shared(self, size: int) -> int:
-        """Return from which size on, in bytes, files are shared by links, if it is *size* otherwise.
+        """Return the size in bytes from which files are shared by links: *size*.
 
-        From none, in a store that somebody else can change.
+        In a store that somebody else can change no file is, so the answer is larger than any file.
         """
-        return sys.maxsize if self.doubted else size
+        return sys.maxsize if self.untrusted else size
 
     # ----------------------------------------------------------------------- locks
 

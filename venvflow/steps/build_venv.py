@@ -30,8 +30,8 @@ from venvflow.state.survey import Survey, survey
 from venvflow.steps import claims
 from venvflow.steps.facts import facts_of, find_venv
 from venvflow.steps.hash_lockfiles import KeyNow
-from venvflow.steps.inputs import still_holds
 from venvflow.steps.job import Job
+from venvflow.steps.key_inputs import still_holds
 from venvflow.steps.new_venv import (
     check_new,
     errors_explained,

@@ -11,8 +11,8 @@ from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys, part_ch
 from venvflow.pure.manifest import Corrupt
 from venvflow.state.reader import StoreReader
 from venvflow.steps.hash_lockfiles import KeyNow, key_now
-from venvflow.steps.inputs import files_of, packages_of
 from venvflow.steps.job import Job
+from venvflow.steps.key_inputs import files_of, packages_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def export(
             source,
             place,
             description=source.description(manifest),
-            modes=LINKED if hardlink and not source.store.doubted else PRIVATE,
+            modes=LINKED if hardlink and not source.store.untrusted else PRIVATE,
             finish=partial(_complete, job, place, python or source.record.interpreter.executable),
             progress=progress,
         )

@@ -12,8 +12,8 @@ from venvflow.disk import interpreters
 from venvflow.errors import UsageError, VenvflowError, shown
 from venvflow.model import Outcome
 from venvflow.pure.keys import Input, make_key, parts_of
-from venvflow.steps.inputs import fingerprint, read_input, still_holds
 from venvflow.steps.job import Job
+from venvflow.steps.key_inputs import fingerprint, read_input, still_holds
 from venvflow.steps.state_files import KeyRecord, read_key, write_key
 
 _BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from venvflow.disk.places import Place
 from venvflow.errors import Refused, shown
 from venvflow.model import Config, Interpreter, VenvSpec
+from venvflow.pure.plan import VERBS
 
 if TYPE_CHECKING:
     from venvflow.disk.locks import Lock
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from venvflow.steps.meter import Meter
 
 
-VERBS = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store", "trim")
-"""What tasks do, in their order: doit takes these words for all tasks that do so."""
+TASK_NAMES = (*VERBS, "trim")
+"""The names of all tasks: on a command line of doit each names the tasks of all venvs."""
 
 
 def refuse_linked_state(path: str) -> None:
@@ -83,7 +84,7 @@ class Job:
         name = self.spec.name
         if not name:
             return "doit"
-        if name in VERBS:  # there it is all tasks of that name
+        if name in TASK_NAMES:
             return f"doit '*:{name}'"
         from shlex import quote  # noqa: PLC0415 - for messages only
 

@@ -9,8 +9,8 @@ from venvflow.pure.comparison import SEEDS, allows
 from venvflow.pure.lockfiles import packages, references
 from venvflow.pure.manifest import name_and_version
 from venvflow.pure.names import normalised
-from venvflow.steps.inputs import read_input
 from venvflow.steps.job import Job
+from venvflow.steps.key_inputs import read_input
 
 
 def contradictions(job: Job) -> list[str]:

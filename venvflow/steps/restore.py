@@ -198,8 +198,8 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
         min_size=store.smallest_shared(job.spec.min_size),
         adopted=store.adopted(),
         relabel=store.relabel,
-        verify_all=job.config.store.verify == "full" or store.doubted,
-        doubted=store.doubted,
+        verify_all=job.config.store.verify == "full" or store.untrusted,
+        untrusted=store.untrusted,
         progress=job.meter,
     ).make(manifest, venv)
     if job.spec.bytecode == "canonical":

@@ -201,7 +201,7 @@ def interpreter_of(job: Job) -> Interpreter:
 
 def _first_mode(job: Job, store: Store) -> LinkMode:
     """Return the link mode that will work between the store and the venv, found out by trying it."""
-    if store.doubted:
+    if store.untrusted:
         return "copy"
     name = temporary_name()
     with store.objects.batch() as batch, directory(job.place.path) as fd:

@@ -11,8 +11,8 @@ from venvflow.pure.manifest import first_difference
 from venvflow.pure.redaction import redact_words
 from venvflow.state.store import Store
 from venvflow.steps import claims
-from venvflow.steps.inputs import packages_of
 from venvflow.steps.job import Job
+from venvflow.steps.key_inputs import packages_of
 from venvflow.steps.squish import manifest_of
 from venvflow.steps.state_files import KeyRecord, need_key
 
