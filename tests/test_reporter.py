@@ -10,7 +10,7 @@ import pytest
 from doit.exceptions import TaskFailed, UnmetDependency
 from doit.task import Task
 
-from venvflow.reporter import FlowReporter, told
+from venvflow.reporter import FlowReporter, outcome_line
 from venvflow.steps.meter import Meter, meter
 from venvflow.tasks import StepFailed
 
@@ -75,7 +75,7 @@ def test_a_task_that_did_something_has_a_line(reporter: FlowReporter, out: io.St
 )
 def test_every_kind_of_answer_reads_well(did: str, reason: str, figures: dict[str, Any], line: str) -> None:
     """What was done, of how much, in how long, and what that came to; the reason of a miss is set off."""
-    assert told(did, {"reason": reason, "figures": figures}) == line
+    assert outcome_line(did, {"reason": reason, "figures": figures}) == line
 
 
 @pytest.mark.parametrize("did", ["kept", "none", "same"])
@@ -202,19 +202,19 @@ class _Stage:
     """Takes note of what it is told to show."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.outcome_line: list[str] = []
 
     def begin(self, name: str, label: str, meter: Meter) -> None:
-        self.told.append(f"{name}: {label} {meter}")
+        self.outcome_line.append(f"{name}: {label} {meter}")
 
     def hush(self, name: str) -> None:
-        self.told.append(f"{name}: hush")
+        self.outcome_line.append(f"{name}: hush")
 
     def end(self, name: str) -> None:
-        self.told.append(f"{name}: end")
+        self.outcome_line.append(f"{name}: end")
 
     def stop(self) -> None:
-        self.told.append("stop")
+        self.outcome_line.append("stop")
 
     def write(self, stream: TextIO, text: str) -> None:
         stream.write(text)
@@ -236,7 +236,7 @@ def test_what_runs_is_shown_until_it_ends(reporter: FlowReporter, monkeypatch: p
     reporter.add_failure(build, failed)
     with pytest.raises(SystemExit):
         reporter.complete_run()
-    assert stage.told == [
+    assert stage.outcome_line == [
         "build-venv:api: building api ", "trim:snapshots: trimming the store ", "lint: hush", "lint: end",
         "build-venv:api: end", "stop",
     ]  # fmt: skip

@@ -146,7 +146,7 @@ def test_a_venv_of_doit_is_noted_as_one_that_was_copied(tmp_path: Path) -> None:
     assert before.trees
     write_receipt(job.place.path, replace(before, made="built", private={"lib/x": "a" * 64}), sync=False)
     with job.open_store() as store:
-        assert unshare(job, store, tell=lambda *_: None).did == "unsquished"
+        assert unshare(job, store, on_file=lambda *_: None).did == "unsquished"
         assert store.registration(job.place.path) is None
     after = job.place.receipt()
     assert isinstance(after, Receipt)

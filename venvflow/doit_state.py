@@ -223,8 +223,8 @@ class StateBackend:
     def _failed(self, error: Exception, what: str, *, state: str, usual: str) -> Exception:
         from venvflow.disk.system_errors import failure, of_database  # noqa: PLC0415 - every doit command is spared it
 
-        told = failure(of_database(error, self.name), what, at=self.name, state=state, usual=usual)
-        return _for_doit("InvalidDodoFile", str(told))
+        explained = failure(of_database(error, self.name), what, at=self.name, state=state, usual=usual)
+        return _for_doit("InvalidDodoFile", str(explained))
 
 
 def _column(task_id: str) -> str:

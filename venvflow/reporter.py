@@ -114,7 +114,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self._looked += 1
         else:
             self._did += 1
-            self.write(f"{name}  {shown(told(did, values))}\n")
+            self.write(f"{name}  {shown(outcome_line(did, values))}\n")
         for warning in values.get("warnings", ()):
             self.write(f"{name}  warning: {shown(warning)}\n")
 
@@ -145,11 +145,11 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self.at_end()
         if not self._nothing_fits:
             self.write(self._summary() + "\n")
-        self._tell_unwritten()
+        self._report_unwritten()
         if self._exit_code:
             raise SystemExit(self._exit_code)
 
-    def _tell_unwritten(self) -> None:
+    def _report_unwritten(self) -> None:
         """Say that some output is lost, so that nobody who reads it later takes it for all."""
         if not streams.unwritten:
             return
@@ -170,7 +170,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         return f"{counted(self._did, 'task')} done, {self._looked} up to date{failed}{not_run}"
 
 
-def told(did: str, values: dict[str, Any]) -> str:
+def outcome_line(did: str, values: dict[str, Any]) -> str:
     """Return what a step did as one line: what, of how much and in how long, and what that came to."""
     figures = values.get("figures", {})
     head = _HEADS.get(did, "{did} {reason}").format(did=did, reason=values.get("reason", ""))

@@ -331,8 +331,8 @@ def run_trim() -> dict[str, Any] | StepFailed:
     freed = trimmed.swept.bytes if trimmed.swept is not None else 0
     reason = f"{len(trimmed.plan.drop)} of {len(trimmed.snapshots)} snapshots, {show_size(freed)} freed"
     # Asked for by name, it answers always; at the end of other runs, nothing is not worth a line.
-    told = trimmed.plan.drop or freed or "trim" in sys.argv[1:]
-    did = "dropped" if told else "kept"
+    is_worth_a_line = trimmed.plan.drop or freed or "trim" in sys.argv[1:]
+    did = "dropped" if is_worth_a_line else "kept"
     return {"did": did, "reason": reason, "figures": {}, "warnings": list(trimmed.plan.problems)}
 
 

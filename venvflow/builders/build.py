@@ -88,7 +88,7 @@ class Build:
         tail = "\n".join(self._tail).replace(self.staging, place)
         tail = re.sub(rf"\S*{re.escape('/'.join(parent.split('/')[-2:]))}/{re.escape(name)}", place, tail)
         return BuildFailed(
-            self._told(what),
+            self._redacted(what),
             where=self.spec.name,
             state="Nothing was put in place.",
             hint=hint or checks.hint(tail, place, self.variables["TMPDIR"]),
@@ -98,7 +98,7 @@ class Build:
 
     def _run(self, argv: Sequence[str], directory: str, *, may_fail: bool = False) -> None:
         """Run one command to its end, its output going to the log."""
-        self._write(f"$ {self._told(shlex.join(redact_words(argv)))}")
+        self._write(f"$ {self._redacted(shlex.join(redact_words(argv)))}")
         lines = processes.Lines(self._take)
         try:
             status = processes.run(
@@ -120,12 +120,12 @@ class Build:
         if status and not may_fail:
             raise self.failure(f"{_short(argv)} {processes.in_words(status)}")
 
-    def _told(self, text: str) -> str:
+    def _redacted(self, text: str) -> str:
         """Return *text* as it may be logged and shown: without credentials and control characters."""
         return legible(self._redact(_COLOURS.sub("", text)))
 
     def _take(self, line: str) -> None:
-        line = self._told(line.rstrip())
+        line = self._redacted(line.rstrip())
         self._write(line)
         self._tail.append(line[:2000])
         if checks.MISSING.search(line):

@@ -154,7 +154,7 @@ class _Helping(argparse.Action):
         raise HelpAsked(parser.format_help().rstrip("\n"))
 
 
-class Telling(argparse.Action):
+class TextAction(argparse.Action):
     """Answers with *const* instead of doing anything, as ``--version`` does."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **how: Any) -> None:

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if out.as_json:
         out.document(_as_document(*targets, compared))
     else:
-        for line in _told(out, *targets, compared, everything=args.files or out.verbose):
+        for line in _lines(out, *targets, compared, everything=args.files or out.verbose):
             out.answer(line)
     return 0 if compared.equal else 1
 
@@ -106,7 +106,7 @@ def _manifest(out: Output, store: StoreReader | None, target: Resolved) -> Manif
 # --------------------------------------------------------------------------- text
 
 
-def _told(
+def _lines(
     out: Output, old: Resolved, new: Resolved, compared: ManifestComparison, *, everything: bool
 ) -> Iterator[str]:
     if compared.equal:
@@ -159,8 +159,8 @@ def _grown(old: int | None, new: int | None, spelled: Any) -> str:
 def _file_line(out: Output, change: FileChange) -> str:
     sign, colour = SIGNS[change.how]
     sizes = [show_size(each.size) for each in (change.old, change.new) if each is not None]
-    told = " -> ".join(dict.fromkeys(sizes)) if change.what in ("", "content") else change.what
-    return f"  {out.paint(sign, colour)} {shown(change.name)}  {told}"
+    text = " -> ".join(dict.fromkeys(sizes)) if change.what in ("", "content") else change.what
+    return f"  {out.paint(sign, colour)} {shown(change.name)}  {text}"
 
 
 # --------------------------------------------------------------------------- JSON

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     for result in chain([config], examine(context)):
         results.append(result)
         if not out.as_json and not (out.quiet and result.verdict == "ok"):
-            out.answer(_told(out, result))
+            out.answer(_text(out, result))
     failed = any(result.verdict == "fail" for result in results)
     if out.as_json:
         out.document({"ok": not failed, "checks": [asdict(each) for each in results]})
@@ -74,7 +74,7 @@ def _world(args: argparse.Namespace) -> tuple[CheckContext, CheckResult]:
     return full, ok("config", f"{shown(config.file)}, {len(config.venvs)} venvs")
 
 
-def _told(out: Output, result: CheckResult) -> str:
+def _text(out: Output, result: CheckResult) -> str:
     """Return a result as lines that fit, the remedy below."""
     verdict = out.paint(result.verdict, _COLOURS[result.verdict])
     first, *more = _wrapped(f"{result.name}: {result.text}", out.width() - _MARGIN)

@@ -91,12 +91,12 @@ def _explain(out: Output, context: Context, store: StoreReader | None, target: R
     if out.as_json:
         out.document(_as_document(context.flow, target.job.spec.name, found, tasks, exists=store is not None))
     else:
-        for line in _told(out, context.flow, target.job.spec.name, found, tasks):
+        for line in _lines(out, context.flow, target.job.spec.name, found, tasks):
             out.answer(line)
     return 0
 
 
-def _told(
+def _lines(
     out: Output, flow: Flow, venv: str, found: Explanation, tasks: Mapping[str, Action]
 ) -> Iterator[str]:
     now, job = flow.now(), flow.job(venv)

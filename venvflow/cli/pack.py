@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if out.as_json:
         out.document(answer.document())
     else:
-        answer.tell(out)
+        answer.show(out)
     return 0 if answer.good else 1
 
 
@@ -179,7 +179,7 @@ class _Answer:
             "smoke": smoked and asdict(smoked),
         }
 
-    def tell(self, out: Output) -> None:
+    def show(self, out: Output) -> None:
         """Say it to people."""
         out.answer(f"{shown(self.venv)}: {self._written()}")
         if self.saved is None:
@@ -189,7 +189,7 @@ class _Answer:
                 f"  {shown(each.pattern)} saved {show_size(each.size)} in {counted(each.files, 'file')}"
             )
         if self.checked is not None:
-            self._tell_check(out, self.checked)
+            self._show_check(out, self.checked)
         if self.smoked is not None:
             said = "".join(f"\n  | {shown(line)}" for line in self.smoked.output.splitlines())
             verdict = "passed" if self.smoked.status == 0 else f"failed with status {self.smoked.status}"
@@ -206,7 +206,7 @@ class _Answer:
             f"{', '.join(parts)} in {show_duration(float(figures['seconds']))}\n  sha256 {figures['sha256']}"
         )
 
-    def _tell_check(self, out: Output, checked: Checked) -> None:
+    def _show_check(self, out: Output, checked: Checked) -> None:
         if checked.reproducible:
             out.answer(f"  reproducible: packed twice more, each {checked.sha256}")
         else:

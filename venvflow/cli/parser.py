@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from venvflow import __version__
-from venvflow.cli.arguments import HelpAsked, Parser, Telling
+from venvflow.cli.arguments import HelpAsked, Parser, TextAction
 from venvflow.errors import UsageError, shown
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def make_parser(names: Iterable[str] = COMMANDS, stubs: Iterable[str] = ()) -> P
     """
     parser = Parser(prog="venvflow", description=_ABOUT, epilog=_MORE)
     parser.add_argument(
-        "--version", action=Telling, const=f"venvflow {__version__}", default=argparse.SUPPRESS,
+        "--version", action=TextAction, const=f"venvflow {__version__}", default=argparse.SUPPRESS,
         help="the same as the command version",
     )  # fmt: skip
     _add_common(parser)

@@ -127,14 +127,14 @@ class EachVenv:
         """Answer with the JSON document: the store, the venvs, and *more*."""
         self.out.document({"store": self.context.store.path, "venvs": self.records, **more})
 
-    def tell(self, job: Job) -> Callable[[str, str], None]:
+    def on_file(self, job: Job) -> Callable[[str, str], None]:
         """Return what gets the news of each file of the venv, and prints it if asked to."""
 
-        def tell(file: str, how: str) -> None:
+        def on_file(file: str, how: str) -> None:
             if self.out.verbose:
                 self.out.say(f"{shown(job.place.path)}/{shown(file)}: {how}")
 
-        return tell
+        return on_file
 
 
 class _Squishing(EachVenv):
@@ -149,7 +149,7 @@ class _Squishing(EachVenv):
         refuse_unless_sharable(job.place, os.path.realpath(self.context.store.path))  # before it is made
         with job.open_store() as store:
             how = _asked_for(self.args, job.spec)
-            return squish_any(job, store, how, ledger=self._ledger, tell=self.tell(job))
+            return squish_any(job, store, how, ledger=self._ledger, on_file=self.on_file(job))
 
     def close(self) -> None:
         """Answer with what was saved."""

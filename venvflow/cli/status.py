@@ -75,22 +75,22 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if out.as_json:
         out.document(_as_document(flow, rows, ok=not wrong))
     else:
-        _tell(out, flow, wrong if args.check and out.quiet else rows)
+        _show(out, flow, wrong if args.check and out.quiet else rows)
     return 1 if args.check and wrong else 0
 
 
-def _tell(out: Output, flow: Flow, rows: Sequence[StatusRow]) -> None:
+def _show(out: Output, flow: Flow, rows: Sequence[StatusRow]) -> None:
     if not flow.config.venvs:
         out.say(f"no venvs in {shown(flow.config.file)} yet")
     if not rows:
         return
     out.answer(_as_table(out, rows, flow.now()))
     notes = list(_notes(rows, verbose=out.verbose))
-    told = notes if out.verbose or len(notes) <= _MOST_NOTES else notes[: _MOST_NOTES - 1]
-    for note in told:
+    listed = notes if out.verbose or len(notes) <= _MOST_NOTES else notes[: _MOST_NOTES - 1]
+    for note in listed:
         out.say(note)
-    if len(told) < len(notes):
-        out.say(f"{counted(len(notes) - len(told), 'more note')}; -v shows all, and what to do")
+    if len(listed) < len(notes):
+        out.say(f"{counted(len(notes) - len(listed), 'more note')}; -v shows all, and what to do")
 
 
 def _notes(rows: Sequence[StatusRow], *, verbose: bool) -> Iterator[str]:

@@ -39,7 +39,7 @@ class _Unsquishing(EachVenv):
         """Make the venv's files private."""
         refuse_unless_venv(job.place)  # before a store is made
         with job.open_store() as store:
-            return unshare(job, store, tell=self.tell(job))
+            return unshare(job, store, on_file=self.on_file(job))
 
     def close(self) -> None:
         """Answer with the JSON document if ``--json`` was given."""

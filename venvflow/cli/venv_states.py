@@ -271,7 +271,7 @@ def _outdated(
     state: State = "python changed" if roles & _PYTHON_PARTS else "config changed"
     if roles & _FILE_ROLES:
         state = "lock changed"
-    return VenvState(state, _told(parts), do, receipt, stored)
+    return VenvState(state, _what_changed(parts), do, receipt, stored)
 
 
 def _parts_of(job: Job, view: StoreView, receipt: Receipt) -> Mapping[str, str] | None:
@@ -283,7 +283,7 @@ def _parts_of(job: Job, view: StoreView, receipt: Receipt) -> Mapping[str, str] 
     return snapshot.key.parts if snapshot is not None else None
 
 
-def _told(parts: Iterable[Change[str]]) -> str:
+def _what_changed(parts: Iterable[Change[str]]) -> str:
     """Return in words which *parts* of the key changed since the venv was made."""
     files, words = [], []
     for part in parts:

@@ -81,8 +81,8 @@ def holds_links(path: str) -> bool:
     """
     while not os.path.isdir(path):
         path = os.path.dirname(path) or "."
-    told = explained("cannot write there", at=path, state="Nothing was exported.")
-    with told, opened(path, DIRECTORY_THROUGH_LINK) as fd:
+    errors_explained = explained("cannot write there", at=path, state="Nothing was exported.")
+    with errors_explained, opened(path, DIRECTORY_THROUGH_LINK) as fd:
         return can_link(fd)
 
 

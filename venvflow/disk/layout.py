@@ -63,8 +63,8 @@ class Layout:
             os.close(fd)
 
     @contextmanager
-    def told(self, path: str) -> Iterator[None]:
-        """Let errors of the block, which know names in open directories only, tell of *path*."""
+    def named_in_errors(self, path: str) -> Iterator[None]:
+        """Let errors of the block name *path*; by themselves they name only what is in an open directory."""
         try:
             yield
         except OSError as error:
@@ -81,7 +81,7 @@ class Layout:
         """
         parent, _, name = path.rpartition("/")
         with (
-            self.told(path),
+            self.named_in_errors(path),
             self.opened("tmp", make=True) as tmp,
             self.opened(parent, make=True) as into,
         ):
@@ -132,7 +132,7 @@ class Layout:
     def unlink(self, path: str) -> None:
         """Delete the file or link at *path*; raises as :meth:`opened` does."""
         parent, _, name = path.rpartition("/")
-        with self.told(path), self.opened(parent) as fd:
+        with self.named_in_errors(path), self.opened(parent) as fd:
             os.unlink(name, dir_fd=fd)
 
     def fans(self, below: str) -> Iterator[tuple[str, int]]:

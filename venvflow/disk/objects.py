@@ -540,7 +540,7 @@ class Batch:
                 self._give_back(name)
         for final, staged in self._records.items():
             layout = self._objects.layout
-            with layout.told(final), layout.opened(os.path.dirname(final), make=True) as into:
+            with layout.named_in_errors(final), layout.opened(os.path.dirname(final), make=True) as into:
                 layout.rename_into(staged, self._fd, final, into)
         self._sync()
         self._staged.clear()
@@ -552,7 +552,7 @@ class Batch:
             fans.setdefault(name.digest[:2], []).append(name)
         for fan, names in fans.items():
             below, layout = f"objects/{fan}", self._objects.layout
-            with layout.told(below), layout.opened(below, make=True) as into:
+            with layout.named_in_errors(below), layout.opened(below, make=True) as into:
                 for name in names:
                     self._name(name, into)
 

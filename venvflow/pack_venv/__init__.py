@@ -156,7 +156,7 @@ def create_archive(
             symlinks="copy" if copies else "keep",
             external="keep",
         )
-        with _changes_told(listed):
+        with _changes_explained(listed):
             written = archive.write_archive(
                 listed.manifest,
                 listed,
@@ -193,7 +193,7 @@ def export_venv(
     copies = _on_windows.get() or not holds_links(os.path.dirname(target))
     with scratch() as temporary:
         listed = list_directory(source, temporary.path, copies=copies)
-        with _changes_told(listed):
+        with _changes_explained(listed):
             exported = export(
                 listed.manifest,
                 listed,
@@ -225,7 +225,7 @@ def _source_directory(source_dir: _Path) -> str:
 
 
 @contextmanager
-def _changes_told(listed: Listing) -> Iterator[None]:
+def _changes_explained(listed: Listing) -> Iterator[None]:
     """Say of a file that is no longer what was listed that it changed; there is no store to repair."""
     try:
         yield

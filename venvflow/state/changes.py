@@ -266,10 +266,10 @@ def _against_manifest(compared: _Compared) -> Drift:
             compared.object_state(entry) != "as made" or not (is_ignored(path) or compared.is_as_made(entry))
         )
     ]
-    return _told_apart(drift, changed, compared) if changed else drift
+    return _edited_or_touched(drift, changed, compared) if changed else drift
 
 
-def _told_apart(drift: Drift, changed: Sequence[Entry], compared: _Compared) -> Drift:
+def _edited_or_touched(drift: Drift, changed: Sequence[Entry], compared: _Compared) -> Drift:
     """Return *drift* with the files that look *changed*: edited, or only touched."""
     store, contents = compared.store, Contents(compared.receipt.contents)
     known = Bytes(compared.entries, compared.places(), store.objects, contents)

@@ -64,8 +64,8 @@ class Relinker:
     """Links one venv to objects.
 
     *origins* maps objects to files of this venv that they were copied from, *own* those that are themselves
-    files of it, *adopted* are objects that keep a mtime of somebody else's, *linked* paths that were seen
-    to be names of their objects just now. *tell* is called with the path of each file and what became of it:
+    files of it, *adopted* are objects that keep a mtime of somebody else's, *linked* paths that were seen to
+    be names of their objects just now. *on_file* is called with the path of each file and what became of it:
     a link mode, ``private``, ``shared already`` or ``left alone``.
     """
 
@@ -77,7 +77,7 @@ class Relinker:
     own: Mapping[Name, str] = field(default_factory=dict)
     adopted: Container[Name] = ()
     linked: Container[str] = ()
-    tell: Callable[[str, str], None] = lambda _path, _how: None
+    on_file: Callable[[str, str], None] = lambda _path, _how: None
 
     def __post_init__(self) -> None:
         self.linker.spare = self.objects.spare
@@ -97,7 +97,7 @@ class Relinker:
             stays = path in self.linked and self.linker.mode == "hardlink" and not self._is_private(entry)
             if stays:
                 self.linker.count("hardlink")
-                self.tell(path, "shared already")
+                self.on_file(path, "shared already")
             elif entry.kind in ("file", "template"):
                 by_directory.setdefault(path.rpartition("/")[0], []).append(entry)
         with self._closer, directory(self.venv) as root, Directories(root, make=False) as places:
@@ -129,7 +129,7 @@ class Relinker:
                 except LeftAlone:
                     how = "left alone"
                     self._done.kept.append(entry.path)
-                self.tell(entry.path, how)
+                self.on_file(entry.path, how)
 
     def _relink_one(self, entry: Entry, item: Found | None, name: str, fd: int) -> str:
         """Make one file what it should be, and return what became of it. Raises LeftAlone."""

@@ -39,7 +39,7 @@ from venvflow.steps.any_venv import in_use
 from venvflow.steps.facts import FoundVenv, why_not_published, why_not_written
 from venvflow.steps.job import Job
 
-Tell = Callable[[str, str], None]
+OnFile = Callable[[str, str], None]
 """Is called with the path of each file, below the venv, and what became of it."""
 
 
@@ -50,7 +50,7 @@ def share(
     *,
     interpreter: Interpreter | None = None,
     ledger: Ledger | None = None,
-    tell: Tell | None = None,
+    on_file: OnFile | None = None,
 ) -> Outcome:
     """Share the job's venv: ``squished``, or ``kept`` when that was done and nothing changed since.
 
@@ -77,7 +77,7 @@ def share(
     users = occupants(venv) if receipt.made != "built" else []
     known = known_of(store, receipt, found) if receipt.is_at(venv) else Known({})
     with _explained(job, store):
-        shared = _share(job, store, receipt, python, known, tell=tell or _counting(job))
+        shared = _share(job, store, receipt, python, known, on_file=on_file or _counting(job))
     fresh = shared_receipt(shared, receipt, python, store.path)
     _register(job, store, fresh)
     write_receipt(venv, fresh, sync=store.durable)  # until then the stamps say what is whose
@@ -110,7 +110,7 @@ class _Shared:
 
 
 def _share(
-    job: Job, store: Store, receipt: Receipt, python: Interpreter, known: Known, *, tell: Tell
+    job: Job, store: Store, receipt: Receipt, python: Interpreter, known: Known, *, on_file: OnFile
 ) -> _Shared:
     """Give the venv's files to the store and link their names; what is *known* is not read."""
     venv, spec = job.place.path, job.spec
@@ -128,7 +128,7 @@ def _share(
     _register(job, store, replace(receipt, trees=taken.trees, link=link, bound=taken.manifest.bound))
     relinker = Relinker(
         store.objects, venv, Linker(spec.link), min_size=store.smallest_shared(spec.min_size),
-        origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=known.linked, tell=tell,
+        origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=known.linked, on_file=on_file,
     )  # fmt: skip
     state = "Every file of the venv holds what it held; some may be shared already."
     with explained("cannot share the files of the venv", at=venv, state=state):
@@ -210,16 +210,16 @@ def _first_mode(job: Job, store: Store) -> LinkMode:
     return mode
 
 
-def _counting(job: Job) -> Tell:
+def _counting(job: Job) -> OnFile:
     """Return what counts the files that are linked, for the person who waits."""
     job.meter.say("reading")
     numbers = itertools.count(1)
 
-    def tell(_path: str, _how: str) -> None:
+    def on_file(_path: str, _how: str) -> None:
         if not (number := next(numbers)) % 100:
             job.meter.say(f"{number:,} files linked")
 
-    return tell
+    return on_file
 
 
 def _register(job: Job, store: Store, receipt: Receipt) -> None:

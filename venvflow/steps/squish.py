@@ -15,7 +15,7 @@ from venvflow.state.usage import Ledger
 from venvflow.steps import claims
 from venvflow.steps.any_venv import held, refuse_unless_sharable
 from venvflow.steps.job import Job
-from venvflow.steps.share import Tell, receipt_of_unknown, refuse_to_publish, share
+from venvflow.steps.share import OnFile, receipt_of_unknown, refuse_to_publish, share
 from venvflow.steps.state_files import KeyRecord, need_key, read_answer, read_key
 
 _SHARED = "its files are the store's already"
@@ -40,13 +40,13 @@ def squish_locked(
     *,
     any_venv: bool = False,
     ledger: Ledger | None = None,
-    tell: Tell | None = None,
+    on_file: OnFile | None = None,
 ) -> Outcome:
     """Squish while the venv and the store are held."""
     receipt = _receipt(job, record, any_venv=any_venv)
     if receipt.state == "shared" and receipt.is_at(job.place.path):
         return Outcome("kept", _SHARED)
-    return share(job, store, receipt, interpreter=record.interpreter, ledger=ledger, tell=tell)
+    return share(job, store, receipt, interpreter=record.interpreter, ledger=ledger, on_file=on_file)
 
 
 def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
@@ -66,7 +66,7 @@ def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
     )
 
 
-def squish_any(job: Job, store: Store, how: VenvSpec, *, ledger: Ledger, tell: Tell) -> Outcome:
+def squish_any(job: Job, store: Store, how: VenvSpec, *, ledger: Ledger, on_file: OnFile) -> Outcome:
     """Share the venv of a job that may be in no config, by the settings of *how*.
 
     One that doit makes, and is about to share, is shared as doit would: it becomes a snapshot. Raises
@@ -87,8 +87,8 @@ def squish_any(job: Job, store: Store, how: VenvSpec, *, ledger: Ledger, tell: T
             refuse_to_publish(asked, store, receipt)
         record = read_key(job) if job.spec.name else None
         if record is not None and record.key.digest == receipt.key:
-            return squish_locked(job, store, record, ledger=ledger, tell=tell)
-        return share(asked, store, receipt, ledger=ledger, tell=tell)
+            return squish_locked(job, store, record, ledger=ledger, on_file=on_file)
+        return share(asked, store, receipt, ledger=ledger, on_file=on_file)
 
 
 # --------------------------------------------------------------------------- the manifest that it left

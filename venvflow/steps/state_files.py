@@ -1,4 +1,4 @@
-"""The small files in ``.venvflow/<venv>/`` of the project, by which a venv's steps tell each other results.
+"""The small files in ``.venvflow/<venv>/`` of the project, by which a venv's steps pass on their results.
 
 =================  ====================  ==============================================================
 ``key.json``       ``hash-lockfiles``    the key, the interpreter, and how to see that they still hold

@@ -23,10 +23,10 @@ from venvflow.state.relink import LeftAlone, is_temporary, replacing_found
 from venvflow.state.store import Store
 from venvflow.steps.any_venv import held, in_use, refuse_unless_venv
 from venvflow.steps.job import Job
-from venvflow.steps.share import Tell
+from venvflow.steps.share import OnFile
 
 
-def unshare(job: Job, store: Store, *, tell: Tell) -> Outcome:
+def unshare(job: Job, store: Store, *, on_file: OnFile) -> Outcome:
     """Make every file of the venv private: ``unsquished``, or ``kept`` when none was shared.
 
     Bytes, mtimes and link targets stay, and files get back the modes that they had. Each file is replaced by
@@ -39,7 +39,7 @@ def unshare(job: Job, store: Store, *, tell: Tell) -> Outcome:
     start = time.monotonic()
     with held(job, store), store.use():
         receipt = place.receipt()
-        done = _make_private(store, place.path, receipt, tell)
+        done = _make_private(store, place.path, receipt, on_file)
         users = occupants(place.path) if done.files else []
         if store.durable and done.files:
             with directory(place.path) as fd:
@@ -99,7 +99,7 @@ class _Done:
 _CUT_SHORT = "The venv works; some of its files are still shared."
 
 
-def _make_private(store: Store, venv: str, receipt: Receipt | None, tell: Tell) -> _Done:
+def _make_private(store: Store, venv: str, receipt: Receipt | None, on_file: OnFile) -> _Done:
     done = _Done()
     modes = None if receipt is None else receipt.modes
     found = walk(venv)
@@ -118,7 +118,7 @@ def _make_private(store: Store, venv: str, receipt: Receipt | None, tell: Tell) 
             if how == "left alone":
                 done.kept.append(item.path)
             elif how:
-                tell(item.path, how)
+                on_file(item.path, how)
     return done
 
 

@@ -192,14 +192,14 @@ class _Home:
     def complete(self, staging: int) -> postinstall.Completion:
         """Fill in what was extracted to the directory *staging*."""
         report = postinstall.Completion(self.places.venv, self.places.python, [], [], [], self.notes)
-        with _told(self.places.venv), postinstall.inside(staging, self.root) as fd:
+        with _errors_explained(self.places.venv), postinstall.inside(staging, self.root) as fd:
             pack, blob = postinstall.load(fd)
             postinstall.apply(fd, pack, blob, self.places, report=report, dry_run=False)
         return report
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
+def _errors_explained(where: str) -> Iterator[None]:
     try:
         yield
     except postinstall.Problem as problem:
@@ -379,7 +379,7 @@ class _Target:
         for row in pack.rows:
             self._claim(f"{self.root}/{row.path}".lstrip("/"))
         growth = 0
-        with _told(self._destination):
+        with _errors_explained(self._destination):
             if self._home is not None:
                 growth = self._home.growth(pack, self.root)
             entries = self.entries + len(self._implied) + pack.announced.entries

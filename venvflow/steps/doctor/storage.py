@@ -206,7 +206,7 @@ def _venv_links(context: CheckContext, shop: str) -> Iterator[CheckResult]:
     if not context.jobs:
         groups[_Group(_USUAL, _links_within(shop), same_disk=True)] = ["venvs on the store's disk"]
     for group, venvs in groups.items():
-        yield from _told(group, some(venvs, 4))
+        yield from _results_of(group, some(venvs, 4))
 
 
 def _spot(path: str) -> tuple[int, str]:
@@ -232,7 +232,7 @@ def _links_within(shop: str) -> probes.Links:
         return probes.links(shop, below)
 
 
-def _told(group: _Group, users: str) -> Iterator[CheckResult]:
+def _results_of(group: _Group, users: str) -> Iterator[CheckResult]:
     possible = group.links.modes
     chosen = next((mode for mode in group.wanted if mode in possible), "copy")
     others = [mode for mode in possible if mode != chosen]
