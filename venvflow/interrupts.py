@@ -1,9 +1,9 @@
 """Ends a run on Ctrl-C, SIGTERM or SIGHUP: one line, no traceback, no process left, the right exit status.
 
-The first one raises ``KeyboardInterrupt``, as Python itself does for Ctrl-C: in the main thread, and in each
-thread that runs a step. What it makes them clean up is not disturbed by a second one, which only kills the
-programs that were asked to end. A third one ends the process where it is, and so does the first one where
-nothing is to be cleaned up: while modules and the config are loaded, and in the last moments of a program.
+The first signal raises ``KeyboardInterrupt``, as Python itself does for Ctrl-C: in the main thread, and in
+each thread that runs a step. A second one does not disturb the cleaning up that follows; it only kills the
+programs that were asked to end. A third one ends the process at once. So does the first one while there is
+nothing to clean up: while modules and the config are loaded, and in the last moments of a program.
 
 A signal that is ignored (``nohup``) or handled by somebody else is left alone.
 """

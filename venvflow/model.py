@@ -1,6 +1,6 @@
 """The records that all modules share: config, venv, key, entry, tree, manifest, snapshot, receipt, outcome.
 
-Everything else imports this module; it imports nothing of ours. The terms are those of DESIGN.md.
+All other modules may import this one; it imports nothing of ours. DESIGN.md explains the terms.
 Paths inside a venv are POSIX text relative to the venv's root; bytes that are not UTF-8 are kept as
 surrogate escapes (``os.fsdecode``), so every name that a file system can hold has exactly one spelling.
 """

@@ -1,8 +1,7 @@
 """Writes text for people to the standard streams: escapes what a terminal would obey, survives closed ones.
 
-What comes from outside may say anything: names of files, packages and branches, what builders print, what
-lies in a store that others write to. So nothing reaches a terminal but what :func:`printable` makes of it,
-however carefully or carelessly it was put together.
+Names of files, packages and branches, output of builders, and records of a store that others write to may
+contain anything. So all text passes :func:`printable` before it reaches a terminal.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ or without one, in ``pyproject.toml``::
     [tool.doit]
     loader = "venvflow"
 
-Actions and questions are module-level functions with plain arguments. They speak through small files, never
-through doit's ``getargs``, which would not check the task that it takes values from. Tasks are defined venv
-by venv: a run finishes one venv before it begins the next, and a claim on a build is never kept longer than
-it must be.
+Actions and ``uptodate`` functions are module-level functions with plain arguments. They pass on results in
+small files, not by doit's ``getargs``, which would not check the task that the values come from. Tasks are
+defined venv by venv: a run finishes one venv before it begins the next, and keeps a claim on a build no
+longer than it must.
 """
 
 from __future__ import annotations
@@ -400,7 +400,7 @@ _LEFT_BEHIND = {
 def clean_step(verb: str, venv: str, *, dryrun: bool) -> str:
     """Remove what a step left: only what venvflow made, and no venv that was changed by hand.
 
-    Returns what to tell of it: venvs and archives; the small files by which steps speak are not worth a word.
+    Returns what to say of it: venvs and archives; the small files of steps are not worth a word.
     """
     from venvflow.steps.clean import clean  # noqa: PLC0415 - see _step
 

@@ -1,7 +1,7 @@
 """Reaches files and directories by descriptors: the flags to open them with, and the ways to a directory.
 
-Unless its name says otherwise, nothing here follows a symlink: whoever puts a link where a directory was, at
-whatever moment, leads nothing out of it. Nothing here waits for the other end of a FIFO either.
+No function here follows a symlink unless its name says so: a link that somebody puts in the place of a
+directory, at any moment, leads nowhere. None waits for the other end of a FIFO either.
 """
 
 from __future__ import annotations

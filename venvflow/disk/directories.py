@@ -1,7 +1,7 @@
 """Changes directories by descriptors: removes one, or moves into one what another holds.
 
-Nothing here follows a symlink, enters another file system, or works by a path from the root: whoever puts a
-link where a directory was, at whatever moment, leads nothing out of it.
+Nothing here follows a symlink, enters another file system, or works by a path from the root: a link that
+somebody puts in the place of a directory, at any moment, leads nowhere.
 
 :func:`clear` and :func:`fill` together let one directory take the place of another without renaming it. It
 is needed where the kernel refuses that: for a mount point, and for a directory that lies in a lower layer of

@@ -4,9 +4,9 @@ What is read may have been put there by anybody: :func:`read_small` neither wait
 hold. What is written has another name until it is whole. Every such name is made here
 (:func:`temporary_name`), so that one rule knows what a kill left of it:
 
-- in ``tmp/`` of the store (:mod:`venvflow.disk.layout`), whoever holds that alone deletes all that is there;
-- beside the file itself (archives, a venv's receipt, the project's state), whoever writes the next one there
-  deletes what is of a process that is gone and that nobody holds. In a venv, squish does so too.
+- in ``tmp/`` of the store (:mod:`venvflow.disk.layout`), a run that holds the store alone deletes all of it;
+- beside the file itself (archives, a venv's receipt, the project's state), the next run that writes there
+  deletes those of processes that are gone, unless they are locked. In a venv, squish does so too.
 """
 
 from __future__ import annotations

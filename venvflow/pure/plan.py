@@ -1,8 +1,8 @@
 """The plan: what doit does to one venv, task by task, and why; decided from facts and nothing else.
 
-doit asks it which tasks are due, a step asks it again inside of its locks and then acts, ``explain`` prints
-it: what is foretold, what is skipped and what is done cannot differ. How closely somebody looked to learn the
-facts is the business of :mod:`venvflow.steps.facts`.
+doit calls it to see which tasks are due, each step calls it again inside its locks and then acts, and
+``explain`` prints it: so what is forecast, skipped and done cannot differ. :mod:`venvflow.steps.facts`
+gathers the facts.
 """
 
 from __future__ import annotations

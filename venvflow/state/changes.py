@@ -1,9 +1,9 @@
 """Finds what changed in a venv since venvflow made it, at three depths. No other module answers that.
 
-Directories have their mtimes or not; files look as they should by ``stat`` or not
-(:mod:`venvflow.state.file_stats`); a file that looks changed has its bytes or not. Only bytes tell that
-somebody changed something by hand: what copies a venv, moves it, puts it into an image or dies while it
-shares one does not. A file that is missing is damage, not somebody's work; so is a link that leads elsewhere.
+The depths are: mtimes of directories; size, mtime and mode of files (:mod:`venvflow.state.file_stats`); bytes
+of the files that look changed. Only other bytes prove a change by hand: a tool that copies a venv, moves it
+or puts it into an image, or is killed while it shares one, changes no bytes. A missing file is damage, not a
+change by hand; so is a link that leads elsewhere.
 """
 
 from __future__ import annotations

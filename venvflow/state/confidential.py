@@ -1,9 +1,9 @@
 """The confidential files of a venv, which never become objects: other users could read them in the store.
 
 These are credentials, which people and builders put into venvs, and files that other users cannot read where
-they are. Package content is neither: what a RECORD lists is what everybody gets who installs it, test keys
-and sample configs too. Of a venv that need not be *whole*, for no snapshot is made of it, even that is left
-out when it is called or closed like a secret: somebody may have edited it.
+they are. A file that a RECORD lists is not confidential: everybody who installs the package gets it, test
+keys and sample configs too. But of a venv that need not be *whole*, because no snapshot is made of it, even
+such a file is withheld if its name or mode is that of a secret: somebody may have edited it.
 """
 
 from __future__ import annotations

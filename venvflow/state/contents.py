@@ -1,9 +1,10 @@
 """Short hashes of a venv's files, kept in its receipt: they tell what was edited without a store.
 
-Stats (sizes and times) get lost when a venv is copied, put into an image or taken out of a backup; what a
-tree says is gone with its snapshot. These stay with the venv: four bytes of its path's hash and four of its
-bytes'. They tell what is missing, which is damage, from what was added or edited, which is somebody's work.
-Executable bits and link targets are left out: tools that copy change them, and nobody loses work with them.
+Stats (sizes and times) get lost when a venv is copied, put into an image or taken out of a backup, and trees
+go with their snapshot. These hashes stay with the venv: for each file four bytes of the hash of its path, and
+four of the hash of its content. They distinguish missing files (damage) from added and edited ones (a user's
+work). Executable bits and link targets are left out: tools that copy change them, and no work is lost with
+them.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ even that, and reaches all venvs that have the file. A venv that is linked to th
 files, so one stat of an object is enough for all venvs that share it; its private files are looked at one by
 one, and so are all files of a venv with inodes of its own (``copy``, ``reflink``).
 
-What to look for stands in the venv's trees. To decode them takes longer than to look, so a project keeps a
-list of what it needs of them, which may be deleted at any time. Where the trees are lost, the receipt has
+The right stats follow from the venv's trees. To decode them takes longer than to check the files, so a
+project keeps a list of the stats, which may be deleted at any time. Where the trees are lost, the receipt has
 one hash over the stats of all files (:func:`digest_of_stats`): it tells that something changed, not what.
 
 Where this stops being safe: edits that keep size and mtime are not seen. Not looked at are a file that became

@@ -1,6 +1,6 @@
 """Takes a surveyed venv into the store: its files become objects, bytecode and trees.
 
-Nothing of the venv's names changes here; giving it links to the objects is :mod:`venvflow.state.relink`.
+No name in the venv changes here; :mod:`venvflow.state.relink` then gives names to the objects.
 """
 
 from __future__ import annotations

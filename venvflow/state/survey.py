@@ -100,7 +100,7 @@ def survey(
     excludes_file: Callable[[str], bool] | None = None,
     excludes_directory: Callable[[str], bool] | None = None,
 ) -> Survey:
-    """Survey the venv that lies at path *venv* and whose files speak of *places*.
+    """Survey the venv that lies at path *venv* and whose files name *places*.
 
     *fresh*: it was built at a path that nothing else contains (see :func:`venvflow.pure.relocate.find`).
     *known*: what an earlier survey or squish stamped. Raises EnvironmentFailure for what cannot be read and

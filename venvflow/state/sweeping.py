@@ -4,8 +4,8 @@ What is live is read from the files on disk, never from the index. The store is 
 
 A store in which nothing came or went since the last sweep has nothing to sweep, whatever the number of its
 snapshots. A sweep notes (``settled.json``) what tells of a change: the mtimes of the store's directories, and
-what the registered venvs hold. A file system notes times in ticks of some milliseconds: what comes within the
-same tick in which the sweep ended is not seen, and waits for the next change. This deletes nothing.
+what the registered venvs hold. A file system notes times in ticks of some milliseconds: a change in
+the tick in which the sweep ended is not seen, and waits for the next one. Nothing is deleted by mistake.
 """
 
 from __future__ import annotations

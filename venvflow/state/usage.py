@@ -1,7 +1,7 @@
 """What a store and its venvs hold, and how much disk that takes, counted as ``du`` does.
 
-All of it is read from the files on disk, never from the index, and nothing is changed. It is as true as the
-store stands still: hold it alone, or take the answers for what they are.
+All of it is read from the files on disk, never from the index, and nothing is changed. The answers are exact
+only while nobody changes the store.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def _embedding(surveyed: Survey) -> list[str]:
 
 
 def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
-    """Make every file speak of the venv's place instead of the staging path."""
+    """Make every file name the venv's place instead of the staging path."""
     staged = Places(venv, job.root, record.interpreter.executable)
     final = job.places(record.interpreter)
     surveyed = survey(venv, staged, fresh=True, bytecode=job.spec.bytecode)

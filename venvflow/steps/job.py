@@ -113,7 +113,7 @@ class Job:
         return Places(self.place.path, self.root, interpreter.executable)
 
     def file(self, name: str) -> str:
-        """Return the path of one of the files by which this venv's tasks speak to each other."""
+        """Return the path of one of the small files of this venv's tasks."""
         return os.path.join(self.config.state_dir, self.spec.name, name)
 
     def refuse_unsafe(self) -> None:
