@@ -7,7 +7,8 @@ import argparse
 from venvflow.cli.arguments import Parser
 from venvflow.cli.operands import open_job
 from venvflow.cli.render import Output, show_outcome
-from venvflow.cli.venv_states import StoreView, python_of, state_of
+from venvflow.cli.venv_states import StoreView, state_of
+from venvflow.disk.interpreters import python_of
 from venvflow.errors import EnvironmentFailure, Refused, some
 from venvflow.postinstall import minor
 from venvflow.state.reader import open_reader

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -342,17 +341,7 @@ def _figures_of(
     registration = store.registration(venv) if store is not None else None
     size = _size(job, store, receipt)
     used = registration.seen if registration is not None else None
-    return VenvFigures(python_of(venv), _packages(venv), size, own.get(venv, size), used)
-
-
-def python_of(venv: str) -> str:
-    """Return the version in the venv's ``pyvenv.cfg``; empty if it says none."""
-    settings = interpreters.venv_settings(venv)
-    # Some tools write their own version as "version", and Python's as "version_info".
-    for name in ("version_info", "version"):
-        if found := re.match(r"[0-9]+(?:\.[0-9]+)+[a-z0-9]*", settings.get(name, "")):
-            return found[0]
-    return ""
+    return VenvFigures(interpreters.python_of(venv), _packages(venv), size, own.get(venv, size), used)
 
 
 def _packages(venv: str) -> int:

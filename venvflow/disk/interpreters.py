@@ -295,6 +295,16 @@ def venv_settings(venv: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, equals, value in pairs if equals}
 
 
+def python_of(venv: str) -> str:
+    """Return the version in the venv's ``pyvenv.cfg``; empty if it says none."""
+    settings = venv_settings(venv)
+    # Some tools write their own version as "version", and Python's as "version_info".
+    for name in ("version_info", "version"):
+        if found := re.match(r"[0-9]+(?:\.[0-9]+)+[a-z0-9]*", settings.get(name, "")):
+            return found[0]
+    return ""
+
+
 def _base_of_copy(executable: str) -> str:
     """Return the base interpreter if *executable* is a copy that lies in a venv, else nothing."""
     home = venv_settings(os.path.dirname(os.path.dirname(executable))).get("home", "")

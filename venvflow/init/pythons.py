@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from packaging.specifiers import SpecifierSet
 
+from venvflow.disk import interpreters
 from venvflow.disk.places import read_receipt
 from venvflow.errors import shown
 from venvflow.init.project import Directory, text_at, value_at
@@ -90,12 +91,12 @@ def _version_file(directory: Directory) -> Iterator[tuple[str, str]]:
 def _venv(directory: Directory) -> Iterator[tuple[str, str]]:
     """Look at the venvs; one that venvflow made says only what the config said, or what venvflow runs on."""
     for name in sorted(directory.venvs, key=lambda name: (name != ".venv", name)):
-        receipt = read_receipt(os.path.join(directory.root, directory.path, name))
+        venv = os.path.join(directory.root, directory.path, name)
+        receipt = read_receipt(venv)
         if receipt is not None and receipt.key:
             continue
-        text = directory.text(name, "pyvenv.cfg")
-        if found := re.search(r"^version(?:_info)?\s*=\s*(3\.[0-9]+)\b", text, re.MULTILINE):
-            yield found[1], directory.shown(name, "pyvenv.cfg")
+        if found := re.match(r"3\.[0-9]+", interpreters.python_of(venv)):
+            yield found[0], directory.shown(name, "pyvenv.cfg")
             return
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from venvflow.disk.archive import NEUTRAL
 from venvflow.disk.files import read_beginning
-from venvflow.disk.interpreters import venv_settings
+from venvflow.disk.interpreters import python_of, venv_settings
 from venvflow.disk.scan import Changing, Found, read, walk
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Manifest
@@ -58,7 +58,7 @@ def list_directory(root: str, scratch: str, *, copies: bool) -> Listing:
     Refused for a symlink that cannot become a copy.
     """
     settings = venv_settings(root)
-    listing = Listing(root, _interpreter_of(root, settings), description={"python": _needs(settings)})
+    listing = Listing(root, _interpreter_of(root, settings), description={"python": _needs(root, settings)})
     # No project is known here. The venv stands in for it, where it is found first: nothing is taken for one.
     surveyed = survey(
         root,
@@ -121,13 +121,12 @@ def _is_generated(path: str) -> bool:
 # --------------------------------------------------------------------------- the interpreter
 
 
-def _needs(settings: Mapping[str, str]) -> dict[str, str]:
+def _needs(root: str, settings: Mapping[str, str]) -> dict[str, str]:
     """Return what ``postinstall.py`` is to ask of an interpreter; nothing where there is no venv."""
-    version = settings.get("version") or settings.get("version_info") or ""
+    version = python_of(root)
     if not version:
         return {}
-    implementation = settings.get("implementation", "cpython").lower()
-    return {"implementation": implementation, "version": ".".join(version.split(".")[:3])}
+    return {"implementation": settings.get("implementation", "cpython").lower(), "version": version}
 
 
 def _interpreter_of(root: str, settings: Mapping[str, str]) -> str:
