@@ -23,6 +23,7 @@ from tiers import first_quick
 from venvflow import postinstall
 from venvflow.disk.archive import Limits, extract, extraction, file, inventory_of, unpack
 from venvflow.disk.archive import tar as headers
+from venvflow.disk.files import open_regular
 from venvflow.errors import EnvironmentFailure, Refused
 
 Attack = Callable[[Forgery], Any]
@@ -682,7 +683,7 @@ def test_what_was_hashed_cannot_change_afterwards(tmp_path: Path) -> None:
     """Whoever moves about in an archive gets the bytes that were hashed, or an error."""
     path = tmp_path / "a"
     path.write_bytes(b"x" * 3_000_000)
-    with file.open_archive(str(path)) as raw, file.hashed(raw) as found:
+    with open_regular(str(path), follow=True) as raw, file.hashed(raw) as found:
         found.fix()
         assert found.seek(0, os.SEEK_END) == 3_000_000
         assert found.seek(2_999_990) == 2_999_990

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from venvflow import interrupts
 from venvflow.errors import shown
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
     from venvflow.disk.databases import TextTable
 
 _LAST_KEY = "deps:"  # doit sets it last when a task succeeded: the moment to commit
-
-
-class Codec(Protocol):
-    """What doit gives a backend to turn a task's values into text and back."""
-
-    def encode(self, data: dict[str, Any]) -> str:
-        """Return *data* as text."""
-
-    def decode(self, data: str) -> dict[str, Any]:
-        """Return what *data* was made of."""
 
 
 _codes: list[int] = []
@@ -49,7 +39,8 @@ def end_with(code: int) -> None:
 class StateBackend:
     """doit's state of all tasks: read once, when it is first asked for, and written task by task.
 
-    *name* is the path of the SQLite file, made with its directory when there is something to write.
+    *name* is the path of the SQLite file, made with its directory when there is something to write; *codec*
+    is what doit has to turn a task's values into text and back.
     Where it cannot be written, the run goes on, and :meth:`dump` says so at the end. Failures are raised
     as doit's own InvalidDodoFile, which doit shows as one message with exit code 3 and no traceback.
     May be used by several threads, although doit itself only writes in its main thread.
@@ -57,7 +48,7 @@ class StateBackend:
 
     desc = "state in SQLite, committed task by task"
 
-    def __init__(self, name: str, codec: Codec, *, module_name: str | None = None) -> None:
+    def __init__(self, name: str, codec: Any, *, module_name: str | None = None) -> None:
         del module_name  # doit passes it to every backend; only dbm has a use for it
         self.name = name
         self.codec = codec

@@ -23,6 +23,7 @@ from venvflow.disk.descriptors import directory
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.files import read_small
 from venvflow.disk.objects import file_of
+from venvflow.disk.scan import BLOCK
 from venvflow.disk.system_errors import failure
 from venvflow.errors import EnvironmentFailure
 from venvflow.pure import decoding
@@ -149,7 +150,7 @@ class _Sweeping:
             path = f"{self._store.path}/{where}/{name}"
             self.stuck.append(OSError(error.errno, error.strerror, path))
             return False
-        self.freed += st.st_blocks * 512 if st.st_nlink == 1 else 0
+        self.freed += st.st_blocks * BLOCK if st.st_nlink == 1 else 0
         return True
 
 

@@ -19,10 +19,11 @@ from typing import NoReturn
 
 from venvflow import postinstall
 from venvflow.disk.archive.contents import DOCUMENT, NEUTRAL, TEMPLATES
-from venvflow.disk.archive.file import Hashed, hashed, open_archive, recorded_digest
+from venvflow.disk.archive.file import Hashed, hashed, recorded_digest
 from venvflow.disk.archive.formats import Malformed, Progress
 from venvflow.disk.archive.reading import Item, items, unsafe
 from venvflow.disk.descriptors import CREATE, Directories, opened
+from venvflow.disk.files import open_regular
 from venvflow.disk.links import write_all
 from venvflow.disk.scratch import need_free, new_directory
 from venvflow.disk.system_errors import failure
@@ -144,7 +145,7 @@ def _extracting(
             target = _Target(archive, staging.fd, limits, destination, home=home, progress=progress)
             with (
                 closing(target),
-                open_archive(archive) as raw,
+                open_regular(archive, follow=True) as raw,
                 hashed(raw) if expected else nullcontext(raw) as file,
             ):
                 with closing(items(archive, file, limits.entries + 1)) as entries:

@@ -94,14 +94,9 @@ class HashedOutput:
 # --------------------------------------------------------------------------- read
 
 
-def open_archive(path: str) -> BufferedReader:
-    """Open the regular file that *path* is or leads to; raises ``OSError`` for anything else."""
-    return open_regular(path, follow=True)
-
-
 def digest_of_file(path: str) -> str:
     """Return the SHA-256 of a file; raises ``OSError``."""
-    with open_archive(path) as file:
+    with open_regular(path, follow=True) as file:
         return digest_of(file)
 
 

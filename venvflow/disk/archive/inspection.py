@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from venvflow.disk.archive.contents import DOCUMENT, TEMPLATES, is_ours
 from venvflow.disk.archive.extraction import Limits
-from venvflow.disk.archive.file import open_archive
 from venvflow.disk.archive.formats import Malformed
 from venvflow.disk.archive.reading import MOST, Item, items, unsafe
+from venvflow.disk.files import open_regular
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Key, Manifest, Slot
 from venvflow.postinstall import LARGEST_BLOB, InvalidPack, Pack, check_blob, decode, unsafe_name
@@ -56,7 +56,7 @@ def inventory_of(archive: str) -> Inventory:
 def _entries(archive: str, most: int) -> Iterator[Iterator[Item]]:
     """Give the entries of the file *archive*; every failure is one of ours."""
     try:
-        with open_archive(archive) as raw, closing(items(archive, raw, most)) as entries:
+        with open_regular(archive, follow=True) as raw, closing(items(archive, raw, most)) as entries:
             yield entries
     except Refused as error:  # what tells of unpacking elsewhere
         error.state = "Nothing was changed."

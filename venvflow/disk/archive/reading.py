@@ -14,9 +14,10 @@ from itertools import islice, repeat
 from typing import Literal, NamedTuple
 
 from venvflow.disk.archive import tar, zipfile
-from venvflow.disk.archive.file import Hashed, open_archive
+from venvflow.disk.archive.file import Hashed
 from venvflow.disk.archive.formats import CHUNK, Malformed, Raw, decompressed, recognise
 from venvflow.disk.archive.pipeline import in_order
+from venvflow.disk.files import open_regular
 from venvflow.errors import Refused, shown
 from venvflow.postinstall import LONGEST_PATH, METADATA
 
@@ -65,7 +66,7 @@ def items(archive: str, raw: BufferedReader | Hashed, most: int) -> Generator[It
 def is_ours(path: str) -> bool:
     """Return whether the file at *path* is an archive that venvflow wrote, by the first of its entries."""
     try:
-        with open_archive(path) as raw, closing(items(path, raw, MOST)) as entries:
+        with open_regular(path, follow=True) as raw, closing(items(path, raw, MOST)) as entries:
             return any(METADATA in item.name.split("/") for item in islice(entries, _FIRST))
     except (Malformed, Refused, OSError):
         return False
