@@ -15,7 +15,6 @@ from venvflow.cli.operands import need_known
 from venvflow.cli.render import Column, Output, moment, since, table
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import StoreConfig
-from venvflow.pure.keys import snapshot_id
 from venvflow.pure.units import counted, show_size
 from venvflow.state.index import Outline
 from venvflow.state.reader import StoreReader, open_reader
@@ -95,9 +94,8 @@ def _users(store: StoreReader) -> dict[str, tuple[Registration, ...]]:
     users: dict[str, tuple[Registration, ...]] = {}
     with suppress(EnvironmentFailure):  # a sweep says what is wrong there
         for each in store.registrations():
-            if each.key and os.path.lexists(each.path):
-                identifier = snapshot_id(each.key, each.place or None)
-                users[identifier] = (*users.get(identifier, ()), each)
+            if each.snapshot is not None and os.path.lexists(each.path):
+                users[each.snapshot] = (*users.get(each.snapshot, ()), each)
     return users
 
 

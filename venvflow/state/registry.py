@@ -19,6 +19,7 @@ from venvflow.disk.layout import Layout
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import LinkMode
 from venvflow.pure import decoding
+from venvflow.pure.keys import snapshot_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ class Registration:
     pin: bool = False
     settings: str = ""
     snapshots: tuple[str, ...] = ()
+
+    @property
+    def snapshot(self) -> str | None:
+        """Return the id of the snapshot that it is of now, whether that was published or not."""
+        return snapshot_id(self.key, self.place or None) if self.key else None
 
     @property
     def gone(self) -> bool:

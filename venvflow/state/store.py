@@ -20,7 +20,6 @@ from venvflow.disk.system_errors import explained
 from venvflow.disk.trust import refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import FORMAT, Key, Snapshot, Tree
-from venvflow.pure.keys import snapshot_id
 from venvflow.pure.manifest import Corrupt, encode_snapshot, encode_tree, source_of
 from venvflow.state import registry
 from venvflow.state.index import Index
@@ -320,7 +319,7 @@ class Store(StoreReader):
 
         Snapshots that it held are still held, and that of its key is now.
         """
-        known, current = self.registration(registration.path), _current_snapshot(registration)
+        known, current = self.registration(registration.path), registration.snapshot
         if current is not None:
             whose = (registration.project, registration.name)
             before = known.snapshots if known is not None and (known.project, known.name) == whose else ()
@@ -339,9 +338,7 @@ class Store(StoreReader):
             self.index.forget_venv(path)
 
     def _index_registration(self, record: Registration) -> None:
-        self.index.register(
-            record.path, snapshot=_current_snapshot(record), now=record.seen, trees=record.trees
-        )  # fmt: skip
+        self.index.register(record.path, snapshot=record.snapshot, now=record.seen, trees=record.trees)
 
     # ----------------------------------------------------------------------- space
 
@@ -353,11 +350,6 @@ class Store(StoreReader):
         """Return the free bytes of the store's file system."""
         vfs = os.statvfs(self.path)
         return vfs.f_bavail * vfs.f_frsize
-
-
-def _current_snapshot(record: Registration) -> str | None:
-    """Return the id of the snapshot that a registered venv is of now, whether it was published or not."""
-    return snapshot_id(record.key, record.place or None) if record.key else None
 
 
 def bytecode_id(parts: dict[str, str]) -> str:

@@ -17,7 +17,6 @@ from venvflow.disk.objects import MtimeMode, Name, object_name
 from venvflow.disk.scan import BLOCK
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Entry, Snapshot
-from venvflow.pure.keys import snapshot_id
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.sharing import stays_private
 from venvflow.state.file_stats import TreeStats, stats_of
@@ -146,9 +145,9 @@ class StoreContents:
 
     def _trees_of(self, registration: Registration) -> tuple[str, ...]:
         """Return the trees of a registered venv: its own, or those of its snapshot; none if that is gone."""
-        if registration.trees or not registration.key:
+        if registration.trees or registration.snapshot is None:
             return registration.trees
-        snapshot = self._store.snapshot(snapshot_id(registration.key, registration.place or None))
+        snapshot = self._store.snapshot(registration.snapshot)
         return snapshot.trees if snapshot is not None else ()
 
 
