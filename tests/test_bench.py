@@ -446,7 +446,7 @@ def test_a_crowd_is_made_of_sound_snapshots_unlike_each_other(tmp_path: Path) ->
             assert len(set(first.trees) - set(each.trees)) == 1
             for tree in store.load(each).trees:
                 assert all(store.objects.verified(name) for name in object_names(tree))
-        assert {each.id for each in store.outlines()} == {each.id for each in store.snapshots()}
+        assert {each.id for each in store.summaries()} == {each.id for each in store.snapshots()}
         assert len(store.index.rows("SELECT * FROM files")) == 31 + 3 * 30 + 2
 
 

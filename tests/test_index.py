@@ -700,10 +700,10 @@ def _ask_everything(index: Index, manifest: Manifest) -> None:
     for source, found in index.bytecode("i").items():
         assert all(type(each) is str for each in source)
         assert found is None or (len(found[0].digest) == 64 and type(found[1]) is int)
-    for outline in index.outlines().values():
-        assert outline.used is not None
-        assert all(map(moment, (outline.created, outline.used.at)))
-        assert {type(each) for each in (outline.id, outline.key, outline.venv, outline.python)} == {str}
+    for summary in index.summaries().values():
+        assert summary.used is not None
+        assert all(map(moment, (summary.created, summary.used.at)))
+        assert {type(each) for each in (summary.id, summary.key, summary.venv, summary.python)} == {str}
     assert all(type(each.seq) is int and type(each.at) is float for each in index.usage().values())
     for identifier, parts, venv, seq in index.snapshot_keys():
         assert [type(each) for each in (identifier, parts, venv, seq)] == [str, dict, str, int]

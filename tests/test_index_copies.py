@@ -167,7 +167,7 @@ def test_an_older_index_catches_up_with_the_store(tmp_path: Path, *, log: bool) 
     put_back(tmp_path / "s", old)
     with open_store(tmp_path / "s") as store:
         assert answers(store) != newest
-        found = {outline.id for outline in store.outlines()}
+        found = {summary.id for summary in store.summaries()}
         assert found == {snapshot.id for snapshot in store.snapshots()}  # whatever the index says
         store.catch_up(store.registrations())
         sweep(store)

@@ -254,34 +254,34 @@ def test_own_bytes_are_remembered_until_a_snapshot_comes(root: Path) -> None:
 
 
 def test_an_index_that_knows_others_is_not_asked(root: Path) -> None:
-    """Outlines are those of the snapshots that are there, with the history that is known."""
+    """Summaries are those of the snapshots that are there, with the history that is known."""
     with open_store(root / "store") as store:
-        before = store.outlines()
+        before = store.summaries()
         assert [each.id for each in before] == [each.id for each in store.snapshots()]
         store.index.forget_snapshots([before[0].id])
-        after = store.outlines()
+        after = store.summaries()
         assert after[0] == before[0]._replace(used=None)
         assert after[1:] == before[1:]
 
 
-def test_outlines_without_an_index(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summaries_without_an_index(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, on which it cannot be opened: they are read from the snapshots."""
 
     def unusable(_: Store) -> object:
         raise EnvironmentFailure("the disk is full")
 
     with open_store(root / "store") as store:
-        expected = [each._replace(used=None) for each in store.outlines()]
+        expected = [each._replace(used=None) for each in store.summaries()]
         monkeypatch.setattr(Store, "index", property(unusable))
-        assert store.outlines() == expected
+        assert store.summaries() == expected
 
 
-def test_a_bound_snapshot_has_its_place_in_the_outline(tmp_path: Path) -> None:
+def test_a_bound_snapshot_has_its_place_in_the_summary(tmp_path: Path) -> None:
     """A path below the project, whatever bytes it is made of."""
     with open_store(tmp_path / "store") as store:
         for place in ("services/api/.venv", "caf\udce9/.venv"):
             store.publish(snapshot_of(stock(store, FILES[0]), place=place), NOW)
-        assert [each.place for each in store.outlines()] == [each.place for each in store.snapshots()]
+        assert [each.place for each in store.summaries()] == [each.place for each in store.snapshots()]
 
 
 @given(

@@ -527,10 +527,10 @@ def test_a_restored_venv_is_registered_with_its_trees_and_is_a_use(world: World,
     assert restore(world.job()).did == "hit"
     with world.job().open_store() as opened:
         (there,) = opened.registrations()
-        (outline,) = opened.outlines()
+        (summary,) = opened.summaries()
     assert (there.link, bool(there.trees)) == (link, link == "symlink")
-    assert outline.used is not None
-    assert outline.used.at == world.clock
+    assert summary.used is not None
+    assert summary.used.at == world.clock
 
 
 @pytest.mark.parametrize("link", first_quick(["hardlink", "symlink"]))

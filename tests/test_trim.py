@@ -231,6 +231,6 @@ def test_uses_of_the_future_are_uses_of_now(shared: Shared) -> None:
     shared.now = NOW
     shared.trim("p")
     with shared.store() as store:
-        (outline,) = store.outlines()
-        assert outline.used is not None
-        assert outline.used.at <= NOW
+        (summary,) = store.summaries()
+        assert summary.used is not None
+        assert summary.used.at <= NOW

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from venvflow.cli.arguments import HelpAsked  # noqa: PLC0415
+    from venvflow.cli.arguments import HelpRequested  # noqa: PLC0415
     from venvflow.cli.parser import parse  # noqa: PLC0415 - inside, so that Ctrl-C is met from here on
     from venvflow.cli.render import Output  # noqa: PLC0415
 
@@ -43,7 +43,7 @@ def _run(words: list[str]) -> int:
     try:
         try:
             args = parse(words, os.environ)
-        except HelpAsked as asked:
+        except HelpRequested as asked:
             out.answer(str(asked))
             return 0
         out = Output(os.environ, as_json=args.format == "json", verbose=args.verbose, quiet=args.quiet)

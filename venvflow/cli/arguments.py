@@ -13,7 +13,7 @@ from venvflow.pure.names import did_you_mean
 _REQUIRED = "the following arguments are required"
 
 
-class HelpAsked(Exception):
+class HelpRequested(Exception):
     """Raised for ``--help`` and the like, with the text to answer."""
 
 
@@ -151,7 +151,7 @@ class Each(Once):
 
 class _Helping(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        raise HelpAsked(parser.format_help().rstrip("\n"))
+        raise HelpRequested(parser.format_help().rstrip("\n"))
 
 
 class TextAction(argparse.Action):
@@ -161,8 +161,8 @@ class TextAction(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, **how)
 
     def __call__(self, *_: Any) -> NoReturn:
-        """Raise HelpAsked."""
-        raise HelpAsked(str(self.const))
+        """Raise HelpRequested."""
+        raise HelpRequested(str(self.const))
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

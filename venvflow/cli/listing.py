@@ -16,7 +16,7 @@ from venvflow.cli.render import Column, Output, moment, since, table
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import StoreConfig
 from venvflow.pure.units import counted, show_size
-from venvflow.state.index import Outline
+from venvflow.state.index import SnapshotSummary
 from venvflow.state.reader import StoreReader, open_reader
 from venvflow.state.registry import Registration
 from venvflow.state.sweeping import own_bytes_since
@@ -42,7 +42,7 @@ _KEY = Column("key", rank=7)
 
 
 class _Row(NamedTuple):
-    snapshot: Outline
+    snapshot: SnapshotSummary
     unique: int
     users: tuple[Registration, ...]
 
@@ -99,16 +99,16 @@ def _users(store: StoreReader) -> dict[str, tuple[Registration, ...]]:
     return users
 
 
-def _snapshots(store: StoreReader) -> tuple[list[Outline], Mapping[str, int]]:
+def _snapshots(store: StoreReader) -> tuple[list[SnapshotSummary], Mapping[str, int]]:
     """Return all snapshots, oldest first, and by id the bytes that only one of them needs.
 
     The last trim counted them. If a snapshot came, went or changed since, everything is looked into.
     """
     known = own_bytes_since(store)
     if known is not None:
-        return store.outlines(), known
+        return store.summaries(), known
     contents = StoreContents(store)
-    return store.outlined(contents.snapshots.values()), contents.own_bytes()
+    return store.summaries_of(contents.snapshots.values()), contents.own_bytes()
 
 
 # --------------------------------------------------------------------------- showing

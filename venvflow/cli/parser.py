@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from venvflow import __version__
-from venvflow.cli.arguments import HelpAsked, Parser, TextAction
+from venvflow.cli.arguments import HelpRequested, Parser, TextAction
 from venvflow.errors import UsageError, shown
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespac
     """Return what *words* ask for, with *environ* for what they leave open.
 
     The namespace has ``run``, ``work_dir``, ``config``, ``format``, ``verbose``, ``quiet`` and ``words``
-    besides what the command adds. Raises HelpAsked, and UsageError for words that make no sense.
+    besides what the command adds. Raises HelpRequested, and UsageError for words that make no sense.
     """
     args = _parsed(words)
     args.verbose = getattr(args, "verbose", False)
@@ -104,7 +104,7 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     if named is not None:
         try:
             return _parsed_by(make_parser([named]), words)
-        except HelpAsked:
+        except HelpRequested:
             if not {"-h", "--help"} & {*words[: words.index(named)]}:
                 raise  # it is the help of this command
         except UsageError:

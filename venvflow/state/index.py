@@ -63,7 +63,7 @@ class Usage(NamedTuple):
     at: float
 
 
-class Outline(NamedTuple):
+class SnapshotSummary(NamedTuple):
     """What is known of a snapshot without reading it: its provenance, its size, when it was *used*.
 
     *key* is the digest of its key; the other fields are those of :class:`~venvflow.model.Snapshot`.
@@ -144,14 +144,16 @@ class IndexReader:
         rows = self.rows("SELECT id, used_seq, used_at FROM snapshots")
         return {each[0]: Usage(*each[1:]) for each in _sound(rows, _USAGE)}
 
-    def outlines(self) -> dict[str, Outline]:
-        """Return every snapshot in outline, by its id."""
+    def summaries(self) -> dict[str, SnapshotSummary]:
+        """Return the summary of every snapshot, by its id."""
         rows = self.rows(
             "SELECT id, key, venv, place, python, host, command, created, files, size, used_seq, used_at"
             " FROM snapshots"
         )
-        outlines = (Outline._make((*each[:-2], Usage(*each[-2:]))) for each in _sound(rows, _OUTLINE))
-        return {each.id: each for each in outlines}
+        summaries = (
+            SnapshotSummary._make((*each[:-2], Usage(*each[-2:]))) for each in _sound(rows, _SUMMARY)
+        )
+        return {each.id: each for each in summaries}
 
     def snapshot_keys(self) -> list[tuple[str, dict[str, str], str, int]]:
         """Return of each snapshot its id, the parts of its key, its venv's name, and when it was used."""
@@ -488,7 +490,7 @@ def _sound(rows: Iterable[Sequence[Any]], decoders: Sequence[decoding.Decoder[An
 _HISTORY = decoding.count, decoding.moment
 _USAGE = decoding.digest, *_HISTORY
 _KEYED = decoding.digest, decoding.text, decoding.text, decoding.count
-_OUTLINE = (
+_SUMMARY = (
     decoding.digest, decoding.digest, decoding.text, decoding.optional(_name), *[decoding.text] * 3,
     decoding.moment, decoding.count, decoding.count, *_HISTORY,
 )  # fmt: skip

@@ -27,7 +27,7 @@ from venvflow.pure import decoding
 from venvflow.pure.keys import make_key, snapshot_id
 from venvflow.pure.manifest import Corrupt, decode_objects, decode_snapshot, decode_tree
 from venvflow.state import registry
-from venvflow.state.index import IndexReader, Outline
+from venvflow.state.index import IndexReader, SnapshotSummary
 from venvflow.state.registry import Registration
 
 README = """\
@@ -247,32 +247,32 @@ class StoreReader:
         found = [snapshot for name in self.snapshot_ids() if (snapshot := self._snapshot(name)) is not None]
         return sorted(found, key=lambda snapshot: (snapshot.created, snapshot.id))
 
-    def outlines(self) -> list[Outline]:
-        """Return every snapshot in outline, oldest first.
+    def summaries(self) -> list[SnapshotSummary]:
+        """Return the summary of every snapshot, oldest first.
 
         From the index, if that knows exactly those that are there: then none of them is read, and one whose
         file was damaged is among them. From the snapshots otherwise.
         """
-        known = self._known_outlines()
+        known = self._known_summaries()
         if known.keys() == self.snapshot_ids():
             return sorted(known.values(), key=lambda each: (each.created, each.id))
-        return self.outlined(self.snapshots())
+        return self.summaries_of(self.snapshots())
 
-    def outlined(self, snapshots: Iterable[Snapshot]) -> list[Outline]:
-        """Return in outline what was read, with the history of use, as far as the index knows it."""
-        known = self._known_outlines()
+    def summaries_of(self, snapshots: Iterable[Snapshot]) -> list[SnapshotSummary]:
+        """Return the summaries of *snapshots*, with the history of use as far as the index knows it."""
+        known = self._known_summaries()
         return [
-            Outline(
+            SnapshotSummary(
                 each.id, each.key.digest, each.venv, each.place, each.python, each.host, each.command,
                 each.created, each.files, each.size, known[each.id].used if each.id in known else None,
             )
             for each in snapshots
         ]  # fmt: skip
 
-    def _known_outlines(self) -> dict[str, Outline]:
-        """Return the outlines in the index; none where it cannot be opened, as on a full disk."""
+    def _known_summaries(self) -> dict[str, SnapshotSummary]:
+        """Return the summaries in the index; none where it cannot be opened, as on a full disk."""
         try:
-            return self.index.outlines()
+            return self.index.summaries()
         except EnvironmentFailure:
             return {}
 

@@ -11,7 +11,7 @@ from venvflow.disk import locks
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, TrimPolicy
 from venvflow.pure.retention import Candidate, TreeContents, TrimPlan, VenvName, plan_trim
-from venvflow.state.index import Outline, Usage
+from venvflow.state.index import SnapshotSummary, Usage
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
 from venvflow.state.sweeping import Swept, last_sweep, sweep
@@ -26,7 +26,7 @@ class Trimmed:
     plan: TrimPlan
     swept: Swept | None
     forgotten: tuple[str, ...]
-    snapshots: Mapping[str, Outline]
+    snapshots: Mapping[str, SnapshotSummary]
 
 
 def trim(
@@ -70,9 +70,9 @@ def _unchanged(config: Config, store: Store, contents: StoreContents, now: float
     last = last_sweep(store, contents.registrations)
     if last is None:
         return None
-    outlines, venvs = store.outlines(), _Venvs(config, contents.registrations)
+    summaries, venvs = store.summaries(), _Venvs(config, contents.registrations)
     decided = plan_trim(
-        [venvs.candidate(each) for each in outlines],
+        [venvs.candidate(each) for each in summaries],
         config.trim,
         contents=TreeContents(),
         now=now,
@@ -80,7 +80,7 @@ def _unchanged(config: Config, store: Store, contents: StoreContents, now: float
         free=store.free_bytes(),
     )
     return (
-        None if decided.drop else Trimmed(decided, Swept(0, 0, 0), (), {each.id: each for each in outlines})
+        None if decided.drop else Trimmed(decided, Swept(0, 0, 0), (), {each.id: each for each in summaries})
     )
 
 
@@ -95,13 +95,13 @@ def _trimmed(
 ) -> Trimmed:
     """Return what a look at all that is in the store gives, done unless *dry_run*; *gone* are forgotten."""
     alive = [each for each in contents.registrations if each not in gone]
-    outlines, venvs = store.outlined(contents.snapshots.values()), _Venvs(config, alive)
+    summaries, venvs = store.summaries_of(contents.snapshots.values()), _Venvs(config, alive)
     size = store.size_on_disk()
     held = [digest for each in alive for digest in each.trees]
     needed = {*held, *(tree for each in contents.snapshots.values() for tree in each.trees)}
     objects = {tree: [name for name, _ in contents.objects_of(tree)] for tree in needed}
     decided = plan_trim(
-        [replace(venvs.candidate(each), trees=contents.snapshots[each.id].trees) for each in outlines],
+        [replace(venvs.candidate(each), trees=contents.snapshots[each.id].trees) for each in summaries],
         config.trim,
         contents=TreeContents(objects, contents.objects, tuple(held)),
         now=now,
@@ -116,7 +116,7 @@ def _trimmed(
         store.drop(dropped)
         contents.forget(dropped, forgotten)
         swept = sweep(store, contents, size=size)
-    return Trimmed(decided, swept, forgotten, {each.id: each for each in outlines})
+    return Trimmed(decided, swept, forgotten, {each.id: each for each in summaries})
 
 
 def _is_gone(venv: Registration, config: Config) -> bool:
@@ -162,7 +162,7 @@ class _Venvs:
             if record is not None:
                 self._current.setdefault(record.key.digest, []).append((name, None))
 
-    def candidate(self, snapshot: Outline) -> Candidate:
+    def candidate(self, snapshot: SnapshotSummary) -> Candidate:
         """Return what the policy is to judge; what is in the snapshot is left out."""
         holders = self._holders_of(snapshot)
         return Candidate(
@@ -174,7 +174,7 @@ class _Venvs:
             holders=holders,
         )
 
-    def _holders_of(self, snapshot: Outline) -> tuple[VenvName, ...]:
+    def _holders_of(self, snapshot: SnapshotSummary) -> tuple[VenvName, ...]:
         """Return the holders of a snapshot, none for that of a venv that is gone."""
         known = self._holders.get(snapshot.id)
         if known is not None:
