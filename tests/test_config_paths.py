@@ -82,9 +82,9 @@ def test_missing_and_strange_locks_are_all_named(root: Path) -> None:
     (root / "loop").symlink_to("loop")
     (root / "dangling").symlink_to("nowhere")
     text = one_venv().replace("[lock.txt]", "[no.txt, 'n*.txt', dir, pipe, loop, dangling, lock.txt/x]")
-    faults = read(root, text).faults
-    assert list(faults) == ["api"]
-    found = [fault.removeprefix(f"{root}/venvflow.yaml:") for fault in faults["api"]]
+    missing_files = read(root, text).missing_files
+    assert list(missing_files) == ["api"]
+    found = [fault.removeprefix(f"{root}/venvflow.yaml:") for fault in missing_files["api"]]
     expected = [
         "no.txt does not exist",
         "n*.txt matches no file",
@@ -117,7 +117,7 @@ def test_what_is_missing_is_the_fault_of_the_venv_that_lists_it(root: Path) -> N
     assert (config.venvs["api"].locks, config.venvs["api"].key_files) == (
         (f"{root}/no.txt",), (f"{root}/no.ini",),
     )  # fmt: skip
-    assert config.faults == {
+    assert config.missing_files == {
         "api": (
             f"{root}/venvflow.yaml:3: venvs.api.locks[0]: {root}/no.txt does not exist",
             f"{root}/venvflow.yaml:3: venvs.api.locks[1]: n*.txt matches no file",

@@ -129,8 +129,8 @@ class VenvSpec:
 class Config:
     """A whole config file. *root* is the project root, *file* the file itself, both absolute.
 
-    *faults* are, by the name of a venv, the files that it lists and that are missing, as ``file:line: text``:
-    such a venv has no key, the others are as good as ever.
+    *missing_files* are, by the name of a venv, the files that it lists and that are missing, as ``file:line:
+    text``: such a venv has no key, the others are as good as ever.
     """
 
     file: str
@@ -139,7 +139,7 @@ class Config:
     trim: TrimPolicy
     venvs: dict[str, VenvSpec]
     warnings: tuple[str, ...] = ()
-    faults: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    missing_files: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def state_dir(self) -> str:

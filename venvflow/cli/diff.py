@@ -11,7 +11,7 @@ from typing import Any
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_context
 from venvflow.cli.key_differences import SIGNS
-from venvflow.cli.operands import Resolved, Resolver
+from venvflow.cli.operands import Operand, OperandFinder
 from venvflow.cli.render import Column, Output, table
 from venvflow.disk.archive import inventory_of
 from venvflow.errors import UsageError, shown
@@ -66,8 +66,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     context = open_context(args, out)
     with open_reader(context.store) as store:
-        resolver = Resolver(context, store, out.say)
-        targets = old, new = resolver.find(args.old), resolver.find(args.new)
+        finder = OperandFinder(context, store, out.say)
+        targets = old, new = finder.find(args.old), finder.find(args.new)
         before = _manifest(out, store, old)
         same = old.path != "" and os.path.realpath(old.path) == os.path.realpath(new.path)
         compared = compare_manifests(before, before if same else _manifest(out, store, new))
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0 if compared.equal else 1
 
 
-def _manifest(out: Output, store: StoreReader | None, target: Resolved) -> Manifest:
+def _manifest(out: Output, store: StoreReader | None, target: Operand) -> Manifest:
     """Return what is in a target. Raises UsageError for a venv or a snapshot that is not there."""
     if target.kind == "archive":
         found = inventory_of(target.path)
@@ -107,7 +107,7 @@ def _manifest(out: Output, store: StoreReader | None, target: Resolved) -> Manif
 
 
 def _lines(
-    out: Output, old: Resolved, new: Resolved, compared: ManifestComparison, *, everything: bool
+    out: Output, old: Operand, new: Operand, compared: ManifestComparison, *, everything: bool
 ) -> Iterator[str]:
     if compared.equal:
         yield f"{old.label} and {new.label} are equal"
@@ -166,7 +166,7 @@ def _file_line(out: Output, change: FileChange) -> str:
 # --------------------------------------------------------------------------- JSON
 
 
-def _as_document(old: Resolved, new: Resolved, compared: ManifestComparison) -> dict[str, Any]:
+def _as_document(old: Operand, new: Operand, compared: ManifestComparison) -> dict[str, Any]:
     return {
         "old": {"kind": old.kind, "name": old.name},
         "new": {"kind": new.kind, "name": new.name},

@@ -11,7 +11,7 @@ from typing import Any
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import Context, open_context
 from venvflow.cli.key_differences import DIGITS, difference_lines, fit_line, labels_of, record_of, value_of
-from venvflow.cli.operands import Resolved, Resolver
+from venvflow.cli.operands import Operand, OperandFinder
 from venvflow.cli.render import Colour, Column, Output, moment, since, table
 from venvflow.disk.archive import inventory_of
 from venvflow.disk.places import read_receipt
@@ -70,17 +70,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     context = open_context(args, out)
     with open_reader(context.store) as store:
-        resolver = Resolver(context, store, out.say)
-        target = resolver.find(args.target)
+        finder = OperandFinder(context, store, out.say)
+        target = finder.find(args.target)
         if args.other is not None:
-            return _compare(out, store, target, resolver.find(args.other))
+            return _compare(out, store, target, finder.find(args.other))
         return _explain(out, context, store, target)
 
 
 # --------------------------------------------------------------------------- one venv
 
 
-def _explain(out: Output, context: Context, store: StoreReader | None, target: Resolved) -> int:
+def _explain(out: Output, context: Context, store: StoreReader | None, target: Operand) -> int:
     if target.job is None or context.flow is None:
         raise UsageError(
             f"{target.label} is not in the config that is used here, so doit does nothing to it",
@@ -193,7 +193,7 @@ def _task_cells(name: str, task: Action) -> tuple[str, str, str]:
 # --------------------------------------------------------------------------- two keys
 
 
-def _compare(out: Output, store: StoreReader | None, one: Resolved, other: Resolved) -> int:
+def _compare(out: Output, store: StoreReader | None, one: Operand, other: Operand) -> int:
     (old_key, old), (new_key, new) = _keyed(store, one), _keyed(store, other)
     compared = compare_keys(old, new)
     if out.as_json:
@@ -207,7 +207,7 @@ def _compare(out: Output, store: StoreReader | None, one: Resolved, other: Resol
     return 1 if compared.parts else 0
 
 
-def _keyed(store: StoreReader | None, target: Resolved) -> tuple[str, Keyed]:
+def _keyed(store: StoreReader | None, target: Operand) -> tuple[str, Keyed]:
     """Return a target's key with what is known of its packages; of a venv of the config, as it is now."""
     if target.kind == "archive":
         return _keyed_archive(target)
@@ -229,7 +229,7 @@ def _keyed(store: StoreReader | None, target: Resolved) -> tuple[str, Keyed]:
     return target.key.digest, Keyed(target.key.parts)
 
 
-def _keyed_path(store: StoreReader | None, target: Resolved) -> tuple[str, Keyed]:
+def _keyed_path(store: StoreReader | None, target: Operand) -> tuple[str, Keyed]:
     """Return the key that a venv of no config was made for: its snapshot knows the parts."""
     receipt = read_receipt(target.path)
     key = receipt.key if receipt is not None else ""
@@ -241,7 +241,7 @@ def _keyed_path(store: StoreReader | None, target: Resolved) -> tuple[str, Keyed
     raise _no_key(target, f"the key of this venv is not known: {why}")
 
 
-def _keyed_archive(target: Resolved) -> tuple[str, Keyed]:
+def _keyed_archive(target: Operand) -> tuple[str, Keyed]:
     found = inventory_of(target.path)
     if found.key is None:
         raise _no_key(target, "the archive does not say for which key it was made")
@@ -249,7 +249,7 @@ def _keyed_archive(target: Resolved) -> tuple[str, Keyed]:
     return found.key.digest, Keyed(found.key.parts, installed=installed)
 
 
-def _no_key(target: Resolved, what: str) -> UsageError:
+def _no_key(target: Operand, what: str) -> UsageError:
     return UsageError(what, where=shown(target.path), hint="diff compares its content.")
 
 
@@ -306,7 +306,7 @@ def _nearest_record(nearest: Nearest) -> dict[str, Any]:
 
 
 def _compared_document(
-    old: tuple[Resolved, str], new: tuple[Resolved, str], compared: KeyComparison
+    old: tuple[Operand, str], new: tuple[Operand, str], compared: KeyComparison
 ) -> dict[str, Any]:
     sides = {
         word: {"kind": target.kind, "name": target.name, "key": key}

@@ -128,8 +128,8 @@ _KINDS: Mapping[Kind, str] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Resolved:
-    """What a word names.
+class Operand:
+    """What an operand names.
 
     *kind* says what it is, *name* how to call it. A venv has a *path*, and a *job* if the config names it; an
     archive has a *path*; a snapshot is one; a key comes with the *snapshots* for it, if there are any.
@@ -149,14 +149,14 @@ class Resolved:
         return f"{kind} {shown(self.name)}"
 
 
-class Resolver:
-    """Finds what words name, in *context* and its store, if there is one. *say* gets what was chosen."""
+class OperandFinder:
+    """Finds what operands name, in *context* and its store, if there is one; reports its choice to *say*."""
 
     def __init__(self, context: Context, store: StoreReader | None, say: Callable[[str], None]) -> None:
         self._context = context
         self._store = store
         self._say = say
-        self._finders: dict[Kind, Callable[[str], Resolved | None]] = {
+        self._finders: dict[Kind, Callable[[str], Operand | None]] = {
             "venv": self._venv,
             "path": self._path,
             "archive": self._archive,
@@ -164,7 +164,7 @@ class Resolver:
             "key": self._key,
         }
 
-    def find(self, word: str) -> Resolved:
+    def find(self, word: str) -> Operand:
         """Return what *word* names. Raises UsageError, with the nearest name there is."""
         kind, _, rest = word.partition(":")
         for known, finder in self._finders.items():
@@ -183,7 +183,7 @@ class Resolver:
             )
         return found[0]
 
-    def _all(self, word: str) -> Iterator[Resolved]:
+    def _all(self, word: str) -> Iterator[Operand]:
         """Yield everything that *word* may name, each once."""
         seen: set[str] = set()
         for finder in self._finders.values():
@@ -208,34 +208,34 @@ class Resolver:
 
     # ----------------------------------------------------------------------- each kind
 
-    def _venv(self, word: str) -> Resolved | None:
+    def _venv(self, word: str) -> Operand | None:
         job = self._context.job(word)
-        return Resolved("venv", word, job.place.path, job) if job is not None else None
+        return Operand("venv", word, job.place.path, job) if job is not None else None
 
-    def _path(self, word: str) -> Resolved | None:
+    def _path(self, word: str) -> Operand | None:
         path = self._context.absolute(word)
         if not os.path.lexists(f"{path}/pyvenv.cfg"):
             return None
         job = self._context.job_at(path) or self._context.job_at(os.path.realpath(path))
-        return Resolved("path", path, path, job)
+        return Operand("path", path, path, job)
 
-    def _archive(self, word: str) -> Resolved | None:
+    def _archive(self, word: str) -> Operand | None:
         path = self._context.absolute(word)
-        return Resolved("archive", word, path) if os.path.isfile(path) else None
+        return Operand("archive", word, path) if os.path.isfile(path) else None
 
     @cached_property
     def _stored(self) -> list[Snapshot]:
         return self._store.snapshots() if self._store is not None else []
 
-    def _snapshot(self, word: str) -> Resolved | None:
+    def _snapshot(self, word: str) -> Operand | None:
         if not _ID.fullmatch(word):
             return None
         found = [each for each in self._stored if each.id.startswith(word)]
         if len(found) > 1:
             raise _ambiguous(word, "snapshots", {each.id: each.venv for each in found})
-        return Resolved("snapshot", word, snapshots=tuple(found), key=found[0].key) if found else None
+        return Operand("snapshot", word, snapshots=tuple(found), key=found[0].key) if found else None
 
-    def _key(self, word: str) -> Resolved | None:
+    def _key(self, word: str) -> Operand | None:
         if not _ID.fullmatch(word):
             return None
         snapshots = tuple(each for each in self._stored if each.key.digest.startswith(word))
@@ -243,7 +243,7 @@ class Resolver:
         keys = {key.digest: key for key in known if key.digest.startswith(word)}
         if len(keys) > 1:
             raise _ambiguous(word, "keys", dict.fromkeys(keys, ""))
-        return Resolved("key", word, snapshots=snapshots, key=next(iter(keys.values()))) if keys else None
+        return Operand("key", word, snapshots=snapshots, key=next(iter(keys.values()))) if keys else None
 
     def _keys(self) -> Iterator[Key]:
         """Yield the keys that the last runs of this project noted."""

@@ -249,7 +249,7 @@ def _missing_input(job: Job) -> str:
     for path in (*job.spec.locks, *job.spec.key_files):
         if not os.path.exists(path):
             return f"{shown(path)} is gone"
-    return "; ".join(job.config.faults.get(job.spec.name, ()))
+    return "; ".join(job.config.missing_files.get(job.spec.name, ()))
 
 
 _FILE_ROLES = {"lock", "include", "project", "file", "local"}

@@ -146,7 +146,7 @@ def _assembled(values: Mapping[str, Any], document: Node, reading: Reading) -> C
     store = _store_of(values.get("store", {}), reading.paths)
     shared, excludes = values.get("defaults", {}), values.get("exclude", ())
     venvs: dict[str, VenvSpec] = {}
-    faults: dict[str, tuple[str, ...]] = {}
+    missing_files: dict[str, tuple[str, ...]] = {}
     archives: dict[str, str] = {}
     for name, own in values.get("venvs", {}).items():
         if own is WRONG or not {"path", "locks"} <= own.keys():
@@ -156,11 +156,11 @@ def _assembled(values: Mapping[str, Any], document: Node, reading: Reading) -> C
             merged["pack"] = _pack(merged["pack"], reading.paths)
             for problem in _pack_problems(merged["pack"], name, archives):
                 reading.wrong(_line_of_pack(document, name), f"venvs.{name}.pack", problem)
-        if not reading.problems and (found := tuple(_faults(document, name, merged))):
-            faults[name] = tuple(f"{shown(reading.file)}:{text}" for text in found)
+        if not reading.problems and (found := tuple(_missing_files(document, name, merged))):
+            missing_files[name] = tuple(f"{shown(reading.file)}:{text}" for text in found)
         venvs[name] = _spec(name, merged, store, excludes)
     policy = TrimPolicy(**values.get("trim", {}))
-    return Config(reading.file, reading.paths.root, store, policy, venvs, faults=faults)
+    return Config(reading.file, reading.paths.root, store, policy, venvs, missing_files=missing_files)
 
 
 def _store_of(values: Mapping[str, Any], paths: PathReader) -> StoreConfig:
@@ -185,7 +185,7 @@ def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _faults(document: Node, name: str, values: Mapping[str, Any]) -> Iterator[str]:
+def _missing_files(document: Node, name: str, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield ``line: text`` for every file that one venv lists and that is not there, or is not a file.
 
     These are not mistakes of the config: the other venvs can be made without them.

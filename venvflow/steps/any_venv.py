@@ -56,8 +56,8 @@ def _refused(place: Place, what: str, hint: str) -> Refused:
 
 
 @contextmanager
-def held(job: Job, store: Store) -> Iterator[None]:
-    """Hold the venv against other runs, those of the project that it belongs to too."""
+def hold_venv(job: Job, store: Store) -> Iterator[None]:
+    """Lock the venv against all other runs, also those of the project that it belongs to."""
     path = job.place.path
     registration = store.registration(path)
     files = []

@@ -44,7 +44,7 @@ def hash_lockfiles(job: Job) -> Outcome:
     """
     job.refuse_unsafe()
     before = read_key(job)
-    _refuse_faults(job)
+    _refuse_missing_files(job)
     if before is not None and still_holds(job, before):  # then the interpreter need not be asked again
         return Outcome("same", before.key.digest[:12], {"files": len(before.inputs)}, before.warnings)
     record = compute_key(job)
@@ -56,7 +56,7 @@ def hash_lockfiles(job: Job) -> Outcome:
 
 def compute_key(job: Job) -> KeyRecord:
     """Return the key of the job's venv as things are now; writes nothing. Raises as the step does."""
-    _refuse_faults(job)
+    _refuse_missing_files(job)
     try:
         recipe = builders.choose(job.spec, job.environ)
         interpreter = interpreters.resolve(job.spec.python, root=job.root, environ=job.environ)
@@ -95,12 +95,12 @@ def key_now(job: Job) -> KeyNow:
         return KeyNow(noted, None, error)
 
 
-def _refuse_faults(job: Job) -> None:
+def _refuse_missing_files(job: Job) -> None:
     """Raise UsageError when a file is missing that the config lists for this venv."""
-    faults = job.config.faults.get(job.spec.name, ())
-    if faults:
+    missing_files = job.config.missing_files.get(job.spec.name, ())
+    if missing_files:
         raise UsageError(
-            "; ".join(faults),
+            "; ".join(missing_files),
             where=job.spec.name,
             state="The venv and its key are as they were.",
             hint="Put the file back, or change the config.",

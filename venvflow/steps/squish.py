@@ -13,7 +13,7 @@ from venvflow.state.changes import drift_of
 from venvflow.state.store import Store
 from venvflow.state.usage import Ledger
 from venvflow.steps import claims
-from venvflow.steps.any_venv import held, refuse_unless_sharable
+from venvflow.steps.any_venv import hold_venv, refuse_unless_sharable
 from venvflow.steps.job import Job
 from venvflow.steps.share import OnFile, receipt_of_unknown, refuse_to_publish, share
 from venvflow.steps.state_files import KeyRecord, need_key, read_answer, read_key
@@ -74,7 +74,7 @@ def squish_any(job: Job, store: Store, how: VenvSpec, *, ledger: Ledger, on_file
     or store cannot be read or written; the venv is whole then.
     """
     refuse_unless_sharable(job.place, store.path)
-    with held(job, store), store.use():
+    with hold_venv(job, store), store.use():
         receipt = job.place.receipt()
         if receipt is None or not receipt.is_at(job.place.path):  # it was copied or moved here
             receipt = receipt_of_unknown(job.place)

@@ -21,7 +21,7 @@ from venvflow.model import Outcome, Receipt
 from venvflow.state.file_stats import digest_of_found
 from venvflow.state.relink import LeftAlone, is_temporary, replacing_found
 from venvflow.state.store import Store
-from venvflow.steps.any_venv import held, in_use, refuse_unless_venv
+from venvflow.steps.any_venv import hold_venv, in_use, refuse_unless_venv
 from venvflow.steps.job import Job
 from venvflow.steps.share import OnFile
 
@@ -37,7 +37,7 @@ def unshare(job: Job, store: Store, *, on_file: OnFile) -> Outcome:
     place = job.place
     refuse_unless_venv(place)
     start = time.monotonic()
-    with held(job, store), store.use():
+    with hold_venv(job, store), store.use():
         receipt = place.receipt()
         done = _make_private(store, place.path, receipt, on_file)
         users = occupants(place.path) if done.files else []

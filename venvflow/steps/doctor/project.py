@@ -26,8 +26,8 @@ def _locks(context: CheckContext) -> Iterator[CheckResult]:
     """Look for files that the config lists and that are not there, or that seem to come from the future."""
     if context.config is None:
         return
-    faults = context.config.faults
-    for name, found in faults.items():
+    missing_files = context.config.missing_files
+    for name, found in missing_files.items():
         yield fail("lock files", f"{name}: {'; '.join(found)}", "Put them back, or change the config.")
     paths = dict.fromkeys(path for job in context.jobs for path in (*job.spec.locks, *job.spec.key_files))
     late = [path for path in paths if _mtime(path) > context.now + 60]
@@ -37,7 +37,7 @@ def _locks(context: CheckContext) -> Iterator[CheckResult]:
             f"{shown(some(late, 1))} was changed in the future, by its time",
             "Set the clock; venvflow reads the files whatever their times, but make and others do not.",
         )
-    elif not faults:
+    elif not missing_files:
         yield ok("lock files", f"{len(paths):,} for {len(context.jobs)} venvs, all there")
 
 
@@ -74,7 +74,7 @@ def _builders(context: CheckContext) -> Iterator[CheckResult]:
         try:
             plan = builders.choose(job.spec, context.environ)
         except UsageError as error:
-            if job.spec.name not in job.config.faults:
+            if job.spec.name not in job.config.missing_files:
                 yield fail("builder", f"{job.spec.name}: {error.what}", error.hint)
         except VenvflowError as error:
             yield fail("builder", f"{error.what} ({job.spec.name})", error.hint)
