@@ -195,8 +195,8 @@ class Objects:
     def sound(self, name: Name, size: int, adopted: MtimeMode | None = None) -> bool:
         """Return whether the object is there and its stat says that nobody touched it.
 
-        *size* is in bytes; *adopted* is how an adopted object looked when it came. An edit that restores size
-        and mtime is not seen here, but by :meth:`verified`.
+        *size* is in bytes; *adopted* are the mtime and mode with which an adopted object came. An edit that
+        restores size and mtime is not seen here, but by :meth:`verified`.
         """
         return self.standing(name, size, adopted) == "sound"
 
@@ -234,11 +234,11 @@ class Objects:
     def relabel(
         self, name: Name, adopted: MtimeMode | None = None, *, ours: bool = False
     ) -> MtimeMode | None:
-        """Make the object look as it should if it has the right bytes; return how it looks by now.
+        """Set mtime and mode of the object as they should be, if its bytes are right; return the new ones.
 
-        *adopted* is how it looked when it came: if only its time moved, it gets that back. *ours*: it is
-        known that it was not adopted. Where that is unknown, its time decides, or that it has one name; and a
-        look that an adopted file may have is believed. What belongs to others is never changed: a copy
+        *adopted* are those with which it came: if only the mtime moved, it gets that back. *ours*: it was
+        not adopted, as the caller knows. Otherwise its mtime decides, or that it has one name; and an mtime
+        and mode that an adopted file may have are believed. What belongs to others is never changed: a copy
         takes its place, and other names of it keep it as it is; only one that even its owner cannot
         read becomes readable for him. None for wrong bytes, and where the store cannot be written.
         """
@@ -419,8 +419,8 @@ def _empty(name: str, fd: int, tmp: int) -> None:
 class Batch:
     """Objects on their way into the store: first staged, all at once made durable, then published.
 
-    *added* maps the names that this batch publishes to their sizes in bytes, *adopted* those that are
-    shared with others to the look that they keep, *origins* to the file that an object was copied from,
+    *added* maps the names that this batch publishes to their sizes in bytes, *adopted* those that are shared
+    with others to the mtime and mode that they keep, *origins* to the file that an object was copied from,
     *own* to the file that is the object itself. *staging* is the path of a directory to write files into,
     *fd* its descriptor.
     """
@@ -589,7 +589,7 @@ class Batch:
         self.add_copy(self.own.pop(name), name, found.stamp)
 
     def _give_back(self, name: Name) -> None:
-        """Let a file of the venv that became no object look as it did."""
+        """Give a file of the venv that became no object its mtime and mode back."""
         found, _ = self._looks.pop(name, (None, False))
         if found is not None:
             with suppress(OSError), opened(self._staged[name], READ, dir_fd=self._fd) as fd:
@@ -597,7 +597,7 @@ class Batch:
                 os.utime(fd, ns=(found.stamp.mtime_ns, found.stamp.mtime_ns))
 
     def _yield_to_first(self, name: Name) -> None:
-        """Note what the object is that was there first: adopted if it has another look than ours."""
+        """Note what the object is that was there first: adopted if its mtime or mode is not ours."""
         found = self._objects.relabel(name)
         self.adopted.pop(name, None)
         self.own.pop(name, None)

@@ -112,7 +112,7 @@ class IndexReader:
         return not self.rows("SELECT 1 FROM counters WHERE name = 'filled'")
 
     def adopted(self) -> dict[Name, MtimeMode]:
-        """Return the adopted objects with the look that they came with."""
+        """Return the adopted objects with the mtime and mode that they came with."""
         rows = self.rows(
             "SELECT digest, executable, adopted_mtime, adopted_mode FROM objects"
             " WHERE adopted_mtime IS NOT NULL AND adopted_mode IS NOT NULL"
@@ -256,7 +256,7 @@ class Index(IndexReader):
     # ----------------------------------------------------------------------- objects and trees
 
     def add_objects(self, sizes: Mapping[Name, int], adopted: Mapping[Name, MtimeMode]) -> None:
-        """Remember objects: sizes in bytes, and the look of those that are adopted."""
+        """Remember objects: sizes in bytes, and mtime and mode of those that are adopted."""
         rows = [
             (name.digest, name.executable, size, *map(_fitting, adopted.get(name, (None, None))))
             for name, size in sizes.items()

@@ -59,11 +59,11 @@ class Materialised:
 class Materialiser:
     """Makes one directory from objects.
 
-    *adopted* gives the look that adopted objects must have. With *verify_all* every object is hashed before
-    it is used; otherwise only one that looks changed. *relabel* (of name, size, look when it was adopted)
-    gives that a look again, and returns it; what cannot have one is copied. *untrusted*: others can change
-    the objects, so each file is a copy, hashed when it is made. *progress* is called now and then with how
-    many bytes of how many are there.
+    *adopted* gives the mtime and mode that adopted objects must have. With *verify_all* every object is
+    hashed before it is used; otherwise only one that looks changed. *relabel* (of name, size, and mtime and
+    mode when it was adopted) sets them again, and returns them; a file on which it fails is copied.
+    *untrusted*: others can change the objects, so each file is a copy, hashed when it is made. *progress* is
+    called now and then with how many bytes of how many are there.
     """
 
     objects: Objects

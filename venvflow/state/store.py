@@ -215,9 +215,9 @@ class Store(StoreReader):
         self.index.add_bytecode(bytecode_id(key.parts), compiled)
 
     def usable(self, name: Name, size: int, adopted: MtimeMode | None = None) -> bool:
-        """Return whether venvs may be given an object of *size* bytes; one with a wrong look is fixed.
+        """Return whether venvs may be given an object of *size* bytes; a wrong mtime or mode is fixed.
 
-        *adopted* is how it looked when it came, if it was adopted.
+        *adopted* are the mtime and mode with which it came, if it was adopted.
         """
         standing = self.objects.standing(name, size, adopted)
         if standing == "doubtful":
@@ -225,7 +225,7 @@ class Store(StoreReader):
         return standing == "sound"
 
     def relabel(self, name: Name, size: int, adopted: MtimeMode | None = None) -> MtimeMode | None:
-        """Let an object look as it should, as :meth:`Objects.relabel` does, and note that in the index."""
+        """Set mtime and mode of an object as :meth:`Objects.relabel` does, and note them in the index."""
         ours = False
         with suppress(EnvironmentFailure):
             ours = adopted is None and self.index.is_own(name)

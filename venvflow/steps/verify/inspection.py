@@ -183,8 +183,8 @@ def _shows_work(use: Use) -> bool:
 class Inspection:
     """What all parts of a verification share.
 
-    *only* are the paths of the venvs that were named; *judged* are inodes of which a finding tells already,
-    *sizes* the objects that are needed, *adopted* those that keep a look of somebody else's.
+    *only* are the paths of the venvs that were named; *judged* are inodes that have a finding already,
+    *sizes* the objects that are needed, *adopted* those that keep the mtime and mode of another owner.
     """
 
     store: StoreReader
