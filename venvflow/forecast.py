@@ -72,15 +72,15 @@ def _trim(flow: Flow, venv: str, plans: Mapping[str, Mapping[str, Action]]) -> A
         return Action("trim", "not run", reason=f"{failing} fails")
     stored = next((task for task, action in everything.items() if action.did == "stored"), "")
     why = f"{stored} adds a snapshot" if stored else flow.why_trim()
-    if not why and not _has_run(f"{flow.config.state_dir}/state.db", "trim"):
+    if not why and not _has_trimmed(f"{flow.config.state_dir}/state.db"):
         why = "doit does not know of an earlier time"
     if not why:
         return Action("trim", "nothing", reason="nothing new", due=False)
     return Action("trim", "run", "dropped", why, certain=False)
 
 
-def _has_run(state: str, task: str) -> bool:
-    """Return whether doit's state at that path knows of a success of *task*; leaves no file beside it."""
+def _has_trimmed(state: str) -> bool:
+    """Return whether doit's state at that path knows that trim succeeded; leaves no file beside it."""
     with suppress(sqlite3.Error), closing(open_to_read(state)) as db:
-        return db.execute("SELECT 1 FROM task_state WHERE task = ?", (task,)).fetchone() is not None
+        return db.execute("SELECT 1 FROM task_state WHERE task = 'trim'").fetchone() is not None
     return False

@@ -172,8 +172,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T], *, chunk: int = 400, threads: int = 2) -> list[R]:
-    """Return ``[work(item) for item in items]``, in order, computed in a few threads.
+def in_threads(work: Callable[[T], R], items: Sequence[T], *, chunk: int = 400) -> list[R]:
+    """Return ``[work(item) for item in items]``, in order, computed in two threads.
 
     Worth it for hashing and compressing, which release the interpreter lock; short system calls alone
     only get slower. Small inputs are done at once.
@@ -183,5 +183,5 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], *, chunk: int = 400, 
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a run with nothing to do reads little
 
     parts = [items[start : start + chunk] for start in range(0, len(items), chunk)]
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(2) as pool:
         return [result for part in pool.map(lambda part: [work(x) for x in part], parts) for result in part]

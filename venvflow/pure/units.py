@@ -31,16 +31,16 @@ def parse_size(value: str | int, *, zero: bool = False) -> int:
     return _bounded(value, int(digits) * SIZE_UNITS[unit or "B"], zero=zero)
 
 
-def parse_duration(value: str | int, *, zero: bool = False) -> int:
+def parse_duration(value: str | int) -> int:
     """Return the number of seconds in *value*: ``30s``, ``5m``, ``12h``, ``14d``, ``2w``.
 
-    A number without a unit is refused, since it reads as seconds to one and as days to another. Zero is
-    accepted only with *zero*. Everything wrong is a ``ValueError`` whose text says what to write instead.
+    A number without a unit is refused, since it reads as seconds to one and as days to another, and so is
+    zero. Everything wrong is a ``ValueError`` whose text says what to write instead.
     """
     digits, unit = _split(value, "14d")
     if unit not in DURATION_UNITS:
         raise ValueError(f"{value!r} has no {'known ' * bool(unit)}unit: {_duration_help(digits, unit)}")
-    return _bounded(value, int(digits) * DURATION_UNITS[unit], zero=zero)
+    return _bounded(value, int(digits) * DURATION_UNITS[unit], zero=False)
 
 
 def _split(value: str | int, example: str) -> tuple[str, str]:

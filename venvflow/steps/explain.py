@@ -90,8 +90,8 @@ def nearest_to(store: StoreReader, keyed: Keyed, venv: str) -> Nearest | None:
     Then the one that was used last.
     """
     ranked = sorted(
-        (len(part_changes(known.parts, keyed.parts)), known.venv != venv, -known.seq, identifier)
-        for identifier, known in _known(store).items()
+        (len(part_changes(parts, keyed.parts)), name != venv, -seq, identifier)
+        for identifier, parts, name, seq in _known(store)
     )
     for *_, identifier in ranked:
         snapshot = store.snapshot(identifier)
@@ -102,23 +102,17 @@ def nearest_to(store: StoreReader, keyed: Keyed, venv: str) -> Nearest | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    parts: Mapping[str, str]
-    venv: str
-    seq: int
+def _known(store: StoreReader) -> Iterator[tuple[str, Mapping[str, str], str, int]]:
+    """Yield of each snapshot its id, the parts of its key, its venv's name, and when it was used.
 
-
-def _known(store: StoreReader) -> dict[str, _Known]:
-    """Return the keys of all snapshots; from the index, which is one file, as far as it has them."""
-    found = {
-        identifier: _Known(parts, venv, seq) for identifier, parts, venv, seq in store.index.snapshot_keys()
-    }
-    for identifier in sorted(store.snapshot_ids() - found.keys()):
+    From the index, which is one file, as far as it has them.
+    """
+    rows = store.index.snapshot_keys()
+    yield from rows
+    for identifier in store.snapshot_ids() - {identifier for identifier, *_ in rows}:
         snapshot = store.snapshot(identifier)
         if snapshot is not None:
-            found[identifier] = _Known(snapshot.key.parts, snapshot.venv, 0)
-    return found
+            yield identifier, snapshot.key.parts, snapshot.venv, 0
 
 
 def keyed_of(store: StoreReader, snapshot: Snapshot) -> Keyed:
@@ -130,12 +124,5 @@ def keyed_of(store: StoreReader, snapshot: Snapshot) -> Keyed:
 def installed_in(store: StoreReader, snapshot: Snapshot) -> dict[str, str] | None:
     """Return the versions of a snapshot's distributions, None if the store has lost some of it."""
     with suppress(Corrupt):
-        return dict(_distributions(store, snapshot))
+        return {tree.name: tree.version for tree in map(store.tree, snapshot.trees) if tree.version}
     return None
-
-
-def _distributions(store: StoreReader, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    for digest in snapshot.trees:
-        tree = store.tree(digest)
-        if tree.version:
-            yield tree.name, tree.version

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -12,14 +11,11 @@ from functools import cache
 
 from venvflow import builders
 from venvflow.disk import interpreters
-from venvflow.disk.scan import Changing, Content, read
+from venvflow.disk.scan import Changing, read
 from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.model import FORMAT
 from venvflow.steps.job import Job
 from venvflow.steps.state_files import KeyRecord
-
-_IS_LINK = (errno.ELOOP, errno.EMLINK)
-"""What opening a link without following it answers, on Linux and on BSD."""
 
 LARGEST = 256 << 20
 """Bytes of the largest file that may be in a key."""
@@ -95,7 +91,8 @@ def read_input(path: str, venv: str) -> bytes:
     Raises EnvironmentFailure that names *venv*, the file and the reason.
     """
     try:
-        content = _read_followed(path)
+        # A lock file may be a link to one that several projects share: nothing is written to it.
+        content = read(os.path.realpath(path) if os.path.islink(path) else path, keep=LARGEST)
     except Changing as error:
         raise _unreadable(path, venv, "it keeps changing while it is read") from error
     except ValueError as error:
@@ -106,16 +103,6 @@ def read_input(path: str, venv: str) -> bytes:
     if content.stamp.size > LARGEST:
         raise _unreadable(path, venv, f"it is larger than {LARGEST >> 20} MiB")
     return content.data
-
-
-def _read_followed(path: str) -> Content:
-    """Read *path*; a lock file may be a link to one that several projects share: nothing is written to it."""
-    try:
-        return read(path, keep=LARGEST)
-    except OSError as error:
-        if error.errno not in _IS_LINK:
-            raise
-    return read(os.path.realpath(path), keep=LARGEST)
 
 
 def _unreadable(path: str, venv: str, why: str) -> EnvironmentFailure:
