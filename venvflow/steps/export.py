@@ -10,6 +10,7 @@ from venvflow import postinstall
 from venvflow.disk import archive
 from venvflow.disk.export import PRIVATE
 from venvflow.disk.export import export as write_export
+from venvflow.disk.links import prevailing
 from venvflow.disk.scratch import refuse_inside
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import LinkMode, Outcome
@@ -50,11 +51,10 @@ def export(
             finish=partial(_complete, job, place, python or source.record.interpreter.executable),
             progress=progress,
         )
-    link = max(exported.modes, key=lambda mode: exported.modes[mode], default="copy")
     figures: dict[str, int | float | str] = {
         "entries": exported.entries,
         "bytes": exported.size,
-        "link": link,
+        "link": prevailing(exported.modes) or "copy",
         "seconds": time.monotonic() - start,
     }
     return Outcome("exported", place, figures, exported.warnings)

@@ -122,7 +122,7 @@ def manifest_of(job: Job, store: Store, record: KeyRecord, *, check_objects: boo
 def _whole(job: Job, store: Store, record: KeyRecord, *, check_objects: bool) -> Manifest:
     digest, receipt = record.key.digest, job.place.receipt()
     if receipt is not None and receipt.is_shared_for(digest):
-        manifest = Manifest(tuple(map(store.tree, receipt.trees)), receipt.bound)
+        manifest = store.manifest(receipt.trees, bound=receipt.bound)
     else:  # a venv that was here may be gone since
         answer = read_answer(job)
         was_here = answer is not None and answer.key == digest and answer.hit
