@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 
 from venvflow.builders.environment import child_environment
@@ -20,25 +21,24 @@ from venvflow.steps.facts import find_venv, why_not_replaced
 from venvflow.steps.job import Job
 
 CHECK_SECONDS = 300
-"""How long a venv's ``check`` may take."""
+"""How long a venv's ``check``, or the code of a smoke test, may take."""
 
 
 def check_new(job: Job, venv: str) -> str:
     """Run the venv's ``check`` by its own interpreter; return what is wrong, or an empty string."""
-    python = f"{venv}/bin/python"
-    if not os.access(python, os.X_OK):
+    if not os.access(f"{venv}/bin/python", os.X_OK):
         return "its interpreter is gone"
     if not job.spec.check:
         return ""
     before = {item.path for item in walk(venv)}
-    wrong = _run_check(job, python, venv)
+    wrong = _run_check(job, venv)
     _remove_new(venv, before)
     return wrong
 
 
 def check_in_place(job: Job) -> str:
     """Run the ``check`` of a venv that is in its place, and may be in use: nothing is removed after it."""
-    return _run_check(job, f"{job.place.path}/bin/python", job.place.path)
+    return _run_check(job, job.place.path)
 
 
 def _remove_new(venv: str, before: set[str]) -> None:
@@ -48,22 +48,26 @@ def _remove_new(venv: str, before: set[str]) -> None:
             (os.rmdir if item.kind == "dir" else os.unlink)(f"{venv}/{item.path}")
 
 
-def _run_check(job: Job, python: str, venv: str) -> str:
-    environ = {
-        **child_environment(job.environ),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "VIRTUAL_ENV": venv,
-    }
+def _run_check(job: Job, venv: str) -> str:
     try:
-        argv = [python, *job.spec.check]
-        status, output = processes.ask(argv, environ=environ, cwd=job.root, timeout=CHECK_SECONDS)
+        status, said = run_python(venv, job.spec.check, job.environ, job.root)
     except (OSError, TimeoutError) as error:
         return f"its check failed: {error}"
-    if status == 0:
-        return ""
-    lines = output.strip().splitlines()
-    said = redactor(secrets_of(environ))(lines[-1]) if lines else "no output"
-    return f"its check {processes.in_words(status)}: {shown(said)}"
+    last = said.splitlines()[-1] if said else "no output"
+    return f"its check {processes.in_words(status)}: {shown(last)}" if status else ""
+
+
+def run_python(
+    venv: str, words: Iterable[str], environ: Mapping[str, str], directory: str, **more: str
+) -> tuple[int, str]:
+    """Run the venv's own Python with *words*; return its exit status, and what it says without credentials.
+
+    It sees what builders see of *environ*, and *more*. Raises ``OSError``, and ``TimeoutError``.
+    """
+    child = {**child_environment(environ), "PYTHONDONTWRITEBYTECODE": "1", "VIRTUAL_ENV": venv, **more}
+    argv = [f"{venv}/bin/python", *words]
+    status, said = processes.ask(argv, environ=child, cwd=directory, timeout=CHECK_SECONDS)
+    return status, redactor(secrets_of(child))(said.strip())
 
 
 def unchanged(job: Job) -> str:

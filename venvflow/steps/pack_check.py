@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from venvflow.builders.environment import child_environment
-from venvflow.disk import archive, processes
+from venvflow.disk import archive
 from venvflow.disk.scratch import scratch
-from venvflow.pure.redaction import redactor, secrets_of
 from venvflow.state.store import Store
 from venvflow.steps.job import Job
+from venvflow.steps.new_venv import run_python
 from venvflow.steps.pack_source import pack_source
 from venvflow.steps.state_files import KeyRecord, need_key
-
-SMOKE_SECONDS = 300
-"""How long the code of a smoke test may run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +91,8 @@ def smoke(job: Job, path: str, code: str, progress: archive.Progress | None = No
             project=job.root,
             progress=progress,
         )
-        return _run(place.root, code, directory, job.environ)
-
-
-def _run(venv: str, code: str, directory: str, environ: Mapping[str, str]) -> Smoke:
-    child = {
-        **child_environment(environ),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "VIRTUAL_ENV": venv,
-        "PATH": os.pathsep.join([f"{venv}/bin", environ.get("PATH", os.defpath)]),
-    }
-    try:
-        argv = [f"{venv}/bin/python", "-c", code]
-        status, output = processes.ask(argv, environ=child, cwd=directory, timeout=SMOKE_SECONDS)
-    except (OSError, TimeoutError) as error:
-        return Smoke(1, str(error))
-    return Smoke(status, redactor(secrets_of(child))(output.strip()))
+        path = os.pathsep.join([f"{place.root}/bin", job.environ.get("PATH", os.defpath)])
+        try:
+            return Smoke(*run_python(place.root, ["-c", code], job.environ, directory, PATH=path))
+        except (OSError, TimeoutError) as error:
+            return Smoke(1, str(error))
