@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tiers import first_quick
 
 from venvflow.cli import main
 from venvflow.cli.parser import COMMANDS, make_parser
@@ -152,7 +153,7 @@ def test_a_choice_that_does_not_exist_is_refused_with_all_that_do(command: str, 
             assert "'1.5'" in say(command, *needed(command), option, "1.5")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=6))
 def test_a_misspelled_option_gets_the_nearest(command: str, say: Say) -> None:
     """Whether or not an argument is missing as well; options are never guessed."""
     for option, _ in options(command):
@@ -165,7 +166,7 @@ def test_a_misspelled_option_gets_the_nearest(command: str, say: Say) -> None:
                 assert suggested[1] == option or suggested[1].startswith(option[:4])
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", first_quick(["", *COMMANDS], every=6))
 def test_an_unknown_option_is_refused_with_all_that_exist(command: str, say: Say) -> None:
     """Long, short, with a value, and before the command."""
     before = [command] if command else []
@@ -213,7 +214,7 @@ def test_a_word_too_many_is_named(command: str, say: Say) -> None:
         assert "there is a word too many: 'extra'" in say(command, *words, "extra")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=6))
 def test_a_misspelled_command_gets_the_nearest(command: str, say: Say) -> None:
     """As people misspell them: a letter less, a letter more, and the first letters only."""
     for wrong in (command[:-1], f"{command}s", f"{command[0]}x{command[1:]}"):

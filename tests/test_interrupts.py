@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tiers import first_quick
 
 from venvflow import interrupts
 
@@ -135,7 +136,7 @@ def program(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", first_quick(MOMENTS, every=4))
 def test_a_signal_ends_a_program_at_any_moment(moment: str) -> None:
     """By that signal, with one line, and without a traceback."""
     code, out = MOMENTS[moment]

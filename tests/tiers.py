@@ -9,10 +9,15 @@ import pytest
 from hypothesis import settings
 
 
-def first_quick(cases: Iterable[Any]) -> list[Any]:
-    """Return *cases* of one argument for parametrize: the first stands for all in the quick tests."""
-    first, *others = cases
-    return [first, *(pytest.param(case, marks=pytest.mark.slow) for case in others)]
+def first_quick(cases: Iterable[Any], *, every: int = 0) -> list[Any]:
+    """Return *cases* of one argument for parametrize: the first stands for all in the quick tests.
+
+    With *every*, one case in so many does.
+    """
+    return [
+        case if number == 0 or (every and number % every == 0) else pytest.param(case, marks=pytest.mark.slow)
+        for number, case in enumerate(cases)
+    ]
 
 
 def tries(most: int) -> range:
