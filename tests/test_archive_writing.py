@@ -249,6 +249,7 @@ def test_bytes_do_not_depend_on_where_the_venv_was_built(tmp_path: Path, objects
     assert len(digests) == 1
 
 
+@pytest.mark.slow
 @needs_root
 def test_another_user_packs_the_same_bytes(tmp_path: Path, objects: Objects, manifest: Manifest) -> None:
     """Whoever reads the objects, under whatever umask: nothing of the user is in an archive."""

@@ -149,6 +149,7 @@ def test_a_missing_tool_is_named(tmp_path: Path) -> None:
         World(str(tmp_path), quick=True, profile=False).tool("no-such-peer")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_the_peak_of_a_process_is_its_own(tmp_path: Path) -> None:
     """A child that uses 80 MB more than its parent does not count as the parent's memory."""

@@ -761,6 +761,7 @@ def test_a_child_has_no_input_and_no_terminal() -> None:
     assert (status, said) == (0, b"none\n")
 
 
+@pytest.mark.slow
 def test_a_child_that_closes_its_output_is_still_waited_for() -> None:
     """The end of the output is not the end of the work."""
     assert run("sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 5") == (5, b"")
@@ -773,6 +774,7 @@ def test_a_daemon_that_holds_the_output_open_is_ended() -> None:
     assert not lives(int(said))
 
 
+@pytest.mark.slow
 def test_a_child_that_takes_too_long_is_ended_with_all_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even when it does not listen to a polite request."""
     monkeypatch.setattr(processes, "GRACE", 0.2)

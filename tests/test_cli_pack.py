@@ -396,6 +396,7 @@ def on_a_terminal(project: Project, *words: str, columns: int = 200) -> str:
         os.close(ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", first_quick(LONG.values()), ids=[*LONG])
 def test_without_a_terminal_a_line_comes_now_and_then(
     words: tuple[str, ...], api: Project, monkeypatch: pytest.MonkeyPatch

@@ -190,6 +190,7 @@ def test_a_second_run_does_nothing_and_a_change_is_seen(project: Project) -> Non
     assert project.ran() == ["one"]
 
 
+@pytest.mark.slow
 def test_the_commands_of_doit_work_on_it(project: Project) -> None:
     """List, info, ignore, forget and clean read and change the state."""
     project.doit("two")

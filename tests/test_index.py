@@ -378,6 +378,7 @@ def test_a_busy_holder_is_a_lock_timeout(path: str, monkeypatch: pytest.MonkeyPa
         index.add_objects({name_of(b"x"): 1}, {})
 
 
+@pytest.mark.slow
 def test_a_holder_of_a_fresh_file_is_a_lock_timeout_too(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not mistaken for damage and moved aside."""
     monkeypatch.setattr(module, "_WAIT_SECONDS", 0.05)

@@ -331,6 +331,7 @@ def test_a_second_trim_drops_nothing(situation: tuple[list[Candidate], TrimPolic
     assert (second.drop, second.freed_bytes) == ((), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(20)
 def test_a_thousand_snapshots_that_share_most_bytes_are_planned() -> None:
     """Counting objects once per tree, not once per snapshot, is what makes this possible at all."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from contents import NOBODY, for_everybody, in_child, needs_root, open_store, snapshot_of, stock
+from tiers import first_quick
 
 from venvflow.disk.links import Linker
 from venvflow.disk.objects import object_name
@@ -91,7 +92,7 @@ def test_a_store_is_trusted_with_what_it_lies_in(value: str, trusted: bool) -> N
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
-@pytest.mark.parametrize("part", ["", "objects", "venvs"])
+@pytest.mark.parametrize("part", first_quick(["", "objects", "venvs"]))
 def test_what_everybody_may_write_is_refused_to_all(store: Path, part: str, mode: int) -> None:
     """Whoever says that it is trusted: others could add objects and snapshots."""
     (store / part).chmod(mode)

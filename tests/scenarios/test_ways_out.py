@@ -28,6 +28,7 @@ def test_the_world_is_as_the_tests_believe(world: World) -> None:
     assert os.path.samefile(world.site("a") / "demo" / "more.py", world.site("b") / "demo" / "more.py")
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_a_copy_without_its_times_is_taken(world: World) -> None:
     """As by ``cp -r``, into an image, from git: looked at by its bytes once, and made right for its place."""
