@@ -858,12 +858,12 @@ def _is_mended(project: Project, name: str) -> None:
 @pytest.mark.parametrize("where", ["write_private", "sync_file_system"])
 def test_a_disk_that_is_full_while_a_venv_is_finished_is_said(project: Project, where: str) -> None:
     """Relocating writes, too: exit code 3, the reason, no traceback; the venv that was there stays."""
-    module = "build_venv" if where == "write_private" else "install"
+    module = "builders.checks" if where == "write_private" else "steps.new_venv"
     before = manifest_of(project.venv("api"))
     project.configure({"api": {}}, store={"durability": "full"})
     project.lock("api", project.machine.wheel("beta"))
     (project.root / "dodo.py").write_text(
-        f"import errno, os\nimport venvflow.steps.{module} as module\n"
+        f"import errno, os\nimport venvflow.{module} as module\n"
         "def full(*words, **more):\n    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
         f"module.{where} = full\nfrom venvflow.tasks import *\n"
     )

@@ -434,7 +434,7 @@ def test_a_run_that_is_killed_before_the_swap_does_not_make_the_old_venv_a_chang
     project.lock("api", machine.wheel("alpha"))
     project.doit("build-venv:api")
     project.lock("api", machine.wheel("alpha"), machine.wheel("beta"))
-    _dies_at(project, "venvflow.steps.build_venv:finish")
+    _dies_at(project, "venvflow.steps.build_venv:put_in_place")
     project.doit(code=9)
     _lives(project)
     run = project.doit()
@@ -463,7 +463,7 @@ def test_a_restored_venv_of_symlinks_is_safe_from_trim_from_its_first_moment(mac
         registration.unlink()  # with what the first project keeps alive
     project = machine.project("p", {"api": {}}, store=settings)
     project.lock("api", machine.wheel("alpha"))
-    _dies_at(project, "venvflow.steps.restore:finish", after=True)
+    _dies_at(project, "venvflow.steps.restore:put_in_place", after=True)
     project.doit(code=9)
     _trim_elsewhere(machine)
     assert project.output("api", "alpha") == "1.0"
