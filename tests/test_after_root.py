@@ -19,6 +19,7 @@ from venvflow.steps.state_files import write_json
 pytestmark = [pytest.mark.root, needs_root]
 
 
+@pytest.mark.slow
 def test_sudo_is_refused_before_anything_is_made(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it would make were root's, and lock the project's owner out; the variable allows it."""
     os.chown(project.root, NOBODY, NOBODY)

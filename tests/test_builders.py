@@ -985,6 +985,7 @@ def _lines(chunks: list[bytes]) -> list[str]:
     return taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chunk", "step"), [(1000, 20), (1 << 16, 3), (1 << 20, 3)])
 def test_a_line_without_an_end_does_not_fill_the_memory(chunk: int, step: int) -> None:
     """What lies beyond 128 KiB is dropped, and what stood at the cut with it: it may be half a secret."""

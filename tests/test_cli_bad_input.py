@@ -92,7 +92,7 @@ def good_value(action: argparse.Action) -> str:
 # --------------------------------------------------------------------------- options
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=4))
 def test_an_option_without_its_value_is_refused(command: str, say: Say) -> None:
     """Also before another option, and at the end of the line."""
     for option, action in options(command):
@@ -101,7 +101,7 @@ def test_an_option_without_its_value_is_refused(command: str, say: Say) -> None:
                 assert "expected one argument" in say(command, *needed(command), *words)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=4))
 def test_an_option_with_an_empty_value_is_refused(command: str, say: Say) -> None:
     """A script whose variable is not set means something else than leaving the option out."""
     for option, action in options(command):
@@ -112,7 +112,7 @@ def test_an_option_with_an_empty_value_is_refused(command: str, say: Say) -> Non
             assert "it is empty" in message or "''" in message
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=4))
 def test_an_option_given_twice_is_refused(command: str, say: Say) -> None:
     """The second value would silently undo the first; what may be repeated collects."""
     for option, action in options(command):
@@ -125,7 +125,7 @@ def test_an_option_given_twice_is_refused(command: str, say: Say) -> None:
                 assert "it is given twice" in say(*words)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=4))
 def test_a_switch_given_twice_means_it(command: str, say: Say) -> None:
     """There is nothing to contradict; wrappers and aliases may repeat it."""
     for option, action in options(command):
@@ -134,7 +134,7 @@ def test_a_switch_given_twice_means_it(command: str, say: Say) -> None:
             assert getattr(parsed, action.dest) is True
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=4))
 def test_a_switch_with_a_value_is_refused(command: str, say: Say) -> None:
     """``--json=1`` is no way to say ``--json``."""
     for option, action in options(command):
@@ -142,7 +142,7 @@ def test_a_switch_with_a_value_is_refused(command: str, say: Say) -> None:
             assert option in say(command, *needed(command), f"{option}=1")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=4))
 def test_a_choice_that_does_not_exist_is_refused_with_all_that_do(command: str, say: Say) -> None:
     """And a number that is none."""
     for option, action in options(command):
@@ -186,7 +186,7 @@ def test_contradictions_are_refused_on_both_sides_of_the_command(say: Say) -> No
 # --------------------------------------------------------------------------- commands and arguments
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=4))
 def test_a_missing_argument_is_named(command: str, say: Say) -> None:
     """One after the other is left out."""
     words = needed(command)
@@ -196,7 +196,7 @@ def test_a_missing_argument_is_named(command: str, say: Say) -> None:
         assert message.count(",") == len(words) - number - 1
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=4))
 def test_an_empty_argument_is_refused(command: str, say: Say) -> None:
     """No venv, file or directory has no name."""
     for argument in PARSER.commands[command].arguments:
@@ -205,7 +205,7 @@ def test_an_empty_argument_is_refused(command: str, say: Say) -> None:
             assert "it is empty" in message or "there is no " in message
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=4))
 def test_a_word_too_many_is_named(command: str, say: Say) -> None:
     """Where a command does not take any number of them."""
     arguments = [each for each in PARSER.commands[command].arguments if not each.option_strings]
@@ -264,7 +264,7 @@ def test_the_nearest_word_is_one_that_goes_on_or_looks_alike(
 # --------------------------------------------------------------------------- help
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", first_quick(COMMANDS, every=4))
 def test_the_example_of_the_help_is_right(command: str) -> None:
     """What --help shows can be typed: every venvflow command in it parses."""
     text = PARSER.commands[command].format_help().partition("example:\n")[2]

@@ -349,6 +349,7 @@ LONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", first_quick(LONG.values()), ids=[*LONG])
 def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(words: tuple[str, ...], api: Project) -> None:
     """On a real one, on standard error only; nothing of it is left when the work is done, nothing with -q."""

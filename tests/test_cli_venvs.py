@@ -115,6 +115,7 @@ def test_what_is_no_venv_is_never_replaced(obstacle: str, project: Project) -> N
     assert kept() == before
 
 
+@pytest.mark.slow
 def test_an_unknown_interpreter_is_3(project: Project) -> None:
     """A Python that this machine does not have is the environment's failure, not a miss."""
     text = project.config.read_text(encoding="utf-8").replace("api: {", 'api: {python: "3.99", ')

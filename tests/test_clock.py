@@ -107,6 +107,7 @@ def test_what_was_used_under_a_wrong_clock_grows_old_all_the_same(used: Used, ju
     assert used.dropped() == ([0, 1, 2] if jump > 0 else [1, 2, 3])
 
 
+@pytest.mark.slow
 def test_a_trim_by_a_right_clock_leaves_times_as_they_are(used: Used) -> None:
     """Also in a store in which nothing came or went."""
     used.trim()

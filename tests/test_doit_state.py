@@ -212,6 +212,7 @@ def test_the_commands_of_doit_work_on_it(project: Project) -> None:
     assert project.ran() == ["one"]
 
 
+@pytest.mark.slow
 def test_reset_dep_and_a_changed_checker_replace_the_state(project: Project) -> None:
     """Both remove a task's state before they save it anew."""
     project.doit("one")

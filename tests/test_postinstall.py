@@ -265,6 +265,7 @@ def test_other_pythons_can_run_it(version: str, packed: Callable[..., Path], tmp
         assert f"{other} does not fit: it is cpython {version}" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_it_needs_no_newer_python_than_it_says() -> None:
     """Its grammar is that of 3.8, it imports what 3.8 has, and calls nothing of str or os that came later."""
     tree = ast.parse(Path(postinstall.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))

@@ -226,6 +226,7 @@ def test_clean_leaves_a_venv_that_venvflow_did_not_make(project: Project) -> Non
     assert (venv / "mine").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_one_failing_venv_leaves_the_others_alone(project: Project) -> None:
     """With ``--continue`` what can be made is made, and the exit code is that of the failure."""
