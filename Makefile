@@ -66,7 +66,7 @@ long: $(VENV)/test  ## the tests that take a minute each, with files of gigabyte
 	$(PYTEST) -m "long or hypothesis" --run-long --hypothesis-profile long --timeout 1800
 
 faults: $(VENV)/test  ## a fault at every call of every action: kills, failing disks, power cuts, layers, modes, links; an hour
-	$(BIN)/pytest -q -p no:xdist --timeout 3600 --all-faults tests/faults
+	$(BIN)/pytest -q -p no:xdist --timeout 3600 --all-faults --run-long tests/faults
 
 lint: $(VENV)/test  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -58,7 +58,25 @@ PAIRS = (
 )
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=str)
+OFTEN = {
+    ("a restore over another venv", "trimmed"),
+    ("a build after a change", "flow"),
+    ("squish", "squished"),
+    ("unsquish", "erased"),
+    ("a trim", "restored"),
+}
+"""What ``make test`` tries; ``make long`` and ``make faults`` try all."""
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(
+            pair, marks=[] if (pair.first.name, pair.other) in OFTEN else [pytest.mark.long], id=str(pair)
+        )
+        for pair in PAIRS
+    ],
+)
 def test_both_end_well(world: World, pair: Pair, sample: int | None) -> None:
     """The other one waits in vain, or does its work; the venvs are whole and the store is sound after all."""
     scene = pair.first
