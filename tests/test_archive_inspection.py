@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from archives import DESCRIPTION, FORMATS, Objects, add_odd_names, document, make_venv, pack, read_venv
 from pythons import SITE
+from tiers import first_quick
 
 from venvflow.disk.archive import (
     METADATA,
@@ -223,7 +224,7 @@ def packed(tmp_path: Path, name: str, **files: bytes) -> Path:
     return tmp_path / f"a.{name}"
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", first_quick(FORMATS, every=2))
 def test_every_mention_is_counted(name: str, tmp_path: Path) -> None:
     """Across the pieces in which a member is read too, and the longest path of several counts."""
     split = bytes(CHUNK - 3) + HOME.encode() + b"/project/x " + HOME.encode()

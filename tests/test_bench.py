@@ -25,6 +25,8 @@ from venvflow.disk.objects import object_names
 from venvflow.model import StoreConfig
 from venvflow.state.store import Store
 
+pytestmark = pytest.mark.slow
+
 TINY = Shape(directories=2, modules=3, module_size=200, data_files=2, data_size=1000, library_size=3000)
 
 

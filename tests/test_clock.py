@@ -19,6 +19,8 @@ from venvflow.state.sweeping import QUARANTINE_SECONDS
 from venvflow.steps.state_files import TRIM_INTERVAL
 from venvflow.steps.trim import Trimmed, trim
 
+pytestmark = pytest.mark.slow
+
 DAY = 86_400.0
 YEAR = 365 * DAY
 NOW = 60 * YEAR

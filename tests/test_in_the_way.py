@@ -22,6 +22,8 @@ from venvflow.steps.restore import restore
 from venvflow.steps.squish import squish
 from venvflow.steps.store import store
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from cli_project import Project
 

@@ -16,6 +16,8 @@ from venvflow.state.store import Store
 from venvflow.steps.squish import squish
 from venvflow.steps.store import store
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["project", "stock"]
 
 

@@ -16,6 +16,8 @@ from tools.sessions import matches, run, written_down
 from tools.shape import Source, counted
 from tools.world import World
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
