@@ -659,6 +659,7 @@ def test_a_program_that_is_not_there_is_named(project: Project) -> None:
     assert caught.value.where == "api"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("commands", "message"),
     [
@@ -767,6 +768,7 @@ def test_a_child_that_closes_its_output_is_still_waited_for() -> None:
     assert run("sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 5") == (5, b"")
 
 
+@pytest.mark.slow
 def test_a_daemon_that_holds_the_output_open_is_ended() -> None:
     """What a command leaves running in its group is ended with it, and does not keep us waiting."""
     status, said = run("sh", "-c", "sleep 600 & echo $!")
@@ -903,6 +905,7 @@ def killed_while_it_builds(path: Path, first: str = "") -> Iterator[list[int]]:
             os.kill(number, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps to see what runs")
 @pytest.mark.parametrize("shell", ["/bin/sh", *filter(os.path.exists, ("/bin/dash", "/bin/bash"))])
 def test_a_killed_venvflow_takes_its_builders_with_it(tmp_path: Path, shell: str) -> None:

@@ -456,6 +456,7 @@ def test_the_module_is_the_command(project: Project) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "unwanted"),
     [

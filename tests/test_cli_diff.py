@@ -305,6 +305,7 @@ def test_a_word_with_two_meanings_says_which_it_was(made: Project) -> None:
     assert "web means the venv of that name in the config; write path:web for" in answer.err
 
 
+@pytest.mark.slow
 def test_an_ambiguous_prefix_names_the_snapshots(made: Project) -> None:
     """More digits tell them apart."""
     from dataclasses import replace

@@ -139,6 +139,7 @@ venvs:
     assert venvs["b"].locks == (f"{root}/lock.txt",)
 
 
+@pytest.mark.slow
 def test_many_wrong_keys_cost_no_minutes(root: Path) -> None:
     """Suggestions stop where a file is all wrong, and long words are shown in part."""
     text = "\n".join(f"venvz{i}: 1" for i in range(5000)) + "\n? " + "x" * 50_000 + "\n: 1\n"

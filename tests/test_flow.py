@@ -186,7 +186,7 @@ def test_a_step_that_ends_in_another_thread_disturbs_no_question(world: World) -
     thread = threading.Thread(target=forget)
     thread.start()
     try:
-        assert not any(flow.is_due(verb, "api") for _ in range(100) for verb in VERBS)
+        assert not any(flow.is_due(verb, "api") for _ in range(20) for verb in VERBS)
     finally:
         done.set()
         thread.join()

@@ -364,6 +364,7 @@ def test_deletion_while_open_costs_history_only(path: str) -> None:
         assert last.rows("PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.slow
 def test_a_busy_holder_is_a_lock_timeout(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening waits no longer than it may, and so does writing; reading does not wait at all."""
     monkeypatch.setattr(module, "_WAIT_SECONDS", 0.05)

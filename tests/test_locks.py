@@ -181,6 +181,7 @@ def test_who_writes_to_a_database_is_named(tmp_path: Path) -> None:
             assert locks.writer(path) == locks.Holder("another program")
 
 
+@pytest.mark.slow
 def test_an_open_directory_is_locked_until_it_is_closed(tmp_path: Path) -> None:
     """Waited for as long as one likes, and told apart from one that was removed meanwhile."""
     one, other = (os.open(tmp_path, os.O_RDONLY) for _ in range(2))

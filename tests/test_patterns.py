@@ -306,6 +306,7 @@ def test_names_may_hold_anything() -> None:
     assert matcher.excludes_file("(a|b)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "rel"),
     [

@@ -817,6 +817,7 @@ class Attack:
         patch.setattr(os, function, attacked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", first_quick([make_parent_a_link, make_staging_a_link]))
 @pytest.mark.parametrize("work", [Place.remove, swap], ids=["remove", "swap"])
 def test_a_link_that_is_put_there_meanwhile_is_not_followed(

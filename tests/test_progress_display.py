@@ -172,6 +172,7 @@ def test_a_stream_that_cannot_be_written_stops_nothing(monkeypatch: pytest.Monke
         stage.display.end("a")
 
 
+@pytest.mark.slow
 def test_it_draws_by_itself_and_its_thread_ends_with_the_work() -> None:
     """In the background, for as long as something runs, and again when more does."""
     drawn = threading.Event()

@@ -243,6 +243,7 @@ def test_every_snapshot_is_kept_or_dropped_with_a_reason(
     assert firm <= set(kept(result))
 
 
+@pytest.mark.slow
 @given(situations())
 def test_freed_bytes_are_those_of_objects_that_nothing_kept_needs(
     situation: tuple[list[Candidate], TrimPolicy, dict[str, Any]],
