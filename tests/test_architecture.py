@@ -46,6 +46,7 @@ LIBRARIES = {
     "backports": {"disk.archive"},
     "compression": {"disk.archive"},
     "tomli": {"pure.lockfiles"},
+    "tomllib": {"pure.lockfiles"},
     "packaging": {"builders.checks", "builders.commands", "init"},
     "rich": {"progress_display"},
     "argcomplete": {"cli.completion"},

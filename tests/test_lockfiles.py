@@ -441,7 +441,7 @@ def test_no_secret_of_a_lock_file_comes_out() -> None:
 def test_importing_it_imports_nothing_heavy() -> None:
     """The parsers are imported when they are used."""
     code = (
-        "import sys, json, re, shlex, typing, urllib.parse, __future__\n"
+        "import contextlib, sys, json, re, shlex, typing, urllib.parse, __future__\n"
         "class Loads(typing.NamedTuple): what: 'needs'\n"
         "before = set(sys.modules)\n"
         "import venvflow.pure.lockfiles; print(*(set(sys.modules) - before))"
