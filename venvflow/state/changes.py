@@ -126,8 +126,7 @@ def changes(
 
     *store* is None where there is none. What *matcher* excludes is not a change. *checker* looks at files
     by their stat, at each object once for many venvs; *min_size* (bytes) is that below which files are the
-    venv's own. Raises EnvironmentFailure when the
-    venv cannot be read.
+    venv's own. Raises EnvironmentFailure when the venv cannot be read.
     """
     if _is_hollow(place.path, store, receipt):
         return Drift(missing=("what its symlinks lead to",))

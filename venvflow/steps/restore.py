@@ -14,7 +14,7 @@ from venvflow.errors import BuildFailed, shown
 from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.plan import VenvFacts, plan
-from venvflow.state.changes import WAY_OUT, Depth, Drift, give_stats_back, summary
+from venvflow.state.changes import WAY_OUT, Drift, give_stats_back, summary
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_stats, forget_stats, suspect_venvs
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
@@ -44,9 +44,13 @@ def restore(job: Job) -> Outcome:
 def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
     """Restore while the venv and the store are held."""
     job.place.settle()
-    venv = find_venv(job, store, _depth(job, store, record))
+    venv = find_venv(job, store, "directories")
     facts = facts_of(job, store, KeyNow(record, record), venv)
     action = plan(facts)["restore"]
+    if venv.receipt is not None and action.did != "miss":  # it is kept or replaced now: its bytes count
+        venv = find_venv(job, store, "bytes")
+        facts = facts_of(job, store, KeyNow(record, record), venv)
+        action = plan(facts)["restore"]
     if action.error is not None:
         raise action.error
     if action.would == "nothing":
@@ -60,14 +64,6 @@ def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
         damage = f"the venv was damaged ({facts.damage})"
         return replace(outcome, warnings=(damage, *outcome.warnings))
     return outcome
-
-
-def _depth(job: Job, store: Store, record: KeyRecord) -> Depth:
-    """Return how closely to look at the venv: only one that is kept or replaced now is worth its bytes."""
-    receipt, digest = job.place.receipt(), record.key.digest
-    is_kept = receipt is not None and receipt.is_for(digest, job.place.path)
-    is_replaced = job.spec.restore and store.find(digest, job.position) is not None
-    return "bytes" if is_kept or is_replaced else "directories"
 
 
 def _keep(job: Job, store: Store, venv: FoundVenv, facts: VenvFacts) -> Outcome:

@@ -83,7 +83,7 @@ def squish_any(job: Job, store: Store, how: VenvSpec, *, ledger: Ledger, on_file
             drift = drift_of(job.place.path, receipt, store, asked.matcher)
             edits = (f"changed by hand ({drift}): that stays private",) if drift.by_hand else ()
             return Outcome("kept", _SHARED, warnings=edits)
-        if receipt.key:
+        if receipt.key and receipt.made == "shared":  # others are compared when they are shared
             refuse_to_publish(asked, store, receipt)
         record = read_key(job) if job.spec.name else None
         if record is not None and record.key.digest == receipt.key:
