@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from screens import Screen
 
@@ -223,6 +223,7 @@ def test_only_a_terminal_that_can_is_drawn_on(
 
 
 @given(st.text(), st.integers(1, 60))
+@example("0000000000000000\u093e", 17)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_row_fits_and_obeys_nothing(text: str, columns: int) -> None:
     """In columns of a terminal, where some letters take two; escapes, ends of lines and markup are text."""

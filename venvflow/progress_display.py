@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from venvflow.cli.render import columns_of
 from venvflow.errors import shown
 from venvflow.pure.units import show_duration
 from venvflow.steps.meter import Meter
@@ -87,7 +88,7 @@ class TerminalRows:
         console.size = max(self._columns() - 1, 1), console.height
         texts = [
             Text(
-                _writable(self._stream, row),
+                _cut(_writable(self._stream, row), console.width),
                 no_wrap=True,
                 overflow="crop" if console.options.ascii_only else "ellipsis",
             )
@@ -217,6 +218,19 @@ def _say(stream: TextIO, line: str) -> None:
     with suppress(OSError, ValueError):  # the terminal is gone: the work goes on
         stream.write(_writable(stream, f"{line}\n"))
         stream.flush()
+
+
+def _cut(text: str, width: int) -> str:
+    """Return *text* without what a terminal may show beyond *width* columns although rich counts it as none.
+
+    Terminals give a spacing mark, as Devanagari has them, a column of its own.
+    """
+    from rich.cells import cell_len  # noqa: PLC0415 - rich is imported when a row is drawn
+
+    if columns_of(text) != cell_len(text):
+        while columns_of(text) > width:
+            text = text[:-1]
+    return text
 
 
 def _writable(stream: TextIO, text: str) -> str:
