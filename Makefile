@@ -55,7 +55,7 @@ newest: VENV := .make/newest
 newest:  ## the tests that take seconds, with the newest release of everything that is installed
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --upgrade pip
-	$(PIP) --editable '.[uv]' --group test --group lint --group docs
+	$(PIP) --editable '.[uv]' --group test --group lint --group docs --group tools
 	$(BIN)/mypy
 	$(QUICK)
 
@@ -74,7 +74,7 @@ lint: $(VENV)/test  ## ruff and mypy
 	$(BIN)/mypy
 
 relock: $(VENV)/run  ## lock the newest of what is installed here, for every Python from 3.10 on, in requirements/
-	$(LOCK) requirements/test.txt --group setup --group test --group docs --group lint pyproject.toml --extra uv
+	$(LOCK) requirements/test.txt --group setup --group test --group docs --group tools --group lint pyproject.toml --extra uv
 	$(LOCK) requirements/run.txt --group setup --constraints requirements/test.txt pyproject.toml --extra uv
 	$(LOCK) requirements/setup.txt --group setup --constraints requirements/test.txt
 
