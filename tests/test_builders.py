@@ -501,10 +501,11 @@ def test_other_tools_install_into_the_staging_venv(project: Project, tool: str) 
     assert [path for path in _listing(project.api) if ".vf-1" not in path] == before
 
 
-def test_an_old_poetry_installs_by_its_old_words(project: Project) -> None:
+def test_an_old_poetry_installs_by_its_old_words(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before ``poetry sync`` there was ``poetry install --sync``."""
     tools = project.root / "tools"
     tools.mkdir()
+    monkeypatch.setattr(sys, "executable", str(tools / "python"))  # beside ours there may be a poetry, too
     for version, words in (("1.8.5", "install --sync"), ("2.5.1", "sync")):
         (tools / "poetry").write_text(f"#!/bin/sh\n[ $1 = --version ] && echo 'Poetry (version {version})'\n")
         (tools / "poetry").chmod(0o755)
