@@ -143,6 +143,34 @@ def test_what_is_left_out_has_defaults(root: Path) -> None:
     assert spec == VenvSpec("api", f"{root}/.venv", (f"{root}/lock.txt",), link=("copy",), min_size=2)
 
 
+def test_a_lock_file_alone_is_a_venv(root: Path) -> None:
+    """Text is the one lock file of a venv, which lies beside it. A mapping may leave out the path, too."""
+    (root / "web").mkdir()
+    (root / "web" / "uv.lock").touch()
+    venvs = read(
+        root, "venvs: {api: lock.txt, web: web/uv.lock, docs: {locks: [web/uv.lock], path: d}}"
+    ).venvs
+    assert venvs["api"] == VenvSpec("api", f"{root}/.venv", (f"{root}/lock.txt",))
+    assert (venvs["web"].path, venvs["web"].locks) == (f"{root}/web/.venv", (f"{root}/web/uv.lock",))
+    assert venvs["docs"].path == f"{root}/d"
+    long = read(root, "venvs: {api: {locks: [web/uv.lock, lock.txt], pin: true}}").venvs["api"]
+    assert (long.path, len(long.locks)) == (f"{root}/web/.venv", 2)
+
+
+def test_the_missing_lock_file_of_a_short_form_is_that_of_its_venv(root: Path) -> None:
+    """It keeps no other venv from being made."""
+    config = read(root, "venvs:\n  api: x/gone.txt\n  web: lock.txt\n")
+    assert config.missing_files == {
+        "api": (f"{root}/venvflow.yaml:2: venvs.api.locks[0]: {root}/x/gone.txt does not exist",)
+    }
+
+
+def test_what_init_does_not_look_at_is_kept(root: Path) -> None:
+    """The patterns are checked like those of exclude."""
+    assert read(root, 'ignore: [examples/, "!examples/a"]\nvenvs: {}').ignore == ("examples/", "!examples/a")
+    assert problems(root, "ignore: ['a[b']\nvenvs: {}")[0].startswith("1: ignore[0]: pattern 'a[b' has a [")
+
+
 def test_defaults_fill_in_and_are_overridden(root: Path) -> None:
     """A venv's own keys win; squish, pack and key are joined key by key; null takes a pack away."""
     text = """\

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from configs import one_venv, problems, project, read
 
+from venvflow.errors import ConfigError, Refused
 from venvflow.model import TrimPolicy
 
 
@@ -120,6 +121,31 @@ def test_a_wrong_key_file_is_told_though_the_defaults_have_right_ones(root: Path
     assert problems(root, text) == [
         '6: venvs.api.key.files[0]: YAML reads 3 as a number: write it in quotes, "3"'
     ]
+
+
+EITHER = "expected a lock file, or a mapping such as {path: .venv, locks: [requirements.txt]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a:", f"a: {EITHER}, found nothing"),
+        ("a: 3.10", f"a: {EITHER}, found the number 3.10"),
+        ("a: ''", "a.locks[0]: expected text, found empty text"),
+        ("a: '*.txt'", "a: the key 'path' is missing: *.txt is not one file, beside which the venv would be"),
+        ("a: {locks: ['*.txt', lock.txt]}",
+         "a: the key 'path' is missing: *.txt is not one file, beside which the venv would be"),
+        ("a: {path: 3, locks: [lock.txt]}", 'a.path: YAML reads 3 as a number: write it in quotes, "3"'),
+        ("a: lock.txt\n  b: ./lock.txt", "b.path: ROOT/.venv is also the path of 'a'"),
+    ],
+)  # fmt: skip
+def test_a_venv_without_a_path_lies_beside_one_lock_file(root: Path, text: str, problem: str) -> None:
+    """The short form says in its own words what it can be."""
+    line = 2 + text.count("\n")
+    with pytest.raises((ConfigError, Refused)) as caught:
+        read(root, f"venvs:\n  {text}\n")
+    lines = caught.value.problems if isinstance(caught.value, ConfigError) else caught.value.lines
+    assert list(lines) == [f"{root}/venvflow.yaml:{line}: venvs.{problem.replace('ROOT', str(root))}"]
 
 
 TWO = """venvs:

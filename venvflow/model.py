@@ -130,7 +130,8 @@ class Config:
     """A whole config file. *root* is the project root, *file* the file itself, both absolute.
 
     *missing_files* are, by the name of a venv, the files that it lists and that are missing, as ``file:line:
-    text``: such a venv has no key, the others are as good as ever.
+    text``: such a venv has no key, the others are as good as ever. *ignore* are the gitignore patterns of
+    what ``init`` does not look at.
     """
 
     file: str
@@ -140,6 +141,7 @@ class Config:
     venvs: dict[str, VenvSpec]
     warnings: tuple[str, ...] = ()
     missing_files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
 
     @property
     def state_dir(self) -> str:

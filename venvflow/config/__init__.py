@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from venvflow.config.checks import TOP
+from venvflow.config.checks import TOP, Asked
 from venvflow.config.documents import WRONG, Node, Reading, parse, quoted, read, unreadable
 from venvflow.config.paths import PathReader, ancestors, dangers_of, file_problem
 from venvflow.disk.trust import STORE_PARTS, doubts, is_trusted_store, store_doubts, store_warning
@@ -103,11 +103,11 @@ def load(file: str, root: str, environ: Mapping[str, str]) -> Config:
     doubted = doubts(file, root, st, os.geteuid(), environ)
     document = parse(data, reading)
     values = TOP(document, "", reading)
-    config = _assembled(values, document, reading) if values is not WRONG else None
+    asked = _asked(values) if values is not WRONG else {}
+    config = _assembled(values, asked, document, reading) if values is not WRONG else None
     only_dangers = not reading.problems
     for name, text in dangers_of(config, reading.paths.home).items() if config else ():
-        line = document.pairs["venvs"].pairs[name].pairs["path"].line
-        reading.wrong(line, f"venvs.{name}.path", text)
+        reading.wrong(_line_of("path", asked[name]), f"venvs.{name}.path", text)
     if reading.problems or config is None:
         raise _refusal(reading.lines()) if only_dangers else ConfigError(reading.lines())
     return replace(config, warnings=tuple(_warnings(config, doubted)))
@@ -141,26 +141,48 @@ def usual_store(directory: str, environ: Mapping[str, str]) -> StoreConfig:
 # --------------------------------------------------------------------------- from values to records
 
 
-def _assembled(values: Mapping[str, Any], document: Node, reading: Reading) -> Config:
+def _asked(values: Mapping[str, Any]) -> dict[str, Asked]:
+    """Return what is asked of each venv; those with a mistake that is reported already are left out."""
+    found = values.get("venvs", {}).items()
+    return {
+        name: asked
+        for name, asked in found
+        if asked is not WRONG and {"path", "locks"} <= asked.values.keys()
+    }
+
+
+def _line_of(key: str, asked: Asked) -> int:
+    """Return where *key* of a venv stands, or the venv itself if that key is left out."""
+    return asked.node.pairs.get(key, asked.node).line
+
+
+def _assembled(
+    values: Mapping[str, Any], venvs: Mapping[str, Asked], document: Node, reading: Reading
+) -> Config:
     """Return the config in *values*, defaults filled in; reports what is wrong only in combination."""
     store = _store_of(values.get("store", {}), reading.paths)
     shared, excludes = values.get("defaults", {}), values.get("exclude", ())
-    venvs: dict[str, VenvSpec] = {}
+    specs: dict[str, VenvSpec] = {}
     missing_files: dict[str, tuple[str, ...]] = {}
     archives: dict[str, str] = {}
-    for name, own in values.get("venvs", {}).items():
-        if own is WRONG or not {"path", "locks"} <= own.keys():
-            continue  # reported already
-        merged = _merged(shared, own)
+    for name, asked in venvs.items():
+        merged = _merged(shared, asked.values)
         if merged.get("pack") is not None:
             merged["pack"] = _pack(merged["pack"], reading.paths)
             for problem in _pack_problems(merged["pack"], name, archives):
-                reading.wrong(_line_of_pack(document, name), f"venvs.{name}.pack", problem)
-        if not reading.problems and (found := tuple(_missing_files(document, name, merged))):
+                reading.wrong(_line_of("pack", asked), f"venvs.{name}.pack", problem)
+        if not reading.problems and (found := tuple(_missing_files(document, name, asked.node, merged))):
             missing_files[name] = tuple(f"{shown(reading.file)}:{text}" for text in found)
-        venvs[name] = _spec(name, merged, store, excludes)
-    policy = TrimPolicy(**values.get("trim", {}))
-    return Config(reading.file, reading.paths.root, store, policy, venvs, missing_files=missing_files)
+        specs[name] = _spec(name, merged, store, excludes)
+    return Config(
+        reading.file,
+        reading.paths.root,
+        store,
+        TrimPolicy(**values.get("trim", {})),
+        specs,
+        missing_files=missing_files,
+        ignore=values.get("ignore", ()),
+    )
 
 
 def _store_of(values: Mapping[str, Any], paths: PathReader) -> StoreConfig:
@@ -185,12 +207,11 @@ def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _missing_files(document: Node, name: str, values: Mapping[str, Any]) -> Iterator[str]:
+def _missing_files(document: Node, name: str, own: Node, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield ``line: text`` for every file that one venv lists and that is not there, or is not a file.
 
     These are not mistakes of the config: the other venvs can be made without them.
     """
-    own = document.pairs["venvs"].pairs[name]
     yield from _missing(own.pairs["locks"], values["locks"], f"venvs.{name}.locks")
     for node, at in ((own, f"venvs.{name}"), (document.pairs.get("defaults"), "defaults")):
         key = node and node.pairs.get("key")
@@ -223,11 +244,6 @@ def _pack_problems(pack: PackOptions, name: str, archives: dict[str, str]) -> It
     path = f"{pack.output}/{pack.name.replace('{venv}', name)}.{pack.format}"
     if (other := archives.setdefault(path.casefold(), name)) != name:
         yield f"its archive has the same name as that of {other!r}: put {{venv}} into pack.name"
-
-
-def _line_of_pack(document: Node, name: str) -> int:
-    venvs = document.pairs["venvs"]
-    return venvs.pairs[name].lines.get("pack", venvs.lines[name])
 
 
 def _spec(name: str, values: dict[str, Any], store: StoreConfig, excludes: tuple[str, ...]) -> VenvSpec:

@@ -7,6 +7,7 @@ and returns ``WRONG``. Small ones are put together: ``Table({"keep": nullable(wh
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -207,6 +208,45 @@ class Named:
         return values
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A venv as the config asks for it: its *values*, and the *node* in which each has its line."""
+
+    values: dict[str, Any]
+    node: Node
+
+
+def venv(table: Table) -> Check:
+    """Check for a venv, or text that is its one lock file; the value is :class:`Asked`.
+
+    Without a path, the venv is ``.venv`` beside its first lock file.
+    """
+
+    def check(node: Node, at: str, reading: Reading) -> Any:
+        if node.kind == "text":
+            locks = Node("list", node.line, items=[node])
+            node = Node("mapping", node.line, pairs={"locks": locks}, lines={"locks": node.line})
+        elif node.kind != "mapping":
+            expected = "expected a lock file, or a mapping such as {path: .venv, locks: [requirements.txt]}"
+            return reading.wrong(node.line, at, f"{expected}, found {node}")
+        values = table(node, at, reading)
+        if "path" not in node.pairs and "locks" in values:
+            try:
+                values["path"] = _beside(node.pairs["locks"].items[0], values["locks"][0], reading.paths)
+            except ValueError as error:
+                return reading.wrong(node.line, at, f"the key 'path' is missing: {error}")
+        return Asked(values, node)
+
+    return check
+
+
+def _beside(lock: Node, files: tuple[str, ...], paths: PathReader) -> str:
+    """Return where a venv goes if nothing else is said; *files* are those that *lock* names."""
+    if files != (paths.absolute(lock.text),):
+        raise ValueError(f"{clipped(lock.text)} is not one file, beside which the venv would be")
+    return paths.join(f"{os.path.dirname(files[0])}/.venv")
+
+
 # --------------------------------------------------------------------------- the values of single keys
 
 
@@ -362,12 +402,15 @@ TOP = Table(
             }
         ),
         "exclude": _PATTERNS,
+        "ignore": _PATTERNS,
         "defaults": Table(_COMMON, elsewhere=_ONLY_IN_VENVS),
         "venvs": Named(
             _allowed_name,
-            Table(
-                {"path": _PATH, "locks": listing(leaf(_files), empty=False), **_COMMON, "pin": _FLAG},
-                required=("path", "locks"),
+            venv(
+                Table(
+                    {"path": _PATH, "locks": listing(leaf(_files), empty=False), **_COMMON, "pin": _FLAG},
+                    required=("locks",),
+                )
             ),
         ),
     },
