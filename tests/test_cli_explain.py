@@ -12,6 +12,7 @@ import pytest
 from archives import document
 from wheels import make_wheel, requirements
 
+from venvflow.cli.render import Output
 from venvflow.model import Key
 from venvflow.pure.keys import make_key
 
@@ -50,8 +51,9 @@ def lock(project: Project, *versions: tuple[str, str]) -> None:
 # --------------------------------------------------------------------------- one venv
 
 
-def test_a_hit_is_explained_in_one_screen(project: Project) -> None:
+def test_a_hit_is_explained_in_one_screen(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key with its parts, that the store has it, and every task; in 80 columns and 24 lines."""
+    monkeypatch.setattr(Output, "on_terminal", True)
     answer = project.run("explain", "api")
     assert (answer.code, answer.err) == (0, "")
     lines = answer.out.splitlines()
@@ -172,8 +174,12 @@ def test_a_link_to_a_venv_of_the_config_is_that_venv(project: Project) -> None:
     assert explained(project, "../link")["venv"] == "api"
 
 
-def test_many_packages_are_listed_only_when_asked_for(project: Project) -> None:
+def test_many_packages_are_listed_only_when_asked_for(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A screen holds a few; -v and JSON have all."""
+    monkeypatch.setattr("venvflow.steps.explain.NEAR", 0)
+    monkeypatch.setattr(Output, "on_terminal", True)
     text = (project.root / "api" / "requirements.txt").read_text(encoding="utf-8")
     more = "".join(f"new{number:02}==1\n" for number in range(19)) + f"new19 @ https://host/{'x' * 90}.whl\n"
     (project.root / "api" / "requirements.txt").write_text(text + more, encoding="utf-8")
@@ -233,6 +239,25 @@ def test_the_nearest_snapshot_differs_in_the_fewest_parts(project: Project) -> N
     assert explained(project, "api")["nearest"]["id"] == first
     (project.store / "snapshots" / f"{first}.json").unlink()
     assert explained(project, "api")["nearest"]["venv"] == "web"
+
+
+def test_a_snapshot_with_less_than_half_of_the_packages_is_not_near(project: Project) -> None:
+    """One that differs in more parts is then, if it has half of them; else it is said that none is."""
+    wanted = [("demo", "2.0"), ("one", "1.0"), ("two", "1.0")]
+    lock(project, *wanted)
+    found = explained(project, "api")
+    assert (found["nearest"], found["store"]["exists"]) == (None, True)
+    text = project.run("explain", "api").out
+    assert "not in the store; no snapshot is near: none has half of these packages" in " ".join(text.split())
+    config = project.config.read_text(encoding="utf-8")
+    project.config.write_text(f'{config}exclude: ["**/doc/"]\n', encoding="utf-8")
+    lock(project, *wanted[:2])
+    make(project, "api")
+    near = explained(project, "api")["key"]["digest"]
+    project.config.write_text(config, encoding="utf-8")
+    lock(project, *wanted)
+    found = explained(project, "api")["nearest"]
+    assert (found["id"], len(found["parts"])) == (near, 2)
 
 
 def make(project: Project, venv: str) -> None:

@@ -10,18 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.cli.render import Column, Output, columns_of, moment, since, table
+from venvflow.cli.render import Column, Output, columns_of, moment, shortened, since, table
 from venvflow.pure.units import counted
 from venvflow.streams import printable
 
 COLUMNS = (Column("name", least=8), Column("state"), Column("size", right=True, rank=1), Column("x", rank=2))
 
 
+class Narrow(Output):
+    """Answers on a terminal that is so many columns *wide*."""
+
+    on_terminal = True
+
+    def __init__(self, environ: dict[str, str], wide: int) -> None:
+        super().__init__(environ)
+        self.width = lambda: wide  # type: ignore[method-assign]
+
+
 def made(width: int, rows: Sequence[tuple[str, ...]], columns: tuple[Column, ...] = COLUMNS) -> list[str]:
     """Return the lines of a table on a terminal of *width* columns."""
-    out = Output({})
-    out.width = lambda: width  # type: ignore[method-assign]
-    return table(out, columns, rows).splitlines()
+    return table(Narrow({}, width), columns, rows).splitlines()
 
 
 def test_columns_are_as_wide_as_what_is_in_them() -> None:
@@ -36,16 +44,40 @@ def test_columns_are_as_wide_as_what_is_in_them() -> None:
 def test_long_names_are_shortened_before_columns_go() -> None:
     """Where space is short, names give way first, then the least important columns."""
     rows = [("a-very-long-name-indeed", "up to date", "5 B", "y")]
-    assert made(33, rows) == ["NAME          STATE       SIZE  X", "a-very-lon..  up to date   5 B  y"]
-    assert made(26, rows) == ["NAME      STATE       SIZE", "a-very..  up to date   5 B"]
-    assert made(20, rows) == ["NAME      STATE", "a-very..  up to date"]
+    assert made(33, rows) == ["NAME          STATE       SIZE  X", "a-ver..ndeed  up to date   5 B  y"]
+    assert made(26, rows) == ["NAME      STATE       SIZE", "a-v..eed  up to date   5 B"]
+    assert made(20, rows) == ["NAME      STATE", "a-v..eed  up to date"]
 
 
-def test_paths_are_shortened_in_front() -> None:
-    """Their end tells more; where nothing fits, nothing breaks."""
-    columns = (Column("id"), Column("where", least=6, path=True))
-    assert made(16, [("abc", "/home/me/project")], columns) == ["ID   WHERE", "abc  ..e/project"]
-    assert made(8, [("abc", "/home/me/project")], columns)[1] == "abc  ..ject"
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [
+        ("services-billing-api", 20, "services-billing-api"),
+        ("services-billing-api", 13, "servic..g-api"),
+        ("services-billing-api", 12, "servi..g-api"),
+        ("/home/me/project", 6, "/h..ct"),
+        ("abc", 2, ".."),
+        ("abc", 1, "."),
+        ("漢字漢字漢字", 7, "漢..字"),
+        ("e\u0301" * 6, 5, "e\u0301e\u0301..e\u0301"),
+        ("abcdefg\u0301", 3, "a.."),
+        ("漢字", 3, ".."),
+    ],
+)
+def test_the_middle_of_a_name_is_left_out(text: str, width: int, expected: str) -> None:
+    """Counted in columns of a terminal; an accent whose letter is gone goes too."""
+    assert shortened(text, width) == expected
+
+
+def test_in_a_pipe_all_is_there() -> None:
+    """Whatever the width: no cell is shortened, no column left out; only a reason goes on below."""
+    rows = [("a-very-long-name-indeed" * 5, "up to date", "5 B", "y")]
+    assert table(Output({}), COLUMNS, rows).splitlines()[1].split() == [
+        "a-very-long-name-indeed" * 5,
+        *["up", "to", "date", "5", "B", "y"],
+    ]
+    columns = (Column("id"), Column("why", least=10, wrap=True))
+    assert len(table(Output({}), columns, [("abc" * 30, "one two three")]).splitlines()) == 3
 
 
 def test_wide_characters_take_two_columns() -> None:
@@ -55,17 +87,16 @@ def test_wide_characters_take_two_columns() -> None:
         "漢字   x       5 B  y",
         "abcde  x       5 B  y",
     ]
-    assert made(33, [("漢字" * 10, "up to date", "5 B", "y")])[1] == "漢字漢字漢..  up to date   5 B  y"
+    assert made(33, [("漢字" * 10, "up to date", "5 B", "y")])[1] == "漢字..漢字    up to date   5 B  y"
 
 
 @pytest.mark.parametrize("shown", [0, 1, 2])
 def test_colours_are_put_around_one_cell(shown: int) -> None:
     """Also where columns were left out, and in a narrower one."""
-    out = Output({"FORCE_COLOR": "1"})
-    out.width = lambda: 26  # type: ignore[method-assign]
+    out = Narrow({"FORCE_COLOR": "1"}, 26)
     rows = [("a-very-long-name-indeed", "up to date", "5 B", "y")]
     line = printable(table(out, COLUMNS, rows, [(shown, "red")])).splitlines()[1]
-    cells = ["a-very..", "up to date", " 5 B"]
+    cells = ["a-v..eed", "up to date", " 5 B"]
     cells[shown] = f"\x1b[31m{cells[shown]}\x1b[0m"
     assert line == "  ".join(cells)
     assert "\x1b" not in printable(table(out, COLUMNS, rows, [(3, "red")]))

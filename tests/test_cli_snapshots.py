@@ -145,17 +145,22 @@ def test_list_says_who_uses_a_snapshot(project: Project) -> None:
     assert project.run("list").out.splitlines()[1].endswith("  ~/project")
 
 
-def test_a_long_project_is_shortened_in_front(project: Project) -> None:
-    """The end of a path says more than its beginning."""
+def test_a_long_project_loses_its_middle_on_a_terminal_only(project: Project) -> None:
+    """Its beginning and its end are there; in a pipe, all of it."""
     deep = project.root.parent / ("d" * 60) / "mono"
     deep.parent.mkdir()
     project.root.rename(deep)
     text = (deep / "venvflow.yaml").read_text(encoding="utf-8")
     (deep / "venvflow.yaml").write_text(text.replace("../store", str(project.store)), encoding="utf-8")
     project.run("-C", str(deep), "restore", "api")
-    answer = project.run("-C", str(deep), "list")
-    line = answer.out.splitlines()[1]
-    assert (len(line), "  ..d" in line, line.endswith("ddd/mono")) == (80, True, True)
+    assert project.run("-C", str(deep), "list").out.splitlines()[1].endswith(f"  ~/{'d' * 60}/mono")
+    line = project_lines(project, 80, "-C", str(deep))[1]
+    assert (len(line), "  ~/ddd" in line, "dd..dd" in line, line.endswith("dd/mono")) == (
+        80,
+        True,
+        True,
+        True,
+    )
 
 
 def test_the_key_is_shown_where_it_is_not_the_id(two: Project) -> None:
@@ -177,14 +182,17 @@ def test_the_key_is_shown_where_it_is_not_the_id(two: Project) -> None:
     assert two.run("list", "--json").document["snapshots"][0]["place"] == "here"
 
 
-def project_lines(project: Project, columns: int) -> list[str]:
-    """Return what list says where there is room for *columns*."""
+def project_lines(project: Project, columns: int, *words: str) -> list[str]:
+    """Return what list says on a terminal that is so many *columns* wide."""
     from unittest import mock
 
     from venvflow.cli.render import Output
 
-    with mock.patch.object(Output, "width", return_value=columns):
-        return project.run("list").out.splitlines()
+    with (
+        mock.patch.object(Output, "width", return_value=columns),
+        mock.patch.object(Output, "on_terminal", new=True),
+    ):
+        return project.run(*words, "list").out.splitlines()
 
 
 def test_list_needs_no_project(two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

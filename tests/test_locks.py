@@ -274,6 +274,28 @@ def test_waiting_is_announced_once_and_ends_when_the_holder_does(
     assert f"waiting for the venv api, which is locked by pid {child.pid} (" in said[0]
 
 
+def test_threads_that_wait_for_one_holder_say_so_once(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again when there is somebody else to wait for later."""
+    monkeypatch.setattr(locks, "NOTICE_AFTER", 0.01)
+    said: list[str] = []
+
+    def wait() -> None:
+        locks.shared(path, timeout=30, what="the store", on_wait=said.append).release()
+
+    for count in (1, 2):
+        with holder(path):
+            threads = [threading.Thread(target=wait) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            deadline = time.monotonic() + 10
+            while len(said) < count and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.1)
+        for thread in threads:
+            thread.join(30)
+        assert len(said) == count
+
+
 def test_nobody_is_told_of_a_wait_that_was_short(path: str) -> None:
     """A free lock is taken without a word."""
     locks.exclusive(path, timeout=5, what="it", on_wait=pytest.fail).release()

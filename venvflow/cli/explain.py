@@ -55,11 +55,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
     inputs as they are, else that of the last run; null without one), ``problem`` (why it is not, or null),
     ``files`` (their paths, by part), ``packages`` (by the part of each lock file, by name), ``made_for`` (the
     key of the venv in its place, or null), ``store`` (``path``, ``exists``, ``snapshot``: an id, null on a
-    miss), ``nearest`` (null without one; ``id``, ``key``, ``venv``, ``place``, ``created``, ``last_used``,
-    and a comparison), ``since`` (what changed since the venv was made: a comparison, null where nothing did
-    or not known), ``tasks``, each with ``task``, ``would`` (run, nothing, fail, not run), ``did`` (what it
-    will answer or null), ``reason`` and ``certain`` (false where a build may give what was there before,
-    or trim may find nothing to drop).
+    miss), ``nearest`` (null unless one is near; ``id``, ``key``, ``venv``, ``place``, ``created``,
+    ``last_used``, and a comparison), ``since`` (what changed since the venv was made: a comparison, null
+    where nothing did or not known), ``tasks``, each with ``task``, ``would`` (run, nothing, fail, not run),
+    ``did`` (what it will answer or null), ``reason`` and ``certain`` (false where a build may give what was
+    there before, or trim may find nothing to drop).
 
     JSON for two: ``old``, ``new`` (``kind``: venv, path, archive, snapshot or key; ``name``; ``key``),
     ``equal``, and a comparison.
@@ -133,7 +133,8 @@ def _on_key(out: Output, found: Explanation, now: float) -> Iterator[str]:
         return
     digest = key.now.key.digest[:DIGITS]
     if found.snapshot is None:
-        yield from _wrapped(out, f"key {digest}: not in the store", "not in the store", "yellow")
+        far = "" if found.nearest else "; no snapshot is near: none has half of these packages"
+        yield from _wrapped(out, f"key {digest}: not in the store{far}", "not in the store", "yellow")
         return
     snapshot = found.snapshot
     called = "" if snapshot.id == snapshot.key.digest else f" as {snapshot.id[:DIGITS]}, for this place"

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from venvflow.cli.render import Colour, Output
+from venvflow.cli.render import Colour, Output, shortened
 from venvflow.errors import shown
 from venvflow.pure.comparison import Change, KeyComparison, ListChange, role_of
 
@@ -66,9 +66,9 @@ def _listed(role: str, value: str) -> str:
 
 
 def fit_line(out: Output, line: str) -> str:
-    """Return *line*, cut to the width of the terminal unless *out* is verbose."""
+    """Return *line*, shortened to the width of the terminal unless *out* is verbose."""
     line = shown(line)
-    return line if out.verbose or len(line) <= out.width() else f"{line[: out.width() - 2]}.."
+    return shortened(line, out.width()) if out.on_terminal and not out.verbose else line
 
 
 def difference_lines(out: Output, compared: KeyComparison, files: Mapping[str, str]) -> Iterator[str]:

@@ -36,7 +36,7 @@ _COLUMNS = (
     Column("last used", right=True, rank=4),
     Column("size", right=True, rank=1),
     Column("unique", right=True, rank=5),
-    Column("used by", least=12, rank=2, path=True),
+    Column("used by", least=12, rank=2),
 )
 _KEY = Column("key", rank=7)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from venvflow.model import Outcome
 
 PLAIN_WIDTH = 80
-"""Columns of a table that does not go to a terminal."""
+"""Columns of prose that does not go to a terminal."""
 
 _GAP = "  "
 _COLOURS = {"green": 32, "yellow": 33, "red": 31, "": 0}
@@ -97,9 +97,14 @@ class Output:
         """Return *text* in a colour, where colours are wanted."""
         return painted(text, _COLOURS[colour]) if self._colour and colour else text
 
+    @property
+    def on_terminal(self) -> bool:
+        """Whether answers go to a terminal."""
+        return is_terminal(sys.stdout)
+
     def width(self) -> int:
-        """Return how many columns an answer may have."""
-        if not is_terminal(sys.stdout):
+        """Return how many columns prose may have; a table that does not go to a terminal may have more."""
+        if not self.on_terminal:
             return PLAIN_WIDTH
         import shutil  # noqa: PLC0415 - only on a terminal
 
@@ -134,8 +139,7 @@ def _wants_colour(environ: Mapping[str, str], stream: TextIO) -> bool:
 class Column:
     """A column of a table.
 
-    *least*: where space is short, its cells are shortened to as few characters as that (0: never).
-    *path*: they are shortened in front, because the end of a path tells more.
+    *least*: where a terminal is narrow, its cells are shortened to as few characters as that (0: never).
     *rank*: where that is not enough, columns with the highest rank are left out first (0: never).
     *wrap*: its cells go on in further lines; for the last column only.
     """
@@ -145,7 +149,6 @@ class Column:
     least: int = 0
     rank: int = 0
     wrap: bool = False
-    path: bool = False
 
 
 def table(
@@ -154,10 +157,13 @@ def table(
     rows: Sequence[Sequence[str]],
     colours: Sequence[tuple[int, Colour]] = (),
 ) -> str:
-    """Return *rows* below their titles, in the width that *out* has; each cell is shown on one line.
+    """Return *rows* below their titles, in the width that a terminal has; each cell is shown on one line.
 
-    *colours* gives for each row the number of a column, and its colour.
+    In a pipe nothing is shortened or left out: a program may read it. *colours* gives for each row the number
+    of a column, and its colour.
     """
+    if not out.on_terminal:
+        columns = [each if each.wrap else replace(each, least=0, rank=0) for each in columns]
     rows = [[shown(cell) for cell in row] for row in rows]
     # Each text once: in long tables most cells say what others say.
     texts = [{column.title, *(row[i] for row in rows)} for i, column in enumerate(columns)]
@@ -217,20 +223,33 @@ def _line(
 
 
 def _cell(text: str, column: Column, width: int) -> str:
-    taken = columns_of(text)
-    if taken > width:
-        text = _shortened(text, width, in_front=column.path)
-        taken = columns_of(text)
-    padding = " " * (width - taken)
+    text = shortened(text, width)
+    padding = " " * (width - columns_of(text))
     return padding + text if column.right else text + padding
 
 
-def _shortened(text: str, width: int, *, in_front: bool) -> str:
-    """Return as much of *text* as fits, with two dots where the rest was."""
-    kept = text
-    while kept and columns_of(kept) > max(width - 2, 0):
-        kept = kept[1:] if in_front else kept[:-1]
-    return f"..{kept}"[-width:] if in_front else f"{kept}.."[:width]
+def shortened(text: str, width: int) -> str:
+    """Return *text* in *width* columns of a terminal, with two dots for its middle where it needs more.
+
+    The beginning and the end of a name tell it from others that were made like it.
+    """
+    if columns_of(text) <= width:
+        return text
+    if width < 2:
+        return "."[:width]
+    room = width - 2
+    tail = _beginning(text[::-1], room // 2)[::-1]
+    while tail and not columns_of(tail[0]):  # an accent whose letter is cut off
+        tail = tail[1:]
+    return f"{_beginning(text, room - room // 2)}..{tail}"
+
+
+def _beginning(text: str, width: int) -> str:
+    for number, char in enumerate(text):
+        width -= columns_of(char)
+        if width < 0:
+            return text[:number]
+    return text
 
 
 def columns_of(text: str) -> int:

@@ -33,6 +33,9 @@ DEFAULT_TIMEOUT = 300.0
 NOTICE_AFTER = 2.0
 """Seconds of waiting after which ``on_wait`` is called, once, with the holder of the lock."""
 
+_announced: dict[str, object] = {}
+"""Which waiter said so, by lock file: several threads of a run that wait for one holder say it once."""
+
 _SHORTEST_SLEEP = 0.001
 _LONGEST_SLEEP = 0.1
 _LONGEST_COMMAND = 200
@@ -135,16 +138,22 @@ def lock_timeout(environ: Mapping[str, str]) -> float:
 def _acquire(path: str, mode: int, timeout: float, what: str, on_wait: Callable[[str], None] | None) -> Lock:
     start = time.monotonic()
     sleep = _SHORTEST_SLEEP
-    while (lock := _attempt(path, mode, what)) is None:
-        waited = time.monotonic() - start
-        if waited >= timeout:
-            raise _timed_out(path, what, timeout)
-        if on_wait is not None and waited >= NOTICE_AFTER:
-            on_wait(f"waiting for {what}, which is locked by {holder(path)}")
-            on_wait = None
-        time.sleep(min(sleep, max(timeout - waited, 0)))
-        sleep = min(sleep * 2, _LONGEST_SLEEP)
-    return lock
+    us = object()
+    try:
+        while (lock := _attempt(path, mode, what)) is None:
+            waited = time.monotonic() - start
+            if waited >= timeout:
+                raise _timed_out(path, what, timeout)
+            if on_wait is not None and waited >= NOTICE_AFTER:
+                if _announced.setdefault(path, us) is us:
+                    on_wait(f"waiting for {what}, which is locked by {holder(path)}")
+                on_wait = None
+            time.sleep(min(sleep, max(timeout - waited, 0)))
+            sleep = min(sleep * 2, _LONGEST_SLEEP)
+        return lock
+    finally:
+        if _announced.get(path) is us:
+            del _announced[path]
 
 
 def _timed_out(path: str, what: str, timeout: float) -> LockTimeout:

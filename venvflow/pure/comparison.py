@@ -125,6 +125,19 @@ def _unpaired(group: str, old: Mapping[str, str], new: Mapping[str, str]) -> lis
     ]
 
 
+def in_common(old: Keyed, new: Keyed) -> float:
+    """Return the share of packages that both have, in any version, of those that one has: from 0 to 1.
+
+    It is 1 where one of them has none that are known.
+    """
+    before, after = _names(old), _names(new)
+    return len(before & after) / len(before | after) if before and after else 1.0
+
+
+def _names(keyed: Keyed) -> set[str]:
+    return set().union(*keyed.packages.values()) or {*(keyed.installed or ())} - SEEDS
+
+
 def role_of(part: str) -> str:
     """Return the role of a part that is a file (lock, include, project, local, file), else its whole name."""
     return _NUMBER.sub("", part).partition(":")[0]

@@ -7,12 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from venvflow.model import Snapshot
-from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys, part_changes
+from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys, in_common, part_changes
 from venvflow.pure.manifest import Corrupt
 from venvflow.state.reader import StoreReader
 from venvflow.steps.hash_lockfiles import KeyNow, key_now
 from venvflow.steps.job import Job
 from venvflow.steps.key_inputs import files_of, packages_of
+
+NEAR = 0.5
+"""The share of packages in common from which on a snapshot is near."""
+
+_MOST_READ = 50
+"""Snapshots that are read to find one that is near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +35,9 @@ class Explanation:
     """What there is to say about a venv's key.
 
     *files* are the paths behind its parts, *packages* what its lock files list. *snapshot* is what the store
-    has for it, *nearest* what it has instead. *made_for* is the key that the venv in its place was made for,
-    empty without one, and *since* what changed in the key since then, None where nothing did or its parts are
-    not known any more.
+    has for it, *nearest* what it has instead, if that is near. *made_for* is the key that the venv in its
+    place was made for, empty without one, and *since* what changed in the key since then, None where nothing
+    did or its parts are not known any more.
     """
 
     key: KeyNow
@@ -84,21 +90,22 @@ def _since(
 
 
 def nearest_to(store: StoreReader, keyed: Keyed, venv: str) -> Nearest | None:
-    """Return the snapshot whose key differs from *keyed* in the fewest parts, or None if there is none.
+    """Return the snapshot whose key differs from *keyed* in the fewest parts, or None if none is near.
 
-    Of several, one of a venv of the same name is nearer: lock files of other venvs have the same base names.
-    Then the one that was used last.
+    One that has less than half of the packages is not, whatever its key says: what it lacks, and what it has
+    besides, would be most of the answer. Of several, one of a venv of the same name is nearer: lock files of
+    other venvs have the same base names. Then the one that was used last.
     """
     ranked = sorted(
         (len(part_changes(parts, keyed.parts)), name != venv, -seq, identifier)
         for identifier, parts, name, seq in _known(store)
     )
-    for *_, identifier in ranked:
+    for *_, identifier in ranked[:_MOST_READ]:
         snapshot = store.snapshot(identifier)
-        if snapshot is not None:
+        earlier = keyed_of(store, snapshot) if snapshot is not None else None
+        if snapshot is not None and earlier is not None and in_common(earlier, keyed) >= NEAR:
             usage = store.index.usage().get(identifier)
-            compared = compare_keys(keyed_of(store, snapshot), keyed)
-            return Nearest(snapshot, usage.at if usage is not None else None, compared)
+            return Nearest(snapshot, usage.at if usage is not None else None, compare_keys(earlier, keyed))
     return None
 
 
