@@ -353,12 +353,13 @@ def test_a_changed_venv_says_that_its_lock_changed_as_well(project: Project) -> 
     project.run("restore", "api")
     (project.site / "mine.py").write_text("x = 1\n", encoding="utf-8")
     assert "besides" not in record_of(project)["reason"]
-    assert record_of(project)["do"].startswith('"venvflow restore api --force", to drop that')
+    ways = 'to keep the changes, put them into the lock file, then run "doit api". To drop them, run'
+    assert record_of(project)["do"].startswith(ways)
     (project.root / "api" / "requirements.txt").write_text("demo==1.0\n", encoding="utf-8")
     assert "besides, it was made for other lock files" in record_of(project)["reason"]
     (project.root / "api" / "requirements.txt").unlink()
     assert "requirements.txt is gone" in record_of(project)["reason"]
-    assert record_of(project)["do"].startswith("delete it and run doit, to drop that")
+    assert record_of(project)["do"].startswith(ways)
 
 
 def test_a_venv_of_another_tool_is_compared_with_the_lock(project: Project) -> None:

@@ -89,7 +89,7 @@ def test_a_changed_venv_of_another_key_is_6(project: Project) -> None:
     (project.root / "web" / ".venv" / "mine.py").write_text("x = 1\n", encoding="utf-8")
     answer = project.run("restore", "web")
     assert (answer.code, answer.out) == (6, "")
-    assert "delete the venv and run doit again" in answer.err
+    assert 'To drop them, run "venvflow build web --force".' in answer.err
     assert (project.root / "web" / ".venv" / "mine.py").exists()
 
 

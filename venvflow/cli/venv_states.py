@@ -208,15 +208,14 @@ def _by_hand(
         reason += f"; besides, {problem.reason}"
     elif not facts.is_for_key:
         reason += "; besides, it was made for other lock files, settings or another Python"
-    return VenvState("changed by hand", reason, _drop(job, drift, stored=stored), receipt, stored)
+    return VenvState("changed by hand", reason, _drop(job, drift), receipt, stored)
 
 
-def _drop(job: Job, drift: Drift, *, stored: bool | None) -> str:
+def _drop(job: Job, drift: Drift) -> str:
     """Return what to do about a change by hand."""
     if drift.shared:
         return '"venvflow verify --heal" fixes it, in all venvs that share the file'
-    drop = f'"venvflow restore {shown(job.spec.name)} --force"' if stored else "delete it and run doit"
-    return f"{drop}, to drop that; put it into the lock file, to keep it"
+    return f"{job.ways_out[0].lower()}{job.ways_out[1:]}"
 
 
 # --------------------------------------------------------------------------- what it should be

@@ -43,9 +43,6 @@ from venvflow.state.reader import StoreReader
 from venvflow.state.relink import give_again
 from venvflow.state.store import Store
 
-WAY_OUT = "Put what you want to keep into the lock file, then delete the venv and run doit again."
-"""What to do about a venv that was changed by hand."""
-
 
 class Touched(NamedTuple):
     """A file at *path* that has its bytes and looks otherwise; the object where the venv has a symlink.

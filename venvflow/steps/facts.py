@@ -13,7 +13,7 @@ from venvflow.errors import EnvironmentFailure, Refused, VenvflowError, shown
 from venvflow.model import PlaceState, Receipt, Snapshot
 from venvflow.pure.comparison import part_changes
 from venvflow.pure.plan import VenvFacts
-from venvflow.state.changes import WAY_OUT, Depth, Drift, changes
+from venvflow.state.changes import Depth, Drift, changes
 from venvflow.state.file_stats import StatChecker
 from venvflow.state.reader import StoreReader
 from venvflow.steps.hash_lockfiles import KeyNow
@@ -87,7 +87,7 @@ def why_not_published(job: Job, venv: FoundVenv) -> VenvflowError | None:
 
 
 def _changed_by_hand(job: Job, what: str, state: str) -> Refused:
-    return Refused(what, where=job.where, state=state, hint=WAY_OUT)
+    return Refused(what, where=job.where, state=state, hint=job.ways_out)
 
 
 # --------------------------------------------------------------------------- for steps and for explain

@@ -90,6 +90,18 @@ class Job:
 
         return f"doit {quote(name)}"
 
+    @property
+    def ways_out(self) -> str:
+        """Return what to do about changes by hand; only a venv with a name can be built anew by it."""
+        if not self.spec.name:
+            return "To keep the changes, put them into its lock file; to drop them, delete it; then run doit."
+        from shlex import quote  # noqa: PLC0415 - for messages only
+
+        return (
+            f'To keep the changes, put them into the lock file, then run "{self.doit}". '
+            f'To drop them, run "venvflow build {quote(self.spec.name)} --force".'
+        )
+
     @cached_property
     def meter(self) -> Meter:
         """Return where the steps of this venv say how far they are."""

@@ -14,7 +14,7 @@ from venvflow.errors import BuildFailed, shown
 from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.plan import VenvFacts, plan
-from venvflow.state.changes import WAY_OUT, Drift, give_stats_back, summary
+from venvflow.state.changes import Drift, give_stats_back, summary
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_stats, forget_stats, suspect_venvs
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
@@ -75,7 +75,7 @@ def _keep(job: Job, store: Store, venv: FoundVenv, facts: VenvFacts) -> Outcome:
     give_stats_back(store, job.place.path, drift.touched, receipt.link, job.spec.min_size)
     notes = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
-        outcome = Outcome("kept", "changed by hand", warnings=(*notes, _left(job, store, drift, receipt.key)))
+        outcome = Outcome("kept", "changed by hand", warnings=(*notes, _left(job, drift)))
     else:
         outcome = Outcome("kept", "it is what its key says", warnings=notes)
         if not job.place.has_same_directories(receipt) or drift.stats:
@@ -116,20 +116,14 @@ def _prove(job: Job) -> None:
         )
 
 
-def _left(job: Job, store: Store, drift: Drift, key: str) -> str:
+def _left(job: Job, drift: Drift) -> str:
     """Return what to say of changes by hand, and which commands drop them."""
     name = quote(job.spec.name)
+    do = job.ways_out
     if drift.shared:
         do = (
             'The store and all venvs that share it have the edit: "venvflow verify --heal" gives all of them '
             f'their bytes back, "venvflow verify {name} --heal" all but this one.'
-        )
-    elif store.find(key, job.position) is None:
-        do = WAY_OUT
-    else:
-        do = (
-            f'To drop the changes, run "venvflow restore {name} --force"; to keep them, put them into the '
-            "lock file."
         )
     return f"changed by hand ({drift}); left as it is. {do}"
 
