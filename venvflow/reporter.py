@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from doit.reporter import ConsoleReporter
 
 from venvflow import interrupts, streams
-from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.errors import EnvironmentFailure, UsageError, clipped, shown
 from venvflow.pure.names import did_you_mean
 from venvflow.pure.units import counted, show_duration, show_size
 
@@ -48,6 +48,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         streams.show_everything(sys.stderr)
         self._did = 0
         self._looked = 0
+        self._did_since = 0  # the last failure
         self._not_run = 0
         self._exit_code = 0
         self._nothing_fits = False
@@ -114,6 +115,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self._looked += 1
         else:
             self._did += 1
+            self._did_since += 1
             self.write(f"{name}  {shown(outcome_line(did, values))}\n")
         for warning in values.get("warnings", ()):
             self.write(f"{name}  warning: {shown(warning)}\n")
@@ -130,6 +132,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             return
         self._exit_code = self._exit_code or code
         self.failures.append({"task": task, "exception": fail})
+        self._did_since = 0
         self.write(f"{task.title()}  failed\n")
         self._put(sys.stderr, f"venvflow: {fail.message}\n")
 
@@ -144,6 +147,8 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         if self._did:
             self.at_end()
         if not self._nothing_fits:
+            for failure in self.failures if len(self.failures) > 1 or self._did_since else ():
+                self.write(_failure_line(failure["task"], failure["exception"]) + "\n")
             self.write(self._summary() + "\n")
         self._report_unwritten()
         if self._exit_code:
@@ -168,6 +173,12 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         failed = f", {len(self.failures)} failed" if self.failures else ""
         not_run = f", {self._not_run} not run because of that" if self._not_run else ""
         return f"{counted(self._did, 'task')} done, {self._looked} up to date{failed}{not_run}"
+
+
+def _failure_line(task: Any, fail: Any) -> str:
+    """Return what failed as one line, for who reads the end of a log only."""
+    what = getattr(fail, "what", "")
+    return f"failed: {task.title()}" + (f": {clipped(what)}" if what else "")
 
 
 def outcome_line(did: str, values: dict[str, Any]) -> str:

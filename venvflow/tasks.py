@@ -28,8 +28,9 @@ from typing import Any
 
 from doit import cmd_run, control
 from doit.cmd_base import TaskLoader2
-from doit.exceptions import InvalidCommand, TaskFailed
+from doit.exceptions import InvalidCommand, TaskFailed, UnmetDependency
 from doit.globals import Globals
+from doit.runner import MThreadRunner, Runner
 from doit.task import DelayedLoader, Task
 
 from venvflow import interrupts
@@ -70,9 +71,10 @@ _NEEDS = {
 
 
 class StepFailed(TaskFailed):  # type: ignore[misc]  # doit has no types
-    """A step ended with an expected error: its message, and its exit code."""
+    """A step ended with an expected error: its message, in short *what* failed, and its exit code."""
 
     exit_code = 1
+    what = ""
 
 
 # --------------------------------------------------------------------------- the flow of this process
@@ -101,7 +103,7 @@ def current_flow() -> Flow:
         for warning in _flow.config.warnings:
             _flow.say(warning)
         control.InvalidCommand = _UnknownName
-        cmd_run.MRunner = _NoProcesses
+        cmd_run.Runner, cmd_run.MThreadRunner, cmd_run.MRunner = _OneByOne, _InThreads, _NoProcesses
         FlowReporter.at_end = _flow.prepare_next
         interrupts.begin()
     return _flow
@@ -147,6 +149,35 @@ class _NoProcesses:
         raise SystemExit(error.exit_code)
 
 
+_PAST_VENVS = "venvs"
+"""Of doit's ``continue``, where nobody chose: go on when a venv fails, and stop when another task does."""
+
+
+class _PastVenvs:
+    """Lets a runner of doit go on with other venvs when one fails; a task of a dodo.py ends the run as ever.
+
+    doit knows only all or nothing, and has no hook for this, so the names of its runners are set to these.
+    What a task hangs on stops nothing that its failure did not stop.
+    """
+
+    continue_: Any
+    _stop_running: bool
+
+    def _handle_task_error(self, node: Any, base_fail: Any) -> None:
+        super()._handle_task_error(node, base_fail)  # type: ignore[misc]  # doit's, next in line
+        is_ours = isinstance(node.task, _Step) or isinstance(base_fail, UnmetDependency)
+        if self.continue_ == _PAST_VENVS and not is_ours:
+            self._stop_running = True
+
+
+class _OneByOne(_PastVenvs, Runner):  # type: ignore[misc]  # doit has no types
+    """Does one task after the other."""
+
+
+class _InThreads(_PastVenvs, MThreadRunner):  # type: ignore[misc]  # doit has no types
+    """Does several tasks at once."""
+
+
 class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
     """Ends doit with 2 and the nearest name when a word is not a task.
 
@@ -174,6 +205,7 @@ def doit_config(flow: Flow) -> dict[str, Any]:
         "dep_file": os.path.join(flow.config.state_dir, "state.db"),
         "reporter": "venvflow",
         "par_type": "thread",
+        "continue": _PAST_VENVS,
         # doit 0.37 dies of "doit forget" without names when there are no default tasks; so it asks for names.
         "forget_disable_default": True,
     }
@@ -346,6 +378,7 @@ def _step(verb: str) -> Callable[[Any], Outcome]:
 def _failed(error: VenvflowError) -> StepFailed:
     failed = StepFailed(str(error))
     failed.exit_code = error.exit_code
+    failed.what = error.what
     return failed
 
 
@@ -428,8 +461,8 @@ class VenvflowLoader(TaskLoader2):  # type: ignore[misc]  # doit has no types
 
     def load_doit_config(self) -> dict[str, Any]:
         """Return our settings; what the user sets under ``[tool.doit]`` wins."""
-        chosen = (self.config or {}).get("GLOBAL", {})
-        return {**doit_config(current_flow()), **chosen}
+        chosen = self.config or {}
+        return {**doit_config(current_flow()), **chosen.get("GLOBAL", {}), **chosen.get("run", {})}
 
     def load_tasks(self, cmd: Any, pos_args: Sequence[str]) -> list[Task]:
         """Return all tasks."""

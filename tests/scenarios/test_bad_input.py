@@ -116,10 +116,10 @@ def test_a_symlink_to_a_lock_file_is_a_lock_file(project: Project) -> None:
 
 
 def test_a_missing_lock_of_one_venv_does_not_stop_the_others(project: Project) -> None:
-    """Its own tasks fail with 2 and the line of the config; with ``--continue``, others go on."""
+    """Its own tasks fail with 2 and the line of the config; others go on."""
     project.configure({"api": {"locks": ["api/req*.txt"]}, "web": {}})
     (project.root / "api" / "requirements.txt").unlink()
-    run = project.doit("--continue", code=2)
+    run = project.doit(code=2)
     _says(run, "venvflow.yaml:", "venvs.api.locks[0]: api/req*.txt matches no file")
     assert run.did["store:web"].startswith("stored")
     assert project.doit("web").nothing_to_do
@@ -466,7 +466,7 @@ def test_an_edit_in_place_of_a_shared_file_is_not_published_when_the_store_is_go
     module.chmod(0o644)
     module.write_text("def main(): print('mine')\n")
     shutil.rmtree(machine.store)
-    project.doit("--continue", code=None)
+    project.doit(code=None)
     assert "mine" in module.read_text()
     other = machine.project("other", {"a": {}})
     other.lock("a", machine.wheel("alpha"))

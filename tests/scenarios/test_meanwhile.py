@@ -324,7 +324,7 @@ def test_a_claim_is_given_back_when_squish_fails(machine: Machine, counter: Path
         build = project.counting_builder(counter)
         slow = project.counting_builder(machine.root / "slow", 60)
         project.configure({"a": {"build": build}, "b": {"build": slow}})
-    process = one.start("--continue")
+    process = one.start()
     wait_until((machine.root / "slow").exists)
     run = two.doit("*:a", code=None, timeout=30, env={"VENVFLOW_LOCK_TIMEOUT": "5"})
     assert process.poll() is None

@@ -229,13 +229,85 @@ def test_clean_leaves_a_venv_that_venvflow_did_not_make(project: Project) -> Non
 @pytest.mark.slow
 @pytest.mark.quick
 def test_one_failing_venv_leaves_the_others_alone(project: Project) -> None:
-    """With ``--continue`` what can be made is made, and the exit code is that of the failure."""
+    """What can be made is made; the last lines name what failed, whose exit code it is."""
     project.configure({"api": {"build": [["false"]]}, "web": {}})
-    run = project.doit("--continue", code=4)
+    run = project.doit(code=4)
     assert run.did["build-venv:api"] == "failed"
     assert "store:web" in run.did
     assert not os.path.lexists(project.venv("api"))
     assert "Traceback" not in run.text
+    named, counted = run.out.splitlines()[-2:]
+    assert named.startswith("failed: build-venv:api: ")
+    assert counted == "7 tasks done, 2 up to date, 1 failed, 3 not run because of that"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_all_venvs_that_fail_are_told(project: Project, words: tuple[str, ...]) -> None:
+    """Each with its message, and once more at the end; the first one decides the exit code."""
+    (project.root / "api" / "requirements.txt").unlink()
+    project.configure({"api": {}, "web": {"build": [["false"]]}})
+    run = project.doit(*words, code=2)
+    assert run.err.count("venvflow: ") == 2
+    assert [line.partition(": ")[2][:14] for line in run.out.splitlines()[-3:-1]] == [
+        "hash-lockfiles", "build-venv:web",
+    ]  # fmt: skip
+    assert run.out.endswith("2 failed, 8 not run because of that\n")
+
+
+OWN = """\
+from venvflow.tasks import *
+from venvflow.tasks import task_venvflow as ours
+
+def task_venvflow():
+    yield from ours()
+
+def task_needs_api():
+    return {"actions": ["touch needs-api"], "task_dep": ["store:api"]}
+
+def task_needs_web():
+    return {"actions": ["touch needs-web"], "task_dep": ["store:web"]}
+
+def task_fails():
+    return {"actions": ["false"]}
+
+def task_last():
+    return {"actions": ["touch last"]}
+"""
+
+
+@pytest.mark.slow
+def test_a_task_of_the_dodo_that_fails_ends_the_run(project: Project) -> None:
+    """As doit has it, whatever venvs failed before it; what hangs on a venv that failed is not run."""
+    (project.root / "dodo.py").write_text(OWN)
+    project.configure({"api": {"build": [["false"]]}, "web": {}})
+    run = project.doit(code=4)
+    assert "store:web" in run.did
+    assert [(project.root / name).exists() for name in ("needs-api", "needs-web", "last")] == [
+        False,
+        True,
+        False,
+    ]
+    assert ", 2 failed, 4 not run because of that" in run.out
+    project.doit("--continue", code=4)
+    assert (project.root / "last").exists()
+
+
+@pytest.mark.slow
+def test_who_wants_a_run_to_stop_at_a_failure_says_so(project: Project) -> None:
+    """On the command line, in the dodo.py, or where doit is configured."""
+    project.configure({"api": {"build": [["false"]]}, "web": {}})
+    assert "hash-lockfiles:web" not in project.doit("--no-continue", code=4).did
+    dodo = project.root / "dodo.py"
+    dodo.write_text(dodo.read_text() + 'DOIT_CONFIG = {**DOIT_CONFIG, "continue": False}\n')
+    assert "hash-lockfiles:web" not in project.doit(code=4).did
+    dodo.unlink()
+    for table in ("tool.doit", "tool.doit.commands.run"):
+        text = f'[tool.doit]\nloader = "venvflow"\n[{table}]\ncontinue = false\n'
+        (project.root / "pyproject.toml").write_text(text.replace("[tool.doit]\ncontinue", "continue"))
+        assert "hash-lockfiles:web" not in project.doit(code=4).did
+    (project.root / "pyproject.toml").write_text('[tool.doit]\nloader = "venvflow"\n')
+    assert "store:web" in project.doit(code=4).did
 
 
 def _is_alive(pid: int) -> bool:
@@ -367,10 +439,10 @@ def test_trim_is_forgotten_and_ignored_by_its_name(project: Project) -> None:
 
 
 def test_one_failed_venv_is_one_message_and_the_rest_goes_on(project: Project) -> None:
-    """With ``--continue``: a lock file that is gone stops its own venv only, and trim runs for the others."""
+    """A lock file that is gone stops its own venv only, and trim runs for the others."""
     (project.root / "api" / "requirements.txt").unlink()
     for words in ((), ("-n", "3")):
-        run = project.doit("--continue", *words, code=2)
+        run = project.doit(*words, code=2)
         assert run.did["hash-lockfiles:api"] == "failed"
         assert run.err.count("venvflow: ") == 1
         assert "venvflow.yaml:" in run.err
@@ -396,9 +468,9 @@ def test_a_pattern_that_fits_no_venv_is_an_error(project: Project) -> None:
 
 
 def test_what_cannot_run_because_of_a_failure_is_counted_and_not_told(project: Project) -> None:
-    """With ``--continue``: one venv failed, so one failure is told; the summary says what hangs on it."""
+    """One venv failed, so one failure is told; the summary says what hangs on it."""
     project.configure({"api": {"build": [["false"]]}, "web": {}})
-    run = project.doit("--continue", code=4)
+    run = project.doit(code=4)
     assert "UnmetDependency" not in run.text
     assert run.text.count("venvflow: ") == 1
     assert ", 1 failed, " in run.out
