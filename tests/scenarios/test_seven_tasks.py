@@ -504,7 +504,7 @@ def test_what_to_do_about_a_change_by_hand_is_said_with_the_first_warning(projec
     (project.site("api") / "mine.py").write_text("mine")
     warning = project.doit().warnings
     assert "changed by hand (added: mine.py)" in warning
-    assert "venvflow restore api --force" in warning
+    assert "venvflow build api --force" in warning
     assert "lock file" in warning
 
 
