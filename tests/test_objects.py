@@ -49,7 +49,7 @@ def source(tmp_path: Path) -> Path:
     """Give a file of a venv."""
     path = tmp_path / "source.py"
     path.write_bytes(DATA)
-    path.chmod(0o640)
+    path.chmod(0o664)
     return path
 
 
@@ -345,6 +345,23 @@ def test_one_that_was_adopted_meanwhile_is_known_as_adopted(
         published(objects, lambda other: take("adopt", other, stranger))
         batch.publish()
     assert batch.adopted == {name_of(DATA): MtimeMode(stranger.stat().st_mtime_ns, 0o644)}
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_the_object_of_a_run_that_was_first_stays_whatever_mode_its_cache_has(
+    objects: Objects, source: Path, tmp_path: Path, mode: int
+) -> None:
+    """Its venv is linked to it by now, and the index may not know of it yet."""
+    stranger = tmp_path / "stranger"
+    stranger.write_bytes(DATA)
+    for file in (source, stranger):
+        file.chmod(mode)
+    with objects.batch() as batch:
+        take("adopt", batch, source)
+        published(objects, lambda other: take("adopt", other, stranger))
+        before = os.stat(objects.path(name_of(DATA))).st_ino
+        batch.publish()
+    assert os.stat(objects.path(name_of(DATA))).st_ino == before
 
 
 def test_what_was_to_be_adopted_is_not_when_another_was_first(objects: Objects, source: Path) -> None:
@@ -644,8 +661,8 @@ def test_an_adopted_file_that_was_only_touched_gets_its_own_time_back(
     assert os.path.samefile(tmp_path / "cache", objects.path(name))
 
 
-@pytest.mark.parametrize("mode", [0o666, 0o4755, 0o2755, 0o1644])
-def test_what_others_may_change_at_will_is_not_adopted(
+@pytest.mark.parametrize("mode", [0o666, 0o4755, 0o2755, 0o1644, 0o640, 0o600])
+def test_what_others_may_change_at_will_or_not_read_is_not_adopted(
     objects: Objects, source: Path, tmp_path: Path, mode: int
 ) -> None:
     """It becomes an object by copy."""

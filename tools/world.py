@@ -88,6 +88,9 @@ class World:
             **own,
             **identity,
             **offline_environment(self.wheelhouse),
+            "UV_CACHE_DIR": str(
+                self.root / "uv-cache"
+            ),  # a page may change the modes of files that are in it, too
             "HOME": str(self.home),
             "PATH": os.pathsep.join([BIN, os.environ["PATH"], *others]),
             "LC_ALL": "C.UTF-8",

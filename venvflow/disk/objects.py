@@ -259,7 +259,7 @@ class Objects:
     def may_be_adopted(self, st: os.stat_result, name: Name) -> bool:
         """Return whether a file may look like that because it was adopted, and not because it was changed."""
         mode = stat.S_IMODE(st.st_mode)
-        usual = is_adoptable(mode) and mode & 0o444 == 0o444 and bool(mode & 0o100) == name.executable
+        usual = is_adoptable(mode) and bool(mode & 0o100) == name.executable
         return usual and st.st_mtime_ns != MTIME_NS and st.st_uid in self.owners
 
     def _copy_in_place(self, name: Name, fan: int) -> bool:
@@ -344,8 +344,12 @@ class Objects:
 
 
 def is_adoptable(mode: int) -> bool:
-    """Return whether a file with this mode may be shared as it is: not if it is setuid, or all may write."""
-    return not mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWOTH)
+    """Return whether a file with this mode may be shared as it is: all may read it, and not all may write.
+
+    One that is closed to some looks like an object that somebody closed, to each run that does not know yet
+    that another one has adopted it.
+    """
+    return mode & 0o444 == 0o444 and not mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWOTH)
 
 
 def _named(fan: str, file: str) -> tuple[Name, int] | None:
@@ -490,7 +494,7 @@ class Batch:
     def adopt(self, source: str, name: Name, found: Found) -> None:
         """Make *source* an object by hard link although others share its inode: nothing of it is changed.
 
-        One that others may change at will becomes an object by copy.
+        One that others may change at will, or may not read, becomes an object by copy.
         """
         if not is_adoptable(found.mode) or os.lstat(source).st_uid not in self._objects.owners:
             self.add_copy(source, name, found.stamp)
