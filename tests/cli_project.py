@@ -156,7 +156,8 @@ def project(
 
 @pytest.fixture
 def ready(project: Project) -> Project:
-    """Give a project whose venv is in place, with an archive of it beside."""
+    """Give a project in a git repository whose venv is in place, with an archive of it beside."""
+    subprocess.run(["git", "init", "--quiet"], cwd=project.root, check=True)
     (project.root.parent / "fresh").mkdir()
     project.make_foreign_venv("web")
     assert project.run("restore", "api").code == 0

@@ -48,6 +48,7 @@ CALLS = {
     "diff": "diff api web",
     "doctor": "doctor",
     "completion": "completion bash",
+    "hook": "hook remove",
     "unsquish": "unsquish api",
 }
 """A call of every command that has something to answer in the project ``ready``; the last one takes

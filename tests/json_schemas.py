@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 SCHEMAS = Path(venvflow.__file__).parent / "schemas"
-WITHOUT = frozenset({"schema", "completion"})
+WITHOUT = frozenset({"schema", "completion", "hook"})
 """Commands whose answer is a text of its own, also with ``--json``."""
 
 

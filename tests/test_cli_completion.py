@@ -249,7 +249,19 @@ def test_zsh_completes_everything(scripts: Path, project: Project) -> None:
 
 def test_what_completes_an_argument_is_decided() -> None:
     """An argument that is called by a new word is put into the table, or here."""
-    plain = {"CODE", "COMMAND", "FORMAT", "HEX", "MODE[,MODE]", "N", "NAME", "PATTERN", "SIZE", "SHELL"}
+    plain = {
+        "ACTION",
+        "CODE",
+        "COMMAND",
+        "FORMAT",
+        "HEX",
+        "MODE[,MODE]",
+        "N",
+        "NAME",
+        "PATTERN",
+        "SIZE",
+        "SHELL",
+    }
     called = {
         str(action.metavar)
         for parser in make_parser().commands.values()

@@ -40,6 +40,7 @@ COMMANDS = {
     "list": "list the snapshots in the store",
     "erase": "drop the snapshots of one venv, or all",
     "trim": "drop snapshots by the policy of the config",
+    "hook": "let git restore venvs after each checkout",
     "doctor": "look for what goes wrong in practice, and say how to fix it",
     "completion": "print a script that completes words in a shell",
     "schema": "print the JSON Schema of venvflow.yaml, or of what a command answers",

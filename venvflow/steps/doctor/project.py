@@ -7,10 +7,11 @@ import pwd
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from shlex import quote
 
 from venvflow import builders
 from venvflow.builders.environment import child_environment
-from venvflow.disk import interpreters, locks, processes
+from venvflow.disk import git_hooks, interpreters, locks, processes
 from venvflow.disk.descriptors import directory
 from venvflow.disk.places import KEPT_SUFFIX
 from venvflow.errors import UsageError, VenvflowError, shown, some
@@ -210,6 +211,35 @@ def _is_held(staging: str) -> bool:
     return False
 
 
+# --------------------------------------------------------------------------- git
+
+
+def _git_hook(context: CheckContext) -> Iterator[CheckResult]:
+    """See whether git runs what ``hook install`` wrote, and whether that can start."""
+    clone = None
+    with suppress(VenvflowError):  # no git: no hook
+        if context.config is not None:
+            clone = git_hooks.find_clone(os.path.dirname(context.config.file), context.environ)
+    for path in dict.fromkeys((clone.hook, clone.own_hook)) if clone is not None else ():
+        hook = git_hooks.read_hook(path)
+        if hook is not None and clone is not None:
+            yield _judged(context, clone, path, hook)
+
+
+def _judged(context: CheckContext, clone: git_hooks.Clone, path: str, hook: git_hooks.Hook) -> CheckResult:
+    python = hook.python
+    if path != clone.hook:
+        text = f"git does not run {shown(path)}, but what is in {shown(os.path.dirname(clone.hook))}"
+        return warn("git hook", text, git_hooks.BY_HAND)
+    if not os.access(path, os.X_OK):
+        text = f"git does not run {shown(path)}: it cannot be executed"
+        return warn("git hook", text, f"Run: chmod +x {shown(quote(path))}")
+    if not said_by(context, git_hooks.command(python, "version")):
+        text = f"{shown(path)} starts the venvflow of {shown(python)}, which does not answer"
+        return warn("git hook", text, 'Run "venvflow hook install" again.')
+    return ok("git hook", f"{shown(path)} starts the venvflow of {shown(python)}")
+
+
 CHECKS: dict[str, Check] = {
     "lock files": _locks,
     "python": _pythons,
@@ -217,4 +247,5 @@ CHECKS: dict[str, Check] = {
     "project": _project,
     "state": _state,
     "leftovers": _leftovers,
+    "git hook": _git_hook,
 }
