@@ -56,6 +56,43 @@ def test_globs_are_sorted_and_name_each_file_once(root: Path) -> None:
     assert names == ["r/b.txt", "r/a.txt", "r/deep/er/c.txt"]
 
 
+@pytest.mark.parametrize("mark", ["pyvenv.cfg", "conda-meta", "objects snapshots format"])
+@pytest.mark.parametrize(
+    ("glob", "named"),
+    [
+        ("**/x.txt", "v/**/x.txt"),
+        ("*/x.txt", "v/x.txt"),
+        ("*/lib/x.txt", "v/lib/x.txt"),
+        ("*/*/x.txt", "v/l*/x.txt"),
+    ],
+)
+def test_wildcards_find_nothing_that_is_installed(root: Path, glob: str, named: str, mark: str) -> None:
+    """A venv, an environment of conda and a store are passed over; who names one means it."""
+    for name in (
+        "a/x.txt",
+        "a/lib/x.txt",
+        "v/x.txt",
+        "v/lib/x.txt",
+        "node_modules/x.txt",
+        "v/node_modules/x.txt",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    for name in mark.split():
+        (root / "v" / name).touch()
+    found = read(root, one_venv().replace("lock.txt", f"'{glob}'")).venvs["api"].locks
+    assert found
+    assert not [path for path in found if not path.startswith(f"{root}/a/")]
+    assert read(root, one_venv().replace("lock.txt", named)).venvs["api"].locks[0].startswith(f"{root}/v/")
+
+
+def test_a_source_directory_may_be_called_like_a_part_of_a_store(root: Path) -> None:
+    """Only all of its parts make a store."""
+    (root / "a" / "objects").mkdir(parents=True)
+    (root / "a" / "objects" / "x.txt").touch()
+    assert read(root, one_venv().replace("lock.txt", "'**/x.txt'")).venvs["api"].locks
+
+
 def test_names_and_variables_with_glob_characters_are_taken_as_they_are(root: Path) -> None:
     """A file called lock[1].txt is itself; a variable's value is never a pattern."""
     (root / "d[1]").mkdir()

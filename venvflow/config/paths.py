@@ -8,6 +8,7 @@ import pwd
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 
 from venvflow.errors import clipped, shown
 from venvflow.model import Config, VenvSpec
@@ -18,6 +19,7 @@ VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[^}]*)\}|\{?\w*)")
 _MAGIC = re.compile(r"[*?[]")
+_NO_SOURCE = "node_modules"
 
 _LONGEST_PATH = 4095  # bytes: what Linux accepts in one call; macOS takes less and will say so itself
 _MISSING = "does not exist"
@@ -88,7 +90,8 @@ class PathReader:
         """Return the absolute paths of the files that *text* names or, as a glob, matches: sorted.
 
         A name that exists is taken as it is, even if it has ``[`` in it. A missing file is returned all the
-        same, and a glob may match nothing: these are faults of that venv, not of the config.
+        same, and a glob may match nothing: these are faults of that venv, not of the config. What wildcards
+        lead to is no file of a venv, an environment of conda, a store or ``node_modules``.
         """
         path = self.absolute(text)
         if not _MAGIC.search(text) or file_problem(path) != _MISSING:
@@ -98,8 +101,9 @@ class PathReader:
         import glob  # noqa: PLC0415 - only globs need it
 
         pattern = os.path.normpath(self.expand(text, glob.escape))
+        start = os.path.join(self.root, _MAGIC.split(pattern)[0].rpartition("/")[0])
         found = {os.path.normpath(path) for path in _matching(self.root, pattern)}
-        return tuple(sorted(path for path in found if not file_problem(path)))
+        return tuple(sorted(path for path in found if not file_problem(path) and _is_source(path, start)))
 
 
 def _home(environ: Mapping[str, str]) -> str:
@@ -153,18 +157,40 @@ def _named_like(directory: str, segment: str) -> Iterator[str]:
 
 
 def _directories(start: str) -> Iterator[str]:
-    """Yield *start* and the directories below it, but for hidden ones, venvs and links (which can loop)."""
+    """Yield *start* and the directories below it, but for hidden ones, what is not source, and links.
+
+    Links can loop.
+    """
     waiting = [start]
     while waiting:
         directory = waiting.pop()
+        entries = _entries(directory)
+        if directory != start and _is_installed({entry.name for entry in entries}.__contains__):
+            continue
         yield directory
         waiting += [
             entry.path
-            for entry in _entries(directory)
+            for entry in entries
             if not entry.name.startswith(".")
+            and entry.name != _NO_SOURCE
             and entry.is_dir(follow_symlinks=False)
-            and not os.path.lexists(f"{entry.path}/pyvenv.cfg")
         ]
+
+
+def _is_source(path: str, start: str) -> bool:
+    """Return whether *path* lies in the sources: on the way to it from *start* there is nothing installed."""
+
+    def is_installed(directory: str) -> bool:
+        return _is_installed(lambda name: os.path.lexists(f"{directory}/{name}"))
+
+    names = path[len(start) :].strip("/").split("/")[:-1]
+    below_start = [*accumulate(names, os.path.join, initial=start)][1:]
+    return _NO_SOURCE not in names and not any(map(is_installed, below_start))
+
+
+def _is_installed(has: Callable[[str], bool]) -> bool:
+    """Return whether a directory that *has* these names is a venv, an environment of conda, or a store."""
+    return has("pyvenv.cfg") or has("conda-meta") or (has("snapshots") and has("objects") and has("format"))
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:
