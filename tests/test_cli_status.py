@@ -47,6 +47,19 @@ def test_status_is_one_line_for_each_venv(project: Project) -> None:
     assert answer.err == ""
 
 
+def test_a_venv_of_a_template_says_where_it_comes_from(project: Project) -> None:
+    """With -v, status; explain and both in JSON name the template, its line, and the lock file."""
+    template = "each:\n  - locks: ['*/requirements.txt']\n"
+    project.config.write_text(f"store: {{path: ../store, durability: none}}\n{template}")
+    origin = "each[0] in line 3, for web/requirements.txt"
+    assert project.run("restore", "api").code == 0
+    assert [line.split()[0] for line in project.run("status").out.splitlines()[1:]] == ["api", "web"]
+    assert f"web: made by {origin}" in project.run("status", "-v", "web").err
+    assert project.run("explain", "web").out.splitlines()[1] == f"made by {origin}"
+    assert project.run("explain", "web", "--json").document["origin"] == origin
+    assert project.run("status", "web", "--json").document["venvs"][0]["origin"] == origin
+
+
 def test_status_as_json(project: Project) -> None:
     """The document has these keys, and nothing that depends on the terminal."""
     from cli_project import blurred
@@ -62,6 +75,7 @@ def test_status_as_json(project: Project) -> None:
             {
                 "name": "api",
                 "path": "<base>/project/api/.venv",
+                "origin": None,
                 "state": "up to date",
                 "reason": "",
                 "do": "",
@@ -80,6 +94,7 @@ def test_status_as_json(project: Project) -> None:
             {
                 "name": "web",
                 "path": "<base>/project/web/.venv",
+                "origin": None,
                 "state": "not built",
                 "reason": "it is not in the store",
                 "do": "doit builds it",

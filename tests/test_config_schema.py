@@ -57,6 +57,7 @@ GOOD: dict[str, Any] = {
         }
     },
 }
+GOOD["each"] = [GOOD["venvs"]["api"] | {"locks": ["d/text"], "name": "{dir}", "path": "{parent}/v"}]
 VALUES: list[Any] = [
     None, True, 0, 1, 3, -1, 2.5, 10**7, "", "text", "3.12", "3.13t", "./x", "~", "true", "auto",
     "none", "copy",
@@ -74,17 +75,15 @@ def root(tmp_path: Path) -> Path:
 
 
 def keys_of(check: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the key path of everything that the loader knows; the name of a venv is ``api``."""
-    if closure := getattr(check, "__closure__", None):
-        for cell in closure:
-            if isinstance(cell.cell_contents, Table):  # a table that may be null
-                yield from keys_of(cell.cell_contents, at)
+    """Yield the key path of everything that the loader knows; a venv is ``api``, a template number ``0``."""
+    for cell in getattr(check, "__closure__", None) or ():  # a table that may be null, or is in a list
+        yield from keys_of(cell.cell_contents, at)
     if isinstance(check, Named):
         yield from keys_of(check.check, (*at, "api"))
     if isinstance(check, Table):
         for key, below in check.fields.items():
             yield (*at, key)
-            yield from keys_of(below, (*at, key))
+            yield from keys_of(below, (*at, key, "0") if key == "each" else (*at, key))
 
 
 def keys_in_schema(
@@ -97,22 +96,38 @@ def keys_in_schema(
         assert part.get("description"), at
     if isinstance(part.get("additionalProperties"), dict):
         yield from keys_in_schema(part["additionalProperties"], whole, (*at, "api"))
+    if "properties" in part.get("items", {}):
+        yield from keys_in_schema(part["items"], whole, (*at, "0"))
     for key, below in part.get("properties", {}).items():
         assert part["additionalProperties"] is False
         yield (*at, key)
         yield from keys_in_schema(below, whole, (*at, key))
 
 
+def below(part: Any, key: str, default: Any = None) -> Any:
+    """Return what a mapping has at *key*, or a list at that number."""
+    return part[int(key)] if isinstance(part, list) else part.setdefault(key, default)
+
+
 def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """Return a good config with *value* at *path*, and of the rest only what is needed: it is read often."""
-    venv = {"path": "v", "locks": ["text"], "pack": {"format": "tar.zst", "level": 3}}
-    document: dict[str, Any] = {"venvs": {"api": venv}}
-    place, good = document, GOOD
+    pack = {"format": "tar.zst", "level": 3}
+    document: dict[str, Any] = {"venvs": {"api": {"path": "v", "locks": ["text"], "pack": pack}}}
+    if path[0] == "each":
+        document = {"each": [{"path": "v", "locks": ["text"], "name": "x", "pack": pack}]}
+    place, good = document, copy.deepcopy(GOOD)
     for key in path[:-1]:
-        good = good.get(key, {})
-        place = place.setdefault(key, good.copy())
+        good = below(good, key, {})
+        place = below(place, key, copy.copy(good))
     place[path[-1]] = value
     return document
+
+
+def files(root: Path) -> None:
+    """Make the lock files that the documents name."""
+    (root / "d").mkdir()
+    for name in ("text", "copy", "d/text"):
+        (root / name).touch()
 
 
 def accepts(root: Path, document: Any) -> bool:
@@ -141,8 +156,7 @@ def test_schema_and_loader_know_the_same_keys() -> None:
 @pytest.mark.parametrize("path", first_quick(PATHS, every=6), ids=".".join)
 def test_schema_and_loader_agree_on_every_value(root: Path, path: tuple[str, ...]) -> None:
     """Each key with values of every type: an editor flags exactly what loading refuses."""
-    for name in ("text", "copy"):
-        (root / name).touch()
+    files(root)
     validator = jsonschema.Draft202012Validator(SCHEMA)
     verdicts = []
     for value in VALUES:
@@ -159,18 +173,18 @@ def test_schema_and_loader_agree_on_every_value(root: Path, path: tuple[str, ...
 @pytest.mark.parametrize("path", [(), *PATHS], ids=lambda path: ".".join(path) or "top")
 def test_schema_and_loader_agree_on_missing_and_unknown_keys(root: Path, path: tuple[str, ...]) -> None:
     """Each key taken away, and each mapping with a key too many."""
-    (root / "text").touch()
+    files(root)
     validator = jsonschema.Draft202012Validator(SCHEMA)
     document = copy.deepcopy(GOOD)
     assert accepts(root, document)
     assert validator.is_valid(document)
     place = document
     for key in path[:-1]:
-        place = place.setdefault(key, {})
+        place = below(place, key, {})
     if path:
         place.pop(path[-1], None)
         assert accepts(root, document) == validator.is_valid(document)
-    if path[:-1] in {(), *PATHS} and path[:-1] != ("venvs",):
+    if path[:-1] in {(), *PATHS} and path[:-1] not in {("venvs",), ("each",)}:
         place["nope"] = 1
         assert not accepts(root, document)
         assert not validator.is_valid(document)

@@ -39,7 +39,7 @@ def first_column(text: str, heading: str) -> list[str]:
 
 def test_the_config_that_shows_all_loads(tmp_path: Path) -> None:
     """Somebody who copies the whole example has a config that works."""
-    for name in ("services/api/requirements.txt", "constraints/a.txt"):
+    for name in ("services/api/requirements.txt", "constraints/a.txt", "libs/core/uv.lock"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("", encoding="utf-8")
     file = tmp_path / "venvflow.yaml"
@@ -47,7 +47,7 @@ def test_the_config_that_shows_all_loads(tmp_path: Path) -> None:
 
     loaded = config.load(str(file), str(tmp_path), {"HOME": str(tmp_path)})
 
-    assert list(loaded.venvs) == ["api"]
+    assert list(loaded.venvs) == ["api", "lib-core-3.11", "lib-core-3.12"]
     assert loaded.store.path == str(tmp_path / ".local/share/venvflow")
 
 

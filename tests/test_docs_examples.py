@@ -188,7 +188,10 @@ def test_commands_that_are_not_run_are_listed() -> None:
 
 def test_yaml_is_yaml_and_configs_load(tmp_path: Path) -> None:
     """Each YAML block parses, and whatever is meant for venvflow.yaml is a config without mistakes."""
-    for place in ("services/api/requirements.txt", "services/worker/requirements.txt", "constraints/a.txt"):
+    services = [
+        f"services/{name}/requirements{end}.txt" for name in ("api", "worker") for end in ("", "-dev")
+    ]
+    for place in (*services, "constraints/a.txt", "libs/core/uv.lock"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text("")
     ours = set(json.loads(schema_text())["properties"])
@@ -199,7 +202,7 @@ def test_yaml_is_yaml_and_configs_load(tmp_path: Path) -> None:
             assert block.file or set(document) <= {"env", "variables"}, (name, block.line)
             continue
         file = tmp_path / "venvflow.yaml"
-        file.write_text(block.text if "venvs" in document else f"{block.text}\nvenvs: {{}}\n")
+        file.write_text(block.text if {"venvs", "each"} & set(document) else f"{block.text}\nvenvs: {{}}\n")
         config.load(str(file), str(tmp_path), {"HOME": str(tmp_path)})
         seen += 1
     assert seen >= 8

@@ -51,6 +51,7 @@ _PLACES = (
     ("`store`", ("properties", "store"), StoreConfig),
     ("`trim`", ("properties", "trim"), TrimPolicy),
     ("A venv", ("properties", "venvs", "additionalProperties"), VenvSpec),
+    ("A template in `each`", ("properties", "each", "items"), None),
     ("`key` of a venv", ("$defs", "key"), None),
     ("`squish` of a venv", ("$defs", "squish"), None),
     ("`pack` of a venv", ("$defs", "pack"), None),

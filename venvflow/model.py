@@ -105,7 +105,8 @@ class VenvSpec:
     *path* is absolute and normalised, but not resolved: a symlink there is found when it is used.
     *locks* and *key_files* are absolute paths in the order of the config, globs expanded.
     *python* is a version (``3.12``), a path, or empty for the Python that runs venvflow.
-    *build* is the name of a builder or a tuple of commands, each a tuple of words.
+    *build* is the name of a builder or a tuple of commands, each a tuple of words. *origin* says which
+    template under ``each:`` it was made of, and for which lock file.
     """
 
     name: str
@@ -123,6 +124,7 @@ class VenvSpec:
     pack: PackOptions | None = None
     check: tuple[str, ...] = ()
     pin: bool = False
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

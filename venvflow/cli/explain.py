@@ -51,8 +51,9 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace, out: Output) -> int:
     """Explain one venv, always 0; or compare two keys, 0 if they are equal, else 1.
 
-    JSON for one: ``venv``, ``path``; ``key`` (``digest``, ``parts`` by name, ``current``: it is that of the
-    inputs as they are, else that of the last run; null without one), ``problem`` (why it is not, or null),
+    JSON for one: ``venv``, ``path``, ``origin`` (the template that made it, or null); ``key`` (``digest``,
+    ``parts`` by name, ``current``: it is that of the inputs as they are, else that of the last run; null
+    without one), ``problem`` (why it is not, or null),
     ``files`` (their paths, by part), ``packages`` (by the part of each lock file, by name), ``made_for`` (the
     key of the venv in its place, or null), ``store`` (``path``, ``exists``, ``snapshot``: an id, null on a
     miss), ``nearest`` (null unless one is near; ``id``, ``key``, ``venv``, ``place``, ``created``,
@@ -102,6 +103,8 @@ def _lines(
     now, job = flow.now(), flow.job(venv)
     inside = job.place.path.startswith(f"{job.root}/")
     yield f"{shown(venv)}: {shown(job.position if inside else job.place.path)}"
+    if job.spec.origin:
+        yield from _wrapped(out, f"made by {job.spec.origin}")
     yield from _on_key(out, found, now)
     record = found.key.now or found.key.noted
     if record is not None:
@@ -265,6 +268,7 @@ def _as_document(
     return {
         "venv": venv,
         "path": flow.job(venv).place.path,
+        "origin": flow.job(venv).spec.origin or None,
         "key": None
         if record is None
         else {"digest": record.key.digest, "parts": record.key.parts, "current": found.key.now is not None},

@@ -57,7 +57,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Show the state of the venvs; 0, or with ``--check`` 1 unless all are up to date.
 
     JSON: ``config``, ``root``, ``store`` (paths), ``ok`` (all are up to date) and ``venvs``, in the order of
-    the config, each with ``name``, ``path``, ``state`` (of :func:`venvflow.cli.venv_states.state_of`),
+    the config, each with ``name``, ``path``, ``origin`` (the template under ``each`` that made it, and for
+    which lock file, or null), ``state`` (of :func:`venvflow.cli.venv_states.state_of`),
     ``reason``, ``do`` (what to do about it), ``warnings`` (of its build, while it is there), ``stored`` (the
     store has a venv for the lock files as they are; null where that cannot be known), ``python`` (version of
     the venv, null without one), ``packages``, ``size`` (bytes, as the files appear), ``own_size`` (what of
@@ -97,6 +98,8 @@ def _notes(rows: Sequence[StatusRow], *, verbose: bool) -> Iterator[str]:
     """Yield why venvs are as they are; what is obvious, and what to do, only when *verbose*."""
     for row in rows:
         name, judged = shown(row.job.spec.name), row.judged
+        if verbose and row.job.spec.origin:
+            yield f"{name}: made by {row.job.spec.origin}"
         if judged.reason and (verbose or judged.state != "not built" or judged.stored):
             do = f"; {judged.do}" if judged.do and (verbose or judged.state == "not built") else ""
             yield f"{name}: {judged.state}: {judged.reason}{do}"
@@ -149,6 +152,7 @@ def _as_record(row: StatusRow) -> dict[str, Any]:
     return {
         "name": row.job.spec.name,
         "path": row.job.spec.path,
+        "origin": row.job.spec.origin or None,
         "state": judged.state,
         "reason": judged.reason,
         "do": judged.do,

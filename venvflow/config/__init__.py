@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from venvflow.config.checks import TOP, Asked
+from venvflow.config.checks import TOP
 from venvflow.config.documents import WRONG, Node, Reading, parse, quoted, read, unreadable
 from venvflow.config.paths import PathReader, ancestors, dangers_of, file_problem
+from venvflow.config.venvs import Asked
 from venvflow.disk.trust import STORE_PARTS, doubts, is_trusted_store, store_doubts, store_warning
 from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError, clipped, shown
 from venvflow.model import FORMATS, Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
@@ -103,11 +104,13 @@ def load(file: str, root: str, environ: Mapping[str, str]) -> Config:
     doubted = doubts(file, root, st, os.geteuid(), environ)
     document = parse(data, reading)
     values = TOP(document, "", reading)
-    asked = _asked(values) if values is not WRONG else {}
+    if values is not WRONG and not {"venvs", "each"} & document.pairs.keys():
+        reading.wrong(document.line, "", "the key 'venvs' is missing")
+    asked = _asked(values, reading) if values is not WRONG else {}
     config = _assembled(values, asked, document, reading) if values is not WRONG else None
     only_dangers = not reading.problems
     for name, text in dangers_of(config, reading.paths.home).items() if config else ():
-        reading.wrong(_line_of("path", asked[name]), f"venvs.{name}.path", text)
+        asked[name].wrong("path", text, reading)
     if reading.problems or config is None:
         raise _refusal(reading.lines()) if only_dangers else ConfigError(reading.lines())
     return replace(config, warnings=tuple(_warnings(config, doubted)))
@@ -141,19 +144,23 @@ def usual_store(directory: str, environ: Mapping[str, str]) -> StoreConfig:
 # --------------------------------------------------------------------------- from values to records
 
 
-def _asked(values: Mapping[str, Any]) -> dict[str, Asked]:
-    """Return what is asked of each venv; those with a mistake that is reported already are left out."""
-    found = values.get("venvs", {}).items()
-    return {
-        name: asked
-        for name, asked in found
-        if asked is not WRONG and {"path", "locks"} <= asked.values.keys()
-    }
+def _asked(values: Mapping[str, Any], reading: Reading) -> dict[str, Asked]:
+    """Return what is asked of each venv, by its name; without those that have a mistake.
 
-
-def _line_of(key: str, asked: Asked) -> int:
-    """Return where *key* of a venv stands, or the venv itself if that key is left out."""
-    return asked.node.pairs.get(key, asked.node).line
+    A venv of a template that has the name of another one is reported.
+    """
+    known = dict(values.get("venvs", {}))
+    by_letters = {name.lower(): name for name in known}
+    for asked in (asked for template in values.get("each", ()) for asked in template):
+        name = asked.values.pop("name")
+        first = known.get(by_letters.setdefault(name.lower(), name), asked)
+        if first is asked:
+            known[name] = asked
+        elif first is not WRONG:
+            asked.wrong(
+                "name", f"{name!r} is also the name of {first.label}: {asked.way_out(first)}", reading
+            )
+    return {name: asked for name, asked in known.items() if asked is not WRONG}
 
 
 def _assembled(
@@ -170,10 +177,10 @@ def _assembled(
         if merged.get("pack") is not None:
             merged["pack"] = _pack(merged["pack"], reading.paths)
             for problem in _pack_problems(merged["pack"], name, archives):
-                reading.wrong(_line_of("pack", asked), f"venvs.{name}.pack", problem)
-        if not reading.problems and (found := tuple(_missing_files(document, name, asked.node, merged))):
-            missing_files[name] = tuple(f"{shown(reading.file)}:{text}" for text in found)
-        specs[name] = _spec(name, merged, store, excludes)
+                asked.wrong("pack", problem, reading)
+        if not reading.problems and (found := tuple(_missing_files(document, asked, merged))):
+            missing_files[name] = tuple(f"{shown(reading.file)}:{asked.on(text)}" for text in found)
+        specs[name] = _spec(name, merged | {"origin": asked.origin}, store, excludes)
     return Config(
         reading.file,
         reading.paths.root,
@@ -207,13 +214,13 @@ def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _missing_files(document: Node, name: str, own: Node, values: Mapping[str, Any]) -> Iterator[str]:
+def _missing_files(document: Node, asked: Asked, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield ``line: text`` for every file that one venv lists and that is not there, or is not a file.
 
     These are not mistakes of the config: the other venvs can be made without them.
     """
-    yield from _missing(own.pairs["locks"], values["locks"], f"venvs.{name}.locks")
-    for node, at in ((own, f"venvs.{name}"), (document.pairs.get("defaults"), "defaults")):
+    yield from _missing(asked.node.pairs["locks"], values["locks"], f"{asked.at}.locks")
+    for node, at in ((asked.node, asked.at), (document.pairs.get("defaults"), "defaults")):
         key = node and node.pairs.get("key")
         if key and "files" in key.pairs and "files" in values.get("key", {}):
             yield from _missing(key.pairs["files"], values["key"]["files"], f"{at}.key.files")

@@ -7,22 +7,19 @@ and returns ``WRONG``. Small ones are put together: ``Table({"keep": nullable(wh
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
-from venvflow.config.documents import WRONG, Node, Reading
+from venvflow.config.documents import WRONG, Check, Node, Reading
 from venvflow.config.paths import VARIABLE_NAME, PathReader
+from venvflow.config.venvs import found_by, many_venvs, one_venv
 from venvflow.errors import LONGEST_WORD, clipped
 from venvflow.model import FORMATS
 from venvflow.pure.names import KNOWN, is_version, nearest, wrong_field
 from venvflow.pure.patterns import problems
 from venvflow.pure.units import parse_duration, parse_size
-
-Check: TypeAlias = Callable[[Node, str, Reading], Any]
-"""Takes a node, its key path for messages, and the reading; returns the value or :data:`WRONG`."""
 
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _VENV_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,99}")
@@ -49,7 +46,9 @@ def _text(node: Node) -> str:
     What YAML takes for something else is refused: ``3.10`` would be the number 3.1, ``no`` false.
     """
     if node.kind in {"list", "mapping", "nothing"}:
-        raise ValueError(f"expected text, found {node}")
+        is_field = node.kind == "mapping" and all(each.kind == "nothing" for each in node.pairs.values())
+        hint = ": text that begins with { needs quotes" if is_field else ""
+        raise ValueError(f"expected text, found {node}{hint}")
     if node.kind != "text":
         raise ValueError(
             f'YAML reads {clipped(node.text)} as {node.noun}: write it in quotes, "{clipped(node.text)}"'
@@ -208,45 +207,6 @@ class Named:
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A venv as the config asks for it: its *values*, and the *node* in which each has its line."""
-
-    values: dict[str, Any]
-    node: Node
-
-
-def venv(table: Table) -> Check:
-    """Check for a venv, or text that is its one lock file; the value is :class:`Asked`.
-
-    Without a path, the venv is ``.venv`` beside its first lock file.
-    """
-
-    def check(node: Node, at: str, reading: Reading) -> Any:
-        if node.kind == "text":
-            locks = Node("list", node.line, items=[node])
-            node = Node("mapping", node.line, pairs={"locks": locks}, lines={"locks": node.line})
-        elif node.kind != "mapping":
-            expected = "expected a lock file, or a mapping such as {path: .venv, locks: [requirements.txt]}"
-            return reading.wrong(node.line, at, f"{expected}, found {node}")
-        values = table(node, at, reading)
-        if "path" not in node.pairs and "locks" in values:
-            try:
-                values["path"] = _beside(node.pairs["locks"].items[0], values["locks"][0], reading.paths)
-            except ValueError as error:
-                return reading.wrong(node.line, at, f"the key 'path' is missing: {error}")
-        return Asked(values, node)
-
-    return check
-
-
-def _beside(lock: Node, files: tuple[str, ...], paths: PathReader) -> str:
-    """Return where a venv goes if nothing else is said; *files* are those that *lock* names."""
-    if files != (paths.absolute(lock.text),):
-        raise ValueError(f"{clipped(lock.text)} is not one file, beside which the venv would be")
-    return paths.join(f"{os.path.dirname(files[0])}/.venv")
-
-
 # --------------------------------------------------------------------------- the values of single keys
 
 
@@ -267,6 +227,15 @@ def _store_path(node: Node, paths: PathReader) -> str:
 
 def _files(node: Node, paths: PathReader) -> tuple[str, ...]:
     return paths.files(_name(node))
+
+
+def _found(node: Node, paths: PathReader) -> tuple[str, ...]:
+    return found_by(_name(node), paths)
+
+
+def _venv_name(node: Node, _paths: PathReader) -> str:
+    _allowed_name(text := _name(node), [])
+    return text
 
 
 def _python(node: Node, paths: PathReader) -> str:
@@ -373,6 +342,13 @@ _COMMON: dict[str, Check] = {
     "check": listing(_WORD),
 }
 
+_OF_A_VENV: dict[str, Check] = {
+    "path": _PATH,
+    "locks": listing(leaf(_files), empty=False),
+    **_COMMON,
+    "pin": _FLAG,
+}
+
 _ONLY_IN_VENVS = {
     "path": "each venv has a path of its own",
     "locks": "each venv has lock files of its own",
@@ -406,14 +382,11 @@ TOP = Table(
         "defaults": Table(_COMMON, elsewhere=_ONLY_IN_VENVS),
         "venvs": Named(
             _allowed_name,
-            venv(
-                Table(
-                    {"path": _PATH, "locks": listing(leaf(_files), empty=False), **_COMMON, "pin": _FLAG},
-                    required=("locks",),
-                )
-            ),
+            one_venv(Table(_OF_A_VENV, required=("locks",))),
+        ),
+        "each": listing(
+            many_venvs(Table({"name": leaf(_venv_name), **_OF_A_VENV}), listing(leaf(_found), empty=False))
         ),
     },
-    required=("venvs",),
 )
 """The whole config: every key with the check of its value."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import yaml
 
@@ -25,6 +26,7 @@ _DEEPEST = 50  # lists and mappings inside each other; a sensible config has fiv
 _TOO_DEEP = f"lists and mappings are nested more than {_DEEPEST} deep"
 _MOST_COPIES = 10_000  # nodes that aliases may add
 
+_BARE_FIELD = re.compile(r"(?:: |- |\[|, ?)\{[a-z]*\}")
 _SAFE = re.compile(r"\.?[A-Za-z_][A-Za-z0-9_./+-]*")
 
 Kind = Literal["text", "number", "truth", "nothing", "date", "list", "mapping"]
@@ -96,6 +98,9 @@ class Reading:
         name = shown(self.file)
         return [f"{name}:{line}: {text}" for line, text in sorted(self.problems, key=lambda item: item[0])]
 
+
+Check: TypeAlias = Callable[[Node, str, Reading], Any]
+"""Takes a node, its key path for messages, and the reading; returns the value or :data:`WRONG`."""
 
 # --------------------------------------------------------------------------- from file to text
 
@@ -175,6 +180,8 @@ def _syntax_problem(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
     problem = f"this is not YAML: {error.problem or error.context}"
     if any("\t" in line[: len(line) - len(line.lstrip())] for line in lines):
         problem += " (indent with spaces: YAML does not allow tabs)"
+    elif any(_BARE_FIELD.search(line) for line in lines):
+        problem += " (text that begins with { needs quotes)"
     return problem
 
 

@@ -91,7 +91,7 @@ class PathReader:
 
         A name that exists is taken as it is, even if it has ``[`` in it. A missing file is returned all the
         same, and a glob may match nothing: these are faults of that venv, not of the config. What wildcards
-        lead to is no file of a venv, an environment of conda, a store or ``node_modules``.
+        lead to lies in no venv, environment of conda, store or ``node_modules``.
         """
         path = self.absolute(text)
         if not _MAGIC.search(text) or file_problem(path) != _MISSING:
