@@ -52,11 +52,11 @@ CHECKED = {"console", "yaml", "toml", "ini", "make", "python", "sql", "sh", "doc
 """Languages of blocks. ``text`` is for output and usage, and for what NOT_RUN lists."""
 
 NOT_RUN = {
-    "docs/tutorial.md": ("pip install 'venvflow[uv]'",),
+    "docs/howto/install.md": ("@ git+https://", "./venvflow[uv]"),
     "README.md": ("make run", "rm -rf .venvs/web && make run", "venvflow init"),
 }
-"""Commands in ``text`` blocks. Installing needs a package index that has venvflow. ``make run`` needs a
-package index and minutes. The README's five lines are run by test_docs."""
+"""Commands in ``text`` blocks. ``git+https`` needs a host that has the repository, ``make run`` a package
+index and minutes. Lines that install are the tutorial's, the README's others are run by test_docs."""
 
 NEEDS = {
     "docs/howto/tox-and-nox.md": ("tox", "nox"),
@@ -297,6 +297,15 @@ def test_what_a_page_tells_to_type_prints_what_it_says(page: Path, tmp_path: Pat
 
     problems = [answer.problem for answer in answers if answer.problem]
     assert not problems, '"make docs" would change it:\n\n' + "\n\n".join(problems)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/howto/install.md"])
+def test_all_pages_install_as_the_tutorial_does(page: str) -> None:
+    """There it is run: from a clone, by pip, in an empty home."""
+    told = next(block.text for block in blocks(text_of(page)) if "pip install" in block.text)
+    typed = next(block.text for block in blocks(text_of("docs/tutorial.md")) if block.language == "console")
+
+    assert told.splitlines()[:3] == [line[2:] for line in typed.splitlines()][:3]
 
 
 def test_tutorial_and_how_tos_have_sessions() -> None:

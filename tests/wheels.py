@@ -16,8 +16,13 @@ import json
 import os
 import re
 import subprocess
+import sysconfig
 import zipfile
+from importlib.metadata import Distribution, distribution
 from typing import TYPE_CHECKING
+
+from packaging import tags
+from packaging.requirements import Requirement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -127,6 +132,47 @@ def uv_lock(project: Path, wheelhouse: Path, uv: str, python: str) -> Path:
     return project / "uv.lock"
 
 
+def repack(needed: Iterable[str], directory: Path) -> Path:
+    """Write wheels of what is installed beside the tests into *directory*, and return that.
+
+    They are what the requirements *needed* name, and all that this needs: an installed distribution has all
+    that its wheel had. So a project can be installed as from an index, without one.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    left, seen = [(Requirement(each), {""}) for each in needed], set[str]()
+    while left:
+        one, extras = left.pop()
+        if one.name not in seen and (
+            one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras)
+        ):
+            seen.add(one.name)
+            found = distribution(one.name)
+            _repack(found, directory)
+            left += [(Requirement(each), one.extras or {""}) for each in found.requires or ()]
+    return directory
+
+
+def _repack(found: Distribution, directory: Path) -> None:
+    scripts = os.path.realpath(sysconfig.get_path("scripts"))
+    commands = {entry.name for entry in found.entry_points if entry.group == "console_scripts"}
+    members, info, of_wheel = {}, "", set[str]()
+    for file in found.files or ():
+        path, name = os.path.realpath(str(file.locate())), file.as_posix()
+        if name.endswith(".dist-info/WHEEL"):
+            info = name.rpartition("/")[0]
+            of_wheel = {line[5:] for line in file.read_text().splitlines() if line.startswith("Tag: ")}
+        if os.path.dirname(path) == scripts and file.name not in commands:
+            name = f"{found.name}-{found.version}.data/scripts/{file.name}"
+        if not (name.startswith("../") or name.endswith(".pyc") or file.name in _OF_INSTALLERS):
+            members[name] = file.read_binary()
+    members[f"{info}/RECORD"] = _record(members, f"{info}/RECORD").encode()
+    tag = next(tag for tag in map(str, tags.sys_tags()) if tag in of_wheel)
+    _write_zip(directory / f"{info.removesuffix('.dist-info')}-{tag}.whl", members)
+
+
+_OF_INSTALLERS = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
+
+
 def offline_environment(wheelhouse: Path) -> dict[str, str]:
     """Return the variables that make pip and uv install from *wheelhouse* and from nowhere else.
 
@@ -180,7 +226,7 @@ def _write_zip(path: Path, members: Mapping[str, bytes]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             entry = zipfile.ZipInfo(name, _DATE)
-            entry.external_attr = 0o100644 << 16
+            entry.external_attr = (0o100755 if ".data/scripts/" in name else 0o100644) << 16
             archive.writestr(entry, content)
 
 

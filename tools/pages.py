@@ -1,7 +1,7 @@
 """Which pages there are, and where the sessions of each begin.
 
-The tutorial begins in an empty home, the README in a project that does not know venvflow yet, and all others
-with the project that the tutorial made.
+The tutorial and the page on installing begin in a home with nothing but a clone of this repository, the
+README in a project that does not know venvflow yet, and all others with the project that the tutorial made.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ SESSIONS = [page for page in all_pages() if _has_session(page)]
 
 def start_of(page: Path, world: World) -> Path:
     """Return the directory in which the sessions of *page* begin, with what is there in *world* by then."""
-    if page == DOCS / "tutorial.md":
+    if page in (DOCS / "tutorial.md", DOCS / "howto/install.md"):
         world.project.rmdir()
+        world.clone(ROOT, uv=page.name == "install.md")
         return world.home
     world.furnish(config=page != README)
     return world.project

@@ -6,17 +6,21 @@ names and versions of well-known packages and next to nothing in them.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from pythons import interpreters
-from wheels import make_wheel, offline_environment, requirements
+from wheels import make_wheel, offline_environment, repack, requirements
 
 BIN = os.path.dirname(sys.executable)
+_TOML = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 _PACKAGES = {"click": "8.3.1", "packaging": "25.0", "tabulate": "0.9.0"}
 _OLDER = {"click": "8.2.1"}
@@ -49,6 +53,7 @@ class World:
         self.home = root / "home"
         self.project = self.home / "my-monorepo"
         self.wheelhouse = wheelhouse
+        self.settings: dict[str, str] = {}
         self.project.mkdir(parents=True)
         for name, version in (*_PACKAGES.items(), *_OLDER.items()):
             self.wheel(name, version)
@@ -76,6 +81,24 @@ class World:
             (self.project / "dodo.py").write_text(_DODO)
         (self.project / ".gitignore").write_text(".venv/\n*.before-venvflow/\n__pycache__/\n")
 
+    def clone(self, repository: Path, *, uv: bool = False) -> None:
+        """Put a clone of our *repository* into the home, and let pip, or *uv* too, find what it needs."""
+        tracked = subprocess.run(
+            ["git", "-C", repository, "ls-files", "-z"], check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+        for name in filter(None, tracked.split("\0")):
+            if (repository / name).is_file():  # not yet committed that it is gone
+                (self.home / "venvflow" / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(repository / name, self.home / "venvflow" / name)
+        house = self.wheelhouse / "installed"
+        if not house.exists():
+            project = _TOML.loads((repository / "pyproject.toml").read_text("utf-8"))
+            needed = *project["project"]["dependencies"], *project["build-system"]["requires"]
+            repack([*needed, *project["project"]["optional-dependencies"]["uv"]], house)
+        self.settings["PIP_FIND_LINKS"] = house.as_uri()
+        if uv:
+            self.settings["UV_FIND_LINKS"] = house.as_uri()
+
     @property
     def environ(self) -> Mapping[str, str]:
         """Return the environment of a person who works here: no settings but where packages come from."""
@@ -96,6 +119,7 @@ class World:
             "LC_ALL": "C.UTF-8",
             "TMPDIR": str(self.root),
             "GIT_CONFIG_GLOBAL": os.devnull,
+            **self.settings,
         }
 
     def as_told(self, text: str) -> str:
