@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 SCHEMAS = Path(venvflow.__file__).parent / "schemas"
-WITHOUT = frozenset({"schema", "completion", "hook"})
-"""Commands whose answer is a text of its own, also with ``--json``."""
+WITHOUT = frozenset({"schema", "completion", "hook", "run"})
+"""Commands whose answer is a text of its own, or a command's, also with ``--json``."""
 
 
 @lru_cache

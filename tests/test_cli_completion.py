@@ -247,6 +247,15 @@ def test_zsh_completes_everything(scripts: Path, project: Project) -> None:
 # --------------------------------------------------------------------------- the scripts
 
 
+@pytest.mark.slow
+def test_the_command_of_run_is_a_program_of_the_venv_or_a_file(project: Project, scripts: Path) -> None:
+    """Behind the dashes; what belongs to the venv comes first."""
+    assert project.run("restore", "api").code == 0
+    assert in_bash(scripts, "run", "a") == ["api"]
+    assert in_bash(scripts, "run", "api", "--", "dem") == ["demo"]
+    assert in_bash(scripts, "run", "api", "--", "demo", "venvflow.y") == ["venvflow.yaml"]
+
+
 def test_what_completes_an_argument_is_decided() -> None:
     """An argument that is called by a new word is put into the table, or here."""
     plain = {

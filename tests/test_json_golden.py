@@ -98,6 +98,8 @@ CASES: dict[str, tuple[str, Callable[[Project], None], int]] = {
     "status": ("status", nothing, 0),
     "status-changed": ("status", damage, 0),
     "status-foreign": ("status web", make_by_hand, 0),
+    "build": ("build api", take_away, 0),
+    "build-failed": ("build api", lose_lock, 2),
     "restore-kept": ("restore api", nothing, 0),
     "restore-hit": ("restore api", take_away, 0),
     "restore-miss": ("restore web", nothing, 1),

@@ -10,6 +10,8 @@ Tree::
       BuildFailed           4   the builder ended with an error
       LockTimeout           5   somebody else holds a lock for too long
       Refused               6   acting would not be safe
+      CommandNotRun       126   as shells have it
+      CommandNotFound     127   as shells have it
 
 A miss is a value, not an error: see :class:`venvflow.model.Outcome`.
 """
@@ -178,6 +180,18 @@ class LockTimeout(VenvflowError):
     """Another process holds a lock for longer than we may wait."""
 
     exit_code = 5
+
+
+class CommandNotRun(VenvflowError):
+    """The command of `venvflow run` was found and could not be started."""
+
+    exit_code = 126
+
+
+class CommandNotFound(VenvflowError):
+    """The command of `venvflow run` was not found."""
+
+    exit_code = 127
 
 
 class Refused(VenvflowError):

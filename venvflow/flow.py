@@ -37,7 +37,8 @@ class Flow:
     """A loaded config with the world around it. *command* are the words of the command, for snapshots.
 
     *named* are the venvs that the user named: only their files are checked, all of them. If it is empty,
-    files of all venvs are checked, as many as a run has time for.
+    files of all venvs are checked, as many as a run has time for. *given_up* are the venvs that are to be
+    replaced although they were changed by hand (:meth:`give_up`).
     """
 
     config: Config
@@ -46,18 +47,34 @@ class Flow:
     say: Callable[[str], None] = lambda _: None
     command: tuple[str, ...] = ()
     named: frozenset[str] = frozenset()
+    given_up: set[str] = field(default_factory=set)
     _jobs: dict[tuple[str, bool], Job] = field(default_factory=dict)
     _plans: dict[str, dict[str, Action]] = field(default_factory=dict)
     _has_shared: bool = False
 
     def job(self, venv: str, *, force: bool = False) -> Job:
         """Return the job for one venv of the config."""
+        force = force or venv in self.given_up
         job = self._jobs.get((venv, force))
         if job is None:
             spec = self.config.venvs[venv]
             job = Job(self.config, spec, self.environ, self.now, self.say, force=force, command=self.command)
             self._jobs[venv, force] = job
         return job
+
+    def give_up(self, venvs: Iterable[str]) -> None:
+        """Let the next run make those of *venvs* anew that were changed by hand.
+
+        It is the run that replaces them, so one that ends early loses nothing. Raises as a step does.
+        """
+        from venvflow.steps.facts import find_venv  # noqa: PLC0415 - no other run looks at all bytes
+
+        for name in venvs:
+            job = self.job(name)
+            with job.locked(), job.open_store() as store, store.use():
+                job.place.settle()
+                if find_venv(job, store, "bytes").drift.by_hand:
+                    self.given_up.add(name)
 
     # ----------------------------------------------------------------------- must a step run?
 

@@ -52,6 +52,8 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._not_run = 0
         self._exit_code = 0
         self._nothing_fits = False
+        self.tells_idle = True  # that there was nothing to do
+        self.told: list[dict[str, Any]] = []  # what steps answered, if there was something to tell
         self._display: ProgressDisplay | None = None  # a run with nothing to do needs none
 
     def write(self, text: str) -> None:
@@ -110,6 +112,8 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._end(task.name)
         values = task.values if isinstance(task.values, dict) else {}
         did = values.get("did", "done")
+        if did not in _QUIET or values.get("warnings"):
+            self.told.append({"task": task.title(), **values})
         name = task.title()
         if did in _QUIET:
             self._looked += 1
@@ -149,7 +153,8 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         if not self._nothing_fits:
             for failure in self.failures if len(self.failures) > 1 or self._did_since else ():
                 self.write(_failure_line(failure["task"], failure["exception"]) + "\n")
-            self.write(self._summary() + "\n")
+            if self.tells_idle or not self._is_idle:
+                self.write(self._summary() + "\n")
         self._report_unwritten()
         if self._exit_code:
             raise SystemExit(self._exit_code)
@@ -167,8 +172,17 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._put(sys.stderr, f"venvflow: {error}\n")
         self._exit_code = self._exit_code or error.exit_code
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many tasks did something, were up to date, and were not run because another failed."""
+        return {"done": self._did, "up_to_date": self._looked, "not_run": self._not_run}
+
+    @property
+    def _is_idle(self) -> bool:
+        return not (self._did or self.failures or self.runtime_errors)
+
     def _summary(self) -> str:
-        if not self._did and not self.failures and not self.runtime_errors:
+        if self._is_idle:
             return f"nothing to do: {counted(self._looked, 'task')} up to date"
         failed = f", {len(self.failures)} failed" if self.failures else ""
         not_run = f", {self._not_run} not run because of that" if self._not_run else ""

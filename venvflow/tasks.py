@@ -28,7 +28,7 @@ from typing import Any
 
 from doit import cmd_run, control
 from doit.cmd_base import TaskLoader2
-from doit.exceptions import InvalidCommand, TaskFailed, UnmetDependency
+from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask, TaskFailed, UnmetDependency
 from doit.globals import Globals
 from doit.runner import MThreadRunner, Runner
 from doit.task import DelayedLoader, Task
@@ -41,7 +41,7 @@ if os.path.basename(sys.argv[0].removesuffix("/__main__.py")) == "doit":  # a si
 from venvflow.disk.system_errors import from_system
 from venvflow.disk.trust import refuse_to_lock_out
 from venvflow.doit_state import end_with
-from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown
+from venvflow.errors import EnvironmentFailure, LockTimeout, UsageError, VenvflowError, shown
 from venvflow.flow import Flow, load
 from venvflow.model import Outcome, VenvSpec
 from venvflow.pure.names import did_you_mean
@@ -80,6 +80,37 @@ class StepFailed(TaskFailed):  # type: ignore[misc]  # doit has no types
 # --------------------------------------------------------------------------- the flow of this process
 
 _flow: Flow | None = None
+_words: Sequence[str] | None = None
+
+
+def run(flow: Flow, venvs: Iterable[str], reporter: FlowReporter, *, quiet: bool = False) -> int:
+    """Do in this process what ``doit`` does for *venvs*, or for all if there are none; return its exit code.
+
+    *reporter* says what is done, and knows it afterwards; *quiet*: nothing shows how far it is. The tasks are
+    those of the config, without what a dodo.py adds to them, and their state is doit's. The working directory
+    does not matter, nor change. Raises Refused and EnvironmentFailure where nothing can be run at all.
+    """
+    global _flow, _words
+    before = _flow, _words, Globals.dep_manager
+    _flow, _words = flow, [f"{verb}:{venv}" for venv in venvs for verb in TASK_DOCS]
+    if not quiet:
+        flow.say = _say
+    try:
+        _prepare(flow)
+        loader = VenvflowLoader()
+        loader.config = {"GLOBAL": {"reporter": reporter, **({"verbosity": 0} if quiet else {})}}
+        return int(cmd_run.Run(task_loader=loader).parse_execute(_words))
+    except (InvalidDodoFile, InvalidTask) as error:
+        raise EnvironmentFailure(str(error)) from error
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        _flow, _words, Globals.dep_manager = before
+
+
+def _asked() -> Sequence[str]:
+    """Return the words of doit's command line, or those that :func:`run` stands for."""
+    return sys.argv[1:] if _words is None else _words
 
 
 def current_flow() -> Flow:
@@ -93,20 +124,25 @@ def current_flow() -> Flow:
         fill_closed(answers=False)
         try:
             _flow = load(os.getcwd(), os.environ)
-            refuse_to_lock_out(_flow.config.root, os.environ)
-            refuse_linked_state(_flow.config.state_dir)
+            _prepare(_flow)
         except VenvflowError as error:
             put_or_drop(sys.stderr, f"venvflow: {error}\n")
             raise SystemExit(error.exit_code) from None
         _flow.say = _say
-        _flow.named = _named_in(sys.argv[1:], _flow.config.venvs)
         for warning in _flow.config.warnings:
             _flow.say(warning)
-        control.InvalidCommand = _UnknownName
-        cmd_run.Runner, cmd_run.MThreadRunner, cmd_run.MRunner = _OneByOne, _InThreads, _NoProcesses
-        FlowReporter.at_end = _flow.prepare_next
-        interrupts.begin()
     return _flow
+
+
+def _prepare(flow: Flow) -> None:
+    """Make doit and the reporter ready for a run; raises Refused."""
+    refuse_to_lock_out(flow.config.root, os.environ)
+    refuse_linked_state(flow.config.state_dir)
+    flow.named = _named_in(_asked(), flow.config.venvs)
+    control.InvalidCommand = _UnknownName
+    cmd_run.Runner, cmd_run.MThreadRunner, cmd_run.MRunner = _OneByOne, _InThreads, _NoProcesses
+    FlowReporter.at_end = flow.prepare_next
+    interrupts.begin()
 
 
 def _named_in(words: Sequence[str], venvs: Iterable[str]) -> frozenset[str]:
@@ -229,7 +265,7 @@ def task_venvflow() -> Iterator[Task]:
     for verb, doc in TASK_DOCS.items():
         yield _group(verb, doc, [f"{verb}:{name}" for name in venvs])
     yield from _groups_of_venvs(venvs)
-    if "trim" in sys.argv[1:]:  # then it is not about all venvs
+    if "trim" in _asked():  # then it is not about all venvs
         yield from _task_trim()
         return
     # Made when all that is to be stored is: so it also runs when that failed for some venvs.
@@ -258,7 +294,7 @@ def _owns_its_tasks(venv: str) -> bool:
     doit knows one group only for each task. The tasks of another one are to it what a group needs, which
     these commands leave alone.
     """
-    words = [word for word in sys.argv[1:] if not word.startswith("-") and "=" not in word]
+    words = [word for word in _asked() if not word.startswith("-") and "=" not in word]
     is_named = any(fnmatchcase(venv, word) for word in words[1:])
     return is_named and words[0] in _BY_SUBTASK and venv not in _taken(_other_tasks())
 
@@ -297,7 +333,7 @@ def _groups_of_venvs(venvs: Iterable[str]) -> Iterator[Task]:
     ``doit`` does all tasks anyway, and is spared the groups unless a dodo.py may build on them.
     """
     own = _other_tasks()
-    if not own and not any(not word.startswith("-") for word in sys.argv[1:]):
+    if not own and not any(not word.startswith("-") for word in _asked()):
         return
     taken = _taken(own)
     for name in venvs:
@@ -336,6 +372,8 @@ def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
     try:
         with interrupts.working():
             outcome = _step(verb)(current_flow().job(venv))
+            if outcome.did in ("hit", "built"):
+                current_flow().given_up.discard(venv)
             return {**asdict(outcome), "warnings": list(outcome.warnings)}
     except VenvflowError as error:
         return _failed(error)
@@ -363,7 +401,7 @@ def run_trim() -> dict[str, Any] | StepFailed:
     freed = trimmed.swept.bytes if trimmed.swept is not None else 0
     reason = f"{len(trimmed.plan.drop)} of {len(trimmed.snapshots)} snapshots, {show_size(freed)} freed"
     # Asked for by name, it answers always; at the end of other runs, nothing is not worth a line.
-    is_worth_a_line = trimmed.plan.drop or freed or "trim" in sys.argv[1:]
+    is_worth_a_line = trimmed.plan.drop or freed or "trim" in _asked()
     did = "dropped" if is_worth_a_line else "kept"
     return {"did": did, "reason": reason, "figures": {}, "warnings": list(trimmed.plan.problems)}
 

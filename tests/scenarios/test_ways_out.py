@@ -15,6 +15,9 @@ from contents import KILLED, NOBODY, dies_at, in_child, needs_root
 from ways import World, finished_world, world
 
 from venvflow.disk.places import Place
+from venvflow.errors import Refused
+from venvflow.flow import load
+from venvflow.steps.clean import clean
 
 __all__ = ["finished_world", "world"]
 
@@ -518,6 +521,96 @@ REFUSALS = {
         lambda world: (world.project / ".venvflow" / "a" / "lock").unlink(),
     ),
 }
+
+
+def _shared_edit(world: World) -> None:
+    """Write into a file that the store and another venv have, too."""
+    file = world.site("a") / "demo" / "more.py"
+    file.chmod(0o644)
+    file.write_text("MORE = 'mine'\n")
+
+
+def _clean_refuses(world: World) -> None:
+    with pytest.raises(Refused, match="venvflow build a --force"):
+        clean(load(str(world.project), os.environ).job("a"), "build-venv", (), dry_run=False)
+
+
+BY_HAND: dict[str, Callable[[World], object]] = {
+    "with a snapshot": _work_in,
+    "without a snapshot": _all(_work_in, _erased),
+    "without a store": _all(_work_in, lambda world: shutil.rmtree(world.store)),
+    "before it was shared": _all(_built_only, _work_in),
+    "and the lock changed": _all(_work_in, lambda world: world.lock("a", 5)),
+    "in a file that others share": _shared_edit,
+    "in a file that others share, and the lock changed": _all(_shared_edit, lambda world: world.lock("a", 5)),
+    "in a file that others share, without a snapshot": _all(_shared_edit, _erased),
+    "and clean refuses it": _all(_work_in, _clean_refuses),
+}
+
+
+FIRST_OF_ALL = ("with a snapshot", "before it was shared", "in a file that others share")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(change, id=name, marks=[] if name in FIRST_OF_ALL else pytest.mark.long)
+        for name, change in BY_HAND.items()
+    ],
+)
+def test_the_command_that_drops_changes_by_hand_does(
+    world: World, change: Callable[[World], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the venv that it names, or of all: others may share the edit. Without the word, nothing is lost."""
+    change(world)
+    before = _mine(world)
+    assert before
+    world.run("build", "a")
+    assert _mine(world) == before
+    said = capsys.readouterr()
+    assert "changed by hand" in said.out + said.err
+    assert world.run("build", "a", "--force") == 0
+    assert _mine(world) == []
+    assert world.works("a")
+    assert world.doit("a").nothing_to_do
+    assert world.run("build", "--force") == 0
+    assert world.doit().nothing_to_do
+    assert world.run("verify") == 0
+
+
+def _mine(world: World) -> list[str]:
+    return [
+        str(path)
+        for path in world.site("a").rglob("*.py")
+        if path.name == "mine.py" or "mine" in path.read_text()
+    ]
+
+
+@pytest.mark.slow
+def test_what_was_not_changed_by_hand_is_not_made_anew(world: World) -> None:
+    """``--force`` is about changes by hand: where there are none, it does what there is to do."""
+    _work_in(world)
+    before = {name: world.venv(name).stat().st_ino for name in "ab"}
+    for words in (("a",), ()):
+        assert world.run("build", *words, "--force") == 0
+    after = {name: world.venv(name).stat().st_ino for name in "ab"}
+    assert (after["a"] == before["a"], after["b"] == before["b"]) == (False, True)
+
+
+@pytest.mark.slow
+def test_a_build_that_fails_gives_nothing_up(world: World) -> None:
+    """The venv is replaced when the new one is whole, and not before; it is asked for once more then."""
+    mine = _work_in(world)
+    world.lock("a", 5)
+    world.configure(a={"build": [["false"]]}, b={})
+    assert world.run("build", "a", "--force") == 4
+    assert mine.exists()
+    assert world.works("a")
+    world.configure(a={}, b={})
+    assert world.run("build", "a") == 6
+    assert world.run("build", "a", "--force") == 0
+    assert not mine.exists()
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS.keys())

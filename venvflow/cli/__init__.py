@@ -2,8 +2,9 @@
 
 Answers go to standard output, messages and progress to standard error. Exit codes: 0 done or hit; 1 a miss,
 or the answer is no; 2 wrong words or config; 3 environment; 4 a build failed; 5 a lock was held for too
-long; 6 refused, because something could be lost; 130 interrupted (143 by SIGTERM). Importing this module is
-cheap: what a command needs is imported when it runs.
+long; 6 refused, because something could be lost; 126 and 127 as shells have them, of the command of run;
+130 interrupted (143 by SIGTERM). Importing this module is cheap: what a command needs is imported when it
+runs.
 """
 
 from __future__ import annotations

@@ -70,15 +70,29 @@ def _nothing(**_: Any) -> list[str]:
 
 
 def _venvs(*, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """Return the names in the config that the line means, or none: there is no room for a message."""
+    """Return the names of venvs that can be seen."""
+    return [name for name in _paths(parsed_args) if name.isprintable()]
+
+
+def _paths(parsed_args: argparse.Namespace) -> dict[str, str]:
+    """Return the venvs of the config that the line means, or none: there is no room for a message."""
     from venvflow.flow import load  # noqa: PLC0415 - imports the YAML library
 
     work_dir = getattr(parsed_args, "work_dir", os.environ.get("VENVFLOW_WORK_DIR") or ".")
     file = getattr(parsed_args, "config", os.environ.get("VENVFLOW_CONFIG") or None)
     with suppress(VenvflowError, OSError):
         project = load(os.path.expanduser(work_dir), os.environ, explicit=file and os.path.expanduser(file))
-        return [name for name in project.config.venvs if name.isprintable()]
-    return []
+        return {name: spec.path for name, spec in project.config.venvs.items()}
+    return {}
+
+
+def _programs_and_files(*, prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """Return what the command of ``run`` may be, or its words: programs of its venv, and files."""
+    if "--" not in os.environ.get("COMP_LINE", "").split():
+        return []
+    venv = _paths(parsed_args).get(parsed_args.venv, "")
+    programs = _files(prefix=f"{venv}/bin/{prefix}") if venv and "/" not in prefix else ()
+    return [*map(os.path.basename, programs), *_files(prefix=prefix)]
 
 
 def _files(*, prefix: str, **_: Any) -> Iterator[str]:
@@ -108,5 +122,6 @@ COMPLETERS: dict[str, Callable[..., Iterable[str]]] = {
     "DEST": _directories,
     "DIR": _directories,
     "PATH": _venvs_and_files,
+    "-- COMMAND": _programs_and_files,
 }
 """What completes an argument, by what the help calls it; what is not here, nothing does."""

@@ -8,6 +8,7 @@ venv of the config, a venv by its path, an archive, a snapshot, a key. The comma
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,6 +36,20 @@ def need_known(name: str, known: Iterable[str]) -> None:
     known = sorted(set(known))
     if name not in known:
         raise UsageError(f"there is no venv called {shown(name)!r}", hint=did_you_mean(name, known))
+
+
+def select(words: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Return those of the *known* venvs that *words* name or fit as patterns, in their order.
+
+    All, if there are no words. Raises UsageError, with the nearest name there is, for a word that names none.
+    """
+    known, words = list(known), list(words)
+    chosen: set[str] = set()
+    for word in words:
+        if not (fitting := fnmatch.filter(known, word)):
+            need_known(word, known)
+        chosen.update(fitting)
+    return [name for name in known if name in chosen or not words]
 
 
 def open_job(args: argparse.Namespace, out: Output, *, force: bool = False) -> Job:

@@ -28,6 +28,8 @@ COMMANDS = {
     "status": "show every venv: up to date, or why not",
     "explain": "say why a venv is built or restored, or what differs between two keys",
     "diff": "say what differs between two venvs, snapshots or archives",
+    "build": "make venvs what their lock files say, as doit does",
+    "run": "make a venv what its lock files say, and run a command in it",
     "restore": "bring a venv from the store, if it is there",
     "store": "keep a venv in the store for its lock files",
     "squish": "share the files of any venvs, made by any tool",
@@ -74,6 +76,7 @@ exit codes:
   4    a build failed
   5    a lock was held for too long
   6    refused, because something could be lost
+  126  run: the command could not be started; 127: it was not found
   130  interrupted (143 by SIGTERM)
 """
 
@@ -84,7 +87,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespac
     The namespace has ``run``, ``work_dir``, ``config``, ``format``, ``verbose``, ``quiet`` and ``words``
     besides what the command adds. Raises HelpRequested, and UsageError for words that make no sense.
     """
-    args = _parsed(words)
+    args = _parsed_before_program(words)
     args.verbose = getattr(args, "verbose", False)
     args.quiet = getattr(args, "quiet", False)
     if args.verbose and args.quiet:
@@ -92,6 +95,17 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespac
     args.work_dir = _work_dir(getattr(args, "work_dir", environ.get("VENVFLOW_WORK_DIR") or "."))
     args.config = getattr(args, "config", environ.get("VENVFLOW_CONFIG") or None)
     args.format = _format(args, environ)
+    return args
+
+
+def _parsed_before_program(words: Sequence[str]) -> argparse.Namespace:
+    """Return what *words* ask for; what "run" has behind ``--`` is its ``program``, and not parsed."""
+    end = words.index("--") if "--" in words and named_in(words) == "run" else len(words)
+    args = _parsed(words[:end])
+    if args.command != "run":
+        return args if end == len(words) else _parsed(words)
+    args.words = tuple(words)
+    args.program = [] if args.program else list(words[end + 1 :])  # a second word before them is a mistake
     return args
 
 
