@@ -171,6 +171,73 @@ def test_what_init_does_not_look_at_is_kept(root: Path) -> None:
     assert problems(root, "ignore: ['a[b']\nvenvs: {}")[0].startswith("1: ignore[0]: pattern 'a[b' has a [")
 
 
+SETS = """\
+defaults: {}
+venvs: {web: x/lock.txt, lib-b: y/lock.txt, api: lock.txt}
+each: [{locks: ["libs/*/lock.txt"], name: "lib-{dir}"}]
+sets:
+"""
+
+
+THERE_ARE = "known are: web, lib-b, api, lib-a"
+TOO_MANY_STARS = (
+    "has too many stars: at most 4 between two slashes and 6 in all, or matching could take for ever"
+)
+NAMES = (
+    "at most 100 letters, digits, dots, dashes, underscores and plus signs, the first of them no dot or dash"
+)
+
+
+def test_sets_name_several_venvs(root: Path) -> None:
+    """By name or pattern, in the order of the config, each once; those of templates as well."""
+    (root / "libs" / "a").mkdir(parents=True)
+    (root / "libs" / "a" / "lock.txt").touch()
+    config = read(root, SETS + "  ci: [api, 'lib-*', lib-a, '[w]eb']\n  libs: [lib-?]\n")
+    assert config.sets == {"ci": ("web", "lib-b", "api", "lib-a"), "libs": ("lib-b", "lib-a")}
+    assert config.groups["api"] == ("api",)
+    assert config.groups["libs"] == ("lib-b", "lib-a")
+    assert [*config.groups] == ["web", "lib-b", "api", "lib-a", "ci", "libs"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "problem"),
+    [
+        ("ci: [apy]", "5: sets.ci[0]: 'apy' names no venv; did you mean 'api'?"),
+        ("ci: [api, 'x-*']", f"5: sets.ci[1]: 'x-*' names no venv; {THERE_ARE}"),
+        ("ci: []", "5: sets.ci: the list must not be empty"),
+        ("ci: api", "5: sets.ci: expected a list, such as [a, b], found the text api"),
+        ("ci: ['*a*a*a*a*b']", f"5: sets.ci[0]: *a*a*a*a*b {TOO_MANY_STARS}"),
+        ("ci: [ci]", f"5: sets.ci[0]: 'ci' is a set, and a set lists venvs; {THERE_ARE}"),
+        (
+            "a: [api]\n  b:\n    - web\n    - a",
+            f"8: sets.b[1]: 'a' is a set, and a set lists venvs; {THERE_ARE}",
+        ),
+        ("API: [web]", "5: sets.API: 'api' is the name of a venv"),
+        ("lib-a: [web]", "5: sets.lib-a: 'lib-a' is the name of a venv"),
+        ("store: [web]", "5: sets: 'store' cannot be the name of a set: it is a task"),
+        ("trim: [web]", "5: sets: 'trim' cannot be the name of a set: it is a task"),
+        ("list: [web]", "5: sets: 'list' cannot be the name of a set: \"doit list\" is a command"),
+        ("-x: [web]", f"5: sets: '-x' cannot be the name of a set: {NAMES}"),
+        (
+            "ci: [web]\n  CI: [api]",
+            "6: sets: 'CI' and 'ci' differ only in case: some disks cannot tell them apart",
+        ),
+    ],
+)
+def test_a_set_that_names_no_venv_is_told(root: Path, sets: str, problem: str) -> None:
+    """With its line, and what may be meant."""
+    (root / "libs" / "a").mkdir(parents=True)
+    (root / "libs" / "a" / "lock.txt").touch()
+    assert problems(root, f"{SETS}  {sets}\n") == [problem]
+
+
+def test_a_set_of_venvs_with_mistakes_is_no_mistake(root: Path) -> None:
+    """It is the venv that has to be corrected."""
+    assert problems(root, "sets: {ci: [api]}\nvenvs: {api: {path: a, locks: [3]}}") == [
+        '2: venvs.api.locks[0]: YAML reads 3 as a number: write it in quotes, "3"'
+    ]
+
+
 def test_defaults_fill_in_and_are_overridden(root: Path) -> None:
     """A venv's own keys win; squish, pack and key are joined key by key; null takes a pack away."""
     text = """\

@@ -32,6 +32,7 @@ GOOD: dict[str, Any] = {
     "trim": {"keep": 1, "keep_per_venv": 0, "max_age": "1d", "max_size": "1GiB", "min_free": 0},
     "exclude": ["a"],
     "ignore": ["a"],
+    "sets": {"all": ["*"]},
     "defaults": {"python": "3.12"},
     "venvs": {
         "api": {

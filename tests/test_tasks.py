@@ -271,7 +271,39 @@ def test_doits_process_mode_ends_with_2(
     assert not os.path.exists(".venvflow")
 
 
-@pytest.mark.parametrize("word", ["api", "ap*"])
+@pytest.fixture
+def sets(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Give the project with a set of one of its venvs, and one of both."""
+    sets = {"ci": ["a*"], "all": ["*"]}
+    world.configure({"api": {}, "web": {"pack": {"output": "dist/"}}}, sets=sets)
+    monkeypatch.setattr(tasks, "_flow", world.flow())
+    return world
+
+
+@pytest.mark.usefixtures("sets")
+def test_a_set_is_a_group_of_all_its_venvs_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``doit ci`` does all that its venvs need; a task of the dodo.py with that name comes first."""
+    monkeypatch.setattr(sys, "argv", ["doit", "ci"])
+    made = _tasks()
+    assert made["ci"].task_dep == [f"{verb}:api" for verb in VERBS]
+    assert made["all"].task_dep == [f"{verb}:{venv}" for venv in ("api", "web") for verb in VERBS]
+    assert made["ci"].doc == "all that the set ci needs"
+    dodo = ModuleType("dodo")
+    vars(dodo).update({"task_venvflow": tasks.task_venvflow, "task_ci": print})
+    monkeypatch.setitem(sys.modules, "dodo", dodo)
+    assert "ci" not in _tasks()
+
+
+@pytest.mark.usefixtures("sets")
+def test_a_misspelled_set_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its name is among those that may have been meant."""
+    with pytest.raises(SystemExit):
+        tasks._UnknownName(not_found="al")
+    assert "Did you mean all?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["api", "ap*", "ci"])
+@pytest.mark.usefixtures("sets")
 def test_cleaning_a_venv_by_its_name_cleans_all_its_steps_once(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
@@ -302,9 +334,17 @@ def test_cleaning_ends_with_the_code_of_what_was_refused(
 
 
 @pytest.mark.parametrize(
-    ("command", "did"), [("forget", "forgetting"), ("ignore", "ignoring"), ("clean --forget", "")]
+    ("command", "did"),
+    [
+        ("forget api", "forgetting"),
+        ("ignore api", "ignoring"),
+        ("clean --forget api", ""),
+        ("forget ci", "forgetting"),
+        ("clean --forget ci", ""),
+    ],
 )
-def test_a_venvs_name_stands_for_its_tasks(
+@pytest.mark.usefixtures("sets")
+def test_a_name_of_venvs_stands_for_their_tasks(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, did: str
 ) -> None:
     """``doit forget api`` and its like act on all six, and on nothing of another venv, nor on trim."""
@@ -319,7 +359,7 @@ def test_a_venvs_name_stands_for_its_tasks(
     for name, values in {**state, "trim": {"did": "x"}}.items():
         backend.set(name, "_values_:", values)
     backend.dump()
-    assert doit(*command.split(), "api") == 0
+    assert doit(*command.split()) == 0
     out = capsys.readouterr().out
     after = saved()
     for name in (*state, "trim"):
@@ -394,8 +434,10 @@ def test_a_dodo_file_gets_settings_and_tasks_by_one_import() -> None:
         (["-n", "4"], set()),
         (["-n", "4", "4"], {"4"}),
         (["trim", "*:a*", "web2"], set()),
+        (["ci"], {"api", "4"}),
     ],
 )
 def test_who_is_asked_for_by_name_is_known(words: list[str], named: set[str]) -> None:
     """A value of an option is no name, even if a venv is called like it."""
-    assert tasks._named_in(words, ["api", "web", "4"]) == named
+    groups = {"api": ["api"], "web": ["web"], "4": ["4"], "ci": ["api", "4"]}
+    assert tasks._named_in(words, groups) == named

@@ -133,7 +133,7 @@ class Config:
 
     *missing_files* are, by the name of a venv, the files that it lists and that are missing, as ``file:line:
     text``: such a venv has no key, the others are as good as ever. *ignore* are the gitignore patterns of
-    what ``init`` does not look at.
+    what ``init`` does not look at. *sets* are names for several venvs each.
     """
 
     file: str
@@ -144,11 +144,17 @@ class Config:
     warnings: tuple[str, ...] = ()
     missing_files: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def state_dir(self) -> str:
         """Return the directory in which this project's tasks keep what they tell each other."""
         return f"{self.root}/.venvflow"
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Return the venvs that each name means: that of a venv itself, that of a set all in it."""
+        return {**{venv: (venv,) for venv in self.venvs}, **self.sets}
 
 
 # --------------------------------------------------------------------------- interpreters and keys

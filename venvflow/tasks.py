@@ -21,7 +21,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any
@@ -138,15 +138,15 @@ def _prepare(flow: Flow) -> None:
     """Make doit and the reporter ready for a run; raises Refused."""
     refuse_to_lock_out(flow.config.root, os.environ)
     refuse_linked_state(flow.config.state_dir)
-    flow.named = _named_in(_asked(), flow.config.venvs)
+    flow.named = _named_in(_asked(), flow.config.groups)
     control.InvalidCommand = _UnknownName
     cmd_run.Runner, cmd_run.MThreadRunner, cmd_run.MRunner = _OneByOne, _InThreads, _NoProcesses
     FlowReporter.at_end = flow.prepare_next
     interrupts.begin()
 
 
-def _named_in(words: Sequence[str], venvs: Iterable[str]) -> frozenset[str]:
-    """Return the venvs that *words* ask for by name: ``api``, ``restore:api``, ``*:api``.
+def _named_in(words: Sequence[str], groups: Mapping[str, Iterable[str]]) -> frozenset[str]:
+    """Return the venvs that *words* ask for by name: ``api``, ``restore:api``, ``*:api``, or that of a set.
 
     A word after an option may be its value; one that is taken for it all the same is looked at in its turn.
     """
@@ -155,7 +155,7 @@ def _named_in(words: Sequence[str], venvs: Iterable[str]) -> frozenset[str]:
         for before, word in zip(["", *words], words, strict=False)
         if not before.startswith("-")
     }
-    return frozenset(asked.intersection(venvs))
+    return frozenset(venv for name in asked.intersection(groups) for venv in groups[name])
 
 
 def _say(text: str) -> None:
@@ -224,9 +224,9 @@ class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
     def __init__(self, *args: Any, not_found: str | None = None) -> None:
         super().__init__(*args, not_found=not_found)
         if not_found is not None:
-            venvs = current_flow().config.venvs
-            tasks = [f"{verb}:{venv}" for verb in TASK_DOCS for venv in venvs]
-            hint = did_you_mean(not_found, [*venvs, *TASK_DOCS, "trim", *tasks], venvs)
+            config = current_flow().config
+            tasks = [f"{verb}:{venv}" for verb in TASK_DOCS for venv in config.venvs]
+            hint = did_you_mean(not_found, [*config.groups, *TASK_DOCS, "trim", *tasks], config.groups)
             error = UsageError(
                 f"there is no task {shown(not_found)!r}", hint=f'{hint} "doit list" shows the tasks.'
             )
@@ -259,12 +259,12 @@ def __getattr__(name: str) -> Any:
 
 def task_venvflow() -> Iterator[Task]:
     """Yield the tasks of every venv, then the groups, then trim."""
-    venvs = current_flow().config.venvs
+    venvs, groups = current_flow().config.venvs, current_flow().config.groups
     for spec in venvs.values():
-        yield from _tasks_of(spec)
+        yield from _tasks_of(spec, _owner_of(spec.name, groups))
     for verb, doc in TASK_DOCS.items():
         yield _group(verb, doc, [f"{verb}:{name}" for name in venvs])
-    yield from _groups_of_venvs(venvs)
+    yield from _groups_of_venvs(groups)
     if "trim" in _asked():  # then it is not about all venvs
         yield from _task_trim()
         return
@@ -288,15 +288,18 @@ _BY_SUBTASK = ("clean", "forget", "ignore")
 """doit's commands that do to the sub-tasks of a group what they do to the group."""
 
 
-def _owns_its_tasks(venv: str) -> bool:
-    """Return whether a venv's tasks are sub-tasks of its group for once, because such a command names that.
+def _owner_of(venv: str, groups: Mapping[str, Iterable[str]]) -> str:
+    """Return the group whose sub-tasks a venv's tasks are for once, because such a command names that.
 
     doit knows one group only for each task. The tasks of another one are to it what a group needs, which
     these commands leave alone.
     """
     words = [word for word in _asked() if not word.startswith("-") and "=" not in word]
-    is_named = any(fnmatchcase(venv, word) for word in words[1:])
-    return is_named and words[0] in _BY_SUBTASK and venv not in _taken(_other_tasks())
+    if not words or words[0] not in _BY_SUBTASK:
+        return ""
+    taken = _taken(_other_tasks())
+    owners = (name for name, venvs in groups.items() if venv in venvs and name not in taken)
+    return next((name for name in owners if any(fnmatchcase(name, word) for word in words[1:])), "")
 
 
 def _taken(own: set[str]) -> set[str]:
@@ -304,8 +307,7 @@ def _taken(own: set[str]) -> set[str]:
     return {*TASK_DOCS, "trim", *own}
 
 
-def _tasks_of(spec: VenvSpec) -> Iterator[Task]:
-    group = spec.name if _owns_its_tasks(spec.name) else ""
+def _tasks_of(spec: VenvSpec, group: str) -> Iterator[Task]:
     locks = [path for path in (*spec.locks, *spec.key_files) if os.path.isfile(path)]
     for verb, needs in _NEEDS.items():
         yield _Step(
@@ -326,8 +328,8 @@ def _group(name: str, doc: str, tasks: list[str]) -> Task:
     return group
 
 
-def _groups_of_venvs(venvs: Iterable[str]) -> Iterator[Task]:
-    """Yield a group for every venv, so that ``doit api`` does all there is to do for it.
+def _groups_of_venvs(groups: Mapping[str, Iterable[str]]) -> Iterator[Task]:
+    """Yield a group for every venv and set, so that ``doit api`` does all there is to do for it.
 
     A name that is a task already keeps its meaning: that of one of ours, or of the dodo.py. A plain
     ``doit`` does all tasks anyway, and is spared the groups unless a dodo.py may build on them.
@@ -336,9 +338,11 @@ def _groups_of_venvs(venvs: Iterable[str]) -> Iterator[Task]:
     if not own and not any(not word.startswith("-") for word in _asked()):
         return
     taken = _taken(own)
-    for name in venvs:
+    for name, venvs in groups.items():
         if name not in taken:
-            yield _group(name, f"all that the venv {name} needs", [f"{verb}:{name}" for verb in TASK_DOCS])
+            which = "venv" if name in venvs else "set"
+            tasks = [f"{verb}:{venv}" for venv in venvs for verb in TASK_DOCS]
+            yield _group(name, f"all that the {which} {name} needs", tasks)
 
 
 def _other_tasks() -> set[str]:

@@ -6,12 +6,13 @@ values of nodes, and this module makes records of values.
 
 from __future__ import annotations
 
+import fnmatch
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from venvflow.config.checks import TOP
+from venvflow.config.checks import TOP, hint_for
 from venvflow.config.documents import WRONG, Node, Reading, parse, quoted, read, unreadable
 from venvflow.config.paths import PathReader, ancestors, dangers_of, file_problem
 from venvflow.config.venvs import Asked
@@ -189,7 +190,28 @@ def _assembled(
         specs,
         missing_files=missing_files,
         ignore=values.get("ignore", ()),
+        sets=_sets(document, values.get("sets", {}), specs, reading),
     )
+
+
+def _sets(document: Node, listed: Mapping[str, Any], venvs: Collection[str], reading: Reading) -> Any:
+    """Return the venvs of each set, in the order of the config; reports what names none."""
+    if reading.problems:
+        return {}  # there may be more venvs than are known
+    sets = {}
+    for name, members in listed.items():
+        node = document.pairs["sets"].pairs[name]
+        if same := next((venv for venv in venvs if venv.lower() == name.lower()), ""):
+            reading.wrong(node.line, f"sets.{name}", f"{same!r} is the name of a venv")
+        found = [fnmatch.filter(venvs, member) for member in members]
+        for index, (member, fitting) in enumerate(zip(members, found, strict=True)):
+            if not fitting:
+                is_set = f"{member!r} is a set, and a set lists venvs"
+                what = is_set if member in listed else f"{clipped(member)!r} names no venv"
+                at = f"sets.{name}[{index}]"
+                reading.wrong(node.items[index].line, at, f"{what}; {hint_for(member, venvs, reading)}")
+        sets[name] = tuple(venv for venv in venvs if any(venv in fitting for fitting in found))
+    return sets
 
 
 def _store_of(values: Mapping[str, Any], paths: PathReader) -> StoreConfig:

@@ -18,12 +18,16 @@ from venvflow.config.venvs import found_by, many_venvs, one_venv
 from venvflow.errors import LONGEST_WORD, clipped
 from venvflow.model import FORMATS
 from venvflow.pure.names import KNOWN, is_version, nearest, wrong_field
-from venvflow.pure.patterns import problems
+from venvflow.pure.patterns import problems, star_problem
+from venvflow.pure.plan import VERBS
 from venvflow.pure.units import parse_duration, parse_size
 
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _VENV_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,99}")
 _MOST_SUGGESTIONS = 100
+_COMMANDS_OF_DOIT = frozenset(
+    ("auto", "clean", "dumpdb", "forget", "help", "ignore", "info", "list", "reset-dep", "run", "strace")
+)
 
 # --------------------------------------------------------------------------- single values
 
@@ -112,13 +116,13 @@ def choice(*words: str) -> Check:
     def check(node: Node, at: str, reading: Reading) -> Any:
         if node.kind == "text" and node.text in words:
             return node.text
-        hint = _hint(node.text if node.kind == "text" else "", words, reading)
+        hint = hint_for(node.text if node.kind == "text" else "", words, reading)
         return reading.wrong(node.line, at, f"{node} is not possible here; {hint}")
 
     return check
 
 
-def _hint(word: str, known: Collection[str], reading: Reading) -> str:
+def hint_for(word: str, known: Collection[str], reading: Reading) -> str:
     """Return help on which of the *known* words may have been meant by *word*."""
     # Comparing is slow: a hostile file of many or very long wrong words must not take minutes.
     if len(reading.problems) < _MOST_SUGGESTIONS and len(word) <= LONGEST_WORD:
@@ -178,7 +182,7 @@ class Table:
                 if value is not WRONG:
                     values[key] = value
             else:
-                hint = self.elsewhere.get(key) or _hint(key, self.fields, reading)
+                hint = self.elsewhere.get(key) or hint_for(key, self.fields, reading)
                 reading.wrong(node.lines[key], at, f"unknown key {clipped(key)!r}; {hint}")
         for key in self.required:
             if key not in node.pairs:
@@ -231,6 +235,12 @@ def _files(node: Node, paths: PathReader) -> tuple[str, ...]:
 
 def _found(node: Node, paths: PathReader) -> tuple[str, ...]:
     return found_by(_name(node), paths)
+
+
+def _member(node: Node, _paths: PathReader) -> str:
+    if problem := star_problem(text := _name(node)):
+        raise ValueError(f"{clipped(text)} {problem}")
+    return text
 
 
 def _venv_name(node: Node, _paths: PathReader) -> str:
@@ -294,17 +304,26 @@ def _command(node: Node, at: str, reading: Reading) -> Any:
     return words
 
 
-def _allowed_name(text: str, others: list[str]) -> None:
-    """Judge the name of a venv: it becomes a task's name and a directory's."""
+def _allowed_name(text: str, others: list[str], what: str = "a venv") -> None:
+    """Judge the name of *what*: it becomes a task's name, and that of a venv a directory's."""
     if not _VENV_NAME.fullmatch(text):
         raise ValueError(
-            f"{clipped(text)!r} cannot be the name of a venv: at most 100 letters, digits, dots, dashes, "
+            f"{clipped(text)!r} cannot be the name of {what}: at most 100 letters, digits, dots, dashes, "
             "underscores and plus signs, the first of them no dot or dash"
         )
     if text.lower().startswith("state.db"):
-        raise ValueError(f"{text!r} cannot be the name of a venv: the tasks keep their own state under it")
+        raise ValueError(f"{text!r} cannot be the name of {what}: the tasks keep their own state under it")
     if same := next((other for other in others if other.lower() == text.lower()), ""):
         raise ValueError(f"{text!r} and {same!r} differ only in case: some disks cannot tell them apart")
+
+
+def _allowed_set(text: str, others: list[str]) -> None:
+    """Judge the name of a set of venvs: "doit NAME" must mean it, and nothing else."""
+    _allowed_name(text, others, "a set")
+    if text in (*VERBS, "trim"):
+        raise ValueError(f"{text!r} cannot be the name of a set: it is a task")
+    if text in _COMMANDS_OF_DOIT:
+        raise ValueError(f'{text!r} cannot be the name of a set: "doit {text}" is a command')
 
 
 # --------------------------------------------------------------------------- all keys
@@ -387,6 +406,7 @@ TOP = Table(
         "each": listing(
             many_venvs(Table({"name": leaf(_venv_name), **_OF_A_VENV}), listing(leaf(_found), empty=False))
         ),
+        "sets": Named(_allowed_set, listing(leaf(_member), empty=False)),
     },
 )
 """The whole config: every key with the check of its value."""
