@@ -52,6 +52,12 @@ class Answer:
         """Return standard output as JSON."""
         return json.loads(self.out)
 
+    @property
+    def record(self) -> Any:
+        """Return the record of the only venv of the answer."""
+        (record,) = self.document["venvs"]
+        return record
+
 
 @dataclass(frozen=True)
 class Project:

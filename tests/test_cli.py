@@ -78,8 +78,8 @@ def test_help_lists_every_command_in_one_line(project: Project) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "", "statz", "Status", "restore", "restore api web", "restore --forc api", "restore --force",
-        "restore ghost", "restore ''", "store", "store api web", "store ghost", "store api --wrong",
+        "", "statz", "Status", "restore", "restore --forc api", "restore --force",
+        "restore ghost", "restore ''", "store", "export", "export a b c", "store ghost", "store api --wrong",
         "status ghost", "status --nothing", "list ghost", "list api web", "erase ghost", "erase ghost --yes",
         "erase api web --yes", "trim api", "trim --dry", "schema x", "version x", "init a b",
         "status --format yaml", "status --format", "status --config", "status -C", "status --json=1",

@@ -236,13 +236,13 @@ def test_words_that_cannot_be_shown_are_escaped(say: Say) -> None:
     for wrong in ("a\nb", "\udcff", "\x1b[31m"):
         say(wrong)
         say("status", f"--{wrong}")
-        say("restore", "x", wrong)
+        say("export", "x", "y", wrong)
 
 
 def test_after_two_dashes_nothing_is_an_option(say: Say) -> None:
     """They are there for names that begin with one."""
     assert "a word too many: '--json'" in say("version", "--", "--json")
-    assert "a word too many: '--force'" in say("restore", "--", "-x", "--force")
+    assert "a word too many: '--force'" in say("unpack", "--", "-x", "-y", "--force")
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_bash_completes_names_of_venvs(scripts: Path, project: Project) -> None:
     assert in_bash(scripts, "restore", "") == ["api", "web"]
     assert in_bash(scripts, "status", "api", "w") == ["web"]
     assert in_bash(scripts, "restore", "--force", "a") == ["api"]
-    assert in_bash(scripts, "restore", "api", "") == []
+    assert in_bash(scripts, "list", "api", "") == []
     other = project.root.parent / "other"
     other.mkdir()
     config = "version: 1\nvenvs: {my.venv: {path: v, locks: [l]}, deep: {path: w, locks: [l]}}\n"

@@ -532,7 +532,8 @@ def test_an_archive_may_say_anything_of_its_key(commands: str, shows: str, proje
         (("ap",), "Did you mean api?"),
         (("api", "nothing"), "'nothing' is neither a venv, nor a snapshot, key or archive"),
         (("api", "web", "api"), "there is a word too many"),
-        ((), "VENV is missing"),
+        ((), "Name one: api, web."),
+        (("*",), "'*' fits several venvs"),
         (("snapshot:", "api"), "is neither a venv"),
     ],
 )

@@ -62,8 +62,10 @@ def test_pack_writes_an_archive_and_what_stands_beside_it(api: Project) -> None:
 
 def test_pack_as_json(api: Project) -> None:
     """The document has these keys; what no option asked for is null."""
-    document = api.run("pack", "api", "--json").document
-    assert sorted(document) == ["archive", "check", "did", "figures", "saved", "smoke", "venv", "warnings"]
+    document = api.run("pack", "api", "--json").record
+    assert sorted(document) == [
+        *("archive", "check", "did", "figures", "reason", "saved", "smoke", "venv", "warnings")
+    ]
     assert document["saved"] == []
     assert (document["check"], document["smoke"]) == (None, None)
     assert document["figures"]["frames"] == 2
@@ -71,8 +73,8 @@ def test_pack_as_json(api: Project) -> None:
 
 def test_the_name_can_hold_key_and_versions(api: Project) -> None:
     """What stands in braces is filled in; what is not known is told with what is."""
-    key = api.run("restore", "api", "--json").document["key"]
-    named = api.run("pack", "api", "-o", "out/{venv}-{version:Demo}-{key}.tar.gz", "--json").document
+    key = api.run("restore", "api", "--json").record["key"]
+    named = api.run("pack", "api", "-o", "out/{venv}-{version:Demo}-{key}.tar.gz", "--json").record
     assert named["archive"] == f"{api.root}/out/api-1.0-{key[:12]}.tar.gz"
     wrong = api.run("pack", "api", "-o", "{version:other}.tar")
     assert wrong.code == 2
@@ -84,9 +86,9 @@ def test_a_directory_as_output(api: Project) -> None:
     """Ending in a slash, or there already, it gets the usual name; relative to --work-dir."""
     (api.root / "there").mkdir()
     for output, expected in (("new/", "new/api.tar.xz"), ("there", "there/api.tar.xz")):
-        document = api.run("pack", "api", "-o", output, "--archive-format", "tar.xz", "--json").document
+        document = api.run("pack", "api", "-o", output, "--archive-format", "tar.xz", "--json").record
         assert document["archive"] == f"{api.root}/{expected}"
-    document = api.run("-C", "there", "pack", "api", "--json").document
+    document = api.run("-C", "there", "pack", "api", "--json").record
     assert document["archive"] == f"{api.root}/there/api.tar.zst"
 
 
@@ -96,11 +98,11 @@ def test_what_the_config_asks_for_is_kept_when_it_is_whole(api: Project) -> None
         "requirements.txt]}", "requirements.txt], pack: {output: dist/, format: tar.gz}}", 1
     )
     api.config.write_text(text, encoding="utf-8")
-    did = [api.run("pack", "api", *words, "--json").document["did"] for words in ((), (), ("--force",))]
+    did = [api.run("pack", "api", *words, "--json").record["did"] for words in ((), (), ("--force",))]
     assert did == ["packed", "kept", "packed"]
     path = api.root / "dist/api.tar.gz"
     path.write_bytes(path.read_bytes()[:-1])
-    assert api.run("pack", "api", "--check", "--json").document["did"] == "packed"
+    assert api.run("pack", "api", "--check", "--json").record["did"] == "packed"
 
 
 def configure(project: Project, pack: str, venv: str = "", name: str = "api") -> None:
@@ -125,7 +127,7 @@ def test_name_arcroot_and_threads_of_the_config(api: Project) -> None:
         ", name: app, arcroot: '{venv}', level: 4",
     ):
         configure(api, pack)
-        answers.append(api.run("pack", "api", "--json").document)
+        answers.append(api.run("pack", "api", "--json").record)
     assert [answer["did"] for answer in answers] == ["packed", "kept", "packed", "packed", "packed"]
     assert {answer["archive"] for answer in answers[:4]} == {f"{api.root}/dist/api-1.0.tar.zst"}
     assert answers[4]["archive"] == f"{api.root}/dist/app.tar.zst"
@@ -168,11 +170,11 @@ def test_a_name_that_asks_for_what_is_not_installed(api: Project) -> None:
 
 def test_a_store_that_lost_objects_is_filled_again_from_the_venv(api: Project) -> None:
     """Only what is read can be missed: without kept frames, the archive is written on a second try."""
-    first = api.run("pack", "api", "--json").document
+    first = api.run("pack", "api", "--json").record
     shutil.rmtree(api.store / "frames")
     victim = max((path for path in api.store.glob("objects/*/*")), key=lambda path: path.stat().st_size)
     victim.unlink()
-    second = api.run("pack", "api", "--json").document
+    second = api.run("pack", "api", "--json").record
     assert second["figures"]["sha256"] == first["figures"]["sha256"]
     assert victim.exists()
 
@@ -210,7 +212,7 @@ def test_records_list_what_is_left_of_a_venv_that_was_there_before(api: Project)
     before = (site / "big-1.0.dist-info/RECORD").read_bytes()
     configure(api, "", ", exclude: ['**/tests/']", "web")
     assert api.run("store", "web", "--force").code == 0
-    assert api.run("pack", "web", "--json").document["did"] == "packed"
+    assert api.run("pack", "web", "--json").record["did"] == "packed"
     assert api.run("unpack", "dist/web.tar.zst", "there").code == 0
     assert api.run("export", "web", "other").code == 0
     for place in ("there", "other"):
@@ -263,7 +265,7 @@ def test_what_is_installed_editable_is_told_and_described(api: Project) -> None:
 
 def test_level_threads_and_arcroot(api: Project) -> None:
     """They do what they say, and wrong ones are usage errors."""
-    packed = [api.run("pack", "api", "--threads", threads, "--json").document for threads in "12"]
+    packed = [api.run("pack", "api", "--threads", threads, "--json").record for threads in "12"]
     sha256 = {document["figures"]["sha256"] for document in packed}
     assert len(sha256) == 1
     assert api.run("pack", "api", "-o", "r.tar", "--arcroot", "api-1").code == 0
@@ -284,7 +286,7 @@ def test_check_proves_it_and_lists_what_names_the_builder(api: Project) -> None:
     (venv / "share").mkdir()
     (venv / "share/leak.txt").write_text(f"built by {api.root}/somebody\n")
     assert api.run("store", "web").code == 0
-    document = api.run("pack", "web", "--check", "--json").document["check"]
+    document = api.run("pack", "web", "--check", "--json").record["check"]
     assert {"member": "share/leak.txt", "path": str(api.root), "times": 1} in document["traces"]
     assert f"share/leak.txt names {api.root}, 1 times" in api.run("pack", "web", "--check").out
 
@@ -318,8 +320,8 @@ def test_smoke_runs_the_code_where_it_was_unpacked(api: Project) -> None:
     assert str(api.root) not in passed.out.splitlines()[-1]
     failed = api.run("pack", "api", "--smoke", "import nothing_like_that", "--json")
     assert failed.code == 1
-    assert failed.document["smoke"]["status"] == 1
-    assert "No module named 'nothing_like_that'" in failed.document["smoke"]["output"]
+    assert failed.record["smoke"]["status"] == 1
+    assert "No module named 'nothing_like_that'" in failed.record["smoke"]["output"]
 
 
 def test_pack_without_a_venv(project: Project) -> None:

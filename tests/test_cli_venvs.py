@@ -42,7 +42,7 @@ def test_restore_as_json(project: Project) -> None:
     """The document says what was done, for hit and miss alike."""
     from cli_project import blurred
 
-    hit = project.run("restore", "api", "--json").document
+    hit = project.run("restore", "api", "--json").record
     assert hit["figures"]["files"] > 10
     hit["figures"].pop("link")
     assert blurred(hit, project.root) == {
@@ -55,7 +55,7 @@ def test_restore_as_json(project: Project) -> None:
     }
     miss = project.run("restore", "web", "--json")
     assert miss.code == 1
-    assert blurred(miss.document, project.root) == {
+    assert blurred(miss.record, project.root) == {
         "venv": "web",
         "key": "<digest>",
         "did": "miss",

@@ -7,7 +7,7 @@ import os
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
-from venvflow.cli.operands import need_known
+from venvflow.cli.operands import select
 from venvflow.cli.render import Column, Output, moment, table
 from venvflow.disk import locks
 from venvflow.errors import Refused, shown
@@ -34,7 +34,12 @@ _COLUMNS = (
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venv", metavar="VENV", nargs="?", help="only snapshots of venvs of this name")
+    parser.add_argument(
+        "venv",
+        metavar="VENV",
+        nargs="?",
+        help="only snapshots of venvs of this name, or that it fits as a pattern",
+    )
     parser.add_argument("--yes", action="store_true", help="do it")
 
 
@@ -78,8 +83,8 @@ def _choose(flow: Flow, venv: str | None) -> tuple[list[Snapshot], Users]:
         for each in store.registrations() if store is not None else ():
             users.setdefault(each.key, []).append(each.path)
     if venv is not None:
-        need_known(venv, [*flow.config.venvs, *(snapshot.venv for snapshot in snapshots)])
-        snapshots = [snapshot for snapshot in snapshots if snapshot.venv == venv]
+        names = select([venv], [*flow.config.venvs, *(snapshot.venv for snapshot in snapshots)])
+        snapshots = [snapshot for snapshot in snapshots if snapshot.venv in names]
     return snapshots, users
 
 

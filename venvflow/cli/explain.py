@@ -11,7 +11,7 @@ from typing import Any
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import Context, open_context
 from venvflow.cli.key_differences import DIGITS, difference_lines, fit_line, labels_of, record_of, value_of
-from venvflow.cli.operands import Operand, OperandFinder
+from venvflow.cli.operands import Operand, OperandFinder, select_one
 from venvflow.cli.render import Colour, Column, Output, moment, since, table
 from venvflow.disk.archive import inventory_of
 from venvflow.disk.places import read_receipt
@@ -44,7 +44,9 @@ _TASKS = (Column("task", least=12), Column("would"), Column("because", least=20,
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("target", metavar="VENV", help="its name in the config, or its path")
+    parser.add_argument(
+        "target", metavar="VENV", nargs="?", help="its name in the config (the only one), or its path"
+    )
     parser.add_argument("other", metavar="OTHER", nargs="?", help="what to compare with, old before new")
 
 
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     context = open_context(args, out)
     with open_reader(context.store) as store:
         finder = OperandFinder(context, store, out.say)
-        target = finder.find(args.target)
+        target = finder.find(args.target or select_one(None, context.venvs))
         if args.other is not None:
             return _compare(out, store, target, finder.find(args.other))
         return _explain(out, context, store, target)

@@ -22,7 +22,7 @@ EXAMPLE = "venvflow export api /srv/api/.venv"
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venv", metavar="VENV", help="its name in the config")
+    parser.add_argument("venv", metavar="VENV", nargs="?", help="its name in the config (the only one)")
     parser.add_argument("destination", metavar="DEST", help="what is not there yet, or an empty directory")
     parser.add_argument("--hardlink", action="store_true", help="share files with the store")
     parser.add_argument("--python", metavar="PATH", default="", help="the interpreter to use instead")
@@ -34,8 +34,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     JSON: ``venv``, ``path``, ``figures`` (``entries``, ``bytes``, ``link``, ``seconds``) and ``warnings``.
     """
     job = open_job(args, out)
+    venv = job.spec.name
     hashed = hash_lockfiles(job)
-    with shown_progress(out, f"exporting {shown(args.venv)}") as progress:
+    with shown_progress(out, f"exporting {shown(venv)}") as progress:
         outcome = export(
             job,
             os.path.join(args.work_dir, args.destination),
@@ -45,13 +46,13 @@ def run(args: argparse.Namespace, out: Output) -> int:
         )
     warnings = [*hashed.warnings, *outcome.warnings]
     for warning in warnings:
-        out.warn(f"{shown(args.venv)}: {warning}")
+        out.warn(f"{shown(venv)}: {warning}")
     figures = outcome.figures
     if out.as_json:
-        out.document({"venv": args.venv, "path": outcome.reason, "figures": figures, "warnings": warnings})
+        out.document({"venv": venv, "path": outcome.reason, "figures": figures, "warnings": warnings})
     else:
         out.answer(
-            f"{shown(args.venv)}: exported to {shown(outcome.reason)}, {figures['entries']:,} entries, "
+            f"{shown(venv)}: exported to {shown(outcome.reason)}, {figures['entries']:,} entries, "
             f"{show_size(int(figures['bytes']))} by {figures['link']} in "
             f"{show_duration(float(figures['seconds']))}"
         )

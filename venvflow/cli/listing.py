@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_context
-from venvflow.cli.operands import need_known
+from venvflow.cli.operands import select
 from venvflow.cli.render import Column, Output, moment, since, table
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import StoreConfig
@@ -54,7 +54,12 @@ class _Row(NamedTuple):
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venv", metavar="VENV", nargs="?", help="only snapshots of venvs of this name")
+    parser.add_argument(
+        "venv",
+        metavar="VENV",
+        nargs="?",
+        help="only snapshots of venvs of this name, or that it fits as a pattern",
+    )
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -69,8 +74,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     context = open_context(args, out)
     rows = _look(context.store)
     if args.venv is not None:
-        need_known(args.venv, [*context.venvs, *(row.snapshot.venv for row in rows)])
-        rows = [row for row in rows if row.snapshot.venv == args.venv]
+        names = select([args.venv], [*context.venvs, *(row.snapshot.venv for row in rows)])
+        rows = [row for row in rows if row.snapshot.venv in names]
     if out.as_json:
         out.document({"store": context.store.path, "snapshots": [_as_record(row) for row in rows]})
     elif rows:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from venvflow.cli.context import Context, open_flow
 from venvflow.cli.render import Output
-from venvflow.errors import UsageError, shown, some
+from venvflow.errors import UsageError, VenvflowError, shown, some
 from venvflow.model import Key, Snapshot
 from venvflow.pure.names import did_you_mean, nearest
 from venvflow.state.reader import StoreReader
@@ -31,13 +31,6 @@ _NOTHING_CHANGED = "Nothing was changed."
 # --------------------------------------------------------------------------- venvs
 
 
-def need_known(name: str, known: Iterable[str]) -> None:
-    """Raise UsageError, with the nearest name there is, unless *name* is among the *known* venvs."""
-    known = sorted(set(known))
-    if name not in known:
-        raise UsageError(f"there is no venv called {shown(name)!r}", hint=did_you_mean(name, known))
-
-
 def select(words: Iterable[str], known: Iterable[str]) -> list[str]:
     """Return those of the *known* venvs that *words* name or fit as patterns, in their order.
 
@@ -47,25 +40,81 @@ def select(words: Iterable[str], known: Iterable[str]) -> list[str]:
     chosen: set[str] = set()
     for word in words:
         if not (fitting := fnmatch.filter(known, word)):
-            need_known(word, known)
+            what = "no venv fits" if {*word} & {*"*?["} else "there is no venv called"
+            raise UsageError(f"{what} {shown(word)!r}", hint=did_you_mean(word.strip("*"), sorted(known)))
         chosen.update(fitting)
     return [name for name in known if name in chosen or not words]
 
 
-def open_job(args: argparse.Namespace, out: Output, *, force: bool = False) -> Job:
-    """Return the job of the venv of the config that *args* name; raises as :func:`open_flow` does."""
-    flow = open_flow(args, out)
-    need_known(args.venv, flow.config.venvs)
-    return flow.job(args.venv, force=force)
+def select_one(word: str | None, known: Iterable[str]) -> str:
+    """Return the one of the *known* venvs that *word* means; it may be left out where there is only one.
 
-
-def path_of(context: Context, word: str) -> str:
-    """Return the absolute path of the venv that *word* means: one of the config by name, or a path.
-
-    Where a word is both, the path counts if there is a venv.
+    Raises UsageError where several are meant, or none is.
     """
-    path, job = context.absolute(word), context.job(word)
-    return path if job is None or os.path.lexists(f"{path}/pyvenv.cfg") else job.place.path
+    found = select([] if word is None else [word], known)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError("the config names no venv")
+    what = (
+        "no venv is named, and the config has several"
+        if word is None
+        else f"{shown(word)!r} fits several venvs"
+    )
+    raise UsageError(what, hint=f"Name one: {some(list(map(shown, found)), 8)}.")
+
+
+def open_job(args: argparse.Namespace, out: Output) -> Job:
+    """Return the job of the venv of the config that *args* mean; raises as :func:`open_flow` does."""
+    flow = open_flow(args, out)
+    return flow.job(select_one(args.venv, flow.config.venvs))
+
+
+def serve_each(
+    args: argparse.Namespace,
+    out: Output,
+    serve: Callable[[Job], tuple[dict[str, Any], int]],
+    *,
+    force: bool = False,
+    otherwise: Mapping[str, Any],
+) -> int:
+    """Serve one after the other the venvs that *args* name, by name or pattern, or the only one.
+
+    *serve* returns the record of a venv for JSON, and its exit code. One that fails does not keep the others
+    from being served; its record is *otherwise*. Returns the first exit code of an error, or else 1 if one
+    was that. JSON: ``venvs``, a list of the records.
+    """
+    flow = open_flow(args, out)
+    venvs = flow.config.venvs
+    names = select(args.venvs, venvs) if args.venvs else [select_one(None, venvs)]
+    records, codes = [], []
+    for name in names:
+        try:
+            record, code = serve(flow.job(name, force=force))
+        except VenvflowError as error:
+            out.fail(str(error))
+            failed = {"venv": name, "did": "failed", "reason": error.what}
+            record, code = {**otherwise, **failed}, error.exit_code
+        records.append(record)
+        codes.append(code)
+    if out.as_json:
+        out.document({"venvs": records})
+    return next((code for code in codes if code > 1), max(codes))
+
+
+def paths_of(context: Context, words: Iterable[str]) -> list[str]:
+    """Return the absolute paths of the venvs that *words* mean, each once: by name, pattern or path.
+
+    Names and patterns are of the config. Where a word is a path as well, the path counts if there is a venv.
+    """
+    return list(dict.fromkeys(path for word in words for path in _paths_of(context, word)))
+
+
+def _paths_of(context: Context, word: str) -> list[str]:
+    path, names = context.absolute(word), fnmatch.filter(context.venvs, word)
+    is_path = not names or os.path.lexists(f"{path}/pyvenv.cfg")
+    jobs = () if is_path or context.flow is None else map(context.flow.job, names)
+    return [path] if is_path else [job.place.path for job in jobs]
 
 
 def need_venv(context: Context, path: str) -> None:
@@ -224,8 +273,9 @@ class OperandFinder:
     # ----------------------------------------------------------------------- each kind
 
     def _venv(self, word: str) -> Operand | None:
-        job = self._context.job(word)
-        return Operand("venv", word, job.place.path, job) if job is not None else None
+        names = fnmatch.filter(self._context.venvs, word)
+        job = self._context.job(select_one(word, names)) if names else None
+        return Operand("venv", job.spec.name, job.place.path, job) if job is not None else None
 
     def _path(self, word: str) -> Operand | None:
         path = self._context.absolute(word)

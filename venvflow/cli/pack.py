@@ -11,7 +11,7 @@ from typing import Any
 
 from venvflow import progress_display
 from venvflow.cli.arguments import Parser
-from venvflow.cli.operands import open_job
+from venvflow.cli.operands import serve_each
 from venvflow.cli.render import Output
 from venvflow.disk.archive import Options, Progress
 from venvflow.errors import UsageError, shown
@@ -38,7 +38,7 @@ _SHOWN = 20
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venv", metavar="VENV", help="its name in the config")
+    parser.add_argument("venvs", metavar="VENV", nargs="*", help="names in the config, or patterns")
     parser.add_argument("-o", "--output", metavar="PATH", help="where to write it")
     parser.add_argument(
         "--archive-format",
@@ -62,36 +62,57 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Pack the venv; 1 when a proof fails.
+    """Pack the venvs; 1 when a proof fails.
 
-    JSON: ``venv``, ``did`` (packed or kept), ``archive`` (its path), ``figures`` (``bytes``, ``sha256`` …),
-    ``warnings``, ``saved`` (a list of ``pattern``, ``files``, ``bytes``; null if not known), ``check``
-    (``reproducible``, ``sha256``, ``again``, and ``traces`` with ``member``, ``path``, ``times``) and
-    ``smoke`` (``status``, ``output``), each null without its option.
+    JSON: ``venvs``, each with ``venv``, ``did`` (packed, kept or failed), ``reason`` (why it failed),
+    ``archive`` (its path), ``figures`` (``bytes``, ``sha256`` …), ``warnings``, ``saved`` (a list of
+    ``pattern``, ``files``, ``bytes``; null if not known), ``check`` (``reproducible``, ``sha256``, ``again``,
+    and ``traces`` with ``member``, ``path``, ``times``) and ``smoke`` (``status``, ``output``), each null
+    without its option.
     """
-    job = open_job(args, out, force=args.force)
+    outputs: set[str] = set()
+
+    def serve(job: Job) -> tuple[dict[str, Any], int]:
+        answer = _pack(job, args, out, outputs)
+        if not out.as_json:
+            answer.show(out)
+        return answer.document(), 0 if answer.good else 1
+
+    return serve_each(args, out, serve, force=args.force, otherwise=_FAILED)
+
+
+_FAILED: dict[str, Any] = {
+    "archive": None,
+    "saved": None,
+    "check": None,
+    "smoke": None,
+    "figures": {},
+    "warnings": [],
+}
+
+
+def _pack(job: Job, args: argparse.Namespace, out: Output, outputs: set[str]) -> _Answer:
+    """Pack one venv; *outputs* are the archives of those before, which it must not replace."""
+    name = job.spec.name
     hashed = hash_lockfiles(job)
     options = _options(job, args)
-    with shown_progress(out, f"packing {shown(args.venv)}") as progress:
+    with shown_progress(out, f"packing {shown(name)}") as progress:
         if _is_configured(job, args):
             outcome = steps.pack(job, progress, threads=args.threads)
         else:
-            outcome = steps.pack_to(job, _output(job, args, options), options, progress)
+            output = _output(job, args, options)
+            _refuse_twice(output.replace("{venv}", name), outputs)
+            outcome = steps.pack_to(job, output, options, progress)
     checked = smoked = None
     if args.check:
-        with shown_progress(out, f"checking {shown(args.venv)}") as progress:
+        with shown_progress(out, f"checking {shown(name)}") as progress:
             checked = pack_check.check(job, outcome.reason, options, progress)
     if args.smoke is not None:
-        with shown_progress(out, f"unpacking {shown(args.venv)}") as progress:
+        with shown_progress(out, f"unpacking {shown(name)}") as progress:
             smoked = pack_check.smoke(job, outcome.reason, args.smoke, progress)
     for warning in (*hashed.warnings, *outcome.warnings):
-        out.warn(f"{shown(args.venv)}: {warning}")
-    answer = _Answer(args.venv, outcome, steps.saved(job) if job.spec.exclude else [], checked, smoked)
-    if out.as_json:
-        out.document(answer.document())
-    else:
-        answer.show(out)
-    return 0 if answer.good else 1
+        out.warn(f"{shown(name)}: {warning}")
+    return _Answer(name, outcome, steps.saved(job) if job.spec.exclude else [], checked, smoked)
 
 
 def shown_progress(out: Output, label: str) -> AbstractContextManager[Progress | None]:
@@ -100,6 +121,17 @@ def shown_progress(out: Output, label: str) -> AbstractContextManager[Progress |
 
 
 # --------------------------------------------------------------------------- options
+
+
+def _refuse_twice(output: str, outputs: set[str]) -> None:
+    if output in outputs:
+        raise UsageError(
+            "its archive would have the name of the one before",
+            where=shown(output),
+            state="That one is whole.",
+            hint="Put {venv} into --output, or name a directory with a / at its end.",
+        )
+    outputs.add(output)
 
 
 def _is_configured(job: Job, args: argparse.Namespace) -> bool:
@@ -163,6 +195,7 @@ class _Answer:
         return {
             "venv": self.venv,
             "did": self.outcome.did,
+            "reason": "",
             "archive": self.outcome.reason,
             "figures": self.outcome.figures,
             "warnings": list(self.outcome.warnings),

@@ -287,19 +287,24 @@ def moment(then: float | None) -> str | None:
 # --------------------------------------------------------------------------- what a step did
 
 
-def show_outcome(out: Output, venv: str, key: str, outcome: Outcome, warnings: Iterable[str]) -> None:
-    """Answer with what a step did; its warnings go to standard error.
+NO_OUTCOME: Mapping[str, Any] = {"key": None, "figures": {}, "warnings": []}
+"""What the record of a venv has for which a step failed, besides ``venv``, ``did`` and ``reason``."""
 
-    JSON: ``venv``, ``key`` (its digest), ``did`` (one word), ``reason``, ``figures`` (counts, ``bytes`` and
+
+def show_outcome(
+    out: Output, venv: str, key: str, outcome: Outcome, warnings: Iterable[str]
+) -> dict[str, Any]:
+    """Answer with what a step did; its warnings go to standard error. With JSON, only return the record.
+
+    It has ``venv``, ``key`` (its digest), ``did`` (one word), ``reason``, ``figures`` (counts, ``bytes`` and
     ``seconds`` by name) and ``warnings``.
     """
     warnings = [*warnings, *outcome.warnings]
-    if out.as_json:
-        out.document({"venv": venv, "key": key, **asdict(outcome), "warnings": warnings})
-    else:
+    if not out.as_json:
         out.answer(f"{shown(venv)}: {outcome_text(outcome)}")
     for warning in warnings:
         out.warn(f"{shown(venv)}: {warning}")
+    return {"venv": venv, "key": key, **asdict(outcome), "warnings": warnings}
 
 
 def outcome_text(outcome: Outcome) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from venvflow.cli.arguments import Parser
-from venvflow.cli.operands import open_job
-from venvflow.cli.render import Output, show_outcome
+from venvflow.cli.operands import serve_each
+from venvflow.cli.render import NO_OUTCOME, Output, show_outcome
 from venvflow.steps.hash_lockfiles import hash_lockfiles
+from venvflow.steps.job import Job
 from venvflow.steps.restore import restore
 from venvflow.steps.state_files import need_key
 
@@ -20,14 +22,20 @@ EXAMPLE = "venvflow restore api || make build-api"
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venv", metavar="VENV", help="its name in the config")
+    parser.add_argument("venvs", metavar="VENV", nargs="*", help="names in the config, or patterns")
     parser.add_argument("--force", action="store_true", help="replace it even if it was changed by hand")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Restore the venv; the answer is that of :func:`~venvflow.cli.render.show_outcome`."""
-    job = open_job(args, out, force=args.force)
-    hashed = hash_lockfiles(job)
-    outcome = restore(job)
-    show_outcome(out, args.venv, need_key(job).key.digest, outcome, hashed.warnings)
-    return 1 if outcome.did == "miss" else 0
+    """Restore the venvs; 1 when one is missed.
+
+    JSON: ``venvs``, each as :func:`~venvflow.cli.render.show_outcome` has it.
+    """
+
+    def serve(job: Job) -> tuple[dict[str, Any], int]:
+        hashed = hash_lockfiles(job)
+        outcome = restore(job)
+        record = show_outcome(out, job.spec.name, need_key(job).key.digest, outcome, hashed.warnings)
+        return record, 1 if outcome.did == "miss" else 0
+
+    return serve_each(args, out, serve, force=args.force, otherwise=NO_OUTCOME)

@@ -15,14 +15,13 @@ from typing import NoReturn
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
-from venvflow.cli.operands import select
+from venvflow.cli.operands import select_one
 from venvflow.cli.render import Output
 from venvflow.disk.interpreters import venv_settings
 from venvflow.errors import (
     CommandNotFound,
     CommandNotRun,
     EnvironmentFailure,
-    UsageError,
     shown,
 )
 
@@ -59,19 +58,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if not args.program:
         args.parser.error('a command is missing behind "--", as in "venvflow run VENV -- COMMAND"')
     flow = open_flow(args, out)
-    venvs = select([args.venv] if args.venv else [], flow.config.venvs)
-    if len(venvs) != 1:
-        raise UsageError(
-            "more than one venv is meant" if venvs else "the config names no venv",
-            hint=f"Name one: {', '.join(map(shown, venvs))}." if venvs else "",
-        )
+    venv = select_one(args.venv, flow.config.venvs)
     reporter = FlowReporter(io.StringIO() if out.quiet else sys.stderr, {})
     reporter.tells_idle = False
-    code = tasks.run(flow, venvs, reporter, quiet=out.quiet)
+    code = tasks.run(flow, [venv], reporter, quiet=out.quiet)
     failed = {each["task"].name.partition(":")[0] for each in reporter.failures}
     if code and not (failed and failed <= _SHARES):
         return code
-    job = flow.job(*venvs)
+    job = flow.job(venv)
     if not os.access(f"{job.place.path}/bin/python", os.X_OK):
         raise EnvironmentFailure(
             "there is no venv to run the command in",

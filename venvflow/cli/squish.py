@@ -10,7 +10,7 @@ from typing import Any
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_context
-from venvflow.cli.operands import need_venv, path_of
+from venvflow.cli.operands import need_venv, paths_of
 from venvflow.cli.render import Output, outcome_text
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import Outcome, VenvSpec
@@ -35,7 +35,7 @@ MODES = ("reflink", "hardlink", "copy", "symlink")
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
     parser.add_argument(
-        "paths", metavar="PATH", nargs="+", help="a venv: its directory, or its name in the config"
+        "paths", metavar="PATH", nargs="+", help="a venv: its directory, or name or pattern in the config"
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be saved")
     parser.add_argument(
@@ -88,8 +88,7 @@ class EachVenv:
 
     def run(self) -> int:
         """Serve all venvs; return the exit code of the first one that failed, or 0."""
-        paths = dict.fromkeys(path_of(self.context, word) for word in self.args.paths)
-        codes = [self._serve(path) for path in paths]
+        codes = [self._serve(path) for path in paths_of(self.context, self.args.paths)]
         self.close()
         return next((code for code in codes if code), 0)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
-from venvflow.cli.operands import need_known
+from venvflow.cli.operands import select
 from venvflow.cli.render import Colour, Column, Output, moment, since, table
 from venvflow.cli.venv_states import StatusRow, status_rows
 from venvflow.errors import shown
@@ -49,7 +49,7 @@ EXAMPLE = "venvflow status --check -q"
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venvs", metavar="VENV", nargs="*", help="only these")
+    parser.add_argument("venvs", metavar="VENV", nargs="*", help="only these, by name or pattern")
     parser.add_argument("--check", action="store_true", help="exit 1 unless all are up to date")
 
 
@@ -67,11 +67,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``link``.
     """
     flow = open_flow(args, out)
-    for name in args.venvs:
-        need_known(name, flow.config.venvs)
-    names = set(args.venvs or flow.config.venvs)
+    names = select(args.venvs, flow.config.venvs)
     with open_reader(flow.config.store) as store:
-        rows = status_rows([flow.job(name) for name in flow.config.venvs if name in names], store)
+        rows = status_rows(list(map(flow.job, names)), store)
     wrong = [row for row in rows if row.judged.state != "up to date"]
     if out.as_json:
         out.document(_as_document(flow, rows, ok=not wrong))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from venvflow.cli.arguments import Parser
-from venvflow.cli.operands import open_job
-from venvflow.cli.render import Output, show_outcome
+from venvflow.cli.operands import serve_each
+from venvflow.cli.render import NO_OUTCOME, Output, show_outcome
 from venvflow.cli.venv_states import StoreView, state_of
 from venvflow.disk.interpreters import python_of
 from venvflow.errors import EnvironmentFailure, Refused, some
@@ -29,25 +30,35 @@ venvflow restore api || (python -m venv .venv &&
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venv", metavar="VENV", help="its name in the config")
+    parser.add_argument("venvs", metavar="VENV", nargs="*", help="names in the config, or patterns")
     parser.add_argument("--force", action="store_true", help="even if it is not what its lock files say")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Squish and store the venv; the answer is that of :func:`~venvflow.cli.render.show_outcome`."""
-    job = open_job(args, out)
+    """Squish and store the venvs; 0 or an error.
+
+    JSON: ``venvs``, each as :func:`~venvflow.cli.render.show_outcome` has it.
+    """
+
+    def serve(job: Job) -> tuple[dict[str, Any], int]:
+        return _store(job, out, force=args.force), 0
+
+    return serve_each(args, out, serve, otherwise=NO_OUTCOME)
+
+
+def _store(job: Job, out: Output, *, force: bool) -> dict[str, Any]:
     _need_venv(job)
     hashed = hash_lockfiles(job)
     record = need_key(job)
     _refuse_other_python(job, record)
     receipt = job.place.receipt()
-    if not args.force and (receipt is None or not receipt.is_for(record.key.digest, job.place.path)):
+    if not force and (receipt is None or not receipt.is_for(record.key.digest, job.place.path)):
         _refuse_unlike(job)
     edits = _edits(job, record)
     squished = squish(job, any_venv=True)
     outcome = store(job)
-    show_outcome(out, args.venv, record.key.digest, outcome, [*hashed.warnings, *edits, *squished.warnings])
-    return 0
+    warnings = [*hashed.warnings, *edits, *squished.warnings]
+    return show_outcome(out, job.spec.name, record.key.digest, outcome, warnings)
 
 
 def _need_venv(job: Job) -> None:

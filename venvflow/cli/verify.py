@@ -11,7 +11,7 @@ from functools import partial
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import Context, open_context
-from venvflow.cli.operands import need_venv, path_of
+from venvflow.cli.operands import need_venv, paths_of
 from venvflow.cli.render import Output
 from venvflow.disk import locks
 from venvflow.errors import UsageError, shown, some
@@ -36,7 +36,7 @@ _SHOWN = 20
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
     parser.add_argument(
-        "venvs", metavar="VENV", nargs="*", help="only these, by name in the config or by path"
+        "venvs", metavar="VENV", nargs="*", help="only these, by name or pattern in the config, or by path"
     )
     parser.add_argument("--full", action="store_true", help="read every file again")
     parser.add_argument("--heal", action="store_true", help="fix what can be fixed")
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     (files of other venvs that are the same), ``healed`` (what was done, empty: it is left) and ``note``.
     """
     context = open_context(args, out)
-    only = frozenset(path_of(context, word) for word in args.venvs)
+    only = frozenset(paths_of(context, args.venvs))
     result = _checked(context, only, args, out)
     if result is None:
         _refuse_unshared(context, only)
