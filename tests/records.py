@@ -18,6 +18,7 @@ from contents import name_of
 from venvflow.disk.objects import MtimeMode
 from venvflow.disk.places import RECEIPT, decode_receipt, write_receipt
 from venvflow.model import (
+    INSTALLER_NOTE,
     MTIME_NS,
     Config,
     Entry,
@@ -66,6 +67,7 @@ TREE = make_tree(
 SNAPSHOT = Snapshot(
     KEY.digest, KEY, (TREE.digest, A), None, "api", 1_700_000_000.25, "host", "doit", "3.12.4", 3, 99,
     ("demo needs more\0",), {"lock:r.txt": {"six\ud800": "1.17.0\0"}},
+    {f"{SITE}/six{INSTALLER_NOTE}": A},
 )  # fmt: skip
 
 
@@ -183,6 +185,6 @@ def kinds(root: Path) -> dict[str, Kind]:
         Kind("decode_objects", list, encode_tree(TREE), _named(decode_objects),
              digests=lambda it: [digest for digest, _, _ in it]),
         Kind("decode_snapshot", Snapshot, snapshot, decode_snapshot, _with_checksum_behind,
-             digests=lambda it: [it.id, it.key.digest, *it.trees]),
+             paths=lambda it: [*it.notes], digests=lambda it: [it.id, it.key.digest, *it.trees]),
     ]  # fmt: skip
     return {kind.name: kind for kind in found}

@@ -117,8 +117,8 @@ def test_an_edit_that_comes_while_a_time_is_given_back_still_shows(new_venv: New
     assert venv.drift().edited == (ONE,)
 
 
-def test_a_strangers_file_keeps_its_time(tmp_path: Path) -> None:
-    """One with other names that may be written to is perhaps not ours; one that is gone is nobody's."""
+def test_a_strangers_file_keeps_its_time_and_the_venv_gets_its_own(tmp_path: Path) -> None:
+    """One with other names that may be written to is perhaps uv's; one that is gone is nobody's."""
     file = tmp_path / "file"
     file.write_bytes(b"x")
     os.link(file, tmp_path / "another name")
@@ -128,7 +128,8 @@ def test_a_strangers_file_keeps_its_time(tmp_path: Path) -> None:
         give_stats_back(
             store, str(tmp_path), [touched, touched._replace(path=str(tmp_path / "gone"))], "copy", 1
         )
-    assert file.stat().st_mtime_ns == 5
+    assert (tmp_path / "another name").stat().st_mtime_ns == 5
+    assert (file.stat().st_mtime_ns, file.stat().st_nlink, file.read_bytes()) == (MTIME_NS, 1, b"x")
 
 
 def test_what_an_adopted_object_had_is_what_it_gets_back(new_venv: NewVenv, tmp_path: Path) -> None:

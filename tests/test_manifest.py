@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.model import Entry, Key, Manifest, Slot, Snapshot
+from venvflow.model import INSTALLER_NOTE, Entry, Key, Manifest, Slot, Snapshot
 from venvflow.pure.manifest import (
     SCAFFOLD,
     Corrupt,
@@ -370,6 +370,7 @@ SNAPSHOT = Snapshot(
     python="3.12.4",
     files=3,
     size=99,
+    notes={f"lib/python3.12/site-packages/a{INSTALLER_NOTE}": A},
 )
 
 
@@ -407,6 +408,10 @@ def test_any_flipped_bit_of_a_snapshot_is_noticed() -> None:
         {"created": "x"},
         {"host": None},
         {"venv": "a\0"},
+        {"notes": {f"../a{INSTALLER_NOTE}": A}},
+        {"notes": {f"/a{INSTALLER_NOTE}": A}},
+        {"notes": {"bin/python": A}},
+        {"notes": {f"a{INSTALLER_NOTE}": "7"}},
     ],
 )
 def test_snapshots_of_another_shape_are_refused(change: dict[str, object]) -> None:

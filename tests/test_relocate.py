@@ -643,6 +643,43 @@ def test_a_record_without_rewritten_files_or_without_sense_stays() -> None:
     assert record_paths(path, b"..data,,\n") == {f"{SITE}/..data"}
 
 
+def test_a_record_says_nothing_of_an_installers_note_but_its_name() -> None:
+    """It is another one in each venv, and the RECORD is the same: also the one that the installer wrote."""
+    path, note = f"{SITE}/pkg-1.0.dist-info/RECORD", "pkg-1.0.dist-info/uv_cache.json"
+    ours = f"a.py,sha256=x,1\r\n{note},,\r\npkg-1.0.dist-info/RECORD,,\n".encode()
+    for said in ("sha256=y,194", ","):
+        theirs = ours.replace(f"{note},,".encode(), f"{note},{said}".encode()) if said != "," else ours
+        template = find_in_record(path, theirs, ())
+        assert template == (ours, ())
+        assert not is_record(Entry(path, "template"))
+    other = ours.replace(note.encode(), b"pkg/uv_cache.json")
+    assert find_in_record(path, other, ()) is None
+
+
+def test_a_record_with_whole_paths_is_read_like_any_other() -> None:
+    """As poetry's installer writes it: lines of rewritten files are recomputed, and their owner is known."""
+    path = f"{SITE}/pkg-1.0.dist-info/RECORD"
+    data = f"{STAGED}/{SITE}/pkg.pth,sha256=a,1\n{STAGED}/../x,sha256=b,2\n".encode()
+    assert record_paths(path, data, STAGED) == {f"{SITE}/pkg.pth"}
+    template = find_in_record(path, data, {f"{SITE}/pkg.pth"}, HERE)
+    assert template is not None
+    filled = fill(template.data, template.slots, places("/n"), {f"{SITE}/pkg.pth": digest_of(b"new")})
+    assert filled.startswith(b"/n/%s/pkg.pth,%s\n" % (SITE.encode(), record_fields(*digest_of(b"new"))))
+
+
+def test_requirements_of_local_packages_move_with_the_project() -> None:
+    """METADATA names them by path. What is written below about paths is text."""
+    path, project = f"{SITE}/pkg-1.0.dist-info/METADATA", HERE.project
+    line = f"Requires-Dist: lib @ file://{project}/libs/lib\n"
+    text = f"Name: pkg\n{line}Requires-Dist: x>1\n\nIt lies in {project}, or file://{project}/x.\n"
+    template = find(path, text.encode(), HERE)
+    assert template is not None
+    moved = fill(template.data, template.slots, HERE._replace(project="/n"))
+    assert moved.decode() == text.replace(line, "Requires-Dist: lib @ file:///n/libs/lib\n")
+    assert find(path, text.replace(line, "").encode(), HERE) is None
+    assert find(f"{SITE}/pkg/METADATA", text.encode(), HERE) is None
+
+
 def test_absolute_paths_in_a_record_move_with_the_venv() -> None:
     """A path cannot add a line of its own: uninstalling deletes what is listed there."""
     path = f"{SITE}/pkg-1.0.dist-info/RECORD"

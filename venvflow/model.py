@@ -23,6 +23,9 @@ MTIME_TIMES = (MTIME_NS, MTIME_NS)
 FORMAT = 1
 """Version of keys, trees, snapshots and store layout. Another number never matches."""
 
+INSTALLER_NOTE = ".dist-info/uv_cache.json"
+"""How the path ends of what uv notes of a local package: when its sources changed last, in one checkout."""
+
 LinkMode = Literal["reflink", "hardlink", "copy", "symlink"]
 BytecodePolicy = Literal["canonical", "keep", "none"]
 Durability = Literal["full", "none"]
@@ -255,6 +258,8 @@ class Snapshot:
     and their bytes as they appear (not as they are shared). *warnings* are what the build said about what
     is in it (dependencies that no lock file names), for as long as it is used. *packages* are what each lock
     file lists, by the name of its part in the key: name and version, or what is asked of it.
+    *notes* are those that an installer left of local packages, by path: a hash of what they stand for
+    (:mod:`venvflow.state.notes`).
     """
 
     id: str
@@ -270,6 +275,7 @@ class Snapshot:
     size: int
     warnings: tuple[str, ...] = ()
     packages: dict[str, dict[str, str]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------- what is at a venv's place

@@ -115,7 +115,7 @@ def prune_records(venv: str, is_gone: Callable[[str], object]) -> None:
     """Take the rows of files that are gone, by path in the venv, out of all RECORDs."""
     for path in records_in(venv):
         data = read_small(f"{venv}/{path}")
-        pruned, _ = without_rows(path, data, (), is_gone)
+        pruned, _ = without_rows(path, data, (), lambda name: is_gone(name.removeprefix(f"{venv}/")))
         if pruned != data:
             rewrite(f"{venv}/{path}", pruned)
 

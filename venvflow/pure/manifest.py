@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from venvflow.model import FORMAT, Entry, Key, Manifest, Slot, Snapshot, Tree
+from venvflow.model import FORMAT, INSTALLER_NOTE, Entry, Key, Manifest, Slot, Snapshot, Tree
 from venvflow.pure import decoding
 from venvflow.pure.relocate import is_fillable
 
@@ -323,6 +323,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
             part: {storable(name): storable(asked) for name, asked in listed.items()}
             for part, listed in snapshot.packages.items()
         },
+        "notes": snapshot.notes,
     }
     body = json.dumps(document, sort_keys=True, indent=1).encode("ascii")
     return body + b"\n" + hashlib.sha256(body).hexdigest().encode("ascii") + b"\n"
@@ -344,6 +345,14 @@ def decode_snapshot(data: bytes) -> Snapshot:
         size=decoding.count,
         warnings=decoding.listed(decoding.text),
         packages=decoding.mapped(decoding.text, decoding.texts),
+        notes=decoding.mapped(_note, decoding.digest),
         **dict.fromkeys(("venv", "host", "command", "python"), decoding.text),
     )
     return Snapshot(**found)
+
+
+def _note(value: object) -> str:
+    """Return the path of an installer's note: restore writes there."""
+    if not (found := decoding.path(value)).endswith(INSTALLER_NOTE):
+        raise decoding.unlike(value, "the path of an installer's note")
+    return found

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from venvflow import postinstall
-from venvflow.model import Entry, Slot
+from venvflow.model import INSTALLER_NOTE, Entry, Slot
 from venvflow.pure import path_spelling
 
 LARGEST_TEXT = 4 << 20
@@ -48,6 +48,9 @@ _VENV_FILE = re.compile(
       | lib/python[^/]+/site-packages/(?: [^/]+\.(?:pth|py|egg-link) | [^/]+\.dist-info/[^/]+ ) ) \Z
     """
 )
+
+_LOCAL_REQUIREMENT = re.compile(rb"^Requires-Dist:.*@ *file:.*$", re.MULTILINE)
+"""The lines of METADATA that name the project and mean it: packages that lie in it. Below them are texts."""
 
 
 def names_project(path: str) -> bool:
@@ -82,7 +85,7 @@ class Template(NamedTuple):
 class _Hit(NamedTuple):
     start: int
     end: int
-    slot: Slot  # with offset 0, filled in when the template is assembled
+    slot: Slot | None  # with offset 0, filled in when the template is assembled; None: these bytes go
     before: bytes = b""  # what the template gets on both sides of the slot:
     after: bytes = b""  # quotes that end before it, and begin anew behind it
 
@@ -107,6 +110,9 @@ def find(path: str, data: bytes, places: Places, *, fresh: bool = False) -> Temp
         hits += _prompts(path, data, places.text("name"), taken=hits)
     if names_project(path) and b"\0" not in data:
         hits += _in_text(path, data, "project", places.project, taken=hits, fresh=False)
+    if path.endswith(".dist-info/METADATA") and (lines := [*_LOCAL_REQUIREMENT.finditer(data)]):
+        named = _in_text(path, data, "project", places.project, taken=hits, fresh=False)
+        hits += [hit for hit in named if any(line.start() < hit.start < line.end() for line in lines)]
     return _assemble(data, hits) if hits else None
 
 
@@ -122,7 +128,8 @@ def _assemble(data: bytes, hits: Iterable[_Hit]) -> Template:
     for hit in sorted(hits):
         pieces += (data[position : hit.start], hit.before, hit.after)
         length += hit.start - position + len(hit.before)
-        slots.append(hit.slot._replace(offset=length))
+        if hit.slot is not None:
+            slots.append(hit.slot._replace(offset=length))
         length += len(hit.after)
         position = hit.end
     pieces.append(data[position:])
@@ -311,6 +318,9 @@ def find_in_record(
 ) -> Template | None:
     """Return the template of a RECORD in which the lines of the *rewritten* files must be recomputed.
 
+    What it says of an installer's note is left out, for that is another one in each venv; the line stays, so
+    that whoever removes the distribution removes the note.
+
     *rewritten* are paths in the venv. With *places*, absolute paths in the venv are found as well. Lines
     are found by their position in the file, quoted paths included; a RECORD that cannot be read as CSV is
     left as it is (None).
@@ -319,21 +329,27 @@ def find_in_record(
     base = os.path.dirname(os.path.dirname(record_path))
     hits = []
     for row, start, end in record_rows(data):
-        if len(row) == 3 and row[1] and (path := _listed(base, row[0])) in wanted:
+        if len(row) == 3:
+            path = _listed(base, row[0], places.venv if places is not None else "")
+            is_note = path.endswith(INSTALLER_NOTE)
             tail = os.fsencode(f"{row[1]},{row[2]}")
-            place = data.rfind(tail, start, end)
+            place = data.rfind(tail, start, end) if is_note or (row[1] and path in wanted) else -1
             if place >= 0:
-                hits.append(_Hit(place, place + len(tail), Slot(0, "file", "record", path)))
+                slot = None if is_note else Slot(0, "file", "record", path)
+                hits.append(_Hit(place, place + len(tail), slot, b"," if is_note else b""))
     if places is not None:
         hits += _in_text(record_path, data, "venv", places.venv, taken=hits, fresh=False)
     return _assemble(data, hits) if hits else None
 
 
-def record_paths(record_path: str, data: bytes) -> frozenset[str]:
-    """Return the paths in the venv that a RECORD lists, without those that lead out of the venv."""
+def record_paths(record_path: str, data: bytes, venv: str = "") -> frozenset[str]:
+    """Return the paths in the venv that a RECORD lists, without those that lead out of the venv.
+
+    *venv* is the path that absolute ones in it begin with.
+    """
     base = os.path.dirname(os.path.dirname(record_path))
     rows = (row for row, _, _ in record_rows(data) if row and row[0])
-    paths = (_listed(base, row[0]) for row in rows)
+    paths = (_listed(base, row[0], venv) for row in rows)
     return frozenset(path for path in paths if not path.startswith(("/", "../")) and path not in ("..", "."))
 
 
@@ -363,8 +379,13 @@ def without_rows(
     return b"".join(kept), tuple(left)
 
 
-def _listed(base: str, name: str) -> str:
-    """Return the path of what a RECORD calls *name*, whose names are relative to *base*."""
+def _listed(base: str, name: str, venv: str = "") -> str:
+    """Return the path of what a RECORD calls *name*, whose names are relative to *base*, or below *venv*.
+
+    Poetry's own installer writes whole paths.
+    """
+    if venv and name.startswith(f"{venv}/"):
+        name, base = name[len(venv) + 1 :], ""
     if "./" not in name and "//" not in name and not name.endswith((".", "/")) and base:
         return name if name.startswith("/") else f"{base}/{name}"  # as most are; this runs for every file
     return os.path.normpath(os.path.join(base, name))

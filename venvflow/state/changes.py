@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+from venvflow.disk.links import write_private
 from venvflow.disk.objects import MtimeMode, Name, Objects, is_promised, object_name, sealed
 from venvflow.disk.places import Place
 from venvflow.disk.scan import Changing, Content, Found, lstat, read, stamp_of, walk
@@ -40,7 +41,7 @@ from venvflow.state.contents import Contents, compare, without_copies
 from venvflow.state.file_stats import StatChecker, digest_of_found, is_ignored
 from venvflow.state.index import Stamped
 from venvflow.state.reader import StoreReader
-from venvflow.state.relink import give_again
+from venvflow.state.relink import give_again, replacing_in_venv
 from venvflow.state.store import Store
 
 
@@ -215,8 +216,8 @@ class _Compared:
         if stays_private(entry, 1, adopted=adopted is not None):
             return "as made"
         item, modes = self.found[entry.path], {self.expected(entry).mode, sealed(name).mode}
-        own = item.kind == "file" and item.links > 1
-        if own and not any(is_promised(item.mode, mode) for mode in modes):
+        others = item.kind == "file" and not any(is_promised(item.mode, mode) for mode in modes)
+        if others and item.links > 1 and is_object(self.store, name, item):
             return "relabelled"
         try:
             st = os.lstat(objects.path(name))
@@ -438,22 +439,29 @@ def give_stats_back(store: Store, venv: str, touched: Iterable[Touched], link: s
         with suppress(OSError, Changing):
             shared = not private and link in ("hardlink", "symlink") and not store.read_only
             if not (shared and store.usable(name, each.entry.size, adopted.get(name))):
-                _give_time_back(each)
+                _give_time_back(each, venv)
             elif link == "hardlink" and not store.objects.is_at(
                 name, each.item.stamp.inode, each.item.device
             ):
                 give_again(store.objects, each.entry, venv, link, expected=each.item.stamp)
 
 
-def _give_time_back(touched: Touched) -> None:
+def _give_time_back(touched: Touched, venv: str) -> None:
     """Set the mtime, and let a program run again.
 
     An edit that came meanwhile is not hidden: one that comes later moves the time again.
 
-    A file with other names and write bits may be a stranger's, and is left alone.
+    A file with other names and write bits may be a stranger's, such as uv's cache, and is left alone: the
+    venv gets a copy if it is not large.
     """
     st = os.lstat(touched.path)
-    if stamp_of(st)[:3] != touched.item.stamp[:3] or (st.st_nlink > 1 and st.st_mode & 0o222):
+    if stamp_of(st)[:3] != touched.item.stamp[:3]:
+        return
+    if st.st_nlink > 1 and st.st_mode & 0o222:
+        content, path = read(touched.path, keep=LARGEST_TEXT), touched.entry.path
+        if len(content.data) == content.stamp.size and content.stamp[:3] == touched.item.stamp[:3]:
+            with replacing_in_venv(venv, path, expected=content.stamp) as (fd, temporary):
+                write_private(temporary, fd, content.data, executable=touched.entry.executable)
         return
     before = read(touched.path).digest
     if not can_run(touched.item, touched.entry):

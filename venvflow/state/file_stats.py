@@ -29,7 +29,7 @@ from venvflow.disk.descriptors import directory
 from venvflow.disk.files import TEMPORARY, read_small, write_whole
 from venvflow.disk.places import RECEIPT
 from venvflow.errors import EnvironmentFailure, VenvflowError
-from venvflow.model import MTIME_NS, Config, Entry, Receipt
+from venvflow.model import INSTALLER_NOTE, MTIME_NS, Config, Entry, Receipt
 from venvflow.pure import decoding
 
 if TYPE_CHECKING:
@@ -68,11 +68,14 @@ class TreeStats(NamedTuple):
 def is_ignored(path: str) -> bool:
     """Return whether a file may come and go without being a change: receipts, caches, locks, our litter.
 
-    Programs that compile what they import (numba) keep that where Python keeps its bytecode.
+    Programs that compile what they import (numba) keep that where Python keeps its bytecode. What installers
+    note is that of one checkout (:mod:`venvflow.state.notes`).
     """
     if path.endswith(".pyc") or "__pycache__/" in path:
         return True
     if path == ".lock" or path.startswith(RECEIPT):  # the lock is uv's
+        return True
+    if path.endswith(INSTALLER_NOTE):
         return True
     # At the top it is a staging directory: that of a venv at a mount point lies in the venv.
     return TEMPORARY in path and (path.startswith(TEMPORARY) or os.path.basename(path).startswith(TEMPORARY))

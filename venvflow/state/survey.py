@@ -15,7 +15,7 @@ from typing import NamedTuple
 from venvflow.disk.places import RECEIPT
 from venvflow.disk.scan import Changing, Found, in_threads, read, walk
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.model import BytecodePolicy, Entry
+from venvflow.model import INSTALLER_NOTE, BytecodePolicy, Entry
 from venvflow.pure.manifest import Distribution, name_and_version, source_of
 from venvflow.pure.relocate import (
     LARGEST_TEXT,
@@ -113,7 +113,9 @@ def survey(
     found = result.found = {item.path: item for item in walk(venv, enter=lambda path: not skip(path))}
     to_read: list[Found] = []
     for path, item in found.items():
-        if item.kind == "dir" or path.startswith(RECEIPT) or _is_derived(path, found, bytecode):
+        if item.kind == "dir" or path.startswith(RECEIPT) or path.endswith(INSTALLER_NOTE):
+            continue
+        if _is_derived(path, found, bytecode):
             continue
         if skip_file(path):
             result.excluded += 1
@@ -204,7 +206,9 @@ def _add_records(result: Survey, records: Mapping[str, bytes], places: Places) -
     rewritten = {path for path, entry in result.entries.items() if entry.kind == "template"}
     for path, data in sorted(records.items()):
         name, version = name_and_version(path)
-        result.distributions.append(Distribution(name, version, record_paths(path, data) | {path}))
+        result.distributions.append(
+            Distribution(name, version, record_paths(path, data, places.venv) | {path})
+        )
         template = find_in_record(path, data, rewritten, places)
         if template is not None:
             result.templates[path] = template

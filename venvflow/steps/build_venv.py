@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from venvflow.builders import choose
 from venvflow.builders.build import Build
-from venvflow.builders.checks import drop, prune_records, records_in, rewrite
+from venvflow.builders.checks import drop, records_in, rewrite
 from venvflow.disk import locks
 from venvflow.disk.files import read_small, temporary_name
 from venvflow.disk.places import directory_mtimes
@@ -135,7 +135,6 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         _refuse_other_inputs(job, record)
         missing = build.run()
         _refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
-        _drop_installer_notes(venv)
         _hide_credentials(venv)
         saved = _drop_excluded(job, venv)
         surveyed = _relocate(job, record, venv)
@@ -219,15 +218,6 @@ def _drop_excluded(job: Job, venv: str) -> list[Saved]:
     if matcher is None:
         return []
     return saved_by(drop(venv, matcher.excludes_file, matcher.excludes_dir), matcher)
-
-
-def _drop_installer_notes(venv: str) -> None:
-    """Delete what uv notes of wheels that are files: their mtimes, so no two checkouts would be the same."""
-    notes = glob.glob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info/uv_cache.json")
-    for file in notes:
-        os.unlink(file)
-    if notes:
-        prune_records(venv, {os.path.relpath(file, venv) for file in notes}.__contains__)
 
 
 _NOTED_URLS = (

@@ -14,6 +14,7 @@ from venvflow.errors import BuildFailed, shown
 from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.plan import VenvFacts, plan
+from venvflow.state import notes
 from venvflow.state.changes import Drift, give_stats_back, summary
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_stats, forget_stats, suspect_venvs
@@ -136,6 +137,7 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
         with errors_explained(job), job.place.staged() as venv:
             made = _make(job, store, record.interpreter, manifest, venv)
             _refuse_unfit(check_new(job, venv))
+            notes.give(venv, snapshot.notes, job.environ)
             receipt = Receipt(
                 key=record.key.digest,
                 path=job.place.path,
