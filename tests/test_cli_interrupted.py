@@ -38,6 +38,7 @@ class Long(NamedTuple):
 
 LONG = (
     Long("restore api", "absent"),
+    Long("build api", "absent"),
     Long("store api --force", "foreign"),
     Long("squish api", "foreign"),
     Long("unsquish api", "present"),

@@ -28,7 +28,8 @@ from venvflow.steps.verify.inspection import Finding, Inspection, Use, inode_of
 
 _HOPELESS = (
     "no good copy is left in venvs, store or caches: it is not used again, and snapshots with it are "
-    "misses. Install again what it belongs to (or delete the venv and run doit)"
+    'misses. Run "venvflow build --force" where a config names the venvs; elsewhere install again what it '
+    "belongs to"
 )
 
 
