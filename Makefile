@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/pytest -q -n 2 --dist worksteal
 QUICK = $(PYTEST) -m "not slow" --hypothesis-profile quick
 
-.PHONY: run test quick plain pythons newest network long faults lint relock docs shape recording bench bench-quick clean help
+.PHONY: run test quick plain pythons newest network long faults lint relock docs dist shape recording bench bench-quick clean help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -81,6 +81,12 @@ relock: $(VENV)/run  ## lock the newest of what is installed here, for every Pyt
 docs: $(VENV)/test  ## what is generated in the documents: reference pages, and what sessions print
 	PYTHONPATH=tests $(BIN)/python -m tools reference
 	PYTHONPATH=tests $(BIN)/python -m tools sessions
+
+dist: $(VENV)/setup  ## the sdist, and the wheel that is made of it, in dist/; the same bytes from the same commit
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) && export SOURCE_DATE_EPOCH && \
+	$(BIN)/python -c 'from flit_core import buildapi; buildapi.build_sdist("dist")' && \
+	$(BIN)/python -m pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 
 shape: $(VENV)/test  ## how large the code is, and how far runs walk in it
 	PYTHONPATH=tests $(BIN)/python -m tools shape

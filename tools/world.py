@@ -83,11 +83,19 @@ class World:
 
     def clone(self, repository: Path, *, uv: bool = False) -> None:
         """Put a clone of our *repository* into the home, and let pip, or *uv* too, find what it needs."""
-        tracked = subprocess.run(
-            ["git", "-C", repository, "ls-files", "-z"], check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
+        command = [
+            "git",
+            "-C",
+            str(repository),
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ]
+        tracked = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         for name in filter(None, tracked.split("\0")):
-            if (repository / name).is_file():  # not yet committed that it is gone
+            if (repository / name).is_file():  # else it is gone, and that is not committed yet
                 (self.home / "venvflow" / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(repository / name, self.home / "venvflow" / name)
         house = self.wheelhouse / "installed"
@@ -95,7 +103,7 @@ class World:
             project = _TOML.loads((repository / "pyproject.toml").read_text("utf-8"))
             needed = *project["project"]["dependencies"], *project["build-system"]["requires"]
             repack([*needed, *project["project"]["optional-dependencies"]["uv"]], house)
-        self.settings["PIP_FIND_LINKS"] = house.as_uri()
+        self.settings |= {"PIP_FIND_LINKS": house.as_uri(), "PIP_NO_COMPILE": "1"}
         if uv:
             self.settings["UV_FIND_LINKS"] = house.as_uri()
 
