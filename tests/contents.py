@@ -18,15 +18,21 @@ import pytest
 
 from venvflow.disk.objects import Name, Objects
 from venvflow.disk.places import RECEIPT
-from venvflow.model import CONSTANT_MTIME, Entry, Manifest, Snapshot, StoreConfig, Tree
+from venvflow.model import Entry, Manifest, Snapshot, StoreConfig, Tree
 from venvflow.pure.keys import make_key, snapshot_id
 from venvflow.pure.manifest import make_tree
+from venvflow.pure.sharing import mtime_of
 from venvflow.state.store import Store
 
-MTIME_NS = CONSTANT_MTIME * 1_000_000_000
 NOBODY = 65534
 KILLED = 77
 MEMORY = "/dev/shm"  # noqa: S108 - the one place that is another file system nearly everywhere
+
+
+def time_of(data: bytes) -> int:
+    """Return the mtime in nanoseconds that a file with these bytes carries."""
+    return mtime_of(hashlib.sha256(data).hexdigest()) * 1_000_000_000
+
 
 Forked = TypeVar("Forked", int, "tuple[int, int]")
 

@@ -19,7 +19,6 @@ from venvflow.disk.objects import MtimeMode
 from venvflow.disk.places import RECEIPT, decode_receipt, write_receipt
 from venvflow.model import (
     INSTALLER_NOTE,
-    MTIME_NS,
     Config,
     Entry,
     Interpreter,
@@ -128,8 +127,8 @@ def kinds(root: Path) -> dict[str, Kind]:
     venv.mkdir(parents=True)
     receipt = Receipt(
         KEY.digest, str(venv), "shared", "built", "/usr/bin/python3.12", (TREE.digest,), True, "hardlink", A,
-        "", ("demo needs\0 more",), {"": 0o640, "bin/six": 0o755}, {f"{SITE}/six.py": B}, "AAAABBBB",
-        {f"{SITE}/odd": MTIME_NS, "bin": 7},
+        "", ("demo needs\0 more",), {"": 0o640, "bin/six": 0o755}, {"bin/six": 5}, {f"{SITE}/six.py": B},
+        "AAAABBBB", {f"{SITE}/odd": 315_532_800_000_000_000, "bin": 7},
     )  # fmt: skip
     write_receipt(str(venv), receipt)
     with Store(StoreConfig(f"{root}/store", durability="none")) as store:

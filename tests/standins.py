@@ -18,7 +18,7 @@ from pythons import BASE
 
 from venvflow import postinstall
 from venvflow.disk import bytecode, interpreters
-from venvflow.model import CONSTANT_MTIME, Interpreter
+from venvflow.model import Interpreter
 
 _FACTS = postinstall.own_facts()
 _answers: dict[str, dict[str, Any]] = {}
@@ -45,10 +45,10 @@ class _Compiler:
 
     def write(self, line: bytes) -> None:
         """Compile what *line* says."""
-        number, path, name = json.loads(line)
+        number, path, name, mtime = json.loads(line)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            code = self.outcome(os.path.join(self.directory, f"{number}.pyc"), path, name, CONSTANT_MTIME)
+            code = self.outcome(os.path.join(self.directory, f"{number}.pyc"), path, name, mtime)
         self.said.append(b"%d\n" % code)
 
     def readline(self) -> bytes:

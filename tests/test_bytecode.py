@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import importlib.util
 import marshal
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import CodeType
 
 import pytest
+from contents import time_of
 from pythons import BASE, bare_venv, interpreters
 from tiers import first_quick
 
@@ -25,7 +27,7 @@ from venvflow import interrupts
 from venvflow.disk import bytecode
 from venvflow.disk.bytecode import Source, compile_sources, pyc_path
 from venvflow.errors import EnvironmentFailure
-from venvflow.model import CONSTANT_MTIME, Interpreter
+from venvflow.model import Interpreter
 from venvflow.pure.manifest import source_of
 
 pytestmark = pytest.mark.programs
@@ -57,7 +59,7 @@ def compiled(directory: Path, texts: dict[str, bytes], python: str = BASE) -> di
         file = directory / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(text)
-        sources.append(Source("", path, str(file)))
+        sources.append(Source(hashlib.sha256(text).hexdigest(), path, str(file)))
     target = directory / "made"
     target.mkdir()
     made = compile_sources(interpreter(python), sources, str(target))
@@ -104,12 +106,13 @@ def test_objects_that_somebody_else_knows_are_written_alike(monkeypatch: pytest.
 
 @pytest.mark.parametrize("minor", first_quick(sorted(interpreters())))
 def test_bytecode_is_used_and_speaks_of_the_real_path(minor: str, tmp_path: Path) -> None:
-    """Import accepts it for a source of the constant mtime, and tracebacks name the real file."""
+    """Import accepts it for a source with the time of its content, and tracebacks name the real file."""
     python = interpreters()[minor]
     venv = bare_venv(tmp_path / "my venv", python)
     path = f"lib/python{minor}/site-packages/module.py"
     Path(venv, path).write_text(TEXT)
-    os.utime(f"{venv}/{path}", (CONSTANT_MTIME, CONSTANT_MTIME))
+    time = time_of(TEXT.encode())
+    os.utime(f"{venv}/{path}", ns=(time, time))
     data = compiled(tmp_path / "elsewhere", {path: TEXT.encode()}, python)[path]
     tag = "cpython-" + minor.replace(".", "")
     pyc = Path(venv, pyc_path(path, tag))
@@ -126,10 +129,10 @@ def test_bytecode_is_used_and_speaks_of_the_real_path(minor: str, tmp_path: Path
     assert pyc.read_bytes() == data
 
 
-def test_the_header_is_that_of_a_timestamp_with_the_constant_mtime(tmp_path: Path) -> None:
-    """Magic number, no flags, 1980-01-01, size of the source."""
+def test_the_header_is_that_of_a_timestamp_that_follows_from_the_source(tmp_path: Path) -> None:
+    """Magic number, no flags, a time, size of the source."""
     data = compiled(tmp_path, {"m.py": b"x = 1\n"})["m.py"] or b""
-    mtime = CONSTANT_MTIME.to_bytes(4, "little")
+    mtime = (time_of(b"x = 1\n") // 10**9).to_bytes(4, "little")
     assert data[:16] == importlib.util.MAGIC_NUMBER + bytes(4) + mtime + (6).to_bytes(4, "little")
 
 
@@ -180,7 +183,7 @@ def fake(tmp_path: Path, text: str, **words: object) -> Interpreter:
 
 def sources(*names: str) -> list[Source]:
     """Return sources that a fake interpreter does not look at."""
-    return [Source("", name, name) for name in names]
+    return [Source("0" * 64, name, name) for name in names]
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL"])
@@ -262,7 +265,7 @@ def test_an_interpreter_that_is_gone_is_an_error() -> None:
 def test_bytecode_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
     """A full disk or a vanished source is no reason to call a source faulty."""
     (tmp_path / "a.py").write_text("x = 1\n")
-    source = Source("", "a.py", str(tmp_path / "a.py"))
+    source = Source("0" * 64, "a.py", str(tmp_path / "a.py"))
     with pytest.raises(FileNotFoundError):
         compile_sources(interpreter(), [source], str(tmp_path / "no/such/directory"))
     with pytest.raises(FileNotFoundError, match="gone"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from contents import MTIME_NS, file_entry, name_of, open_store, stock
+from contents import file_entry, name_of, open_store, stock, time_of
 
 from venvflow.disk.objects import MtimeMode
 from venvflow.disk.scan import lstat
@@ -37,7 +37,7 @@ class Venv:
         source, target = self.store.objects.path(name_of(data)), self.path / path
         if self.link == "copy":
             target.write_bytes(data)
-            os.utime(target, ns=(MTIME_NS, MTIME_NS))
+            os.utime(target, ns=(time_of(data), time_of(data)))
         else:
             (os.link if self.link == "hardlink" else os.symlink)(source, target)
 
@@ -95,7 +95,7 @@ def test_the_same_bytes_with_another_time_are_no_edit(venv: Venv) -> None:
     assert str(drift) == ""
     assert [os.path.samefile(each.path, venv.path / ONE) for each in drift.touched] == [True]
     give_stats_back(venv.store, str(venv.path), drift.touched, venv.link, 1)
-    assert (venv.path / ONE).stat().st_mtime_ns == MTIME_NS
+    assert (venv.path / ONE).stat().st_mtime_ns == time_of(FILES[ONE])
     assert venv.drift() == Drift()
 
 
@@ -123,7 +123,7 @@ def test_a_strangers_file_keeps_its_time_and_the_venv_gets_its_own(tmp_path: Pat
     file.write_bytes(b"x")
     os.link(file, tmp_path / "another name")
     os.utime(file, ns=(5, 5))
-    touched = Touched(str(file), file_entry("file", b"x"), MtimeMode(MTIME_NS, 0o444), lstat(str(file)))
+    touched = Touched(str(file), file_entry("file", b"x"), MtimeMode(time_of(b"x"), 0o444), lstat(str(file)))
     with open_store(tmp_path / "store") as store:
         give_stats_back(
             store, str(tmp_path), [touched, touched._replace(path=str(tmp_path / "gone"))], "copy", 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contents import MTIME_NS, NOBODY, needs_root, picture, write
+from contents import NOBODY, needs_root, picture, time_of, write
 from machines import FILES, Machine, machine
 from tiers import first_quick
 
@@ -70,7 +70,7 @@ def keep_copy(machine: Machine, venv: Path) -> None:
     data = path.read_bytes()
     path.unlink()
     path.write_bytes(data)
-    os.utime(path, ns=(MTIME_NS, MTIME_NS))
+    os.utime(path, ns=(time_of(data), time_of(data)))
 
 
 def test_nothing_is_found_where_nothing_happened(machine: Machine, venvs: list[Path]) -> None:
@@ -130,7 +130,7 @@ def test_an_edit_that_is_private_already_is_known_after_healing(machine: Machine
     assert findings(machine) == []
     assert path.read_bytes() == b"edited"
     machine.done("squish", venvs[0])
-    assert (path.read_bytes(), path.stat().st_mtime_ns) == (b"edited", MTIME_NS)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (b"edited", time_of(b"edited"))
     assert "known as private" not in machine.done("verify").out
 
 
@@ -143,8 +143,9 @@ def test_a_template_that_was_only_touched_is_not_an_edit(machine: Machine, venvs
     assert {(each["kind"], each["healed"]) for each in found} == {("mtime moved", "given back its time")}
     assert findings(machine, "--full") == []
     script = venvs[1] / "bin/demo"
+    time = script.stat().st_mtime_ns
     script.write_bytes(script.read_bytes() + b"print(1)\n")
-    os.utime(script, ns=(MTIME_NS, MTIME_NS))
+    os.utime(script, ns=(time, time))
     assert findings(machine) == []
     assert kinds(findings(machine, "--full")) == ["file edited"]
 
@@ -276,7 +277,7 @@ def test_a_disk_that_flips_a_bit_is_seen_by_a_full_reading(machine: Machine, ven
     """Size and time are what they were."""
     path = table(machine, venvs[0])
     put(path, b"X" + DATA[1:])
-    os.utime(path, ns=(MTIME_NS, MTIME_NS))
+    os.utime(path, ns=(time_of(DATA), time_of(DATA)))
     path.chmod(0o444)
     assert findings(machine) == []
     assert kinds(findings(machine, "--full")) == ["object damaged"]
@@ -304,7 +305,7 @@ def test_a_touched_object_gets_its_time_back(machine: Machine, venvs: list[Path]
     """Its bytes are right, so it is no damage."""
     os.utime(table(machine, venvs[0]))
     assert kinds(findings(machine, "--heal")) == ["mtime moved"]
-    assert table(machine, venvs[1]).stat().st_mtime_ns == MTIME_NS
+    assert table(machine, venvs[1]).stat().st_mtime_ns == time_of(DATA)
     assert findings(machine) == []
 
 

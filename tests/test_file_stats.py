@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from contents import MTIME_NS, file_entry, name_of, put, tree_of
+from contents import file_entry, name_of, put, time_of, tree_of
 from contents import objects_in as objects_in_directory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +40,7 @@ class Venvs:
                 os.link(source, file)
             else:
                 file.write_bytes(data)
-                os.utime(file, ns=(MTIME_NS, MTIME_NS))
+                os.utime(file, ns=(time_of(data), time_of(data)))
         return venv
 
     def watch(self, **known: TreeStats | None) -> StatChecker:
@@ -67,9 +67,10 @@ def _write_through(file: Path) -> None:
 
 def _append_and_put_the_time_back(file: Path) -> None:
     file.chmod(0o644)
+    time = file.stat().st_mtime_ns
     with open(file, "ab") as opened:
         opened.write(b"#\n")
-    os.utime(file, ns=(MTIME_NS, MTIME_NS))
+    os.utime(file, ns=(time, time))
 
 
 def _touch(file: Path) -> None:
@@ -166,7 +167,7 @@ def test_bytecode_is_not_looked_at_and_templates_may_have_any_size() -> None:
     """Python writes the one, every venv has its own of the other."""
     template = Entry("bin/tool", "template", name_of(b"#!").digest, executable=True, size=2)
     entries = [file_entry("lib/__pycache__/a.cpython-311.pyc", b"x"), template, Entry("lib/void", "dir")]
-    assert stats_of(entries, {}) == TreeStats(["bin/tool"], [""], [-1], [MTIME_NS], [0o544])
+    assert stats_of(entries, {}) == TreeStats(["bin/tool"], [""], [-1], [time_of(b"#!")], [0o544], {})
 
 
 def test_an_adopted_object_has_its_own_time_and_its_copies_have_ours(venvs: Venvs) -> None:
@@ -203,7 +204,10 @@ def test_what_is_kept_is_read_again(
     """Whatever the files are called."""
     path = str(tmp_path_factory.mktemp("state") / ".stats")
     looks = {
-        digest: TreeStats(*([row[column] for row in rows] for column in range(5)))  # type: ignore[index]
+        digest: TreeStats(
+            *([row[column] for row in rows] for column in range(5)),  # type: ignore[index, arg-type, call-arg]
+            {str(row[0]): 5 for row in rows[::2]},  # type: ignore[index]
+        )
         for digest, rows in trees.items()
     }
     write_stats(path, "/store", looks)

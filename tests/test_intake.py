@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from contents import (
     KILLED,
-    MTIME_NS,
     dies_at,
     elsewhere,
     in_child,
@@ -25,6 +24,7 @@ from contents import (
     open_store,
     picture,
     put,
+    time_of,
     write,
 )
 from pythons import BASE
@@ -33,7 +33,7 @@ from tiers import first_quick
 from venvflow.disk import objects
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import Linker
-from venvflow.disk.objects import MtimeMode, Objects, object_name
+from venvflow.disk.objects import MtimeMode, Objects, object_name, sealed
 from venvflow.disk.scan import Changing
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Interpreter, LinkMode
@@ -184,7 +184,11 @@ def test_a_file_that_has_one_name_and_no_writer_becomes_the_object(world: World)
     for path in (MODULE, BROKEN, DATA):
         st = (world.venv / path).stat()
         assert os.path.samefile(world.venv / path, world.objects.path(object_name(taken.entries[path])))
-        assert (st.st_ino, st.st_mode & 0o777, st.st_mtime_ns) == (inodes[path], 0o444, MTIME_NS)
+        assert (st.st_ino, st.st_mode & 0o777, st.st_mtime_ns) == (
+            inodes[path],
+            0o444,
+            time_of(FILES[path]),
+        )
     assert {path: (world.venv / path).read_bytes() for path in FILES} == FILES
     assert set(taken.own.values()) == {f"{world.venv}/{path}" for path in (MODULE, BROKEN, DATA)}
 
@@ -222,7 +226,7 @@ def test_files_look_as_they_did_when_they_cannot_be_published(
     before = {path: attributes(world.venv / path) for path in FILES}
 
     def full(_fd: int) -> None:
-        assert (world.venv / DATA).stat().st_mtime_ns == MTIME_NS
+        assert (world.venv / DATA).stat().st_mtime_ns == time_of(FILES[DATA])
         raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(objects, "sync_file_system", full)
@@ -261,7 +265,7 @@ def test_what_our_builder_made_becomes_the_object_itself(world: World) -> None:
     assert set(taken.origins.values()) <= {f"{world.venv}/{path}" for path in PRIVATE}
     assert f"{world.venv}/{RECORD}" in taken.origins.values()
     assert world.relink(taken).kept == []
-    assert (world.venv / RECORD).stat().st_mtime_ns == MTIME_NS
+    assert (world.venv / RECORD).stat().st_mtime_ns == sealed(object_name(taken.entries[RECORD])).mtime_ns
 
 
 def test_files_of_a_cache_are_adopted_but_sources_are_copied(world: World, tmp_path: Path) -> None:
@@ -358,7 +362,7 @@ def test_bytecode_that_python_wrote_is_replaced_and_not_reported(world: World) -
     taken = world.take()
     assert world.relink(taken).kept == []
     assert (world.venv / PYC).read_bytes()[:4] == MAGIC_NUMBER
-    assert (world.venv / PYC).read_bytes()[8:12] == (MTIME_NS // 10**9).to_bytes(4, "little")
+    assert (world.venv / PYC).read_bytes()[8:12] == (time_of(FILES[MODULE]) // 10**9).to_bytes(4, "little")
     assert taken.entries[f"{CACHE}/gone.{PYTHON.cache_tag}.pyc"].digest == name_of(b"source is gone").digest
 
 
@@ -381,7 +385,7 @@ def test_damaged_objects_are_replaced(world: World, damage: str, path: str) -> N
 
 
 def test_a_damaged_adopted_object_is_not_adopted_any_more(world: World, tmp_path: Path) -> None:
-    """The copy that replaces it has the constant time, and the index knows."""
+    """The copy that replaces it has the time of its content, and the index knows."""
     os.link(world.venv / DATA, tmp_path / "cache")
     world.take()
     (tmp_path / "copy").write_bytes(FILES[DATA])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contents import MTIME_NS, elsewhere, in_child, linux_only, mounted, needs_root
+from contents import elsewhere, in_child, linux_only, mounted, needs_root, time_of
 
 from venvflow.disk import kernel, links
 from venvflow.disk.descriptors import directory
@@ -23,15 +23,16 @@ from venvflow.disk.links import Linker, copy_bytes, has_writer, name_new, write_
 from venvflow.model import LinkMode
 
 DATA = b"shared\n" * 1000
+TIME = time_of(DATA)
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Give an object as it lies in a store: read-only, with the constant mtime."""
+    """Give an object as it lies in a store: read-only, with the mtime of its content."""
     path = tmp_path / "object"
     path.write_bytes(DATA)
     path.chmod(0o444)
-    os.utime(path, ns=(MTIME_NS, MTIME_NS))
+    os.utime(path, ns=(TIME, TIME))
     return path
 
 
@@ -59,26 +60,27 @@ def refuse(function: str, code: int, monkeypatch: pytest.MonkeyPatch) -> list[in
 def test_a_hard_link_is_the_object_itself(source: Path, venv: int, tmp_path: Path) -> None:
     """The first mode that works is used, and counted."""
     linker = Linker(("hardlink", "copy"))
-    assert linker.place(str(source), "a.py", venv, executable=False) == "hardlink"
+    assert linker.place(str(source), "a.py", venv, executable=False, mtime_ns=TIME) == "hardlink"
     assert (tmp_path / "venv/a.py").stat().st_ino == source.stat().st_ino
     assert linker.used == {"hardlink": 1}
 
 
 def test_a_symlink_points_at_the_object(source: Path, venv: int, tmp_path: Path) -> None:
     """The link is absolute, so the venv's place does not matter."""
-    assert Linker(("symlink",)).place(str(source), "a.py", venv, executable=False) == "symlink"
+    assert Linker(("symlink",)).place(str(source), "a.py", venv, executable=False, mtime_ns=TIME) == "symlink"
     assert os.readlink(tmp_path / "venv/a.py") == str(source)
 
 
 @pytest.mark.parametrize("executable", [False, True])
-def test_a_copy_is_private_and_writable_and_has_the_constant_mtime(
+def test_a_copy_is_private_and_writable_and_has_the_time_of_its_content(
     source: Path, venv: int, tmp_path: Path, executable: bool
 ) -> None:
     """It is the user's to edit, and looks like the object by its time."""
-    assert Linker(("copy",)).place(str(source), "a.py", venv, executable=executable) == "copy"
+    copied = Linker(("copy",)).place(str(source), "a.py", venv, executable=executable, mtime_ns=TIME)
+    assert copied == "copy"
     st = (tmp_path / "venv/a.py").stat()
     assert (tmp_path / "venv/a.py").read_bytes() == DATA
-    assert (st.st_nlink, st.st_mtime_ns) == (1, MTIME_NS)
+    assert (st.st_nlink, st.st_mtime_ns) == (1, TIME)
     umask = os.umask(0)
     os.umask(umask)
     assert st.st_mode & 0o777 == (0o755 if executable else 0o644) & ~umask
@@ -97,7 +99,7 @@ def test_reflink_falls_back_to_hardlink_and_is_not_tried_again(
     monkeypatch.setattr(links, "clone", clone)
     linker = Linker(("reflink", "hardlink", "copy"))
     for name in ("a", "b"):
-        assert linker.place(str(source), name, venv, executable=False) == "hardlink"
+        assert linker.place(str(source), name, venv, executable=False, mtime_ns=TIME) == "hardlink"
     assert len(calls) == 1
     assert linker.mode == "hardlink"
     assert sorted(os.listdir(tmp_path / "venv")) == ["a", "b"]
@@ -105,7 +107,10 @@ def test_reflink_falls_back_to_hardlink_and_is_not_tried_again(
 
 def test_reflink_works_or_falls_back_on_this_file_system(source: Path, venv: int, tmp_path: Path) -> None:
     """Whatever the real ioctl answers here, the file has its bytes and is private."""
-    assert Linker(("reflink",)).place(str(source), "a", venv, executable=False) in ("reflink", "copy")
+    assert Linker(("reflink",)).place(str(source), "a", venv, executable=False, mtime_ns=TIME) in (
+        "reflink",
+        "copy",
+    )
     assert (tmp_path / "venv/a").read_bytes() == DATA
     assert (tmp_path / "venv/a").stat().st_nlink == 1
 
@@ -117,7 +122,10 @@ def test_a_mode_that_cannot_work_here_is_given_up(
     """Another file system, or a kernel that protects hard links, costs one failed call."""
     calls = refuse("link", code, monkeypatch)
     linker = Linker(("hardlink",))
-    assert [linker.place(str(source), name, venv, executable=False) for name in "ab"] == ["copy", "copy"]
+    assert [linker.place(str(source), name, venv, executable=False, mtime_ns=TIME) for name in "ab"] == [
+        "copy",
+        "copy",
+    ]
     assert len(calls) == 1
     assert linker.mode == "copy"
 
@@ -129,9 +137,9 @@ def test_an_object_with_too_many_links_is_copied_and_others_are_linked(
     linker = Linker(("hardlink", "copy"))
     with monkeypatch.context() as patch:
         refuse("link", errno.EMLINK, patch)
-        assert linker.place(str(source), "a", venv, executable=False) == "copy"
+        assert linker.place(str(source), "a", venv, executable=False, mtime_ns=TIME) == "copy"
     assert linker.mode == "hardlink"
-    assert linker.place(str(source), "b", venv, executable=False) == "hardlink"
+    assert linker.place(str(source), "b", venv, executable=False, mtime_ns=TIME) == "hardlink"
 
 
 @pytest.mark.slow
@@ -147,7 +155,9 @@ def test_the_65001st_link_is_a_copy(source: Path, venv: int, tmp_path: Path) -> 
             break
     else:
         pytest.skip("this file system allows more than 65,100 links")
-    assert Linker(("hardlink", "copy")).place(str(source), "a", venv, executable=False) == "copy"
+    assert (
+        Linker(("hardlink", "copy")).place(str(source), "a", venv, executable=False, mtime_ns=TIME) == "copy"
+    )
     assert (tmp_path / "venv/a").read_bytes() == DATA
 
 
@@ -158,7 +168,7 @@ def test_a_real_failure_is_raised_and_nothing_else_is_tried(
     """A full disk is not a reason to copy."""
     refuse("link", code, monkeypatch)
     with pytest.raises(OSError, match=r".") as caught:
-        Linker(("hardlink", "copy")).place(str(source), "a", venv, executable=False)
+        Linker(("hardlink", "copy")).place(str(source), "a", venv, executable=False, mtime_ns=TIME)
     assert caught.value.errno == code
 
 
@@ -167,7 +177,7 @@ def test_nothing_is_ever_replaced(source: Path, venv: int, tmp_path: Path, mode:
     """A taken name is an error, and what has it stays."""
     (tmp_path / "venv/a").write_bytes(b"mine")
     with pytest.raises(FileExistsError):
-        Linker((mode,)).place(str(source), "a", venv, executable=False)
+        Linker((mode,)).place(str(source), "a", venv, executable=False, mtime_ns=TIME)
     assert (tmp_path / "venv/a").read_bytes() == b"mine"
 
 
@@ -175,7 +185,7 @@ def test_nothing_is_ever_replaced(source: Path, venv: int, tmp_path: Path, mode:
 def test_a_missing_object_is_an_error_in_every_mode(venv: int, tmp_path: Path, mode: LinkMode) -> None:
     """A dangling symlink would only be found out by a failing import."""
     with pytest.raises(FileNotFoundError):
-        Linker((mode,)).place(str(tmp_path / "none"), "a", venv, executable=False)
+        Linker((mode,)).place(str(tmp_path / "none"), "a", venv, executable=False, mtime_ns=TIME)
     assert os.listdir(tmp_path / "venv") == []
 
 
@@ -185,7 +195,7 @@ def test_an_object_that_is_a_symlink_is_not_followed(venv: int, tmp_path: Path, 
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "planted").symlink_to(tmp_path / "secret")
     with pytest.raises(OSError, match=r".") as caught:
-        Linker((mode,)).place(str(tmp_path / "planted"), "a", venv, executable=False)
+        Linker((mode,)).place(str(tmp_path / "planted"), "a", venv, executable=False, mtime_ns=TIME)
     assert caught.value.errno == errno.ELOOP
 
 
@@ -200,7 +210,7 @@ def test_a_copy_that_fails_leaves_nothing(
 
     monkeypatch.setattr(links, "copy_bytes", full)
     with pytest.raises(OSError, match="full"):
-        Linker(("copy",)).place(str(source), "a", venv, executable=False)
+        Linker(("copy",)).place(str(source), "a", venv, executable=False, mtime_ns=TIME)
     assert os.listdir(tmp_path / "venv") == []
 
 
@@ -225,7 +235,7 @@ def test_across_file_systems_files_are_copied(source: Path, tmp_path: Path) -> N
         fd = os.open(other, os.O_RDONLY)
         try:
             linker = Linker(("reflink", "hardlink", "copy"))
-            assert linker.place(str(source), "a", fd, executable=False) == "copy"
+            assert linker.place(str(source), "a", fd, executable=False, mtime_ns=TIME) == "copy"
         finally:
             os.close(fd)
         assert (other / "a").read_bytes() == DATA
@@ -284,7 +294,7 @@ def test_a_copy_under_a_wide_open_umask_is_not_writable_by_all(
 
     def work() -> None:
         os.umask(0)
-        Linker(("copy",)).place(str(source), "a", venv, executable=False)
+        Linker(("copy",)).place(str(source), "a", venv, executable=False, mtime_ns=TIME)
 
     assert in_child(work) == 0
     assert (tmp_path / "venv/a").stat().st_mode & 0o777 == 0o644
@@ -410,7 +420,7 @@ def test_a_file_system_that_knows_no_links_does_not_get_spares_for_ever(
     linker = Linker(("hardlink",))
     linker.spare = spare
     with directory(str(tmp_path)) as fd:
-        mode = linker.place(str(source), "name", fd, executable=False)
+        mode = linker.place(str(source), "name", fd, executable=False, mtime_ns=TIME)
 
     assert (mode, len(asked)) == ("copy", 1)
     assert (tmp_path / "name").read_bytes() == b"bytes"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_project import Project, project, stock
-from contents import MTIME_NS
+from contents import time_of
 
 from venvflow.disk.places import Place
 from venvflow.flow import load
@@ -136,7 +136,7 @@ def test_a_venv_of_another_tool_stays_another_tools(project: Project) -> None:
     assert (receipt.key, receipt.state, place.state()) == ("", "shared", "venv")
     (row,) = project.run("status", "web", "--json").document["venvs"]
     assert row["state"] == "not ours"
-    assert (venv / "big.bin").stat().st_mtime_ns == MTIME_NS
+    assert (venv / "big.bin").stat().st_mtime_ns == time_of(b"x" * 5000)
 
 
 def test_the_settings_of_the_config_hold(project: Project) -> None:

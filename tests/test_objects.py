@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from contents import (
     KILLED,
-    MTIME_NS,
     NOBODY,
     dies_at,
     elsewhere,
@@ -26,6 +25,7 @@ from contents import (
     objects_in,
     picture,
     put,
+    time_of,
 )
 from tiers import first_quick
 
@@ -94,7 +94,7 @@ def add_from(how: str, batch: Batch, source: Path, name: Name, seen: Found) -> N
 @pytest.mark.parametrize("umask", [0o077, 0o000])
 @pytest.mark.parametrize("executable", [False, True])
 def test_objects_look_the_same_under_every_umask(tmp_path: Path, umask: int, executable: bool) -> None:
-    """Read-only for all, with one constant mtime; no directory is open to all for writing."""
+    """Read-only for all, with the mtime of its content; no directory is open to all for writing."""
     store = tmp_path / "store"
 
     def work() -> None:
@@ -106,7 +106,7 @@ def test_objects_look_the_same_under_every_umask(tmp_path: Path, umask: int, exe
     path = Path(Objects(str(store)).path(name_of(DATA, executable=executable)))
     st = path.stat()
     assert stat.S_IMODE(st.st_mode) == (0o555 if executable else 0o444)
-    assert st.st_mtime_ns == MTIME_NS
+    assert st.st_mtime_ns == time_of(DATA)
     assert not path.parent.stat().st_mode & 0o022
 
 
@@ -181,7 +181,7 @@ def test_an_edit_that_restores_size_and_time_is_seen_by_content_alone(objects: O
     path.chmod(0o644)
     path.write_bytes(OTHER)
     path.chmod(0o444)
-    os.utime(path, ns=(MTIME_NS, MTIME_NS))
+    os.utime(path, ns=(time_of(DATA), time_of(DATA)))
     assert objects.sound(name, len(DATA))
     assert not objects.verified(name)
     assert objects.read(name) is None
@@ -365,7 +365,7 @@ def test_the_object_of_a_run_that_was_first_stays_whatever_mode_its_cache_has(
 
 
 def test_what_was_to_be_adopted_is_not_when_another_was_first(objects: Objects, source: Path) -> None:
-    """The object has the constant mtime then."""
+    """The object has the mtime of its content then."""
     with objects.batch() as batch:
         take("adopt", batch, source)
         put(objects, DATA)
@@ -399,14 +399,14 @@ def test_a_copy_leaves_its_source_alone(objects: Objects, source: Path) -> None:
 @linux_only
 @pytest.mark.parametrize("mode", [0o644, 0o755])
 def test_our_own_file_becomes_the_object(objects: Objects, source: Path, mode: int) -> None:
-    """One inode for both, read-only, with the constant mtime; nothing is written."""
+    """One inode for both, read-only, with the mtime of its content; nothing is written."""
     source.chmod(mode)
     name = name_of(DATA, executable=mode == 0o755)
     batch = published(objects, lambda batch: take("own", batch, source))
     st = source.stat()
     assert os.path.samefile(source, objects.path(name))
     assert stat.S_IMODE(st.st_mode) == mode & 0o555
-    assert st.st_mtime_ns == MTIME_NS
+    assert st.st_mtime_ns == time_of(DATA)
     assert objects.sound(name, len(DATA))
     assert (batch.adopted, batch.origins) == ({}, {})
 
@@ -625,8 +625,8 @@ def test_a_mode_that_was_changed_is_seen_and_given_back(
     os.chmod(objects.path(name), mode)
     assert objects.sound(name, len(DATA)) == (mode == 0o444)
     inode = os.stat(objects.path(name)).st_ino
-    assert objects.relabel(name) == MtimeMode(MTIME_NS, 0o444)
-    assert _modes(objects, name) == (0o444, MTIME_NS)
+    assert objects.relabel(name) == MtimeMode(time_of(DATA), 0o444)
+    assert _modes(objects, name) == (0o444, time_of(DATA))
     assert os.stat(objects.path(name)).st_ino == inode
 
 
@@ -641,10 +641,10 @@ def test_a_strangers_file_keeps_its_mode_and_a_copy_becomes_the_object(
     (tmp_path / "cache").chmod(mode)
     before = attributes(tmp_path / "cache")
     assert not objects.sound(name, len(DATA), batch.adopted[name])
-    assert objects.relabel(name, batch.adopted[name]) == MtimeMode(MTIME_NS, 0o444)
+    assert objects.relabel(name, batch.adopted[name]) == MtimeMode(time_of(DATA), 0o444)
     assert attributes(tmp_path / "cache") == before
     assert not os.path.samefile(tmp_path / "cache", objects.path(name))
-    assert _modes(objects, name) == (0o444, MTIME_NS)
+    assert _modes(objects, name) == (0o444, time_of(DATA))
     assert os.listdir(objects.tmp) == []
 
 
@@ -673,7 +673,7 @@ def test_what_others_may_change_at_will_or_not_read_is_not_adopted(
         batch.adopt(str(source), name, lstat(str(source)))
         batch.publish()
     assert batch.adopted == {}
-    assert _modes(objects, name) == (0o444, MTIME_NS)
+    assert _modes(objects, name) == (0o444, time_of(DATA))
     assert source.stat().st_mode & 0o7777 == mode
 
 
@@ -699,7 +699,7 @@ def test_an_object_of_another_user_is_replaced_by_a_copy(objects: Objects, tmp_p
     os.link(objects.path(name), tmp_path / "venv")
     os.chown(tmp_path / "venv", NOBODY, NOBODY)
     assert not objects.sound(name, len(DATA))
-    assert objects.relabel(name) == MtimeMode(MTIME_NS, 0o444)
+    assert objects.relabel(name) == MtimeMode(time_of(DATA), 0o444)
     assert objects.sound(name, len(DATA))
     assert os.stat(tmp_path / "venv").st_uid == NOBODY
 
@@ -717,7 +717,7 @@ def test_a_file_that_its_owner_may_not_read_gets_its_mode_back(tmp_path: Path) -
             (name,) = put(objects, DATA)
             os.link(objects.path(name), directory / "venv")
             os.chmod(objects.path(name), 0)
-            assert objects.relabel(name) == MtimeMode(MTIME_NS, 0o444)
+            assert objects.relabel(name) == MtimeMode(time_of(DATA), 0o444)
             assert os.path.samefile(objects.path(name), directory / "venv")
 
         assert in_child(work, user=NOBODY) == 0
@@ -736,13 +736,13 @@ def test_what_its_owner_may_not_read_is_read_and_copied_all_the_same(tmp_path: P
             (name,) = put(objects, DATA)
             os.chmod(objects.path(name), 0)
             assert objects.read(name) == DATA
-            assert _modes(objects, name) == (0o444, MTIME_NS)
+            assert _modes(objects, name) == (0o444, time_of(DATA))
             cached, other = directory / "cached", b"of the cache"
             cached.write_bytes(other)
             batch = published(objects, lambda batch: take("adopt", batch, cached))
             cached.chmod(0)
             assert objects.relabel(name_of(other), batch.adopted[name_of(other)]) == MtimeMode(
-                MTIME_NS, 0o444
+                time_of(other), 0o444
             )
             assert objects.verified(name_of(other))
             assert cached.stat().st_mode & 0o777 == 0o400

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from contents import (
-    MTIME_NS,
     elsewhere,
     file_entry,
     killed_at_each,
@@ -21,11 +20,12 @@ from contents import (
     objects_in,
     picture,
     put,
+    time_of,
     write,
 )
 
 from venvflow.disk.links import Linker
-from venvflow.disk.objects import Name, Objects
+from venvflow.disk.objects import Name, Objects, object_name, sealed
 from venvflow.disk.scan import Found, walk
 from venvflow.disk.system_errors import path_of
 from venvflow.model import Entry, LinkMode
@@ -99,14 +99,14 @@ def world(tmp_path: Path) -> World:
 
 
 def test_files_become_links_and_keep_their_bytes(world: World) -> None:
-    """What may be shared is the object itself; the rest is private, with the constant mtime."""
+    """What may be shared is the object itself; the rest is private, with the mtime of its content."""
     before = picture(world.venv)
     done = world.relink()
     assert picture(world.venv) == before
     assert all(world.is_linked(path) for path in SHARED)
     for path in PRIVATE:
         st = (world.venv / path).stat()
-        assert (st.st_nlink, st.st_mtime_ns) == (1, MTIME_NS), path
+        assert (st.st_nlink, st.st_mtime_ns) == (1, sealed(object_name(world.entries[path])).mtime_ns), path
     assert done == Relinked({"hardlink": 3}, [])
 
 
@@ -269,7 +269,7 @@ def test_a_file_that_is_its_object_already_stays(world: World) -> None:
     path = SHARED[0]
     world.object(path).unlink()
     os.link(world.venv / path, world.object(path))
-    os.utime(world.venv / path, ns=(MTIME_NS, MTIME_NS))
+    os.utime(world.venv / path, ns=(time_of(FILES[path]), time_of(FILES[path])))
     entry = world.entries[path]
     done = world.relink(own={Name(entry.digest, entry.executable): f"{world.venv}/{path}"})
     assert done == Relinked({"hardlink": 3}, [])
@@ -298,7 +298,7 @@ def test_copy_mode_leaves_the_files_and_sets_their_times(world: World) -> None:
     assert world.relink("copy") == Relinked({}, [])
     for path, inode in before.items():
         st = (world.venv / path).stat()
-        assert (st.st_ino, st.st_mtime_ns) == (inode, MTIME_NS)
+        assert (st.st_ino, st.st_mtime_ns) == (inode, sealed(object_name(world.entries[path])).mtime_ns)
 
 
 def test_going_from_links_to_copies_makes_files_private(world: World) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from contents import (
     KILLED,
-    MTIME_NS,
     NOBODY,
     dies_at,
     for_everybody,
@@ -802,7 +801,6 @@ def test_trees_are_staged_once(tmp_path: Path) -> None:
         (file,) = _files(f"{store.path}/trees")
         assert stat.S_IMODE(os.stat(file).st_mode) == 0o444
         assert json.loads(Path(file).read_bytes())["name"] == "demo"
-        assert MTIME_NS
 
 
 @pytest.mark.parametrize("part", ["trees/*/*", "snapshots/*"])

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from contents import MTIME_NS, open_store, stock
+from contents import open_store, stock, time_of
 
 from venvflow import config as configs
 from venvflow.disk.scan import walk
@@ -50,7 +50,7 @@ class Fleet:
         (venv / "lib").mkdir(parents=True)
         for path, data in FILES.items():
             (venv / path).write_bytes(data)
-            os.utime(venv / path, ns=(MTIME_NS, MTIME_NS))
+            os.utime(venv / path, ns=(time_of(data), time_of(data)))
         seen = digest_of_found(walk(str(venv)))
         return Receipt(
             "key", str(venv), "shared", "built", trees=(self.tree.digest,), link="copy", stats=seen
@@ -157,7 +157,7 @@ def test_to_learn_counts_against_the_budget(fleet: Fleet) -> None:
 def test_what_no_venv_needs_any_more_is_forgotten_when_something_new_is_learnt(fleet: Fleet) -> None:
     """Not before, and never because of a run for one venv."""
     store = str(fleet.root / "store")
-    old = TreeStats(["lib/old.py"], [""], [1], [MTIME_NS], [0o444])
+    old = TreeStats(["lib/old.py"], [""], [1], [5], [0o444], {})
     write_stats(str(fleet.stats), store, {"0" * 64: old})
     suspect_venvs(fleet.config, fleet.only("a"), whole=True)
     assert read_stats(str(fleet.stats), store).keys() == {"0" * 64, fleet.tree.digest}

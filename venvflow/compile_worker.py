@@ -1,13 +1,13 @@
 """Compiles sources to canonical bytecode; run by the interpreter that will read it (Python 3.8 or newer).
 
 Not imported by venvflow: it is a script that stands alone. When it is ready it says so on one line. Lines
-of JSON come in on standard input, each ``[number, file, name]``: the source *file* is compiled under the
-*name* (its path relative to the venv) and written to ``<number>.pyc`` in the directory given as the first
+of JSON come in on standard input, each ``[number, file, name, mtime]``: the source *file* is compiled under
+the *name* (its path relative to the venv) and written to ``<number>.pyc`` in the directory given as the first
 argument. One number goes out for each: :data:`DONE`, :data:`FAULTY` for a source that does not compile,
 or else an errno, plus one. A source that overflows the stack ends the process.
 
-The header carries the constant mtime (second argument, seconds) instead of the file's, and the name is
-relative, so the same source gives the same bytes in every venv. Import puts the real path back.
+The header carries that *mtime* (seconds) instead of the file's, and the name is relative, so the same source
+gives the same bytes in every venv. Import puts the real path back.
 
 Whoever starts this sets ``PYTHONHASHSEED=0``: before Python 3.11 sets are written in order of hashes. Those
 that hold None stay undecided there, because its hash is an address.
@@ -30,10 +30,10 @@ DONE, FAULTY = 0, 1
 
 def main() -> None:
     """Answer each line of standard input."""
-    directory, mtime = sys.argv[1], int(sys.argv[2])
+    directory = sys.argv[1]
     answer("ready")
     for line in sys.stdin.buffer:
-        number, path, name = json.loads(line)
+        number, path, name, mtime = json.loads(line)
         answer(str(outcome(os.path.join(directory, f"{number}.pyc"), path, name, mtime)))
 
 

@@ -11,16 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-CONSTANT_MTIME = 315_532_800
-"""Modification time of every object, in seconds: 1980-01-01 UTC, the earliest that a zip can hold."""
-
-MTIME_NS = CONSTANT_MTIME * 1_000_000_000
-"""The same in nanoseconds, as stats have it."""
-
-MTIME_TIMES = (MTIME_NS, MTIME_NS)
-"""Access and modification time, as ``os.utime`` takes them."""
-
-FORMAT = 1
+FORMAT = 2
 """Version of keys, trees, snapshots and store layout. Another number never matches."""
 
 INSTALLER_NOTE = ".dist-info/uv_cache.json"
@@ -296,9 +287,9 @@ class Receipt:
     files looked (:mod:`venvflow.state.file_stats`), *contents* tell what is in them
     (:mod:`venvflow.state.contents`; empty: not known), *store* is the one that its symlinks lead into.
     *warnings* are what the build said of what is in it. *modes* are those that its files had
-    (:mod:`venvflow.disk.attributes`), *private* files that somebody edited and that verify knows as the
-    venv's own, with their SHA-256. *top* is the mtime of its own directory; :func:`write_receipt` fills it
-    in.
+    (:mod:`venvflow.disk.attributes`), *times* their mtimes in nanoseconds (if venvflow did not make it),
+    *private* files that somebody edited and that verify knows as the venv's own, with their SHA-256. *top* is
+    the mtime of its own directory; :func:`write_receipt` fills it in.
     """
 
     key: str
@@ -313,6 +304,7 @@ class Receipt:
     store: str = ""
     warnings: tuple[str, ...] = ()
     modes: Mapping[str, int] = field(default_factory=dict, repr=False)
+    times: Mapping[str, int] = field(default_factory=dict, repr=False)
     private: Mapping[str, str] = field(default_factory=dict, repr=False)
     contents: str = field(default="", repr=False)
     directories: Mapping[str, int] = field(default_factory=dict, repr=False)

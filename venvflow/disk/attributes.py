@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from venvflow.disk.scan import Found
-from venvflow.model import MTIME_NS
+from venvflow.pure.sharing import is_moment, mtime_of
 
 MODE_BITS = 0o777
 """The bits of a mode that are noted and given back: none with which a file runs as somebody else."""
@@ -30,25 +30,34 @@ FOR_MOST = (_FILES, _PROGRAMS)
 """Names in a venv's modes that are not paths: the modes that most of its files have."""
 
 _USUAL = {_FILES: 0o644, _PROGRAMS: 0o755}
+_NO_DIGEST = "0" * 64
 
 
-def is_sealed(item: Found) -> bool:
-    """Return whether a file looks like an object: read-only, with the time that all objects have."""
-    return item.stamp.mtime_ns == MTIME_NS and not item.mode & 0o222 and item.stamp.size > 0
+def may_be_sealed(item: Found) -> bool:
+    """Return whether a file may look like its object, whatever is in it."""
+    return not item.mode & 0o222 and item.stamp.size > 0 and is_moment(item.stamp.mtime_ns)
 
 
-def modes_of(found: Iterable[Found], earlier: Mapping[str, int] | None) -> dict[str, int]:
+def is_sealed(item: Found, digest: str) -> bool:
+    """Return whether a file with this SHA-256 looks like its object: read-only, with its content's time."""
+    return may_be_sealed(item) and item.stamp.mtime_ns == mtime_of(digest) * 1_000_000_000
+
+
+def modes_of(
+    found: Iterable[Found], digests: Mapping[str, str], earlier: Mapping[str, int] | None
+) -> dict[str, int]:
     """Return what there is to note of files that are about to be shared.
 
-    *earlier* is what was noted when they were shared before, None if they never were: it holds for those
-    that look like objects, or are symlinks to them by now.
+    *digests* are the SHA-256 of files by their paths. *earlier* is what was noted when they were shared
+    before, None if they never were: it holds for those that look like objects, or are symlinks to them.
     """
     before = earlier or {}
     modes = {}
     for item in found:
         if item.kind == "file":
-            sealed = mode_of(before, item.path, executable=item.executable) if is_sealed(item) else item.mode
-            modes[item.path] = sealed & MODE_BITS
+            shared = is_sealed(item, digests.get(item.path, _NO_DIGEST))
+            mode = mode_of(before, item.path, executable=item.executable) if shared else item.mode
+            modes[item.path] = mode & MODE_BITS
         elif item.path in before:
             modes[item.path] = before[item.path]
     noted = _most(modes) if earlier is None else {key: before[key] for key in _USUAL if key in before}
@@ -56,6 +65,24 @@ def modes_of(found: Iterable[Found], earlier: Mapping[str, int] | None) -> dict[
         path: mode for path, mode in modes.items() if mode != _of_kind(noted, executable=bool(mode & 0o100))
     }
     return noted | odd
+
+
+def times_of(
+    found: Iterable[Found], digests: Mapping[str, str], earlier: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the mtimes, in nanoseconds, of files that are about to be shared, by their paths.
+
+    *digests* are the SHA-256 of files by their paths. What was noted *earlier* holds for those that have the
+    time of their content, or are symlinks by now.
+    """
+    times = {}
+    for item in found:
+        given = item.stamp.mtime_ns == mtime_of(digests.get(item.path, _NO_DIGEST)) * 1_000_000_000
+        if item.kind == "file":
+            times[item.path] = earlier.get(item.path, item.stamp.mtime_ns) if given else item.stamp.mtime_ns
+        elif item.path in earlier:
+            times[item.path] = earlier[item.path]
+    return times
 
 
 def _most(modes: Mapping[str, int]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Canonical bytecode: ``.pyc`` files that are the same bytes in every venv, each compiled once.
 
-A ``.pyc`` records its source's mtime and path. All our sources carry one constant mtime, and we compile
-under the path relative to the venv; CPython's import replaces that by the real one when it loads the file.
+A ``.pyc`` records its source's mtime and path. The mtime of our sources follows from their bytes, and we
+compile under the path relative to the venv; CPython's import puts in the real one when it loads the file.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import IO, NamedTuple, cast
 
 import venvflow
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.model import CONSTANT_MTIME, Interpreter
+from venvflow.model import Interpreter
 from venvflow.postinstall import LARGEST_SOURCE
+from venvflow.pure.sharing import mtime_of
 
 DONE, FAULTY = 0, 1
 """Answers of the worker: compiled, and does not compile; anything else is an errno plus one."""
@@ -105,7 +106,9 @@ def _serve(
             code = DONE
             while code != _DEAD and (each := _next(todo)) is not None:
                 number, source = each
-                code = _ask(process, json.dumps([number, source.file, source.path]) + "\n")
+                code = _ask(
+                    process, json.dumps([number, source.file, source.path, mtime_of(source.digest)]) + "\n"
+                )
                 if code == _DEAD and process.wait() not in _CRASHES:
                     raise _cannot_run(interpreter, process)
                 if code not in (DONE, FAULTY, _DEAD):
@@ -132,7 +135,7 @@ def _next(todo: deque[tuple[int, Source]]) -> tuple[int, Source] | None:
 def _start(interpreter: Interpreter, directory: str) -> subprocess.Popen[bytes]:
     # Like -I, which cannot be used: it would ignore the hash seed, which decides the order of sets.
     flags = ["-s", "-S", "-B", "-X", "utf8", "-W", "ignore"]
-    command = [interpreter.executable, *flags, _WORKER, directory, str(CONSTANT_MTIME)]
+    command = [interpreter.executable, *flags, _WORKER, directory]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environ["PYTHONHASHSEED"] = "0"
     try:

@@ -120,7 +120,8 @@ def _place(member: Member, source: ObjectSource, parent: int, name: str, linker:
         os.stat(path, follow_symlinks=False)
     except OSError as error:
         raise damaged(member.name, member.digest, f"cannot be read: {error.strerror}") from error
-    linker.place(path, name, parent, executable=member.executable)
+    mtime_ns = member.mtime * 1_000_000_000
+    linker.place(path, name, parent, executable=member.executable, mtime_ns=mtime_ns)
     if read(name, dir_fd=parent).digest != member.digest:
         raise damaged(member.name, member.digest, "has other bytes than its name says")
 
@@ -134,4 +135,5 @@ def _link_interpreter(
             if links == "keep":
                 os.symlink(python, name, dir_fd=parent)
             else:
-                Linker(PRIVATE).place(python, name, parent, executable=True)
+                mtime_ns = os.stat(python).st_mtime_ns  # it is no file of ours
+                Linker(PRIVATE).place(python, name, parent, executable=True, mtime_ns=mtime_ns)

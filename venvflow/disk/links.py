@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import signal
 import struct
@@ -19,7 +20,8 @@ from venvflow.disk import kernel
 from venvflow.disk.descriptors import CREATE, READ, exists, opened
 from venvflow.disk.kernel import UNSUPPORTED
 from venvflow.disk.scan import BLOCK
-from venvflow.model import MTIME_TIMES, LinkMode
+from venvflow.model import LinkMode
+from venvflow.pure.sharing import mtime_of
 
 _FICLONE = 0x40049409
 """Linux's ioctl that makes a file share the blocks of another (btrfs, xfs, bcachefs)."""
@@ -51,15 +53,15 @@ class Linker:
         """Return the mode that is tried first for the next file."""
         return self._ladder[0]
 
-    def place(self, source: str, name: str, dir_fd: int, *, executable: bool) -> LinkMode:
-        """Make *name* in *dir_fd* the file at *source*, and return how.
+    def place(self, source: str, name: str, dir_fd: int, *, executable: bool, mtime_ns: int) -> LinkMode:
+        """Make *name* in *dir_fd* the file at *source*, and return how; a copy gets the time *mtime_ns*.
 
         Raises ``OSError`` when not even a copy can be made (``FileNotFoundError`` when *source* is gone,
         ``FileExistsError`` when *name* is taken).
         """
         for mode in (*self._ladder,):
             try:
-                self._make(mode, source, name, dir_fd, executable=executable)
+                self._make(mode, source, name, dir_fd, executable=executable, mtime_ns=mtime_ns)
             except OSError as error:
                 if mode == "copy" or error.errno not in {*UNSUPPORTED, errno.EMLINK}:
                     raise
@@ -70,14 +72,17 @@ class Linker:
                 return mode
         raise AssertionError("a ladder always ends with copy")
 
-    def _make(self, mode: LinkMode, source: str, name: str, dir_fd: int, *, executable: bool) -> None:
+    def _make(
+        self, mode: LinkMode, source: str, name: str, dir_fd: int, *, executable: bool, mtime_ns: int
+    ) -> None:
         if mode == "hardlink":
             self._hardlink(source, name, dir_fd)
         elif mode == "symlink":
             os.stat(source)  # a dangling link would only be found out by a failing import
             os.symlink(source, name, dir_fd=dir_fd)
         else:
-            with opened(source, READ) as reading, _private(name, dir_fd, executable=executable) as writing:
+            private = _private(name, dir_fd, executable=executable, mtime_ns=mtime_ns)
+            with opened(source, READ) as reading, private as writing:
                 (clone if mode == "reflink" else copy_bytes)(reading, writing)
 
     def link_new(self, source: str, name: str, dir_fd: int) -> bool:
@@ -128,12 +133,12 @@ def create(name: str, dir_fd: int | None, *, executable: bool) -> int:
 
 
 @contextmanager
-def _private(name: str, dir_fd: int, *, executable: bool) -> Iterator[int]:
-    """Give a new private file, which has the constant mtime at the end of the block or is gone."""
+def _private(name: str, dir_fd: int, *, executable: bool, mtime_ns: int) -> Iterator[int]:
+    """Give a new private file, which has the time *mtime_ns* at the end of the block or is gone."""
     fd = create(name, dir_fd, executable=executable)
     try:
         yield fd
-        os.utime(fd, ns=MTIME_TIMES)
+        os.utime(fd, ns=(mtime_ns, mtime_ns))
     except OSError:
         os.unlink(name, dir_fd=dir_fd)
         raise
@@ -141,9 +146,10 @@ def _private(name: str, dir_fd: int, *, executable: bool) -> Iterator[int]:
         os.close(fd)
 
 
-def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool) -> None:
-    """Write a new private file with the constant mtime."""
-    with _private(name, dir_fd, executable=executable) as fd:
+def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool, digest: str = "") -> None:
+    """Write a new private file with the mtime of its content, or of that with the SHA-256 *digest*."""
+    mtime_ns = mtime_of(digest or hashlib.sha256(data).hexdigest()) * 1_000_000_000
+    with _private(name, dir_fd, executable=executable, mtime_ns=mtime_ns) as fd:
         write_all(fd, data)
 
 

@@ -2,9 +2,9 @@
 
 An object appears under its name only when it is complete and on disk. :class:`Batch` collects many: new
 bytes are staged in ``tmp/``, one ``syncfs`` makes them durable, then each gets its name by ``link``, which
-cannot replace anything. Objects are 0444 or 0555 and carry one constant mtime, so that an edit through a
-hard link is refused to most and visible in all. The exception are *adopted* objects: hard links to files
-that somebody else owns too (uv's cache). Those keep their mode and mtime, because they are not ours alone.
+cannot replace anything. Objects are 0444 or 0555, and their mtime follows from their content, so that an edit
+through a hard link is refused to most and visible in all. The exception are *adopted* objects: hard links to
+files that somebody else owns too (uv's cache). Those keep their mode and mtime: they are not ours alone.
 
 A change of mode or owner of a venv's file changes the object, in all venvs that have it. Right
 bytes that look wrong are given back how they should look (:meth:`Objects.relabel`); they are never linked as
@@ -32,7 +32,8 @@ from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.layout import Layout, is_fan
 from venvflow.disk.links import clone, copy_bytes, has_writer, name_new, write_all
 from venvflow.disk.scan import Changing, Found, Stamp, lstat, read, stamp_of
-from venvflow.model import MTIME_NS, MTIME_TIMES, Durability, Entry, Tree
+from venvflow.model import Durability, Entry, Tree
+from venvflow.pure.sharing import mtime_of
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -57,12 +58,9 @@ class MtimeMode(NamedTuple):
     mode: int
 
 
-_SEALED, _SEALED_PROGRAM = MtimeMode(MTIME_NS, 0o444), MtimeMode(MTIME_NS, 0o555)
-
-
 def sealed(name: Name) -> MtimeMode:
     """Return the mtime and mode of an object that is ours alone."""
-    return _SEALED_PROGRAM if name.executable else _SEALED
+    return MtimeMode(mtime_of(name.digest) * 1_000_000_000, 0o555 if name.executable else 0o444)
 
 
 def is_promised(mode: int, promised: int) -> bool:
@@ -174,7 +172,7 @@ class Objects:
             try:
                 _copy(self.path(name), staged, tmp)
                 if read(staged, dir_fd=tmp).digest == name.digest:
-                    _seal_at(staged, tmp, executable=name.executable)
+                    _seal_at(staged, tmp, name)
                     yield staged, tmp
                 else:
                     yield "", tmp
@@ -251,7 +249,9 @@ class Objects:
                     return adopted
             elif adopted is None and not ours and self.may_be_adopted(st, name):
                 return now if self.verified(name) else None
-            known = st.st_nlink == 1 or now.mtime_ns == MTIME_NS or (ours and not now.mode & 0o222)
+            known = (
+                st.st_nlink == 1 or now.mtime_ns == sealed(name).mtime_ns or (ours and not now.mode & 0o222)
+            )
             if (known and _set_mtime_mode(base, fan, name, sealed(name))) or self._copy_in_place(name, fan):
                 return sealed(name)
         return None
@@ -260,7 +260,7 @@ class Objects:
         """Return whether a file may look like that because it was adopted, and not because it was changed."""
         mode = stat.S_IMODE(st.st_mode)
         usual = is_adoptable(mode) and bool(mode & 0o100) == name.executable
-        return usual and st.st_mtime_ns != MTIME_NS and st.st_uid in self.owners
+        return usual and st.st_mtime_ns != sealed(name).mtime_ns and st.st_uid in self.owners
 
     def _copy_in_place(self, name: Name, fan: int) -> bool:
         """Put a copy in the place of a file that has the right bytes; return whether it has."""
@@ -451,7 +451,7 @@ class Batch:
         if name not in self.added and not self._objects.sound(name, len(data)):
             with self._new_file() as (staged, fd):
                 write_all(fd, data)
-                _seal(fd, executable=executable)
+                _seal(fd, name)
             self._stage(name, staged, len(data))
         return name
 
@@ -470,18 +470,18 @@ class Batch:
             _transfer(reading, writing)
             if lstat(source).stamp != stamp and read(staged, dir_fd=self._fd).digest != name.digest:
                 raise Changing(source)
-            _seal(writing, executable=name.executable)
+            _seal(writing, name)
         self._stage(name, staged, stamp.size)
         self.origins[name] = source
 
     def add_staged(self, path: str, name: Name, size: int) -> None:
         """Take over a file that was written into :attr:`staging` and hashed to *name*."""
         staged = os.path.basename(path)
-        _seal_at(staged, self._fd, executable=name.executable)
+        _seal_at(staged, self._fd, name)
         self._stage(name, staged, size)
 
     def add_own(self, source: str, name: Name, found: Found, *, built_here: bool = False) -> None:
-        """Make the file *source* itself the object: it becomes read-only and gets the constant mtime.
+        """Make the file *source* itself the object: it becomes read-only and gets the mtime of its content.
 
         Only for files that have no other name and that nobody can be writing to: the kernel answers that, and
         where it cannot tell, only what *built_here* our builder has just made will do. Any other becomes
@@ -586,7 +586,7 @@ class Batch:
         staged, (found, built_here) = self._staged[name], self._looks[name]
         with opened(staged, READ, dir_fd=self._fd) as fd:
             if _is_ours_alone(fd, found) and has_writer(fd) in ({False, None} if built_here else {False}):
-                _seal(fd, executable=name.executable)
+                _seal(fd, name)
                 return
         os.unlink(staged, dir_fd=self._fd)
         del self._looks[name]
@@ -629,14 +629,15 @@ class Batch:
         self.added[name] = size
 
 
-def _seal(fd: int, *, executable: bool) -> None:
-    os.fchmod(fd, 0o555 if executable else 0o444)
-    os.utime(fd, ns=MTIME_TIMES)
+def _seal(fd: int, name: Name) -> None:
+    expected = sealed(name)
+    os.fchmod(fd, expected.mode)
+    os.utime(fd, ns=(expected.mtime_ns, expected.mtime_ns))
 
 
-def _seal_at(name: str, fd: int, *, executable: bool) -> None:
-    with opened(name, READ, dir_fd=fd) as file:
-        _seal(file, executable=executable)
+def _seal_at(file: str, fd: int, name: Name) -> None:
+    with opened(file, READ, dir_fd=fd) as opened_file:
+        _seal(opened_file, name)
 
 
 def _is_ours_alone(fd: int, found: Found) -> bool:

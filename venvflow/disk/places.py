@@ -654,9 +654,10 @@ def decode_receipt(data: bytes) -> Receipt:
             store=decoding.or_nothing(decoding.absolute),
             warnings=decoding.listed(decoding.text),
             modes=_modes,
+            times=_times,
             private=_private,
             contents=decoding.text,
-            directories=_directories,
+            directories=_times,
             top=decoding.mtime,
         )
     )
@@ -675,11 +676,11 @@ def _private(value: object) -> dict[str, str]:
     return private
 
 
-def _directories(value: object) -> dict[str, int]:
-    directories: dict[str, int] = decoding.mapped(decoding.anything, decoding.anything)(value)
-    decoding.check_paths(directories)
-    decoding.check_integers(directories.values(), -decoding.LARGEST_TIME, decoding.LARGEST_TIME)
-    return directories
+def _times(value: object) -> dict[str, int]:
+    times: dict[str, int] = decoding.mapped(decoding.anything, decoding.anything)(value)
+    decoding.check_paths(times)
+    decoding.check_integers(times.values(), -decoding.LARGEST_TIME, decoding.LARGEST_TIME)
+    return times
 
 
 def _have_mtimes(fd: int, directories: Mapping[str, int]) -> bool:

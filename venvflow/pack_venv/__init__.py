@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from venvflow.disk import archive
+from venvflow.disk.archive.contents import Member
 from venvflow.disk.export import export, holds_links
 from venvflow.disk.scratch import refuse_inside, scratch
 from venvflow.errors import EnvironmentFailure, UsageError, shown
-from venvflow.model import CONSTANT_MTIME
 from venvflow.pack_venv.links import NotContaining, convert_symlinks
 from venvflow.pack_venv.listing import Listing, list_directory
 from venvflow.progress_display import progress
@@ -132,7 +132,7 @@ def create_archive(
     Everything in it lies in a directory called *install_target*, or else like the source directory. Symlinks
     inside are made relative, those that lead out are kept as they are, the one to the interpreter is made by
     ``postinstall.py``. On Windows, and in a zip, what they lead to is copied in their place. Owners are
-    nobody, modes 0755 or 0644. Without *clamp_mtime* all times are one constant; with it, files keep their
+    nobody, modes 0755 or 0644. Without *clamp_mtime* times follow from content; with it, files keep their
     own, but no later than that (a time without zone is UTC). *work_dir* takes what must be kept for a moment.
 
     The archive appears when it is complete, in place of an older one. Raises UsageError, Refused (an archive
@@ -239,13 +239,13 @@ def _changes_explained(listed: Listing) -> Iterator[None]:
         ) from error
 
 
-def _clamped(listed: Listing, clamp: datetime | None) -> Callable[[str], int] | None:
-    """Return what gives a member its time, or None for the constant one."""
+def _clamped(listed: Listing, clamp: datetime | None) -> Callable[[Member], int] | None:
+    """Return what gives a member its time, or None for that of its content."""
     if clamp is None:
         return None
     zoned = clamp if clamp.tzinfo is not None else clamp.replace(tzinfo=timezone.utc)
     latest = int(zoned.timestamp())
-    return lambda name: min(listed.mtime(name, CONSTANT_MTIME), latest)
+    return lambda member: min(listed.mtime(member.name, member.mtime), latest)
 
 
 def _warn(texts: list[str]) -> None:

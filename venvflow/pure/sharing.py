@@ -1,4 +1,4 @@
-"""Decides which files are linked to the store, which are copied, and how a file becomes an object."""
+"""Decides which files are linked to the store or copied, how a file becomes an object, and its mtime."""
 
 from __future__ import annotations
 
@@ -6,6 +6,28 @@ import re
 from typing import Literal
 
 from venvflow.model import Entry, LinkMode
+
+EARLIEST = 315_619_200
+"""1980-01-02 UTC in seconds since 1970: from then on a zip can hold a time in every zone."""
+
+_MOMENTS = 694_224_000
+"""Even seconds from then to 2024-01-01 UTC: a zip holds no odd ones, and nobody shall think it is to come."""
+
+
+def mtime_of(digest: str) -> int:
+    """Return the time in seconds since 1970 that a file with this SHA-256 (in hex) carries.
+
+    The same bytes have the same time everywhere, so bytecode that records it stays valid; other bytes have
+    another, so what compares path, size and time sees an upgrade.
+    """
+    return EARLIEST + int(digest[:16], 16) % _MOMENTS * 2
+
+
+def is_moment(mtime_ns: int) -> bool:
+    """Return whether a time in nanoseconds may be one that :func:`mtime_of` gives."""
+    seconds, rest = divmod(mtime_ns, 1_000_000_000)
+    return not rest and seconds in range(EARLIEST, EARLIEST + 2 * _MOMENTS, 2)
+
 
 _PRIVATE_ENDS = (
     ".pth", ".egg-link", ".dist-info/RECORD",

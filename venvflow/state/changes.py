@@ -22,7 +22,7 @@ from venvflow.disk.objects import MtimeMode, Name, Objects, is_promised, object_
 from venvflow.disk.places import Place
 from venvflow.disk.scan import Changing, Content, Found, lstat, read, stamp_of, walk
 from venvflow.errors import some
-from venvflow.model import MTIME_NS, Entry, Receipt
+from venvflow.model import Entry, Receipt
 from venvflow.postinstall import LARGEST_FILLED
 from venvflow.pure.manifest import Corrupt, entries_of
 from venvflow.pure.patterns import Matcher
@@ -482,9 +482,10 @@ def as_made(item: Found, entry: Entry, adopted: Mapping[Name, MtimeMode], *, lin
         return linked  # where it leads to is verify's business
     if item.kind != "file":
         return False
-    expected = adopted.get(Name(entry.digest, entry.executable))
+    name = object_name(entry)
     same_size = entry.kind == "template" or item.stamp.size == entry.size
-    return same_size and item.stamp.mtime_ns in (expected.mtime_ns if expected else MTIME_NS, MTIME_NS)
+    looks = adopted.get(name), sealed(name)
+    return same_size and any(each is not None and item.stamp.mtime_ns == each.mtime_ns for each in looks)
 
 
 def can_run(item: Found, entry: Entry) -> bool:

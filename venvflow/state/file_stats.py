@@ -29,7 +29,7 @@ from venvflow.disk.descriptors import directory
 from venvflow.disk.files import TEMPORARY, read_small, write_whole
 from venvflow.disk.places import RECEIPT
 from venvflow.errors import EnvironmentFailure, VenvflowError
-from venvflow.model import INSTALLER_NOTE, MTIME_NS, Config, Entry, Receipt
+from venvflow.model import INSTALLER_NOTE, Config, Entry, Receipt
 from venvflow.pure import decoding
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from venvflow.disk.scan import Found
     from venvflow.state.store import Store
 
-_FORMAT = 3
+_FORMAT = 4
 _ANY_SIZE = -1
 
 BUDGET = 50_000
@@ -55,7 +55,8 @@ class TreeStats(NamedTuple):
 
     *paths* are below the venv, *objects* below ``objects/`` of the store, empty for files that no venv is
     linked to. *sizes* are in bytes, -1 where each venv has its own; *mtimes* are in nanoseconds, *modes*
-    those of objects: what is a venv's own may have any with which a program can be run.
+    those of objects: what is a venv's own may have any with which a program can be run. *copies* are the
+    mtimes of copies of adopted objects, which do not keep theirs, by their paths.
     """
 
     paths: list[str]
@@ -63,6 +64,7 @@ class TreeStats(NamedTuple):
     sizes: list[int]
     mtimes: list[int]
     modes: list[int]
+    copies: dict[str, int]
 
 
 def is_ignored(path: str) -> bool:
@@ -86,7 +88,7 @@ def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, MtimeMode]) -> Tre
     from venvflow.disk.objects import file_of, object_name, sealed  # noqa: PLC0415 - not where it is known
     from venvflow.pure.sharing import stays_private  # noqa: PLC0415
 
-    stats = TreeStats([], [], [], [], [])
+    stats = TreeStats([], [], [], [], [], {})
     for entry in entries:
         if entry.digest and not is_ignored(entry.path):
             name = object_name(entry)
@@ -94,8 +96,11 @@ def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, MtimeMode]) -> Tre
             stats.paths.append(entry.path)
             stats.objects.append("" if private else file_of(name))
             stats.sizes.append(_ANY_SIZE if entry.kind == "template" else entry.size)
-            expected = adopted.get(name) or sealed(name)
+            own = sealed(name)
+            expected = adopted.get(name) or own
             stats.mtimes.append(expected.mtime_ns)
+            if expected != own:
+                stats.copies[entry.path] = own.mtime_ns
             # A script is a template, whose object is only data.
             stats.modes.append(expected.mode | stat.S_IXUSR if entry.executable else expected.mode)
     return stats
@@ -103,8 +108,8 @@ def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, MtimeMode]) -> Tre
 
 # --------------------------------------------------------------------------- looking
 
-_Row = tuple[str, int, int, int]
-"""A name, and the size, the mtime and the whole mode that it should have.
+_Row = tuple[str, int, int, int, int]
+"""A name, and the size, the mtime (or else that of a copy) and the whole mode that it should have.
 
 Of a venv's own file only ``S_IXUSR`` for a program, 0 for one whose mode may be any.
 """
@@ -122,7 +127,8 @@ class _Rows(NamedTuple):
         """Return all files; hardly ever asked for, so they are not kept."""
         stats = self.stats
         runs = [mode & stat.S_IXUSR for mode in stats.modes]
-        return list(zip(stats.paths, stats.sizes, stats.mtimes, runs, strict=True))
+        copies = [stats.copies.get(*each) for each in zip(stats.paths, stats.mtimes, strict=True)]
+        return list(zip(stats.paths, stats.sizes, stats.mtimes, copies, runs, strict=True))
 
 
 class StatChecker:
@@ -196,10 +202,10 @@ class StatChecker:
         self.looked += len(rows)
         stat_at = os.stat  # for every file, on every run
         owners = os.fstat(fd).st_uid, 0
-        for name, size, mtime, mode in rows:
+        for name, size, mtime, of_copy, mode in rows:
             st = stat_at(name, dir_fd=fd, follow_symlinks=False)
             now = st.st_mtime_ns
-            if now not in (mtime, MTIME_NS) or size not in (st.st_size, _ANY_SIZE):
+            if now not in (mtime, of_copy) or size not in (st.st_size, _ANY_SIZE):
                 return False
             if mode == stat.S_IXUSR:
                 if not st.st_mode & mode:
@@ -224,11 +230,12 @@ def _is_fit(st: os.stat_result, mode: int, owners: tuple[int, int]) -> bool:
 
 def _divided(stats: TreeStats, min_size: int) -> _Rows:
     work = _Rows([], [], stats)
-    for path, name, size, mtime, mode in zip(*stats, strict=True):
+    for path, name, size, mtime, mode in zip(*stats[:-1], strict=True):
+        of_copy = stats.copies.get(path, mtime)
         if name and size >= min_size:
-            work.objects.append((name, size, mtime, stat.S_IFREG | mode))
+            work.objects.append((name, size, mtime, of_copy, stat.S_IFREG | mode))
         else:
-            work.own.append((path, size, mtime, mode & stat.S_IXUSR))
+            work.own.append((path, size, mtime, of_copy, mode & stat.S_IXUSR))
     return work
 
 
@@ -270,8 +277,9 @@ def decode_stats(data: bytes) -> NotedStats:
 
 
 def _decode_lists(value: object) -> TreeStats:
-    stats = TreeStats(*decoding.row(*[_a_list] * len(TreeStats._fields))(value))
-    if len({len(each) for each in stats}) != 1:
+    times = decoding.mapped(decoding.text, decoding.mtime)
+    stats = TreeStats(*decoding.row(*[_a_list] * (len(TreeStats._fields) - 1), times)(value))
+    if len({len(each) for each in stats[:-1]}) != 1:
         raise decoding.Corrupt("its lists are not of the same length")
     decoding.check_paths(stats.paths)
     decoding.check_paths([each for each in stats.objects if each != ""])

@@ -12,7 +12,7 @@ from venvflow.disk.descriptors import Directories, directory
 from venvflow.disk.links import Linker, prevailing, write_private
 from venvflow.disk.objects import MtimeMode, Name, Objects, object_name, sealed
 from venvflow.disk.scan import read
-from venvflow.model import MTIME_NS, Entry, LinkMode, Manifest
+from venvflow.model import Entry, LinkMode, Manifest
 from venvflow.pure.manifest import Corrupt, directories_of, entries_of
 from venvflow.pure.relocate import Places, digest_of, fill, fill_link, is_record
 from venvflow.pure.sharing import stays_private
@@ -157,7 +157,7 @@ class Materialiser:
         self._made.digests.append((entry.path, entry.digest))
         if entry.size == 0:
             write_private(base, parent, b"", executable=entry.executable)
-            self._note_stats(entry.path, 0)
+            self._note_stats(entry, 0)
             return
         name = object_name(entry)
         expected = self.adopted.get(name) or sealed(name)
@@ -172,17 +172,19 @@ class Materialiser:
             entry, self.min_size, adopted=expected != sealed(name)
         )
         linker = self._private if private or self.untrusted else self.linker
-        mode = linker.place(self.objects.path(name), base, parent, executable=entry.executable)
+        own = sealed(name).mtime_ns
+        mode = linker.place(self.objects.path(name), base, parent, executable=entry.executable, mtime_ns=own)
         if self.untrusted and read(base, dir_fd=parent).digest != entry.digest:
             raise Damaged(name, entry.path)  # it was changed since it was looked at: what counts is the copy
         if mode == "symlink":
             self._made.stats.append(entry.path)
         else:
-            self._note_stats(entry.path, entry.size, expected.mtime_ns if mode == "hardlink" else MTIME_NS)
+            self._note_stats(entry, entry.size, expected.mtime_ns if mode == "hardlink" else own)
 
-    def _note_stats(self, path: str, size: int, mtime_ns: int = MTIME_NS) -> None:
-        if not is_ignored(path):
-            self._made.stats.append(file_stat(path, size, mtime_ns))
+    def _note_stats(self, entry: Entry, size: int, mtime_ns: int = 0) -> None:
+        if not is_ignored(entry.path):
+            time = mtime_ns or sealed(object_name(entry)).mtime_ns
+            self._made.stats.append(file_stat(entry.path, size, time))
 
     def _make_template(self, entry: Entry, places: Directories) -> tuple[bytes, int]:
         name = object_name(entry)
@@ -192,8 +194,8 @@ class Materialiser:
         with _filling(entry):
             data = fill(template, entry.slots, self.places, self._filled)
         parent, base = places.parent(entry.path)
-        write_private(base, parent, data, executable=entry.executable)
-        self._note_stats(entry.path, len(data))
+        write_private(base, parent, data, executable=entry.executable, digest=entry.digest)
+        self._note_stats(entry, len(data))
         made = digest_of(data)
         self._made.digests.append((entry.path, made[0].hex()))
         return made

@@ -18,9 +18,9 @@ from venvflow.disk.background_close import BackgroundCloser
 from venvflow.disk.descriptors import READ, SAFE, Directories, directory, opened, whole_paths
 from venvflow.disk.files import TEMPORARY, is_temporary_name, replacing
 from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_private
-from venvflow.disk.objects import Name, Objects, object_name
+from venvflow.disk.objects import Name, Objects, object_name, sealed
 from venvflow.disk.scan import Found, Stamp, lstat
-from venvflow.model import MTIME_TIMES, Entry, LinkMode
+from venvflow.model import Entry, LinkMode
 from venvflow.pure.sharing import stays_private
 
 _CHUNK = 1 << 20
@@ -144,7 +144,7 @@ class Relinker:
             return self._share(entry, item, name, fd)
         else:
             with self._opened(item, name, fd) as file:
-                self._make_private(item, file, name, fd)
+                self._make_private(entry, item, file, (name, fd))
         return "private" if copies else linker.mode
 
     def _share(self, entry: Entry, item: Found, name: str, fd: int) -> str:
@@ -160,7 +160,7 @@ class Relinker:
                 return "reflink"
             if own_attributes(file):
                 self._done.attributed.append(entry.path)
-                self._make_private(item, file, name, fd)
+                self._make_private(entry, item, file, (name, fd))
                 return "private"
             copied_from = self.origins.get(object_name(entry))
             if copied_from != f"{self.venv}/{entry.path}" and not _same_bytes(
@@ -192,26 +192,28 @@ class Relinker:
             return False
         if not (equal and _same_version(os.fstat(file), item)):
             raise LeftAlone
-        os.utime(file, ns=MTIME_TIMES)
+        _set_mtime(file, entry)
         self.linker.count("reflink")
         return True
 
-    def _make_private(self, item: Found, file: int, name: str, fd: int) -> None:
-        """Give an open file the constant mtime; one that has other names gets an inode of its own first.
+    def _make_private(self, entry: Entry, item: Found, file: int, at: tuple[str, int]) -> None:
+        """Give an open file the mtime of its content; one that has other names first gets its own inode.
 
-        Its attributes and its mode are kept. Raises LeftAlone.
+        *at* are its name and the descriptor of its directory. Its attributes and its mode are kept. Raises
+        LeftAlone.
         """
         if item.links == 1:
-            os.utime(file, ns=MTIME_TIMES)
+            _set_mtime(file, entry)
             return
+        name, fd = at
         with replacing_found(item, name, fd) as temporary:
-            path = f"{self.venv}/{item.path}"
-            self._private.place(path, temporary, fd, executable=item.executable)
+            path, mtime_ns = f"{self.venv}/{item.path}", sealed(object_name(entry)).mtime_ns
+            self._private.place(path, temporary, fd, executable=item.executable, mtime_ns=mtime_ns)
             with opened(temporary, os.O_RDWR | SAFE, dir_fd=fd) as copy:
                 if not copy_attributes(file, copy):
                     raise LeftAlone
                 os.fchmod(copy, item.mode & 0o777)  # last: it is part of an access list
-                os.utime(copy, ns=MTIME_TIMES)
+                _set_mtime(copy, entry)
 
     @contextmanager
     def _opened(self, item: Found, name: str, fd: int) -> Iterator[int]:
@@ -234,10 +236,24 @@ class Relinker:
         if entry.size == 0:
             write_private(name, fd, b"", executable=entry.executable)
         else:
-            linker.place(self._object(entry), name, fd, executable=entry.executable)
+            _place(self.objects, entry, name, fd, linker)
 
     def _object(self, entry: Entry) -> str:
         return self.objects.path(object_name(entry))
+
+
+def _set_mtime(file: int, entry: Entry) -> None:
+    """Give an open file the time that its entry's file carries."""
+    mtime_ns = sealed(object_name(entry)).mtime_ns
+    os.utime(file, ns=(mtime_ns, mtime_ns))
+
+
+def _place(objects: Objects, entry: Entry, name: str, fd: int, linker: Linker) -> None:
+    """Make *name* in the directory *fd* a file from the object of *entry*."""
+    object_ = object_name(entry)
+    linker.place(
+        objects.path(object_), name, fd, executable=entry.executable, mtime_ns=sealed(object_).mtime_ns
+    )
 
 
 def _make_cache(places: Directories, path: str) -> None:
@@ -291,7 +307,7 @@ def give_again(
     linker = Linker(_LADDERS["copy" if stays_private(entry, 1) else link])
     linker.spare = objects.spare
     with replacing_in_venv(venv, entry.path, expected=expected) as (fd, temporary):
-        linker.place(objects.path(object_name(entry)), temporary, fd, executable=entry.executable)
+        _place(objects, entry, temporary, fd, linker)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from venvflow.disk import interpreters
-from venvflow.disk.attributes import modes_of
+from venvflow.disk.attributes import modes_of, times_of
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import temporary_name
 from venvflow.disk.links import Linker, prevailing
@@ -97,7 +97,8 @@ def receipt_of_unknown(place: Place) -> Receipt:
 class _Shared:
     """What sharing a venv gave: what was read, what the store got and what it did not, what files became.
 
-    *modes* are those that they had, as a receipt notes them, *unusual* the files with bits that are not kept.
+    *modes* and *times* are those that they had, as a receipt notes them; *unusual* files have bits that are
+    not kept.
     """
 
     job: Job
@@ -106,6 +107,7 @@ class _Shared:
     taken: Taken
     relinked: Relinked
     modes: dict[str, int]
+    times: dict[str, int]
     unusual: tuple[str, ...]
 
 
@@ -116,8 +118,10 @@ def _share(
     venv, spec = job.place.path, job.spec
     surveyed = survey_venv(job, python, known.stamped)
     withheld = withhold(venv, surveyed, store.path, whole=bool(receipt.key))
-    found = (surveyed.found[path] for path in surveyed.entries if path in surveyed.found)
-    modes = modes_of(found, receipt.modes if receipt.trees else None)
+    found = [surveyed.found[path] for path in surveyed.entries if path in surveyed.found]
+    digests = {path: entry.digest for path, entry in surveyed.entries.items() if entry.digest}
+    modes = modes_of(found, digests, receipt.modes if receipt.trees else None)
+    times = {} if receipt.key else times_of(found, digests, receipt.times)
     unusual = tuple(unusual_modes(surveyed))
     intake = Intake(
         store, venv, python, mode=_first_mode(job, store), min_size=store.smallest_shared(spec.min_size),
@@ -133,7 +137,7 @@ def _share(
     state = "Every file of the venv holds what it held; some may be shared already."
     with explained("cannot share the files of the venv", at=venv, state=state):
         relinked = relinker.relink(taken.entries, surveyed.found)
-    return _Shared(job, surveyed, withheld, taken, relinked, modes, unusual)
+    return _Shared(job, surveyed, withheld, taken, relinked, modes, times, unusual)
 
 
 def _settings_of(spec: VenvSpec) -> str:
@@ -205,7 +209,7 @@ def _first_mode(job: Job, store: Store) -> LinkMode:
         return "copy"
     name = temporary_name()
     with store.objects.batch() as batch, directory(job.place.path) as fd:
-        mode = Linker(job.spec.link).place(batch.add_probe(), name, fd, executable=False)
+        mode = Linker(job.spec.link).place(batch.add_probe(), name, fd, executable=False, mtime_ns=0)
         os.unlink(name, dir_fd=fd)
     return mode
 
@@ -258,6 +262,7 @@ def shared_receipt(shared: _Shared, receipt: Receipt, python: Interpreter, store
         link=link,
         store=store if link == "symlink" else "",
         modes=shared.modes,
+        times=shared.times,
         private=shared.withheld.digests,
         stats=digest_of_found(without_excluded(shared.surveyed.found.values(), shared.job.matcher)),
         contents=_contents(shared, receipt),

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from venvflow.disk.attributes import is_sealed, mode_of
-from venvflow.disk.descriptors import CREATE, READ, Directories, changeable, directory, opened
+from venvflow.disk.attributes import is_sealed, may_be_sealed, mode_of
+from venvflow.disk.descriptors import CREATE, READ, SAFE, Directories, changeable, directory, opened
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import copy_bytes
 from venvflow.disk.occupants import occupants
 from venvflow.disk.places import RECEIPT, Place, directory_mtimes, write_receipt
-from venvflow.disk.scan import Found, lstat, stamp_of, walk
+from venvflow.disk.scan import Found, lstat, read, stamp_of, walk
 from venvflow.disk.system_errors import explained
 from venvflow.errors import shown
 from venvflow.model import Outcome, Receipt
+from venvflow.pure.manifest import source_of
+from venvflow.pure.sharing import is_moment
 from venvflow.state.file_stats import digest_of_found
 from venvflow.state.relink import LeftAlone, is_temporary, replacing_found
 from venvflow.state.store import Store
@@ -29,8 +32,8 @@ from venvflow.steps.share import OnFile
 def unshare(job: Job, store: Store, *, on_file: OnFile) -> Outcome:
     """Make every file of the venv private: ``unsquished``, or ``kept`` when none was shared.
 
-    Bytes, mtimes and link targets stay, and files get back the modes that they had. Each file is replaced by
-    rename, so the venv works at every moment, and a run that was cut short is finished by the next one.
+    Bytes and link targets stay, and files get back the modes and mtimes that they had. Each file is replaced
+    by rename, so the venv works at every moment, and a run that was cut short is finished by the next one.
     Raises UsageError when there is no venv, Refused when it may not be touched, EnvironmentFailure when a
     file cannot be copied.
     """
@@ -73,6 +76,7 @@ def _forget(store: Store, place: Place, receipt: Receipt | None) -> None:
             trees=(),
             link="",
             modes={},
+            times={},
             private={},
             stats=digest_of_found(walk(place.path)),
             directories=directory_mtimes(place.path, names),
@@ -102,6 +106,7 @@ _CUT_SHORT = "The venv works; some of its files are still shared."
 def _make_private(store: Store, venv: str, receipt: Receipt | None, on_file: OnFile) -> _Done:
     done = _Done()
     modes = None if receipt is None else receipt.modes
+    times = {} if receipt is None else receipt.times
     found = walk(venv)
     objects = _inodes_of(store) if any(item.links > 1 for item in found) else set[tuple[int, int]]()
     with directory(venv) as root, Directories(root, make=False) as places:
@@ -115,11 +120,41 @@ def _make_private(store: Store, venv: str, receipt: Receipt | None, on_file: OnF
                 if how == "private":
                     done.files += 1
                     done.size += lstat(name, dir_fd=fd).stamp.size
+                if item.path in times and how != "left alone":
+                    _give_time_back(at, times[item.path])
             if how == "left alone":
                 done.kept.append(item.path)
             elif how:
                 on_file(item.path, how)
+        for item in found:
+            source = source_of(item.path) if item.kind == "file" else None
+            if source is not None and source in times:
+                with explained("cannot make it private", at=f"{venv}/{item.path}", state=_CUT_SHORT):
+                    _let_bytecode_fit(places.parent(item.path), times[source])
     return done
+
+
+def _give_time_back(at: tuple[int, str], mtime_ns: int) -> None:
+    """Give a file that carries the time of its content the time *mtime_ns* that it had before.
+
+    *at* are a descriptor of its directory and its name there. One that somebody wrote to since has another.
+    """
+    fd, name = at
+    with suppress(FileNotFoundError), changeable(name, fd) as (file, through):
+        st = os.fstat(file)
+        if stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and is_moment(st.st_mtime_ns):
+            os.utime(through, ns=(mtime_ns, mtime_ns))
+
+
+def _let_bytecode_fit(at: tuple[int, str], mtime_ns: int) -> None:
+    """Note in bytecode that its source has the time *mtime_ns* again (PEP 552); it is the venv's own file."""
+    fd, name = at
+    with suppress(FileNotFoundError, PermissionError), opened(name, os.O_RDWR | SAFE, dir_fd=fd) as file:
+        st, head = os.fstat(file), os.pread(file, 12, 0)
+        by_time, noted = head[4:8] == bytes(4), int.from_bytes(head[8:12], "little")
+        if st.st_nlink == 1 and by_time and is_moment(noted * 1_000_000_000):
+            os.pwrite(file, (mtime_ns // 1_000_000_000 & 0xFFFFFFFF).to_bytes(4, "little"), 8)
+            os.utime(file, ns=(st.st_atime_ns, st.st_mtime_ns))
 
 
 def _inodes_of(store: Store) -> set[tuple[int, int]]:
@@ -152,12 +187,18 @@ def _treat(
     if item.kind != "file":
         return ""
     mode = mode_of(noted, item.path, executable=item.executable)
-    foreign = modes is not None and is_sealed(item)  # perhaps an object of a store that is gone
+    foreign = modes is not None and _looks_shared(item, at)  # perhaps an object of a store that is gone
     if item.links > 1 and (foreign or (item.device, item.stamp.inode) in objects):
         return _replace(at, item, name, mode)
     if item.links == 1 and (foreign or item.path in noted):  # one in which another mode was noted is a copy
         _set_mode(at, item, mode)
     return "private" if foreign else ""
+
+
+def _looks_shared(item: Found, at: tuple[int, str]) -> bool:
+    """Return whether a file looks like an object, by its bytes."""
+    fd, name = at
+    return may_be_sealed(item) and is_sealed(item, read(name, dir_fd=fd).digest)
 
 
 def _set_mode(at: tuple[int, str], item: Found, mode: int) -> None:

@@ -9,6 +9,7 @@ archive of ours holds a link that leads out of it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from venvflow.postinstall import METADATA, POSTINSTALL, leads_out, reserved_name
 from venvflow.pure import relocate
 from venvflow.pure.manifest import Corrupt, entries_of, make_tree
 from venvflow.pure.manifest import directories as directories_in
+from venvflow.pure.sharing import EARLIEST, mtime_of
 
 NEUTRAL = relocate.Places("/venvflow/venv", "/venvflow/project", "/venvflow/python/bin/python3")
 """What an archive names where a venv names its own path, its project and its interpreter."""
@@ -93,6 +95,13 @@ class Member(NamedTuple):
     digest: str = ""
     data: bytes | None = None
     target: str = ""
+
+    @property
+    def mtime(self) -> int:
+        """Return the time that it carries, in seconds since 1970: of a file, that of its content."""
+        if self.kind != "file":
+            return EARLIEST
+        return mtime_of(self.digest or hashlib.sha256(self.data or b"").hexdigest())
 
 
 class Filled(NamedTuple):

@@ -28,7 +28,6 @@ from venvflow.disk.links import write_all
 from venvflow.disk.scratch import need_free, new_directory
 from venvflow.disk.system_errors import failure
 from venvflow.errors import EnvironmentFailure, Refused, shown
-from venvflow.model import MTIME_TIMES
 from venvflow.postinstall import (
     DEEPEST,
     LONGEST_PATH,
@@ -359,7 +358,7 @@ class _Target:
         with opened(name, CREATE, 0o755 if item.executable else 0o644, dir_fd=parent) as fd:
             for part in parts:
                 write_all(fd, part)
-            os.utime(fd, ns=MTIME_TIMES)
+            os.utime(fd, (item.mtime, item.mtime))
 
     def _read_document(self, item: Item) -> bytes:
         """Return the bytes of ``pack.json``, after taking from it all that is to follow."""

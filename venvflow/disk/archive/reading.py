@@ -28,7 +28,7 @@ _AHEAD = 4  # chunks that are decompressed while earlier ones are written
 
 
 class Item(NamedTuple):
-    """One entry as it is read; *parts* must be used up before the next one."""
+    """One entry as it is read; *parts* must be used up before the next one; *mtime* in seconds since 1970."""
 
     name: str
     kind: Literal["file", "link", "dir"]
@@ -36,6 +36,7 @@ class Item(NamedTuple):
     executable: bool
     target: str
     parts: Iterator[bytes | memoryview]
+    mtime: int
 
 
 def unsafe(
@@ -157,7 +158,7 @@ def _tar_item(archive: str, header: tar.Header, stream: _Stream) -> Item:
     if kind == "dir":
         name = name.rstrip("/") if name != "/" else name
     parts = stream.parts(header.size)
-    return Item(name, kind, header.size, bool(header.mode & 0o100), _text(header.target), parts)
+    return Item(name, kind, header.size, bool(header.mode & 0o100), _text(header.target), parts, header.mtime)
 
 
 def _text(raw: bytes) -> str:
@@ -189,7 +190,7 @@ def _zip_items(archive: str, raw: Raw, most: int) -> Iterator[Item]:
             raise unsafe(archive, f"holds {shown(name)}, which is a device or FIFO")
         if kind == "dir" and record.size:
             raise unsafe(archive, f"holds {shown(name)}, which has content but is not a file")
-        yield Item(name, kind, record.size, bool(record.mode & 0o100), target, parts)
+        yield Item(name, kind, record.size, bool(record.mode & 0o100), target, parts, record.mtime)
 
 
 def _zip_target(archive: str, name: str, record: zipfile.Record, parts: Iterator[bytes]) -> str:

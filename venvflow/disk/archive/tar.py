@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from venvflow.disk.archive.formats import Malformed
-from venvflow.model import CONSTANT_MTIME
+from venvflow.pure.sharing import EARLIEST
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -21,7 +21,6 @@ FILE, LINK, DIRECTORY, PAX = b"0", b"2", b"5", b"x"
 _NAME, _LINK, _PREFIX = 100, 100, 155
 _LARGEST = 1 << 33  # eleven octal digits
 _LARGEST_PAX = 1 << 16
-_MTIME = b"%011o\0" % CONSTANT_MTIME
 _NOBODY = b"0000000\0"
 _MODES = {True: b"0000755\0", False: b"0000644\0"}
 _LINK_MODE = b"0000777\0"
@@ -32,17 +31,17 @@ _SUM_OF_THE_REST = sum(_OWNER + _NOBODY * 2) + 8 * 0x20
 # --------------------------------------------------------------------------- writing
 
 
-def file_header(name: str, size: int, *, executable: bool, mtime: int = CONSTANT_MTIME) -> bytes:
+def file_header(name: str, size: int, *, executable: bool, mtime: int = EARLIEST) -> bytes:
     """Return what stands before the *size* bytes of a file; *mtime* in seconds since 1970."""
     return _member(name, FILE, _MODES[executable], size, mtime=mtime)
 
 
-def directory_header(name: str, *, mtime: int = CONSTANT_MTIME) -> bytes:
+def directory_header(name: str, *, mtime: int = EARLIEST) -> bytes:
     """Return the entry of a directory."""
     return _member(name + "/", DIRECTORY, _MODES[True], mtime=mtime)
 
 
-def link_header(name: str, target: str, *, mtime: int = CONSTANT_MTIME) -> bytes:
+def link_header(name: str, target: str, *, mtime: int = EARLIEST) -> bytes:
     """Return the entry of a symlink."""
     return _member(name, LINK, _LINK_MODE, target=target, mtime=mtime)
 
@@ -53,7 +52,7 @@ def padding(size: int) -> int:
 
 
 def _member(
-    name: str, kind: bytes, mode: bytes, size: int = 0, target: str = "", *, mtime: int = CONSTANT_MTIME
+    name: str, kind: bytes, mode: bytes, size: int = 0, target: str = "", *, mtime: int = EARLIEST
 ) -> bytes:
     raw, link = _encode(name), _encode(target)
     if raw.isascii() and link.isascii() and len(link) <= _LINK and size < _LARGEST:
@@ -84,9 +83,9 @@ def _block(
     *,
     prefix: bytes = b"",
     link: bytes = b"",
-    mtime: int = CONSTANT_MTIME,
+    mtime: int = EARLIEST,
 ) -> bytes:
-    time = _MTIME if mtime == CONSTANT_MTIME else b"%011o\0" % min(max(mtime, 0), _LARGEST - 1)
+    time = b"%011o\0" % min(max(mtime, 0), _LARGEST - 1)
     digits = b"%011o" % size
     # Summing up what differs, not all 512 bytes, makes a header in half the time.
     checksum = _SUM_OF_THE_REST + sum(b"".join((name, mode, digits, time, kind, link, prefix)))
@@ -139,13 +138,14 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 
 class Header(NamedTuple):
-    """One header as it was read; *name* and *target* are bytes, *mode* all permission bits."""
+    """One header as it was read; *name* and *target* are bytes, *mode* all bits, *mtime* in seconds."""
 
     name: bytes
     kind: bytes
     mode: int
     size: int
     target: bytes
+    mtime: int
 
 
 def parse_header(block: bytes) -> Header:
@@ -157,7 +157,8 @@ def parse_header(block: bytes) -> Header:
     name, prefix = _text(block[:100]), _text(block[345:500]) if block[257:263] == b"ustar\0" else b""
     whole = prefix + b"/" + name if prefix else name
     kind = block[156:157] if block[156] else FILE
-    return Header(whole, kind, _octal(block[100:108]), _octal(block[124:136]), _text(block[157:257]))
+    mode, size, mtime = _octal(block[100:108]), _octal(block[124:136]), _octal(block[136:148])
+    return Header(whole, kind, mode, size, _text(block[157:257]), mtime)
 
 
 def _text(field: bytes) -> bytes:

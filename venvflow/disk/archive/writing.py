@@ -32,7 +32,7 @@ from venvflow.disk.archive.pipeline import ByteCounter, Packer, in_order, object
 from venvflow.disk.files import new_file, sync_directory
 from venvflow.disk.system_errors import explained
 from venvflow.errors import Refused, shown
-from venvflow.model import CONSTANT_MTIME, FORMATS, Manifest
+from venvflow.model import FORMATS, Manifest
 
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
 
@@ -64,7 +64,7 @@ def write_archive(
     description: Mapping[str, Any],
     frames: FrameDirectory | None = None,
     progress: Progress | None = None,
-    mtime_of: Callable[[str], int] | None = None,
+    mtime_of: Callable[[Member], int] | None = None,
     scratch: str = "",
     beside: bool = True,
 ) -> Written:
@@ -74,8 +74,8 @@ def write_archive(
     ``postinstall.py`` will ask of an interpreter. For archives that depend on content alone it may hold no
     time and no path. *progress* is called with bytes done and bytes in all, by one thread at a time.
 
-    *mtime_of* gives the time of each member, in seconds since 1970, by its name without arcroot; without it
-    all have the constant one. What has to be kept for a moment lies in the directory *scratch*, or beside the
+    *mtime_of* gives the time of each member, in seconds since 1970; without it, it follows from the content.
+    What has to be kept for a moment lies in the directory *scratch*, or beside the
     archive. Without *beside*, nothing is written but the archive.
 
     Until all three files are there, :func:`is_current` is false. Raises DamagedObject when an object is not
@@ -100,7 +100,7 @@ def write_archive(
             None if mtime_of else frames,  # a frame's name says nothing about times
             ByteCounter(plan.size, progress),
             scratch or os.path.dirname(path),
-            mtime_of or (lambda _: CONSTANT_MTIME),
+            mtime_of or (lambda member: member.mtime),
         )
         written = _write(job, path)
         if beside:
@@ -164,7 +164,7 @@ class _Writing:
     frames: FrameDirectory | None
     counter: ByteCounter
     directory: str
-    mtime_of: Callable[[str], int]
+    mtime_of: Callable[[Member], int]
     output: HashedOutput = field(init=False)
     reused: int = 0
 
@@ -179,7 +179,7 @@ class _Writing:
 
 def _header(job: _Writing, member: Member) -> bytes:
     name = job.name(member)
-    mtime = job.mtime_of(member.name)
+    mtime = job.mtime_of(member)
     if member.kind == "dir":
         return tar.directory_header(name, mtime=mtime)
     if member.kind == "link":
@@ -281,7 +281,7 @@ def _write_zip(job: _Writing) -> None:
 def _zipped(job: _Writing, member: Member) -> tuple[zipfile.Record, IO[bytes]]:
     """Return the record of *member* and its content as it will be in the zip."""
     name = _zip_name(job.name(member))
-    mtime = job.mtime_of(member.name)
+    mtime = job.mtime_of(member)
     if member.kind == "dir":
         mode = stat.S_IFDIR | 0o755
         return zipfile.Record(name + b"/", mode, zipfile.STORED, 0, 0, 0, mtime=mtime), BytesIO()

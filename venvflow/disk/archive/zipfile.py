@@ -12,10 +12,12 @@ import stat
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timezone
 from typing import NamedTuple
 
 from venvflow.disk.archive.formats import Malformed, Raw
-from venvflow.model import CONSTANT_MTIME
+from venvflow.pure.sharing import EARLIEST
 
 STORED, DEFLATED = 0, 8
 
@@ -42,7 +44,7 @@ class Record(NamedTuple):
     packed: int
     size: int
     offset: int = 0
-    mtime: int = CONSTANT_MTIME
+    mtime: int = EARLIEST
 
 
 # --------------------------------------------------------------------------- writing
@@ -97,7 +99,7 @@ def directory_record(record: Record) -> bytes:
 
 def _moment(mtime: int) -> int:
     """Return *mtime*, or the nearest moment that a zip can hold."""
-    return min(max(mtime, CONSTANT_MTIME), _LATEST)
+    return min(max(mtime, EARLIEST), _LATEST)
 
 
 def _timestamp(mtime: int) -> bytes:
@@ -108,6 +110,15 @@ def _dos_time(mtime: int) -> tuple[int, int]:
     """Return time of day and date in UTC, to two seconds."""
     year, month, day, hour, minute, second = time.gmtime(_moment(mtime))[:6]
     return hour << 11 | minute << 5 | second >> 1, (year - 1980) << 9 | month << 5 | day
+
+
+def _seconds(clock: int, date: int) -> int:
+    """Return the moment that :func:`_dos_time` spells; the earliest for what spells none."""
+    day = 1980 + (date >> 9), date >> 5 & 15, date & 31
+    with suppress(ValueError):
+        moment = datetime(*day, clock >> 11, clock >> 5 & 63, (clock & 31) * 2, tzinfo=timezone.utc)
+        return int(moment.timestamp())
+    return EARLIEST
 
 
 def end_records(count: int, size: int, offset: int) -> bytes:
@@ -169,7 +180,7 @@ def _read_end64(file: Raw, at: int) -> tuple[int, int]:
 
 def _read_record(file: Raw) -> tuple[Record, int]:
     """Return a record, and how many bytes of a comment come before the next one."""
-    magic, made_by, _, flags, method, _, _, crc, packed, size, *rest = _CENTRAL.unpack(
+    magic, made_by, _, flags, method, clock, date, crc, packed, size, *rest = _CENTRAL.unpack(
         _exactly(file, _CENTRAL.size)
     )
     name_length, extra_length, comment, _, _, attributes, offset = rest
@@ -185,7 +196,8 @@ def _read_record(file: Raw) -> tuple[Record, int]:
     size, packed, offset = _widened(extra, (size, packed, offset))
     mode = attributes >> 16 if made_by >> 8 == 3 else 0
     usual = stat.S_IFDIR | 0o755 if name.endswith(b"/") else stat.S_IFREG | 0o644
-    return Record(name, mode or usual, method, crc, packed, size, offset), comment
+    mtime = _seconds(clock, date)
+    return Record(name, mode or usual, method, crc, packed, size, offset, mtime), comment
 
 
 def _widened(extra: bytes, numbers: tuple[int, int, int]) -> Iterator[int]:

@@ -102,7 +102,7 @@ def links(source: str, target: str) -> Links:
 
 
 def _is_linked(file: str, mode: LinkMode, fd: int) -> bool:
-    used = Linker([mode]).place(file, mode, fd, executable=False)
+    used = Linker([mode]).place(file, mode, fd, executable=False, mtime_ns=0)
     os.unlink(mode, dir_fd=fd)
     return used == mode
 

@@ -232,7 +232,7 @@ class FileChecks:
                 let_run(f"{self._venv.path}/{entry.path}")
                 finding.healed = "can be run again"
             elif item.links == 1:
-                give_time_back(f"{self._venv.path}/{entry.path}", finding)
+                give_time_back(f"{self._venv.path}/{entry.path}", entry, finding)
             elif self._is_shared(entry) and self._objects.verified(object_name(entry)):
                 self._healing.put_back(Use(self._venv, entry))
                 finding.healed = "given the store's own file again"

@@ -15,10 +15,10 @@ from venvflow.disk.archive.reading import items
 from venvflow.disk.bytecode import Source, compile_sources
 from venvflow.disk.files import open_regular
 from venvflow.disk.links import write_private
-from venvflow.disk.objects import Name, object_name
+from venvflow.disk.objects import Name, object_name, sealed
 from venvflow.disk.scan import Changing, lstat, read
 from venvflow.errors import VenvflowError
-from venvflow.model import MTIME_NS
+from venvflow.model import Entry
 from venvflow.pure.manifest import source_of
 from venvflow.state.reader import StoreReader
 from venvflow.state.relink import give_again, replacing_in_venv
@@ -142,9 +142,10 @@ class Healing:
         venv.private[entry.path] = read(use.path).digest
 
 
-def give_time_back(path: str, finding: Finding) -> None:
-    """Give a file whose bytes are right the constant mtime again."""
-    os.utime(path, ns=(MTIME_NS, MTIME_NS), follow_symlinks=False)
+def give_time_back(path: str, entry: Entry, finding: Finding) -> None:
+    """Give the file at *path*, whose bytes are those of *entry*, the time of its content again."""
+    mtime_ns = sealed(object_name(entry)).mtime_ns
+    os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
     finding.healed = "given back its time"
 
 
