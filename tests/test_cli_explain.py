@@ -95,6 +95,8 @@ def test_the_document_has_these_keys(project: Project) -> None:
         "store": {"path": "<base>/store", "exists": True, "snapshot": "<digest>"},
         "nearest": None,
         "since": None,
+        "origin": None,
+        "warnings": [],
     }
     assert [each["task"] for each in tasks] == STEPS
     assert {tuple(each) for each in tasks} == {("certain", "did", "reason", "task", "would")}

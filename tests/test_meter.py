@@ -34,12 +34,16 @@ def test_progress_in_words(done: int, total: int, seconds: float, text: str) -> 
 
 
 def test_a_meter_says_what_came_last() -> None:
-    """Words, or bytes with the rate since the first ones; nothing at the beginning."""
+    """Words with counts, or bytes with the rate since the first ones; nothing at the beginning."""
     clock = Clock()
     each = Meter(clock)
     assert (str(each), each.share) == ("", None)
-    each.say("Resolved 3 packages")
+    each.count("Resolved 3 packages")
     assert (str(each), each.share) == ("Resolved 3 packages", None)
+    each.count("reading", 1000, 4000)
+    assert (str(each), each.share) == ("reading, 1,000 of 4,000 files", 0.25)
+    each.count("", 1, 1, unit="package")
+    assert (str(each), each.share) == ("1 of 1 package", 1)
     clock.seconds += 100
     each(0, 10 * MIB)
     clock.seconds += 2
@@ -47,7 +51,7 @@ def test_a_meter_says_what_came_last() -> None:
     assert (str(each), each.share) == ("40 %, 4.0 MiB of 10 MiB, 2.0 MiB/s, 3.0 s left", 0.4)
     each(0, 0)
     assert each.share == 1
-    each.say("done")
+    each.count("done")
     assert str(each) == "done"
     each.reset()
     assert str(each) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import unicodedata
 from collections.abc import Callable
@@ -19,8 +20,10 @@ from venvflow.progress_display import (
     PATIENCE,
     REMINDER,
     ProgressDisplay,
+    Row,
     TerminalRows,
     display_on,
+    fitted,
     progress,
     row,
 )
@@ -87,29 +90,50 @@ def test_only_what_takes_longer_than_a_second_is_drawn(monkeypatch: pytest.Monke
     before = stage.stream.getvalue()
     assert stage.after(0.2) == ["building api, 1 s"]
     assert stage.stream.getvalue() == before
-    meter.say("Installed\tsix")
+    meter.count("Installed\tsix")
     assert stage.after(60.8) == ["building api, 1 min 2 s: Installed\\tsix"]
     meter(MIB, 4 * MIB)
-    assert stage.after(1)[0].startswith("building api, 1 min 3 s [######..................] 25 %, 1.0 MiB of")
+    assert re.match(r"building api, 1 min 3 s \[#+\.+\] 25 %, 1.0 MiB of 4.0 MiB, ", stage.after(1)[0])
     stage.display.end("build-venv:api")
     assert stage.stream.screen.rows == []
     assert stage.after(5) == []
 
 
 def test_each_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Longest first, none wider than the terminal, however narrow that is."""
+    """Longest first, none wider than the terminal, however narrow that is: the middle is left out."""
     stage = Stage(monkeypatch, drawn=True, columns=30)
     for number, name in enumerate(("one", "two")):
         meter = Meter()
-        meter.say("x" * 80)
+        meter.count("x" * 80)
         stage.display.begin(name, f"building {name}", meter)
         stage.clock.seconds += number
-    assert stage.after(10) == [f"building one, 11 s: {'x' * 8}…", f"building two, 11 s: {'x' * 8}…"]
+    assert stage.after(10) == [f"building one, ..{'x' * 13}", f"building two, ..{'x' * 13}"]
     stage.display.end("one")
-    assert stage.after(10) == [f"building two, 21 s: {'x' * 8}…"]
+    assert stage.after(10) == [f"building two, ..{'x' * 13}"]
     stage = Stage(monkeypatch, drawn=True, columns=1)
     stage.display.begin("one", "building one", Meter())
-    assert stage.after(2) == ["…"]
+    assert stage.after(2) == ["."]
+
+
+COUNTED = Row("sharing the files of services-billing-api", ", 6 s", 0.5, "linking, 1,200 of 2,400 files")
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "expected"),
+    [
+        (200, COUNTED, f"{COUNTED.label}, 6 s [############............] linking, 1,200 of 2,400 files"),
+        (80, COUNTED, f"{COUNTED.label}, 6 s [###########............] linking"),
+        (65, COUNTED, f"{COUNTED.label}, 6 s [####....] linking"),
+        (50, COUNTED, "sharing the files..vices-billing-api, 6 s: linking"),
+        (40, COUNTED, "sharing the ..-billing-api, 6 s: linking"),
+        (40, COUNTED._replace(words="x" * 50), "sharing t..lling-ap..xxxxxxxxxxxxxxxxxxx"),
+        (34, Row("restoring api", ", 6 s", 0.5, "1 of 2 files"), "restoring api, 6 s: 1 of 2 files"),
+        (9, Row("restoring api", ", 6 s", None, ""), "rest..6 s"),
+    ],
+)
+def test_in_a_narrow_terminal_the_name_stays(columns: int, row: Row, expected: str) -> None:
+    """First the words give way, then the bar, then the middle of the name."""
+    assert fitted(row, columns) == expected
 
 
 def test_whoever_writes_takes_the_rows_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +167,7 @@ def test_without_a_terminal_there_is_a_word_every_minute(monkeypatch: pytest.Mon
     stage, meter = Stage(monkeypatch, drawn=False), Meter()
     stage.display.begin("a", "building api", meter)
     assert stage.after(REMINDER - 1) == []
-    meter.say("Downloading torch")
+    meter.count("Downloading torch")
     said = ["venvflow: still building api, 1 min: Downloading torch"]
     assert stage.after(1) == said
     assert stage.after(59) == said
@@ -160,7 +184,7 @@ def test_a_stream_that_cannot_be_written_stops_nothing(monkeypatch: pytest.Monke
         stage, meter = Stage(monkeypatch, drawn=drawn), Meter()
         raw = io.BytesIO()
         stage.display = ProgressDisplay(io.TextIOWrapper(raw, "ascii"), drawn=drawn, now=stage.clock)
-        meter.say("größe")
+        meter.count("größe")
         stage.display.begin("a", "building a", meter)
         stage.after(62)
         assert b"building a, 1 min 2 s: gr??e" in raw.getvalue()
@@ -240,7 +264,7 @@ def test_names_are_shown_as_they_are(text: str) -> None:
     """What rich would take for its markup is text; what a terminal would obey is escaped."""
     terminal = Terminal()
     meter = Meter()
-    meter.say(text)
+    meter.count(text)
     TerminalRows(terminal).draw([row(text, meter)])
     assert terminal.screen.rows == [f"{text}: {text}".replace("\x1b", "\\x1b").replace("\n", "\\n")]
 

@@ -224,7 +224,7 @@ def test_what_runs_is_shown_until_it_ends(reporter: FlowReporter, monkeypatch: p
     """By what it does to which venv; what was said of earlier work is forgotten; groups are not shown."""
     stage = _Stage()
     monkeypatch.setattr("venvflow.progress_display.shared", lambda: stage)
-    meter("api").say("old words")
+    meter("api").count("old words")
     failed = StepFailed("no space")
     failed.exit_code = 3
     build, trim, lint = _task("build-venv:api"), _task("trim:snapshots"), _task("lint")

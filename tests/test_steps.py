@@ -11,6 +11,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from flows import World
@@ -301,21 +302,29 @@ def test_a_snapshot_is_put_aside_only_when_a_build_passes_what_it_failed(done: W
 
 
 def test_steps_say_how_far_they_are(world: World) -> None:
-    """In the venv's meter: the builder's last words, what is read, how many bytes are there."""
+    """In the venv's meter: the stage, and how many files or bytes of it are done."""
     world.configure({"api": {"pack": {"output": "dist/"}}})
     job = world.job()
     hash_lockfiles(job)
     build_venv(job)
-    assert "alpha" in str(job.meter)
-    squish(job)
-    assert str(job.meter) == "reading"
+    assert str(job.meter).startswith("reading, ")
+    stages: dict[str, list[tuple[int, int]]] = {}
+
+    def count(stage: str, done: int, of: int) -> None:
+        stages.setdefault(stage, []).append((done, of))
+
+    with mock.patch.object(job.meter, "count", count):
+        squish(job)
+    assert list(stages) == ["reading", "storing", "compiling", "linking"]
+    assert all(counts[-1][0] == counts[-1][1] > 0 for counts in stages.values())
+    assert all(counts == sorted(counts) for counts in stages.values())
     pack(job)
     assert str(job.meter).startswith("100 %, ")
     store(job)
     job.meter.reset()
     shutil.rmtree(world.venv())
     restore(job)
-    assert str(job.meter).startswith("100 %, ")
+    assert (str(job.meter).endswith(" files"), job.meter.share) == (True, 1)
 
 
 def test_a_missing_lock_file_is_the_users_error(done: World) -> None:
@@ -334,13 +343,24 @@ def test_a_missing_lock_file_is_the_users_error(done: World) -> None:
     assert done.flow().is_due("hash-lockfiles", "api")
 
 
-def test_many_unpinned_requirements_are_told_in_four_lines(world: World) -> None:
-    """Three by name, then how many more."""
-    (world.root / "api" / "requirements.txt").write_text("a\nb\nc\nd\ne\n")
-    warnings = hash_lockfiles(world.job()).warnings
-    assert len(warnings) == 4
-    assert "requirements.txt: a may be any version" in warnings[0]
-    assert "2 more are not pinned" in warnings[3]
+def test_many_unpinned_requirements_are_told_in_one_line(world: World) -> None:
+    """Three by name, then how many more; of all files, once, when they are new."""
+    lock = world.root / "api" / "requirements.txt"
+    lock.write_text("a\nb\n-r more.txt\n-r ../../x.txt\n-e ../../y\n")
+    (world.root / "api" / "more.txt").write_text("c\nd\ne\n")
+    unpinned, outside = hash_lockfiles(world.job()).warnings
+    assert unpinned == (
+        "5 requirements are not pinned: requirements.txt: a may be any version; requirements.txt: b may be "
+        "any version; more.txt: c may be any version and 2 more: lock them, as uv pip compile does"
+    )
+    assert outside == (
+        "2 references lead outside the project: requirements.txt refers to ../../x.txt; "
+        "requirements.txt refers to ../../y: changes there do not change the key"
+    )
+    again = hash_lockfiles(world.job())
+    assert (again.did, again.warnings) == ("same", ())
+    lock.write_text("a\n")
+    assert hash_lockfiles(world.job()).warnings == ("requirements.txt: a may be any version",)
 
 
 def test_a_build_whose_check_fails_is_no_venv(world: World) -> None:

@@ -158,14 +158,22 @@ class StoreFormatError(EnvironmentFailure):
 
 
 class BuildFailed(VenvflowError):
-    """The builder ended with an error; *log* is the path of its whole output."""
+    """The builder ended with an error; *log* is the path of its whole output, *tail* the end of that."""
 
     exit_code = 4
 
     def __init__(
-        self, what: str, *, where: str = "", state: str = "", hint: str = "", log: str = "", tail: str = ""
+        self,
+        what: str,
+        *,
+        where: str = "",
+        state: str = "",
+        hint: str = "",
+        lines: Sequence[str] = (),
+        log: str = "",
+        tail: str = "",
     ) -> None:
-        super().__init__(what, where=where, state=state, hint=hint)
+        super().__init__(what, where=where, state=state, hint=hint, lines=lines)
         self.log = log
         self.tail = tail
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from venvflow.cli.render import columns_of
+from venvflow.cli.render import columns_of, shortened
 from venvflow.errors import shown
 from venvflow.pure.units import show_duration
 from venvflow.steps.meter import Meter
@@ -38,6 +38,42 @@ FRAME_SECONDS = 0.2
 """Seconds between two states of a row."""
 
 _BAR = 24
+_LEAST_BAR = 8
+_LEAST_LABEL = 20
+"""Columns that what is worked on keeps, however much there is to say of it."""
+
+
+class Row(NamedTuple):
+    """What a row shows: what is worked on, for how long, how much is done (None: not known), and words."""
+
+    label: str
+    time: str
+    share: float | None
+    words: str
+
+
+def row(label: str, meter: Meter, time: str = "") -> Row:
+    """Return what a terminal shows of *meter*."""
+    return Row(shown(label), time, meter.share, shown(str(meter)))
+
+
+def fitted(row: Row, width: int) -> str:
+    """Return *row* in *width* columns.
+
+    The last words give way to the bar, the bar to the first of them, and then the name loses its middle.
+    """
+    parts = row.words.split(", ")
+    fewer = [", ".join(parts[:number]) for number in range(len(parts), 0, -1)]
+    for words in fewer if row.share is not None else ():
+        head, end = f"{row.label}{row.time} ", f" {words}" if words else ""
+        length = min(width - columns_of(head + end) - 2, _BAR)
+        if length >= _LEAST_BAR:
+            full = int(length * min(row.share or 0, 1))
+            return f"{head}[{'#' * full}{'.' * (length - full)}]{end}"
+    ends = [f"{row.time}: {words}" if words else row.time for words in fewer]
+    least = min(_LEAST_LABEL, columns_of(row.label))
+    end = next((end for end in ends if columns_of(end) <= width - least), ends[-1])
+    return shortened(shortened(row.label, max(width - columns_of(end), least)) + end, width)
 
 
 class TerminalRows:
@@ -50,25 +86,33 @@ class TerminalRows:
         self._stream = stream
         self._columns = columns or self._width
         self._display: Display | None = None
-        self._rows: list[str] = []
+        self._drawn: tuple[object, ...] = ()
 
-    def draw(self, rows: list[str]) -> None:
-        """Show *rows* in place of those that are there, each cut to the width of the terminal."""
+    def draw(self, rows: list[Row]) -> None:
+        """Show *rows* in place of those that are there, each fitted to the width of the terminal."""
         if not rows:
             self.clear()
-        elif rows != self._rows:
-            self._rows = rows
+            return
+        width = max(self._columns() - 1, 1)
+        lines = [fitted(self._writable(row), width) for row in rows]
+        if (width, *lines) != self._drawn:
+            self._drawn = (width, *lines)
             with suppress(OSError, ValueError):
-                self._draw(rows)
+                self._draw(lines, width)
+
+    def _writable(self, row: Row) -> Row:
+        return row._replace(
+            label=_writable(self._stream, row.label), words=_writable(self._stream, row.words)
+        )
 
     def clear(self) -> None:
         """Take the rows away."""
-        display, self._display, self._rows = self._display, None, []
+        display, self._display, self._drawn = self._display, None, ()
         if display is not None:
             with suppress(OSError, ValueError):
                 display.stop()
 
-    def _draw(self, rows: list[str]) -> None:
+    def _draw(self, lines: list[str], width: int) -> None:
         from rich.console import Console, Group  # noqa: PLC0415 - most runs draw nothing
         from rich.live import Live as Display  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
@@ -85,15 +129,8 @@ class TerminalRows:
             self._display.start()
             console.show_cursor(True)  # a run that is killed could not give it back
         console = self._display.console
-        console.size = max(self._columns() - 1, 1), console.height
-        texts = [
-            Text(
-                _cut(_writable(self._stream, row), console.width),
-                no_wrap=True,
-                overflow="crop" if console.options.ascii_only else "ellipsis",
-            )
-            for row in rows
-        ]
+        console.size = width, console.height
+        texts = [Text(line, no_wrap=True, overflow="crop") for line in lines]
         self._display.update(Group(*texts), refresh=True)
 
     def _width(self) -> int:
@@ -107,10 +144,10 @@ class _Work(NamedTuple):
     start: float
     meter: Meter
 
-    def described(self, now: float) -> str:
-        """Return what runs and for how long."""
+    def since(self, now: float) -> str:
+        """Return for how long it runs."""
         seconds = int(now - self.start)
-        return f"{self.label}, {show_duration(seconds) if seconds >= 10 else f'{seconds} s'}"
+        return f", {show_duration(seconds) if seconds >= 10 else f'{seconds} s'}"
 
 
 class ProgressDisplay:
@@ -178,9 +215,8 @@ class ProgressDisplay:
                 self._remind(now)
             else:
                 works = sorted(self._works.values(), key=lambda work: work.start)
-                self._rows.draw(
-                    [row(work.described(now), work.meter) for work in works if now - work.start >= PATIENCE]
-                )
+                late = [work for work in works if now - work.start >= PATIENCE]
+                self._rows.draw([row(work.label, work.meter, work.since(now)) for work in late])
 
     def _run(self) -> None:
         idle = self._idle
@@ -195,19 +231,11 @@ class ProgressDisplay:
             minutes = int((now - work.start) // REMINDER)
             if minutes > self._reminded.get(name, 0):
                 self._reminded[name] = minutes
-                _say(self._stream, f"venvflow: still {_line(work.described(now), work.meter)}")
+                _say(self._stream, f"venvflow: still {_line(work.label + work.since(now), work.meter)}")
 
     def _clear(self) -> None:
         if self._rows is not None:
             self._rows.clear()
-
-
-def row(label: str, meter: Meter) -> str:
-    """Return what a terminal shows of *meter*: a bar of constant width where bytes are counted."""
-    if meter.share is None:
-        return _line(label, meter)
-    full = int(_BAR * meter.share)
-    return f"{shown(label)} [{'#' * full}{'.' * (_BAR - full)}] {meter}"
 
 
 def _line(label: str, meter: Meter) -> str:
@@ -220,20 +248,8 @@ def _say(stream: TextIO, line: str) -> None:
         stream.flush()
 
 
-def _cut(text: str, width: int) -> str:
-    """Return *text* without what a terminal may show beyond *width* columns although rich counts it as none.
-
-    Terminals give a spacing mark, as Devanagari has them, a column of its own.
-    """
-    from rich.cells import cell_len  # noqa: PLC0415 - rich is imported when a row is drawn
-
-    if columns_of(text) != cell_len(text):
-        while columns_of(text) > width:
-            text = text[:-1]
-    return text
-
-
 def _writable(stream: TextIO, text: str) -> str:
+    """Return *text* in one line and in letters that *stream* has."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return printable(text).encode(encoding, "replace").decode(encoding)
 

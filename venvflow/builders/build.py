@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from venvflow.builders import checks
+from venvflow.builders import checks, output
 from venvflow.builders.commands import filled, working_directory
 from venvflow.builders.environment import child_environment
 from venvflow.builders.recipe import Recipe
@@ -21,10 +20,8 @@ from venvflow.disk.scratch import scratch
 from venvflow.disk.system_errors import failure
 from venvflow.errors import BuildFailed, EnvironmentFailure, legible, shown
 from venvflow.model import Interpreter, VenvSpec
+from venvflow.pure.lockfiles import locked_by
 from venvflow.pure.redaction import redact_words, redactor, secrets_in, secrets_of
-
-TAIL = 50
-"""How many of the builder's last lines an error shows."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -35,7 +32,8 @@ class Build:
 
     *staging* is absolute and does not exist, but its parent does. *root* is the project root. *log_path* is
     overwritten. *inherit_fds* stay open in everything that the builder starts: an orphan goes on holding
-    the lock whose descriptor it was given. *progress* gets each line of output.
+    the lock whose descriptor it was given. *progress* gets, at each line of output, what the builder is at,
+    and how many packages are done of how many (0: that is not known).
     """
 
     spec: VenvSpec
@@ -46,12 +44,11 @@ class Build:
     environ: Mapping[str, str]
     log_path: str
     inherit_fds: tuple[int, ...] = ()
-    progress: Callable[[str], None] = lambda _line: None
+    progress: Callable[[str, int, int], None] = lambda _words, _done, _of: None
 
     def __post_init__(self) -> None:
         self.variables = child_environment(self.environ, self.spec.key_env) | _settings(self)
-        self._missing: list[str] = []
-        self._tail: deque[str] = deque(maxlen=TAIL)
+        self._heard = output.Heard()
 
     def run(self) -> tuple[str, ...]:
         """Build the venv and return warnings; after an error, what was built so far is left.
@@ -72,7 +69,7 @@ class Build:
                 self._run(filled(self.recipe.audit, self), directory, may_fail=True)
         if self.spec.bytecode != "keep" and self.recipe.name != "uv":  # which never compiles unasked
             checks.drop_bytecode(self.staging)
-        return checks.warnings_of(self._missing)
+        return tuple(output.warnings_of(self._heard.lacks, self._locked_by()))
 
     def ask(self, argv: Sequence[str]) -> str:
         """Run a command that answers quickly, and return all that it says."""
@@ -81,20 +78,26 @@ class Build:
         return ""
 
     def failure(self, what: str, hint: str = "") -> BuildFailed:
-        """Return the error that says *what* went wrong, with the last lines of output."""
-        # The staging directory is gone by now: what is said of it is meant for the venv's own place.
-        place = self.spec.path
-        parent, name = os.path.split(self.staging)
-        tail = "\n".join(self._tail).replace(self.staging, place)
-        tail = re.sub(rf"\S*{re.escape('/'.join(parent.split('/')[-2:]))}/{re.escape(name)}", place, tail)
+        """Return the error that says *what* went wrong: the lines that say why, and the last ones."""
+        causes = [self._in_place(line) for line in self._heard.causes]
+        tail = self._in_place(self._heard.tail)
+        said = "\n".join([tail, *causes])
         return BuildFailed(
-            self._redacted(what),
+            self._redacted(what) + ":" * bool(causes),
             where=self.spec.name,
             state="Nothing was put in place.",
-            hint=hint or checks.hint(tail, place, self.variables["TMPDIR"]),
+            hint=hint or output.hint(said, self.spec.path, self.variables["TMPDIR"]),
+            lines=[f"  {line}" for line in causes],
             log=self.log_path,
             tail=tail,
         )
+
+    def _in_place(self, text: str) -> str:
+        """Return what was said of the staging directory, which is gone, as it is meant for the place."""
+        place = self.spec.path
+        parent, name = os.path.split(self.staging)
+        end = f"{'/'.join(parent.split('/')[-2:])}/{name}"
+        return re.sub(rf"\S*{re.escape(end)}", lambda _: place, text.replace(self.staging, place))
 
     def _run(self, argv: Sequence[str], directory: str, *, may_fail: bool = False) -> None:
         """Run one command to its end, its output going to the log."""
@@ -127,11 +130,9 @@ class Build:
     def _take(self, line: str) -> None:
         line = self._redacted(line.rstrip())
         self._write(line)
-        self._tail.append(line[:2000])
-        if checks.MISSING.search(line):
-            self._missing.append(line)
+        self._heard.take(line)
         if line:
-            self.progress(line)
+            self.progress(str(self._heard.doing), self._heard.doing.done, self._heard.doing.total)
 
     def _write(self, line: str) -> None:
         data = (line + "\n").encode("utf-8", "surrogateescape")
@@ -153,6 +154,14 @@ class Build:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _locked_by(self) -> str:
+        """Return the tool that made the lock files, empty unless they say so."""
+        for lock in self.spec.locks:
+            with suppress(OSError):
+                if tool := locked_by(read_small(lock, follow=True)):
+                    return tool
+        return ""
 
     def _secrets(self) -> set[str]:
         """Return what the builder gets and must not repeat: in its variables, commands and lock files."""
@@ -179,6 +188,7 @@ def _settings(build: Build) -> dict[str, str]:
     """Return the variables that we set ourselves: quiet tools, no questions, this venv and no other."""
     settings = {
         "NO_COLOR": "1",
+        "COLUMNS": "400",  # else pdm and pipenv fold their lines, in the middle of words
         "GIT_TERMINAL_PROMPT": "0",
         "PIP_NO_INPUT": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",

@@ -1,11 +1,11 @@
-"""Checks that a builder made the venv that the config wants, and suggests what may help if it did not."""
+"""Checks that a builder made the venv that the config wants."""
 
 from __future__ import annotations
 
 import glob
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,20 +14,12 @@ from packaging.version import Version
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small, replacing
 from venvflow.disk.links import write_private
-from venvflow.disk.mounts import mount_of
 from venvflow.disk.scan import walk
-from venvflow.disk.system_errors import free_bytes
 from venvflow.errors import shown
 from venvflow.pure.relocate import without_rows
 
 if TYPE_CHECKING:
     from venvflow.builders.build import Build
-
-MISSING = re.compile(
-    r"requires .*(?:but it's not installed|which is not installed|but .* is installed)"
-    r"|has requirement .* but you have"
-)
-"""What a tool says of a dependency that is not there."""
 
 _INTRODUCE = (
     "import os, sys; print(); print('venvflow-venv', sys.implementation.cache_tag,"
@@ -66,16 +58,6 @@ def check_venv(build: Build) -> None:
         )
     if prefix != os.path.realpath(build.staging):
         raise build.failure(f"the venv's python belongs to {shown(prefix)}")
-
-
-def warnings_of(missing: Sequence[str]) -> tuple[str, ...]:
-    """Turn a tool's words about missing dependencies into warnings."""
-    advice = (
-        "The lock files do not name all that is needed, and nothing else was installed: make full ones, "
-        'as in "uv pip compile requirements.in -o requirements.txt".'
-    )
-    said = [line.removeprefix("warning: ") for line in dict.fromkeys(missing)]
-    return (*said, advice) if said else ()
 
 
 def drop_bytecode(venv: str) -> None:
@@ -125,58 +107,3 @@ def rewrite(file: str, data: bytes, *, executable: bool = False) -> None:
     parent, name = os.path.split(file)
     with directory(parent) as fd, replacing(name, fd) as temporary:
         write_private(temporary, fd, data, executable=executable)
-
-
-# --------------------------------------------------------------------------- what may help
-
-
-_HINTS = (
-    (
-        r"incompatible with the project|requires a different python|not satisfy python|requires-python",
-        'Set "python:" for this venv in the config to a version that the project allows.',
-    ),
-    (
-        r"failed to (?:initialize|create|open) (?:the )?cache|cache.*permission denied",
-        "The builder's cache cannot be written: fix its permissions, or set UV_CACHE_DIR or PIP_CACHE_DIR.",
-    ),
-    (
-        r"hash mismatch|do not match the hashes",
-        "The index offers other files than those that were locked: find out why before you lock again.",
-    ),
-    (
-        r"not a valid editable|Distribution not found at|Expected .* to be a|does not exist",
-        "Relative paths in a requirements file are looked for in the directory of that file.",
-    ),
-    (
-        r"No module named '?(?:venv|ensurepip)|ensurepip is not",
-        "This Python lacks venv: install python3-venv.",
-    ),
-    (
-        r"temporary failure in name resolution|failed to fetch|connection|timed out|network",
-        "The package index may be out of reach: check the network and the index, then run doit again.",
-    ),
-)
-
-_NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
-
-_LITTLE = 4 << 20
-"""Bytes free from which on a build may have failed for want of space without saying so."""
-
-
-def hint(tail: str, *written: str) -> str:
-    """Return what may help against what a builder said last; *written* are directories that it writes to."""
-    full = next((line for line in reversed(tail.splitlines()) if _NO_SPACE.search(line)), None)
-    if full is not None:
-        # The last path in that line is what could not be written: its place, a cache, a temporary directory.
-        named = re.findall(r"(?<![\w/])/[^\s'\"`:]+", full)
-        mount = shown(mount_of(named[-1] if named else written[0]).point)
-        return f"Free space on the file system mounted at {mount}, then run doit again."
-    for pattern, advice in _HINTS:
-        if re.search(pattern, tail, re.IGNORECASE):
-            return advice
-    for path in written:
-        left = free_bytes(path)
-        if left is not None and left < _LITTLE:
-            mount = shown(mount_of(path).point)
-            return f"The file system mounted at {mount} is nearly full: free space there, then run again."
-    return "Correct the lock files or the build, then run doit again."

@@ -176,5 +176,8 @@ def _commands(name: str, kind: str, *, compiles: bool) -> tuple[tuple[str, ...],
         bytecode = "--compile" if compiles else "--no-compile"
         install = ("{pip}", "install", "--no-deps", bytecode, "--requirement={locks}")
         return (*venv, "{venv}"), install
-    options = ("--no-interaction", *["--compile"] * compiles) if name == "poetry" else ()
+    options = {
+        "poetry": ("--no-interaction", *["--compile"] * compiles),
+        "pdm": ("--verbose",),  # else it keeps what a compiler says to itself, and that it has begun
+    }.get(name, ())
     return (*venv, "--without-pip", "{venv}"), (f"{{{name}}}", "sync", *options)

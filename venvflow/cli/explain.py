@@ -28,7 +28,8 @@ from venvflow.steps.key_inputs import packages_of
 
 MORE = """\
 With one VENV (of the config): its key with all parts, whether the store has a venv for it, the
-nearest snapshot and how it differs, and what doit would do now and why. Nothing is changed.
+nearest snapshot and how it differs, what was warned of, and what doit would do now and why.
+Nothing is changed.
 With two: the parts in which their keys differ; venvs, snapshots (by the first digits of their id),
 keys and archives. Exits with 1 then if they differ.
 A word that could mean several things needs a prefix: venv:api, path:api, snapshot:3f2a,
@@ -60,9 +61,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
     key of the venv in its place, or null), ``store`` (``path``, ``exists``, ``snapshot``: an id, null on a
     miss), ``nearest`` (null unless one is near; ``id``, ``key``, ``venv``, ``place``, ``created``,
     ``last_used``, and a comparison), ``since`` (what changed since the venv was made: a comparison, null
-    where nothing did or not known), ``tasks``, each with ``task``, ``would`` (run, nothing, fail, not run),
-    ``did`` (what it will answer or null), ``reason`` and ``certain`` (false where a build may give what was
-    there before, or trim may find nothing to drop).
+    where nothing did or not known), ``warnings`` (about the lock files, and of the venv's build), ``tasks``,
+    each with ``task``, ``would`` (run, nothing, fail, not run), ``did`` (what it will answer or null),
+    ``reason`` and ``certain`` (false where a build may give what was there before, or trim may find nothing
+    to drop).
 
     JSON for two: ``old``, ``new`` (``kind``: venv, path, archive, snapshot or key; ``name``; ``key``),
     ``equal``, and a comparison.
@@ -116,6 +118,8 @@ def _lines(
         yield from _differences(
             out, found, now, {record.key.parts[name]: labels[name] for name in found.files}
         )
+    for warning in found.warnings:
+        yield from _wrapped(out, f"warning: {shown(warning)}", "warning", "yellow")
     yield ""
     yield (
         "doit would:" if any(task.would != "nothing" for task in tasks.values()) else "doit would do nothing:"
@@ -285,6 +289,7 @@ def _as_document(
         },
         "nearest": _nearest_record(found.nearest) if found.nearest is not None else None,
         "since": record_of(found.since) if found.since is not None else None,
+        "warnings": list(found.warnings),
         "tasks": [_task_record(name, task) for name, task in tasks.items()],
     }
 

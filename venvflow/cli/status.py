@@ -101,7 +101,7 @@ def _notes(rows: Sequence[StatusRow], *, verbose: bool) -> Iterator[str]:
         if judged.reason and (verbose or judged.state != "not built" or judged.stored):
             do = f"; {judged.do}" if judged.do and (verbose or judged.state == "not built") else ""
             yield f"{name}: {judged.state}: {judged.reason}{do}"
-        if judged.state == "up to date":
+        if judged.state == "up to date" and verbose:
             yield from (f"{name}: warning: {warning}" for warning in judged.warnings)
 
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, NamedTuple, cast
 
@@ -57,13 +57,19 @@ def can_be_compiled(source: str, size: int, cache_tag: str) -> bool:
 
 
 def compile_sources(
-    interpreter: Interpreter, sources: Sequence[Source], directory: str, *, workers: int = 2
+    interpreter: Interpreter,
+    sources: Sequence[Source],
+    directory: str,
+    *,
+    workers: int = 2,
+    progress: Callable[[int, int], object] = lambda _done, _of: None,
 ) -> dict[Source, str | None]:
     """Compile *sources* into *directory*; return the file of each, None if it does not compile.
 
     The sources are shared out among *workers* processes. The bytes depend on the interpreter, the source
     and its path below the venv alone. A source that crashes its process (the compiler can overflow the
-    stack) counts as one that does not compile, and the rest go on in a new process. Raises
+    stack) counts as one that does not compile, and the rest go on in a new process. *progress* is called
+    now and then with how many of how many are done. Raises
     EnvironmentFailure when the interpreter cannot be run or is killed, and ``OSError`` when a source
     cannot be read or its bytecode cannot be written.
     """
@@ -84,11 +90,13 @@ def compile_sources(
             thread.start()
         for thread in threads:
             while thread.is_alive():
+                progress(len(results), len(sources))
                 thread.join(_TICK)  # who waits for ever is not interrupted, but in the main thread
     finally:
         todo.clear()  # after Ctrl-C the threads end with what they are at
     if failures:
         raise failures[0]
+    progress(len(sources), len(sources))
     return {source: results[source] for source in sources}
 
 

@@ -6,8 +6,9 @@ No name in the venv changes here; :mod:`venvflow.state.relink` then gives names 
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
+from functools import partial
 
 from venvflow.disk.attributes import own_attributes
 from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, pyc_path
@@ -63,6 +64,7 @@ class Intake:
     mode: LinkMode
     min_size: int
     built_here: bool
+    progress: Callable[[str, int, int], object] = lambda _stage, _done, _of: None
 
     def __post_init__(self) -> None:
         self._objects = self.store.objects
@@ -138,7 +140,8 @@ class Intake:
         for template in survey.templates.values():
             batch.add_bytes(template.data)
         # Sources first: where another file has the same bytes, the object gets the mtime that sources need.
-        for path in sorted(survey.entries, key=lambda path: not path.endswith(".py")):
+        for number, path in enumerate(sorted(survey.entries, key=lambda path: not path.endswith(".py")), 1):
+            self.progress("storing", number, len(survey.entries))
             entry = survey.entries[path]
             if entry.kind == "file" and path not in sound:
                 name = object_name(entry)
@@ -194,7 +197,9 @@ class Intake:
     def _compile_anew(
         self, batch: Batch, todo: list[Source]
     ) -> dict[tuple[str, str], tuple[Name, int] | None]:
-        files = compile_sources(self.interpreter, todo, batch.staging)
+        files = compile_sources(
+            self.interpreter, todo, batch.staging, progress=partial(self.progress, "compiling")
+        )
         contents = in_threads(lambda file: read(file) if file else None, list(files.values()))
         compiled: dict[tuple[str, str], tuple[Name, int] | None] = {}
         for (source, file), content in zip(files.items(), contents, strict=True):

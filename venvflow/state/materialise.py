@@ -63,7 +63,7 @@ class Materialiser:
     hashed before it is used; otherwise only one that looks changed. *relabel* (of name, size, and mtime and
     mode when it was adopted) sets them again, and returns them; a file on which it fails is copied.
     *untrusted*: others can change the objects, so each file is a copy, hashed when it is made. *progress* is
-    called now and then with how many bytes of how many are there.
+    called now and then with how many files of how many are there.
     """
 
     objects: Objects
@@ -125,7 +125,6 @@ class Materialiser:
         return sum(sizes.values()) + sum(e.size for e in files if copies or stays_private(e, self.min_size))
 
     def _make_entries(self, entries: list[Entry], places: Directories) -> None:
-        done, total = 0, sum(entry.size for entry in entries)
         copies = self.linker.mode == "copy"
         for start in range(0, len(entries), _CHUNK):
             if self.linker.mode == "copy" and not copies:  # which shows when the other modes have failed
@@ -135,8 +134,7 @@ class Materialiser:
             for entry in chunk:
                 self._make_entry(entry, places)
             if self.progress is not None:
-                done += sum(entry.size for entry in chunk)
-                self.progress(done, total)
+                self.progress(start + len(chunk), len(entries))
 
     def _make_entry(self, entry: Entry, places: Directories) -> None:
         if entry.kind == "file":

@@ -6,6 +6,7 @@ What was read before and did not change since (by its stamp) is not read again.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
@@ -99,11 +100,13 @@ def survey(
     known: Mapping[str, Stamped] | None = None,
     excludes_file: Callable[[str], bool] | None = None,
     excludes_directory: Callable[[str], bool] | None = None,
+    progress: Callable[[str, int, int], object] = lambda _stage, _done, _of: None,
 ) -> Survey:
     """Survey the venv that lies at path *venv* and whose files name *places*.
 
     *fresh*: it was built at a path that nothing else contains (see :func:`venvflow.pure.relocate.find`).
-    *known*: what an earlier survey or squish stamped. Raises EnvironmentFailure for what cannot be read and
+    *known*: what an earlier survey or squish stamped. *progress* is called with a word for the stage and how
+    many files of how many are read, from any thread. Raises EnvironmentFailure for what cannot be read and
     for a file that keeps changing.
     """
     result = Survey()
@@ -127,7 +130,14 @@ def survey(
             result.entries[path] = known[path].entry
         else:
             to_read.append(item)
-    records = _read_all(venv, places, to_read, result, fresh=fresh)
+    numbers = itertools.count(1)
+
+    def read_one(item: Found) -> _Reading:
+        reading = _read_one(venv, places, item, fresh=fresh)
+        progress("reading", next(numbers), len(to_read))
+        return reading
+
+    records = _read_all(venv, read_one, to_read, result)
     _add_records(result, records, places)
     _add_empty_directories(result, skip, bytecode)
     return result
@@ -154,13 +164,9 @@ def _is_record(path: str) -> bool:
 
 
 def _read_all(
-    venv: str, places: Places, items: list[Found], result: Survey, *, fresh: bool
+    venv: str, read_one: Callable[[Found], _Reading], items: list[Found], result: Survey
 ) -> dict[str, bytes]:
     """Read *items* into *result*; return the bytes of the RECORDs among them."""
-
-    def read_one(item: Found) -> _Reading:
-        return _read_one(venv, places, item, fresh=fresh)
-
     records: dict[str, bytes] = {}
     try:
         for reading in in_threads(read_one, items):

@@ -6,6 +6,7 @@ import glob
 import os
 import time
 from dataclasses import replace
+from functools import partial
 
 from venvflow.builders import choose
 from venvflow.builders.build import Build
@@ -129,7 +130,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         build = Build(
             job.spec, choose(job.spec, job.environ), job.root, venv, record.interpreter,
             job.environ, log, (job.place.guard, *(lock.fd for lock in held if lock is not None)),
-            job.meter.say,
+            partial(job.meter.count, unit="package"),
         )  # fmt: skip
         looks = [stamp_of(path) for path in record.inputs]
         _refuse_other_inputs(job, record)
@@ -191,7 +192,7 @@ def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:
     """Make every file name the venv's place instead of the staging path."""
     staged = Places(venv, job.root, record.interpreter.executable)
     final = job.places(record.interpreter)
-    surveyed = survey(venv, staged, fresh=True, bytecode=job.spec.bytecode)
+    surveyed = survey(venv, staged, fresh=True, bytecode=job.spec.bytecode, progress=job.meter.count)
     digests: dict[str, tuple[bytes, int]] = {}
     for path, template in sorted(
         surveyed.templates.items(), key=lambda item: is_record(surveyed.entries[item[0]])

@@ -37,7 +37,8 @@ class Explanation:
     *files* are the paths behind its parts, *packages* what its lock files list. *snapshot* is what the store
     has for it, *nearest* what it has instead, if that is near. *made_for* is the key that the venv in its
     place was made for, empty without one, and *since* what changed in the key since then, None where nothing
-    did or its parts are not known any more.
+    did or its parts are not known any more. *warnings* are those about the lock files, and of the build of
+    that venv.
     """
 
     key: KeyNow
@@ -47,6 +48,7 @@ class Explanation:
     nearest: Nearest | None
     made_for: str
     since: KeyComparison | None
+    warnings: tuple[str, ...] = ()
 
 
 def explain(job: Job, store: StoreReader | None) -> Explanation:
@@ -57,10 +59,10 @@ def explain(job: Job, store: StoreReader | None) -> Explanation:
     """
     key = key_now(job)
     receipt = job.place.receipt()
-    made_for = receipt.key if receipt is not None else ""
+    made_for, built_with = (receipt.key, receipt.warnings) if receipt is not None else ("", ())
     record = key.now or key.noted
     if record is None:
-        return Explanation(key, {}, {}, None, None, made_for, None)
+        return Explanation(key, {}, {}, None, None, made_for, None, built_with)
     packages = packages_of(job, record)
     keyed = Keyed(record.key.parts, packages)
     snapshot = store.find(record.key.digest, job.position) if store is not None else None
@@ -69,7 +71,8 @@ def explain(job: Job, store: StoreReader | None) -> Explanation:
         nearest = nearest_to(store, keyed, job.spec.name)
     since = _since(job, store, key, keyed, made_for)
     files = {name: path for name, (path, _) in files_of(job, record).items()}
-    return Explanation(key, files, packages, snapshot, nearest, made_for, since)
+    warnings = (*record.warnings, *built_with)
+    return Explanation(key, files, packages, snapshot, nearest, made_for, since, warnings)
 
 
 def _since(

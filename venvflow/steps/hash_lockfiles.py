@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from venvflow import builders
 from venvflow.disk import interpreters
-from venvflow.errors import UsageError, VenvflowError, shown
+from venvflow.errors import UsageError, VenvflowError, shown, some
 from venvflow.model import Outcome
 from venvflow.pure.keys import Input, make_key, parts_of
 from venvflow.steps.job import Job
@@ -19,9 +19,8 @@ from venvflow.steps.state_files import KeyRecord, read_key, write_key
 _BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 """What decides the metadata of a local project that a lock refers to."""
 
-
-_MOST_TEXTS = 3
-"""How many unpinned requirements of one file are named."""
+_MOST_NAMED = 3
+"""How many things that a warning counts are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +45,14 @@ def hash_lockfiles(job: Job) -> Outcome:
     before = read_key(job)
     _refuse_missing_files(job)
     if before is not None and still_holds(job, before):  # then the interpreter need not be asked again
-        return Outcome("same", before.key.digest[:12], {"files": len(before.inputs)}, before.warnings)
+        return Outcome("same", before.key.digest[:12], {"files": len(before.inputs)})
     record = compute_key(job)
     write_key(job, record)
     unchanged = before is not None and before.key.digest == record.key.digest
     figures: dict[str, int | float | str] = {"files": len(record.inputs)}
-    return Outcome("same" if unchanged else "new", record.key.digest[:12], figures, record.warnings)
+    if unchanged:  # what there is to say of these files was said when they were new
+        return Outcome("same", record.key.digest[:12], figures)
+    return Outcome("new", record.key.digest[:12], figures, record.warnings)
 
 
 def compute_key(job: Job) -> KeyRecord:
@@ -107,11 +108,11 @@ def _refuse_missing_files(job: Job) -> None:
         )
 
 
-def _shortened(texts: tuple[str, ...]) -> Iterator[str]:
-    """Yield the first of many texts of one kind, and how many more there are."""
-    yield from texts[:_MOST_TEXTS]
-    if len(texts) > _MOST_TEXTS:
-        yield f"{len(texts) - _MOST_TEXTS} more are not pinned either: lock them, as uv pip compile does"
+def _told(texts: list[str], what: str) -> str:
+    """Return the first of *texts*, which all say that something is *what*; of several, with their number."""
+    if len(texts) == 1:
+        return texts[0]
+    return f"{len(texts)} {what}: {some(texts, _MOST_NAMED, '; ')}"
 
 
 class _Gathering:
@@ -121,7 +122,19 @@ class _Gathering:
         self._job = job
         self.inputs: list[Input] = []
         self.paths: dict[str, None] = {}
-        self.warnings: list[str] = []
+        self._unpinned: list[str] = []
+        self._outside: list[str] = []
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What a user should know of the lock files, in one line for each kind."""
+        if self._unpinned:
+            advice = ": lock them, as uv pip compile does" if len(self._unpinned) > 1 else ""
+            yield _told(self._unpinned, "requirements are not pinned") + advice
+        if self._outside:
+            told = _told(self._outside, "references lead outside the project")
+            where = " outside the project" * (len(self._outside) == 1)
+            yield f"{told}{where}: changes there do not change the key"
 
     def gather(self, companions: tuple[str, ...]) -> None:
         """Read the locks, what they refer to in the project, and the other files of the key, each once."""
@@ -148,7 +161,7 @@ class _Gathering:
         data = self._add(role, path)
         found = references(path, data)
         base = os.path.dirname(path)
-        self.warnings += [f"{shown(os.path.basename(path))}: {text}" for text in _shortened(found.unpinned)]
+        self._unpinned += [f"{shown(os.path.basename(path))}: {text}" for text in found.unpinned]
         for include in self._inside(base, found.includes, path):
             role = "include" if kind_of(include) == "requirements" else "file"
             self._add_lock(include, role)
@@ -165,7 +178,4 @@ class _Gathering:
             if os.path.commonpath([self._job.config.root, path]) == self._job.config.root:
                 yield path
             else:
-                self.warnings.append(
-                    f"{shown(os.path.basename(lock))} refers to {shown(target)} outside the project: "
-                    "changes there do not change the key"
-                )
+                self._outside.append(f"{shown(os.path.basename(lock))} refers to {shown(target)}")

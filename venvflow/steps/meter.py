@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
-from venvflow.pure.units import show_duration, show_size
+from venvflow.pure.units import counted, show_duration, show_size
 
 
 def described(done: int, total: int, seconds: float) -> str:
@@ -20,10 +21,23 @@ def described(done: int, total: int, seconds: float) -> str:
     return ", ".join(parts)
 
 
-class Meter:
-    """What a piece of work says of itself while it runs: its last words, or how many bytes are done.
+class _Said(NamedTuple):
+    """What was said last: *words*, and, unless *total* is 0, that *done* of so many *unit*s are done.
 
-    Written by the thread that works and read by the one that shows it; whole values only, so no lock.
+    Without a *unit* they are bytes, done in so many *seconds*.
+    """
+
+    words: str = ""
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    seconds: float = 0.0
+
+
+class Meter:
+    """What a piece of work says of itself while it runs: what it is at, and how much of that is done.
+
+    Written by threads that work and read by the one that shows it; whole values only, so no lock.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -32,32 +46,36 @@ class Meter:
 
     def reset(self) -> None:
         """Forget what was said: the next piece of work begins."""
-        self._words = ""
-        self._bytes: tuple[int, int, float] | None = None
+        self._said: _Said | None = None
         self._start = self._now()
 
-    def say(self, words: str) -> None:
-        """Take note of the last words, such as a line that a program wrote."""
-        self._words = words
-        self._bytes = None
+    def count(self, words: str, done: int = 0, total: int = 0, *, unit: str = "file") -> None:
+        """Take note of what it is at, and that *done* of *total* are done; 0 is a total that is not known."""
+        self._said = _Said(words, done, total, unit)
 
     def __call__(self, done: int, total: int) -> None:
         """Take note that *done* of *total* bytes are done."""
-        if self._bytes is None or done < self._bytes[0]:
+        if self._said is None or self._said.unit or done < self._said.done:
             self._start = self._now()
-        self._bytes = done, total, self._now() - self._start
+        self._said = _Said("", done, total, "", self._now() - self._start)
 
     def __str__(self) -> str:
         """Return what was said last, empty if nothing was."""
-        return described(*self._bytes).strip() if self._bytes is not None else self._words
+        said = self._said
+        if said is None:
+            return ""
+        if not said.unit:
+            return described(said.done, said.total, said.seconds).strip()
+        counts = f"{said.done:,} of {counted(said.total, said.unit)}" if said.total else ""
+        return ", ".join(filter(None, (said.words, counts)))
 
     @property
     def share(self) -> float | None:
-        """How much of the bytes is done, from 0 to 1; None where no bytes are counted."""
-        if self._bytes is None:
+        """How much is done, from 0 to 1; None where that is not known."""
+        said = self._said
+        if said is None or (said.unit and not said.total):
             return None
-        done, total, _ = self._bytes
-        return done / total if total else 1.0
+        return said.done / said.total if said.total else 1.0
 
 
 _meters: dict[str, Meter] = {}

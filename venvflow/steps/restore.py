@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from shlex import quote
 
 from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, pyc_path
@@ -169,7 +170,7 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
         store.index.touch_snapshot(snapshot.id, job.now())
     figures = {"files": made.files, "bytes": made.size, "seconds": time.monotonic() - start}
     warnings = (f"the venv that was there is kept as {shown(kept_as)}",) if kept_as else ()
-    return Outcome("hit", snapshot.id[:12], {**figures, "link": made.link}, (*snapshot.warnings, *warnings))
+    return Outcome("hit", snapshot.id[:12], {**figures, "link": made.link}, warnings)
 
 
 class _Unfit(Exception):
@@ -192,7 +193,7 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
         relabel=store.relabel,
         verify_all=job.config.store.verify == "full" or store.untrusted,
         untrusted=store.untrusted,
-        progress=job.meter,
+        progress=partial(job.meter.count, ""),
     ).make(manifest, venv)
     if job.spec.bytecode == "canonical":
         _compile_templates(manifest, venv, interpreter)

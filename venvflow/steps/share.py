@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,7 @@ from venvflow.disk.places import Place, directory_mtimes, write_receipt
 from venvflow.disk.scan import Changing, Found, walk
 from venvflow.disk.system_errors import explained, failure, path_of
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.model import Interpreter, LinkMode, Outcome, Receipt, VenvSpec
+from venvflow.model import Entry, Interpreter, LinkMode, Outcome, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt, directories
 from venvflow.pure.sharing import stays_private
 from venvflow.state.changes import Known, drift_of, is_object, known_of, without_excluded
@@ -77,7 +77,7 @@ def share(
     users = occupants(venv) if receipt.made != "built" else []
     known = known_of(store, receipt, found) if receipt.is_at(venv) else Known({})
     with _explained(job, store):
-        shared = _share(job, store, receipt, python, known, on_file=on_file or _counting(job))
+        shared = _share(job, store, receipt, python, known, on_file=on_file)
     fresh = shared_receipt(shared, receipt, python, store.path)
     _register(job, store, fresh)
     write_receipt(venv, fresh, sync=store.durable)  # until then the stamps say what is whose
@@ -112,7 +112,7 @@ class _Shared:
 
 
 def _share(
-    job: Job, store: Store, receipt: Receipt, python: Interpreter, known: Known, *, on_file: OnFile
+    job: Job, store: Store, receipt: Receipt, python: Interpreter, known: Known, *, on_file: OnFile | None
 ) -> _Shared:
     """Give the venv's files to the store and link their names; what is *known* is not read."""
     venv, spec = job.place.path, job.spec
@@ -125,14 +125,15 @@ def _share(
     unusual = tuple(unusual_modes(surveyed))
     intake = Intake(
         store, venv, python, mode=_first_mode(job, store), min_size=store.smallest_shared(spec.min_size),
-        built_here=receipt.made == "built",
+        built_here=receipt.made == "built", progress=job.meter.count,
     )  # fmt: skip
     taken = intake.take(surveyed, canonical=spec.bytecode == "canonical", sound=known.sound)
     link = "symlink" if "symlink" in spec.link else ""
     _register(job, store, replace(receipt, trees=taken.trees, link=link, bound=taken.manifest.bound))
     relinker = Relinker(
         store.objects, venv, Linker(spec.link), min_size=store.smallest_shared(spec.min_size),
-        origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=known.linked, on_file=on_file,
+        origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=known.linked,
+        on_file=on_file or _counting(job, taken.entries.values()),
     )  # fmt: skip
     state = "Every file of the venv holds what it held; some may be shared already."
     with explained("cannot share the files of the venv", at=venv, state=state):
@@ -186,6 +187,7 @@ def survey_venv(job: Job, python: Interpreter, known: Mapping[str, Stamped]) -> 
         known=known,
         excludes_file=matcher.excludes_file if matcher else None,
         excludes_directory=matcher.excludes_dir if matcher else None,
+        progress=job.meter.count,
     )
 
 
@@ -214,16 +216,11 @@ def _first_mode(job: Job, store: Store) -> LinkMode:
     return mode
 
 
-def _counting(job: Job) -> OnFile:
-    """Return what counts the files that are linked, for the person who waits."""
-    job.meter.say("reading")
+def _counting(job: Job, entries: Iterable[Entry]) -> OnFile:
+    """Return what counts the files among *entries* that are linked, for the person who waits."""
+    files = sum(1 for entry in entries if entry.kind in ("file", "template"))
     numbers = itertools.count(1)
-
-    def on_file(_path: str, _how: str) -> None:
-        if not (number := next(numbers)) % 100:
-            job.meter.say(f"{number:,} files linked")
-
-    return on_file
+    return lambda _path, _how: job.meter.count("linking", next(numbers), files)
 
 
 def _register(job: Job, store: Store, receipt: Receipt) -> None:
