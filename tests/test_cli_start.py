@@ -20,6 +20,8 @@ WORDS = [
     ["--format", "json", "list"],
     ["squish", "list", "status", "--min-size", "4KiB"],
     ["-c", "list", "status"],
+    ["-c", "run", "status", "--", "api"],
+    ["-c", "run", "run", "api"],
 ]
 
 
@@ -34,7 +36,7 @@ def test_one_parser_understands_what_all_understand(words: list[str]) -> None:
             assert args[name] == value
 
 
-@pytest.mark.parametrize("words", [["lst"], ["list", "--jsn"], ["restore"], ["-C", "list"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["lst"], ["list", "--jsn"], ["diff"], ["-C", "list"]], ids=" ".join)
 def test_a_mistake_is_told_by_who_knows_all_words(words: list[str]) -> None:
     """The same message as if there were no shorter way."""
     with pytest.raises(UsageError) as short:

@@ -18,12 +18,7 @@ from venvflow.cli.context import open_flow
 from venvflow.cli.operands import select_one
 from venvflow.cli.render import Output
 from venvflow.disk.interpreters import venv_settings
-from venvflow.errors import (
-    CommandNotFound,
-    CommandNotRun,
-    EnvironmentFailure,
-    shown,
-)
+from venvflow.errors import CommandNotFound, CommandNotRun, EnvironmentFailure, shown
 
 MORE = """\
 Does all that "doit VENV" does, with its messages on standard error; no word if there is nothing to do.
