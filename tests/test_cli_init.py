@@ -57,9 +57,9 @@ def test_the_schema_beside_the_config_is_the_shipped_one(bare: Project) -> None:
 
 
 def test_check_shows_all_and_writes_nothing(bare: Project) -> None:
-    """--check prints the config and the dodo.py as init then writes them."""
+    """--check prints the config and the dodo.py as init then writes them, and ends with 1 until then."""
     answer = bare.run("init", "--check")
-    assert (answer.code, written(bare)) == (0, [])
+    assert (answer.code, written(bare)) == (1, [])
     document = bare.run("init", "--check", "--json").document
     assert document["written"] is False
     assert written(bare) == []
@@ -109,7 +109,7 @@ def test_a_second_init_finds_nothing_to_write(bare: Project) -> None:
     for words in (["init"], ["init", "--check"]):
         answer = bare.run(*words)
         assert (answer.code, answer.out) == (0, "")
-        assert "every lock file that was found has its venv" in answer.err
+        assert "has all venvs that were found" in answer.err
     (bare.root / "dodo.py").unlink()
     (bare.root / "venvflow.schema.json").unlink()
     assert sorted(bare.run("init").out.splitlines()) == [f"wrote {bare.root / name}" for name in FILES[:2]]
@@ -125,18 +125,17 @@ def test_a_project_that_grew_gets_the_entries_that_are_missing(bare: Project) ->
     for name in ("api/more", "new"):
         (bare.root / name).mkdir()
         (bare.root / name / "requirements.txt").write_text("six==1.17.0\n", encoding="utf-8")
-    (bare.root / "api" / "requirements-dev.txt").write_text("six==1.17.0\n", encoding="utf-8")
+    (bare.root / "api" / "requirements-dev.txt").write_text("pluggy==1.5.0\n", encoding="utf-8")
     before = bare.hashes()
     answer = bare.run("init", "--check")
     assert answer.code == 1
     head, _, entries = answer.out.partition("\n")
     assert head == f"# add to {bare.config}, below venvs:"
-    assert "In api, a venv is made from other files: no venv names requirements-dev.txt." in answer.err
-    assert "it lacks 2 venvs" in answer.err
+    assert "it lacks 3 venvs" in answer.err
     document = bare.run("init", "--check", "--json").document
     assert document["config"] == str(bare.config)
     assert document["entries"].strip() == entries.strip()
-    assert [each["name"] for each in document["venvs"]] == ["more", "new"]
+    assert [each["name"] for each in document["venvs"]] == ["api-dev", "more", "new"]
     again = bare.run("init")
     assert (again.code, again.out) == (0, answer.out)
     assert bare.hashes() == before
@@ -144,7 +143,7 @@ def test_a_project_that_grew_gets_the_entries_that_are_missing(bare: Project) ->
         file.write(entries)
     assert bare.run("init", "--check").code == 0
     states = {each["name"] for each in bare.run("status", "--json").document["venvs"]}
-    assert states == {"api", "web", "more", "new"}
+    assert states == {"api", "api-dev", "web", "more", "new"}
 
 
 def test_new_entries_take_no_name_and_no_place_twice(bare: Project) -> None:

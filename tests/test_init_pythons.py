@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 
 import pytest
@@ -17,22 +17,25 @@ from venvflow.init.pythons import minors, python_of
 from venvflow.model import Receipt
 from venvflow.pure.lockfiles import read_toml
 
-DEFAULT = f"the Python that runs venvflow (3.{sys.version_info[1]} now)"
 PINNED = "six==1.17.0 \\\n    --hash=sha256:00\n"
 
 
 def answer(root: Path, files: dict[str, str]) -> tuple[str, str]:
     """Return the Python for the only venv of a project with *files*, and all that is said of it."""
     grow(root, {"requirements.txt": PINNED, **files})
-    (venv,) = discover(str(root)).venvs
-    return venv.python, " ".join(venv.notes)
+    (venv,) = discover(str(root), os.environ).venvs
+    return venv.python, " ".join([venv.source, *venv.notes])
 
 
 @pytest.mark.parametrize(
     ("files", "python"),
     [
         ({".python-version": "3.12\n"}, "3.12"),
-        ({".python-version": "# ours\n3.11.7\n3.12\n"}, "3.11.7"),
+        ({".python-version": "# ours\n3.11.7\n3.12\n"}, "3.11"),  # not every machine has this patch
+        ({".python-version": "3.13.1t\n"}, "3.13t"),
+        ({".python-version": "3.14-dev\n"}, "3.14"),
+        ({".python-version": "cpython-3.12.4\n"}, "3.12"),
+        ({".python-version": "pypy3.10-7.3.12\n"}, "pypy3.10"),
         ({".python-version": "pypy3.10\n"}, "pypy3.10"),
         ({".python-version": "my-env\n"}, ""),
         ({".python-version": "system", ".venv/pyvenv.cfg": "version = 3.11.7\n"}, "3.11"),
@@ -68,6 +71,40 @@ def answer(root: Path, files: dict[str, str]) -> tuple[str, str]:
         ({"pyproject.toml": '[project]\n[tool.x]\nrequires-python = "==3.12.*"\n'}, ""),
         ({"pyproject.toml": "[[[ nonsense"}, ""),
         ({}, ""),
+        # What is older, and what others say.
+        ({"setup.cfg": "[options]\npython_requires = >=3.98\n"}, "3.98"),
+        ({"setup.py": "setup(\n    python_requires='>=3.97',\n)"}, "3.97"),
+        (
+            {"setup.py": '"Programming Language :: Python :: 3",\n"Programming Language :: Python :: 3.96"'},
+            "3.96",
+        ),
+        ({"pyproject.toml": 'classifiers = [\n"Programming Language :: Python :: 3.95",\n]'}, "3.95"),
+        ({".github/workflows/ci.yml": "    python-version: '3.94'\n"}, "3.94"),
+        (
+            {".github/workflows/ci.yml": "        python-version:\n          - 3.94\n        x: 3.93\n"},
+            "3.94",
+        ),
+        ({".github/workflows/ci.yml": "python-version: [3.94, '3.93']"}, ""),
+        (
+            {
+                ".github/workflows/a.yml": "python-version: 3.94",
+                ".github/workflows/b.yaml": "python-version: 3.93",
+            },
+            "",
+        ),
+        (
+            {".github/workflows/ci.yml": "python-version: 3.94", "setup.py": "python_requires='>=3.8'"},
+            "",  # one Python for tests is not the only one that it is made for
+        ),
+        ({".github/workflows/ci.yml": "python-version: 3.94", ".python-version": "3.12"}, "3.12"),
+        # What is included was compiled, too.
+        (
+            {
+                "requirements.txt": "-r base.txt\nx==1",
+                "base.txt": f"# pip-compile with Python 3.93\n{PINNED}",
+            },
+            "3.93",
+        ),
     ],
 )
 def test_python_comes_from_what_pins_it(tmp_path: Path, files: dict[str, str], python: str) -> None:
@@ -78,46 +115,41 @@ def test_python_comes_from_what_pins_it(tmp_path: Path, files: dict[str, str], p
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({".python-version": "3.12"}, "python: from .python-version."),
-        ({".python-version": "my-env"}, ".python-version says my-env, which is not a version: it was"),
+        ({".python-version": "3.12"}, ".python-version"),
+        ({".python-version": "my-env"}, " .python-version says my-env, which is not a version."),
         (
             {".python-version": "3.12", ".venv/pyvenv.cfg": "version = 3.10.2"},
-            "python: from .python-version. But 3.10 comes from .venv/pyvenv.cfg.",
+            ".python-version .python-version says 3.12, but .venv/pyvenv.cfg says 3.10.",
         ),
         (
             {".python-version": "3.9", "pyproject.toml": '[project]\nrequires-python = ">=3.12"\n'},
-            "python: from .python-version. But requires-python in pyproject.toml asks for >=3.12.",
+            ".python-version .python-version says 3.9, but requires-python in pyproject.toml says >=3.12.",
         ),
-        (
-            {"pyproject.toml": '[project]\nrequires-python = ">=3.8"\n'},
-            f"pyproject.toml asks for >=3.8; without the key, it is {DEFAULT}.",
-        ),
+        ({"pyproject.toml": '[project]\nrequires-python = ">=3.8"\n'}, ""),
         (
             {"pyproject.toml": '[project]\nrequires-python = ">=3.98"\n'},
-            "python: requires-python in pyproject.toml asks for >=3.98.",
+            "requires-python in pyproject.toml",
         ),
         (
             {"pyproject.toml": '[project]\nrequires-python = ">=3.99,<3.8"\n'},
-            "asks for >=3.99,<3.8, which is not a version.",
+            " python: no version suits requires-python in pyproject.toml.",
         ),
-        (
-            {},
-            f"python: nothing here pins one; without the key, it is {DEFAULT}.",
-        ),
+        ({"requirements.txt": f"# pip-compile with Python 3.10\n{PINNED}"}, "the head of requirements.txt"),
+        ({}, ""),
     ],
 )
 def test_the_choice_and_what_speaks_against_it_is_told(
     tmp_path: Path, files: dict[str, str], words: str
 ) -> None:
-    """Where it comes from, and which other file says something else."""
-    assert words in answer(tmp_path, files)[1]
+    """Where it comes from, and which other file says something else; nothing where there is no choice."""
+    assert answer(tmp_path, files)[1] == words
 
 
 def test_a_version_file_counts_below_its_directory(tmp_path: Path) -> None:
     """The nearest one wins, as with the version managers that read it."""
     grow(tmp_path, {f"{name}/requirements.txt": PINNED for name in ("a/x", "b/x")})
     grow(tmp_path, {".python-version": "3.12", "b/.python-version": "3.13"})
-    assert [venv.python for venv in discover(str(tmp_path)).venvs] == ["3.12", "3.13"]
+    assert [venv.python for venv in discover(str(tmp_path), os.environ).venvs] == ["3.12", "3.13"]
 
 
 @pytest.mark.parametrize(("key", "python"), [("abc0" * 16, ""), ("", "3.10")])
@@ -126,7 +158,7 @@ def test_a_venv_that_venvflow_made_pins_nothing(tmp_path: Path, key: str, python
     grow(tmp_path, {".venv/pyvenv.cfg": "version = 3.10.2\n"})
     place = str(tmp_path / ".venv")
     write_receipt(place, Receipt(key, place, "shared", "built" if key else "shared"))
-    assert python_of(Directory(str(tmp_path), venvs=(".venv",)))[0] == python
+    assert python_of(Directory(str(tmp_path)))[0] == python
 
 
 @pytest.mark.parametrize(
@@ -198,5 +230,15 @@ def test_a_version_of_thousands_of_digits_is_only_an_odd_one(tmp_path: Path, dig
             "requirements.txt": PINNED,
         },
     )
-    assert [venv.path for venv in discover(str(tmp_path)).venvs] == [".venv"]
+    assert [venv.path for venv in discover(str(tmp_path), os.environ).venvs] == [".venv"]
     assert minors(f">=3.{'9' * digits}") is not None
+
+
+def test_a_lock_says_more_than_a_version_file_above_it(tmp_path: Path) -> None:
+    """What was compiled for one Python is made with that, not with the repository's; its name says most."""
+    head = "# pip-compile with Python 3.9\n"
+    grow(tmp_path, {".python-version": "3.12", "a/requirements.txt": f"{head}{PINNED}"})
+    grow(
+        tmp_path, {"b/requirements_3_8.txt": head + PINNED, "b/requirements-py310.txt": f"{head}{PINNED}x==1"}
+    )
+    assert [venv.python for venv in discover(str(tmp_path), os.environ).venvs] == ["3.9", "3.10", "3.8"]

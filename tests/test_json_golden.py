@@ -94,7 +94,7 @@ def damage_after_packing(project: Project) -> None:
 
 CASES: dict[str, tuple[str, Callable[[Project], None], int]] = {
     "init": ("init ../fresh", put_locks_there, 0),
-    "init-check": ("init --check ../fresh", put_locks_there, 0),
+    "init-check": ("init --check ../fresh", put_locks_there, 1),
     "status": ("status", nothing, 0),
     "status-changed": ("status", damage, 0),
     "status-foreign": ("status web", make_by_hand, 0),

@@ -20,7 +20,7 @@ from venvflow.disk.trust import STORE_PARTS, doubts, is_trusted_store, store_dou
 from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError, clipped, shown
 from venvflow.model import FORMATS, Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
 
-__all__ = ["CONFIG_NAMES", "find_config", "load", "quoted", "usual_store"]
+__all__ = ["CONFIG_NAMES", "find_config", "load", "project_of", "quoted", "usual_store"]
 
 CONFIG_NAMES = ("venvflow.yaml", "config/venvflow.yaml")
 """Where a project's config is looked for, in this order, in a directory and its parents."""
@@ -71,8 +71,13 @@ def _named_config(file: str) -> tuple[str, str]:
         raise UsageError(
             "the config file is not there", where=shown(file), hint='Run "venvflow init" to write a config'
         )
+    return file, project_of(file)
+
+
+def project_of(file: str) -> str:
+    """Return the root of the project whose config is *file*: its directory, or the one above ``config``."""
     directory = os.path.dirname(file)
-    return file, os.path.dirname(directory) if os.path.basename(directory) == "config" else directory
+    return os.path.dirname(directory) if os.path.basename(directory) == "config" else directory
 
 
 def _is_there(file: str) -> bool:

@@ -198,7 +198,12 @@ class Named:
     check: Check
 
     def __call__(self, node: Node, at: str, reading: Reading) -> Any:
-        """Check the names and what belongs to them; the value is a dict."""
+        """Check the names and what belongs to them; the value is a dict.
+
+        Nothing is no names: what would follow may be in comments.
+        """
+        if node.kind == "nothing":
+            return {}
         if node.kind != "mapping":
             return reading.wrong(node.line, at, f"expected a mapping of names, found {node}")
         values: dict[str, Any] = {}

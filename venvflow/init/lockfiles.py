@@ -1,18 +1,25 @@
-"""Chooses the lock files of a directory that fill its venv, all of one kind, and says why."""
+"""Decides which venvs the lock files of one directory call for, and why the others call for none."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Mapping
-from typing import TypeAlias
-
-from packaging.requirements import InvalidRequirement, Requirement
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 
 from venvflow.errors import shown
-from venvflow.init.project import Directory
-from venvflow.pure.lockfiles import kind_of, logical_lines
-from venvflow.pure.names import normalised
+from venvflow.init.project import Directory, value_at
+from venvflow.init.requirements import (
+    DEPLOY,
+    DEV,
+    MAIN,
+    TESTS,
+    Reader,
+    Requirements,
+    contradiction,
+    is_requirements,
+)
+from venvflow.pure.lockfiles import kind_of, packages
 
 _TOOL_LOCKS = {
     "uv.lock": "pyproject.toml",
@@ -22,117 +29,229 @@ _TOOL_LOCKS = {
 }
 """Lock files of tools, best first, each with the file beside it without which its tool cannot use it."""
 
-Choice: TypeAlias = tuple[tuple[str, ...], list[str]]
-"""The lock files that are taken, and sentences that say why; no lock files if nothing can be taken."""
+_NEARLY_ALL = 0.8
+"""The part of a file's projects by which another one that has them is taken to be compiled from it."""
+
+_LOCK_FIRST = "lock them first, as uv pip compile and pip-compile do"
+
+LOOSE = f"Not every version in them is pinned, so what is installed would depend on the day: {_LOCK_FIRST}"
+PARTIAL = f"They pin what was asked for and, as far as one can see, not what that needs: {_LOCK_FIRST}"
+WITHOUT_MAIN = "They go with a main file that is not a lock"
+HIDDEN = "They are hidden: it is some other program that reads them"
+
+CONSTRAINTS = "Constraints, which install nothing by themselves"
+EMPTY = "Files that pin nothing"
+INSTALLERS = "What only installs the rest, such as pip and pip-tools"
+PARTS = "Parts of other lock files"
+GATHERED = "Others, gathered in one file"
+HAD = "What another lock file has in it already"
+SAME = "The same as another lock file"
+OTHER_SYSTEM = "For other systems than Linux"
+BESIDE = "Exported from the lock file of a tool beside them, or replaced by it"
+UNUSABLE = "Without the pyproject.toml or the Pipfile that their tool needs beside them"
 
 
-def locks_in(directory: Directory) -> list[str]:
-    """Return the names of the files of *directory* that may be lock files, sorted."""
-    return [
-        file
-        for file in sorted(directory.files)
-        if (file in _TOOL_LOCKS or _is_pylock(file) or (file.startswith("requirements") and _is_text(file)))
-        and os.path.isfile(os.path.join(directory.root, directory.path, file))
-    ]
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Lock files, as paths from the project root, that together fill one venv.
+
+    *words* tell it from the other venvs of the directory; it has none if it is the main one. *doubt* is a
+    reason not to make it, or empty. *notes* say what else is to be known.
+    """
+
+    locks: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    doubt: str = ""
+    notes: tuple[str, ...] = ()
 
 
-def choose(directory: Directory, locks: list[str]) -> Choice:
-    """Return which of *locks* the venv of *directory* is made from."""
-    tools = {lock: beside for lock, beside in _TOOL_LOCKS.items() if lock in locks}
-    notes = [
-        f"{shown(lock)} was not taken: there is no {beside} beside it."
-        for lock, beside in tools.items()
-        if beside not in directory.files
-    ]
-    usable = [lock for lock, beside in tools.items() if beside in directory.files]
-    usable += sorted(filter(_is_pylock, locks), key=lambda file: (file != "pylock.toml", file))
-    requirements = list(filter(_is_text, locks))
-    if not usable:
-        taken, why = _choose_requirements(directory, requirements)
-        return taken, [*notes, *why]
-    best, *others = usable + requirements
-    if others:
-        reason = "a tool's own lock file comes before files exported from it"
-        if _is_pylock(best):
-            reason = "it is more exact than requirements files, and one pylock file describes one venv"
-        notes.append(f"Taken: {shown(best)}, not {listing(others)}: {reason}.")
-    return (best,), notes
+@dataclass(slots=True)
+class Arrangement:
+    """What the lock files of a directory call for: *fills*, and files that were *passed* over, with why."""
+
+    fills: list[Fill] = field(default_factory=list)
+    passed: list[tuple[str, str]] = field(default_factory=list)
 
 
-def _is_pylock(file: str) -> bool:
-    return kind_of(file) == "pylock"
+def may_be_lock(path: str) -> bool:
+    """Return whether the file at *path* may be a lock file, by its path."""
+    name = path.rpartition("/")[2]
+    return name in _TOOL_LOCKS or kind_of(name) == "pylock" or is_requirements(path)
 
 
-def _is_text(file: str) -> bool:
-    return file.endswith(".txt")
+def place_of(path: str) -> tuple[str, str]:
+    """Return the directory whose venvs the lock file at *path* fills, and its group there."""
+    file = Requirements(path)
+    return (file.owner, file.group) if is_requirements(path) else (path.rpartition("/")[0], "")
 
 
-def listing(files: Iterable[str]) -> str:
-    """Return *files* as a sentence names them."""
-    return ", ".join(map(shown, files))
+def arrange(directory: Directory, paths: Sequence[str], reader: Reader, *, by_hand: bool) -> Arrangement:
+    """Return what the lock files at *paths*, all of *directory*, call for.
+
+    *by_hand*: files that people wrote count as locks, too, if they have nothing but exact versions.
+    """
+    found = Arrangement()
+    requirements = [reader.read(path) for path in paths if is_requirements(path)]
+    rest = {path.rpartition("/")[2]: path for path in paths if not is_requirements(path)}
+    pins = _arrange_tool_locks(directory, rest, found)
+    _arrange_requirements(requirements, pins, found, by_hand=by_hand)
+    return found
+
+
+# --------------------------------------------------------------------------- locks of tools
+
+
+def _arrange_tool_locks(
+    directory: Directory, names: Mapping[str, str], found: Arrangement
+) -> Mapping[str, str] | None:
+    """Add the venvs of a tool's own locks to *found*; return what they pin, None if there are none."""
+    tools = [name for name in _TOOL_LOCKS if name in names and directory.has(_TOOL_LOCKS[name])]
+    if _is_poetrys(directory):
+        tools.sort(key=lambda name: name != "poetry.lock")
+    pylocks = sorted(
+        (name for name in names if kind_of(name) == "pylock"), key=lambda name: (len(name), name)
+    )
+    found.passed += [(UNUSABLE, names[name]) for name in _TOOL_LOCKS if name in names and name not in tools]
+    best, others = (tools[:1], tools[1:] + pylocks) if tools else (pylocks, [])
+    found.passed += [(BESIDE, names[name]) for name in others]
+    found.fills += [Fill((names[name],), tuple(name.split(".")[1:-1])) for name in best]
+    if not best:
+        return None
+    return packages(best[0], directory.data(best[0]))
+
+
+def _is_pylock(name: str) -> bool:
+    return kind_of(name) == "pylock"
+
+
+def _is_poetrys(directory: Directory) -> bool:
+    """Return whether poetry and not uv is what a project is managed with, of which both have a lock."""
+    tools = value_at(directory.document("pyproject.toml"), "tool")
+    return isinstance(tools, dict) and "poetry" in tools and "uv" not in tools
 
 
 # --------------------------------------------------------------------------- requirements files
 
 
-def _choose_requirements(directory: Directory, files: list[str]) -> Choice:
-    """Return which of several requirements files fill a venv: pinned ones that agree."""
-    pins = {file: _pins(directory.text(file)) for file in files}
-    pinned = {file: versions for file, versions in pins.items() if versions is not None}
-    loose = [file for file in files if file not in pinned]
-    if not pinned:
-        return _choose_loose(directory, loose)
-    notes = [f"Not taken, since not every version in it is pinned: {listing(loose)}."] if loose else []
-    clash = _contradiction(pinned)
-    if clash:
-        best = "requirements.txt" if "requirements.txt" in pinned else min(pinned)
-        others = [file for file in pinned if file != best]
-        return (best,), [f"Taken: {shown(best)}, not {listing(others)}: {clash}.", *notes]
-    if len(pinned) > 1:
-        agree = "Several files, one venv: they do not contradict each other. Take out what does not belong."
-        notes.insert(0, agree)
-    return tuple(pinned), notes
+def _arrange_requirements(
+    files: Sequence[Requirements], beside: Mapping[str, str] | None, found: Arrangement, *, by_hand: bool
+) -> None:
+    """Add to *found* what requirements files call for; *beside* is what the lock of a tool there pins."""
+    known = {file.path for file in files}
+    reasons = {file.path: _uninstalled(file, known) for file in files}
+    mains = {file.includes[0] for file in files if reasons[file.path] == SAME}
+    parts = {path for file in files if not reasons[file.path] for path in (*file.includes, *file.made_of)}
+    rest = []
+    for file in files:
+        reason = reasons[file.path] or _passed(file, beside, is_part=file.path in parts - mains)
+        if reason:
+            found.passed.append((reason, file.path))
+        else:
+            rest.append(file)
+    groups = sorted({file.group for file in rest})
+    for group in groups:
+        members = [file for file in rest if file.group == group]
+        prefix = tuple(re.findall(r"[A-Za-z0-9.+]+", group)) if len(groups) > 1 else ()
+        filled = _filled(members, mains, parts, found, by_hand=by_hand)
+        found.fills += [replace(fill, words=prefix + fill.words) for fill in filled]
 
 
-def _choose_loose(directory: Directory, loose: list[str]) -> Choice:
-    if len(loose) == 1:
-        why = f"Not every version in {shown(loose[0])} is pinned: what is installed depends on the day."
-        return (loose[0],), [why]
-    none = f"No venv for {directory.label}: no version is pinned for certain in any of {listing(loose)}."
-    return (), [none] if loose else []
-
-
-def _pins(text: str) -> dict[str, set[str]] | None:
-    """Return the versions that a requirements file pins for each project, or None if one is not pinned."""
-    pins: dict[str, set[str]] = {}
-    includes = False
-    for line in logical_lines(text):
-        if line.startswith("-"):
-            includes = includes or line.startswith(("-r", "--requirement"))
-            continue
-        try:
-            requirement = Requirement(re.split(r"\s--", line, maxsplit=1)[0])
-        except InvalidRequirement:
-            return None
-        version = requirement.url or _only_version(requirement)
-        if not version:
-            return None
-        pins.setdefault(normalised(requirement.name), set()).add(version)
-    return pins if pins or includes else None
-
-
-def _only_version(requirement: Requirement) -> str:
-    """Return the one version that *requirement* allows, empty if it allows several."""
-    exact = [each.version for each in requirement.specifier if each.operator in ("==", "===")]
-    return exact[0] if len(requirement.specifier) == len(exact) == 1 and "*" not in exact[0] else ""
-
-
-def _contradiction(pins: Mapping[str, dict[str, set[str]]]) -> str:
-    """Return which project two files pin to different versions, or an empty text."""
-    seen: dict[str, tuple[str, set[str]]] = {}
-    for file, versions in pins.items():
-        for project, wanted in versions.items():
-            first, known = seen.setdefault(project, (file, wanted))
-            if known.isdisjoint(wanted):
-                return f"{shown(first)} and {shown(file)} pin different versions of {project}"
+def _uninstalled(file: Requirements, known: Collection[str]) -> str:
+    """Return why nobody would install *file* by itself, whatever lies beside it, or an empty text."""
+    parts = [path for path in (*file.includes, *file.made_of) if path in known]
+    if not file.installs:
+        return CONSTRAINTS
+    if not file.own and len(file.includes) == len(parts) == 1:
+        return SAME
+    if len(parts) > 1 and (file.words == ("all",) or (file.role == MAIN and not file.own and len(parts) > 2)):
+        return GATHERED
+    if not file.pins and not file.loose:
+        return EMPTY
+    if file.is_for_another_system:
+        return OTHER_SYSTEM
     return ""
+
+
+def _passed(file: Requirements, beside: Mapping[str, str] | None, *, is_part: bool) -> str:
+    """Return why *file* fills no venv where it lies, or an empty text; *is_part*: of another file there."""
+    if file.is_for_installers and not is_part and file.words:
+        return INSTALLERS
+    if beside is not None and (
+        file.exported or file.role in (MAIN, DEV, TESTS) or file.names <= beside.keys()
+    ):
+        return BESIDE
+    return PARTS if is_part and not file.role else ""
+
+
+def _filled(
+    files: Sequence[Requirements],
+    mains: Collection[str],
+    parts: Collection[str],
+    found: Arrangement,
+    *,
+    by_hand: bool,
+) -> Iterator[Fill]:
+    """Yield the venvs of the files of one directory of requirements, the main one first.
+
+    Its main file is one that is used as such (*mains*), or is called so. What builds on it brings it along.
+    """
+    doubts = {file.path: _doubt(file, by_hand=by_hand) for file in files}
+    ordered = sorted(files, key=lambda file: (file.path not in mains, _rank(file), bool(doubts[file.path])))
+    main = ordered[0] if ordered and (ordered[0].path in mains or ordered[0].role == MAIN) else None
+    filled: list[tuple[object, AbstractSet[str]]] = []
+    for file in ordered:
+        if file.role == MAIN and file is not main and file.path in parts:
+            found.passed.append((PARTS, file.path))
+            continue
+        doubt = doubts[file.path]
+        locks: tuple[str, ...] = (file.path,)
+        notes: tuple[str, ...] = ()
+        if main and file is not main and _builds_on(file, main):
+            clash = contradiction(file, main)
+            if clash:
+                notes = (f"Without {shown(main.path)}, which pins another version of {clash}.",)
+            else:
+                doubt = doubt or (WITHOUT_MAIN if doubts[main.path] else "")
+                locks = (main.path, file.path)
+        content = (locks[:-1], file.pins, [word for word in file.words if word[:1].isdigit()])
+        if any(file.names <= names if doubt else content == other for other, names in filled):
+            found.passed.append((HAD if doubt else SAME, file.path))
+            continue
+        if not doubt:
+            filled.append((content, file.names))
+        yield Fill(
+            locks,
+            () if file is main else file.words or (re.split(r"[^A-Za-z0-9]+", _name(file.path))[-2],),
+            doubt,
+            notes,
+        )
+
+
+def _doubt(file: Requirements, *, by_hand: bool) -> str:
+    """Return why *file* is not to be trusted to be a lock for this system, or an empty text."""
+    if file.loose:
+        return LOOSE
+    if _name(file.path).startswith("."):
+        return HIDDEN
+    return "" if file.by_tool or by_hand else PARTIAL
+
+
+_RANKS = ["main", "base", "common", "core", "default", "app", "project", "runtime", "pip"]
+
+
+def _rank(file: Requirements) -> tuple[int, str]:
+    """Return where *file* comes among others: main ones first."""
+    if file.role != MAIN:
+        return len(_RANKS), file.path
+    return _RANKS.index(file.words[0]) if file.words else -1, file.path
+
+
+def _builds_on(file: Requirements, main: Requirements) -> bool:
+    """Return whether *file* is installed over *main*, and has not nearly all of it already."""
+    if main.path in file.includes or len(main.names & file.names) >= _NEARLY_ALL * len(main.names):
+        return False
+    return main.path in file.constraints or file.role in (DEV, TESTS, DEPLOY)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -1,47 +1,61 @@
-"""Finds the directories of a project that may hold lock files. Follows no symlinks, and only reads."""
+"""Finds the files of a project that may be lock files, and reads what lies beside them.
+
+What git tracks is found whatever its directory is called. Besides, directories are walked: what nobody has
+committed yet counts as well, unless git ignores it, or it is hidden, built, or comes from elsewhere. Follows
+no symlinks to directories, and only reads.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from glob import glob
 from typing import Any
 
+from venvflow.builders.recipe import tool
+from venvflow.disk import processes
 from venvflow.disk.files import read_beginning
-from venvflow.errors import shown
+from venvflow.errors import EnvironmentFailure, shown
 from venvflow.pure.lockfiles import read_json, read_toml
 
 ELSEWHERE = (
     "node_modules", "bower_components", "vendor", "vendored", "_vendor", "third_party",
     "build", "dist", "target", "site-packages", "__pycache__",
 )  # fmt: skip
-"""Directories of what is built or comes from elsewhere: their lock files are not the project's."""
+"""Directories of what is built or comes from elsewhere: only what git tracks in them is looked at."""
 
-_LARGEST_TEXT = 1 << 20
-_LARGEST_DOCUMENT = 16 << 20
+_LARGEST = 16 << 20
+_GIT = ("core.fsmonitor=false", "core.quotepath=false")
+_PATIENCE = 60.0
+_PATHS_PER_QUESTION = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory of the project at *root*: its *path* from there (empty for the root itself).
-
-    *files* are the names of the files in it and in ``requirements/``, *venvs* those of the venvs.
-    """
+    """A directory of the project at *root*: its *path* from there, empty for the root itself."""
 
     root: str
     path: str = ""
-    files: frozenset[str] = frozenset()
-    venvs: tuple[str, ...] = ()
+
+    def has(self, *names: str) -> bool:
+        """Return whether there is a file *names* (joined), or a link to one."""
+        return os.path.isfile(os.path.join(self.root, self.path, *names))
+
+    def data(self, *names: str) -> bytes:
+        """Return the beginning of the file *names*, empty if there is none that can be read."""
+        try:
+            return read_beginning(os.path.join(self.root, self.path, *names), _LARGEST)
+        except OSError:
+            return b""
 
     def text(self, *names: str) -> str:
-        """Return the beginning of the file *names* (joined), empty if there is none that can be read."""
-        return self._beginning(names, _LARGEST_TEXT).decode("utf-8", "replace")
+        """Return the beginning of the file *names* as text."""
+        return self.data(*names).decode("utf-8", "replace")
 
     def document(self, name: str) -> dict[str, Any]:
         """Return what the file *name*, TOML or a ``Pipfile.lock``, says; empty if it cannot be read."""
         read = read_json if name == "Pipfile.lock" else read_toml
-        return read(self._beginning((name,), _LARGEST_DOCUMENT))
+        return read(self.data(name))
 
     def shown(self, *names: str) -> str:
         """Return what people know the file *names* as."""
@@ -52,11 +66,14 @@ class Directory:
         """What people call the directory."""
         return shown(self.path) or "the project's root"
 
-    def _beginning(self, names: Iterable[str], count: int) -> bytes:
+    @property
+    def venvs(self) -> tuple[str, ...]:
+        """The names of the venvs in it, sorted."""
         try:
-            return read_beginning(os.path.join(self.root, self.path, *names), count)
+            with os.scandir(os.path.join(self.root, self.path)) as entries:
+                return tuple(sorted(entry.name for entry in entries if _is_venv(entry)))
         except OSError:
-            return b""
+            return ()
 
 
 def value_at(document: Any, *keys: str) -> Any:
@@ -72,44 +89,22 @@ def text_at(document: Any, *keys: str) -> str:
     return found.strip() if isinstance(found, str) else ""
 
 
-def walk(root: str, notes: list[str]) -> Iterator[Directory]:
-    """Yield *root* and the directories below it that may hold a project, parents first, sorted.
+def files_of(
+    root: str, environ: Mapping[str, str], wanted: Callable[[str], bool], notes: list[str]
+) -> list[str]:
+    """Return the files of the project at *root* that are *wanted* by their paths from there, sorted.
 
     What had to be left out is said in *notes*.
     """
-    waiting = [""]
-    while waiting:
-        path = waiting.pop()
-        try:
-            with os.scandir(os.path.join(root, path)) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            notes.append(f"{shown(path) or 'The project'} was left out: {error.strerror}.")
-            continue
-        directory, below = _sorted_out(root, path, found, notes)
-        yield directory
-        waiting += reversed(below)
-
-
-def _sorted_out(
-    root: str, path: str, entries: list[os.DirEntry[str]], notes: list[str]
-) -> tuple[Directory, list[str]]:
-    """Return the directory at *path*, and the paths below it that are worth a look."""
-    files, venvs, below = set(), [], []
-    for entry in entries:
-        name = entry.name
-        if not entry.is_dir(follow_symlinks=False):
-            files.add(name)
-        elif os.path.lexists(os.path.join(entry.path, "pyvenv.cfg")):
-            venvs.append(name)
-        elif name == "requirements":
-            files |= {f"{name}/{file}" for file in glob("*.txt", root_dir=entry.path)}
-        elif not name.startswith(".") and name not in ELSEWHERE:
-            below.append(os.path.join(path, name))
-    unwritable = {name for name in (*files, *below) if not _is_utf8(name)}
-    notes += [f"{shown(name)} was left out: its name is not UTF-8." for name in sorted(unwritable)]
-    directory = Directory(root, path, frozenset(files - unwritable), tuple(venvs))
-    return directory, [name for name in below if name not in unwritable]
+    git = _Git(root, environ)
+    tracked = git.tracked()
+    files = set(filter(wanted, _walk(root, notes, in_git=tracked is not None)))
+    if tracked is not None:
+        tracked = set(filter(wanted, tracked))
+        files = tracked | (files - tracked - git.ignored(files - tracked))
+    found = sorted(path for path in files if os.path.isfile(os.path.join(root, path)))
+    notes += [f"{shown(path)} was left out: its name is not UTF-8." for path in found if not _is_utf8(path)]
+    return list(filter(_is_utf8, found))
 
 
 def _is_utf8(name: str) -> bool:
@@ -118,3 +113,72 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+# --------------------------------------------------------------------------- what git knows
+
+
+@dataclass(frozen=True, slots=True)
+class _Git:
+    """Asks git about the working tree in *root*; nothing that the project's own config names is run."""
+
+    root: str
+    environ: Mapping[str, str]
+
+    def tracked(self) -> set[str] | None:
+        """Return the files that git tracks, None where it has nothing to say."""
+        found = self._ask("ls-files", "-z")
+        # A directory that the repository around it ignores is a project of its own.
+        return None if found is None or (not found and self.ignored(["."])) else found
+
+    def ignored(self, paths: Iterable[str]) -> set[str]:
+        """Return which of *paths* git ignores."""
+        rest, found = sorted(paths), set[str]()
+        while rest:
+            asked, rest = rest[:_PATHS_PER_QUESTION], rest[_PATHS_PER_QUESTION:]
+            found |= self._ask("check-ignore", "-z", "--", *asked) or set()
+        return found
+
+    def _ask(self, *words: str) -> set[str] | None:
+        said = bytearray()
+        passed = {name: self.environ[name] for name in ("HOME", "XDG_CONFIG_HOME") if name in self.environ}
+        settings = [word for setting in _GIT for word in ("-c", setting)]
+        try:
+            status = processes.run(
+                [tool("git", self.environ), *settings, *words],
+                environ={"LC_ALL": "C", "PATH": os.defpath, **passed},
+                on_output=said.extend,
+                cwd=self.root,
+                timeout=_PATIENCE,
+            )
+        except (EnvironmentFailure, OSError):
+            return None
+        return set(os.fsdecode(bytes(said)).split("\0")) - {""} if status == 0 else None
+
+
+# --------------------------------------------------------------------------- what lies there
+
+
+def _walk(root: str, notes: list[str], *, in_git: bool) -> Iterator[str]:
+    """Yield the files in *root* and below; with *in_git*, repositories in it are projects of their own."""
+    waiting = [""]
+    while waiting:
+        path = waiting.pop()
+        try:
+            with os.scandir(os.path.join(root, path)) as entries:
+                found = list(entries)
+        except OSError as error:
+            notes.append(f"{shown(path) or 'The project'} was left out: {error.strerror}.")
+            continue
+        if path and in_git and any(entry.name == ".git" for entry in found):
+            notes.append(f"{shown(path)} was left out: it is a repository of its own.")
+            continue
+        for entry in found:
+            if not entry.is_dir(follow_symlinks=False):
+                yield os.path.join(path, entry.name)
+            elif not (entry.name.startswith(".") or entry.name in ELSEWHERE or _is_venv(entry)):
+                waiting.append(os.path.join(path, entry.name))
+
+
+def _is_venv(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) and os.path.lexists(os.path.join(entry.path, "pyvenv.cfg"))

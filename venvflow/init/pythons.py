@@ -1,8 +1,9 @@
 """Finds the Python that a directory of a project asks for, and the file that says so.
 
-What names one version comes first: ``.python-version``, a venv that somebody works with, the Python that a
-lock file was compiled for. What allows several (``requires-python`` and its like) decides only where the
-Python that runs venvflow, which would be taken otherwise, is not among them.
+What names one version comes first: the name of a lock file, ``.python-version``, a venv that somebody works
+with, the Python that a lock file was compiled for, the only one that the project's workflows use. What allows
+several (``requires-python`` and its like, classifiers) decides only where the Python that runs venvflow,
+which would be taken otherwise, is not among them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeAlias
 
 from packaging.specifiers import SpecifierSet
 
@@ -26,66 +28,79 @@ _MINORS = range(200)
 """Minor versions of Python 3 that are thought of."""
 
 
-def python_of(directory: Directory, locks: Sequence[str] = ()) -> tuple[str, list[str]]:
-    """Return the version for ``python:``, or an empty text, and sentences that say why.
+def python_of(
+    directory: Directory, locks: Sequence[str] = (), words: Sequence[str] = (), usual: str = ""
+) -> tuple[str, str, list[str]]:
+    """Return the version for ``python:`` and what says so, both may be empty, and what speaks against it.
 
-    *locks* are the lock files of *directory* that its venv is made from.
+    *locks* are the lock files of the venv, as paths from the project root, with those that they include;
+    *words* are what their names say; *usual* is the version that the project is tested with, if that is one.
     """
-    exact = [*_version_file(directory), *_venv(directory), *_compiled(directory, locks)]
+    here, above = _version_file(directory)
+    exact = [*_named(words), *here, *_venv(directory), *_compiled(directory, locks), *above]
     ranges = list(_ranges(directory, locks))
-    named = [(version, where) for version, where in exact if is_version(version)]
-    notes = [
-        f"{where} says {shown(version)}, which is not a version: it was left out."
-        for version, where in exact
-        if not is_version(version)
+    if usual and not exact and not ranges and not any(_by_setup(directory)):
+        exact.append((usual, "the workflows in .github"))
+    named = [(_minor(version), where) for version, where in exact if _minor(version)]
+    why = [
+        f"{where} says {shown(version)}, which is not a version."
+        for version, where in (*here, *above)
+        if not _minor(version)
     ]
-    if named:
-        version, where = named[0]
-        minor = _minor(version)
-        others = [f"{other} comes from {place}" for other, place in named[1:] if _minor(other) != minor]
-        others += [
-            f"{place} asks for {asked}" for asked, place in ranges if minor not in {None, *minors(asked)}
-        ]
-        but = f" But {' and '.join(others)}." if others else ""
-        return version, [f"python: from {where}.{but}", *notes]
-    version, why = _nearest(ranges)
-    return version, [why, *notes]
+    if not named:
+        version, where, problems = _nearest(ranges or list(_by_setup(directory)))
+        return version, where, [*why, *problems]
+    version, where = named[0]
+    others = [f"{place} says {other}" for other, place in named[1:] if other != version]
+    others += [f"{place} says {asked}" for asked, place in ranges if not _fits(version, asked)]
+    return (
+        version,
+        where,
+        [*why, *([f"{where} says {version}, but {' and '.join(others)}."] if others else [])],
+    )
 
 
-def _minor(version: str) -> int | None:
-    found = re.search(r"3\.([0-9]{1,4})", version)
-    return int(found[1]) if found else None
+def _minor(version: str) -> str:
+    """Return *version* without its patch, as not every machine has that; empty if it is not a version."""
+    found = re.fullmatch(r"(?:c?python-?|(pypy))?(3\.[0-9]{1,4})(?:[.-][0-9A-Za-z.]*?)?(t?)", version)
+    return f"{found[1] or ''}{found[2]}{found[3]}" if found and is_version(f"{found[2]}{found[3]}") else ""
 
 
-def _nearest(ranges: Sequence[tuple[str, str]]) -> tuple[str, str]:
+def _fits(version: str, asked: str) -> bool:
+    found = re.search(r"3\.([0-9]+)", version)
+    return found is None or int(found[1]) in minors(asked)
+
+
+def _nearest(ranges: Sequence[tuple[str, str]]) -> tuple[str, str, list[str]]:
     """Return the version nearest to ours that suits all *ranges*, if ours does not or is the only one."""
     ours = sys.version_info[1]
     allowed = set(_MINORS).intersection(*(minors(asked) for asked, _ in ranges))
-    asks = " and ".join(dict.fromkeys(f"{place} asks for {asked}" for asked, place in ranges))
-    default = f"the Python that runs venvflow (3.{ours} now)"
-    if not ranges:
-        return "", f"python: nothing here pins one; without the key, it is {default}."
+    places = " and ".join(dict.fromkeys(place for _, place in ranges))
     if not allowed:
-        return "", f"python: {asks}, which is not a version. Without the key, it is {default}."
+        return "", "", [f"python: no version suits {places}."]
     if ours in allowed and len(allowed) > 1:
-        return "", f"python: {asks}; without the key, it is {default}."
-    return f"3.{min(allowed, key=lambda minor: abs(minor - ours))}", f"python: {asks}."
+        return "", "", []
+    return f"3.{min(allowed, key=lambda minor: abs(minor - ours))}", places, []
 
 
 # --------------------------------------------------------------------------- what names one version
 
 
-def _version_file(directory: Directory) -> Iterator[tuple[str, str]]:
-    """Look for ``.python-version`` in the directory and those above it, as version managers do."""
+_Exact: TypeAlias = list[tuple[str, str]]
+
+
+def _version_file(directory: Directory) -> tuple[_Exact, _Exact]:
+    """Look for ``.python-version`` in the directory, else in those above it, as version managers do."""
+    path = directory.path
     while True:
-        words = re.sub(r"#.*", "", directory.text(".python-version")).split()
-        if words:
-            if words[0] != "system":
-                yield words[0], directory.shown(".python-version")
-            return
-        if not directory.path:
-            return
-        directory = replace(directory, path=os.path.dirname(directory.path))
+        nearest = replace(directory, path=path)
+        words = re.sub(r"#.*", "", nearest.text(".python-version")).split()
+        if words or not path:
+            found = (
+                [(words[0], nearest.shown(".python-version"))] if words[:1] not in ([], ["system"]) else []
+            )
+            return (found, []) if path == directory.path else ([], found)
+        path = os.path.dirname(path)
 
 
 def _venv(directory: Directory) -> Iterator[tuple[str, str]]:
@@ -111,21 +126,49 @@ _COMPILED = re.compile(
 
 def _compiled(directory: Directory, locks: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Look at which Python the lock files were made for, where that was one."""
+    project = Directory(directory.root)
     for lock in locks:
-        if lock == "Pipfile.lock":
-            requires = value_at(directory.document(lock), "_meta", "requires")
+        if os.path.basename(lock) == "Pipfile.lock":
+            requires = value_at(directory.document("Pipfile.lock"), "_meta", "requires")
             if version := text_at(requires, "python_full_version") or text_at(requires, "python_version"):
-                yield version, directory.shown(lock)
-        elif (found := _COMPILED.search(directory.text(lock)[:_HEAD])) and is_version(
-            version := found["uv"] or found["pip"]
-        ):
-            yield version, f"the head of {directory.shown(lock)}"
+                yield version, shown(lock)
+        elif found := _COMPILED.search(project.text(lock)[:_HEAD]):
+            yield found["uv"] or found["pip"], f"the head of {shown(lock)}"
+
+
+def _named(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Look at what the lock file is called after."""
+    for word in words:
+        if found := re.fullmatch(r"(?:py|python)?3\.?([0-9]{1,2})", word):
+            yield f"3.{found[1]}", "its name"
+
+
+_CI_LINE = re.compile(r"^[ \t-]*python-version:[ \t]*(.*(?:\n[ \t]+-[ \t].*)*)", re.MULTILINE)
+
+
+def usual_python(root: str) -> str:
+    """Return the Python that the workflows of the project at *root* use, if all use the same one."""
+    workflows = Directory(root, os.path.join(".github", "workflows"))
+    try:
+        names = sorted(os.listdir(os.path.join(root, workflows.path)))
+    except OSError:
+        return ""
+    texts = [workflows.text(name) for name in names if name.endswith((".yml", ".yaml"))]
+    used = {
+        found
+        for text in texts
+        for line in _CI_LINE.findall(text)
+        for found in re.findall(r"\b3\.[0-9]+", line)
+    }
+    return used.pop() if len(used) == 1 else ""
 
 
 # --------------------------------------------------------------------------- what allows several
 
 
 _ASKED_BY_LOCKS = ("requires-python",), ("metadata", "python-versions"), ("metadata", "requires_python")
+_IN_SETUP = re.compile(r"^[ \t]*python_requires[ \t]*=[ \t]*[\"']?([^\"'\n]+)", re.MULTILINE)
+_CLASSIFIER = re.compile(r"Programming Language :: Python :: (3\.[0-9]+)\b")
 
 
 def _ranges(directory: Directory, locks: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -137,12 +180,30 @@ def _ranges(directory: Directory, locks: Sequence[str]) -> Iterator[tuple[str, s
         text_at(project, "tool", "poetry", "dependencies", "python"): where,
     }
     for lock in locks:
-        if lock.endswith((".lock", ".toml")) and lock != "Pipfile.lock":
-            document = directory.document(lock)
+        name = os.path.basename(lock)
+        if name.endswith((".lock", ".toml")) and not name.startswith(("Pipfile", "requirements")):
+            document = directory.document(name)
             for keys in _ASKED_BY_LOCKS:
                 # A lock repeats what its project asks for.
-                asked.setdefault(text_at(document, *keys), directory.shown(lock))
+                asked.setdefault(text_at(document, *keys), shown(lock))
     yield from ((specifier, place) for specifier, place in asked.items() if specifier)
+
+
+def _by_setup(directory: Directory) -> Iterator[tuple[str, str]]:
+    """Yield what the older files of a project ask for, else the versions that its classifiers name."""
+    names = ("setup.cfg", "setup.py", "pyproject.toml")
+    texts = {name: directory.text(name) for name in names}
+    for name in names[:2]:
+        if found := _IN_SETUP.search(texts[name]):
+            yield found[1].strip(), f"python_requires in {directory.shown(name)}"
+            return
+    for name, text in texts.items():
+        if versions := sorted(set(_CLASSIFIER.findall(text))):
+            yield (
+                " || ".join(f"{version}.*" for version in versions),
+                f"the classifiers in {directory.shown(name)}",
+            )
+            return
 
 
 def minors(specifier: str) -> frozenset[int]:

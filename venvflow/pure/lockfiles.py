@@ -69,7 +69,8 @@ def kind_of(name: str) -> str:
     if re.fullmatch(r"pdm(\.[^.]+)?\.lock", base):
         return "pdm"
     exact = {"uv.lock": "uv", "poetry.lock": "poetry", "Pipfile.lock": "pipenv"}
-    return exact.get(base, "requirements" if base.endswith((".txt", ".in")) else "other")
+    is_list = base.endswith((".txt", ".in")) or re.fullmatch(r"requirements.*\.lock", base, re.DOTALL)
+    return exact.get(base, "requirements" if is_list else "other")
 
 
 def references(name: str, data: bytes) -> References:
