@@ -10,11 +10,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 from venvflow import config as configs
 from venvflow.disk.places import RECEIPT, read_receipt
+from venvflow.errors import VenvflowError
 from venvflow.model import Config, Receipt
 from venvflow.pure.plan import Action, VenvFacts, plan
 from venvflow.state.file_stats import learn_stats, suspect_venvs
@@ -65,13 +67,14 @@ class Flow:
     def give_up(self, venvs: Iterable[str]) -> None:
         """Let the next run make those of *venvs* anew that were changed by hand.
 
-        It is the run that replaces them, so one that ends early loses nothing. Raises as a step does.
+        It is the run that replaces them, so one that ends early loses nothing. A venv that cannot be looked
+        at is left to its own tasks, which say why.
         """
         from venvflow.steps.facts import find_venv  # noqa: PLC0415 - no other run looks at all bytes
 
         for name in venvs:
             job = self.job(name)
-            with job.locked(), job.open_store() as store, store.use():
+            with suppress(VenvflowError), job.locked(), job.open_store() as store, store.use():
                 job.place.settle()
                 if find_venv(job, store, "bytes").drift.by_hand:
                     self.given_up.add(name)

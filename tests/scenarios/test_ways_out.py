@@ -599,6 +599,17 @@ def test_what_was_not_changed_by_hand_is_not_made_anew(world: World) -> None:
 
 
 @pytest.mark.slow
+def test_a_venv_that_cannot_be_looked_at_keeps_no_other_from_being_made(world: World) -> None:
+    """Its own tasks say what is wrong with it."""
+    _work_in(world)
+    place = Path(Place(str(world.venv("b"))).staging)
+    place.mkdir()
+    (place / "mine").write_text("mine")
+    assert world.run("build", "--force") == 6
+    assert _mine(world) == []
+
+
+@pytest.mark.slow
 def test_a_build_that_fails_gives_nothing_up(world: World) -> None:
     """The venv is replaced when the new one is whole, and not before; it is asked for once more then."""
     mine = _work_in(world)
