@@ -138,6 +138,44 @@ def test_the_environment_says_what_options_leave_open(
     assert (answer.code, "VENVFLOW_WORK_DIR" in answer.err) == (2, True)
 
 
+def test_words_of_virtualenv_cache_mean_what_they_did(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options and variables; a word of ienv is answered with ours."""
+    monkeypatch.chdir("/")
+    usual = project.run("status", "-C", str(project.root)).out
+    assert usual.startswith("VENV")
+    for words in (["-w", str(project.root)], ["--config-path", str(project.config)]):
+        assert project.run("status", *words, "--format", "table").out == usual
+    monkeypatch.setenv("VENVFLOW_CONFIG_PATH", str(project.config))
+    monkeypatch.setenv("VENVFLOW_FORMAT", "table")
+    assert project.run("status").out == usual
+    monkeypatch.setenv("VENVFLOW_CONFIG", "/nowhere")
+    assert project.run("status").code == 2
+    assert "Did you mean venvflow stats?" in project.run("--stats").err
+    assert "Did you mean venvflow squish './.venv'?" in project.run("./.venv").err
+
+
+def test_a_variable_that_does_not_exist_is_warned_of(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside of a project and outside; not if the config names it, nor what builders are given."""
+    for name in ("VENVFLOW_STOER", "VENVFLOW_VENV", "VENVFLOW_MY_INDEX"):
+        monkeypatch.setenv(name, "x")
+    text = project.config.read_text(encoding="utf-8")
+    project.config.write_text(text.replace("api: {", "api: {key: {env: [VENVFLOW_MY_INDEX]}, "))
+    told = "venvflow: warning: there is no variable VENVFLOW_STOER, so it does nothing. Did you mean"
+    inside = project.run("status").err
+    assert inside.count(f"{told} VENVFLOW_STORE?") == 1
+    assert "VENVFLOW_VENV" not in inside
+    assert "VENVFLOW_MY_INDEX" not in inside
+    monkeypatch.chdir("/")
+    assert project.run("list").err.count("there is no variable VENVFLOW_") == 2
+    monkeypatch.setenv("VENVFLOW_STOER", "")
+    monkeypatch.delenv("VENVFLOW_MY_INDEX")
+    assert "no variable" not in project.run("list").err
+
+
 def test_empty_variables_are_as_good_as_none(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that is set to nothing, as CI systems do, is not set."""
     for name in ("VENVFLOW_WORK_DIR", "VENVFLOW_CONFIG", "VENVFLOW_FORMAT", "VENVFLOW_LOCK_TIMEOUT"):

@@ -288,6 +288,7 @@ def test_an_option_means_the_same_everywhere() -> None:
         "-h",
         "-c",
         "-C",
+        "-w",
         "-v",
         "-q",
         "-n",

@@ -19,6 +19,7 @@ from venvflow.disk.places import RECEIPT, read_receipt
 from venvflow.errors import VenvflowError
 from venvflow.model import Config, Receipt
 from venvflow.pure.plan import Action, VenvFacts, plan
+from venvflow.pure.variables import named_config
 from venvflow.state.file_stats import learn_stats, suspect_venvs
 from venvflow.steps.job import Job
 from venvflow.steps.key_inputs import still_holds
@@ -176,9 +177,9 @@ def load(
 ) -> Flow:
     """Return the flow of the project that *directory* lies in.
 
-    *explicit* (or VENVFLOW_CONFIG) names the config file. Raises ConfigError, Refused or UsageError.
+    *explicit*, or else *environ*, may name the config file. Raises ConfigError, Refused or UsageError.
     """
-    file, root = configs.find_config(directory, explicit or environ.get("VENVFLOW_CONFIG") or None)
+    file, root = configs.find_config(directory, explicit or named_config(environ))
     return Flow(
         configs.load(file, root, environ), environ, command=(os.path.basename(sys.argv[0]), *sys.argv[1:])
     )

@@ -61,7 +61,9 @@ class Parser(argparse.ArgumentParser):
         unknown = self._unknown_options(rest)
         if unknown:
             known = [option for option in self._option_string_actions if option.startswith("--")]
-            self._fail(f"there is no option {shown(unknown[0])}", did_you_mean(unknown[0], known))
+            command = unknown[0].removeprefix("--")
+            meant = f"Did you mean {self.prog} {command}?" if command in self.commands else ""
+            self._fail(f"there is no option {shown(unknown[0])}", meant or did_you_mean(unknown[0], known))
         extra = [word for word in rest if word != "--"] or ["--"]
         self._fail(f"there is a word too many: {shown(extra[0])!r}")
 
@@ -82,7 +84,10 @@ class Parser(argparse.ArgumentParser):
         word = f"{shown(str(value))!r}"
         option = action.option_strings[-1] if action.option_strings else ""
         what = f"{option} cannot be {word}" if option else f"there is no {action.dest} {word}"
-        self._fail(what, did_you_mean(str(value), known))
+        is_path = action.dest == "command" and "/" in str(value)
+        self._fail(
+            what, f"Did you mean {self.prog} squish {word}?" if is_path else did_you_mean(str(value), known)
+        )
 
     def _fail(self, what: str, advice: str = "") -> NoReturn:
         more = f'"{self.prog} --help" shows all words.'

@@ -16,6 +16,7 @@ from venvflow.cli.arguments import Each, Once, Parser
 from venvflow.cli.parser import COMMANDS, make_parser, named_in
 from venvflow.cli.render import Output
 from venvflow.errors import VenvflowError
+from venvflow.pure.variables import named_config
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -79,7 +80,7 @@ def _paths(parsed_args: argparse.Namespace) -> dict[str, str]:
     from venvflow.flow import load  # noqa: PLC0415 - imports the YAML library
 
     work_dir = getattr(parsed_args, "work_dir", os.environ.get("VENVFLOW_WORK_DIR") or ".")
-    file = getattr(parsed_args, "config", os.environ.get("VENVFLOW_CONFIG") or None)
+    file = getattr(parsed_args, "config", named_config(os.environ))
     with suppress(VenvflowError, OSError):
         project = load(os.path.expanduser(work_dir), os.environ, explicit=file and os.path.expanduser(file))
         return {name: spec.path for name, spec in project.config.venvs.items()}

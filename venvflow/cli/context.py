@@ -13,6 +13,7 @@ from venvflow.cli.render import Output
 from venvflow.errors import UsageError
 from venvflow.flow import Flow, load
 from venvflow.model import Config, StoreConfig, TrimPolicy, VenvSpec
+from venvflow.pure.variables import unknown_variables
 from venvflow.steps.job import Job
 
 
@@ -69,6 +70,8 @@ def open_context(args: argparse.Namespace, out: Output) -> Context:
     except UsageError:
         if args.config is not None:
             raise
+        for warning in unknown_variables(os.environ):
+            out.warn(warning)
         return Context(configs.usual_store(args.work_dir, os.environ), None, args.work_dir)
     flow = open_flow(args, out)
     return Context(flow.config.store, flow, args.work_dir)

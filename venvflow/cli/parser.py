@@ -11,14 +11,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from venvflow import __version__
 from venvflow.cli.arguments import HelpRequested, Parser, TextAction
 from venvflow.errors import UsageError, shown
-
-if TYPE_CHECKING:
-    pass
+from venvflow.pure.variables import named_config
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - as below
 """What ``add_subparsers`` gives; there is no public name for it."""
@@ -62,7 +60,7 @@ The work that venvflow.yaml asks for is done by "doit".
 
 _MORE = """\
 environment:
-  VENVFLOW_CONFIG, VENVFLOW_WORK_DIR, VENVFLOW_FORMAT   as the options
+  VENVFLOW_CONFIG, VENVFLOW_WORK_DIR, VENVFLOW_FORMAT   as the options (VENVFLOW_CONFIG_PATH is the first)
   VENVFLOW_STORE          use this store instead of the config's
   VENVFLOW_LOCK_TIMEOUT   seconds to wait for other runs (300)
   VENVFLOW_TRUST          projects and stores (a:b, or *) to use although others can write them
@@ -93,7 +91,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespac
     if args.verbose and args.quiet:
         raise _contradiction("--verbose", "--quiet")
     args.work_dir = _work_dir(getattr(args, "work_dir", environ.get("VENVFLOW_WORK_DIR") or "."))
-    args.config = getattr(args, "config", environ.get("VENVFLOW_CONFIG") or None)
+    args.config = getattr(args, "config", named_config(environ))
     args.format = _format(args, environ)
     return args
 
@@ -170,7 +168,7 @@ def _format(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
         if given == "text":
             raise _contradiction("--json", "--format text")
         return "json"
-    chosen = given or environ.get("VENVFLOW_FORMAT") or "text"
+    chosen = given or _format_called(environ.get("VENVFLOW_FORMAT") or "text")
     if chosen not in FORMATS:
         raise UsageError(
             f"VENVFLOW_FORMAT is {shown(chosen)!r}, which is not a format",
@@ -178,6 +176,11 @@ def _format(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
             hint=f"Set it to {' or '.join(FORMATS)}, or unset it.",
         )
     return chosen
+
+
+def _format_called(word: str) -> str:
+    """Return the format that is meant: virtualenv-cache calls the one for people a table."""
+    return "text" if word == "table" else word
 
 
 # --------------------------------------------------------------------------- building the parser
@@ -227,9 +230,9 @@ def _add_common(parser: Parser) -> None:
         group.add_argument(*flags, default=argparse.SUPPRESS, **how)
 
     group = parser.add_argument_group("options for all commands")
-    add("-c", "--config", metavar="FILE", help="the config, instead of the nearest venvflow.yaml")
-    add("-C", "--work-dir", metavar="DIR", help="work as if started there")
-    add("--format", choices=FORMATS, help="how to answer (text)")
+    add("-c", "--config", "--config-path", metavar="FILE", help="the config, not the nearest venvflow.yaml")
+    add("-C", "-w", "--work-dir", metavar="DIR", help="work as if started there")
+    add("--format", choices=FORMATS, type=_format_called, help="how to answer (text; table is the same)")
     add("--json", action="store_true", help="the same as --format json")
     add("-v", "--verbose", action="store_true", help="say more; tracebacks with errors")
     add("-q", "--quiet", action="store_true", help="answers and errors only")

@@ -19,6 +19,7 @@ from venvflow.config.venvs import Asked
 from venvflow.disk.trust import STORE_PARTS, doubts, is_trusted_store, store_doubts, store_warning
 from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError, clipped, shown
 from venvflow.model import FORMATS, Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
+from venvflow.pure.variables import unknown_variables
 
 __all__ = ["CONFIG_NAMES", "find_config", "load", "project_of", "quoted", "usual_store"]
 
@@ -119,7 +120,8 @@ def load(file: str, root: str, environ: Mapping[str, str]) -> Config:
         asked[name].wrong("path", text, reading)
     if reading.problems or config is None:
         raise _refusal(reading.lines()) if only_dangers else ConfigError(reading.lines())
-    return replace(config, warnings=tuple(_warnings(config, doubted)))
+    warnings = (*unknown_variables(environ, data), *_warnings(config, doubted))
+    return replace(config, warnings=warnings)
 
 
 def _refusal(lines: list[str]) -> Refused:
