@@ -47,7 +47,7 @@ LIBRARIES = {
     "compression": {"disk.archive"},
     "tomli": {"pure.lockfiles"},
     "tomllib": {"pure.lockfiles"},
-    "packaging": {"builders.checks", "builders.commands", "init"},
+    "packaging": {"builders.checks", "builders.commands", "builders.pins", "init"},
     "rich": {"progress_display"},
     "argcomplete": {"cli.completion"},
 }

@@ -312,8 +312,12 @@ def test_a_python_that_is_not_installed_is_named(project: Project) -> None:
         assert (found["key"] is None) == (name == "web")  # what the venv that is there was made for
 
 
-def test_a_builder_that_is_not_installed_is_named(project: Project) -> None:
+def test_a_builder_that_is_not_installed_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """What is missing is the tool, not the lock file."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))  # beside ours there is a poetry
+    monkeypatch.setenv("PATH", os.defpath)
     set_in_config(project, "web", "build: poetry")
     lock = project.root / "web" / "poetry.lock"
     lock.write_text("", encoding="utf-8")

@@ -87,6 +87,7 @@ def test_a_changed_venv_of_another_key_is_6(project: Project) -> None:
     said = receipt.read_text(encoding="utf-8").replace("/api/.venv", "/web/.venv")
     receipt.write_text(re.sub('"key": "[0-9a-f]+"', f'"key": "{"0" * 64}"', said), encoding="utf-8")
     (project.root / "web" / ".venv" / "mine.py").write_text("x = 1\n", encoding="utf-8")
+    next((project.root / "web" / ".venv").glob("lib/*/site-packages/demo*/METADATA")).unlink()
     answer = project.run("restore", "web")
     assert (answer.code, answer.out) == (6, "")
     assert 'To drop them, run "venvflow build web --force".' in answer.err

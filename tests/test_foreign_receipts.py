@@ -107,7 +107,7 @@ def test_nothing_outside_the_venv_is_touched(project: Project, neighbour: Neighb
 def test_a_receipt_that_names_what_is_not_its_own_is_none(
     project: Project, neighbour: Neighbour, lie: str
 ) -> None:
-    """The venv counts as another tool's: it is kept, never replaced in place."""
+    """The venv counts as another tool's, which made it what its lock says: it is taken."""
     project.run("restore", "api")
     receipt = project.root / "api" / ".venv" / ".venvflow.json"
     document = json.loads(receipt.read_text(encoding="ascii"))
@@ -115,7 +115,9 @@ def test_a_receipt_that_names_what_is_not_its_own_is_none(
     receipt.write_text(json.dumps({**document, **LIES[lie](neighbour)}), encoding="ascii")
     assert read_receipt(os.fspath(receipt.parent)) is None
     assert project.run("restore", "api").code == 0
-    assert (project.root / "api" / ".venv.before-venvflow" / "bin" / "demo").exists()
+    receipt_now = read_receipt(os.fspath(receipt.parent))
+    assert receipt_now is not None
+    assert (receipt_now.made, receipt_now.key) == ("taken", document["key"])
 
 
 def test_a_registration_is_known_by_its_file_name_only(project: Project, neighbour: Neighbour) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 
 from venvflow.disk.databases import open_to_read
 from venvflow.errors import VenvflowError
@@ -21,6 +22,7 @@ from venvflow.state.usage import StoreContents
 from venvflow.steps.facts import facts_of, find_venv, unreadable_facts
 from venvflow.steps.hash_lockfiles import KeyNow, key_now
 from venvflow.steps.job import Job
+from venvflow.steps.take import agrees
 
 
 def forecast(
@@ -60,7 +62,10 @@ def _plan(
         venv = find_venv(job, store, depth, checker=checker)
     except VenvflowError as error:
         return plan(unreadable_facts(job, key, error))
-    return plan(facts_of(job, store, key, venv, promised_by=promised))
+    facts = facts_of(job, store, key, venv, promised_by=promised)
+    if depth == "stat" and facts.may_be_taken and key.now is not None:
+        facts = replace(facts, as_locked=agrees(job, key.now) is not None)
+    return plan(facts)
 
 
 def _trim(flow: Flow, venv: str, plans: Mapping[str, Mapping[str, Action]]) -> Action:

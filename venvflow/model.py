@@ -295,7 +295,7 @@ class Receipt:
     key: str
     path: str
     state: Literal["built", "shared"]
-    made: Literal["built", "restored", "shared"]
+    made: Literal["built", "restored", "taken", "shared"]
     python: str = ""
     trees: tuple[str, ...] = ()
     bound: bool = False

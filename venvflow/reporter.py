@@ -209,7 +209,7 @@ def outcome_line(did: str, values: dict[str, Any]) -> str:
     return ", ".join([*parts, *_came_to(figures)])
 
 
-_HEADS = {"miss": "miss: {reason}", "built": "built by {reason}"}
+_HEADS = {"miss": "miss: {reason}", "taken": "taken: {reason}", "built": "built by {reason}"}
 
 
 def _came_to(figures: dict[str, Any]) -> Iterator[str]:

@@ -69,7 +69,7 @@ def test_an_edit_through_a_hard_link_is_seen_in_all_venvs_that_share_it(project:
     for name in "ab":
         assert f"restore:{name}  warning: changed by hand (edited: alpha.py); left as it is." in run.out
     assert "venvflow verify --heal" in run.warnings
-    assert "restore a --force" not in run.warnings
+    assert "a --force" not in run.warnings
     assert "mine" in module.read_text(encoding="utf-8")
     assert _reported(project.doit()) == {"a", "b"}
     assert _venvflow(project, "verify", "--heal").code == 0
@@ -87,7 +87,7 @@ def test_an_edit_of_a_private_file_is_seen(project: Project, file: Callable[[Pro
     run = project.doit()
     assert _reported(run) == {"a"}, run.text
     assert f"{path.name})" in run.warnings
-    assert "venvflow restore a --force" in run.warnings
+    assert "venvflow build a --force" in run.warnings
     assert path.read_bytes() == before + b"# mine\n"
     assert _venvflow(project, "restore", "a", "--force").code == 0
     assert path.read_bytes() == before
@@ -121,7 +121,7 @@ def test_an_edit_of_a_copy_is_seen(project: Project) -> None:
     run = project.doit()
     assert _reported(run) == {"c"}, run.text
     assert "edited: alpha.py" in run.warnings
-    assert "restore c --force" in run.warnings
+    assert "venvflow build c --force" in run.warnings
     assert "mine" in module.read_text(encoding="utf-8")
 
 

@@ -48,6 +48,7 @@ class Build:
 
     def __post_init__(self) -> None:
         self.variables = child_environment(self.environ, self.spec.key_env) | _settings(self)
+        self._redact = redactor(self._secrets())
         self._heard = output.Heard()
 
     def run(self) -> tuple[str, ...]:
@@ -58,7 +59,6 @@ class Build:
         :raises UsageError: two requirements files have relative paths that mean different directories.
         """
         directory = working_directory(self)
-        self._redact = redactor(self._secrets())
         with self._open_log() as self._log, scratch(environ=self.environ) as temporary:
             self.variables["TMPDIR"] = temporary.path
             self.inherit_fds += (temporary.fd,)
@@ -86,7 +86,7 @@ class Build:
             self._redacted(what) + ":" * bool(causes),
             where=self.spec.name,
             state="Nothing was put in place.",
-            hint=hint or output.hint(said, self.spec.path, self.variables["TMPDIR"]),
+            hint=hint or output.hint(said, self.spec.path, self.variables.get("TMPDIR", self.spec.path)),
             lines=[f"  {line}" for line in causes],
             log=self.log_path,
             tail=tail,

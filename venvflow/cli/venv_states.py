@@ -178,8 +178,8 @@ def _of_another_tool(job: Job) -> VenvState:
         unlike = contradictions(job)
         if unlike:
             reason += f", and not what its lock says: {some(unlike, 3, '; ')}"
-    beside = "doit makes a new one and keeps this one beside it"
-    return VenvState("not ours", reason, f'"venvflow store {name}" shares it as it is; {beside}')
+    takes = "doit takes it if it is what its lock says; else it makes a new one and keeps this one beside it"
+    return VenvState("not ours", reason, f'{takes}. "venvflow store {name}" shares it as it is')
 
 
 def _of_its_key(drift: Drift, receipt: Receipt, facts: VenvFacts, *, stored: bool) -> VenvState:
@@ -208,7 +208,10 @@ def _by_hand(
         reason += f"; besides, {problem.reason}"
     elif not facts.is_for_key:
         reason += "; besides, it was made for other lock files, settings or another Python"
-    return VenvState("changed by hand", reason, _drop(job, drift), receipt, stored)
+    do = _drop(job, drift)
+    if facts.may_be_taken:
+        do = f"doit takes it if it is what its lock says. Else {do}"
+    return VenvState("changed by hand", reason, do, receipt, stored)
 
 
 def _drop(job: Job, drift: Drift) -> str:

@@ -645,7 +645,7 @@ def decode_receipt(data: bytes) -> Receipt:
             key=decoding.or_nothing(decoding.digest),
             path=decoding.absolute,
             state=decoding.one_of("built", "shared"),
-            made=decoding.one_of("built", "restored", "shared"),
+            made=decoding.one_of("built", "restored", "taken", "shared"),
             python=decoding.or_nothing(decoding.absolute),
             trees=decoding.listed(decoding.digest),
             bound=decoding.flag,

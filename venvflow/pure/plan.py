@@ -94,6 +94,10 @@ class VenvFacts:
     """Why what is there must not be replaced."""
     why_not_published: VenvflowError | None = None
     """Why what is there must not be published."""
+    reinstalled: bool = False
+    """What installers note of the distributions in the venv changed since we made it."""
+    as_locked: bool = False
+    """The venv there is what its lock says, as far as the builder tells."""
     force: bool = False
     """The user allows losing what was changed by hand."""
 
@@ -124,6 +128,16 @@ class VenvFacts:
         return receipt is not None and receipt.is_for(self.key, self.path)
 
     @property
+    def may_be_taken(self) -> bool:
+        """Return whether a tool may have brought the venv there to its lock; to ask takes a second."""
+        if self.force or self.unreadable or self.read_only or not self.builder:
+            return False
+        if self.receipt is None:
+            return self.there == "venv"
+        changed = self.reinstalled if self.is_for_key else bool(self.by_hand or self.damage)
+        return changed and self.receipt.is_at(self.path)
+
+    @property
     def is_whole(self) -> bool:
         """Return whether nothing of the venv at the place is missing; changed by hand counts as whole."""
         return bool(self.by_hand) or not (self.damage or self.suspect)
@@ -146,11 +160,11 @@ def plan(facts: VenvFacts) -> dict[str, Action]:
 class _Coming:
     """The venv that the tasks after restore and build find; *trees* None: the build decides them.
 
-    *came* is how it came there: ``kept`` (it was there before), ``hit`` or ``built``. *bound* is None where
-    that is not known.
+    *came* is how it came there: ``kept`` (it was there before), ``hit``, ``taken`` or ``built``. *bound* is
+    None where that is not known.
     """
 
-    came: Literal["kept", "hit", "built"]
+    came: Literal["kept", "hit", "taken", "built"]
     trees: tuple[str, ...] | None = None
     bound: bool | None = None
     shared: bool = False
@@ -204,6 +218,9 @@ def _restore(facts: VenvFacts) -> tuple[Action, _Coming | None]:
     receipt = facts.receipt
     if facts.unreadable is not None:
         return _fails("restore", facts.unreadable), None
+    if facts.as_locked and facts.may_be_taken:  # its files are looked at then
+        why = "by what its builder says, the venv there is what its lock says"
+        return _runs("restore", "taken", why, certain=False), _Coming("taken", shared=True)
     if receipt is not None and facts.is_for_key and not facts.force:
         kept = _Coming("kept", receipt.trees, receipt.bound, receipt.state == "shared")
         if facts.suspect:
@@ -259,7 +276,7 @@ def _why_not_kept(facts: VenvFacts) -> str:
 def _build(facts: VenvFacts, coming: _Coming | None) -> Action:
     verb = "build-venv"
     if coming is not None:
-        return _nothing(verb, "the venv is there" if coming.came == "kept" else "restore brings the venv")
+        return _nothing(verb, "restore brings the venv" if coming.came == "hit" else "the venv is there")
     error = facts.why_not_replaced or facts.no_builder
     if error is not None:
         return _fails(verb, error)
@@ -320,7 +337,7 @@ def why_pack(archive: ArchiveFacts, key: str, trees: tuple[str, ...] | None) -> 
 def _store(facts: VenvFacts, coming: _Coming) -> Action:
     verb = "store"
     if coming.came == "hit" or (
-        coming.came == "built" and facts.snapshot is not None and facts.snapshot_whole
+        coming.came in ("taken", "built") and facts.snapshot is not None and facts.snapshot_whole
     ):
         return _nothing(verb, "the snapshot is there")
     if coming.came == "kept":

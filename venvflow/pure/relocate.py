@@ -353,6 +353,43 @@ def record_paths(record_path: str, data: bytes, venv: str = "") -> frozenset[str
     return frozenset(path for path in paths if not path.startswith(("/", "../")) and path not in ("..", "."))
 
 
+class Listed(NamedTuple):
+    """What a RECORD says of a file: its SHA-256 (in hex) and its size in bytes; empty and 0: nothing."""
+
+    digest: str = ""
+    size: int = 0
+
+
+def listed_in(record_path: str, data: bytes, venv: str) -> dict[str, set[Listed]]:
+    """Return what a RECORD of the venv at the path *venv* says of each file, by path in the venv.
+
+    Raises ``ValueError`` for one that cannot be read, does not list itself, or lists what lies outside.
+    """
+    base = os.path.dirname(os.path.dirname(record_path))
+    found: dict[str, set[Listed]] = {}
+    for row, _, _ in record_rows(data):
+        if row:
+            name, checked, size = row
+            path = _listed(base, name).removeprefix(f"{venv}/")
+            if path.startswith(("/", "../")) or path in ("..", "."):
+                raise ValueError(path)
+            found.setdefault(path, set()).add(_checked(checked, size))
+    if record_path not in found:
+        raise ValueError(record_path)
+    return found
+
+
+def _checked(text: str, size: str) -> Listed:
+    """Return a hash and a size as a RECORD spells them; raises ``ValueError`` for another kind of hash."""
+    algorithm, _, encoded = text.partition("=")
+    if not text:
+        return Listed()
+    digest = base64.urlsafe_b64decode(f"{encoded}=")
+    if algorithm != "sha256" or len(digest) != hashlib.sha256().digest_size:
+        raise ValueError(text)
+    return Listed(digest.hex(), int(size))
+
+
 def without_rows(
     record_path: str, data: bytes, slots: Iterable[Slot], is_gone: Callable[[str], object]
 ) -> tuple[bytes, tuple[Slot, ...]]:

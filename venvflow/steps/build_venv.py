@@ -16,7 +16,7 @@ from venvflow.disk.files import read_small, temporary_name
 from venvflow.disk.places import directory_mtimes
 from venvflow.disk.scan import lstat
 from venvflow.disk.system_errors import explained
-from venvflow.errors import BuildFailed, EnvironmentFailure, shown, some
+from venvflow.errors import BuildFailed, shown, some
 from venvflow.model import Outcome, Receipt, Saved, Snapshot
 from venvflow.pure.manifest import directories
 from venvflow.pure.patterns import saved_by
@@ -32,11 +32,11 @@ from venvflow.steps import claims
 from venvflow.steps.facts import facts_of, find_venv
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
-from venvflow.steps.key_inputs import still_holds
 from venvflow.steps.new_venv import (
     check_new,
     errors_explained,
     put_in_place,
+    refuse_other_inputs,
     unchanged,
 )
 from venvflow.steps.restore import restore_locked
@@ -100,21 +100,6 @@ def _build_unless_there(job: Job, record: KeyRecord) -> Outcome:
         return outcome
 
 
-def _refuse_other_inputs(job: Job, record: KeyRecord, *, same: bool = True) -> None:
-    """Raise EnvironmentFailure unless the lock files are those of the key, and the *same* all the time.
-
-    Asked before and after the build: what is published under a key must be what that key says, and a
-    checkout of another branch takes less time than a build.
-    """
-    if not (same and still_holds(job, record)):
-        raise EnvironmentFailure(
-            "its lock files, or something else that its key is made of, changed meanwhile",
-            where=job.spec.name,
-            state=f"{unchanged(job)} Nothing was published.",
-            hint="Run doit again: it builds what they say now.",
-        )
-
-
 def _finish_other(job: Job) -> None:
     """Publish what this process has built for another venv, whose own tasks may be waiting for a worker."""
     record = need_key(job)
@@ -133,9 +118,9 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
             partial(job.meter.count, unit="package"),
         )  # fmt: skip
         looks = [stamp_of(path) for path in record.inputs]
-        _refuse_other_inputs(job, record)
+        refuse_other_inputs(job, record)
         missing = build.run()
-        _refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
+        refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
         _hide_credentials(venv)
         saved = _drop_excluded(job, venv)
         surveyed = _relocate(job, record, venv)

@@ -45,7 +45,7 @@ def _restored(job: Job, *, is_new: bool) -> Outcome | None:
         if store is None or store.find(digest, job.position) is None:
             return Outcome("miss", "not in the store") if is_new else None
     try:
-        return restore(replace(job, spec=replace(job.spec, check=())))
+        return restore(replace(job, spec=replace(job.spec, check=())), may_ask=False)
     except Refused as error:
         return Outcome("left", error.what)
 

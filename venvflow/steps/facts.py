@@ -128,6 +128,7 @@ def facts_of(
         unsettled=os.path.lexists(job.place.staging),
         why_not_replaced=why_not_replaced(job, venv),
         why_not_published=why_not_published(job, venv) if has_key else None,
+        reinstalled=any(".dist-info/" in path for path in (*venv.drift.edited, *venv.drift.missing)),
         force=job.force,
         may_restore=job.spec.restore,
         builder=builder,

@@ -13,12 +13,14 @@ from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.places import write_receipt
 from venvflow.disk.scan import walk
 from venvflow.disk.system_errors import explained
-from venvflow.errors import shown
+from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Receipt
 from venvflow.pure.redaction import redactor, secrets_of
 from venvflow.state.store import Store
 from venvflow.steps.facts import find_venv, why_not_replaced
 from venvflow.steps.job import Job
+from venvflow.steps.key_inputs import still_holds
+from venvflow.steps.state_files import KeyRecord
 
 CHECK_SECONDS = 300
 """How long a venv's ``check``, or the code of a smoke test, may take."""
@@ -75,6 +77,21 @@ def unchanged(job: Job) -> str:
     if os.path.lexists(job.place.path):
         return "The venv that was there before is unchanged."
     return "There was no venv before, and there is none now."
+
+
+def refuse_other_inputs(job: Job, record: KeyRecord, *, same: bool = True) -> None:
+    """Raise EnvironmentFailure unless the lock files are those of the key, and the *same* all the time.
+
+    Asked before and after the build, or the take: what is published under a key must be what that key says,
+    and a checkout of another branch takes less time than a build.
+    """
+    if not (same and still_holds(job, record)):
+        raise EnvironmentFailure(
+            "its lock files, or something else that its key is made of, changed meanwhile",
+            where=job.spec.name,
+            state=f"{unchanged(job)} Nothing was published.",
+            hint="Run doit again: it builds what they say now.",
+        )
 
 
 def errors_explained(job: Job) -> AbstractContextManager[None]:

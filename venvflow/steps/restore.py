@@ -26,29 +26,34 @@ from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
 from venvflow.steps.new_venv import check_in_place, check_new, errors_explained, put_in_place
 from venvflow.steps.state_files import KeyRecord, need_key, write_answer
+from venvflow.steps.take import take
 
 
-def restore(job: Job) -> Outcome:
+def restore(job: Job, *, may_ask: bool = True) -> Outcome:
     """Restore the job's venv from the snapshot for its key.
 
-    Answers ``kept`` (it is there already), ``hit`` or ``miss``. Raises Refused when a venv that was
-    changed by hand, or something that is not a venv, would have to be replaced, and BuildFailed when the venv
-    that is there does not pass a check that is new in the config.
+    *may_ask*: tools may be run, in the project, to tell whether the venv is what its lock says.
+    Answers ``kept`` (it is there already), ``taken`` (so it is, and another tool made it what its lock says),
+    ``hit`` or ``miss``. Raises Refused when a venv that was changed by hand, or something that is not a venv,
+    would have to be replaced, and BuildFailed when the venv that is there does not pass a check that is new
+    in the config.
     """
     record = need_key(job)
     with job.locked(), job.open_store() as store, store.use():
-        outcome = restore_locked(job, store, record)
+        outcome = restore_locked(job, store, record, may_ask=may_ask)
     unfit = str(outcome.figures.get("unfit", ""))
     write_answer(job, record, hit=outcome.did != "miss", reason=outcome.reason, unfit=unfit)
     return outcome
 
 
-def restore_locked(job: Job, store: Store, record: KeyRecord) -> Outcome:
+def restore_locked(job: Job, store: Store, record: KeyRecord, *, may_ask: bool = True) -> Outcome:
     """Restore while the venv and the store are held."""
     job.place.settle()
     venv = find_venv(job, store, "directories")
     facts = facts_of(job, store, KeyNow(record, record), venv)
     action = plan(facts)["restore"]
+    if may_ask and facts.may_be_taken and (taken := take(job, store, record)) is not None:
+        return taken
     if venv.receipt is not None and action.did != "miss":  # it is kept or replaced now: its bytes count
         venv = find_venv(job, store, "bytes")
         facts = facts_of(job, store, KeyNow(record, record), venv)

@@ -38,6 +38,7 @@ from venvflow.state.usage import Ledger
 from venvflow.steps.any_venv import in_use
 from venvflow.steps.facts import FoundVenv, why_not_published, why_not_written
 from venvflow.steps.job import Job
+from venvflow.steps.lock_part import LockPart
 
 OnFile = Callable[[str, str], None]
 """Is called with the path of each file, below the venv, and what became of it."""
@@ -51,12 +52,14 @@ def share(
     interpreter: Interpreter | None = None,
     ledger: Ledger | None = None,
     on_file: OnFile | None = None,
+    part: LockPart | None = None,
 ) -> Outcome:
     """Share the job's venv: ``squished``, or ``kept`` when that was done and nothing changed since.
 
     *receipt* says what is known of the venv (see :func:`receipt_of_unknown`), *interpreter* is the venv's
-    (None: the venv is run to find it). *ledger* counts the venv before it changes and after. Venv and store
-    are held by the caller. The store knows of the venv before any name becomes a link: a venv of symlinks
+    (None: the venv is run to find it). *ledger* counts the venv before it changes and after. *part* is what
+    is to be shared of a venv that is taken: the rest stays as it is, a change by hand. Venv and store are
+    held by the caller. The store knows of the venv before any name becomes a link: a venv of symlinks
     needs its objects from then on, even if a trim comes after a kill. Raises Refused when sharing it would
     not be safe, EnvironmentFailure when venv or store cannot be read or written; every file of the venv holds
     what it held then.
@@ -64,7 +67,7 @@ def share(
     start = time.monotonic()
     if (error := why_not_written(job, store)) is not None:
         raise error
-    if receipt.key and receipt.made != "shared":
+    if receipt.key and receipt.made != "shared" and part is None:
         refuse_to_publish(job, store, receipt)
     store.objects.drop_litter()
     venv = job.place.path
@@ -77,7 +80,7 @@ def share(
     users = occupants(venv) if receipt.made != "built" else []
     known = known_of(store, receipt, found) if receipt.is_at(venv) else Known({})
     with _explained(job, store):
-        shared = _share(job, store, receipt, python, known, on_file=on_file)
+        shared = _share(job, store, receipt, python, known, on_file=on_file, part=part)
     fresh = shared_receipt(shared, receipt, python, store.path)
     _register(job, store, fresh)
     write_receipt(venv, fresh, sync=store.durable)  # until then the stamps say what is whose
@@ -102,7 +105,7 @@ class _Shared:
     """
 
     job: Job
-    surveyed: Survey
+    part: LockPart
     withheld: Withheld
     taken: Taken
     relinked: Relinked
@@ -110,13 +113,31 @@ class _Shared:
     times: dict[str, int]
     unusual: tuple[str, ...]
 
+    @property
+    def surveyed(self) -> Survey:
+        """Return what was read and shared."""
+        return self.part.survey
+
+    @property
+    def private(self) -> dict[str, str]:
+        """Return the files that stay in this venv alone, with the SHA-256 of their bytes."""
+        return self.withheld.digests | self.part.own
+
 
 def _share(
-    job: Job, store: Store, receipt: Receipt, python: Interpreter, known: Known, *, on_file: OnFile | None
+    job: Job,
+    store: Store,
+    receipt: Receipt,
+    python: Interpreter,
+    known: Known,
+    *,
+    on_file: OnFile | None,
+    part: LockPart | None = None,
 ) -> _Shared:
     """Give the venv's files to the store and link their names; what is *known* is not read."""
     venv, spec = job.place.path, job.spec
-    surveyed = survey_venv(job, python, known.stamped)
+    part = part or LockPart(venv, survey_venv(job, python, known.stamped))
+    surveyed = part.survey
     withheld = withhold(venv, surveyed, store.path, whole=bool(receipt.key))
     found = [surveyed.found[path] for path in surveyed.entries if path in surveyed.found]
     digests = {path: entry.digest for path, entry in surveyed.entries.items() if entry.digest}
@@ -137,8 +158,9 @@ def _share(
     )  # fmt: skip
     state = "Every file of the venv holds what it held; some may be shared already."
     with explained("cannot share the files of the venv", at=venv, state=state):
-        relinked = relinker.relink(taken.entries, surveyed.found)
-    return _Shared(job, surveyed, withheld, taken, relinked, modes, times, unusual)
+        theirs = {path: entry for path, entry in taken.entries.items() if path not in part.edited}
+        relinked = relinker.relink(theirs, surveyed.found)
+    return _Shared(job, part, withheld, taken, relinked, modes, times, unusual)
 
 
 def _settings_of(spec: VenvSpec) -> str:
@@ -260,10 +282,11 @@ def shared_receipt(shared: _Shared, receipt: Receipt, python: Interpreter, store
         store=store if link == "symlink" else "",
         modes=shared.modes,
         times=shared.times,
-        private=shared.withheld.digests,
+        private=shared.private,
         stats=digest_of_found(without_excluded(shared.surveyed.found.values(), shared.job.matcher)),
         contents=_contents(shared, receipt),
-        directories=directory_mtimes(venv, directories(taken.entries)),
+        # What lies beyond the lock is told by every run: the next one is to look for it.
+        directories={"bin": 0} if shared.part.beyond else directory_mtimes(venv, directories(taken.entries)),
     )
 
 
@@ -271,7 +294,7 @@ def _contents(shared: _Shared, receipt: Receipt) -> str:
     """Return the contents of a venv; what was not read now is as it was when its receipt was written."""
     digests = shared.surveyed.digests()
     if digests is not None:
-        return encode_contents([*digests, *shared.withheld.digests.items()])
+        return encode_contents([*digests, *shared.private.items()])
     return receipt.contents if receipt.key else ""
 
 

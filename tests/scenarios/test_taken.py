@@ -1,0 +1,228 @@
+"""A venv that is what its lock says is taken, whoever made it so; what lies beyond the lock stays in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from scenario import BESIDE, PIP, UV, Machine, Project, Run
+
+VENVFLOW = os.path.join(BESIDE, "venvflow")
+PYTHON = os.path.realpath(sys.executable)
+
+
+@pytest.fixture
+def project(machine: Machine) -> Project:
+    """Give a project whose venv was built by uv."""
+    project = machine.project("p", {"api": {}})
+    project.lock("api", machine.wheel("alpha"), machine.wheel("beta"))
+    project.doit()
+    return project
+
+
+def update(project: Project) -> None:
+    """Bring lock and venv to another version, as a tool does, before doit sees it."""
+    project.lock("api", project.machine.wheel("alpha", "2.0"), project.machine.wheel("beta"))
+    sync(project)
+
+
+def sync(project: Project) -> None:
+    """Let uv bring the venv to its lock."""
+    uv(project, "sync", "-q", "api/requirements.txt")
+
+
+def uv(project: Project, *words: str) -> None:
+    """Let uv do something to the venv."""
+    run = project.run([UV, "pip", *words, "--python", str(project.venv("api"))])
+    assert run.code == 0, run.text
+
+
+def taken(run: Run) -> str:
+    """Return what a run said of taking the venv, after seeing that it built nothing."""
+    assert "build-venv:api" not in run.did, run.text
+    assert run.did["restore:api"].startswith("taken: "), run.text
+    return run.did["restore:api"]
+
+
+def elsewhere(project: Project) -> Project:
+    """Return another checkout, whose venv was restored from what was published."""
+    other = Project(project.machine, project.machine.root / "elsewhere")
+    shutil.copytree(project.root, other.root, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
+    assert other.doit().did["restore:api"].startswith("hit")
+    return other
+
+
+def status(project: Project) -> tuple[str, str]:
+    """Return the state of the venv, and why."""
+    (row,) = json.loads(project.run([VENVFLOW, "status", "--json"]).out)["venvs"]
+    return row["state"], row["reason"]
+
+
+def test_a_venv_that_its_tool_brought_to_the_new_lock_is_taken(project: Project) -> None:
+    """It is shared, stored and remembered, and other checkouts get what the tool made."""
+    update(project)
+    run = project.doit()
+    assert taken(run).startswith("taken: uv made it what its lock says, ")
+    assert run.warnings == ""
+    assert run.did["store:api"].startswith("stored")
+    assert project.doit().nothing_to_do
+    assert status(project) == ("up to date", "")
+    assert project.run([VENVFLOW, "verify"]).code == 0
+    other = elsewhere(project)
+    assert other.output("api", "alpha") == "2.0"
+    assert os.path.samefile(project.site("api") / "alpha.py", other.site("api") / "alpha.py")
+    assert str(project.root) not in (other.venv("api") / "bin" / "alpha").read_text()
+
+
+def test_what_is_foretold_of_a_venv_that_is_taken_is_done(project: Project) -> None:
+    """Asking the tool changes nothing; what it says is not the last word, so it is not certain."""
+    update(project)
+    before = {str(path): path.lstat().st_mtime_ns for path in project.root.rglob("*")}
+    told = json.loads(project.run([VENVFLOW, "explain", "api", "--json"]).out)["tasks"]
+    assert {str(path): path.lstat().st_mtime_ns for path in project.root.rglob("*")} == before
+    foretold = {each["task"]: each["did"] for each in told if each["would"] == "run"}
+    assert (foretold["restore:api"], foretold["store:api"]) == ("taken", "stored")
+    assert set(project.doit().did) == set(foretold) - {"trim"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("builder", ["uv", PIP])
+def test_a_venv_of_pip_is_taken_at_the_first_run(machine: Machine, builder: str) -> None:
+    """As CI makes it, with a pip that no lock names: nothing is kept beside, nothing built."""
+    project = machine.project("p", {"api": {"build": builder}})
+    lock = project.lock("api", machine.wheel("alpha"))
+    seeded = [] if builder == "pip" else ["--without-pip"]
+    subprocess.run([PYTHON, "-m", "venv", *seeded, project.venv("api")], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(project.venv("api")), "install", "-q"]
+    for words in (["-r", str(lock)], *([[str(machine.wheel("pip"))]] if seeded else [])):
+        installed = project.run([*pip, *words])
+        assert installed.code == 0, installed.text
+    run = project.doit()
+    assert taken(run).startswith("taken: pip made it what its lock says, ")
+    assert run.warnings == ""
+    assert not list((project.root / "api").glob(".venv.*"))
+    assert project.doit().nothing_to_do
+    assert status(project) == ("up to date", "")
+    assert project.run([VENVFLOW, "verify"]).code == 0
+    assert (project.site("api") / "pip-1.0.dist-info").exists() == bool(seeded)
+    assert project.output("api", "pip", "--version")
+    other = elsewhere(project)
+    assert other.output("api", "alpha") == "1.0"
+    assert (other.venv("api") / "bin" / "pip").exists() == (builder == "pip")
+
+
+@pytest.mark.slow
+def test_a_package_that_was_installed_again_is_taken(project: Project) -> None:
+    """The lock is the same, and other bytes are in the venv: an installer put them there."""
+    pip = [sys.executable, "-m", "pip", "--python", str(project.venv("api")), "install", "-q"]
+    done = project.run([*pip, "--no-deps", "--force-reinstall", "alpha==1.0"])
+    assert done.code == 0, done.text
+    run = project.doit()
+    taken(run)
+    assert run.warnings == ""
+    assert "store:api" not in run.did
+    assert project.doit().nothing_to_do
+    assert status(project) == ("up to date", "")
+
+
+def test_what_lies_beyond_the_lock_is_told_kept_and_not_published(project: Project) -> None:
+    """A further package, a loose file, an edit: the rest is shared and stored all the same."""
+    update(project)
+    uv(project, "install", "-q", str(project.machine.wheel("gamma")))
+    site = project.site("api")
+    (site / "mine.py").write_text("MINE = 1\n")
+    beta = (site / "beta.py").read_bytes()
+    (site / "beta.py").unlink()
+    (site / "beta.py").write_bytes(beta + b"print('hello')\n")
+    activate = project.venv("api") / "bin" / "activate"
+    activate.write_text(activate.read_text() + "export TOKEN=secret\n")
+    run = project.doit()
+    taken(run)
+    assert "beyond the lock (added: gamma 1.0" in run.warnings
+    assert "edited: beta.py" in run.warnings
+    for _ in range(2):
+        assert (site / "mine.py").read_text() == "MINE = 1\n"
+        assert project.output("api", "gamma") == "1.0"
+        assert (site / "beta.py").read_bytes() != beta
+        assert "TOKEN" in activate.read_text()
+        again = project.doit()
+        assert not again.did
+        assert "changed by hand (added: gamma 1.0" in again.warnings
+    assert status(project)[0] == "changed by hand"
+    other = elsewhere(project)
+    assert (other.site("api") / "beta.py").read_bytes() == beta
+    assert "TOKEN" not in (other.venv("api") / "bin" / "activate").read_text()
+    assert {path.stem for path in other.site("api").glob("*.py")} == {"alpha", "beta"}
+    assert not (other.venv("api") / "bin" / "gamma").exists()
+    compiled = project.run([f"{other.venv('api')}/bin/python", "-c", "import beta"])
+    assert compiled.out == ""
+
+
+def older(project: Project) -> None:
+    """Let the tool bring the venv to something else."""
+    update(project)
+    uv(project, "install", "-q", str(project.machine.wheel("alpha", "0.9")))
+
+
+def incomplete(project: Project) -> None:
+    """Let a package be missing."""
+    update(project)
+    uv(project, "uninstall", "-q", "beta")
+
+
+def edited(project: Project) -> None:
+    """Edit a file whose right bytes nobody has."""
+    update(project)
+    file = project.site("api") / "alpha.py"
+    text = file.read_text()
+    file.unlink()
+    file.write_text(text + "# more\n")
+
+
+def half_gone(project: Project) -> None:
+    """Let a file of a package be missing, which the tool does not see."""
+    update(project)
+    (project.site("api") / "alpha.py").unlink()
+
+
+def without_record(project: Project) -> None:
+    """Let nothing say which files a package has."""
+    update(project)
+    next(project.site("api").glob("alpha-*/RECORD")).unlink()
+
+
+def hostile(project: Project) -> None:
+    """Let a RECORD list what is not in the venv."""
+    update(project)
+    record = next(project.site("api").glob("alpha-*/RECORD"))
+    record.write_text(record.read_text() + "../../../../../../../etc/passwd,,\n")
+
+
+def open_to_the_system(project: Project) -> None:
+    """Let the venv see packages that are not in it."""
+    update(project)
+    settings = project.venv("api") / "pyvenv.cfg"
+    settings.write_text(
+        settings.read_text().replace("site-packages = false", "site-packages = true") + "x = y\n"
+    )
+    assert "= true" in settings.read_text()
+
+
+@pytest.mark.parametrize(
+    "change", [older, incomplete, edited, half_gone, without_record, hostile, open_to_the_system]
+)
+def test_what_is_not_the_lock_is_not_taken(project: Project, change: object) -> None:
+    """Somebody's work comes first: it is left as it is, and nothing of it is stored."""
+    assert callable(change)
+    change(project)
+    snapshots = project.machine.snapshots()
+    files = sorted((str(path), path.lstat().st_size) for path in project.venv("api").rglob("*"))
+    run = project.doit(code=6)
+    assert "changed by hand" in run.err
+    assert 'run "venvflow build api --force"' in run.err
+    assert sorted((str(path), path.lstat().st_size) for path in project.venv("api").rglob("*")) == files
+    assert project.machine.snapshots() == snapshots

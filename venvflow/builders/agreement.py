@@ -1,0 +1,170 @@
+"""Answers whether a venv that is there is what its lock says; changes nothing, builds and fetches nothing.
+
+The tool that would build it is asked, where it has a word for that; for the others, names, versions and
+origins are compared (:mod:`venvflow.builders.pins`). What is not known for sure is a no: then it is built.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from venvflow.builders import pins
+from venvflow.builders.build import Build
+from venvflow.builders.checks import check_venv
+from venvflow.builders.commands import filled, working_directory
+from venvflow.disk import processes
+from venvflow.disk.files import read_small
+from venvflow.errors import VenvflowError
+from venvflow.pure.lockfiles import read_toml
+from venvflow.pure.names import normalised
+
+_SECONDS = 60
+"""How long a tool may take to answer."""
+
+_OFFLINE = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
+
+
+class Agreement(NamedTuple):
+    """A venv has all that its lock says; *beyond* are the names of distributions that it does not ask for."""
+
+    beyond: frozenset[str]
+
+
+def agreement(build: Build) -> Agreement | None:
+    """Return how the venv at the staging path of *build*, which is its own place here, agrees with its lock.
+
+    None if it does not, or if that is not known: it is of another Python, or sees the packages of the system;
+    the tool is missing, fails, or does not answer in time; the venv is made by the user's own commands.
+    """
+    with _leaving_no_lock(build.staging), suppress(pins.Unknown, VenvflowError, OSError, TimeoutError):
+        if _is_plain(build.staging):
+            check_venv(build)
+            beyond = _ASK[build.recipe.name](build) if build.recipe.name in _ASK else None
+            return None if beyond is None else Agreement(frozenset(map(normalised, beyond)))
+    return None
+
+
+@contextmanager
+def _leaving_no_lock(venv: str) -> Iterator[None]:
+    """Take away the file by which uv locks a venv, if it was not there before."""
+    lock, before = f"{venv}/.lock", os.lstat(venv).st_mtime_ns
+    had_one = os.path.lexists(lock)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if not had_one:
+                os.unlink(lock)
+                os.utime(venv, ns=(before, before))
+
+
+def _is_plain(venv: str) -> bool:
+    """Return whether a venv sees what is in it alone."""
+    settings = read_small(f"{venv}/pyvenv.cfg").decode("utf-8", "replace").lower()
+    found = re.findall(r"(?m)^\s*include-system-site-packages\s*=\s*(\S*)\s*$", settings)
+    return all(value == "false" for value in found)
+
+
+# --------------------------------------------------------------------------- what the tools say
+
+
+def _said(build: Build, *options: str) -> str:
+    """Return what the command that fills the venv says that it would do, empty if it fails."""
+    if len(build.recipe.commands) != 2:
+        return ""
+    argv = [*filled(build.recipe.commands[1], build), *options]
+    status, said = processes.ask(
+        argv, environ=build.variables | _OFFLINE, cwd=working_directory(build), timeout=_SECONDS
+    )
+    return "" if status else said
+
+
+def _uv(build: Build) -> list[str] | None:
+    said = _said(build, "--dry-run")
+    removed = re.findall(r"(?m)^ - ([\w.-]+)", said)
+    would = re.findall(r"(?m)^Would (?!use )(.*?)\s*$", said)
+    known = ("make no changes", f"uninstall {len(removed)} package{'s' if len(removed) > 1 else ''}")
+    is_only_that = would and all(each in known for each in would) and not re.search(r"(?m)^ [+~] ", said)
+    return removed if is_only_that else None
+
+
+def _poetry(build: Build) -> list[str] | None:
+    said = _said(build, "--dry-run")
+    removed = re.findall(r"(?m)^ +- Removing ([\w.-]+) \(", said)
+    counts = re.search(r"(?m)^Package operations: 0 installs?, 0 updates?, (\d+) removals?", said)
+    nothing = "No dependencies to install or update" in said
+    if not nothing and (counts is None or int(counts[1]) != len(removed)):
+        return None
+    own = re.search(r"(?m)^Installing the current project: ([\w.-]+) \((\S+)\)", said)
+    if own is not None and not _has_itself(build, own[1], own[2]):
+        return None
+    return removed if _is_known(build) else None
+
+
+def _pdm(build: Build) -> list[str] | None:
+    said = _said(build, "--dry-run", "--clean")
+    headings = re.findall(r"(?m)^Packages to (\w+):", said)
+    removed = re.findall(r"(?m)^ +- ([\w.-]+) \S+\s*$", said)
+    if headings != ["remove"] and (headings or "All packages are synced to date" not in said):
+        return None
+    document = _pyproject(build)
+    is_distribution = _at(document, "tool", "pdm").get("distribution") is not False
+    project = _at(document, "project")
+    if is_distribution and not _has_itself(build, project.get("name", ""), project.get("version", "")):
+        return None
+    return removed if _is_known(build) else None
+
+
+def _pip(build: Build) -> list[str] | None:
+    """Compare: pip would build each local project to tell what it would do."""
+    return pins.beyond(build, pins.installed(build.staging)) if len(build.recipe.commands) == 2 else None
+
+
+_ASK: Mapping[str, Callable[[Build], list[str] | None]] = {
+    "uv": _uv, "poetry": _poetry, "pdm": _pdm, "pip": _pip, "pipenv": _pip
+}  # fmt: skip
+
+
+# --------------------------------------------------------------------------- what poetry and pdm do not say
+
+
+def _pyproject(build: Build) -> dict[str, Any]:
+    return read_toml(read_small(f"{working_directory(build)}/pyproject.toml", follow=True))
+
+
+def _at(document: object, *names: str) -> dict[str, Any]:
+    for name in names:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else {}
+
+
+def _has_itself(build: Build, name: str, version: str) -> bool:
+    """Return whether the project itself is installed: editable, from here, with the commands that it has."""
+    found = pins.installed(build.staging).get(normalised(name))
+    if found is None or (version and found.version != version):
+        return False
+    place = unquote(urlsplit(found.url).path)
+    document = _pyproject(build)
+    project, poetry = _at(document, "project"), _at(document, "tool", "poetry")
+    asked = {
+        "console_scripts": {**_at(poetry, "scripts"), **_at(project, "scripts")},
+        "gui_scripts": _at(project, "gui-scripts"),
+        **_at(poetry, "plugins"),
+        **_at(project, "entry-points"),
+    }
+    is_here = os.path.realpath(place) == os.path.realpath(working_directory(build))
+    return (
+        found.editable
+        and is_here
+        and found.commands == {each: given for each, given in asked.items() if given}
+    )
+
+
+def _is_known(build: Build) -> bool:
+    """Return whether nothing was copied from a directory, in which something else may lie by now."""
+    return not any(each.is_copy for each in pins.installed(build.staging).values())
