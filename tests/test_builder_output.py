@@ -89,6 +89,7 @@ def test_the_lines_that_say_why_are_found(name: str, causes: list[str], advice: 
         "make: *** [Makefile:3: all] Error 1",
         "ModuleNotFoundError: No module named 'numpy'",
         "my.own.ConfigError: no key",
+        "zipfile.BadZipFile: File is not a zip file",
         "So, because app depends on a (2), version solving failed.",
         "Because app depends on demo9 (*) which doesn't match any versions, version solving failed.",
         "cat: x: No such file or directory",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -494,6 +495,29 @@ def test_other_tools_install_into_the_staging_venv(project: Project, tool: str) 
     assert project.installed() == {"demo"}
     assert project.bytecode() == []
     assert [path for path in _listing(project.api) if ".vf-1" not in path] == before
+    project.wheel(modules={"demo.py": "EVIL = True\n"}).write_bytes(b"no wheel")
+    shutil.rmtree(project.staging)
+    with pytest.raises(BuildFailed) as caught:
+        project.build(project.api / recipe._KINDS[tool][0])
+    said = str(caught.value).partition("Nothing was put in place")[0]
+    assert re.search(
+        ":\n.*(?:Hash for demo|No candidate is found for `demo`|demo.*is invalid)", said, re.DOTALL
+    )
+
+
+@pytest.mark.parametrize("builder", UV_AND_PIP)
+def test_a_failed_build_says_why_before_all_else(project: Project, builder: str) -> None:
+    """What a package's own build raised, not the end of the traceback of the tool around it."""
+    package = make_project(project.api / "pkg", "local-pkg")
+    (package / "in_tree_backend.py").write_text("raise RuntimeError('libpq is not installed')\n")
+    with pytest.raises(BuildFailed) as caught:
+        project.build(requirements(project.api, [], extra=["./pkg"]), build=builder)
+    first, *lines = str(caught.value).splitlines()
+    assert first.endswith("ended with exit status 1:")
+    why = lines.index("  RuntimeError: libpq is not installed")
+    state = next(number for number, line in enumerate(lines) if line.startswith("Nothing was put in place."))
+    assert why < state <= 3
+    assert lines[-1] == f"  whole log: {project.log}"
 
 
 def test_an_old_poetry_installs_by_its_old_words(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

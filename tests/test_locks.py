@@ -296,6 +296,18 @@ def test_threads_that_wait_for_one_holder_say_so_once(path: str, monkeypatch: py
         assert len(said) == count
 
 
+def test_a_wait_for_another_thread_of_this_process_is_not_announced(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that thread is at is shown anyway; the error in the end names it."""
+    monkeypatch.setattr(locks, "NOTICE_AFTER", 0.01)
+    with (
+        locks.exclusive(path, timeout=0, what="it"),
+        pytest.raises(LockTimeout, match="another thread or task of this process"),
+    ):
+        locks.exclusive(path, timeout=0.2, what="it", on_wait=pytest.fail)
+
+
 def test_nobody_is_told_of_a_wait_that_was_short(path: str) -> None:
     """A free lock is taken without a word."""
     locks.exclusive(path, timeout=5, what="it", on_wait=pytest.fail).release()

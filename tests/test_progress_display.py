@@ -6,14 +6,17 @@ import io
 import os
 import re
 import threading
+import time
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from screens import Screen
 
+from venvflow import progress_display
 from venvflow.progress_display import (
     FRAME_SECONDS,
     LINE_SECONDS,
@@ -280,6 +283,24 @@ def test_nothing_is_drawn_where_answers_go_through_a_pipe(monkeypatch: pytest.Mo
         monkeypatch.setattr(display, "_now", lambda: float("1e9"))
         display.tick()
     assert terminal.getvalue().startswith("venvflow: still building a, ")
+
+
+def test_threads_that_begin_at_once_share_one_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that was begun on another one would never end."""
+
+    def slowly(*_: object) -> object:
+        time.sleep(0.1)
+        return object()
+
+    monkeypatch.setattr(progress_display, "display_on", slowly)
+    monkeypatch.setattr(progress_display, "_shared", cache(progress_display._shared.__wrapped__))
+    found: list[object] = []
+    threads = [threading.Thread(target=lambda: found.append(progress_display.shared())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len({*map(id, found)}) == 1
 
 
 # --------------------------------------------------------------------------- bytes of one command

@@ -87,6 +87,18 @@ def test_a_task_that_only_looked_has_none(reporter: FlowReporter, out: io.String
     assert out.getvalue().endswith("nothing to do: 1 task up to date\n")
 
 
+def test_a_warning_of_several_venvs_is_said_once(reporter: FlowReporter, out: io.StringIO) -> None:
+    """With the first of them; at the end, which others it is about. What differs is said apart."""
+    for name, warnings in (("a", ["one"]), ("b", ["one", "two"]), ("c", ["one"])):
+        task = _task(f"build-venv:{name}")
+        task.values = {"did": "same", "warnings": warnings}
+        reporter.add_success(task)
+    lines = ["build-venv:a  warning: one", "build-venv:b  warning: two"]
+    assert out.getvalue().splitlines() == lines
+    reporter.complete_run()
+    assert out.getvalue().splitlines()[2:-1] == ["build-venv:a  the same warning for 2 more venvs: b, c"]
+
+
 def test_groups_are_not_counted(reporter: FlowReporter, out: io.StringIO) -> None:
     """Only tasks with actions are work."""
     reporter.skip_uptodate(Task("restore", None))

@@ -303,7 +303,15 @@ def _is_pipe(stream: TextIO) -> bool:
         return False
 
 
-@cache
+_making = threading.Lock()
+
+
 def shared() -> ProgressDisplay:
     """Return the one display of this process, on standard error."""
+    with _making:  # else two threads that begin at once would have one each, and one would never end a row
+        return _shared()
+
+
+@cache
+def _shared() -> ProgressDisplay:
     return display_on(sys.stderr, sys.stdout, os.environ.get("TERM", ""))

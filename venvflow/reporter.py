@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from doit.reporter import ConsoleReporter
 
 from venvflow import interrupts, streams
-from venvflow.errors import EnvironmentFailure, UsageError, clipped, shown
+from venvflow.errors import EnvironmentFailure, UsageError, clipped, shown, some
 from venvflow.pure.names import did_you_mean
 from venvflow.pure.units import counted, show_duration, show_size
 
@@ -50,6 +50,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._looked = 0
         self._did_since = 0  # the last failure
         self._not_run = 0
+        self._warned: dict[str, list[str]] = {}  # the tasks that said it
         self._exit_code = 0
         self._nothing_fits = False
         self.tells_idle = True  # that there was nothing to do
@@ -122,7 +123,9 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self._did_since += 1
             self.write(f"{name}  {shown(outcome_line(did, values))}\n")
         for warning in values.get("warnings", ()):
-            self.write(f"{name}  warning: {shown(warning)}\n")
+            self._warned.setdefault(warning, []).append(name)
+            if self._warned[warning] == [name]:
+                self.write(f"{name}  warning: {shown(warning)}\n")
 
     def add_failure(self, task: Any, fail: Any) -> None:
         """Say what failed; what cannot run because of that is only counted."""
@@ -148,6 +151,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self._put(sys.stderr, f"{message}\n")
         if interrupts.received():
             return  # that is how the run ends, and what it was at is not counted
+        self._tell_who_was_warned_too()
         if self._did:
             self.at_end()
         if not self._nothing_fits:
@@ -158,6 +162,13 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._report_unwritten()
         if self._exit_code:
             raise SystemExit(self._exit_code)
+
+    def _tell_who_was_warned_too(self) -> None:
+        for first, *others in self._warned.values():
+            if others:
+                venvs = [task.partition(":")[2] for task in others]
+                told = f"the same warning for {counted(len(venvs), 'more venv')}: {some(venvs, 8)}"
+                self.write(f"{first}  {shown(told)}\n")
 
     def _report_unwritten(self) -> None:
         """Say that some output is lost, so that nobody who reads it later takes it for all."""

@@ -82,7 +82,7 @@ _CAUSES = re.compile(
     | WARNING:\ Retrying\ .*connection\ broken
     | ERROR:\s | CMake\ Error | npm\ ERR! | (?:E|fatal):\s
     | (?:cause|Caused\ by):\ | hint:\ |.+\ did\ not\ run\ successfully
-    | (?:[\w.]+\.)?\w+(?:Error|Exception|Mismatch):\ \S    # the last line of a traceback
+    | (?:\w+(?:Error|Exception)|[\w.]+\.[A-Z]\w*):\ \S  # the last line of a traceback
     | \[\w+(?:Error|Exception)\]:\  | Error\ occurs\ adding\ \S
     | (?:So,\ )?[Bb]ecause\ .+ | .*version\ solving\ failed
     | .*Python\ version\ .*is\ not\ (?:allowed|supported)
@@ -123,7 +123,7 @@ _HINTS = (
         "The builder's cache cannot be written: fix its permissions, or set UV_CACHE_DIR or PIP_CACHE_DIR.",
     ),
     (
-        r"hash mismatch|do not match the hashes|not found in known hashes",
+        r"hash mismatch|do not match the hashes|not found in known hashes|matches the environment or hashes",
         "The index offers other files than those that were locked: find out why before you lock again.",
     ),
     (

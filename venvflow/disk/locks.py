@@ -145,8 +145,9 @@ def _acquire(path: str, mode: int, timeout: float, what: str, on_wait: Callable[
             if waited >= timeout:
                 raise _timed_out(path, what, timeout)
             if on_wait is not None and waited >= NOTICE_AFTER:
-                if _announced.setdefault(path, us) is us:
-                    on_wait(f"waiting for {what}, which is locked by {holder(path)}")
+                found = holder(path)
+                if not found.ours and _announced.setdefault(path, us) is us:
+                    on_wait(f"waiting for {what}, which is locked by {found}")
                 on_wait = None
             time.sleep(min(sleep, max(timeout - waited, 0)))
             sleep = min(sleep * 2, _LONGEST_SLEEP)
@@ -301,10 +302,14 @@ def _write_holder(fd: int, note: bytes) -> None:
 
 
 class Holder(NamedTuple):
-    """Who holds a lock, as far as can be found out: in *words*, and *pids* of other processes."""
+    """Who holds a lock, as far as can be found out: in *words*, and *pids* of other processes.
+
+    *ours*: nobody but this process, which shows what it is at.
+    """
 
     words: str
     pids: tuple[int, ...] = ()
+    ours: bool = False
 
     def __str__(self) -> str:
         return self.words
@@ -325,7 +330,8 @@ def holder(path: str) -> Holder:
         return Holder("an unknown process")
     found = [_described(pid, command if pid == noted else "", path) for pid in pids]
     others = {pid for each in found for pid in each.pids}
-    return Holder(", ".join(each.words for each in found), tuple(sorted(others)))
+    ours = all(each.ours for each in found)
+    return Holder(", ".join(each.words for each in found), tuple(sorted(others)), ours)
 
 
 def writer(path: str) -> Holder:
@@ -367,7 +373,7 @@ def _holding_pids(path: str, *kind: str) -> list[int]:
 
 def _described(pid: int, command: str, path: str) -> Holder:
     if pid == os.getpid():
-        return Holder(f"another thread or task of this process (pid {pid})")
+        return Holder(f"another thread or task of this process (pid {pid})", ours=True)
     if is_alive(pid) and _may_hold(pid, path):
         return Holder(_named(pid, command), (pid,))
     heirs = _heirs(path)

@@ -115,7 +115,7 @@ def wait_for(
             )
         if waited > locks.NOTICE_AFTER and not said:
             said = True
-            job.say(
-                f"{job.spec.name}: waiting for another run that builds the same venv: {store.claimant(key)}"
-            )
+            job.meter.count("waiting for another build of the same")
+            if not (holder := store.claimant(key)).ours:
+                job.say(f"{job.spec.name}: waiting for another run that builds the same venv: {holder}")
         time.sleep(0.05)
