@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CALLS = {
     "init": "init --check ../fresh",
     "status": "status",
+    "build": "build api",
     "restore": "restore api",
     "store": "store api",
     "squish": "squish api --dry-run",
@@ -52,7 +53,7 @@ CALLS = {
     "unsquish": "unsquish api",
 }
 """A call of every command that has something to answer in the project ``ready``; the last one takes
-the venv out of the store."""
+the venv out of the store. ``run`` has not: it becomes another program."""
 
 
 class Said(NamedTuple):

@@ -217,6 +217,14 @@ def test_a_venv_that_is_ignored_and_not_there_runs_nothing(project: Project, sta
     assert '"doit forget api"' in answer.err
 
 
+@pytest.mark.slow
+def test_messages_that_nobody_can_get_change_nothing(project: Project) -> None:
+    """As when the disk is full behind ``2>``."""
+    line = f"{command()[0]} run api -- echo made 2> /dev/full"
+    ran = subprocess.run(["sh", "-c", line], cwd=project.root, text=True, capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "made\n")
+
+
 # --------------------------------------------------------------------------- commands that do not start
 
 

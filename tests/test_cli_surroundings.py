@@ -27,8 +27,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_every_command_is_called_here() -> None:
-    """A new command has to be told apart by everything below."""
-    assert set(CALLS) == set(COMMANDS)
+    """A new command has to be told apart by everything below; ``run`` answers what its command answers."""
+    assert set(CALLS) == set(COMMANDS) - {"run"}
 
 
 # --------------------------------------------------------------------------- standard streams
@@ -160,11 +160,12 @@ def test_a_user_who_may_write_nowhere_gets_answers_or_reasons(home: str, ready: 
             (shutil.copytree if source.is_dir() else shutil.copy)(source, place / name)
         os.chdir(place / "project")
         before = picture(place)
-        for words in CALLS.values():
+        for command, words in CALLS.items():
             said = forked(words, first=lambda: become(54321, home))
             assert said.code in (0, 1, 3, 6), said
             assert "should not happen" not in said.err, said
-            assert said.code in (0, 1) or len(said.err.splitlines()) == 1, said
+            lines = 1 + (command == "build")  # what failed, and that doit's state was not saved
+            assert said.code in (0, 1) or len(said.err.splitlines()) == lines, said
             assert picture(place) == before, words
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from doit.reporter import ConsoleReporter
 
 from venvflow import interrupts, streams
-from venvflow.errors import EnvironmentFailure, UsageError, clipped, shown, some
+from venvflow.errors import UsageError, clipped, shown, some
 from venvflow.pure.names import did_you_mean
 from venvflow.pure.units import counted, show_duration, show_size
 
@@ -53,7 +53,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._warned: dict[str, list[str]] = {}  # the tasks that said it
         self._exit_code = 0
         self._nothing_fits = False
-        self.tells_idle = True  # that there was nothing to do
+        self.answers = True  # else it has messages: none of nothing to do, and nobody who misses them
         self.told: list[dict[str, Any]] = []  # what steps answered, if there was something to tell
         self._display: ProgressDisplay | None = None  # a run with nothing to do needs none
 
@@ -113,9 +113,9 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._end(task.name)
         values = task.values if isinstance(task.values, dict) else {}
         did = values.get("did", "done")
-        if did not in _QUIET or values.get("warnings"):
-            self.told.append({"task": task.title(), **values})
         name = task.title()
+        if did not in _QUIET or values.get("warnings"):
+            self.told.append({"task": name, **values})
         if did in _QUIET:
             self._looked += 1
         else:
@@ -133,13 +133,13 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self._not_run += bool(task.actions)
             return
         self._end(task.name)
+        self._did_since = 0
         code = getattr(fail, "exit_code", 0)
         if not code:
             super().add_failure(task, fail)
             return
         self._exit_code = self._exit_code or code
         self.failures.append({"task": task, "exception": fail})
-        self._did_since = 0
         self.write(f"{task.title()}  failed\n")
         self._put(sys.stderr, f"venvflow: {fail.message}\n")
 
@@ -157,7 +157,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         if not self._nothing_fits:
             for failure in self.failures if len(self.failures) > 1 or self._did_since else ():
                 self.write(_failure_line(failure["task"], failure["exception"]) + "\n")
-            if self.tells_idle or not self._is_idle:
+            if self.answers or not self._is_idle:
                 self.write(self._summary() + "\n")
         self._report_unwritten()
         if self._exit_code:
@@ -172,14 +172,9 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
 
     def _report_unwritten(self) -> None:
         """Say that some output is lost, so that nobody who reads it later takes it for all."""
-        if not streams.unwritten:
+        if not (self.answers and streams.unwritten):
             return
-        error = EnvironmentFailure(
-            f"some output could not be written: {streams.unwritten[0].strerror}",
-            where="standard output",
-            state="What the tasks did is done.",
-            hint="Free space, or send the output somewhere else.",
-        )
+        error = streams.lost_answer(streams.unwritten[0])
         self._put(sys.stderr, f"venvflow: {error}\n")
         self._exit_code = self._exit_code or error.exit_code
 

@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-from venvflow.errors import legible
+from venvflow.errors import EnvironmentFailure, legible
 
 _INK = chr(0xF0000 + int.from_bytes(os.urandom(2), "big") % 0xFFFE)
 """Replaces ESC in our own colours; random in every process, so that no name can contain it on purpose."""
@@ -41,6 +41,16 @@ def put_or_drop(stream: TextIO, text: str) -> None:
         if not isinstance(error, BrokenPipeError):
             unwritten.append(error)
         drop(stream)
+
+
+def lost_answer(error: OSError) -> EnvironmentFailure:
+    """Return what to say when standard output could not be written to, so that nobody takes it for all."""
+    return EnvironmentFailure(
+        f"cannot write the answer: {error.strerror}",
+        where="standard output",
+        state="What the command did is done.",
+        hint="Free space, or send the answer somewhere else.",
+    )
 
 
 def drop(stream: TextIO) -> None:

@@ -45,7 +45,7 @@ def test_doit_says_when_its_output_could_not_be_written(project: Project) -> Non
     """Who reads the log later must not take it for the whole; the work is done all the same."""
     run = shell(project, DOIT, ">/dev/full")
     assert run.code == 3
-    assert "some output could not be written: No space left on device. What the tasks did is done." in run.err
+    assert "cannot write the answer: No space left on device. What the command did is done." in run.err
     assert "Traceback" not in run.text
     assert project.output("api", "alpha") == "1.0"
 

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.force:
         flow.give_up(venvs)
     reporter = FlowReporter(io.StringIO() if out.quiet else sys.stderr if out.as_json else sys.stdout, {})
+    reporter.answers = not (out.quiet or out.as_json)
     code = tasks.run(flow, venvs if args.venvs else (), reporter, quiet=out.quiet)
     if out.as_json:
         failed = [

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from venvflow.errors import EnvironmentFailure, shown
+from venvflow.errors import shown
 from venvflow.pure.units import counted, show_duration, show_size
-from venvflow.streams import drop, is_terminal, painted, printable, put, show_everything
+from venvflow.streams import drop, is_terminal, lost_answer, painted, printable, put, show_everything
 
 if TYPE_CHECKING:
     from venvflow.model import Outcome
@@ -59,12 +59,7 @@ class Output:
             drop(sys.stdout)
         except OSError as error:
             drop(sys.stdout)
-            raise EnvironmentFailure(
-                f"cannot write the answer: {error.strerror}",
-                where="standard output",
-                state="What the command did is done.",
-                hint="Free space, or send the answer somewhere else.",
-            ) from error
+            raise lost_answer(error) from error
 
     def document(self, value: Mapping[str, Any]) -> None:
         """Write *value* as JSON with sorted keys, of printable ASCII only."""

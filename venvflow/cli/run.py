@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     flow = open_flow(args, out)
     venv = select_one(args.venv, flow.config.venvs)
     reporter = FlowReporter(io.StringIO() if out.quiet else sys.stderr, {})
-    reporter.tells_idle = False
+    reporter.answers = False
     code = tasks.run(flow, [venv], reporter, quiet=out.quiet)
     failed = {each["task"].name.partition(":")[0] for each in reporter.failures}
     if code and not (failed and failed <= _SHARES):
