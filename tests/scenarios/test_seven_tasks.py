@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scenario import DOIT, STEPS, Machine, Project, finished, wait_until
+from scenario import BESIDE, DOIT, STEPS, Machine, Project, finished, wait_until
 from screens import states
 
 PER_VENV = ("hash-lockfiles", "restore", "build-venv", "squish", "pack", "store")
@@ -253,6 +253,22 @@ def test_all_venvs_that_fail_are_told(project: Project, words: tuple[str, ...]) 
         "hash-lockfiles", "build-venv:web",
     ]  # fmt: skip
     assert run.out.endswith("2 failed, 8 not run because of that\n")
+
+
+@pytest.mark.slow
+@pytest.mark.quick
+def test_what_one_command_made_leaves_doit_nothing_to_do(project: Project) -> None:
+    """The state is doit's; ``build`` without a name trims, too; what ``run`` makes is all of one venv."""
+    venvflow = os.path.join(BESIDE, "venvflow")
+    run = project.run([venvflow, "run", "api", "--", "alpha"], cwd=project.root / "web")
+    assert (run.code, run.out) == (0, "1.0\n")
+    assert "store:api  stored " in run.err
+    assert not os.path.lexists(project.venv("web"))
+    assert project.doit("api").nothing_to_do
+    run = project.run([venvflow, "build"], cwd=project.root / "web")
+    assert set(run.did) == {f"{step}:web" for step in STEPS}
+    assert (project.machine.store / "trim.json").exists()
+    assert project.doit().nothing_to_do
 
 
 OWN = """\

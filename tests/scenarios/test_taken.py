@@ -226,3 +226,19 @@ def test_what_is_not_the_lock_is_not_taken(project: Project, change: object) -> 
     assert 'run "venvflow build api --force"' in run.err
     assert sorted((str(path), path.lstat().st_size) for path in project.venv("api").rglob("*")) == files
     assert project.machine.snapshots() == snapshots
+
+
+@pytest.mark.slow
+def test_what_lies_beyond_the_lock_is_dropped_by_the_command_that_is_named(project: Project) -> None:
+    """The venv is what its lock says then, and nothing more."""
+    update(project)
+    uv(project, "install", "-q", str(project.machine.wheel("gamma")))
+    run = project.doit()
+    taken(run)
+    assert 'To drop them, run "venvflow build api --force".' in run.warnings
+    assert (project.site("api") / "gamma.py").exists()
+    ran = project.run([VENVFLOW, "build", "api", "--force"])
+    assert ran.code == 0, ran.text
+    assert not (project.site("api") / "gamma.py").exists()
+    assert project.output("api", "alpha") == "2.0"
+    assert project.doit().nothing_to_do
