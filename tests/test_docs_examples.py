@@ -34,9 +34,8 @@ from tools.markdown import (
     prose,
     with_sections,
 )
-from tools.pages import DOCS, README, ROOT, SESSIONS, all_pages, start_of
+from tools.pages import DOCS, README, ROOT, SESSIONS, all_pages, answers_of
 from tools.reference import sections
-from tools.sessions import run
 from tools.world import BIN, World
 from venvflow import config
 from venvflow.cli.schema import schema_text
@@ -66,6 +65,10 @@ NEEDS = {
     "README.md": ("git",),
     "docs/reference/database.md": ("datasette",),
     "docs/howto/many-pythons.md": ("python3.12", "python3.13"),
+    "docs/howto/with-uv.md": ("git", "uv"),
+    "docs/howto/with-poetry.md": ("git", "poetry"),
+    "docs/howto/with-pdm.md": ("git", "pdm"),
+    "docs/howto/with-pip-tools.md": ("git", "pip-compile"),
 }
 """Programs that a page is about. A page is skipped, with the reason, where they are missing."""
 
@@ -291,9 +294,8 @@ def need(name: str) -> None:
 def test_what_a_page_tells_to_type_prints_what_it_says(page: Path, tmp_path: Path, wheels: Path) -> None:
     """All sessions of a page, run as one, in a new home."""
     need(name_of(page))
-    world = World(tmp_path, wheels)
 
-    answers = run(page.read_text(encoding="utf-8"), world, start=start_of(page, world))
+    answers = answers_of(page, tmp_path, wheels)
 
     problems = [answer.problem for answer in answers if answer.problem]
     assert not problems, '"make docs" would change it:\n\n' + "\n\n".join(problems)

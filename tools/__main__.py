@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.markdown import with_sections
-from tools.pages import README, ROOT, SESSIONS, all_pages, start_of
+from tools.pages import README, ROOT, SESSIONS, all_pages, answers_of
 from tools.reference import sections
-from tools.sessions import run, written_down
+from tools.sessions import written_down
 from tools.shape import shape
-from tools.world import World
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,8 +44,7 @@ def record(page: Path, *, all_of_it: bool) -> int:
     """Run the sessions of a page and write down what they print; return 1 when a command failed."""
     text = page.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as temporary:
-        world = World(Path(temporary), Path(temporary) / "wheels")
-        answers = run(text, world, start=start_of(page, world))
+        answers = answers_of(page, Path(temporary), Path(temporary) / "wheels")
     failed = [answer.problem for answer in answers if answer.failed]
     for problem in failed:
         sys.stderr.write(f"{page.relative_to(ROOT)}: {problem}\n")

@@ -1,15 +1,18 @@
 """Which pages there are, and where the sessions of each begin.
 
 The tutorial and the page on installing begin in a home with nothing but a clone of this repository, the
-README in a project that does not know venvflow yet, and all others with the project that the tutorial made.
+README in a project that does not know venvflow yet, the pages on tools in a project of that tool, and all
+others with the project that the tutorial made.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from tools.markdown import blocks
-from tools.world import World
+from tools.sessions import Answer, run
+from tools.world import TOOLS, World
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -29,7 +32,15 @@ SESSIONS = [page for page in all_pages() if _has_session(page)]
 """Pages with sessions in them."""
 
 
-def start_of(page: Path, world: World) -> Path:
+def answers_of(page: Path, root: Path, wheelhouse: Path) -> list[Answer]:
+    """Run the sessions of *page* in a new world below *root*, and return what they answered."""
+    world = World(root, wheelhouse)
+    tool = page.stem.removeprefix("with-")
+    with world.app(tool) if tool in TOOLS else nullcontext(_start_of(page, world)) as start:
+        return run(page.read_text(encoding="utf-8"), world, start=start)
+
+
+def _start_of(page: Path, world: World) -> Path:
     """Return the directory in which the sessions of *page* begin, with what is there in *world* by then."""
     if page in (DOCS / "tutorial.md", DOCS / "howto/install.md"):
         world.project.rmdir()

@@ -13,11 +13,14 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pythons import interpreters
 from wheels import make_wheel, offline_environment, repack, requirements
+
+from tools.index import serving
 
 BIN = os.path.dirname(sys.executable)
 _TOML = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -42,6 +45,31 @@ venvs:
     locks: [services/worker/requirements.txt]
 """
 _DODO = "from venvflow.tasks import *\n"
+TOOLS = {
+    "uv": "",
+    "poetry": '[[tool.poetry.source]]\nname = "local"\nurl = "{index}"\n',
+    "pdm": "",
+    "pip-tools": "",
+}
+"""What the project of a tool says in its pyproject.toml for that tool alone: poetry knows no other way."""
+
+_PYPROJECT = """\
+[build-system]
+requires = ["flit_core"]
+build-backend = "flit_core.buildapi"
+
+[project]
+name = "my-app"
+version = "1.0"
+description = "Greets"
+requires-python = ">=3.10"
+dependencies = ["click==8.2.1"]
+
+[project.scripts]
+my-app = "my_app:main"
+
+"""
+_APP = 'import click\n\n\ndef main():\n    print("hello from click", click.__version__)\n'
 _TEST = "import unittest\n\n\nclass Smoke(unittest.TestCase):\n    def test_it(self):\n        import click\n"
 
 
@@ -81,6 +109,21 @@ class World:
             (self.project / "dodo.py").write_text(_DODO)
         (self.project / ".gitignore").write_text(".venv/\n*.before-venvflow/\n__pycache__/\n")
 
+    @contextmanager
+    def app(self, tool: str) -> Iterator[Path]:
+        """Put a project that *tool* manages into the home, serve an index for it, and give its path."""
+        repack(["flit_core"], self.wheelhouse)
+        project = self.home / "my-app"
+        with serving(self.wheelhouse) as index:
+            project.mkdir()
+            (project / "pyproject.toml").write_text(_PYPROJECT + TOOLS[tool].format(index=index))
+            (project / "my_app.py").write_text(_APP)
+            (project / ".gitignore").write_text(".venv/\n*.before-venvflow/\n__pycache__/\n")
+            for name in ("UV_OFFLINE", "UV_NO_INDEX", "UV_FIND_LINKS", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
+                self.settings[name] = ""
+            self.settings |= {"UV_DEFAULT_INDEX": index, "PIP_INDEX_URL": index, "PDM_PYPI_URL": index}
+            yield project
+
     def clone(self, repository: Path, *, uv: bool = False) -> None:
         """Put a clone of our *repository* into the home, and let pip, or *uv* too, find what it needs."""
         command = [
@@ -115,13 +158,12 @@ class World:
         identity = {
             f"GIT_{who}_{what}": "you" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
-        return {
+        found = {
             **own,
             **identity,
             **offline_environment(self.wheelhouse),
-            "UV_CACHE_DIR": str(
-                self.root / "uv-cache"
-            ),  # a page may change the modes of files that are in it, too
+            # A page may change the modes of files that are in it, too.
+            "UV_CACHE_DIR": str(self.root / "uv-cache"),
             "HOME": str(self.home),
             "PATH": os.pathsep.join([BIN, os.environ["PATH"], *others]),
             "LC_ALL": "C.UTF-8",
@@ -129,6 +171,7 @@ class World:
             "GIT_CONFIG_GLOBAL": os.devnull,
             **self.settings,
         }
+        return {name: value for name, value in found.items() if value}
 
     def as_told(self, text: str) -> str:
         """Return what a program printed as the reader is told it: the home is theirs, programs are usual."""
