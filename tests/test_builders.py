@@ -486,12 +486,12 @@ def test_other_tools_install_into_the_staging_venv(project: Project, tool: str) 
         "poetry": f'{head}dependencies = ["demo @ {wheel}"]\n[tool.poetry]\npackage-mode = false\n',
         "pdm": f'{head}dependencies = ["demo"]\n[tool.pdm]\ndistribution = false\n[[tool.pdm.source]]\n'
         f'name = "pypi"\ntype = "find_links"\nurl = "{project.house.as_uri()}"\n',
-        "pipenv": f'[packages]\ndemo = {{file = "{wheel}"}}\n',
+        "pipenv": f'[docs]\ndemo = {{file = "{wheel}"}}\n',
     }
     (project.api / ("Pipfile" if tool == "pipenv" else "pyproject.toml")).write_text(texts[tool])
     _lock_with(tool, project, "lock")
     before = _listing(project.api)
-    project.build(project.api / recipe._KINDS[tool][0])
+    project.build(project.api / recipe._KINDS[tool][0], groups=("docs",) if tool == "pipenv" else ())
     assert project.installed() == {"demo"}
     assert project.bytecode() == []
     assert [path for path in _listing(project.api) if ".vf-1" not in path] == before
@@ -518,6 +518,138 @@ def test_a_failed_build_says_why_before_all_else(project: Project, builder: str)
     state = next(number for number, line in enumerate(lines) if line.startswith("Nothing was put in place."))
     assert why < state <= 3
     assert lines[-1] == f"  whole log: {project.log}"
+
+
+@pytest.mark.parametrize(
+    ("lock", "choice", "words"),
+    [
+        ("uv.lock", {}, ""),
+        ("uv.lock", {"dev": False, "groups": ("docs", "x"), "extras": ("pg",)},
+         "--no-dev --group=docs --group=x --extra=pg"),
+        ("uv.lock", {"packages": "all"}, "--all-packages"),
+        ("uv.lock", {"packages": ("core", "api")}, "--package=core --package=api"),
+        ("poetry.lock", {}, ""),
+        ("poetry.lock", {"groups": ("a", "b"), "extras": ("c", "d")},
+         "--with=a --with=b --extras=c --extras=d"),
+        ("poetry.lock", {"dev": False}, "--only=main"),
+        ("poetry.lock", {"dev": False, "groups": ("docs",), "extras": ("pg",)},
+         "--only=main,docs --extras=pg"),
+        ("pdm.lock", {}, ""),
+        ("pdm.lock", {"groups": ("docs",)}, ""),
+        ("pdm.lock", {"groups": ("docs",), "extras": ("pg",)}, "--group=pg"),
+        ("pdm.lock", {"dev": False}, "--prod"),
+        ("pdm.lock", {"dev": False, "extras": ("pg",)}, "--prod --group=pg"),
+        ("pdm.lock", {"dev": False, "groups": ("docs",), "extras": ("pg",)}, "--group=docs --group=pg"),
+        ("Pipfile.lock", {}, "--dev"),
+        ("Pipfile.lock", {"dev": False}, ""),
+        ("Pipfile.lock", {"groups": ("docs",)}, "--categories=default develop docs"),
+        ("Pipfile.lock", {"dev": False, "groups": ("docs", "x")}, "--categories=default docs x"),
+    ],
+)  # fmt: skip
+def test_each_tool_is_told_in_its_own_words_what_to_install(
+    tmp_path: Path, alone: Callable[..., dict[str, str]], lock: str, choice: dict[str, Any], words: str
+) -> None:
+    """They are in its command, and so in the key; without a choice, there are none."""
+    environ = alone("uv", "poetry", "pdm", "pipenv")
+    chosen = choose(spec_of(tmp_path / "api", lock, **choice), environ).commands[1]
+    fixed = {"uv": 6, "poetry": 3, "pdm": 2, "pipenv": 2}[chosen[0].strip("{}")]
+    assert " ".join(chosen[fixed:]) == words
+
+
+@pytest.mark.parametrize("tool", ["uv", "pip"])
+def test_local_projects_and_the_words_of_venv_are_in_the_commands(
+    tmp_path: Path, alone: Callable[..., dict[str, str]], tool: str
+) -> None:
+    """The same in every checkout."""
+    more = {"editable": (".", "libs/core"), "prompt": "a b", "system_site_packages": True}
+    spec = spec_of(tmp_path / "api", "requirements.txt", build=tool, **more)
+    create, _, local = choose(spec, alone("uv")).commands
+    assert {"--prompt=a b", "--system-site-packages"} <= set(create)
+    assert create[-1] == "{venv}"
+    assert local[-2:] == ("--editable={project}", "--editable={project}/libs/core")
+    assert "--no-deps" in local
+    plain = choose(spec_of(tmp_path / "api", "requirements.txt", build=tool), alone("uv", "pip"))
+    assert len(plain.commands) == 2
+    assert not {word for word in plain.commands[0] if word.startswith(("--prompt", "--system"))}
+
+
+CHOICES: list[tuple[dict[str, Any], str]] = [
+    ({"dev": False, "groups": ("docs",), "extras": ("pg",)}, "base doctool pgdriver"),
+    ({"dev": False}, "base"),
+    ({"extras": ("pg",)}, "base devtool pgdriver"),
+]
+"""What is chosen, and what is installed then, by whatever tool."""
+
+USUAL = {("uv", 0), ("uv", 1), ("uv", 2), ("poetry", 0), ("pdm", 0)}
+BY_TOOL = [
+    pytest.param(tool, number, marks=pytest.mark.slow if (tool, number) in USUAL else pytest.mark.long)
+    for tool in ("uv", "poetry", "pdm", "pipenv")
+    for number in range(len(CHOICES))
+]
+
+
+@pytest.mark.parametrize(("tool", "number"), BY_TOOL)
+def test_the_same_choice_installs_the_same_by_every_tool(project: Project, tool: str, number: int) -> None:
+    """The real tools, each with a lock of its own that has all groups and extras."""
+    choice, expected = CHOICES[number]
+    wheel = {name: project.wheel(name).as_uri() for name in ("base", "devtool", "doctool", "pgdriver")}
+    asked = {name: f'["{name} @ {uri}"]' for name, uri in wheel.items()}
+    pep = (
+        f'[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.10"\ndependencies = {asked["base"]}\n'
+        f"[project.optional-dependencies]\npg = {asked['pgdriver']}\n"
+        f"[dependency-groups]\ndev = {asked['devtool']}\ndocs = {asked['doctool']}\n"
+    )
+    texts = {
+        "uv": pep,
+        "poetry": f"{pep}[tool.poetry]\npackage-mode = false\n[tool.poetry.group.docs]\noptional = true\n",
+        "pdm": f"{pep}[tool.pdm]\ndistribution = false\n",
+        "pipenv": f'[packages]\nbase = {{file = "{wheel["base"]}"}}\n[dev-packages]\n'
+        f'devtool = {{file = "{wheel["devtool"]}"}}\n[docs]\ndoctool = {{file = "{wheel["doctool"]}"}}\n',
+    }
+    if tool == "pipenv":  # it has no extras
+        choice, expected = {**choice, "extras": ()}, expected.replace(" pgdriver", "")
+    elif tool == "pdm":  # to it, all groups are for development
+        expected = expected.replace("devtool", "devtool doctool")
+    (project.api / ("Pipfile" if tool == "pipenv" else "pyproject.toml")).write_text(texts[tool])
+    _lock_with(tool, project, "lock", *["-G:all"] * (tool == "pdm"))
+    project.build(project.api / recipe._KINDS[tool][-1], **choice)
+    assert project.installed() == set(expected.split())
+
+
+@needs_uv
+@pytest.mark.slow
+def test_members_of_a_uv_workspace_are_installed_when_asked_for(project: Project) -> None:
+    """All, or by name; without a word, the project beside the lock file."""
+    for name in ("core", "api"):
+        make_project(project.api / name, name)
+    (project.api / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.10"\n'
+        '[tool.uv.workspace]\nmembers = ["core", "api"]\n'
+    )
+    _lock_with("uv", project, "lock")
+    for packages, expected in (((), set()), ("all", {"core", "api"}), (("core",), {"core"})):
+        project.build(project.api / "uv.lock", packages=packages)
+        assert project.installed() == expected
+        shutil.rmtree(project.staging)
+
+
+@pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
+def test_local_projects_are_installed_editable_and_without_dependencies(
+    project: Project, builder: str
+) -> None:
+    """Beside what the requirements file lists; what they need and it does not list is a warning."""
+    make_project(project.api, "local", requires=["demo", "other"])
+    lock = requirements(project.api, [project.wheel()])
+    warnings = project.build(
+        lock, build=builder, editable=("services/api",), prompt="it's", system_site_packages=True
+    )
+    assert project.installed() == {"demo", "local"}
+    assert project.python("import local; print(local.__file__)") == f"{project.api}/src/local.py"
+    assert [warning for warning in warnings if "other" in warning]
+    settings = (project.staging / "pyvenv.cfg").read_text()
+    assert "include-system-site-packages = true" in settings
+    assert "prompt = " in settings
+    assert "it" in settings.split("prompt = ")[1].splitlines()[0]
 
 
 def test_an_old_poetry_installs_by_its_old_words(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import yaml
 from configs import one_venv, problems, project, read
 
 from venvflow.errors import ConfigError, Refused
-from venvflow.model import TrimPolicy
+from venvflow.model import TrimPolicy, VenvSpec
 
 
 @pytest.fixture
@@ -146,6 +146,122 @@ def test_a_venv_without_a_path_lies_beside_one_lock_file(root: Path, text: str, 
         read(root, f"venvs:\n  {text}\n")
     lines = caught.value.problems if isinstance(caught.value, ConfigError) else caught.value.lines
     assert list(lines) == [f"{root}/venvflow.yaml:{line}: venvs.{problem.replace('ROOT', str(root))}"]
+
+
+CHOICES = """
+locks: [r.txt], groups: [docs]
+> groups: uv and pip cannot do that with a requirements file; possible with uv.lock, poetry.lock, pdm.lock,
+| Pipfile.lock
+
+locks: [deps], dev: false
+> dev: uv and pip cannot do that with a requirements file; possible with uv.lock, poetry.lock, pdm.lock,
+| Pipfile.lock
+
+locks: [pylock.toml], extras: [pg]
+> extras: uv and pip cannot do that with pylock.toml; possible with uv.lock, poetry.lock, pdm.lock
+
+locks: [Pipfile.lock], extras: [pg]
+> extras: pipenv cannot do that with Pipfile.lock; possible with uv.lock, poetry.lock, pdm.lock
+
+locks: [poetry.lock], packages: all
+> packages: poetry cannot do that with poetry.lock; possible with uv.lock
+
+locks: [pdm.lock], packages: [a]
+> packages: pdm cannot do that with pdm.lock; possible with uv.lock
+
+locks: [uv.lock, pyproject.toml], editable: [.]
+> editable: uv cannot do that with uv.lock; possible with a requirements file, pylock.toml
+
+locks: [uv.lock], packages: [all, '']
+> packages[1]: expected text, found empty text
+
+locks: [uv.lock], packages: some
+> packages: the text some is not possible here; known are: all
+
+locks: [uv.lock], groups: [--frozen]
+> groups[0]: expected a name: letters, digits, dots, dashes and underscores, found the text --frozen
+
+locks: [uv.lock], groups: [a, a]
+> groups: the list has an item twice
+
+locks: [r.txt], editable: [..]
+> editable[0]: .. lies outside the project: other checkouts would not have it
+
+locks: [r.txt], editable: ['{venv}']
+> editable[0]: the path cannot have braces in it: commands would fill them in
+
+locks: [r.txt], prompt: '{venv}'
+> prompt: expected a word or more in one line, without braces, found the text {venv}
+
+locks: [r.txt], prompt: .
+> prompt: expected a word or more in one line, without braces, found the text .
+
+locks: [r.txt], prompt: "a\\nhome = /"
+> prompt: expected a word or more in one line, without braces, found the text a\\nhome = /
+
+locks: [r.txt], build: [[make]], dev: false
+> dev: the commands under 'build' say that themselves: leave it out
+
+locks: [r.txt], build: [[make]], prompt: x
+> prompt: the commands under 'build' say that themselves: leave it out
+
+locks: [r.txt], build: [[make]], system_site_packages: true
+> system_site_packages: the commands under 'build' say that themselves: leave it out
+"""
+"""Keys of a venv, then what is wrong with them: after ``>``, and in further lines after ``|``."""
+
+
+@pytest.mark.parametrize("case", CHOICES.strip().split("\n\n"))
+def test_what_a_tool_cannot_choose_is_told_with_the_locks_that_can(root: Path, case: str) -> None:
+    """By the name of the tool and the key, before anything is built."""
+    keys, problem = case.replace("\n|", "").split("\n> ")
+    for lock in ("r.txt", "deps", "pylock.toml", "uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock"):
+        (root / lock).touch()
+    assert problems(root, f"venvs:\n  api: {{path: v, {keys}}}\n") == [f"2: venvs.api.{problem}"]
+
+
+def test_a_choice_in_the_defaults_is_one_of_every_venv(root: Path) -> None:
+    """It is told for each venv whose tool cannot make it."""
+    (root / "uv.lock").touch()
+    text = "defaults: {dev: false}\nvenvs:\n  a: uv.lock\n  b: {path: b, locks: [lock.txt]}\n"
+    (problem,) = problems(root, text)
+    assert problem.startswith(
+        "4: venvs.b.dev: uv and pip cannot do that with a requirements file; possible with uv"
+    )
+
+
+def test_what_is_usual_may_be_said_of_every_lock(root: Path) -> None:
+    """``dev: true`` and empty lists choose nothing."""
+    (root / "uv.lock").touch()
+    usual = "dev: true, groups: [], extras: [], packages: [], editable: [], system_site_packages: false"
+    for lock in ("lock.txt", "uv.lock"):
+        assert read(root, f"venvs: {{api: {{path: v, locks: [{lock}], {usual}}}}}").venvs["api"] == VenvSpec(
+            "api", f"{root}/v", (f"{root}/{lock}",)
+        )
+    made = read(root, f"venvs: {{api: {{path: v, locks: [lock.txt], build: [[make]], {usual}}}}}")
+    assert made.venvs["api"].build == (("make",),)
+
+
+def test_what_is_chosen_arrives_in_its_record(root: Path) -> None:
+    """A local project is named as in every checkout; one that is not there is the fault of its venv."""
+    for name in ("uv.lock", "pyproject.toml", "libs/core/setup.py", "libs/none/x"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    text = """\
+defaults: {prompt: "the venv", system_site_packages: true}
+venvs:
+  uv: {path: u, locks: [uv.lock], groups: [docs], extras: [a.b], dev: false, packages: [core]}
+  all: {path: a, locks: [uv.lock], packages: all}
+  pip: {path: p, locks: [lock.txt], editable: [., ./libs/core/, "${HERE}/libs/none"]}
+"""
+    config = read(root, text, HERE=str(root))
+    spec = config.venvs["uv"]
+    assert (spec.groups, spec.extras, spec.dev, spec.packages) == (("docs",), ("a.b",), False, ("core",))
+    assert (spec.prompt, spec.system_site_packages) == ("the venv", True)
+    assert config.venvs["all"].packages == "all"
+    assert config.venvs["pip"].editable == (".", "libs/core", "libs/none")
+    fault = f"5: venvs.pip.editable[2]: {root}/libs/none has no pyproject.toml or setup.py"
+    assert config.missing_files == {"pip": (f"{root}/venvflow.yaml:{fault}",)}
 
 
 TWO = """venvs:

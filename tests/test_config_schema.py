@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tiers import first_quick
 
 from venvflow.cli.schema import schema_text
+from venvflow.config import checks
 from venvflow.config.checks import TOP, Named, Table, _allowed_name
 from venvflow.errors import ConfigError, Refused
 
@@ -40,6 +41,9 @@ GOOD: dict[str, Any] = {
             "locks": ["text"],
             "python": "3.12",
             "build": "auto",
+            "dev": True,
+            "prompt": "api",
+            "system_site_packages": False,
             "key": {"files": ["text"], "env": ["A"]},
             "bytecode": "keep",
             "exclude": ["a"],
@@ -113,9 +117,10 @@ def below(part: Any, key: str, default: Any = None) -> Any:
 def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """Return a good config with *value* at *path*, and of the rest only what is needed: it is read often."""
     pack = {"format": "tar.zst", "level": 3}
-    document: dict[str, Any] = {"venvs": {"api": {"path": "v", "locks": ["text"], "pack": pack}}}
+    lock = "uv.lock" if path[-1] in {"groups", "extras", "packages"} else "text"
+    document: dict[str, Any] = {"venvs": {"api": {"path": "v", "locks": [lock], "pack": pack}}}
     if path[0] == "each":
-        document = {"each": [{"path": "v", "locks": ["text"], "name": "x", "pack": pack}]}
+        document = {"each": [{"path": "v", "locks": [lock], "name": "x", "pack": pack}]}
     place, good = document, copy.deepcopy(GOOD)
     for key in path[:-1]:
         good = below(good, key, {})
@@ -127,7 +132,7 @@ def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
 def files(root: Path) -> None:
     """Make the lock files that the documents name."""
     (root / "d").mkdir()
-    for name in ("text", "copy", "d/text"):
+    for name in ("text", "copy", "d/text", "uv.lock"):
         (root / name).touch()
 
 
@@ -154,7 +159,29 @@ def test_schema_and_loader_know_the_same_keys() -> None:
     assert len(PATHS) > 45
 
 
-@pytest.mark.parametrize("path", first_quick(PATHS, every=6), ids=".".join)
+OF_TEMPLATES = {"locks", "name", "path", "python"}
+"""Keys that are checked in another way in a template than in a venv."""
+
+VALUE_PATHS = [
+    path
+    for path in PATHS
+    if path[0] not in {"defaults", "each"} or len(path) < 3 or (path[0] == "each" and path[2] in OF_TEMPLATES)
+]
+
+
+def test_the_keys_of_a_venv_are_the_same_wherever_they_stand() -> None:
+    """In defaults and templates, schema and loader have the very checks of a venv."""
+    venv = SCHEMA["properties"]["venvs"]["additionalProperties"]["properties"]
+    defaults, template = SCHEMA["properties"]["defaults"], SCHEMA["properties"]["each"]["items"]
+    assert defaults["properties"].items() <= venv.items()
+    assert {key: template["properties"][key] for key in venv.keys() - OF_TEMPLATES} == {
+        key: value for key, value in venv.items() if key not in OF_TEMPLATES
+    }
+    for key, check in checks._COMMON.items():
+        assert checks._OF_A_VENV[key] is check
+
+
+@pytest.mark.parametrize("path", first_quick(VALUE_PATHS, every=6), ids=".".join)
 def test_schema_and_loader_agree_on_every_value(root: Path, path: tuple[str, ...]) -> None:
     """Each key with values of every type: an editor flags exactly what loading refuses."""
     files(root)

@@ -39,7 +39,7 @@ def first_column(text: str, heading: str) -> list[str]:
 
 def test_the_config_that_shows_all_loads(tmp_path: Path) -> None:
     """Somebody who copies the whole example has a config that works."""
-    for name in ("services/api/requirements.txt", "constraints/a.txt", "libs/core/uv.lock"):
+    for name in ("services/api/requirements.txt", "constraints/a.txt", "libs/core/uv.lock", "web/uv.lock"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("", encoding="utf-8")
     file = tmp_path / "venvflow.yaml"
@@ -47,7 +47,7 @@ def test_the_config_that_shows_all_loads(tmp_path: Path) -> None:
 
     loaded = config.load(str(file), str(tmp_path), {"HOME": str(tmp_path)})
 
-    assert list(loaded.venvs) == ["api", "lib-core-3.11", "lib-core-3.12"]
+    assert list(loaded.venvs) == ["api", "web", "lib-core-3.11", "lib-core-3.12"]
     assert loaded.store.path == str(tmp_path / ".local/share/venvflow")
 
 
@@ -61,7 +61,7 @@ def test_the_config_that_shows_all_has_every_key() -> None:
     assert set(example) == set(properties)
     for name in ("store", "trim"):
         assert set(example[name]) == set(properties[name]["properties"])
-    assert set(example["venvs"]["api"]) == set(venv)
+    assert set(example["venvs"]["api"]) | set(example["venvs"]["web"]) == set(venv)
     for name in ("key", "squish", "pack"):
         assert set(example["venvs"]["api"][name]) == set(whole["$defs"][name]["properties"])
 

@@ -41,6 +41,24 @@ def test_the_kind_is_told_by_the_name(name: str, kind: str) -> None:
     assert kind_of(name) == kind
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "groups"),
+    [
+        ("pdm.lock", '[metadata]\ngroups = ["default", "docs"]\n', {"default", "docs"}),
+        ("pdm.lock", "[metadata]\ngroups = 3\n", None),
+        ("pdm.lock", "[metadata", None),
+        ("Pipfile.lock", '{"_meta": {}, "default": {}, "develop": {}, "docs": {}}', {"develop", "docs"}),
+        ("Pipfile.lock", "[", None),
+        ("uv.lock", "", None),
+    ],
+)
+def test_the_groups_of_a_lock_file_are_known_where_its_tool_passes_over_others(
+    name: str, text: str, groups: set[str] | None
+) -> None:
+    """By themselves, uv and poetry refuse a group that is not there."""
+    assert lockfiles.groups_in(name, text.encode()) == groups
+
+
 # --------------------------------------------------------------------------- requirements files
 
 

@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 from flows import World
 from tiers import first_quick
+from wheels import make_project
 
 from venvflow.errors import BuildFailed, EnvironmentFailure, Refused, UsageError, VenvflowError
 from venvflow.state.changes import Drift
@@ -77,16 +78,49 @@ def _digest(world: World, **environ: str) -> str:
     [
         {"exclude": ["**/x"]}, {"bytecode": "none"}, {"build": "pip"}, {"key": {"files": ["more.txt"]}},
         {"key": {"env": ["FLAVOUR"]}}, {"locks": ["api/requirements.txt", "more.txt"]},
-        {"build": [["{uv}", "venv", "{venv}"]]},
+        {"build": [["{uv}", "venv", "{venv}"]]}, {"prompt": "x"}, {"system_site_packages": True},
+        {"editable": ["local"]},
     ],
     ids=str,
 )  # fmt: skip
 def test_what_decides_the_content_is_in_the_key(world: World, venv: dict[str, Any]) -> None:
     """Every one of these settings makes another key."""
     (world.root / "more.txt").write_text("# more\n")
+    make_project(world.root / "local", "local")
     before = _digest(world)
     world.configure({"api": venv})
     assert _digest(world) != before
+
+
+def test_what_decides_the_metadata_of_an_editable_project_is_in_the_key(world: World) -> None:
+    """Its dependencies may be others then, and its commands."""
+    make_project(world.root, "local")
+    world.configure({"api": {"editable": ["."]}})
+    before = _digest(world)
+    make_project(world.root, "local", source="CHANGED = 1\n")
+    assert _digest(world) == before
+    make_project(world.root, "local", version="2")
+    assert _digest(world) != before
+
+
+@pytest.mark.parametrize(
+    ("lock", "text", "choice"),
+    [
+        ("pdm.lock", '[metadata]\ngroups = ["A_b", "pg"]\n', {"groups": ["a-b"], "extras": ["pgs"]}),
+        ("Pipfile.lock", '{"_meta": {}, "default": {}, "pg": {}}', {"groups": ["pgs"]}),
+    ],
+)
+def test_a_group_that_the_lock_file_does_not_have_is_named(
+    world: World, lock: str, text: str, choice: dict[str, Any]
+) -> None:
+    """The tools themselves would install the rest, and say nothing."""
+    for name, content in ((lock, text), ("pyproject.toml", ""), ("Pipfile", "")):
+        (world.root / "api" / name).write_text(content)
+    world.configure({"api": {"locks": [f"api/{lock}"], **choice}})
+    with pytest.raises(UsageError, match=rf"{lock} has no group 'pgs'.*Did you mean pg\?"):
+        hash_lockfiles(world.job())
+    world.configure({"api": {"locks": [f"api/{lock}"], "groups": ["pg"]}})
+    assert hash_lockfiles(world.job()).did == "new"
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,11 @@ class VenvSpec:
     *python* is a version (``3.12``), a path, or empty for the Python that runs venvflow.
     *build* is the name of a builder or a tuple of commands, each a tuple of words. *origin* says which
     template under ``each:`` it was made of, and for which lock file.
+
+    What of the lock files is installed: *groups* and *extras* beside those that the tool takes by itself,
+    development dependencies unless *dev* is false, *packages* of a workspace (``all``, or their names; none:
+    as the tool does). *editable* are projects below the project root, relative to that, that are installed
+    without their dependencies. *prompt* and *system_site_packages* are those of ``python -m venv``.
     """
 
     name: str
@@ -119,6 +124,13 @@ class VenvSpec:
     check: tuple[str, ...] = ()
     pin: bool = False
     origin: str = ""
+    groups: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    dev: bool = True
+    packages: Literal["all"] | tuple[str, ...] = ()
+    editable: tuple[str, ...] = ()
+    prompt: str = ""
+    system_site_packages: bool = False
 
 
 @dataclass(frozen=True, slots=True)

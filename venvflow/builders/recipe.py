@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from venvflow.builders.selection import options_for
 from venvflow.disk.interpreters import programs
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import VenvSpec
@@ -71,7 +72,7 @@ def choose(spec: VenvSpec, environ: Mapping[str, str]) -> Recipe:
     name = _named(spec, kind, environ)
     if name != "pip":
         tool(name, environ)
-    made_by = _commands(name, kind, compiles=spec.bytecode == "keep")
+    made_by = _commands(spec, name, kind)
     audit = ("{pip}", "check") if name == "pip" else ()
     return Recipe(name, made_by, _inputs(spec, kind, locks[0]), audit)
 
@@ -160,24 +161,26 @@ def _inputs(spec: VenvSpec, kind: str, lock: str) -> tuple[str, ...]:
     return tuple(filter(os.path.exists, beside))
 
 
-def _commands(name: str, kind: str, *, compiles: bool) -> tuple[tuple[str, ...], ...]:
-    """Return the command that makes an empty venv, and the one that fills it."""
+def _commands(spec: VenvSpec, name: str, kind: str) -> tuple[tuple[str, ...], ...]:
+    """Return the command that makes an empty venv, the one that fills it, and one for local projects."""
+    compiles = spec.bytecode == "keep"
+    like = [f"--prompt={spec.prompt}"] * bool(spec.prompt)
+    like += ["--system-site-packages"] * spec.system_site_packages
+    local = [f"--editable={{project}}/{path}".removesuffix("/.") for path in spec.editable]
     if name == "uv":
-        create = ("{uv}", "venv", "--no-project", "--python", "{python}", "{venv}")
+        create = ("{uv}", "venv", "--no-project", "--python", "{python}", *like, "{venv}")
         bytecode = "--compile-bytecode" if compiles else "--no-compile-bytecode"
         if kind == "uv.lock":
             # Without --python, a project that wants another version would make uv replace the venv.
-            return create, ("{uv}", "sync", "--frozen", "--python", "{python}", bytecode)
+            sync = ("{uv}", "sync", "--frozen", "--python", "{python}", bytecode)
+            return create, (*sync, *options_for(name, spec))
         # uv verifies every hash that is there; --require-hashes would add nothing where all are.
-        into = ("--python", "{venv}/bin/python", bytecode)
-        return create, ("{uv}", "pip", "sync", "--strict", *into, "{locks}")
-    venv = ("{python}", "-I", "-B", "-m", "venv")
+        into = ("--strict", "--python", "{venv}/bin/python", bytecode)
+        projects = [("{uv}", "pip", "install", "--no-deps", *into, *local)] * bool(local)
+        return create, ("{uv}", "pip", "sync", *into, "{locks}"), *projects
+    venv = ("{python}", "-I", "-B", "-m", "venv", *like)
     if name == "pip":
-        bytecode = "--compile" if compiles else "--no-compile"
-        install = ("{pip}", "install", "--no-deps", bytecode, "--requirement={locks}")
-        return (*venv, "{venv}"), install
-    options = {
-        "poetry": ("--no-interaction", *["--compile"] * compiles),
-        "pdm": ("--verbose",),  # else it keeps what a compiler says to itself, and that it has begun
-    }.get(name, ())
-    return (*venv, "--without-pip", "{venv}"), (f"{{{name}}}", "sync", *options)
+        install = ("{pip}", "install", "--no-deps", "--compile" if compiles else "--no-compile")
+        return (*venv, "{venv}"), (*install, "--requirement={locks}"), *[(*install, *local)] * bool(local)
+    options = ("--no-interaction", *["--compile"] * compiles) if name == "poetry" else ()
+    return (*venv, "--without-pip", "{venv}"), (f"{{{name}}}", "sync", *options, *options_for(name, spec))

@@ -186,7 +186,12 @@ def _assembled(
             merged["pack"] = _pack(merged["pack"], reading.paths)
             for problem in _pack_problems(merged["pack"], name, archives):
                 asked.wrong("pack", problem, reading)
-        if not reading.problems and (found := tuple(_missing_files(document, asked, merged))):
+        for key in _CHOICES & merged.keys():
+            if problem := _why_not(key, merged):
+                asked.wrong(key, problem, reading)
+        if not reading.problems and (
+            found := tuple(_missing_files(document, asked, merged, reading.paths.root))
+        ):
             missing_files[name] = tuple(f"{shown(reading.file)}:{asked.on(text)}" for text in found)
         specs[name] = _spec(name, merged | {"origin": asked.origin}, store, excludes)
     return Config(
@@ -243,26 +248,57 @@ def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _missing_files(document: Node, asked: Asked, values: Mapping[str, Any]) -> Iterator[str]:
+def _missing_files(document: Node, asked: Asked, values: Mapping[str, Any], root: str) -> Iterator[str]:
     """Yield ``line: text`` for every file that one venv lists and that is not there, or is not a file.
 
     These are not mistakes of the config: the other venvs can be made without them.
     """
-    yield from _missing(asked.node.pairs["locks"], values["locks"], f"{asked.at}.locks")
+    yield from _missing(*_listed(document, asked, "locks"), values["locks"])
+    if files := values.get("key", {}).get("files"):
+        yield from _missing(*_listed(document, asked, "key", "files"), files)
+    if projects := values.get("editable"):
+        node, at = _listed(document, asked, "editable")
+        for index, (item, path) in enumerate(zip(node.items, projects, strict=True)):
+            directory = os.path.normpath(f"{root}/{path}")
+            if not any(os.path.isfile(f"{directory}/{name}") for name in ("pyproject.toml", "setup.py")):
+                yield f"{item.line}: {at}[{index}]: {shown(directory)} has no pyproject.toml or setup.py"
+
+
+def _listed(document: Node, asked: Asked, *keys: str) -> tuple[Node, str]:
+    """Return the list under *keys* of a venv, or else of the defaults, with its key path."""
     for node, at in ((asked.node, asked.at), (document.pairs.get("defaults"), "defaults")):
-        key = node and node.pairs.get("key")
-        if key and "files" in key.pairs and "files" in values.get("key", {}):
-            yield from _missing(key.pairs["files"], values["key"]["files"], f"{at}.key.files")
-            return
+        for key in keys:
+            node = node and node.pairs.get(key)  # noqa: PLW2901 - one step down
+        if node is not None:
+            return node, ".".join([at, *keys])
+    raise KeyError(keys)
 
 
-def _missing(listed: Node, groups: tuple[tuple[str, ...], ...], at: str) -> Iterator[str]:
+def _missing(listed: Node, at: str, groups: tuple[tuple[str, ...], ...]) -> Iterator[str]:
     for index, (node, paths) in enumerate(zip(listed.items, groups, strict=True)):
         if not paths:
             yield f"{node.line}: {at}[{index}]: {clipped(node.text)} matches no file"
         for path in paths:
             if problem := file_problem(path):
                 yield f"{node.line}: {at}[{index}]: {shown(path)} {problem}"
+
+
+_CHOICES = {"groups", "extras", "dev", "packages", "editable", "prompt", "system_site_packages"}
+"""Keys that say what is installed, and how the venv is made."""
+
+
+def _why_not(key: str, values: Mapping[str, Any]) -> str:
+    """Return why the tool that makes a venv cannot do what *key* asks for, or an empty text."""
+    is_usual = values[key] is (key == "dev") or values[key] == ()
+    if is_usual:
+        return ""
+    if not isinstance(values.get("build", "auto"), str):
+        return "the commands under 'build' say that themselves: leave it out"
+    if key in {"prompt", "system_site_packages"}:
+        return ""
+    from venvflow.pure.lockfiles import why_not_chosen  # noqa: PLC0415 - few configs choose
+
+    return why_not_chosen(key, _flat(values["locks"]))
 
 
 def _pack(values: Mapping[str, Any], paths: PathReader) -> PackOptions:

@@ -23,6 +23,7 @@ from venvflow.pure.plan import VERBS
 from venvflow.pure.units import parse_duration, parse_size
 
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VENV_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,99}")
 _MOST_SUGGESTIONS = 100
 _COMMANDS_OF_DOIT = frozenset(
@@ -298,6 +299,32 @@ def _arcroot(node: Node, _paths: PathReader) -> str:
     return text
 
 
+def _part(node: Node, _paths: PathReader) -> str:
+    if not _PART.fullmatch(text := _name(node)):
+        raise ValueError(f"expected a name: letters, digits, dots, dashes and underscores, found {node}")
+    return text
+
+
+def _packages(node: Node, at: str, reading: Reading) -> Any:
+    return (_PARTS if node.kind == "list" else choice("all"))(node, at, reading)
+
+
+def _project(node: Node, paths: PathReader) -> str:
+    """Return the path of a local project below the root, as it is in every checkout."""
+    path = paths.absolute(text := _name(node))
+    if path != paths.root and not path.startswith(f"{paths.root}/"):
+        raise ValueError(f"{clipped(text)} lies outside the project: other checkouts would not have it")
+    if re.search(r"[{}]", below := path[len(paths.root) + 1 :]):
+        raise ValueError("the path cannot have braces in it: commands would fill them in")
+    return below or "."
+
+
+def _prompt(node: Node, _paths: PathReader) -> str:
+    if not (text := _name(node)).isprintable() or text == "." or re.search(r"[{}]", text):
+        raise ValueError(f"expected a word or more in one line, without braces, found {node}")
+    return text
+
+
 def _build(node: Node, at: str, reading: Reading) -> Any:
     return (_COMMANDS if node.kind == "list" else _BUILDERS)(node, at, reading)
 
@@ -341,11 +368,19 @@ _LINKS = listing(choice("reflink", "hardlink", "copy", "symlink"), empty=False, 
 _PATTERNS = listing(leaf(_pattern))
 _BUILDERS = choice("auto", "uv", "pip", "poetry", "pdm", "pipenv")
 _COMMANDS = listing(_command, empty=False)
+_PARTS = listing(leaf(_part), unique=True)
 _MANY = 1_000_000
 
 _COMMON: dict[str, Check] = {
     "python": leaf(_python),
     "build": _build,
+    "groups": _PARTS,
+    "extras": _PARTS,
+    "dev": _FLAG,
+    "packages": _packages,
+    "editable": listing(leaf(_project), unique=True),
+    "prompt": leaf(_prompt),
+    "system_site_packages": _FLAG,
     "key": Table({"files": listing(leaf(_files)), "env": listing(leaf(_variable), unique=True)}),
     "bytecode": choice("canonical", "keep", "none"),
     "exclude": _PATTERNS,

@@ -73,6 +73,53 @@ def kind_of(name: str) -> str:
     return exact.get(base, "requirements" if is_list else "other")
 
 
+class Choices(NamedTuple):
+    """What can be chosen from a kind of lock file: by which *tools*, and by which *keys* of a venv."""
+
+    noun: str
+    tools: str
+    keys: tuple[str, ...]
+
+
+CHOICES = {
+    "uv": Choices("uv.lock", "uv", ("groups", "extras", "dev", "packages")),
+    "poetry": Choices("poetry.lock", "poetry", ("groups", "extras", "dev")),
+    "pdm": Choices("pdm.lock", "pdm", ("groups", "extras", "dev")),
+    "pipenv": Choices("Pipfile.lock", "pipenv", ("groups", "dev")),
+    "requirements": Choices("a requirements file", "uv and pip", ("editable",)),
+    "pylock": Choices("pylock.toml", "uv and pip", ("editable",)),
+}
+"""By kind of lock file, with its *noun* for messages."""
+
+
+def why_not_chosen(key: str, locks: Iterable[str]) -> str:
+    """Return why the *key* of a venv cannot choose from *locks*, or an empty text."""
+    kinds = {kind_of(lock) for lock in locks}
+    known = sorted(kinds & CHOICES.keys()) or ["requirements"]
+    if not kinds or any(key in CHOICES[kind].keys for kind in known):
+        return ""
+    able = [each.noun for each in CHOICES.values() if key in each.keys]
+    mine = CHOICES[known[0]]
+    return f"{mine.tools} cannot do that with {mine.noun}; possible with {', '.join(able)}"
+
+
+def groups_in(name: str, data: bytes) -> frozenset[str] | None:
+    """Return what groups and extras may be named for a lock file whose tool does not say if one is missing.
+
+    None for other tools, and for what cannot be read.
+    """
+    kind = kind_of(name)
+    if kind == "pipenv":
+        document = read_json(data)
+        return frozenset(document) - {"_meta", "default"} if document else None
+    if kind == "pdm":
+        groups = _table(read_toml(data), "metadata").get("groups")
+        return (
+            frozenset(each for each in groups if isinstance(each, str)) if isinstance(groups, list) else None
+        )
+    return None
+
+
 def references(name: str, data: bytes) -> References:
     """Return what the lock file *name* with the content *data* refers to beyond its own bytes."""
     found = list(_read(name, data))

@@ -12,6 +12,7 @@ from venvflow.disk import interpreters
 from venvflow.errors import UsageError, VenvflowError, shown, some
 from venvflow.model import Outcome
 from venvflow.pure.keys import Input, make_key, parts_of
+from venvflow.pure.names import did_you_mean, normalised
 from venvflow.steps.job import Job
 from venvflow.steps.key_inputs import fingerprint, read_input, still_holds
 from venvflow.steps.state_files import KeyRecord, read_key, write_key
@@ -140,6 +141,8 @@ class _Gathering:
         """Read the locks, what they refer to in the project, and the other files of the key, each once."""
         for path in self._job.spec.locks:
             self._add_lock(path, "lock")
+        for project in self._job.spec.editable:
+            self._add_project(os.path.normpath(os.path.join(self._job.config.root, project)))
         for path in companions:
             if os.path.lexists(path) and path not in self.paths:
                 self._add("local", path)
@@ -166,10 +169,34 @@ class _Gathering:
             role = "include" if kind_of(include) == "requirements" else "file"
             self._add_lock(include, role)
         for project in self._inside(base, found.local, path):
-            for name in _BUILD_FILES:
-                build_file = os.path.join(project, name)
-                if os.path.isfile(build_file) and build_file not in self.paths:
-                    self._add("local", build_file)
+            self._add_project(project)
+        if role == "lock":
+            self._refuse_unknown_groups(path, data)
+
+    def _add_project(self, directory: str) -> None:
+        """Read what decides the metadata of a local project."""
+        for name in _BUILD_FILES:
+            build_file = os.path.join(directory, name)
+            if os.path.isfile(build_file) and build_file not in self.paths:
+                self._add("local", build_file)
+
+    def _refuse_unknown_groups(self, path: str, data: bytes) -> None:
+        """Raise UsageError for a group that is not in a lock file whose tool would pass over it."""
+        from venvflow.pure.lockfiles import groups_in  # noqa: PLC0415 - not for a key that still holds
+
+        spec = self._job.spec
+        asked = (*spec.groups, *spec.extras)
+        known = groups_in(path, data) if asked else None
+        if known is None:
+            return
+        for group in asked:
+            if normalised(group) not in map(normalised, known):
+                raise UsageError(
+                    f"{shown(os.path.basename(path))} has no group {shown(group)!r}",
+                    where=spec.name,
+                    state="The venv and its key are as they were.",
+                    hint=did_you_mean(group, known),
+                )
 
     def _inside(self, base: str, targets: tuple[str, ...], lock: str) -> Iterator[str]:
         """Yield *targets* in the project; what lies outside cannot be in the key of every checkout."""

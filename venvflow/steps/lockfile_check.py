@@ -16,12 +16,12 @@ from venvflow.steps.key_inputs import read_input
 def contradictions(job: Job) -> list[str]:
     """Return how the installed distributions contradict the lock files, one short phrase each.
 
-    A version other than the pinned one counts, and, if the locks pin all that they install, a distribution
+    A version other than the pinned one counts, and, if the locks pin all that is installed, a distribution
     that they do not name. One that is missing does not: locks are made for several platforms. Raises
     EnvironmentFailure when a lock cannot be read.
     """
     pinned: dict[str, str] = {}
-    complete = True
+    complete = not job.spec.editable
     for path in job.spec.locks:
         data = read_input(path, job.spec.name)
         pinned |= packages(path, data)
