@@ -16,7 +16,8 @@ from venvflow.disk.scan import lstat
 from venvflow.model import Entry, Receipt
 from venvflow.state.changes import Drift, Touched, drift_of, give_stats_back, may_hold
 
-FILES = {"lib/one.py": b"ONE = 1\n", "lib/two.py": b"TWO = 2\n"}
+RECORD = "lib/one-1.0.dist-info/RECORD"
+FILES = {"lib/one.py": b"ONE = 1\n", "lib/two.py": b"TWO = 2\n", RECORD: b"one.py,,\n"}
 ONE = "lib/one.py"
 
 
@@ -28,7 +29,7 @@ class Venv:
         (tree,) = stock(self.store, FILES).trees
         self.path = root / "venv"
         self.link = link
-        (self.path / "lib").mkdir(parents=True)
+        (self.path / RECORD).parent.mkdir(parents=True)
         for path, data in FILES.items():
             self._place(path, data)
         self.receipt = Receipt("key", str(self.path), "shared", "built", trees=(tree.digest,), link=link)
@@ -115,6 +116,36 @@ def test_an_edit_that_comes_while_a_time_is_given_back_still_shows(new_venv: New
     venv.write(b"ONE = 3\n")
     give_stats_back(venv.store, str(venv.path), touched, venv.link, 1)
     assert venv.drift().edited == (ONE,)
+
+
+def test_bytecode_in_a_record_is_no_edit(new_venv: NewVenv, tmp_path: Path) -> None:
+    """Pip, which compiles what it installs, installed the same again. Any other row is an edit."""
+    venv = new_venv(tmp_path, "hardlink")
+    (venv.path / RECORD).unlink()
+    (venv.path / RECORD).write_bytes(FILES[RECORD] + b"__pycache__/one.cpython-312.pyc,,\n")
+    drift = venv.drift()
+    assert not drift
+    give_stats_back(venv.store, str(venv.path), drift.touched, venv.link, 1)
+    assert (venv.path / RECORD).read_bytes() == FILES[RECORD]
+    assert venv.drift() == Drift()
+    assert not os.path.samefile(venv.path / RECORD, venv.store.objects.path(name_of(FILES[RECORD])))
+    (venv.path / RECORD).chmod(0o644)
+    (venv.path / RECORD).write_bytes(FILES[RECORD] + b"two.py,,\n")
+    assert venv.drift().edited == (RECORD,)
+
+
+def test_a_file_that_uv_installed_again_is_not_blamed_for_its_mode(new_venv: NewVenv, tmp_path: Path) -> None:
+    """It is a name of one in uv's cache, and of none in the store: nobody changed a mode for other venvs."""
+    venv = new_venv(tmp_path, "hardlink")
+    (tmp_path / "cache").write_bytes(FILES[ONE])
+    (venv.path / ONE).unlink()
+    os.link(tmp_path / "cache", venv.path / ONE)
+    drift = venv.drift()
+    assert not drift
+    assert [each.relabelled for each in drift.touched] == [False]
+    give_stats_back(venv.store, str(venv.path), drift.touched, venv.link, 1)
+    assert os.path.samefile(venv.path / ONE, venv.store.objects.path(name_of(FILES[ONE])))
+    assert (tmp_path / "cache").stat().st_nlink == 1
 
 
 def test_a_strangers_file_keeps_its_time_and_the_venv_gets_its_own(tmp_path: Path) -> None:

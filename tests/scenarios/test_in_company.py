@@ -49,7 +49,8 @@ def second_checkout(project: Project) -> Project:
 
 def up_to_date(project: Project) -> None:
     """Assert that doit has nothing to do and status knows of no change."""
-    assert project.doit().nothing_to_do
+    run = project.doit()
+    assert (run.nothing_to_do, run.warnings) == (True, ""), run.text
     assert project.run([VENVFLOW, "status", "--check"]).code == 0
     assert project.run([VENVFLOW, "verify"]).code == 0
 
@@ -157,3 +158,54 @@ def test_poetry_finds_nothing_to_do(machine: Machine, tmp_path: Path) -> None:
         assert "0 installs, 0 updates, 0 removals, 3 skipped" in check.out, check.text
     assert other.run([poetry, "sync"], env=environ).code == 0
     up_to_date(other)
+
+
+PIPFILE = """\
+[packages]
+demo = { path = ".", editable = true }
+lib2 = { path = "libs/lib2" }
+beta = { path = "vendor/beta-1.0-py3-none-any.whl" }
+"""
+PDM = """\
+[tool.pdm]
+distribution = true
+[tool.pdm.dev-dependencies]
+dev = ["-e file:///${PROJECT_ROOT}/libs/lib2"]
+"""
+PROJECTS = {
+    "pip": ("requirements.txt", "requirements.txt", "-e .\n./libs/lib2\n"),
+    "pipenv": ("Pipfile.lock", "Pipfile", PIPFILE),
+    "pdm": ("pdm.lock", "pyproject.toml", PDM),
+}
+AGAIN = {"pip": ["install", "--no-deps", "-r", "requirements.txt"], "pipenv": ["sync"], "pdm": ["sync"]}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tool", PROJECTS)
+def test_what_a_tool_installs_again_is_no_change(machine: Machine, tmp_path: Path, tool: str) -> None:
+    """These install local directories each time, whatever is there."""
+    lock, file, text = PROJECTS[tool]
+    venv = {"locks": [lock], "path": ".venv", "build": tool}
+    project = company(machine, tmp_path).project("p", {"api": venv})
+    local_packages(project.root)
+    with (project.root / file).open("a") as opened:
+        opened.write(text)
+    environ = {"PIPENV_VENV_IN_PROJECT": "1", "PIPENV_IGNORE_VIRTUALENVS": "1", "PDM_CHECK_UPDATE": "0"}
+    program = os.path.join(BESIDE, tool)
+    if tool == "pdm":
+        assert project.run([program, "venv", "create"], env=environ).code == 0
+    if tool != "pip":
+        run = project.run([program, "lock"], env=environ)
+        assert run.code == 0, run.text
+        project.run(["rm", "-rf", ".venv"])
+    commit(project)
+    project.doit()
+    other = second_checkout(project)
+    assert other.doit().did["restore:api"].startswith("hit")
+    for checkout in (project, other):
+        again = checkout.root / ".venv" / "bin" / "pip" if tool == "pip" else program
+        run = checkout.run([str(again), *AGAIN[tool]], env=environ)
+        assert run.code == 0, run.text
+        run = checkout.doit()
+        assert (run.nothing_to_do, run.warnings) == (True, ""), run.text
+        assert checkout.run([VENVFLOW, "status", "--check"]).code == 0

@@ -35,6 +35,7 @@ from venvflow.pure.relocate import (
     find_in_record,
     is_record,
     leads_there,
+    without_rows,
 )
 from venvflow.pure.sharing import stays_private
 from venvflow.state.contents import Contents, compare, without_copies
@@ -297,7 +298,7 @@ def _touched(entry: Entry, compared: _Compared, known: Bytes) -> Touched | None:
     if item.kind != "file" or not entry.digest or not may_hold(entry, item.stamp.size):
         return None
     with suppress(OSError, Changing):
-        content = read(path, keep=LARGEST_TEXT if entry.kind == "template" else 0)
+        content = read(path, keep=bytes_to_keep(entry))
         if known.holds(entry, content):
             return touched._replace(item=item._replace(stamp=content.stamp))
     return None
@@ -311,7 +312,12 @@ def may_hold(entry: Entry, size: int) -> bool:
 
     What is filled into a template has a limit, and a hole in a file has none.
     """
-    return size <= LARGEST_FILLED if entry.kind == "template" else size == entry.size
+    return size <= LARGEST_FILLED if bytes_to_keep(entry) else size == entry.size
+
+
+def bytes_to_keep(entry: Entry) -> int:
+    """Return up to how many bytes of a file are needed to tell whether it is what *entry* says."""
+    return LARGEST_TEXT if entry.kind == "template" or entry.path.endswith(".dist-info/RECORD") else 0
 
 
 @dataclass(frozen=True)
@@ -326,8 +332,17 @@ class Bytes:
     def holds(self, entry: Entry, content: Content) -> bool:
         """Return whether *content* is what *entry* says; a template may spell local paths as it likes.
 
-        Of a template, the bytes were kept.
+        The bytes were kept as :func:`bytes_to_keep` says. A RECORD may name bytecode, which comes and goes:
+        pip compiles what it installs.
         """
+        if self._holds(entry, content):
+            return True
+        if not entry.path.endswith(".dist-info/RECORD"):
+            return False
+        data, _ = without_rows(entry.path, content.data, (), lambda path: path.endswith(".pyc"))
+        return self._holds(entry, content._replace(digest=hashlib.sha256(data).hexdigest(), data=data))
+
+    def _holds(self, entry: Entry, content: Content) -> bool:
         if entry.kind == "file":
             return content.digest == entry.digest
         if self._contents.holds(entry.path, content.digest):
@@ -438,7 +453,9 @@ def give_stats_back(store: Store, venv: str, touched: Iterable[Touched], link: s
         private = stays_private(each.entry, min_size, adopted=name in adopted)
         with suppress(OSError, Changing):
             shared = not private and link in ("hardlink", "symlink") and not store.read_only
-            if not (shared and store.usable(name, each.entry.size, adopted.get(name))):
+            if each.entry.kind == "file" and each.item.stamp.size != each.entry.size:  # a RECORD
+                give_again(store.objects, each.entry, venv, "copy", expected=each.item.stamp)
+            elif not (shared and store.usable(name, each.entry.size, adopted.get(name))):
                 _give_time_back(each, venv)
             elif link == "hardlink" and not store.objects.is_at(
                 name, each.item.stamp.inode, each.item.device

@@ -8,9 +8,9 @@ from contextlib import suppress
 from venvflow.disk.objects import MtimeMode, Name, is_promised, object_name, sealed
 from venvflow.disk.scan import Changing, Found, lstat, read
 from venvflow.model import Entry
-from venvflow.pure.relocate import LARGEST_TEXT, leads_there
+from venvflow.pure.relocate import leads_there
 from venvflow.pure.sharing import stays_private
-from venvflow.state.changes import Bytes, as_made, can_run, is_object, let_run, may_hold
+from venvflow.state.changes import Bytes, as_made, bytes_to_keep, can_run, is_object, let_run, may_hold
 from venvflow.state.contents import Contents
 from venvflow.state.file_stats import is_ignored
 from venvflow.state.usage import InodeId
@@ -203,7 +203,7 @@ class FileChecks:
         self._inspection.has_read(item.stamp.size)
         content = None
         with suppress(OSError, Changing):
-            content = read(path, keep=LARGEST_TEXT if entry.kind == "template" else 0)
+            content = read(path, keep=bytes_to_keep(entry))
         if content is None or not self._bytes.holds(entry, content):
             self._check_edit(entry, item, content.digest if content else "")
         elif not as_made(item, entry, self._inspection.adopted) and not is_ignored(entry.path):
