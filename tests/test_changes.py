@@ -118,6 +118,14 @@ def test_an_edit_that_comes_while_a_time_is_given_back_still_shows(new_venv: New
     assert venv.drift().edited == (ONE,)
 
 
+def test_an_installers_note_is_no_change_whatever_becomes_of_it(venv: Venv) -> None:
+    """It comes, changes and goes."""
+    note = (venv.path / RECORD).parent / "uv_cache.json"
+    for text in ("1", "22"):
+        note.write_text(text)
+        assert venv.drift() == Drift()
+
+
 def test_bytecode_in_a_record_is_no_edit(new_venv: NewVenv, tmp_path: Path) -> None:
     """Pip, which compiles what it installs, installed the same again. Any other row is an edit."""
     venv = new_venv(tmp_path, "hardlink")

@@ -114,6 +114,20 @@ def test_bytecode_is_taken_made_anew_or_left_out(policy: str, left: set[str], ve
     assert result.excluded == 0
 
 
+def test_an_installers_note_is_no_entry_and_nothing_of_it_is_in_the_record(venv: Path) -> None:
+    """Each venv has its own: what is stored is the same, whatever the note says."""
+    record = (venv / INFO / "RECORD").read_bytes()
+    seen = []
+    for note in (b"1", b"22"):
+        put(venv, f"{INFO}/uv_cache.json", note)
+        tail = record_fields(*digest_of(note))
+        put(venv, f"{INFO}/RECORD", record + b"My_Pkg-1.0.dist-info/uv_cache.json,%s\n" % tail)
+        seen.append(survey(str(venv), places(venv)))
+    assert f"{INFO}/uv_cache.json" not in seen[0].entries
+    assert seen[0].entries == seen[1].entries
+    assert seen[0].templates[f"{INFO}/RECORD"].data.endswith(b"/uv_cache.json,,\n")
+
+
 def test_known_files_are_not_read_again(venv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only RECORDs are, which say whose the files are; the answer is the same."""
     first = survey(str(venv), places(venv))

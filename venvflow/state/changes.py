@@ -475,10 +475,10 @@ def _give_time_back(touched: Touched, venv: str) -> None:
     if stamp_of(st)[:3] != touched.item.stamp[:3]:
         return
     if st.st_nlink > 1 and st.st_mode & 0o222:
-        content, path = read(touched.path, keep=LARGEST_TEXT), touched.entry.path
+        content, entry = read(touched.path, keep=LARGEST_TEXT), touched.entry
         if len(content.data) == content.stamp.size and content.stamp[:3] == touched.item.stamp[:3]:
-            with replacing_in_venv(venv, path, expected=content.stamp) as (fd, temporary):
-                write_private(temporary, fd, content.data, executable=touched.entry.executable)
+            with replacing_in_venv(venv, entry.path, expected=content.stamp) as (fd, temporary):
+                write_private(temporary, fd, content.data, executable=entry.executable, digest=entry.digest)
         return
     before = read(touched.path).digest
     if not can_run(touched.item, touched.entry):
