@@ -134,6 +134,22 @@ def test_a_failed_step_ends_the_run_with_its_exit_code(
     assert out.getvalue().endswith("0 tasks done, 0 up to date, 2 failed\n")
 
 
+def test_what_failed_is_named_at_the_end_where_more_was_told_since(
+    reporter: FlowReporter, out: io.StringIO
+) -> None:
+    """Whole, whatever its length: who reads a log has no other way to see it."""
+    failed = StepFailed("no key: the file is not there. Nothing was changed.")
+    failed.exit_code, failed.what = 2, f"{'deep/' * 30}requirements.txt does not exist"
+    reporter.add_failure(_task("hash-lockfiles:api"), failed)
+    reporter.add_success(_task("restore:web", did="hit", reason="abc", figures={}))
+    with pytest.raises(SystemExit):
+        reporter.complete_run()
+    assert out.getvalue().splitlines()[-2:] == [
+        f"failed: hash-lockfiles:api: {failed.what}",
+        "1 task done, 0 up to date, 1 failed",
+    ]
+
+
 def test_a_failure_that_is_not_ours_is_told_as_doit_does(reporter: FlowReporter, out: io.StringIO) -> None:
     """Another task of the same dodo.py keeps doit's exit code and words."""
     reporter.add_failure(_task("lint"), TaskFailed("it failed"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from doit.reporter import ConsoleReporter
 
 from venvflow import interrupts, streams
-from venvflow.errors import UsageError, clipped, shown, some
+from venvflow.errors import UsageError, shown, some
 from venvflow.pure.names import did_you_mean
 from venvflow.pure.units import counted, show_duration, show_size
 
@@ -198,7 +198,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
 def _failure_line(task: Any, fail: Any) -> str:
     """Return what failed as one line, for who reads the end of a log only."""
     what = getattr(fail, "what", "")
-    return f"failed: {task.title()}" + (f": {clipped(what)}" if what else "")
+    return f"failed: {task.title()}" + (f": {shown(what)}" if what else "")
 
 
 def outcome_line(did: str, values: dict[str, Any]) -> str:
