@@ -237,7 +237,7 @@ def test_what_is_a_lock_is_told_from_what_is_not(tmp_path: Path, text: str, is_l
         ("a==1\n    # via b\nb==2\n", True),
         ("a==1 --hash=sha256:00\nb==2 \\\n  --hash=sha256:00\n", True),
         ("a==1 --hash=sha256:00\nb==2\n", False),
-        ("# from pip freeze\n" + "".join(f"{name}==1\n" for name in "abcdefghijkl"), True),
+        ("# from pip freeze\n" + "".join(f"{name}==1\n" for name in "abcdefgh"), True),
         ("".join(f"{name}==1\n" for name in "bacdefghijkl"), False),
         (
             "".join(f"{name}==1\n" for name in "abcdef")
@@ -268,6 +268,8 @@ def test_where_people_write_wishes_only_tools_write_locks(tmp_path: Path, text: 
         ("pkg/testdata", "data of tests"),
         ("src/Fixtures", "data of tests"),
         ("mock-server", "data of tests"),
+        ("test/migration-tests", ""),
+        ("build", ""),
         ("examples/web", "examples"),
         ("docs/demo", "examples"),
         ("code-samples", "examples"),
@@ -338,7 +340,7 @@ def test_examples_are_venvs_where_nothing_else_is(
             {
                 "uv.lock": "",
                 "pyproject.toml": "[project.optional-dependencies]\nx = []\n"
-                "[dependency-groups]\ndev = []\ny = []\n",
+                "[dependency-groups]\ndev = [{include-group = 'z'}]\ny = []\nz = []\n",
             },
             "Left out: extras x; groups y.",
         ),

@@ -182,12 +182,12 @@ def _with_included(locks: Iterable[str], reader: Reader) -> list[str]:
 
 
 def _are_locks_by_hand(directories: Mapping[tuple[str, str], Sequence[str]], reader: Reader) -> bool:
-    """Return whether files in which people pin versions by hand may name all that they need.
+    """Return whether the versions that people pin may be all that the project locks with.
 
-    They do not where one of them lacks what it cannot be without: nobody keeps some files so, and others not.
+    They are not where a tool wrote one of its locks, or where people left out something in one of theirs.
     """
     return not any(
-        is_requirements(path) and reader.read(path).is_incomplete
+        not is_requirements(path) or reader.read(path).by_tool or reader.read(path).is_incomplete
         for (_, purpose), paths in directories.items()
         if purpose not in (TEST_DATA, VENDORED)
         for path in paths

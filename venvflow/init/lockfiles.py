@@ -233,7 +233,7 @@ def _doubt(file: Requirements, *, by_hand: bool) -> str:
         return LOOSE
     if _name(file.path).startswith("."):
         return HIDDEN
-    return "" if file.by_tool or by_hand else PARTIAL
+    return "" if file.is_complete or by_hand else PARTIAL
 
 
 _RANKS = ["main", "base", "common", "core", "default", "app", "project", "runtime", "pip"]

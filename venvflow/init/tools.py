@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from venvflow.errors import shown, some
-from venvflow.init.project import Directory, value_at
+from venvflow.init.project import Directory, text_at, value_at
 
 _MOST_NAMED = 8
 
@@ -36,10 +36,9 @@ def _left_out(kind: str, project: dict[str, Any]) -> Iterator[tuple[str, list[st
     if kind == "uv.lock":
         yield "extras", extras
         usual = value_at(project, "tool", "uv", "default-groups")
-        yield (
-            "groups",
-            [] if usual == "all" else [each for each in groups if each not in (_names(usual) or ["dev"])],
-        )
+        made = groups if usual == "all" else _names(usual) or ["dev"]
+        included = _with_included(made, value_at(project, "dependency-groups"))
+        yield "groups", [each for each in groups if each not in included]
     elif kind == "poetry.lock":
         yield "extras", sorted({*extras, *_names(value_at(project, "tool", "poetry", "extras"))})
         tables = value_at(project, "tool", "poetry", "group")
@@ -48,6 +47,18 @@ def _left_out(kind: str, project: dict[str, Any]) -> Iterator[tuple[str, list[st
         yield "extras", extras
     elif kind == "Pipfile.lock":
         yield "dev-packages", _names(value_at(project, "dev-packages"))
+
+
+def _with_included(groups: list[str], tables: Any) -> set[str]:
+    """Return *groups* with all that they include."""
+    waiting, found = list(groups), set[str]()
+    while waiting:
+        group = waiting.pop()
+        if group not in found:
+            found.add(group)
+            listed = value_at(tables, group)
+            waiting += [text_at(each, "include-group") for each in listed] if isinstance(listed, list) else []
+    return found
 
 
 def _names(value: Any) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 
-from venvflow.init.project import ELSEWHERE
 from venvflow.init.requirements import words_of
 
 EXAMPLES = "examples"
@@ -16,7 +15,10 @@ TEMPLATES = "templates"
 TEST_DATA = "data of tests"
 VENDORED = "files from elsewhere"
 
-_VENDORED = frozenset(ELSEWHERE) | words_of("external externals third-party thirdparty vendors")
+_VENDORED = words_of(
+    "_vendor bower_components external externals node_modules site-packages third-party third_party "
+    "thirdparty vendor vendored vendors"
+)
 _TEMPLATES = words_of("boilerplate boilerplates scaffold skeleton skeletons template templates")
 _TEST_DATA = words_of(
     "cassettes dummy fake fakes fixture fixtures golden goldens mock mocks snapshot snapshots stub stubs "
@@ -47,11 +49,9 @@ def purpose_of(directory: str) -> str:
             return VENDORED
         if words & _TEMPLATES or "{{" in part or "{%" in part or part.startswith("cookiecutter"):
             return TEMPLATES
-        if (
-            words & _TEST_DATA
-            or (words & _TESTS and words & _DATA)
-            or (below_tests and words - _KINDS_OF_TESTS)
-        ):
+        if words & _TEST_DATA or (words & _TESTS and words & _DATA):
+            return TEST_DATA
+        if below_tests and not words & _TESTS and words - _KINDS_OF_TESTS:
             return TEST_DATA
         if words & _EXAMPLES:
             return EXAMPLES
