@@ -26,7 +26,8 @@ ELSEWHERE = (
 
 _LARGEST = 16 << 20
 _GIT = ("core.fsmonitor=false", "core.quotepath=false")
-_PATIENCE = 60.0
+_OTHERS = ("--literal-pathspecs", "ls-files", "-z", "--others", "--exclude-standard", "--")
+_PATIENCE = 60.0  # seconds
 _PATHS_PER_QUESTION = 500
 
 
@@ -129,14 +130,16 @@ class _Git:
         """Return the files that git tracks, None where it has nothing to say."""
         found = self._ask("ls-files", "-z")
         # A directory that the repository around it ignores is a project of its own.
-        return None if found is None or (not found and self.ignored(["."])) else found
+        is_ignored = not found and self._ask("check-ignore", "--quiet", ".") is not None
+        return None if is_ignored else found
 
     def ignored(self, paths: Iterable[str]) -> set[str]:
         """Return which of *paths* git ignores."""
         rest, found = sorted(paths), set[str]()
         while rest:
             asked, rest = rest[:_PATHS_PER_QUESTION], rest[_PATHS_PER_QUESTION:]
-            found |= self._ask("check-ignore", "-z", "--", *asked) or set()
+            others = self._ask(*_OTHERS, *asked)
+            found |= set(asked) - (set(asked) if others is None else others)
         return found
 
     def _ask(self, *words: str) -> set[str] | None:
