@@ -60,7 +60,8 @@ def row(label: str, meter: Meter, time: str = "") -> Row:
 def fitted(row: Row, width: int) -> str:
     """Return *row* in *width* columns.
 
-    The last words give way to the bar, the bar to the first of them, and then the name loses its middle.
+    The last words give way to the bar, the bar to the first of them, and then what is left loses its middle:
+    the name down to some columns, the words, and all.
     """
     parts = row.words.split(", ")
     fewer = [", ".join(parts[:number]) for number in range(len(parts), 0, -1)]
@@ -70,10 +71,11 @@ def fitted(row: Row, width: int) -> str:
         if length >= _LEAST_BAR:
             full = int(length * min(row.share or 0, 1))
             return f"{head}[{'#' * full}{'.' * (length - full)}]{end}"
-    ends = [f"{row.time}: {words}" if words else row.time for words in fewer]
     least = min(_LEAST_LABEL, columns_of(row.label))
-    end = next((end for end in ends if columns_of(end) <= width - least), ends[-1])
-    return shortened(shortened(row.label, max(width - columns_of(end), least)) + end, width)
+    words = next((each for each in fewer if columns_of(f"{row.time}: {each}") <= width - least), fewer[-1])
+    time = f"{row.time}: " if words else row.time
+    head = shortened(row.label, max(width - columns_of(time + words), least)) + time
+    return shortened(head + shortened(words, max(width - columns_of(head), 0)), width)
 
 
 class TerminalRows:
