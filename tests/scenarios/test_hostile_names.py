@@ -66,7 +66,7 @@ def test_no_name_is_obeyed_or_forges_a_line(machine: Machine) -> None:
         (project.root / venv).mkdir()
         (project.root / venv / "requirements.txt").write_text("# nothing\n")
     said = [_look(project.doit())]
-    assert said[0].count("\\x1b]0;EVIL") > 3
+    assert said[0].count("\\x1b]0;EVIL") > 1
     _plant_in_snapshots(machine.store)
     (project.site("api") / f"added{FORGING}.py").write_text("x")
     (project.site("b") / f"x{EVIL}.txt").unlink()
