@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from scenario import BESIDE, PIP, UV, Machine, Project, Run
+from wheels import make_project
 
 VENVFLOW = os.path.join(BESIDE, "venvflow")
 PYTHON = os.path.realpath(sys.executable)
@@ -87,6 +88,34 @@ def test_what_is_foretold_of_a_venv_that_is_taken_is_done(project: Project) -> N
     foretold = {each["task"]: each["did"] for each in told if each["would"] == "run"}
     assert (foretold["restore:api"], foretold["store:api"]) == ("taken", "stored")
     assert set(project.doit().did) == set(foretold) - {"trim"}
+
+
+@pytest.mark.slow
+def test_a_local_project_that_the_config_wants_is_not_beyond_the_lock(machine: Machine) -> None:
+    """Whoever installed it, from where the config says; without it, the venv is not what is asked for."""
+    project = machine.project("p", {"api": {"editable": ["local"]}})
+    make_project(project.root / "local", "local")
+    project.lock("api", machine.wheel("alpha"))
+    project.doit()
+    update(project)
+    assert "missing: " in project.doit(code=6).err  # uv took away what its lock does not name
+    uv(project, "install", "-q", "--no-deps", "-e", "local")
+    run = project.doit()
+    assert taken(run).startswith("taken: uv made it what its lock says, ")
+    assert run.warnings == ""
+    assert project.doit().nothing_to_do
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompt", ["it's mine", "another"])
+def test_a_venv_is_taken_if_it_has_the_prompt_that_is_asked_for(machine: Machine, prompt: str) -> None:
+    """Else it is built, so that it has that one."""
+    project = machine.project("p", {"api": {"prompt": "it's mine"}})
+    project.lock("api", machine.wheel("alpha"))
+    assert project.run([UV, "venv", "-q", "--prompt", prompt, str(project.venv("api"))]).code == 0
+    sync(project)
+    assert ("build-venv:api" in project.doit().did) == (prompt == "another")
+    assert "prompt = it's mine" in (project.venv("api") / "pyvenv.cfg").read_text()
 
 
 @pytest.mark.slow

@@ -42,10 +42,12 @@ def agreement(build: Build) -> Agreement | None:
     the tool is missing, fails, or does not answer in time; the venv is made by the user's own commands.
     """
     with _leaving_no_lock(build.staging), suppress(pins.Unknown, VenvflowError, OSError, TimeoutError):
-        if _is_plain(build.staging):
+        if _is_as_asked(build):
             check_venv(build)
             beyond = _ASK[build.recipe.name](build) if build.recipe.name in _ASK else None
-            return None if beyond is None else Agreement(frozenset(map(normalised, beyond)))
+            local = _local_projects(build)
+            if beyond is not None and local is not None:
+                return Agreement(frozenset(map(normalised, beyond)) - local)
     return None
 
 
@@ -63,11 +65,26 @@ def _leaving_no_lock(venv: str) -> Iterator[None]:
                 os.utime(venv, ns=(before, before))
 
 
-def _is_plain(venv: str) -> bool:
-    """Return whether a venv sees what is in it alone."""
-    settings = read_small(f"{venv}/pyvenv.cfg").decode("utf-8", "replace").lower()
-    found = re.findall(r"(?m)^\s*include-system-site-packages\s*=\s*(\S*)\s*$", settings)
-    return all(value == "false" for value in found)
+def _is_as_asked(build: Build) -> bool:
+    """Return whether the venv sees what is in it alone, and has the prompt that the config asks for."""
+    settings = read_small(f"{build.staging}/pyvenv.cfg").decode("utf-8", "replace")
+    seen = re.findall(r"(?mi)^\s*include-system-site-packages\s*=\s*(\S*)\s*$", settings)
+    prompts, prompt = re.findall(r"(?m)^prompt *= *(.*?) *$", settings), build.spec.prompt
+    is_alone = not build.spec.system_site_packages and all(value.lower() == "false" for value in seen)
+    return is_alone and (not prompt or prompts in ([prompt], [repr(prompt)]))
+
+
+def _local_projects(build: Build) -> frozenset[str] | None:
+    """Return the names of the projects that the config wants editable; None if one is not installed so."""
+    names = set()
+    for path in build.spec.editable:
+        directory = os.path.normpath(os.path.join(build.root, path))
+        project = _at(_pyproject(directory), "project")
+        name = normalised(str(project.get("name", "")))
+        if not _has_itself(build, name, str(project.get("version", "")), directory):
+            return None
+        names.add(name)
+    return frozenset(names)
 
 
 # --------------------------------------------------------------------------- what the tools say
@@ -75,8 +92,6 @@ def _is_plain(venv: str) -> bool:
 
 def _said(build: Build, *options: str) -> str:
     """Return what the command that fills the venv says that it would do, empty if it fails."""
-    if len(build.recipe.commands) != 2:
-        return ""
     argv = [*filled(build.recipe.commands[1], build), *options]
     status, said = processes.ask(
         argv, environ=build.variables | _OFFLINE, cwd=working_directory(build), timeout=_SECONDS
@@ -101,7 +116,7 @@ def _poetry(build: Build) -> list[str] | None:
     if not nothing and (counts is None or int(counts[1]) != len(removed)):
         return None
     own = re.search(r"(?m)^Installing the current project: ([\w.-]+) \((\S+)\)", said)
-    if own is not None and not _has_itself(build, own[1], own[2]):
+    if own is not None and not _has_itself(build, own[1], own[2], working_directory(build)):
         return None
     return removed if _is_known(build) else None
 
@@ -112,17 +127,19 @@ def _pdm(build: Build) -> list[str] | None:
     removed = re.findall(r"(?m)^ +- ([\w.-]+) \S+\s*$", said)
     if headings != ["remove"] and (headings or "All packages are synced to date" not in said):
         return None
-    document = _pyproject(build)
+    directory = working_directory(build)
+    document = _pyproject(directory)
     is_distribution = _at(document, "tool", "pdm").get("distribution") is not False
     project = _at(document, "project")
-    if is_distribution and not _has_itself(build, project.get("name", ""), project.get("version", "")):
+    name, version = project.get("name", ""), project.get("version", "")
+    if is_distribution and not _has_itself(build, name, version, directory):
         return None
     return removed if _is_known(build) else None
 
 
 def _pip(build: Build) -> list[str] | None:
     """Compare: pip would build each local project to tell what it would do."""
-    return pins.beyond(build, pins.installed(build.staging)) if len(build.recipe.commands) == 2 else None
+    return pins.beyond(build, pins.installed(build.staging))
 
 
 _ASK: Mapping[str, Callable[[Build], list[str] | None]] = {
@@ -130,11 +147,11 @@ _ASK: Mapping[str, Callable[[Build], list[str] | None]] = {
 }  # fmt: skip
 
 
-# --------------------------------------------------------------------------- what poetry and pdm do not say
+# --------------------------------------------------------------------------- what the tools do not say
 
 
-def _pyproject(build: Build) -> dict[str, Any]:
-    return read_toml(read_small(f"{working_directory(build)}/pyproject.toml", follow=True))
+def _pyproject(directory: str) -> dict[str, Any]:
+    return read_toml(read_small(f"{directory}/pyproject.toml", follow=True))
 
 
 def _at(document: object, *names: str) -> dict[str, Any]:
@@ -143,13 +160,13 @@ def _at(document: object, *names: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _has_itself(build: Build, name: str, version: str) -> bool:
-    """Return whether the project itself is installed: editable, from here, with the commands that it has."""
+def _has_itself(build: Build, name: str, version: str, directory: str) -> bool:
+    """Return whether a project is installed: editable, from *directory*, with the commands that it has."""
     found = pins.installed(build.staging).get(normalised(name))
     if found is None or (version and found.version != version):
         return False
     place = unquote(urlsplit(found.url).path)
-    document = _pyproject(build)
+    document = _pyproject(directory)
     project, poetry = _at(document, "project"), _at(document, "tool", "poetry")
     asked = {
         "console_scripts": {**_at(poetry, "scripts"), **_at(project, "scripts")},
@@ -157,7 +174,7 @@ def _has_itself(build: Build, name: str, version: str) -> bool:
         **_at(poetry, "plugins"),
         **_at(project, "entry-points"),
     }
-    is_here = os.path.realpath(place) == os.path.realpath(working_directory(build))
+    is_here = os.path.realpath(place) == os.path.realpath(directory)
     return (
         found.editable
         and is_here
