@@ -31,9 +31,9 @@ def names(project: Project) -> list[str]:
 
 
 def test_list_has_one_line_for_each_snapshot(two: Project) -> None:
-    """Oldest first, in at most 80 columns."""
+    """The one that was used last first, in at most 80 columns."""
     answer = two.run("list")
-    header, api, web = answer.out.splitlines()
+    header, web, api = answer.out.splitlines()
     assert " ".join(header.split()) == "ID VENV PYTHON CREATED LAST USED SIZE UNIQUE USED BY"
     assert (api.split()[1], api.split()[-1]) == ("api", "-")
     assert (web.split()[1], web.split()[-1]) == ("web", "~/project")
@@ -47,6 +47,7 @@ def test_list_as_json(two: Project) -> None:
     document = two.run("list", "--json").document
     assert blurred(document, two.root.parent) == {
         "store": "<base>/store",
+        "project": "<base>/project",
         "snapshots": [
             {
                 "id": "<digest>",
@@ -65,7 +66,7 @@ def test_list_as_json(two: Project) -> None:
                 if venv == "web"
                 else [],
             }
-            for number, venv in enumerate(("api", "web"))
+            for number, venv in enumerate(("web", "api"))
         ],
     }
 
@@ -111,6 +112,51 @@ def slowly_counted(project: Project) -> dict[str, int]:
             each: sum(os.stat(store.objects.path(name)).st_size for name in names)
             for each, names in own.items()
         }
+
+
+def test_a_project_lists_its_own_snapshots(two: Project) -> None:
+    """What its venvs are, were or want; --all lists those of others, too."""
+    other = two.root.with_name("other")
+    shutil.copytree(two.root, other, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
+    lock = other / "api/requirements.txt"
+    lock.write_text(f"{lock.read_text()}# of its own\n")
+    (other / "web/requirements.txt").write_text("# nothing\n")
+    assert names(two) == ["web", "api"]
+    none = two.run("-C", str(other), "list")
+    assert none.out == ""
+    assert "no snapshots of this project" in none.err
+    assert "--all lists 2 of others" in none.err
+    assert len(two.run("-C", str(other), "list", "--all").out.splitlines()) == 3
+    lock.write_bytes((two.root / "web/requirements.txt").read_bytes())  # wanted now
+    assert [line.split()[1] for line in two.run("-C", str(other), "list").out.splitlines()[1:]] == ["web"]
+    (two.root / "web/requirements.txt").write_text("# nothing\n")  # wanted no more
+    assert names(two) == ["web", "api"]  # but its venv is of it
+    assert two.run("-C", str(other), "list", "--json").document["project"] == str(other)
+    assert two.run("list", "--all", "--json").document["project"] is None
+
+
+def test_a_project_counts_its_own_venvs(two: Project) -> None:
+    """What they share with others is not their own; --all counts all venvs, and the store with them."""
+    assert two.run("restore", "api").code == 0
+    other = two.root.with_name("other")
+    shutil.copytree(two.root, other, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
+    two.run("-C", str(other), "restore", "*")
+    mine, everything = (
+        two.run("-C", str(other), "stats", *all_, "--json").document for all_ in ((), ("--all",))
+    )
+    assert [each["path"] for each in mine["venvs"]] == [f"{other}/{name}/.venv" for name in ("api", "web")]
+    assert len(everything["venvs"]) == 4
+    assert mine["venvs"] == [each for each in everything["venvs"] if each["path"].startswith(f"{other}/")]
+    assert mine["totals"]["disk"] <= mine["totals"]["alone"] < everything["totals"]["alone"]
+    assert mine["totals"]["frees"] < mine["totals"]["disk"]
+    assert (mine["project"], everything["project"]) == (str(other), None)
+    assert "2 venvs of" in two.run("-C", str(other), "stats").out
+    for words, count in (((), 1), (("--all",), 2)):
+        (counted,) = two.run("stats", "--packages", *words, "--json").document["packages"]
+        assert (counted["name"], counted["venvs"]) == ("demo", count)
+    lone = two.root.with_name("lone")
+    shutil.copytree(two.root, lone, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
+    assert "no venv of this project" in two.run("-C", str(lone), "stats").err
 
 
 def test_list_of_one_venv(two: Project) -> None:
@@ -176,10 +222,10 @@ def test_the_key_is_shown_where_it_is_not_the_id(two: Project) -> None:
         first = store.snapshots()[0]
         bound = replace(first, id=snapshot_id(first.key.digest, "here"), place="here", created=1.0)
         store.publish(bound, 1.0)
-    header, line, *_ = project_lines(two, 120)
+    header, *_, line = project_lines(two, 120, "--all")
     assert header.endswith("  KEY")
     assert (line.split()[0], line.split()[-1]) == (bound.id[:12], bound.key.digest[:12])
-    assert two.run("list", "--json").document["snapshots"][0]["place"] == "here"
+    assert two.run("list", "--all", "--json").document["snapshots"][-1]["place"] == "here"
 
 
 def project_lines(project: Project, columns: int, *words: str) -> list[str]:
@@ -192,7 +238,7 @@ def project_lines(project: Project, columns: int, *words: str) -> list[str]:
         mock.patch.object(Output, "width", return_value=columns),
         mock.patch.object(Output, "on_terminal", new=True),
     ):
-        return project.run(*words, "list").out.splitlines()
+        return project.run("list", *words).out.splitlines()
 
 
 def test_list_needs_no_project(two: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

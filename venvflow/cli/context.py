@@ -29,14 +29,22 @@ class Context(NamedTuple):
         """Return the venvs of the config by name; none without a config."""
         return self.flow.config.venvs if self.flow is not None else {}
 
+    def scope(self, *, everything: bool) -> str | None:
+        """Return the resolved root of the project that an answer is about, None if it is about the store."""
+        return None if everything or self.flow is None else os.path.realpath(self.flow.config.root)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Return the jobs of all venvs of the config."""
+        return list(map(self.flow.job, self.venvs)) if self.flow is not None else []
+
     def job(self, name: str) -> Job | None:
         """Return the job of the config's venv *name*."""
         return self.flow.job(name) if self.flow is not None and name in self.venvs else None
 
     def job_at(self, path: str) -> Job | None:
         """Return the job of the config's venv at the absolute *path*, resolved but for its last name."""
-        jobs = (self.flow.job(name) for name in self.venvs) if self.flow is not None else ()
-        return next((job for job in jobs if job.place.path == path), None)
+        return next((job for job in self.jobs if job.place.path == path), None)
 
     def any_job(self, path: str, say: Callable[[str], None]) -> Job:
         """Return the job of the venv at *path*; one that is in no config has the store's settings."""

@@ -10,20 +10,22 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from venvflow.cli.arguments import Parser
-from venvflow.cli.context import open_context
+from venvflow.cli.context import Context, open_context
 from venvflow.cli.operands import select
 from venvflow.cli.render import Column, Output, moment, since, table
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.model import StoreConfig
+from venvflow.pure.keys import snapshot_id
 from venvflow.pure.units import counted, show_size
 from venvflow.state.index import SnapshotSummary
 from venvflow.state.reader import StoreReader, open_reader
 from venvflow.state.registry import Registration
 from venvflow.state.sweeping import own_bytes_since
 from venvflow.state.usage import StoreContents
+from venvflow.steps.hash_lockfiles import key_now
 
 MORE = """\
-Of all projects that use the store; -v names every venv that was made for a snapshot's key.
+Of this project, the ones that its venvs are or were made from; with --all, and outside of projects, all.
+The one that was used last comes first; -v names every venv that was made for a snapshot's key.
 Unique is what only that snapshot needs: what dropping it can free. A venv that refers to its
 own project is bound to its place there: its snapshot then has a key besides its id."""
 EXAMPLE = "venvflow list api --json"
@@ -54,6 +56,7 @@ class _Row(NamedTuple):
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
+    parser.add_argument("--all", action="store_true", help="all snapshots in the store, not this project's")
     parser.add_argument(
         "venv",
         metavar="VENV",
@@ -63,35 +66,54 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """List snapshots, oldest first; always 0.
+    """List snapshots, the one that was used last first; always 0.
 
-    JSON: ``store`` (its path) and ``snapshots``, each with ``id``, ``key`` (its digest), ``venv``, ``place``
-    (path below the project if it is bound to that, else null), ``python``, ``created`` and ``last_used``
+    JSON: ``store`` (its path), ``project`` (the root of the one that it is about, null: all) and
+    ``snapshots``, each with ``id``, ``key`` (its digest), ``venv``, ``place`` (path below the project if it
+    is bound to that, else null), ``python``, ``created`` and ``last_used``
     (ISO 8601 in UTC), ``host`` and ``command`` (that made it), ``files`` (their number), ``size`` (their
     bytes, as they appear), ``unique_size`` (bytes of files that no other snapshot has) and ``used_by``: the
     venvs of this machine that are for its key, each with ``path``, ``project`` and ``name``.
     """
     context = open_context(args, out)
-    rows = _look(context.store)
+    root = context.scope(everything=args.all)
+    with open_reader(context.store) as store:
+        everything = _look(store) if store is not None else []
+        ours = _of_project(context, store, root) if store is not None and root is not None else None
+    rows = [row for row in everything if ours is None or row.snapshot.id in ours]
+    rows.sort(key=lambda row: row.used or row.snapshot.created, reverse=True)
     if args.venv is not None:
-        names = select([args.venv], [*context.venvs, *(row.snapshot.venv for row in rows)])
+        names = select([args.venv], [*context.venvs, *(row.snapshot.venv for row in everything)])
         rows = [row for row in rows if row.snapshot.venv in names]
     if out.as_json:
-        out.document({"store": context.store.path, "snapshots": [_as_record(row) for row in rows]})
+        records = [_as_record(row) for row in rows]
+        out.document({"store": context.store.path, "project": root, "snapshots": records})
     elif rows:
         out.answer(_as_table(out, rows, time.time()))
     else:
-        out.say(f"no snapshots in {shown(context.store.path)}")
+        others = f"; --all lists {len(everything):,} of others" if everything and root is not None else ""
+        out.say(f"no snapshots{' of this project' if others else ''} in {shown(context.store.path)}{others}")
     return 0
 
 
-def _look(config: StoreConfig) -> list[_Row]:
-    with open_reader(config) as store:
-        if store is None:
-            return []
-        snapshots, unique = _snapshots(store)
-        users = _users(store)
-        return [_Row(each, unique.get(each.id, 0), users.get(each.id, ())) for each in snapshots]
+def _look(store: StoreReader) -> list[_Row]:
+    snapshots, unique = _snapshots(store)
+    users = _users(store)
+    return [_Row(each, unique.get(each.id, 0), users.get(each.id, ())) for each in snapshots]
+
+
+def _of_project(context: Context, store: StoreReader, root: str) -> set[str]:
+    """Return the ids of the snapshots that are the project's at *root*: what its venvs are, were, or want."""
+    found: set[str] = set()
+    with suppress(EnvironmentFailure):  # a sweep says what is wrong there
+        for each in store.registrations():
+            if each.is_of(root):
+                found |= {*each.snapshots, each.snapshot or ""}
+    for job in context.jobs:
+        key = key_now(job)
+        digests = (record.key.digest for record in (key.noted, key.now) if record is not None)
+        found |= {snapshot_id(digest, place) for digest in digests for place in (None, job.position)}
+    return found
 
 
 def _users(store: StoreReader) -> dict[str, tuple[Registration, ...]]:

@@ -16,8 +16,9 @@ from venvflow.state.reader import open_reader
 from venvflow.steps.stats import Costs, PackageCost, costs, packages
 
 MORE = """\
-All venvs of this machine that use the store are counted, by blocks on disk, as du does.
-Own is what no other venv has. The store keeps what it has until trim drops it."""
+The venvs of this project are counted, by blocks on disk, as du does; with --all, and outside of projects,
+all of this machine that use the store, and the store with them.
+Own is what no other venv of the machine has. The store keeps what it has until trim drops it."""
 EXAMPLE = "venvflow stats --packages"
 
 _VENVS = (
@@ -39,32 +40,37 @@ _PACKAGES = (
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
+    parser.add_argument("--all", action="store_true", help="all venvs that use the store, not this project's")
     parser.add_argument("--packages", action="store_true", help="which packages cost most, in how many venvs")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Show what is occupied and saved; always 0.
 
-    JSON: ``store`` (its path), ``venvs``, each with ``path``, ``apparent``, ``disk``, ``own``, ``shared`` and
-    ``frees``, and ``totals`` with ``apparent``, ``alone`` (the venvs' ``disk`` in sum), ``store``, ``disk``
-    (venvs and store together) and ``saved``, all in bytes. With ``--packages`` also ``packages``: ``name``,
-    ``versions``, ``venvs`` (how many), ``bytes`` (in all venvs) and ``stored``.
+    JSON: ``store`` (its path), ``project`` (the root of the one that it is about, null: all), ``venvs``,
+    each with ``path``, ``apparent``, ``disk``, ``own``, ``shared`` and ``frees``, ``totals`` with
+    ``apparent``, ``alone`` (the venvs' ``disk`` in sum), ``store``, ``disk`` (the venvs together; of
+    all, with the store), ``frees`` and ``saved``, all in bytes. With ``--packages`` also
+    ``packages``: ``name``, ``versions``, ``venvs`` (how many), ``bytes`` (in all venvs) and ``stored``.
     """
     context = open_context(args, out)
-    path = os.path.realpath(context.store.path)
+    path, root = os.path.realpath(context.store.path), context.scope(everything=args.all)
     with open_reader(context.store) as store:
         registrations = store.registrations() if store is not None else []
-        found = costs(path, [each.path for each in registrations])
-        used = packages(store, registrations) if store is not None and args.packages else []
+        asked = [each for each in registrations if root is None or each.is_of(root)]
+        only = None if root is None else {each.path for each in asked}
+        found = costs(path, [each.path for each in registrations], only)
+        used = packages(store, asked) if store is not None and args.packages else []
     if out.as_json:
-        out.document(_as_document(path, found, used if args.packages else None))
+        out.document({"project": root, **_as_document(path, found, used if args.packages else None)})
     elif not found.venvs:
-        out.say(f"no venv uses the store at {shown(path)} yet")
+        which = "no venv" if root is None else "no venv of this project"
+        out.say(f"{which} uses the store at {shown(path)} yet")
     elif args.packages:
         out.answer(_package_table(out, used))
     else:
         out.answer(_venv_table(out, found))
-        out.answer(_total(found))
+        out.answer(_total(found) if root is None else _project_total(found))
     return 0
 
 
@@ -83,6 +89,14 @@ def _total(found: Costs) -> str:
     )
     saved = found.saved
     return text + (f"{show_size(saved)} saved" if saved >= 0 else f"the store keeps {show_size(-saved)} more")
+
+
+def _project_total(found: Costs) -> str:
+    return (
+        f"{counted(len(found.venvs), 'venv')} of {show_size(found.alone)} occupy {show_size(found.disk)}: "
+        f"{show_size(found.saved)} saved, and deleting all frees {show_size(found.frees)} (--all: the whole "
+        f"store of {show_size(found.store)})"
+    )
 
 
 def _package_table(out: Output, used: list[PackageCost]) -> str:

@@ -50,6 +50,10 @@ class Registration:
         """Return the id of the snapshot that it is of now, whether that was published or not."""
         return snapshot_id(self.key, self.place or None) if self.key else None
 
+    def is_of(self, root: str) -> bool:
+        """Return whether it is a venv of the project at *root*, or of no project and lies below it."""
+        return self.project == root or (not self.project and self.path.startswith(f"{root}/"))
+
     @property
     def gone(self) -> bool:
         """Return whether the project was deleted; one whose parent is missing too may only be unmounted.

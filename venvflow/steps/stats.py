@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -35,10 +35,11 @@ class VenvCost:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What all venvs and the store cost, in bytes: *disk* is what ``du`` says of them together.
+    """What venvs cost, in bytes: *disk* is what ``du`` says of them together, or of them and the store.
 
     *alone* is the sum of what it says of each venv, *saved* by how much *disk* is less; negative when the
-    store keeps more than the venvs share.
+    store keeps more than the venvs share. Deleting all of them *frees* so much. *store* is what ``du`` says
+    of the store.
     """
 
     venvs: tuple[VenvCost, ...]
@@ -46,6 +47,7 @@ class Costs:
     alone: int
     store: int
     disk: int
+    frees: int
 
     @property
     def saved(self) -> int:
@@ -64,18 +66,24 @@ class PackageCost:
     stored: int
 
 
-def costs(store_path: str, paths: Iterable[str]) -> Costs:
-    """Count the venvs at *paths* and the store; what is not there counts nothing."""
+def costs(store_path: str, paths: Iterable[str], only: Collection[str] | None = None) -> Costs:
+    """Count the venvs at *paths* and the store; what is not there counts nothing.
+
+    With *only*, count just those of the venvs, and not the store with them; the others still share with them.
+    """
     venvs = {path: inodes_below(path) for path in paths if os.path.isdir(path) and not os.path.islink(path)}
     stored = inodes_below(store_path)
     holders = Counter(key for found in venvs.values() for key in found)
-    counted = tuple(_cost(path, found, holders) for path, found in venvs.items())
+    asked = {path: found for path, found in venvs.items() if only is None or path in only}
+    counted = tuple(_cost(path, found, holders) for path, found in asked.items())
+    together = merged(asked.values())
     return Costs(
         counted,
         sum(venv.apparent for venv in counted),
         sum(venv.disk for venv in counted),
         occupied(stored),
-        occupied(merged([stored, *venvs.values()])),
+        occupied(together if only is not None else merged([stored, together])),
+        freed(together),
     )
 
 
