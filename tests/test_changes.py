@@ -142,9 +142,10 @@ def test_bytecode_in_a_record_is_no_edit(new_venv: NewVenv, tmp_path: Path) -> N
     assert venv.drift().edited == (RECORD,)
 
 
-def test_a_file_that_uv_installed_again_is_not_blamed_for_its_mode(new_venv: NewVenv, tmp_path: Path) -> None:
-    """It is a name of one in uv's cache, and of none in the store: nobody changed a mode for other venvs."""
-    venv = new_venv(tmp_path, "hardlink")
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_a_file_that_uv_installed_again_is_shared_again(link: str, new_venv: NewVenv, tmp_path: Path) -> None:
+    """Nobody is blamed for its mode: it is a name of one in uv's cache, and of none that other venvs have."""
+    venv = new_venv(tmp_path, link)
     (tmp_path / "cache").write_bytes(FILES[ONE])
     (venv.path / ONE).unlink()
     os.link(tmp_path / "cache", venv.path / ONE)
@@ -153,6 +154,7 @@ def test_a_file_that_uv_installed_again_is_not_blamed_for_its_mode(new_venv: New
     assert [each.relabelled for each in drift.touched] == [False]
     give_stats_back(venv.store, str(venv.path), drift.touched, venv.link, 1)
     assert os.path.samefile(venv.path / ONE, venv.store.objects.path(name_of(FILES[ONE])))
+    assert (venv.path / ONE).is_symlink() == (link == "symlink")
     assert (tmp_path / "cache").stat().st_nlink == 1
 
 

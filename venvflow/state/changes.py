@@ -457,9 +457,7 @@ def give_stats_back(store: Store, venv: str, touched: Iterable[Touched], link: s
                 give_again(store.objects, each.entry, venv, "copy", expected=each.item.stamp)
             elif not (shared and store.usable(name, each.entry.size, adopted.get(name))):
                 _give_time_back(each, venv)
-            elif link == "hardlink" and not store.objects.is_at(
-                name, each.item.stamp.inode, each.item.device
-            ):
+            elif not store.objects.is_at(name, each.item.stamp.inode, each.item.device):
                 give_again(store.objects, each.entry, venv, link, expected=each.item.stamp)
 
 
