@@ -86,6 +86,8 @@ def test_bash_completes_options(scripts: Path) -> None:
 def test_bash_completes_names_of_venvs(scripts: Path, project: Project) -> None:
     """Of the config that is found from here, or that the line names; several where the command takes them."""
     assert in_bash(scripts, "restore", "") == ["api", "web"]
+    project.config.write_text(project.config.read_text() + "sets: {ci: [api]}\n")
+    assert in_bash(scripts, "restore", "c") == ["ci"]
     assert in_bash(scripts, "status", "api", "w") == ["web"]
     assert in_bash(scripts, "restore", "--force", "a") == ["api"]
     assert in_bash(scripts, "list", "api", "") == []
@@ -298,5 +300,7 @@ def test_missing_lock_files_do_not_matter(scripts: Path, project: Project) -> No
     """Nor that there are no venvs at all."""
     (project.root / "api" / "requirements.txt").unlink()
     assert in_bash(scripts, "restore", "") == ["api", "web"]
+    project.config.write_text(project.config.read_text() + "sets: {ci: [api]}\n")
+    assert in_bash(scripts, "restore", "c") == ["ci"]
     project.config.write_text("version: 1\nvenvs: {}\n", encoding="utf-8")
     assert in_bash(scripts, "restore", "") == []

@@ -11,6 +11,7 @@ from venvflow.errors import UsageError
 __all__ = ["project", "stock"]
 
 KNOWN = ["web", "lib-b", "lib-a"]
+SETS = {"ci": ("lib-b", "web"), "one": ("lib-a",)}
 
 
 @pytest.mark.parametrize(
@@ -20,11 +21,13 @@ KNOWN = ["web", "lib-b", "lib-a"]
         (["lib-a", "web", "lib-a"], ["web", "lib-a"]),
         (["lib-*"], ["lib-b", "lib-a"]),
         (["lib-[!b]", "w??"], ["web", "lib-a"]),
+        (["ci"], ["web", "lib-b"]),
+        (["one", "ci", "web"], KNOWN),
     ],
 )
-def test_names_and_patterns_mean_venvs(words: list[str], found: list[str]) -> None:
+def test_names_patterns_and_sets_mean_venvs(words: list[str], found: list[str]) -> None:
     """Each once, in the order of the config."""
-    assert select(words, KNOWN) == found
+    assert select(words, KNOWN, SETS) == found
 
 
 @pytest.mark.parametrize(
@@ -32,25 +35,43 @@ def test_names_and_patterns_mean_venvs(words: list[str], found: list[str]) -> No
     [
         ("lib", "no venv called 'lib'. Nothing was changed. Did you mean lib-a?"),
         ("lob-*", "no venv fits 'lob-*'. Nothing was changed. Did you mean lib-"),
-        ("x*", "no venv fits 'x*'. Nothing was changed. There are: lib-a, lib-b, web."),
+        ("x*", "no venv fits 'x*'. Nothing was changed. There are: ci, lib-a, lib-b, one, web."),
+        ("on", "no venv called 'on'. Nothing was changed. Did you mean one?"),
+        ("c*", "no venv fits 'c*'"),
     ],
 )
 def test_a_word_that_means_none_is_an_error(word: str, says: str) -> None:
     """With the nearest name, also beside words that mean one."""
     with pytest.raises(UsageError) as caught:
-        select(["web", word], KNOWN)
+        select(["web", word], KNOWN, SETS)
     assert says in str(caught.value)
 
 
 def test_one_venv_may_be_left_out_or_fit_a_pattern() -> None:
     """Where there are several, they are named."""
-    assert select_one(None, ["only"]) == "only"
-    assert select_one("w*", KNOWN) == "web"
-    for word, says in ((None, "Name one: web, lib-b, lib-a."), ("lib-*", "Name one: lib-b, lib-a.")):
-        with pytest.raises(UsageError, match=says):
-            select_one(word, KNOWN)
+    assert select_one(None, ["only"], {}) == "only"
+    assert select_one("w*", KNOWN, SETS) == "web"
+    assert select_one("one", KNOWN, SETS) == "lib-a"
+    for word, says in ((None, "web, lib-b, lib-a."), ("lib-*", "lib-b, lib-a."), ("ci", "web, lib-b.")):
+        with pytest.raises(UsageError, match=f"Name one: {says}"):
+            select_one(word, KNOWN, SETS)
     with pytest.raises(UsageError, match="names no venv"):
-        select_one(None, [])
+        select_one(None, [], {})
+
+
+@pytest.mark.slow
+def test_every_command_takes_a_set(project: Project) -> None:
+    """Where it takes venvs, the set means its own; where it takes one, it is the one of the set."""
+    project.config.write_text(CONFIG + "sets: {ci: [a*]}\n")
+    assert project.run("restore", "ci", "--json").document["venvs"][0]["venv"] == "api"
+    (row,) = project.run("status", "ci", "--json").document["venvs"]
+    assert (row["name"], row["state"]) == ("api", "up to date")
+    assert project.run("explain", "ci", "--json").document["venv"] == "api"
+    assert project.run("diff", "ci", "api").code == 0
+    assert project.run("verify", "ci", "--json").document["venvs"] == 1
+    assert len(project.run("list", "ci", "--json").document["snapshots"]) == 1
+    assert project.run("squish", "ci", "--dry-run").code == 0
+    assert project.run("erase", "ci", "--yes").code == 0
 
 
 def test_the_only_venv_need_not_be_named(project: Project) -> None:

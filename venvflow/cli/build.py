@@ -20,7 +20,9 @@ EXAMPLE = "venvflow build api --force"
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venvs", metavar="VENV", nargs="*", help="names in the config, or patterns (all)")
+    parser.add_argument(
+        "venvs", metavar="VENV", nargs="*", help="names of venvs or sets in the config, or patterns (all)"
+    )
     parser.add_argument("--force", action="store_true", help="drop what was changed in them by hand")
 
 
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from venvflow.reporter import FlowReporter  # noqa: PLC0415 - as above
 
     flow = open_flow(args, out)
-    venvs = select(args.venvs, flow.config.venvs)
+    venvs = select(args.venvs, flow.config.venvs, flow.config.sets)
     if args.force:
         flow.give_up(venvs)
     reporter = FlowReporter(io.StringIO() if out.quiet else sys.stderr if out.as_json else sys.stdout, {})

@@ -16,6 +16,7 @@ from venvflow.cli.arguments import Each, Once, Parser
 from venvflow.cli.parser import COMMANDS, make_parser, named_in
 from venvflow.cli.render import Output
 from venvflow.errors import VenvflowError
+from venvflow.model import Config
 from venvflow.pure.variables import named_config
 
 SHELLS = ("bash", "zsh", "fish")
@@ -24,7 +25,7 @@ MORE = """\
 bash: source <(venvflow completion bash), in ~/.bashrc
 zsh:  source <(venvflow completion zsh), in ~/.zshrc after compinit; or save it as _venvflow in $fpath
 fish: venvflow completion fish > ~/.config/fish/completions/venvflow.fish
-The names of venvs are those of the config, asked for each time."""
+The names of venvs and sets are those of the config, asked for each time."""
 EXAMPLE = "source <(venvflow completion bash)"
 
 
@@ -71,28 +72,31 @@ def _nothing(**_: Any) -> list[str]:
 
 
 def _venvs(*, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """Return the names of venvs that can be seen."""
-    return [name for name in _paths(parsed_args) if name.isprintable()]
+    """Return the names of venvs and sets that can be seen."""
+    config = _config(parsed_args)
+    return [name for name in config.groups if name.isprintable()] if config is not None else []
 
 
-def _paths(parsed_args: argparse.Namespace) -> dict[str, str]:
-    """Return the venvs of the config that the line means, or none: there is no room for a message."""
+def _config(parsed_args: argparse.Namespace) -> Config | None:
+    """Return the config that the line means, or none: there is no room for a message."""
     from venvflow.flow import load  # noqa: PLC0415 - imports the YAML library
 
     work_dir = getattr(parsed_args, "work_dir", os.environ.get("VENVFLOW_WORK_DIR") or ".")
     file = getattr(parsed_args, "config", named_config(os.environ))
     with suppress(VenvflowError, OSError):
-        project = load(os.path.expanduser(work_dir), os.environ, explicit=file and os.path.expanduser(file))
-        return {name: spec.path for name, spec in project.config.venvs.items()}
-    return {}
+        return load(
+            os.path.expanduser(work_dir), os.environ, explicit=file and os.path.expanduser(file)
+        ).config
+    return None
 
 
 def _programs_and_files(*, prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return what the command of ``run`` may be, or its words: programs of its venv, and files."""
     if "--" not in os.environ.get("COMP_LINE", "").split():
         return []
-    venv = _paths(parsed_args).get(parsed_args.venv, "")
-    programs = _files(prefix=f"{venv}/bin/{prefix}") if venv and "/" not in prefix else ()
+    config = _config(parsed_args)
+    venv = config.venvs.get(parsed_args.venv) if config is not None else None
+    programs = _files(prefix=f"{venv.path}/bin/{prefix}") if venv and "/" not in prefix else ()
     return [*map(os.path.basename, programs), *_files(prefix=prefix)]
 
 

@@ -29,6 +29,11 @@ class Context(NamedTuple):
         """Return the venvs of the config by name; none without a config."""
         return self.flow.config.venvs if self.flow is not None else {}
 
+    @property
+    def sets(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the venvs of each set of the config; none without a config."""
+        return self.flow.config.sets if self.flow is not None else {}
+
     def scope(self, *, everything: bool) -> str | None:
         """Return the resolved root of the project that an answer is about, None if it is about the store."""
         return None if everything or self.flow is None else os.path.realpath(self.flow.config.root)

@@ -38,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
         "venv",
         metavar="VENV",
         nargs="?",
-        help="only snapshots of venvs of this name, or that it fits as a pattern",
+        help="only snapshots of venvs of this name or set, or that it fits as a pattern",
     )
     parser.add_argument("--yes", action="store_true", help="do it")
 
@@ -83,7 +83,9 @@ def _choose(flow: Flow, venv: str | None) -> tuple[list[Snapshot], Users]:
         for each in store.registrations() if store is not None else ():
             users.setdefault(each.key, []).append(each.path)
     if venv is not None:
-        names = select([venv], [*flow.config.venvs, *(snapshot.venv for snapshot in snapshots)])
+        names = select(
+            [venv], [*flow.config.venvs, *(snapshot.venv for snapshot in snapshots)], flow.config.sets
+        )
         snapshots = [snapshot for snapshot in snapshots if snapshot.venv in names]
     return snapshots, users
 

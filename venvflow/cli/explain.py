@@ -76,7 +76,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     context = open_context(args, out)
     with open_reader(context.store) as store:
         finder = OperandFinder(context, store, out.say)
-        target = finder.find(args.target or select_one(None, context.venvs))
+        target = finder.find(args.target or select_one(None, context.venvs, context.sets))
         if args.other is not None:
             return _compare(out, store, target, finder.find(args.other))
         return _explain(out, context, store, target)

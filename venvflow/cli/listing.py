@@ -61,7 +61,7 @@ def add_arguments(parser: Parser) -> None:
         "venv",
         metavar="VENV",
         nargs="?",
-        help="only snapshots of venvs of this name, or that it fits as a pattern",
+        help="only snapshots of venvs of this name or set, or that it fits as a pattern",
     )
 
 
@@ -83,7 +83,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     rows = [row for row in everything if ours is None or row.snapshot.id in ours]
     rows.sort(key=lambda row: row.used or row.snapshot.created, reverse=True)
     if args.venv is not None:
-        names = select([args.venv], [*context.venvs, *(row.snapshot.venv for row in everything)])
+        names = select(
+            [args.venv], [*context.venvs, *(row.snapshot.venv for row in everything)], context.sets
+        )
         rows = [row for row in rows if row.snapshot.venv in names]
     if out.as_json:
         records = [_as_record(row) for row in rows]

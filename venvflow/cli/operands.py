@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from venvflow.cli.context import Context, open_flow
 from venvflow.cli.render import Output
@@ -31,27 +31,37 @@ _NOTHING_CHANGED = "Nothing was changed."
 # --------------------------------------------------------------------------- venvs
 
 
-def select(words: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Return those of the *known* venvs that *words* name or fit as patterns, in their order.
+Sets: TypeAlias = Mapping[str, Iterable[str]]
+"""The venvs of each set of the config, by its name."""
+
+
+def select(words: Iterable[str], known: Iterable[str], sets: Sets) -> list[str]:
+    """Return those of the *known* venvs that *words* name, fit as patterns, or are sets of, in their order.
 
     All, if there are no words. Raises UsageError, with the nearest name there is, for a word that names none.
     """
     known, words = list(known), list(words)
     chosen: set[str] = set()
     for word in words:
-        if not (fitting := fnmatch.filter(known, word)):
+        if not (meant := _meant(word, known, sets)):
             what = "no venv fits" if {*word} & {*"*?["} else "there is no venv called"
-            raise UsageError(f"{what} {shown(word)!r}", hint=did_you_mean(word.strip("*"), sorted(known)))
-        chosen.update(fitting)
+            names = sorted([*known, *sets])
+            raise UsageError(f"{what} {shown(word)!r}", hint=did_you_mean(word.strip("*"), names))
+        chosen.update(meant)
     return [name for name in known if name in chosen or not words]
 
 
-def select_one(word: str | None, known: Iterable[str]) -> str:
+def _meant(word: str, known: Iterable[str], sets: Sets) -> list[str]:
+    """Return the venvs that a word means: those of a set, that of this name, or those that fit a pattern."""
+    return [*sets.get(word, ())] or fnmatch.filter(known, word)
+
+
+def select_one(word: str | None, known: Iterable[str], sets: Sets) -> str:
     """Return the one of the *known* venvs that *word* means; it may be left out where there is only one.
 
     Raises UsageError where several are meant, or none is.
     """
-    found = select([] if word is None else [word], known)
+    found = select([] if word is None else [word], known, sets)
     if len(found) == 1:
         return found[0]
     if not found:
@@ -67,7 +77,7 @@ def select_one(word: str | None, known: Iterable[str]) -> str:
 def open_job(args: argparse.Namespace, out: Output) -> Job:
     """Return the job of the venv of the config that *args* mean; raises as :func:`open_flow` does."""
     flow = open_flow(args, out)
-    return flow.job(select_one(args.venv, flow.config.venvs))
+    return flow.job(select_one(args.venv, flow.config.venvs, flow.config.sets))
 
 
 def serve_each(
@@ -78,15 +88,15 @@ def serve_each(
     force: bool = False,
     otherwise: Mapping[str, Any],
 ) -> int:
-    """Serve one after the other the venvs that *args* name, by name or pattern, or the only one.
+    """Serve one after the other the venvs that *args* name, by name, pattern or set, or the only one.
 
     *serve* returns the record of a venv for JSON, and its exit code. One that fails does not keep the others
     from being served; its record is *otherwise*. Returns the first exit code of an error, or else 1 if one
     was that. JSON: ``venvs``, a list of the records.
     """
     flow = open_flow(args, out)
-    venvs = flow.config.venvs
-    names = select(args.venvs, venvs) if args.venvs else [select_one(None, venvs)]
+    venvs, sets = flow.config.venvs, flow.config.sets
+    names = select(args.venvs, venvs, sets) if args.venvs else [select_one(None, venvs, sets)]
     records, codes = [], []
     for name in names:
         try:
@@ -103,15 +113,15 @@ def serve_each(
 
 
 def paths_of(context: Context, words: Iterable[str]) -> list[str]:
-    """Return the absolute paths of the venvs that *words* mean, each once: by name, pattern or path.
+    """Return the absolute paths of the venvs that *words* mean, each once: by name, pattern, set or path.
 
-    Names and patterns are of the config. Where a word is a path as well, the path counts if there is a venv.
+    All but paths are of the config. Where a word is a path as well, the path counts if there is a venv.
     """
     return list(dict.fromkeys(path for word in words for path in _paths_of(context, word)))
 
 
 def _paths_of(context: Context, word: str) -> list[str]:
-    path, names = context.absolute(word), fnmatch.filter(context.venvs, word)
+    path, names = context.absolute(word), _meant(word, context.venvs, context.sets)
     is_path = not names or os.path.lexists(f"{path}/pyvenv.cfg")
     jobs = () if is_path or context.flow is None else map(context.flow.job, names)
     return [path] if is_path else [job.place.path for job in jobs]
@@ -273,8 +283,8 @@ class OperandFinder:
     # ----------------------------------------------------------------------- each kind
 
     def _venv(self, word: str) -> Operand | None:
-        names = fnmatch.filter(self._context.venvs, word)
-        job = self._context.job(select_one(word, names)) if names else None
+        venvs, sets = self._context.venvs, self._context.sets
+        job = self._context.job(select_one(word, venvs, sets)) if _meant(word, venvs, sets) else None
         return Operand("venv", job.spec.name, job.place.path, job) if job is not None else None
 
     def _path(self, word: str) -> Operand | None:

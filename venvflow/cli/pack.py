@@ -38,7 +38,9 @@ _SHOWN = 20
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venvs", metavar="VENV", nargs="*", help="names in the config, or patterns")
+    parser.add_argument(
+        "venvs", metavar="VENV", nargs="*", help="names of venvs or sets in the config, or patterns"
+    )
     parser.add_argument("-o", "--output", metavar="PATH", help="where to write it")
     parser.add_argument(
         "--archive-format",

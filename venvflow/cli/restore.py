@@ -22,7 +22,9 @@ EXAMPLE = "venvflow restore api || make build-api"
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venvs", metavar="VENV", nargs="*", help="names in the config, or patterns")
+    parser.add_argument(
+        "venvs", metavar="VENV", nargs="*", help="names of venvs or sets in the config, or patterns"
+    )
     parser.add_argument("--force", action="store_true", help="replace it even if it was changed by hand")
 
 

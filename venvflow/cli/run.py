@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if not args.program:
         args.parser.error('a command is missing behind "--", as in "venvflow run VENV -- COMMAND"')
     flow = open_flow(args, out)
-    venv = select_one(args.venv, flow.config.venvs)
+    venv = select_one(args.venv, flow.config.venvs, flow.config.sets)
     reporter = FlowReporter(io.StringIO() if out.quiet else sys.stderr, {})
     reporter.answers = False
     code = tasks.run(flow, [venv], reporter, quiet=out.quiet)

@@ -35,7 +35,10 @@ MODES = ("reflink", "hardlink", "copy", "symlink")
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
     parser.add_argument(
-        "paths", metavar="PATH", nargs="+", help="a venv: its directory, or name or pattern in the config"
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="a venv: its directory, or name, set or pattern in the config",
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be saved")
     parser.add_argument(

@@ -49,7 +49,7 @@ EXAMPLE = "venvflow status --check -q"
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venvs", metavar="VENV", nargs="*", help="only these, by name or pattern")
+    parser.add_argument("venvs", metavar="VENV", nargs="*", help="only these, by name, set or pattern")
     parser.add_argument("--check", action="store_true", help="exit 1 unless all are up to date")
 
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``link``.
     """
     flow = open_flow(args, out)
-    names = select(args.venvs, flow.config.venvs)
+    names = select(args.venvs, flow.config.venvs, flow.config.sets)
     with open_reader(flow.config.store) as store:
         rows = status_rows(list(map(flow.job, names)), store)
     wrong = [row for row in rows if row.judged.state != "up to date"]

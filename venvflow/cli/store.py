@@ -30,7 +30,9 @@ venvflow restore api || (python -m venv .venv &&
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venvs", metavar="VENV", nargs="*", help="names in the config, or patterns")
+    parser.add_argument(
+        "venvs", metavar="VENV", nargs="*", help="names of venvs or sets in the config, or patterns"
+    )
     parser.add_argument("--force", action="store_true", help="even if it is not what its lock files say")
 
 

@@ -21,7 +21,10 @@ EXAMPLE = "venvflow unsquish ~/src/demo/.venv"
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
     parser.add_argument(
-        "paths", metavar="PATH", nargs="+", help="a venv: its directory, or name or pattern in the config"
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="a venv: its directory, or name, set or pattern in the config",
     )
 
 

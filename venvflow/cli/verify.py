@@ -36,7 +36,10 @@ _SHOWN = 20
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
     parser.add_argument(
-        "venvs", metavar="VENV", nargs="*", help="only these, by name or pattern in the config, or by path"
+        "venvs",
+        metavar="VENV",
+        nargs="*",
+        help="only these, by name, set or pattern in the config, or by path",
     )
     parser.add_argument("--full", action="store_true", help="read every file again")
     parser.add_argument("--heal", action="store_true", help="fix what can be fixed")
