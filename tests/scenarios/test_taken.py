@@ -271,3 +271,60 @@ def test_what_lies_beyond_the_lock_is_dropped_by_the_command_that_is_named(proje
     assert not (project.site("api") / "gamma.py").exists()
     assert project.output("api", "alpha") == "2.0"
     assert project.doit().nothing_to_do
+
+
+# --------------------------------------------------------------------------- poetry, pdm, pipenv
+
+HEAD = '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.10"\n'
+POETRY = f'{HEAD}dependencies = ["{{}}"]\n[tool.poetry]\npackage-mode = false\n'
+PDM = f'{HEAD}dependencies = ["{{}}"]\n[tool.pdm]\ndistribution = false\n'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tool", "file", "text", "sync"),
+    [
+        ("poetry", "pyproject.toml", POETRY, ("sync",)),
+        ("pdm", "pyproject.toml", PDM, ("sync",)),
+        pytest.param(
+            "pipenv", "Pipfile", '[packages]\nalpha = {{file = "{}"}}\n', ("sync",), marks=pytest.mark.long
+        ),
+    ],
+)
+def test_other_tools_bring_their_venvs_to_the_lock(
+    machine: Machine, tool: str, file: str, text: str, sync: tuple[str, ...]
+) -> None:
+    """Before doit was there, and after the lock changed; a package beyond it stays, and is not published."""
+    lock = {"pipenv": "Pipfile.lock"}.get(tool, f"{tool}.lock")
+    project = machine.project("p", {"api": {"locks": [f"api/{lock}"], "build": tool}})
+    (project.root / "api").mkdir()
+
+    def let(version: str) -> None:
+        wheel = machine.wheel("alpha", version).as_uri()
+        asked = f"alpha @ {wheel}" if tool != "pipenv" else wheel
+        (project.root / "api" / file).write_text(text.format(asked))
+        of_the_tool(project, tool, "lock")
+        of_the_tool(project, tool, *sync)
+
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", project.venv("api")], check=True)
+    let("1.0")
+    run = project.doit()
+    installer = "pip" if tool == "pipenv" else tool
+    assert taken(run).startswith(f"taken: {installer} made it what its lock says, ")
+    assert run.warnings == ""
+    assert project.doit().nothing_to_do
+    let("2.0")
+    uv(project, "install", "-q", str(machine.wheel("gamma")))
+    run = project.doit()
+    taken(run)
+    assert "beyond the lock (added: gamma 1.0" in run.warnings
+    other = elsewhere(project)
+    assert other.output("api", "alpha") == "2.0"
+    assert not (other.site("api") / "gamma.py").exists()
+
+
+def of_the_tool(project: Project, tool: str, *words: str) -> None:
+    """Run a tool in the directory of the lock, for the venv there."""
+    env = {"VIRTUAL_ENV": str(project.venv("api")), "PDM_IGNORE_SAVED_PYTHON": "1", "PDM_CHECK_UPDATE": "0"}
+    run = project.run([os.path.join(BESIDE, tool), *words], cwd=project.root / "api", env=env)
+    assert run.code == 0, run.text

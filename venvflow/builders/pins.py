@@ -138,7 +138,9 @@ def _wanted(build: Build) -> Iterator[Pin]:
     for lock in locks:
         data = read_small(lock, follow=True)
         if kind == "Pipfile.lock":
-            yield from _of_pipfile(read_json(data), environment, build.recipe.commands[1])
+            yield from _of_pipfile(
+                read_json(data), environment, build.recipe.commands[1], os.path.dirname(lock)
+            )
         elif kind == "pylock.toml":
             yield from _of_pylock(read_toml(data), environment)
         else:
@@ -222,13 +224,17 @@ def _of_pylock(document: Mapping[str, Any], environment: Mapping[str, str]) -> I
 
 
 def _of_pipfile(
-    document: Mapping[str, Any], environment: Mapping[str, str], command: tuple[str, ...]
+    document: Mapping[str, Any], environment: Mapping[str, str], command: tuple[str, ...], directory: str
 ) -> Iterator[Pin]:
     if any(word.startswith("--categories") for word in command):
         raise Unknown
     groups = [document["default"], document["develop"] if "--dev" in command else {}]
     for name, asked in {**groups[1], **groups[0]}.items():
-        if asked.keys() & {"git", "hg", "svn", "bzr", "path", "file", "editable"}:
+        if asked.keys() & {"git", "hg", "svn", "bzr", "path", "editable"}:
             raise Unknown
+        place = asked.get("file", "")
+        url = place if "://" in place or not place else _url_of(place, directory)
         marker = f" ; {asked['markers']}" if "markers" in asked else ""
-        yield from _pinned(f"{name}{asked['version']}{marker}", environment)
+        yield from _pinned(
+            f"{name} @ {url}{marker}" if url else f"{name}{asked['version']}{marker}", environment
+        )
