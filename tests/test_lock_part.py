@@ -1,4 +1,4 @@
-"""Which files of a venv are its lock's: RECORDs are held against what lies there, and nothing else is believed."""
+"""Which files of a venv are its lock's: RECORDs are held against what lies there, and nothing else does."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_what_is_excluded_may_be_gone(venv: Venv) -> None:
 
 
 def test_what_nothing_records_is_not_believed(venv: Venv) -> None:
-    """A package of an old kind, or one that lost its RECORD: unless the tool says that it lies beyond the lock."""
+    """A package of an old kind, or without its RECORD; unless the tool says that it lies beyond the lock."""
     for path in (
         "old-1.0-py3.11.egg-info/PKG-INFO",
         "old.egg-link",
