@@ -173,6 +173,7 @@ def test_what_lies_beyond_the_lock_is_told_kept_and_not_published(project: Proje
     taken(run)
     assert "beyond the lock (added: gamma 1.0" in run.warnings
     assert "edited: beta.py" in run.warnings
+    assert "while it was shared" not in run.warnings
     for _ in range(2):
         assert (site / "mine.py").read_text() == "MINE = 1\n"
         assert project.output("api", "gamma") == "1.0"
