@@ -190,6 +190,15 @@ def test_nobody_is_waited_for(project: Project, monkeypatch: pytest.MonkeyPatch)
     assert not (project.root / "api/.venv").exists()
 
 
+def test_what_is_said_of_many_is_one_line(project: Project) -> None:
+    """A store that cannot be used is no line for each of thirty venvs."""
+    (project.store / "format").write_text("99\n")
+    told = said(project)
+    assert told.startswith("venvflow: api, web: the store has format '99'")
+    assert told.endswith('; run "doit"\n')
+    assert told.count("\n") == 1
+
+
 def test_a_broken_config_fails_nothing(project: Project) -> None:
     """It is one line; nor does a config that another branch has matter here."""
     project.config.write_text("version: 1\nvenv: {}\n")

@@ -12,8 +12,9 @@ from venvflow import config as configs
 from venvflow.cli.arguments import Parser
 from venvflow.cli.render import Output, outcome_text
 from venvflow.disk.locks import TIMEOUT_VARIABLE
-from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown
+from venvflow.errors import LockTimeout, UsageError, VenvflowError, shown, some
 from venvflow.flow import Flow, load
+from venvflow.model import Outcome
 from venvflow.steps.checkout import bring_back
 from venvflow.steps.job import Job
 
@@ -112,32 +113,29 @@ def _run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _restore(flow: Flow, top: str, out: Output) -> None:
-    for name in flow.config.venvs:
-        job = flow.job(name)
+    wanting: dict[str, list[Job]] = {}
+    for job in map(flow.job, flow.config.venvs):
         try:
-            text = _brought(job, top)
+            outcome = bring_back(job, top)
         except LockTimeout:  # it makes all venvs; and others would have to be waited for as well
             out.say(f'another run is at work; when it is done, run "{job.doit}" for what it left')
-            return
-        if text:
-            out.say(f"{name}: {text}")
+            break
+        except (VenvflowError, OSError, MemoryError) as error:
+            outcome = Outcome("failed", _in_short(error))
+        if outcome is not None and outcome.did in ("hit", "kept"):
+            out.say(f"{job.spec.name}: {outcome_text(outcome)}")
+        elif outcome is not None:
+            wanting.setdefault(outcome.reason, []).append(job)
+    for reason, jobs in wanting.items():  # what is said of many is one line
+        doit = jobs[0].doit if len(jobs) == 1 else "doit"
+        out.say(f'{some([job.spec.name for job in jobs], 4)}: {reason}; run "{doit}"')
 
 
-def _brought(job: Job, top: str) -> str:
-    """Return what to say of one venv; nothing where there was nothing to do."""
-    try:
-        outcome = bring_back(job, top)
-    except LockTimeout:
-        raise
-    except VenvflowError as error:
-        return f'{error.what}; run "{job.doit}"'
-    except (OSError, MemoryError) as error:
-        from venvflow.disk.system_errors import from_system  # noqa: PLC0415 - after an error only
+def _in_short(error: VenvflowError | OSError | MemoryError) -> str:
+    from venvflow.disk.system_errors import from_system  # noqa: PLC0415 - after an error only
 
-        return from_system(error, "").what
-    if outcome is None:
-        return ""
-    return outcome_text(outcome) if outcome.did == "hit" else f'{outcome.reason}; run "{job.doit}"'
+    expected = error if isinstance(error, VenvflowError) else from_system(error, "")
+    return expected.what
 
 
 _ACTIONS = {"install": _install, "remove": _remove, "run": _run}
