@@ -388,8 +388,8 @@ def test_many_unpinned_requirements_are_told_in_one_line(world: World) -> None:
         "any version; more.txt: c may be any version and 2 more: lock them, as uv pip compile does"
     )
     assert outside == (
-        "2 references lead outside the project: requirements.txt refers to ../../x.txt; "
-        "requirements.txt refers to ../../y: changes there do not change the key"
+        "requirements.txt: 2 references lead out of the project: ../../x.txt lies outside the project; "
+        "../../y lies outside the project: changes there do not change the key"
     )
     again = hash_lockfiles(world.job())
     assert (again.did, again.warnings) == ("same", ())

@@ -109,11 +109,12 @@ def _refuse_missing_files(job: Job) -> None:
         )
 
 
-def _told(texts: list[str], what: str) -> str:
-    """Return the first of *texts*, which all say that something is *what*; of several, with their number."""
-    if len(texts) == 1:
-        return texts[0]
-    return f"{len(texts)} {what}: {some(texts, _MOST_NAMED, '; ')}"
+def _told(found: list[tuple[str, str]], what: str) -> str:
+    """Return in one line the first of what was *found* in files; of several, their number and *what*."""
+    files = {file for file, _ in found}
+    head = f"{found[0][0]}: " if len(files) == 1 else ""
+    texts = [text if head else f"{file}: {text}" for file, text in found]
+    return f"{head}{len(texts)} {what}: {some(texts, _MOST_NAMED, '; ')}" if texts[1:] else head + texts[0]
 
 
 class _Gathering:
@@ -123,19 +124,19 @@ class _Gathering:
         self._job = job
         self.inputs: list[Input] = []
         self.paths: dict[str, None] = {}
-        self._unpinned: list[str] = []
-        self._outside: list[str] = []
+        self._unpinned: list[tuple[str, str]] = []
+        self._outside: list[tuple[str, str]] = []
 
     @property
     def warnings(self) -> Iterator[str]:
         """What a user should know of the lock files, in one line for each kind."""
         if self._unpinned:
-            advice = ": lock them, as uv pip compile does" if len(self._unpinned) > 1 else ""
+            open_ones = sum(" may be any version" in text for _, text in self._unpinned)
+            advice = ": lock them, as uv pip compile does" if open_ones > 1 else ""
             yield _told(self._unpinned, "requirements are not pinned") + advice
         if self._outside:
-            told = _told(self._outside, "references lead outside the project")
-            where = " outside the project" * (len(self._outside) == 1)
-            yield f"{told}{where}: changes there do not change the key"
+            told = _told(self._outside, "references lead out of the project")
+            yield f"{told}: changes there do not change the key"
 
     def gather(self, companions: tuple[str, ...]) -> None:
         """Read the locks, what they refer to in the project, and the other files of the key, each once."""
@@ -164,7 +165,7 @@ class _Gathering:
         data = self._add(role, path)
         found = references(path, data)
         base = os.path.dirname(path)
-        self._unpinned += [f"{shown(os.path.basename(path))}: {text}" for text in found.unpinned]
+        self._unpinned += [(shown(os.path.basename(path)), text) for text in found.unpinned]
         for include in self._inside(base, found.includes, path):
             role = "include" if kind_of(include) == "requirements" else "file"
             self._add_lock(include, role)
@@ -205,4 +206,6 @@ class _Gathering:
             if os.path.commonpath([self._job.config.root, path]) == self._job.config.root:
                 yield path
             else:
-                self._outside.append(f"{shown(os.path.basename(lock))} refers to {shown(target)}")
+                self._outside.append(
+                    (shown(os.path.basename(lock)), f"{shown(target)} lies outside the project")
+                )
