@@ -804,6 +804,14 @@ def test_a_build_that_failed_beside_a_full_disk_says_so(tmp_path: Path) -> None:
         assert f"mounted at {small} is nearly full" in hint
 
 
+def test_what_a_program_complained_of_that_ended_well_is_no_cause(project: Project) -> None:
+    """The one that failed may have said nothing."""
+    with pytest.raises(BuildFailed) as caught:
+        project.commands(("sh", "-c", "echo 'error: harmless'"), ("sh", "-c", "exit 3"))
+    assert (caught.value.what, caught.value.lines) == ("sh ended with exit status 3", ())
+    assert caught.value.tail == "error: harmless"
+
+
 def test_a_program_that_is_not_there_is_named(project: Project) -> None:
     """The environment lacks it, so it is not the build that failed."""
     with pytest.raises(EnvironmentFailure, match="no-such-program cannot be run") as caught:

@@ -122,6 +122,7 @@ class Build:
             lines.close()
         if status and not may_fail:
             raise self.failure(f"{_short(argv)} {processes.in_words(status)}")
+        self._heard.forgive()
 
     def _redacted(self, text: str) -> str:
         """Return *text* as it may be logged and shown: without credentials and control characters."""

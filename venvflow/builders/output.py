@@ -47,6 +47,10 @@ class Heard:
             self._causes.setdefault(text, None)
         self._is_named = bool(_NAME_ALONE.match(line)) or (self._is_named and not text)
 
+    def forgive(self) -> None:
+        """Take note that the program ended well: what it complained of is no reason for a later failure."""
+        self._causes.clear()
+
     @property
     def tail(self) -> str:
         """The last lines, as many as are worth showing; none where the causes are all there is to say."""
