@@ -3,7 +3,8 @@
 In ``uv_cache.json``, uv notes when the sources of a package from a local directory or file changed: times
 of change of the files that count, times of birth of directories, commit and tags, environment variables. It
 installs the package anew as soon as it would note something else. What is computed here is ``CacheInfo`` of
-uv's source (``crates/uv-cache-info/src/cache_info.rs``, the same from uv 0.8 to 0.13).
+uv's source (``crates/uv-cache-info/src/cache_info.rs``, from uv 0.8 to 0.13 the same, but that before 0.12 it
+found no commit of a worktree, and no packed reference).
 
 Such times are those of one checkout, so notes are neither shared nor stored nor packed, and may come and go
 (:func:`venvflow.state.file_stats.is_ignored`); RECORDs name them without a hash. A snapshot remembers a hash
