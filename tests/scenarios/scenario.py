@@ -24,6 +24,8 @@ import preloaded
 import pytest
 from wheels import make_wheel, offline_environment, requirements
 
+from venvflow.model import INSTALLER_NOTE
+
 BESIDE = os.path.dirname(sys.executable)
 DOIT = os.path.join(BESIDE, "doit")
 UV = os.path.join(BESIDE, "uv")
@@ -302,13 +304,15 @@ class Item:
 
 
 def manifest_of(venv: Path, *, bytecode: bool = True) -> dict[str, Item]:
-    """Return every path of *venv* but the receipt; *bytecode*: also ``.pyc`` files and their directories."""
+    """Return every path of *venv* but the receipt and installers' notes; *bytecode*: ``.pyc`` files, too."""
     found: dict[str, Item] = {}
     for directory, directories, files in os.walk(venv, onerror=_raise):
         for name in (*directories, *files):
             path = os.path.join(directory, name)
             relative = os.path.relpath(path, venv)
-            if relative != ".venvflow.json" and (bytecode or "__pycache__" not in relative):
+            if not relative.endswith((".venvflow.json", INSTALLER_NOTE)) and (
+                bytecode or "__pycache__" not in relative
+            ):
                 found[relative] = Item(path)
     return found
 

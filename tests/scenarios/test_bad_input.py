@@ -401,16 +401,16 @@ def test_an_edited_file_is_never_overwritten(project: Project, how: str) -> None
     assert project.output("api", "alpha") == "mine"
 
 
-def test_a_change_by_hand_with_a_new_lock_is_refused_until_the_venv_is_deleted(project: Project) -> None:
+def test_a_change_by_hand_with_a_new_lock_is_refused_until_it_is_given_up(project: Project) -> None:
     """The message says what to do, and it works."""
     _install_by_hand(project, project.machine.wheel("beta"))
     project.lock("api", project.machine.wheel("alpha", "2.0"))
     run = project.doit(code=6)
-    _says(run, "changed by hand", "beta", "elete the venv")
+    _says(run, "changed by hand", "beta", "venvflow build api --force")
     assert project.output("api", "beta") == "1.0"
     _says(project.doit(code=6), "changed by hand")
-    shutil.rmtree(project.venv("api"))
-    project.doit()
+    assert project.run([os.path.join(BESIDE, "venvflow"), "build", "api", "--force"]).code == 0
+    assert project.doit().nothing_to_do
     assert project.output("api", "alpha") == "2.0"
 
 
