@@ -95,6 +95,9 @@ def test_the_lines_that_say_why_are_found(name: str, causes: list[str], advice: 
         "cat: x: No such file or directory",
         "OSError: [Errno 28] No space left on device: '/x'",
         "[PdmUsageError]: no lock file",
+        "  \u00d7 No solution found when resolving dependencies:",
+        "  ╰─▶ Because a depends on b>2 and b<1, we can conclude that",
+        "  ╰─▶ Hash mismatch for `a==1.0`",
     ],
 )
 def test_what_other_tools_say_is_a_cause(line: str) -> None:
@@ -109,6 +112,8 @@ def test_what_other_tools_say_is_a_cause(line: str) -> None:
         "error: subprocess-exited-with-error",
         "ERROR: Failed building wheel for cext",
         "cause: The build backend returned an error",
+        "  ├─▶ The build backend returned an error",
+        "╰─> See above for output.",
         "[InstallationError]: Some package operations failed.",
         "Installing dependencies from lock file",
         "copying errors.py -> build/lib/x/errors.py",

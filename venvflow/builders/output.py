@@ -43,7 +43,7 @@ class Heard:
             self.lacks.append(lack)
         text = _FRAME.sub("", line)
         # poetry writes the name of an exception in a line of its own, and what it says in the next.
-        if text and (self._is_named or is_cause(text)):
+        if text and (self._is_named or is_cause(line)):
             self._causes.setdefault(text, None)
         self._is_named = bool(_NAME_ALONE.match(line)) or (self._is_named and not text)
 
@@ -102,16 +102,22 @@ _CAUSES = re.compile(
 _CONSEQUENCES = re.compile(
     r"subprocess-exited-with-error|failed-wheel-build-for-install|metadata-generation-failed"
     r"|returned non-zero exit status|CalledProcessError: |The build backend returned an error"
-    r"|Call to `.*` failed|Failed building wheel|Could not build wheels|Couldn't install package"
+    r"|Call to `.*` failed|Failed to build installable wheels"
+    r"|Failed building wheel|Could not build wheels|Couldn't install package"
     r"|Build backend raised error: Showing|Some package operations failed"
     r"|^hint: Build failures usually indicate"
 )
 """What is said after a failure of which the cause was said."""
 
 
+_CHAIN = re.compile(r"\s*(?:\u00d7|├─▶|╰─▶) ")
+"""What pip, and uv in earlier versions, put before each link of a chain of reasons."""
+
+
 def is_cause(line: str) -> bool:
-    """Return whether a *line*, without its frame, says why a build failed, and not that it did."""
-    return _CAUSES.match(line) is not None and not _CONSEQUENCES.search(line)
+    """Return whether a *line* says why a build failed, and not that it did."""
+    is_known = _CHAIN.match(line) or _CAUSES.match(_FRAME.sub("", line))
+    return bool(is_known) and not _CONSEQUENCES.search(line)
 
 
 # --------------------------------------------------------------------------- what may help
