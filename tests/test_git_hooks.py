@@ -22,6 +22,7 @@ __all__ = ["project", "stock"]
 SCRIPTS = [
     b"#!/bin/sh\necho beside\n",
     b"#!/usr/bin/env bash\nset -eu\nexec true",
+    b"#! /usr/bin/env -S dash -e\n:\n",
     b"#!/bin/sh -eu\n# >>> other >>>\n\xff\n# <<< other <<<\n",
 ]
 
@@ -83,6 +84,7 @@ def test_installing_again_changes_nothing(clone: Clone) -> None:
     ("script", "mode"),
     [
         (b"#!/usr/bin/env python3\nprint()\n", 0o755),
+        (b"#!/usr/bin/python3 sh\n", 0o755),
         (b"\x7fELF", 0o755),
         (b"#!/bin/sh", 0o755),
         (b"echo\n", 0o755),

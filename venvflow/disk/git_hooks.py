@@ -223,9 +223,9 @@ def _refuse_shared(clone: Clone, path: str) -> None:
 def _refuse_unfit(path: str, script: bytes) -> None:
     """Raise Refused for a hook to which no lines of shell can be added, or that git does not run."""
     first = os.fsdecode(script.partition(b"\n")[0])
-    words = first.removeprefix("#!").split()
-    names = {os.path.basename(word) for word in words[:2]}
-    if not first.startswith("#!") or not names & _SHELLS or b"\n" not in script:
+    words = first.removeprefix("#!").split() if first.startswith("#!") and b"\n" in script else []
+    programs = (os.path.basename(word) for word in words if not word.startswith("-"))
+    if next((name for name in programs if name != "env"), "") not in _SHELLS:
         what = "the hook that is there is not a script of a shell"
     elif not os.access(path, os.X_OK):
         what = "the hook that is there cannot be executed, so git does not run it"
