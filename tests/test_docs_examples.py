@@ -65,6 +65,7 @@ NEEDS = {
     "README.md": ("git",),
     "docs/reference/database.md": ("datasette",),
     "docs/howto/many-pythons.md": ("python3.12", "python3.13"),
+    "docs/howto/monorepo.md": ("git", "python3.12", "python3.13"),
     "docs/howto/with-uv.md": ("git", "uv"),
     "docs/howto/with-poetry.md": ("git", "poetry"),
     "docs/howto/with-pdm.md": ("git", "pdm"),
@@ -191,10 +192,10 @@ def test_commands_that_are_not_run_are_listed() -> None:
 
 def test_yaml_is_yaml_and_configs_load(tmp_path: Path) -> None:
     """Each YAML block parses, and whatever is meant for venvflow.yaml is a config without mistakes."""
-    services = [
-        f"services/{name}/requirements{end}.txt" for name in ("api", "worker") for end in ("", "-dev")
-    ]
-    for place in (*services, "constraints/a.txt", "libs/core/uv.lock"):
+    services = [f"services/{name}/requirements" for name in ("api", "worker", "mail", "pay")]
+    locks = [f"{path}{end}.txt" for path in services for end in ("", "-dev")]
+    locks += [f"libs/{name}/requirements.txt" for name in ("base", "text")]
+    for place in (*locks, "constraints/a.txt", "libs/core/uv.lock"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text("")
     ours = set(json.loads(schema_text())["properties"])

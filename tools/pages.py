@@ -10,6 +10,8 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+from wheels import repack
+
 from tools.markdown import blocks
 from tools.sessions import Answer, run
 from tools.world import TOOLS, World
@@ -46,5 +48,7 @@ def _start_of(page: Path, world: World) -> Path:
         world.project.rmdir()
         world.clone(ROOT, uv=page.name == "install.md")
         return world.home
-    world.furnish(config=page != README)
+    if page == DOCS / "howto/monorepo.md":
+        repack(["flit_core"], world.wheelhouse)
+    world.furnish(config=page not in (README, DOCS / "howto/monorepo.md"))
     return world.project
