@@ -53,7 +53,7 @@ def job(tmp_path: Path) -> World:
 
 @pytest.mark.long
 def test_the_steps_of_a_release_build_and_check_what_is_published(job: World) -> None:
-    """Wheel and sdist are good, and the same bytes twice; a tag that says another version stops it."""
+    """Wheel and sdist are good, and the same bytes twice; another version or a file too many stops it."""
     build, check = (step["run"] for step in RELEASE["jobs"]["build"]["steps"] if "run" in step)
 
     def bytes_made() -> dict[str, bytes]:
@@ -71,6 +71,11 @@ def test_the_steps_of_a_release_build_and_check_what_is_published(job: World) ->
     assert wrong.returncode != 0
     assert "is not what the tag says: v99.0" in wrong.stdout
     assert bytes_made() == first
+    (job.home / "venvflow/venvflow/stray.py").touch()
+    bytes_made()
+    stray = run(job, check, GITHUB_REF_NAME=f"v{__version__}")
+    assert stray.returncode != 0
+    assert "differ: ['venvflow/stray.py']" in stray.stdout
 
 
 def test_a_release_comes_from_a_tag_and_is_published_without_a_token() -> None:
