@@ -36,13 +36,16 @@ ENTRIES = [["a: x.txt"], ["", "b:", "  path: y"]]
         ),
         ("venvs: {c: z}\n", ""),
         ("venvs: &all\n  c: z\n", ""),
-        ("trim: {}\n", ""),
-        ("", ""),
+        ("trim: {}\r\n", "trim: {}\r\n\r\nvenvs:\r\n{}"),
+        ("each: []", "each: []\n\nvenvs:\n{}"),
+        ('venvs:\n  c: "\x85\u2028x"\n', 'venvs:\n  c: "\x85\u2028x"\n{}'),
     ],
 )
 def test_entries_go_to_the_end_of_the_venvs(before: str, after: str) -> None:
     """With the indentation and line ends that are there; comments at the margin belong to what follows."""
-    assert with_entries(before, ENTRIES) == after.replace("{}", "  a: x.txt\n\n  b:\n    path: y\n", 1)
+    newline = "\r\n" if "\r\n" in before else "\n"
+    added = newline.join(["  a: x.txt", "", "  b:", "    path: y", ""])
+    assert with_entries(before, ENTRIES) == after.replace("\n{}", f"\n{added}", 1)
 
 
 MINE = "# Mine.\nversion: 1\nvenvs:\n  api: {locks: [api/requirements.txt]}   # by hand\n\n# The end.\n"

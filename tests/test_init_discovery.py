@@ -146,6 +146,11 @@ PROJECT = {"uv.lock": '[[package]]\nname = "a"\nversion = "1"\n', "pyproject.tom
             {".venv": ["requirements.txt"]},
         ),
         (
+            {"requirements.txt": BASE, "requirements-build.txt": f"{COMPILED}flit-core==3"},
+            {".venv": ["requirements.txt"]},
+        ),
+        ({"build-requirements.txt": BASE}, {".venv": ["build-requirements.txt"]}),
+        (
             {"requirements.txt": BASE, "constraints.txt": PINNED, "dev-constraints.txt": PINNED},
             {".venv": ["requirements.txt"]},
         ),

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import re
 
-_KEY = re.compile(r"""(?:venvs|"venvs"|'venvs')[ \t]*:(?=\s|$)""")
-_EMPTY = re.compile(r"([ \t]*)\{[ \t]*\}")
+_KEY = re.compile(r"""(?:venvs|"venvs"|'venvs')[ \t]*:\s""")
+_NOTHING = re.compile(r"(?:[ \t]*\{[ \t]*\})?(?P<rest>\s*(?:#.*)?$)", re.DOTALL)
 
 
 def with_entries(text: str, entries: list[list[str]]) -> str:
     """Return the config *text* with *entries*, each the lines of one, at the end of its venvs.
 
-    They get the indentation and the line ends that the text has. An empty ``{}`` gives way to them. Returns
-    an empty text where the venvs are written in braces, or are not found: only a person can add to these.
+    They get the indentation and the line ends that the text has. An empty ``{}`` gives way to them, and where
+    there are no venvs yet, they come last. Returns an empty text where the venvs are written in braces: only
+    a person can add to these.
     """
-    lines = text.splitlines(keepends=True)
-    start, key = next(
-        ((number, found) for number, line in enumerate(lines) if (found := _KEY.match(line))), (0, None)
-    )
-    if key is None:
+    newline = "\r\n" if "\r\n" in text else "\n"
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += newline
+    start = next((number for number, line in enumerate(lines) if _KEY.match(line)), len(lines) + 1)
+    if start > len(lines):
+        lines += [newline, f"venvs:{newline}"]
+    key, rest = re.split(r"(?<=:)", lines[start], maxsplit=1)
+    if not (found := _NOTHING.match(rest)):
         return ""
-    rest = lines[start][key.end() :]
-    if empty := _EMPTY.match(rest):
-        lines[start] = key[0] + rest[empty.end() :]
-    elif rest.strip() and not rest.lstrip().startswith("#"):
-        return ""
+    lines[start] = key + found["rest"]
     end = _end_of_block(lines, start)
-    newline = "\r\n" if lines[start].endswith("\r\n") else "\n"
-    indent = next((re.match(r" *", line)[0] for line in lines[start + 1 : end] if _is_content(line)), "  ")  # type: ignore[index]
-    if not lines[end - 1].endswith("\n"):
-        lines[end - 1] += newline
-    added = [f"{indent}{line}{newline}" if line else newline for each in entries for line in each]
+    indents = [line[: -len(line.lstrip(" "))] for line in lines[start + 1 : end] if _is_content(line)]
+    added = [f"{(indents or ['  '])[0]}{line}".rstrip(" ") + newline for each in entries for line in each]
     return "".join([*lines[:end], *added, *lines[end:]])
 
 

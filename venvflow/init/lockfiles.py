@@ -143,7 +143,9 @@ def _arrange_requirements(
     parts = {path for file in files if not reasons[file.path] for path in (*file.includes, *file.made_of)}
     rest = []
     for file in files:
-        reason = reasons[file.path] or _passed(file, beside, is_part=file.path in parts - mains)
+        is_aside = len(files) > 1 and bool(file.words) and file.path not in parts | mains
+        reason = reasons[file.path] or (INSTALLERS if is_aside and file.is_for_installers else "")
+        reason = reason or _passed(file, beside, is_part=file.path in parts - mains)
         if reason:
             found.passed.append((reason, file.path))
         else:
@@ -174,8 +176,6 @@ def _uninstalled(file: Requirements, known: Collection[str]) -> str:
 
 def _passed(file: Requirements, beside: Mapping[str, str] | None, *, is_part: bool) -> str:
     """Return why *file* fills no venv where it lies, or an empty text; *is_part*: of another file there."""
-    if file.is_for_installers and not is_part and file.words:
-        return INSTALLERS
     if beside is not None and (
         file.exported or file.role in (MAIN, DEV, TESTS) or file.names <= beside.keys()
     ):

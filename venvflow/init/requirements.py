@@ -45,6 +45,7 @@ _OF_INSTALLERS = _INSTALLERS | words_of(
     "click importlib-metadata packaging pep517 pyproject-hooks setuptools-scm six tomli typing-extensions "
     "zipp"
 )
+_FOR_INSTALLERS = words_of("bootstrap build prerequisites")
 _ALONE = words_of(
     "attrs certifi charset-normalizer click colorama docutils filelock idna iniconfig itsdangerous lxml "
     "markupsafe numpy orjson packaging pillow pip platformdirs pluggy psutil pygments pyparsing pytz pyyaml "
@@ -162,9 +163,8 @@ class Requirements:
     @property
     def is_for_installers(self) -> bool:
         """Return whether it has only what installs the rest."""
-        return "bootstrap" in self.words or not (
-            self.pins.keys() - _OF_INSTALLERS or _INSTALLERS.isdisjoint(self.pins)
-        )
+        is_called_so = not _FOR_INSTALLERS.isdisjoint(self.words)
+        return is_called_so or not (self.pins.keys() - _OF_INSTALLERS or _INSTALLERS.isdisjoint(self.pins))
 
     @property
     def names(self) -> AbstractSet[str]:
