@@ -339,7 +339,7 @@ def test_examples_are_venvs_where_nothing_else_is(
         ({"a/requirements.txt": "a==1", ".requirements.txt": "a==1"}, "They are hidden"),
         (
             {"uv.lock": "", "pyproject.toml": '[tool.uv.workspace]\nmembers = [\n  "pkgs/*",\n  "app",\n]\n'},
-            "Its workspace (pkgs/*, app) has one lock",
+            "locks: [uv.lock]\n    packages: all\n",
         ),
         (
             {
@@ -347,7 +347,7 @@ def test_examples_are_venvs_where_nothing_else_is(
                 "pyproject.toml": "[project.optional-dependencies]\nx = []\n"
                 "[dependency-groups]\ndev = [{include-group = 'z'}]\ny = []\nz = []\n",
             },
-            "Left out: extras x; groups y.",
+            "groups: [y]  # not installed extras: [x]  # not installed",
         ),
         (
             {
@@ -355,13 +355,17 @@ def test_examples_are_venvs_where_nothing_else_is(
                 "pyproject.toml": "[tool.poetry.extras]\nx = []\n"
                 "[tool.poetry.group.y]\noptional = true\n[tool.poetry.group.z]",
             },
-            "Left out: extras x; groups y.",
+            "groups: [y]  # not installed extras: [x]  # not installed",
         ),
         (
             {"pdm.lock": "", "pyproject.toml": "[project.optional-dependencies]\nx = []\n"},
-            "Left out: extras x.",
+            "extras: [x]  # not",
         ),
-        ({"Pipfile.lock": "", "Pipfile": "[dev-packages]\nx = '*'\n"}, "Left out: dev-packages x."),
+        (
+            {"Pipfile.lock": "", "Pipfile": "[dev-packages]\nx = '*'\n[docs]\ny = '*'\n"},
+            "groups: [docs]  # not",
+        ),
+        ({"a/requirements.txt": "a==1", "a/setup.py": ""}, "editable: [a]  # not installed"),
     ],
 )
 def test_choices_are_explained(tmp_path: Path, files: dict[str, str], words: str) -> None:

@@ -68,10 +68,10 @@ UV_WORKSPACE = (
 
 venvs:
   kind:
-    # Its workspace (packages/*) has one lock: uv installs the root, and of the members what that needs.
-    # Left out: groups docs.
     locks: [uv.lock]
     python: "3.12"  # .python-version
+    # packages: all
+    # groups: [docs]  # not installed
 """,
 )
 
@@ -147,9 +147,9 @@ POETRY = (
     """\
 venvs:
   kind:
-    # Left out: groups docs.
     locks: [poetry.lock]
     python: "3.12"  # requires-python in pyproject.toml
+    # groups: [docs]  # not installed
 
 # They lie among data of tests. Uncomment what you want:
   # loose: tests/fixtures/loose/requirements.txt
@@ -169,8 +169,8 @@ PDM = (
 
 venvs:
   kind:
-    # Left out: extras cli.
     locks: [pdm.lock]
+    # extras: [cli]  # not installed
 
   docs:
     locks: [docs/requirements.txt]
@@ -387,6 +387,6 @@ def test_the_config_is_what_its_people_would_have_written(
     assert list(config.venvs) == [venv.name for venv in found.venvs]
     assert discover(str(root), os.environ, config).venvs == ()
     assert discover(str(root), os.environ, loaded(root, "venvs: {}")) == found
-    uncommented = re.sub(r"^  # ", "  ", text, flags=re.MULTILINE)
+    uncommented = re.sub(r"^(  |    )# (?=\S+:|  )", r"\1", text, flags=re.MULTILINE)
     in_comments = [venv.name for venv in found.doubtful] if len(found.doubtful) <= 30 else []
     assert set(loaded(root, uncommented).venvs) == {*(venv.name for venv in found.venvs), *in_comments}

@@ -35,9 +35,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     JSON: ``root``, ``config`` (the one that is there already, or null), ``written`` (whether anything was),
     ``files`` (``path`` and ``text``), ``venvs`` that the config is to have, or lacks (``name``, ``path``,
-    ``locks``, ``python``, ``notes``), ``doubtful`` ones that only stand in comments (with a ``reason``),
-    ``entries`` (the text for a config that is there), ``notes`` (on what was left out) and ``advice`` (what
-    to do by hand). Raises Refused when a file is in the way, or the config cannot be added to.
+    ``locks``, ``python``, ``options``, ``notes``), ``doubtful`` ones that only stand in comments (with a
+    ``reason``), ``entries`` (the text for a config that is there), ``notes`` (on what was left out) and
+    ``advice`` (what to do by hand). Raises Refused when a file is in the way, or nothing can be added.
     """
     file, root = _config_and_root(args)
     drafted = draft(root, schema_text(), os.environ, file)
@@ -146,5 +146,6 @@ def _as_record(venv: Proposal) -> dict[str, object]:
         "path": venv.path,
         "locks": list(venv.locks),
         "python": venv.python or None,
+        "options": list(venv.options),
         "notes": list(venv.notes),
     }

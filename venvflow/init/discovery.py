@@ -14,7 +14,7 @@ from venvflow.init.lockfiles import arrange, may_be_lock, place_of
 from venvflow.init.project import Directory, files_of
 from venvflow.init.pythons import python_of, usual_python
 from venvflow.init.requirements import Reader, is_requirements
-from venvflow.init.tools import left_out, members_of
+from venvflow.init.tools import members_of, options_of
 from venvflow.init.trees import EXAMPLES, TEMPLATES, TEST_DATA, VENDORED, purpose_of
 from venvflow.init.virtualenv_cache import Translation, translated
 from venvflow.model import Config, VenvSpec
@@ -39,8 +39,9 @@ class Proposal:
 
     *directory* and *locks* are relative to the project root, *base* is the venv's name in that directory;
     *python* is a version or empty, *source* what says so; *notes* are what else is to be known. *words* tell
-    it from the other venvs of its directory. *purpose* is what its directory is for, empty if that is the
-    project itself, *doubt* why its files need not be locks: with either, a person has to want it.
+    it from the other venvs of its directory, *options* are further lines of its entry. *purpose* is what its
+    directory is for, empty if that is the project itself, *doubt* why its files need not be locks: with
+    either, a person has to want it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Proposal:
     base: str = ".venv"
     words: tuple[str, ...] = ()
     key_files: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     purpose: str = ""
     doubt: str = ""
 
@@ -157,12 +159,15 @@ def _proposals(
                 passed[_MEMBERS].append(fill.locks[0])
                 continue
             python, source, why = python_of(directory, _with_included(fill.locks, reader), fill.words, usual)
-            notes = (*fill.notes, *left_out(directory, fill.locks[0]), *why)
-            if not (fill.words or purpose):
+            notes = (*fill.notes, *why)
+            options: tuple[str, ...] = ()
+            if not (fill.words or fill.doubt or purpose):
                 notes = (*notes, *_present(directory))
+                options = tuple(options_of(directory, fill.locks))
             yield Proposal(
                 "", owner, fill.locks, python, source, notes,
-                words=fill.words, purpose=purpose, doubt=fill.doubt,
+                words=fill.words, options=options,
+                purpose=purpose, doubt=fill.doubt,
             )  # fmt: skip
 
 

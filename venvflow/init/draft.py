@@ -372,7 +372,11 @@ def _rendered(proposal: Proposal) -> list[str]:
     """Return the lines of one entry, in the shortest form that says all."""
     name, locks = quoted(proposal.name), [_path(lock) for lock in proposal.locks]
     is_usual = proposal.path == os.path.join(os.path.dirname(proposal.locks[0]), ".venv")
-    if is_usual and len(locks) == 1 and not (proposal.python or proposal.notes or proposal.key_files):
+    if (
+        is_usual
+        and len(locks) == 1
+        and not (proposal.python or proposal.notes or proposal.key_files or proposal.options)
+    ):
         return [f"{name}: {locks[0]}"]
     lines = [f"{name}:", *(line for note in proposal.notes for line in _commented(note, "  "))]
     if not is_usual:
@@ -381,6 +385,7 @@ def _rendered(proposal: Proposal) -> list[str]:
     if proposal.python:
         source = f"  # {proposal.source}" if proposal.source else ""
         lines.append(f'  python: "{proposal.python}"{source}')
+    lines += [f"  {option}" for option in proposal.options]
     if proposal.key_files:
         lines += ["  key:", *(f"  {line}" for line in _list("files", list(map(_path, proposal.key_files))))]
     return lines

@@ -56,7 +56,9 @@ _ALONE = words_of(
 
 _CONSTRAINTS = words_of("constraint constraints override overrides")
 
-_DIRECTORY = re.compile(r"(?:.*[-_.])?(?:reqs|requirements?)(?:[-_.].*)?", re.IGNORECASE)
+_DIRECTORY = re.compile(
+    r"(?:.*[-_.])?(?:reqs|requirements?)|(?:reqs|requirements?)[-_.].*", re.IGNORECASE | re.DOTALL
+)
 _FILE = re.compile(
     r"(?:.*[-_.])?(?:reqs?|requirements?)(?:[-_.].*)?\.txt|requirements.*\.(?:txt|lock)",
     re.IGNORECASE | re.DOTALL,
