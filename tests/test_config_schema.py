@@ -68,7 +68,7 @@ VALUES: list[Any] = [
     "none", "copy",
     "5GiB", "5 MB", "0", "0B", "10G", "14d", "0d", "2 w", "tar.gz", "full", "pypy3.11", "2.7", "3.12.4rc1t",
     "a/b", "/a", "a//b", "a/", "..", ".x", "a.tar.gz", "a.zip", "{venv}-{version:x}", "{nope}", "a{",
-    [], ["text"], [""], ["copy"], ["copy", "copy"],
+    "a\nb", ["a b"], ["--x"], [], ["text"], [""], ["copy"], ["copy", "copy"],
     [1], [None], [[]], [["text"]], [["text", ""]], [[""]], [[1]], {}, {"nope": 1}, {"a": {}},
 ]  # fmt: skip
 
@@ -117,10 +117,11 @@ def below(part: Any, key: str, default: Any = None) -> Any:
 def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """Return a good config with *value* at *path*, and of the rest only what is needed: it is read often."""
     pack = {"format": "tar.zst", "level": 3}
-    lock = "uv.lock" if path[-1] in {"groups", "extras", "packages"} else "text"
+    lock = "uv.lock" if path[-1] in {"groups", "extras", "packages", "dev"} else "text"
     document: dict[str, Any] = {"venvs": {"api": {"path": "v", "locks": [lock], "pack": pack}}}
     if path[0] == "each":
-        document = {"each": [{"path": "v", "locks": [lock], "name": "x", "pack": pack}]}
+        template = {"path": "v", "locks": [f"d/{lock}"], "name": "x", "python": "3.12", "pack": pack}
+        document = {"each": [template]}
     place, good = document, copy.deepcopy(GOOD)
     for key in path[:-1]:
         good = below(good, key, {})
@@ -132,7 +133,7 @@ def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
 def files(root: Path) -> None:
     """Make the lock files that the documents name."""
     (root / "d").mkdir()
-    for name in ("text", "copy", "d/text", "uv.lock"):
+    for name in ("text", "copy", "uv.lock", "d/text", "d/uv.lock"):
         (root / name).touch()
 
 
@@ -165,7 +166,7 @@ OF_TEMPLATES = {"locks", "name", "path", "python"}
 VALUE_PATHS = [
     path
     for path in PATHS
-    if path[0] not in {"defaults", "each"} or len(path) < 3 or (path[0] == "each" and path[2] in OF_TEMPLATES)
+    if path[0] not in {"defaults", "each"} or len(path) == 1 or path[2:] in {(key,) for key in OF_TEMPLATES}
 ]
 
 
@@ -216,6 +217,87 @@ def test_schema_and_loader_agree_on_missing_and_unknown_keys(root: Path, path: t
         place["nope"] = 1
         assert not accepts(root, document)
         assert not validator.is_valid(document)
+
+
+def examples_in(part: dict[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every example of the schema, with the key path that it is one for."""
+    if ref := part.get("$ref"):
+        part = SCHEMA["$defs"][ref.rpartition("/")[2]]
+    if at and at[-1] not in {"api", "0"}:
+        assert part["examples"], at
+        yield from ((at, example) for example in part["examples"])
+    if isinstance(below_names := part.get("additionalProperties"), dict) and at != ("sets",):
+        yield from examples_in(below_names, (*at, "api"))
+    if "properties" in part.get("items", {}):
+        yield from examples_in(part["items"], (*at, "0"))
+    for key, value in part.get("properties", {}).items():
+        yield from examples_in(value, (*at, key))
+
+
+@pytest.mark.parametrize(
+    ("path", "example"),
+    [*examples_in(SCHEMA)],
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
+)
+def test_every_example_of_the_reference_loads(root: Path, path: tuple[str, ...], example: Any) -> None:
+    """Each key has one, which an editor and the loader take where it stands."""
+    files(root)
+    for name in ("services/api/requirements.txt", "services/api/requirements-dev.txt", "libs/core/uv.lock"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "constraints").mkdir()
+    (root / "constraints" / "a.txt").touch()
+    document = changed(path, example)
+    if path == ("sets",):
+        document["venvs"]["lib-a"] = "libs/core/uv.lock"
+    if path == ("each", "0", "python"):
+        document["each"][0]["name"] = "x-{python}"
+        document["each"][0]["path"] = "v-{python}"
+    assert [error.message for error in jsonschema.Draft202012Validator(SCHEMA).iter_errors(document)] == []
+    config = read(root, json.dumps(document))
+    assert not config.missing_files or path[-1] == "editable"
+
+
+@pytest.mark.parametrize("key", ["name", "path"])
+def test_a_template_without_a_python_has_none_to_fill_in(root: Path, key: str) -> None:
+    """Editor and loader say so; with one it is filled in."""
+    files(root)
+    document = changed(("each", "0", key), "x-{python}")
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    assert accepts(root, document)
+    assert validator.is_valid(document)
+    del document["each"][0]["python"]
+    assert not accepts(root, document)
+    assert not validator.is_valid(document)
+
+
+ANYWHERE = [
+    path
+    for path in PATHS
+    if path[-1] not in {"venvs", "each", "sets", "locks", "path", "name", "build", "editable"}
+    and path != ("each", "0", "python")
+]
+"""Keys whose values are judged by themselves, whatever the others and the files are."""
+
+
+@pytest.mark.slow
+@given(st.data())
+def test_schema_and_loader_agree_on_documents(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Any values at any keys at once: what an editor flags is what loading refuses."""
+    root = project(tmp_path_factory.mktemp("documents"))
+    files(root)
+    template = {"locks": ["d/uv.lock"], "name": "x", "path": "w", "python": "3.12"}
+    document: dict[str, Any] = {"venvs": {"api": {"path": "v", "locks": ["uv.lock"]}}, "each": [template]}
+    right = dict(examples_in(SCHEMA))
+    for path in data.draw(st.lists(st.sampled_from(ANYWHERE), min_size=1, max_size=6)):
+        place: Any = document
+        for key in path[:-1]:
+            place = below(place, key, {}) if isinstance(place, dict | list) else None
+        if isinstance(place, dict):
+            place[path[-1]] = data.draw(st.one_of(st.just(right[path]), st.sampled_from(VALUES)))
+    assert accepts(root, document) == jsonschema.Draft202012Validator(SCHEMA).is_valid(document), document
 
 
 @given(st.text(alphabet="ab0-_.+ :/é", max_size=6))

@@ -20,6 +20,7 @@ from tools.table import table
 from venvflow import errors, tasks
 from venvflow.cli.parser import COMMANDS, make_parser
 from venvflow.cli.schema import schema_text
+from venvflow.config import quoted
 from venvflow.model import StoreConfig, TrimPolicy, VenvSpec
 from venvflow.state import schema
 
@@ -76,8 +77,18 @@ def _keys(whole: _Schema, part: _Schema, record: type | None) -> str:
     for name, given in part["properties"].items():
         value = {**_referred(whole, given), **given}
         default = "required" if name in required else _default(name, value, record)
-        rows.append((f"`{name}`", _kind(value), default, value["description"]))
-    return table(("key", "value", "default", "meaning"), rows)
+        example = f"`{name}: {_in_flow(value['examples'][0])}`"
+        rows.append((f"`{name}`", _kind(value), default, example, value["description"]))
+    return table(("key", "value", "default", "example", "meaning"), rows)
+
+
+def _in_flow(value: Any) -> str:
+    """Return *value* as YAML in one line, in quotes only where YAML needs them."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_in_flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_in_flow, value)) + "]"
+    return quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _referred(whole: _Schema, value: _Schema) -> _Schema:
