@@ -62,6 +62,7 @@ NEEDS = {
     "docs/howto/make.md": ("make",),
     "docs/howto/worktrees.md": ("git",),
     "docs/tutorial.md": ("git",),
+    "docs/howto/install.md": ("git", "uv"),
     "README.md": ("git",),
     "docs/reference/database.md": ("datasette",),
     "docs/howto/many-pythons.md": ("python3.12", "python3.13"),

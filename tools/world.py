@@ -121,7 +121,12 @@ class World:
             (project / ".gitignore").write_text(".venv/\n*.before-venvflow/\n__pycache__/\n")
             for name in ("UV_OFFLINE", "UV_NO_INDEX", "UV_FIND_LINKS", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
                 self.settings[name] = ""
-            self.settings |= {"UV_DEFAULT_INDEX": index, "PIP_INDEX_URL": index, "PDM_PYPI_URL": index}
+            self.settings |= {
+                "UV_DEFAULT_INDEX": index,
+                "PIP_INDEX_URL": index,
+                "PDM_PYPI_URL": index,
+                "PDM_CHECK_UPDATE": "0",
+            }
             yield project
 
     def clone(self, repository: Path, *, uv: bool = False) -> None:
