@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +15,11 @@ from contents import file_entry, name_of, open_store, stock, time_of
 from venvflow.disk.objects import MtimeMode
 from venvflow.disk.scan import lstat
 from venvflow.model import Entry, Receipt
-from venvflow.state.changes import Drift, Touched, drift_of, give_stats_back, may_hold
+from venvflow.state.changes import Drift, Touched, drift_of, give_bytecode_back, give_stats_back, may_hold
 
 RECORD = "lib/one-1.0.dist-info/RECORD"
-FILES = {"lib/one.py": b"ONE = 1\n", "lib/two.py": b"TWO = 2\n", RECORD: b"one.py,,\n"}
+PYC = "lib/__pycache__/one.cpython-312.pyc"
+FILES = {"lib/one.py": b"ONE = 1\n", "lib/two.py": b"TWO = 2\n", RECORD: b"one.py,,\n", PYC: b"compiled"}
 ONE = "lib/one.py"
 
 
@@ -29,7 +31,8 @@ class Venv:
         (tree,) = stock(self.store, FILES).trees
         self.path = root / "venv"
         self.link = link
-        (self.path / RECORD).parent.mkdir(parents=True)
+        for path in (RECORD, PYC):
+            (self.path / path).parent.mkdir(parents=True)
         for path, data in FILES.items():
             self._place(path, data)
         self.receipt = Receipt("key", str(self.path), "shared", "built", trees=(tree.digest,), link=link)
@@ -124,6 +127,20 @@ def test_an_installers_note_is_no_change_whatever_becomes_of_it(venv: Venv) -> N
     for text in ("1", "22"):
         note.write_text(text)
         assert venv.drift() == Drift()
+
+
+def test_bytecode_that_is_gone_is_given_back(venv: Venv) -> None:
+    """Who installs a package again deletes it. It is damage if the store has none, as any other file is."""
+    shutil.rmtree((venv.path / PYC).parent)
+    drift = venv.drift()
+    assert not drift
+    assert [entry.path for entry in drift.lost] == [PYC]
+    give_bytecode_back(venv.store, str(venv.path), drift.lost, venv.link)
+    assert (venv.path / PYC).read_bytes() == FILES[PYC]
+    assert venv.drift() == Drift()
+    shutil.rmtree((venv.path / PYC).parent)
+    os.unlink(venv.store.objects.path(name_of(FILES[PYC])))
+    assert venv.drift().missing == (PYC,)
 
 
 def test_bytecode_in_a_record_is_no_edit(new_venv: NewVenv, tmp_path: Path) -> None:

@@ -65,8 +65,9 @@ class Drift:
     """Paths below the venv: *added* and *edited* are somebody's work, *missing* is only damage.
 
     *shared* are those of the edited that are the store's own files: all venvs that share them have the edit.
-    *touched* are files that only look changed; they are not drift. *stats* is what a receipt may say from now
-    on of a venv without drift, where its own did not tell.
+    *touched* are files that only look changed, *lost* is bytecode that is gone and the store has: neither
+    is drift, and both are given back. *stats* is what a receipt may say from now on of a venv without drift,
+    where its own did not tell.
     """
 
     added: tuple[str, ...] = ()
@@ -74,6 +75,7 @@ class Drift:
     missing: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     touched: tuple[Touched, ...] = ()
+    lost: tuple[Entry, ...] = ()
     stats: str = field(default="", compare=False)
 
     @property
@@ -238,6 +240,15 @@ class _Compared:
             return item is not None
         return leads_there(entry, os.readlink(os.path.join(self.venv, entry.path)), places, os.path.realpath)
 
+    def can_come_back(self, entry: Entry) -> bool:
+        """Return whether a file that is gone may go, and the store has it: installers delete bytecode."""
+        name = object_name(entry)
+        return (
+            entry.kind == "file"
+            and is_ignored(entry.path)
+            and self.store.objects.sound(name, entry.size, self.adopted.get(name))
+        )
+
     def places(self) -> Places:
         """Return the places that the venv's files name: those that it was made for, wherever it is now."""
         made_for = self.receipt.path
@@ -248,14 +259,16 @@ class _Compared:
 
 def _against_manifest(compared: _Compared) -> Drift:
     found, entries, places = compared.found, compared.entries, compared.places()
-    missing = [path for path, entry in entries.items() if not compared.is_there(entry, places)]
+    gone = [entry for entry in entries.values() if not compared.is_there(entry, places)]
+    lost = tuple(entry for entry in gone if compared.can_come_back(entry))
+    missing = {entry.path for entry in gone}.difference(entry.path for entry in lost)
     known = {**entries, **compared.receipt.private}
     added = (
         path
         for path, item in found.items()
         if item.kind != "dir" and path not in known and not is_ignored(path)
     )
-    drift = Drift(tuple(sorted(added)), missing=tuple(sorted(missing)))
+    drift = Drift(tuple(sorted(added)), missing=tuple(sorted(missing)), lost=lost)
     changed = [
         entry
         for path, entry in entries.items()
@@ -459,6 +472,16 @@ def give_stats_back(store: Store, venv: str, touched: Iterable[Touched], link: s
                 _give_time_back(each, venv)
             elif not store.objects.is_at(name, each.item.stamp.inode, each.item.device):
                 give_again(store.objects, each.entry, venv, link, expected=each.item.stamp)
+
+
+def give_bytecode_back(store: Store, venv: str, lost: Iterable[Entry], link: str) -> None:
+    """Give the venv at a path its *lost* bytecode again, shared as *link* says. The caller holds both."""
+    adopted = store.adopted()
+    for entry in lost:
+        name = object_name(entry)
+        with suppress(OSError):
+            if store.usable(name, entry.size, adopted.get(name)):
+                give_again(store.objects, entry, venv, link)
 
 
 def _give_time_back(touched: Touched, venv: str) -> None:

@@ -16,7 +16,7 @@ from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.plan import VenvFacts, plan
 from venvflow.state import notes
-from venvflow.state.changes import Drift, give_stats_back, summary
+from venvflow.state.changes import Drift, give_bytecode_back, give_stats_back, summary
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_stats, forget_stats, suspect_venvs
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
@@ -80,6 +80,7 @@ def _keep(job: Job, store: Store, venv: FoundVenv, facts: VenvFacts) -> Outcome:
     if not (drift or drift.touched) and _is_suspected(job, receipt):
         forget_stats(job.config)  # what is written down of looks is wrong: each run would suspect it
     give_stats_back(store, job.place.path, drift.touched, receipt.link, job.spec.min_size)
+    give_bytecode_back(store, job.place.path, drift.lost, receipt.link)
     notes = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
         outcome = Outcome("kept", "changed by hand", warnings=(*notes, _left(job, drift)))
