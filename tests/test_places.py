@@ -576,14 +576,14 @@ def test_a_strangers_venv_is_kept_beside(place: Place, exchanging: str) -> None:
     assert versions(place) == ["new", "old"]
 
 
-def test_two_venvs_are_never_kept_under_one_name(place: Place) -> None:
-    """The second is refused, and all three stay as they are."""
-    make_venv(place, ours=False)
-    write(place.path + KEPT_SUFFIX, {"mine": b"older"})
-    before = picture(place.parent)
-    with pytest.raises(Refused, match="the name to keep it under is taken"):
-        swap(place, keep_old=True)
-    assert picture(place.parent) == before
+def test_two_venvs_are_never_kept_under_one_name(place: Place, exchanging: str) -> None:
+    """The next one gets a number, whatever has the name; what is ignored by its end still is."""
+    for number, kept in enumerate((KEPT_SUFFIX, f".2{KEPT_SUFFIX}", f".3{KEPT_SUFFIX}")):
+        make_venv(place, ours=False)
+        write(place.path, {"mine": b"%d" % number})
+        assert swap(place, keep_old=True) == place.path + kept
+        assert Path(f"{place.path}{kept}", "mine").read_bytes() == b"%d" % number
+        shutil.rmtree(place.path)
 
 
 @pytest.mark.parametrize("keep_old", [False, True])
@@ -894,17 +894,17 @@ def test_root_settles_what_the_owner_of_a_directory_left_and_nobody_else(place: 
 
 @pytest.mark.parametrize("what", ["symlink", "dangling", "file"])
 def test_nothing_is_kept_over_what_has_the_name(place: Place, tmp_path: Path, what: str) -> None:
-    """Neither in the place of a link nor behind it."""
+    """Neither in the place of a link nor behind it: the venv gets a name with a number."""
     make_venv(place, ours=False)
     kept = Path(place.path + KEPT_SUFFIX)
     if what == "file":
         kept.touch()
     else:
         kept.symlink_to(tmp_path if what == "symlink" else "nowhere")
-    with pytest.raises(Refused, match="is taken"):
-        swap(place, keep_old=True)
-    assert os.path.lexists(kept)
-    assert versions(place)[0] == "old"
+    before = os.lstat(kept)
+    assert swap(place, keep_old=True) == f"{place.path}.2{KEPT_SUFFIX}"
+    assert os.path.samestat(os.lstat(kept), before)
+    assert versions(place)[0] == "new"
 
 
 def test_removing_deletes_the_venv_and_nothing_else(place: Place) -> None:

@@ -292,7 +292,7 @@ def test_an_empty_directory_in_the_place_becomes_the_venv(project: Project) -> N
 
 
 def test_a_venv_that_was_there_before_is_kept_beside(project: Project) -> None:
-    """Made by hand: kept whole as ``.venv.before-venvflow``; the next such one is refused."""
+    """Made by hand: kept whole as ``.venv.before-venvflow``; the next such one gets a number."""
     place = project.venv("web")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     (place / "mine.txt").write_text("mine")
@@ -306,8 +306,8 @@ def test_a_venv_that_was_there_before_is_kept_beside(project: Project) -> None:
     shutil.rmtree(place)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     (place / "mine.txt").write_text("mine too")
-    _says(project.doit(code=6), "before-venvflow")
-    assert (place / "mine.txt").read_text() == "mine too"
+    assert ".venv.2.before-venvflow" in project.doit().warnings
+    assert (place.with_name(".venv.2.before-venvflow") / "mine.txt").read_text() == "mine too"
     assert manifest_of(kept) == before
 
 

@@ -250,20 +250,6 @@ def test_work_that_comes_into_the_old_venv_while_we_restore_is_not_lost(machine:
     assert project.output("api", "beta") == "1.0"
 
 
-def test_the_name_for_a_kept_venv_is_asked_for_before_the_build(project: Project, counter: Path) -> None:
-    """A build takes minutes; that it was in vain can be known before."""
-    _go_on(counter)
-    place = project.venv("api")
-    _made_by_hand(place)
-    kept = place.with_name(".venv.before-venvflow")
-    kept.mkdir()
-    (kept / "older").write_text("mine")
-    _says(project.doit(code=6), "before-venvflow")
-    assert _builds(counter) == 0
-    assert (place / "precious").read_text() == "mine"
-    assert (kept / "older").read_text() == "mine"
-
-
 # --------------------------------------------------------------------------- other runs
 
 

@@ -426,13 +426,6 @@ def _in_the_place(world: World, kind: str) -> None:
         (place / "mine").write_text("mine")
 
 
-def _foreign_twice(world: World) -> None:
-    _delete(world)
-    for place in (world.venv("a"), Path(f"{world.venv('a')}.before-venvflow")):
-        (place / "bin").mkdir(parents=True)
-        (place / "pyvenv.cfg").write_text("home = /usr/bin\n")
-
-
 def _staging(world: World) -> Path:
     return Path(Place(str(world.venv("a"))).staging)
 
@@ -493,11 +486,6 @@ REFUSALS = {
         lambda world: _in_the_place(world, "directory"),
         "neither empty nor a venv",
         lambda world: world.venv("a").rename(world.root / "away"),
-    ),
-    "two venvs of another tool": Refusal(
-        _foreign_twice,
-        "the name to keep it under is taken",
-        lambda world: shutil.rmtree(f"{world.venv('a')}.before-venvflow"),
     ),
     "a stranger's staging directory": Refusal(
         _foreign_staging,

@@ -17,12 +17,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
+from itertools import count
 from typing import NamedTuple, get_args
 
 from venvflow.disk.attributes import FOR_MOST, MODE_BITS
@@ -40,7 +42,10 @@ RECEIPT = ".venvflow.json"
 """Name of the receipt in a venv: which key it was made for. It is never stored, packed or restored."""
 
 KEPT_SUFFIX = ".before-venvflow"
-"""What is appended to the name of a venv that was there before and that venvflow did not make."""
+"""What is appended to the name of a venv that was there before and that venvflow did not make.
+
+A number goes before it if that name is taken.
+"""
 
 _MARK = ".gitignore"
 _MARK_TEXT = b"# A staging directory of venvflow: it goes away when the run is over.\n*\n"
@@ -49,7 +54,10 @@ _NEW, _OLD, _GONE, _KEPT = "new", "old", "gone", "kept"
 """Directories in the staging directory, for one venv each: see above; ``kept`` has a copy of a stranger's."""
 
 _KEEPING = "keeping"
-"""File in the staging directory that says: the venv that belongs here is just being moved beside."""
+"""File in the staging directory that says: the venv that belongs here is just being moved beside.
+
+In it is the number of the name that it gets.
+"""
 
 _DROPPED = "dropped"
 """File in the staging directory that says: what is in ``old`` is being deleted, and must not go back."""
@@ -87,7 +95,7 @@ class Place:
         self.guard = -1  # a descriptor that locks the staging directory, while there is one
         self._tag = f".vf-{hashlib.sha256(os.fsencode(self.name)).hexdigest()[:8]}"
         self._held: _Held | None = None
-        self._kept = self.path + KEPT_SUFFIX
+        self._kept = 0  # the number of the name that a venv got which was moved beside
 
     @cached_property
     def mounted(self) -> bool:
@@ -179,11 +187,6 @@ class Place:
                 state="It was left as it is.",
                 hint=hint.format(path=shown(shlex.quote(self.path))),
             )
-
-    def refuse_to_keep_twice(self) -> None:
-        """Raise Refused when the name under which a venv that is not ours is kept is taken."""
-        if os.path.lexists(self._kept):
-            raise _kept_twice(self._kept)
 
     # ----------------------------------------------------------------------- making
 
@@ -277,7 +280,7 @@ class Place:
 
         *keep_old*: the old one is not ours, and is moved beside under another name instead of being
         deleted. Where the kernel moves no directories, files are moved one by one: that is noted first, so
-        that :meth:`settle` completes it after a kill. Raises Refused when the name to keep is taken.
+        that :meth:`settle` completes it after a kill.
         """
         held = self._held
         assert held is not None  # noqa: S101 - only within staged()
@@ -289,7 +292,7 @@ class Place:
                 self._replace(held, _NEW)
         with _explained(self.path, lambda: "The new venv is in its place."):
             os.fsync(held.parent)
-        return self._kept if keep_old else ""
+        return os.path.join(self.parent, self._name_beside(self._kept)) if keep_old else ""
 
     @contextmanager
     def _changing(self, held: _Held) -> Iterator[None]:
@@ -316,11 +319,16 @@ class Place:
 
     def _move_beside(self, held: _Held) -> bool:
         """Move a venv that is not ours beside; return whether that could be done."""
-        name = os.path.basename(self._kept)
-        if exists(name, held.parent):
-            raise _kept_twice(self._kept)
-        _write_new(_KEEPING, held.staging, b"")
-        return move(self.name, held.parent, name, held.parent)
+        self._kept = self._free_number(held)
+        _write_new(_KEEPING, held.staging, str(self._kept).encode("ascii"), sync=True)
+        return move(self.name, held.parent, self._name_beside(self._kept), held.parent)
+
+    def _name_beside(self, number: int) -> str:
+        return f"{self.name}.{number}{KEPT_SUFFIX}" if number > 1 else self.name + KEPT_SUFFIX
+
+    def _free_number(self, held: _Held) -> int:
+        """Return the number of the first name beside the place that nothing has."""
+        return next(each for each in count(1) if not exists(self._name_beside(each), held.parent))
 
     def _copy_beside(self, held: _Held) -> None:
         """Copy a venv that is not ours; the copy gets its name when the original is about to be replaced."""
@@ -406,11 +414,10 @@ class Place:
     def _name_the_copy(self, held: _Held) -> None:
         if exists(_KEPT, held.staging):
             with directory(_KEPT, dir_fd=held.staging) as fd:
-                name = os.path.basename(self._kept)
                 if exists(self.name, fd):
-                    if exists(name, held.parent):
-                        raise _kept_twice(self._kept)
-                    os.rename(self.name, name, src_dir_fd=fd, dst_dir_fd=held.parent)
+                    self._kept = self._free_number(held)
+                    beside = self._name_beside(self._kept)
+                    os.rename(self.name, beside, src_dir_fd=fd, dst_dir_fd=held.parent)
 
     # ----------------------------------------------------------------------- settling
 
@@ -440,9 +447,11 @@ class Place:
                     self._replace(held, _OLD)
             if found:
                 return
-        kept = os.path.basename(self._kept)
-        if exists(_KEEPING, held.staging) and exists(kept, held.parent):
-            os.rename(kept, self.name, src_dir_fd=held.parent, dst_dir_fd=held.parent)
+        if exists(_KEEPING, held.staging):
+            noted = read_small(_KEEPING, dir_fd=held.staging).decode("ascii", "replace")
+            kept = self._name_beside(int(noted) if re.fullmatch(r"[0-9]{1,9}", noted) else 1)
+            if exists(kept, held.parent):
+                os.rename(kept, self.name, src_dir_fd=held.parent, dst_dir_fd=held.parent)
 
     def _remove_staging(self, held: _Held) -> None:
         """Delete the staging directory, its mark last: a kill must not leave what looks like a stranger's."""
@@ -576,15 +585,6 @@ def _obstacle(path: str, st: os.stat_result) -> PlaceState | None:
     if any(point != path for point in mounts_at(path)):
         return "mount"
     return "other-owner" if os.geteuid() not in (0, st.st_uid) else None
-
-
-def _kept_twice(path: str) -> Refused:
-    return Refused(
-        "a venv that venvflow did not make is in the way, and the name to keep it under is taken",
-        where=shown(path),
-        state="Both were left as they are.",
-        hint="Delete or move one of them, then run again.",
-    )
 
 
 def _explained(path: str, state: Callable[[], str]) -> AbstractContextManager[None]:

@@ -59,8 +59,6 @@ def why_not_replaced(job: Job, venv: FoundVenv) -> Refused | None:
     """Return why what was found must not be replaced: something would be lost that venvflow did not make."""
     try:
         job.place.refuse_unless_replaceable(venv.there)
-        if venv.there == "venv":
-            job.place.refuse_to_keep_twice()
     except Refused as error:
         return error
     if job.force or not venv.drift.by_hand:
