@@ -141,16 +141,6 @@ def test_an_interpreter_that_is_no_python_is_an_environment_failure(project: Pro
     _says(project.doit(code=3, timeout=30), "true")
 
 
-def test_a_builder_that_is_not_installed_is_said(project: Project) -> None:
-    """With what to do."""
-    (project.root / "api" / "poetry.lock").write_text("[metadata]\n")
-    (project.root / "api" / "pyproject.toml").write_text('[project]\nname = "x"\n')
-    project.configure({"api": {"locks": ["api/poetry.lock"]}})
-    if shutil.which("poetry", path=project.machine.environ["PATH"]):
-        pytest.skip("poetry is installed")
-    _says(project.doit(code=3), "poetry is not installed", "nstall it")
-
-
 # --------------------------------------------------------------------------- the config
 
 
