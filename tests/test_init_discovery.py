@@ -170,6 +170,10 @@ PROJECT = {"uv.lock": '[[package]]\nname = "a"\nversion = "1"\n', "pyproject.tom
         ),
         ({"requirements.lock": BASE, "user_reqs.lock": "{}"}, {".venv": ["requirements.lock"]}),
         ({"reqs/lock.txt": BASE}, {".venv": ["reqs/lock.txt"]}),
+        (
+            {"requirements/generated/dev.txt": BASE, "requirements/main.txt": f"{BASE}y==1"},
+            {".venv": ["requirements/main.txt"], ".venv-dev": ["requirements/generated/dev.txt"]},
+        ),
         # Locks of tools come before what was exported from them.
         ({"pylock.toml": "", "requirements.txt": PINNED}, {".venv": ["pylock.toml"]}),
         (
@@ -212,6 +216,9 @@ def test_lock_files_are_what_people_make_venvs_from(
         ("# only a comment\n-i https://x/simple\na @ https://x/a.whl", True),
         (f"a @ git+https://x/a@{'0' * 40}", True),
         ("a @ git+https://x/a@main", False),
+        ("git+https://x/a@main", False),
+        (f"hg+https://x/a@{'0' * 40}", True),
+        ("https://x/a.tar.gz", True),
         (f"{COMPILED}a @ git+https://x/a@main", True),
         (f"{COMPILED}-e .\n./lib\na==1", True),
         ("-r other.txt", True),

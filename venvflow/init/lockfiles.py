@@ -153,7 +153,7 @@ def _arrange_requirements(
     groups = sorted({file.group for file in rest})
     for group in groups:
         members = [file for file in rest if file.group == group]
-        prefix = tuple(re.findall(r"[A-Za-z0-9.+]+", group)) if len(groups) > 1 else ()
+        prefix = members[0].group_words if len(groups) > 1 else ()
         filled = _filled(members, mains, parts, found, by_hand=by_hand)
         found.fills += [replace(fill, words=prefix + fill.words) for fill in filled]
 

@@ -37,7 +37,7 @@ _ROLES = {
 }
 _ROLE_OF = {word: role for role, words in _ROLES.items() for word in words.split()}
 _MEANINGLESS = words_of(
-    "compiled freeze frozen linux lock locked pinned req reqs requirement requirements universal"
+    "compiled freeze frozen generated linux lock locked pinned req reqs requirement requirements universal"
 )
 _OTHER_SYSTEMS = words_of("darwin freebsd mac macos osx win win32 windows")
 _INSTALLERS = words_of("build pip pip-tools setuptools uv wheel")
@@ -66,6 +66,8 @@ _FILE = re.compile(
 
 _OPTION = re.compile(r"(?:-([rc])|--([rc])(?:equirement|onstraint)(?=[\s=]))\s*=?\s*(\S+)")
 _LOCAL = re.compile(r"[./~]|file:|[\w.-]+/", re.IGNORECASE)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_REPOSITORY = re.compile(r"(?:bzr|git|hg|svn)\+")
 _COMMIT = re.compile(r"@[0-9a-f]{40}\b")
 _TOOLS = "pip-compile|pip-tools|uv|pdm|poetry|pipenv|pip freeze|rye|hatch|pants|pex"
 _BY_A_TOOL = re.compile(
@@ -141,10 +143,12 @@ class Requirements:
     @property
     def words(self) -> tuple[str, ...]:
         """Return what its name says besides that it is a requirements file."""
-        name = _place_of(self.path)[2]
-        numbers = re.sub(r"(?<=[0-9])[._-](?=[0-9])", "\0", name.lower())
-        words = [word.replace("\0", ".") for word in re.split(r"[^a-z0-9+\0]+", numbers)]
-        return tuple(word for word in words if word and word not in _MEANINGLESS)
+        return _words(_place_of(self.path)[2])
+
+    @property
+    def group_words(self) -> tuple[str, ...]:
+        """Return what its group says."""
+        return _words(self.group)
 
     @property
     def role(self) -> str:
@@ -182,6 +186,13 @@ class Requirements:
     def is_incomplete(self) -> bool:
         """Return whether people wrote it, and left out something: a version, or what one project needs."""
         return not self.by_tool and bool(self.loose or _lacks(self.pins))
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """Return the words of *name* that say something; ``3_10`` is one."""
+    numbers = re.sub(r"(?<=[0-9])[._-](?=[0-9])", "\0", name.lower())
+    words = [word.replace("\0", ".") for word in re.split(r"[^a-z0-9+\0]+", numbers)]
+    return tuple(word for word in words if word and word not in _MEANINGLESS)
 
 
 def is_requirements(path: str) -> bool:
@@ -261,8 +272,8 @@ def _pins(text: str) -> tuple[_Pins, set[str], _Pins]:
         words = re.split(r"\s--", line, maxsplit=1)[0]
         if line.startswith("-") or _LOCAL.match(words):
             continue
-        if words.startswith("git+"):
-            (pins if _COMMIT.search(words) else floating)[words] = frozenset({words})
+        if _URL.match(words):
+            (floating if _is_branch(words) else pins)[words] = frozenset({words})
             continue
         try:
             requirement = Requirement(words)
@@ -270,13 +281,18 @@ def _pins(text: str) -> tuple[_Pins, set[str], _Pins]:
             loose.add(words)
             continue
         name, version = normalised(requirement.name), _only_version(requirement)
-        if version.startswith("git+") and not _COMMIT.search(version):
+        if _is_branch(version):
             floating[name] = frozenset({version})
         elif version:
             pins[name] = pins.get(name, frozenset()) | {version}
         else:
             loose.add(name)
     return pins, loose, floating
+
+
+def _is_branch(url: str) -> bool:
+    """Return whether *url* is of a repository and names no commit of it."""
+    return _REPOSITORY.match(url) is not None and not _COMMIT.search(url)
 
 
 def _only_version(requirement: Requirement) -> str:
