@@ -265,8 +265,14 @@ locks: ["*/*/requirements.txt"]
 path: "{}/.venv"
 > 3: each[0].path: '{}' cannot be filled in; known are {dir}, {parent}, {stem}, {python}
 
+locks: ["*/*/requirements.txt", "!{parent}/x.txt"]
+> 2: each[0].locks[1]: what ! takes away is the same for all venvs: {parent} is not filled in
+
+locks: ["{dirr}/requirements.txt"]
+> 2: each[0].locks[0]: '{dirr}' cannot be filled in; known are {dir}, {parent}, {stem}, {python}
+
 locks: ["*/*/requirements.txt", "{parent}/{x}.txt"]
-> 2: each[0].locks: '{x}' cannot be filled in; known are {dir}, {parent}, {stem}, {python}
+> 2: each[0].locks[1]: '{x}' cannot be filled in; known are {dir}, {parent}, {stem}, {python}
 
 locks: ["*/*/requirements.txt"]
 name: "{dir}-{python}"
@@ -390,11 +396,15 @@ def test_a_template_makes_no_thousands_of_venvs(root: Path) -> None:
     lay(root, *(f"many/{number}/x.txt" for number in range(501)))
     assert len(read(root, template(locks=["many/*/x.txt"], name="v{dir}")).venvs) == 501
     assert lines_of(root, template(locks=["many/*/x.txt"], name="v{dir}", python=["3.11", "3.12"])) == [
-        "2: each[0].locks: 501 lock files match for 2 Pythons: one template makes at most 1,000 venvs"
+        "2: each[0].locks: 501 lock files match for 2 Pythons: all templates make at most 1,000 venvs"
     ]
     lay(root, *(f"many/{number}/y.txt" for number in range(500)))
     assert problems(root, template(locks=["many/*/*.txt"])) == [
-        "2: each[0].locks: 1,001 lock files match: one template makes at most 1,000 venvs"
+        "2: each[0].locks: 1,001 lock files match: all templates make at most 1,000 venvs"
+    ]
+    both = template(locks=["many/*/x.txt"], name="v{dir}") + "  - {locks: ['many/*/y.txt'], name: 'w{dir}'}\n"
+    assert problems(root, both) == [
+        "4: each[1].locks: 500 lock files match: all templates make at most 1,000 venvs"
     ]
 
 

@@ -82,11 +82,15 @@ class Node:
 
 @dataclass(slots=True)
 class Reading:
-    """One reading of the config in *file*: how its *paths* are read, and all that is wrong with it."""
+    """One reading of the config in *file*: how its *paths* are read, and all that is wrong with it.
+
+    *made* counts the venvs that templates made.
+    """
 
     file: str
     paths: PathReader
     problems: list[tuple[int, str]] = field(default_factory=list)
+    made: int = 0
 
     def wrong(self, line: int, at: str, text: str) -> object:
         """Note that what stands at key path *at* is wrong, and return :data:`WRONG`."""

@@ -23,7 +23,7 @@ FIELDS = ("dir", "parent", "stem", "python")
 """What is filled in where a template has it in braces."""
 
 _MOST = 1000
-"""Venvs that one template may make: more come from a glob that finds what it should not."""
+"""Venvs that all templates may make: more come from a glob that finds what it should not."""
 
 _BRACES = re.compile(r"\$\$|\$\{[^}]*\}|\{([^{}]*)\}")
 _OWN_BRACES = frozenset({"build", "check", "exclude", "pack", "squish"})
@@ -88,7 +88,7 @@ def one_venv(table: Check) -> Check:
 
     def check(node: Node, at: str, reading: Reading) -> Any:
         if node.kind == "text":
-            node = _mapping(node.line, {"locks": _list_of(node)})
+            node = Node("mapping", node.line, pairs={"locks": Node("list", node.line, items=[node])})
         elif node.kind != "mapping":
             expected = "expected a lock file, or a mapping such as {path: .venv, locks: [requirements.txt]}"
             return reading.wrong(node.line, at, f"{expected}, found {node}")
@@ -101,14 +101,6 @@ def one_venv(table: Check) -> Check:
         return Asked(values, node, at) if {"path", "locks"} <= values.keys() else WRONG
 
     return check
-
-
-def _mapping(line: int, pairs: dict[str, Node]) -> Node:
-    return Node("mapping", line, pairs=pairs, lines={key: value.line for key, value in pairs.items()})
-
-
-def _list_of(*items: Node) -> Node:
-    return Node("list", items[0].line, items=[*items])
 
 
 def _beside(lock: Node, files: tuple[str, ...], paths: PathReader) -> str:
@@ -126,7 +118,11 @@ def found_by(text: str, paths: PathReader) -> tuple[str, ...]:
 
     One with fields finds none: it is a further lock file of each venv. Raises ``ValueError``.
     """
-    if _has_fields(text):
+    if fields := [found[0] for found in _BRACES.finditer(text) if found[1] is not None]:
+        if text.startswith("!"):
+            raise ValueError(f"what ! takes away is the same for all venvs: {fields[0]} is not filled in")
+        if unknown := next((field for field in fields if field[1:-1] not in FIELDS), ""):
+            raise ValueError(_not_known(unknown))
         return ()
     files = paths.files(text.removeprefix("!"))
     if text.startswith("!"):
@@ -204,13 +200,14 @@ class _Template:
         return sorted(os.path.relpath(file, self._reading.paths.root) for file in wanted - unwanted)
 
     def _why_none(self, files: int) -> str:
-        """Return why nothing can be made of that many lock files, or an empty text."""
+        """Count the venvs of that many lock files; return why they cannot be made, or an empty text."""
         if not files:
             return "no lock file is left: each item takes one away (!) or has a field in it"
-        if files * len(self._pythons) <= _MOST:
+        self._reading.made += files * len(self._pythons)
+        if self._reading.made <= _MOST:
             return ""
         pythons = f" for {len(self._pythons)} Pythons" * (len(self._pythons) > 1)
-        return f"{files:,} lock files match{pythons}: one template makes at most {_MOST:,} venvs"
+        return f"{files:,} lock files match{pythons}: all templates make at most {_MOST:,} venvs"
 
     def _venv(self, file: str, python: Node, own: Reading) -> Any:
         """Return the venv for one lock file and one Python; its problems are told to *own*."""
@@ -286,8 +283,7 @@ def _filled(node: Node, key: str, inner: str, fields: Mapping[str, str]) -> Node
         ):
             return found[0]
         if name not in fields:
-            known = ", ".join(f"{{{each}}}" for each in FIELDS)
-            raise _Unfilled(node.line, f"{clipped(found[0])!r} cannot be filled in; known are {known}")
+            raise _Unfilled(node.line, _not_known(found[0]))
         if inner in _PATHS and (fields[name] or name == "parent"):
             return _as_path(fields[name] or ".")
         if not fields[name]:
@@ -300,6 +296,10 @@ def _filled(node: Node, key: str, inner: str, fields: Mapping[str, str]) -> Node
         return fields[name].replace("/", "-") if inner == "name" else fields[name]
 
     return replace(node, text=_BRACES.sub(value, node.text))
+
+
+def _not_known(field: str) -> str:
+    return f"{clipped(field)!r} cannot be filled in; known are {', '.join(f'{{{each}}}' for each in FIELDS)}"
 
 
 def _as_path(text: str) -> str:
