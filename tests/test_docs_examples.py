@@ -196,7 +196,7 @@ def test_yaml_is_yaml_and_configs_load(tmp_path: Path) -> None:
     services = [f"services/{name}/requirements" for name in ("api", "worker", "mail", "pay")]
     locks = [f"{path}{end}.txt" for path in services for end in ("", "-dev")]
     locks += [f"libs/{name}/requirements.txt" for name in ("base", "text")]
-    for place in (*locks, "constraints/a.txt", "libs/core/uv.lock"):
+    for place in (*locks, "constraints/a.txt", "libs/core/uv.lock", "locks/3.12.txt"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text("")
     ours = set(json.loads(schema_text())["properties"])
