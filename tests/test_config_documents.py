@@ -79,7 +79,7 @@ def test_an_unreadable_file_is_an_error_of_the_environment(root: Path) -> None:
         ("{a: " * 100_000, "1: lists and mappings are nested more than 50 deep"),
         ("venvs: {}\n[a]: b", "2: a key must be text, found a list"),
         ("venvs: {}\n<<: {version: 1}", "2: merge keys"),
-        ("venvs:", "1: venvs: expected a mapping of names, found nothing"),
+        ("venvs: []", "1: venvs: expected a mapping of names, found a list"),
         ("trim:\nvenvs: {}", "1: trim: expected a mapping (key: value), found nothing"),
         ("version: 1", "1: the key 'venvs' is missing"),
     ],

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from venvflow import errors
 from venvflow.errors import (
     BuildFailed,
+    CommandNotFound,
+    CommandNotRun,
     ConfigError,
     EnvironmentFailure,
     LockTimeout,
@@ -33,6 +35,8 @@ EXAMPLES = [
     StoreFormatError("format 2", hint="Upgrade."),
     BuildFailed("it ended with status 1", where="api", log="/x/build.log", tail="one\ntwo"),
     LockTimeout("waited 300 s"),
+    CommandNotRun("it is not executable", where="./x", hint="chmod +x ./x"),
+    CommandNotFound("there is no such command", where="pytes"),
     Refused("it is a symlink"),
 ]
 
@@ -93,7 +97,7 @@ def test_what_is_printable_is_shown_as_it_is() -> None:
 # --------------------------------------------------------------------------- every error of the product
 
 PACKAGE = Path(errors.__file__).parent
-KINDS = {"UsageError", "EnvironmentFailure", "StoreFormatError", "BuildFailed", "LockTimeout", "Refused"}
+KINDS = {type(error).__name__ for error in EXAMPLES} - {"ConfigError"}
 
 
 @lru_cache

@@ -101,7 +101,11 @@ def run(flow: Flow, venvs: Iterable[str], reporter: FlowReporter, *, quiet: bool
         loader.config = {"GLOBAL": {"reporter": reporter, **({"verbosity": 0} if quiet else {})}}
         return int(cmd_run.Run(task_loader=loader).parse_execute(_words))
     except (InvalidDodoFile, InvalidTask) as error:
-        raise EnvironmentFailure(str(error)) from error
+        raise EnvironmentFailure(
+            str(error),
+            state="No task was run.",
+            hint="Correct the tasks or the dodo.py that it names, then run again.",
+        ) from error
     except SystemExit as end:
         return int(end.code or 0)
     finally:

@@ -112,7 +112,10 @@ def _become(program: list[str], environ: Mapping[str, str]) -> NoReturn:
                 raise _not_found(name) from None
             why = "the interpreter that its first line names is not there"
         raise CommandNotRun(
-            f"the command cannot be started: {why}", where=shown(found or name), state=_NOT_RUN
+            f"the command cannot be started: {why}",
+            where=shown(found or name),
+            state=_NOT_RUN,
+            hint="Is it a program, and executable?",
         ) from error
 
 
@@ -121,5 +124,5 @@ def _not_found(name: str) -> CommandNotFound:
     return CommandNotFound(
         f"there is no command {shown(name)!r}{'' if in_a_path else ' in the venv or on PATH'}",
         state=_NOT_RUN,
-        hint="" if in_a_path else 'What is built into a shell needs one: sh -c "...".',
+        hint="Correct the path." if in_a_path else 'What is built into a shell needs one: sh -c "...".',
     )
