@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from venvflow.disk.objects import Name
+from venvflow.model import Entry
 from venvflow.pure.patterns import compile_patterns
-from venvflow.pure.relocate import Listed, Places, listed_in
+from venvflow.pure.relocate import Listed, Places, Template, listed_in
 from venvflow.state.survey import Survey, survey
 from venvflow.steps.lock_part import LockPart, NotTheLocks, Wanted, lock_part
 
@@ -219,6 +220,14 @@ def test_what_a_new_venv_has_is_published_as_it_has_it(venv: Venv) -> None:
     assert part.survey.entries["bin/activate"] == pristine
     assert b"TOKEN" not in part.survey.templates["bin/activate"].data
     assert "bin/activate" not in part.own
+    venv.write("bin/activate_this.py", b"mine")
+    this = Entry("bin/activate_this.py", "file", hashlib.sha256(b"its own").hexdigest(), size=7)
+    venv.pristine.entries[this.path] = this
+    venv.pristine.templates[this.path] = Template(b"its own", ())
+    part = venv.part()
+    assert part.survey.entries[this.path] == this._replace(kind="template")
+    assert part.survey.templates[this.path].data == b"its own"
+    assert part.survey.filled[this.path] == hashlib.sha256(b"mine").hexdigest()
     (venv.path / "bin" / "python3.11").symlink_to("python")
     assert {"bin/python", "bin/python3.11"} <= published(venv.part())
     for target in ("/evil", "../../evil", ".."):

@@ -167,8 +167,9 @@ def test_what_lies_beyond_the_lock_is_told_kept_and_not_published(project: Proje
     beta = (site / "beta.py").read_bytes()
     (site / "beta.py").unlink()
     (site / "beta.py").write_bytes(beta + b"print('hello')\n")
-    activate = project.venv("api") / "bin" / "activate"
-    activate.write_text(activate.read_text() + "export TOKEN=secret\n")
+    scripts = [project.venv("api") / "bin" / name for name in ("activate", "activate_this.py")]
+    for script in scripts:
+        script.write_text(script.read_text() + "TOKEN='secret'\n")
     run = project.doit()
     taken(run)
     assert "beyond the lock (added: gamma 1.0" in run.warnings
@@ -178,14 +179,15 @@ def test_what_lies_beyond_the_lock_is_told_kept_and_not_published(project: Proje
         assert (site / "mine.py").read_text() == "MINE = 1\n"
         assert project.output("api", "gamma") == "1.0"
         assert (site / "beta.py").read_bytes() != beta
-        assert "TOKEN" in activate.read_text()
+        assert all("TOKEN" in script.read_text() for script in scripts)
         again = project.doit()
         assert not again.did
         assert "changed by hand (added: gamma 1.0" in again.warnings
     assert status(project)[0] == "changed by hand"
     other = elsewhere(project)
     assert (other.site("api") / "beta.py").read_bytes() == beta
-    assert "TOKEN" not in (other.venv("api") / "bin" / "activate").read_text()
+    for script in scripts:
+        assert "TOKEN" not in (other.venv("api") / "bin" / script.name).read_text()
     assert {path.stem for path in other.site("api").glob("*.py")} == {"alpha", "beta"}
     assert not (other.venv("api") / "bin" / "gamma").exists()
     compiled = project.run([f"{other.venv('api')}/bin/python", "-c", "import beta"])

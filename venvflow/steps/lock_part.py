@@ -188,12 +188,10 @@ def _take_pristine(part: LockPart, pristine: Survey, entry: Entry) -> None:
         raise NotTheLocks(f"{path} is not what a new venv has there")
     if entry.kind == "link":
         _refuse_leading_away(entry)
-    elif entry != theirs and theirs.kind == "template":
+    elif entry != theirs and theirs.digest:
         survey.filled.setdefault(path, entry.digest)
         survey.templates[path] = pristine.templates[path]
-        survey.entries[path] = theirs
-    elif entry != theirs and entry.kind != "dir":
-        part.own |= survey.withhold([path])
+        survey.entries[path] = theirs._replace(kind="template")  # of which each venv may have its own bytes
 
 
 def _refuse_leading_away(entry: Entry) -> None:

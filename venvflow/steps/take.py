@@ -17,9 +17,10 @@ from venvflow.builders.build import Build
 from venvflow.builders.commands import filled
 from venvflow.disk import locks, processes
 from venvflow.disk.descriptors import READ, opened
+from venvflow.disk.files import read_small
 from venvflow.errors import VenvflowError
 from venvflow.model import Outcome, Receipt
-from venvflow.pure.relocate import Places
+from venvflow.pure.relocate import Places, Template
 from venvflow.state.confidential import withhold
 from venvflow.state.intake import bytecode_of
 from venvflow.state.store import Store
@@ -125,7 +126,11 @@ def _pristine(job: Job, record: KeyRecord) -> Survey:
         status, _ = processes.ask(filled(command, build), environ=build.variables, timeout=_SECONDS)
         if status:
             raise NotTheLocks("no new venv can be made to compare it with")
-        return survey(venv, Places(venv, job.root, record.interpreter.executable), fresh=True)
+        found = survey(venv, Places(venv, job.root, record.interpreter.executable), fresh=True)
+        for path, entry in found.entries.items():
+            if entry.kind == "file":
+                found.templates[path] = Template(read_small(f"{venv}/{path}"), ())
+        return found
 
 
 @contextmanager
