@@ -907,6 +907,18 @@ def test_nothing_is_kept_over_what_has_the_name(place: Place, tmp_path: Path, wh
     assert versions(place)[0] == "new"
 
 
+def test_a_venv_that_was_on_its_way_beside_under_a_number_comes_back(place: Place) -> None:
+    """A kill came just then: the name that it had got is noted."""
+    make_venv(place, ours=False)
+    write(place.path + KEPT_SUFFIX, {"mine": b"older"})
+    before = picture(place.parent)
+    with place.staged():
+        assert place._held is not None
+        assert place._move_beside(place._held)
+        assert os.path.exists(f"{place.path}.2{KEPT_SUFFIX}")
+    assert picture(place.parent) == before
+
+
 def test_removing_deletes_the_venv_and_nothing_else(place: Place) -> None:
     """The neighbours stay."""
     make_venv(place)
