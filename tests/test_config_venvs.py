@@ -437,6 +437,11 @@ def test_a_lock_file_that_is_missing_is_the_fault_of_its_venv(root: Path) -> Non
     }  # fmt: skip
 
 
+def test_templates_may_all_be_in_comments(root: Path) -> None:
+    """As venvs may."""
+    assert read(root, "each:\n# - locks: ['*/*/requirements.txt']\n").venvs == {}
+
+
 def test_one_wrong_template_does_not_hide_the_mistakes_of_another(root: Path) -> None:
     """All mistakes of a file are told at once."""
     text = (

@@ -144,6 +144,15 @@ def nullable(check: Check) -> Check:
 # --------------------------------------------------------------------------- lists and mappings
 
 
+def maybe_none(check: Check) -> Check:
+    """Check for a list that may be left empty, with what would follow in comments; the value is ``()``."""
+
+    def either(node: Node, at: str, reading: Reading) -> Any:
+        return () if node.kind == "nothing" else check(node, at, reading)
+
+    return either
+
+
 def listing(check: Check, *, empty: bool = True, unique: bool = False) -> Check:
     """Check for a list of what *check* accepts; the value is a tuple."""
 
@@ -443,8 +452,12 @@ TOP = Table(
             _allowed_name,
             one_venv(Table(_OF_A_VENV, required=("locks",))),
         ),
-        "each": listing(
-            many_venvs(Table({"name": leaf(_venv_name), **_OF_A_VENV}), listing(leaf(_found), empty=False))
+        "each": maybe_none(
+            listing(
+                many_venvs(
+                    Table({"name": leaf(_venv_name), **_OF_A_VENV}), listing(leaf(_found), empty=False)
+                )
+            )
         ),
         "sets": Named(_allowed_set, listing(leaf(_member), empty=False)),
     },
