@@ -230,7 +230,8 @@ def lines_of(root: Path, text: str) -> list[str]:
 FOR_API = "(for services/api/requirements.txt)"
 MISTAKES = """
 locks: ["libs/*/uv.lock"]
-> 2: each[0].locks[0]: libs/*/uv.lock matches no file in ROOT
+> 2: each[0].locks[0]: libs/*/uv.lock matches no file in ROOT; what is hidden, installed or in node_modules
+| is passed over
 
 locks: ["../home/*"]
 > 2: each[0].locks[0]: PARENT/home/x lies outside the project: such a venv needs a name, under 'venvs'
@@ -442,6 +443,9 @@ def test_templates_may_all_be_in_comments(root: Path) -> None:
     assert read(root, "each:\n# - locks: ['*/*/requirements.txt']\n").venvs == {}
 
 
+PASSED_OVER = "what is hidden, installed or in node_modules is passed over"
+
+
 def test_one_wrong_template_does_not_hide_the_mistakes_of_another(root: Path) -> None:
     """All mistakes of a file are told at once."""
     text = (
@@ -449,7 +453,7 @@ def test_one_wrong_template_does_not_hide_the_mistakes_of_another(root: Path) ->
         + "  - {locks: ['libs/*/requirements.txt'], pin: maybe}\n  - x\nvenvs: {a: b/*}\n"
     )
     assert lines_of(root, text) == [
-        "2: each[0].locks[0]: x/* matches no file in ROOT",
+        f"2: each[0].locks[0]: x/* matches no file in ROOT; {PASSED_OVER}",
         "3: each[1].pin: expected true or false, found the text maybe",
         "4: each[2]: expected a mapping (key: value), found the text x",
         "5: venvs.a: the key 'path' is missing: b/* is not one file, beside which the venv would be",

@@ -128,7 +128,8 @@ def found_by(text: str, paths: PathReader) -> tuple[str, ...]:
     if text.startswith("!"):
         return files
     if not files:
-        raise ValueError(f"{clipped(text)} matches no file in {shown(paths.root)}")
+        passed = "what is hidden, installed or in node_modules is passed over"
+        raise ValueError(f"{clipped(text)} matches no file in {shown(paths.root)}; {passed}")
     if outside := next((file for file in files if not file.startswith(f"{paths.root}/")), ""):
         raise ValueError(
             f"{shown(outside)} lies outside the project: such a venv needs a name, under 'venvs'"
