@@ -336,7 +336,7 @@ def test_a_damaged_index_does_not_make_a_venv_replaceable(machine: Machine, proj
     for path in machine.store.glob("index.db*"):
         path.unlink()
     (machine.store / "index.db").mkdir()
-    project.lock("api", machine.wheel("alpha"))
+    project.lock("api", machine.wheel("alpha", "2.0"))
     run = project.doit(code=None)
     assert run.code in (3, 6), run.text
     assert "Traceback" not in run.text
