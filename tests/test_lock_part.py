@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +19,7 @@ from venvflow.model import Entry
 from venvflow.pure.patterns import compile_patterns
 from venvflow.pure.relocate import Listed, Places, Template, listed_in
 from venvflow.state.survey import Survey, survey
-from venvflow.steps.lock_part import LockPart, NotTheLocks, Wanted, lock_part
+from venvflow.steps.lock_part import LockPart, NotTheLocks, Wanted, is_bare, lock_part
 
 SITE = "lib/python3.11/site-packages"
 PLACES = "/p/.venv", "/p", "/usr/bin/python3"
@@ -239,3 +242,79 @@ def test_what_a_new_venv_has_is_published_as_it_has_it(venv: Venv) -> None:
     venv.write("bin/python")
     with pytest.raises(NotTheLocks, match="not what a new venv has"):
         venv.part()
+
+
+# --------------------------------------------------------------------------- is it a loss?
+
+BARE = {
+    "venv": [sys.executable, "-m", "venv", "--without-pip"],
+    "uv": [str(Path(sys.executable).with_name("uv")), "venv", "-q", "--no-config"],
+    "virtualenv": [sys.executable, "-m", "virtualenv", "-q", "--no-periodic-update", "--without-pip"],
+}
+
+
+def made(tmp_path: Path, maker: str, *, seeded: bool) -> Path:
+    """Return a new venv of a maker, *seeded* with a pip."""
+    place = tmp_path / ".venv"
+    subprocess.run([*BARE[maker], place], check=True, cwd=tmp_path)
+    if seeded:
+        site = next(place.glob("lib/python*/site-packages"))
+        for file, data in {"pip/__init__.py": "", "pip-1.0.dist-info/INSTALLER": "pip\n"}.items():
+            (site / file).parent.mkdir()
+            (site / file).write_text(data)
+        (place / "bin" / "pip").write_text("#!python\n")
+        rows = (
+            "pip/__init__.py",
+            "pip-1.0.dist-info/RECORD",
+            "pip-1.0.dist-info/INSTALLER",
+            "../../../bin/pip",
+        )
+        (site / "pip-1.0.dist-info" / "RECORD").write_text("".join(f"{row},,\n" for row in rows))
+        (site / "pip" / "__pycache__").mkdir()
+        (site / "pip" / "__pycache__" / "__init__.cpython-311.pyc").write_bytes(b"compiled")
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("maker", BARE)
+@pytest.mark.parametrize("seeded", [False, True])
+def test_a_new_venv_holds_nothing(tmp_path: Path, maker: str, *, seeded: bool) -> None:
+    """Whoever made it, with and without a pip."""
+    assert is_bare(str(made(tmp_path, maker, seeded=seeded)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{SITE}/mine.py", f"{SITE}/mine.pth", f"{SITE}/alpha-1.0.dist-info/RECORD", "bin/mine", "mine.txt",
+        "include/mine.h", "share/jupyter/kernels/mine/kernel.json", "conda-meta/history", "bin/pip.mine",
+    ],
+)  # fmt: skip
+def test_a_venv_with_a_file_of_somebody_holds_something(tmp_path: Path, name: str) -> None:
+    """Whatever it is, a package or a note of a few words."""
+    place = made(tmp_path, "venv", seeded=True)
+    assert is_bare(str(place))
+    (place / name).parent.mkdir(parents=True, exist_ok=True)
+    (place / name).write_text("mine")
+    assert not is_bare(str(place))
+
+
+@pytest.mark.parametrize("name", ["bin/activate", "bin/activate.fish", "pyvenv.cfg"])
+def test_a_venv_whose_scripts_were_written_into_holds_something(tmp_path: Path, name: str) -> None:
+    """People keep variables in bin/activate: it is newer than what was made with it."""
+    place = made(tmp_path, "venv", seeded=False)
+    assert is_bare(str(place))
+    later = (place / "bin" / "activate.csh").stat().st_mtime_ns + 3_000_000_000
+    os.utime(place / name, ns=(later, later))
+    assert not is_bare(str(place))
+
+
+def test_what_only_looks_like_a_venv_holds_something(venv: Venv) -> None:
+    """Without a script of its maker nobody knows who made it; a RECORD may list what lies outside."""
+    shutil.rmtree(venv.path / "lib")
+    (venv.path / "bin" / "a").unlink()
+    assert not is_bare(str(venv.path))
+    venv.write("bin/activate")
+    assert is_bare(str(venv.path))
+    venv.write(f"{SITE}/pip-1.0.dist-info/RECORD", b"/etc/passwd,,\n")
+    assert not is_bare(str(venv.path))

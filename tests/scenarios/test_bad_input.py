@@ -301,6 +301,21 @@ def test_a_venv_that_was_there_before_is_kept_beside(project: Project) -> None:
     assert manifest_of(kept) == before
 
 
+@pytest.mark.slow
+def test_a_job_that_makes_a_venv_before_each_run_stays_green(project: Project) -> None:
+    """With nothing but a pip in it: nothing is lost, so nothing is kept, however often that happens."""
+    place = project.venv("web")
+    project.configure({"api": {}, "web": {}})
+    for _ in range(3):
+        shutil.rmtree(place, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+        told = project.run([os.path.join(BESIDE, "venvflow"), "status", "web"]).text
+        assert "made by another tool, with nothing in it" in told
+        assert project.doit().warnings == ""
+        assert project.output("web", "beta") == "1.0"
+    assert not list(place.parent.glob(".venv?*"))
+
+
 @AS_ROOT
 @pytest.mark.root
 def test_a_mounted_directory_in_the_place_is_refused(project: Project, canaries: Path) -> None:

@@ -24,6 +24,7 @@ from venvflow.state.usage import StoreContents
 from venvflow.steps.facts import FoundVenv, facts_of, find_venv
 from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.job import Job
+from venvflow.steps.lock_part import is_bare
 from venvflow.steps.lockfile_check import contradictions
 from venvflow.steps.state_files import read_key
 
@@ -174,6 +175,8 @@ def _bring(*, stored: bool) -> str:
 def _of_another_tool(job: Job) -> VenvState:
     name = shown(job.spec.name)
     reason = "made by another tool"
+    if is_bare(job.place.path):
+        return VenvState("not ours", f"{reason}, with nothing in it", "doit puts a new one in its place")
     with suppress(VenvflowError):
         unlike = contradictions(job)
         if unlike:

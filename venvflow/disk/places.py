@@ -152,6 +152,14 @@ class Place:
             return "empty"
         return "ours" if made_here and names <= _VENV_NAMES else "stranger"
 
+    def kept(self) -> list[str]:
+        """Return the paths of the venvs that were there before and are kept beside, the first one first."""
+        like = re.compile(rf"{re.escape(self.name)}(?:\.([0-9]{{1,9}}))?{re.escape(KEPT_SUFFIX)}")
+        with suppress(FileNotFoundError):
+            found = filter(None, map(like.fullmatch, os.listdir(self.parent)))
+            return [f"{self.parent}/{each[0]}" for each in sorted(found, key=lambda each: int(each[1] or 1))]
+        return []
+
     def receipt(self) -> Receipt | None:
         """Return the receipt in the venv, or None if there is none that makes sense."""
         return read_receipt(self.path)

@@ -76,6 +76,8 @@ class VenvFacts:
     """Why the place cannot be read."""
     there: PlaceState = "absent"
     """What is at *path*."""
+    bare: bool = False
+    """It is another tool's venv with nothing in it: no loss."""
     receipt: Receipt | None = None
     """The receipt, if the venv there is ours."""
     by_hand: str = ""
@@ -280,7 +282,7 @@ def _build(facts: VenvFacts, coming: _Coming | None) -> Action:
     error = facts.why_not_replaced or facts.no_builder
     if error is not None:
         return _fails(verb, error)
-    beside = "; the venv there is kept beside" if facts.there == "venv" else ""
+    beside = "; the venv there is kept beside" if facts.there == "venv" and not facts.bare else ""
     return _runs(verb, "built", f"restore misses; by {facts.builder}{beside}")
 
 

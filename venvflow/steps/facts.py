@@ -119,6 +119,7 @@ def facts_of(
         key_holds=key.noted is key.now,
         changed_parts=_changed(key.noted, key.now),
         there=venv.there,
+        bare=venv.there == "venv" and _is_bare(job.place.path),
         receipt=receipt,
         by_hand=str(venv.drift) if venv.drift.by_hand else "",
         damage=_damage(job, venv),
@@ -165,6 +166,12 @@ def _damage(job: Job, venv: FoundVenv) -> str:
     if venv.receipt is None or venv.drift.missing:
         return str(venv.drift)
     return "" if os.access(f"{job.place.path}/bin/python", os.X_OK) else "its interpreter is gone"
+
+
+def _is_bare(venv: str) -> bool:
+    from venvflow.steps.lock_part import is_bare  # noqa: PLC0415 - most venvs are ours
+
+    return is_bare(venv)
 
 
 def _builder(job: Job) -> tuple[str, VenvflowError | None]:

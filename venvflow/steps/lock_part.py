@@ -6,6 +6,7 @@ brings (activation scripts, links to Python) is published as a pristine venv has
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 from venvflow.disk.files import read_small
 from venvflow.disk.objects import Name
+from venvflow.disk.scan import walk
 from venvflow.errors import legible
 from venvflow.model import Entry
 from venvflow.pure.comparison import SEEDS
@@ -41,6 +43,34 @@ _MAKERS = re.compile(
     """
 )
 """What makers of venvs bring, each its own."""
+
+
+_ALIKE = 2_000_000_000
+"""Nanoseconds within which a maker of venvs writes its scripts: what somebody wrote into one is newer."""
+
+
+def is_bare(venv: str) -> bool:
+    """Return whether the venv at a path holds nothing but what the makers of venvs put there.
+
+    What seeds it is known by its RECORDs, the maker's own files by their names and times: people write
+    variables into ``bin/activate``. In doubt it is not.
+    """
+    records = glob.glob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info/RECORD")
+    if any(normalised(name_and_version(record)[0]) not in SEEDS for record in records):
+        return False
+    seeds: set[str] = set()
+    with suppress(OSError, ValueError):
+        for record in (os.path.relpath(each, venv) for each in records):
+            seeds.update(listed_in(record, read_small(f"{venv}/{record}"), venv))
+    files = {item.path: item for item in walk(venv) if item.kind != "dir" and not is_ignored(item.path)}
+    makers = {path: item.stamp.mtime_ns for path, item in files.items() if _MAKERS.fullmatch(path)}
+    scripts = [time for path, time in makers.items() if path.lower().startswith("bin/activate")]
+    return (
+        files.keys() <= seeds | makers.keys()
+        and not any(path.startswith(("include/", "share/")) for path in makers)
+        and bool(scripts)
+        and max(*scripts, makers.get("pyvenv.cfg", 0)) - min(scripts) <= _ALIKE
+    )
 
 
 class NotTheLocks(Exception):

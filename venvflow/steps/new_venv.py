@@ -20,6 +20,7 @@ from venvflow.state.store import Store
 from venvflow.steps.facts import find_venv, why_not_replaced
 from venvflow.steps.job import Job
 from venvflow.steps.key_inputs import still_holds
+from venvflow.steps.lock_part import is_bare
 from venvflow.steps.state_files import KeyRecord
 
 CHECK_SECONDS = 300
@@ -110,7 +111,8 @@ def put_in_place(job: Job, store: Store, venv: str, receipt: Receipt, *, ours: i
 
     Looks at the place once more: somebody may have put something there while the venv was made. *ours* is
     the inode of the venv that we made there before, if the store has registered the new one already.
-    Returns the path to which a venv that was not ours was moved, or an empty string. Raises Refused.
+    Returns the path to which a venv that was not ours was moved, or an empty string: one with nothing in it
+    is no loss. Raises Refused.
     """
     write_receipt(venv, receipt)
     if job.config.store.durability == "full":
@@ -120,4 +122,4 @@ def put_in_place(job: Job, store: Store, venv: str, receipt: Receipt, *, ours: i
     obstacle = why_not_replaced(job, before)
     if obstacle is not None:
         raise obstacle
-    return job.place.swap_in(keep_old=before.there == "venv")
+    return job.place.swap_in(keep_old=before.there == "venv" and not is_bare(job.place.path))

@@ -13,7 +13,6 @@ from venvflow import builders
 from venvflow.builders.environment import child_environment
 from venvflow.disk import git_hooks, interpreters, locks, processes
 from venvflow.disk.descriptors import directory
-from venvflow.disk.places import KEPT_SUFFIX
 from venvflow.errors import UsageError, VenvflowError, shown, some
 from venvflow.pure.units import counted
 from venvflow.steps.doctor.check import Check, CheckContext, CheckResult, fail, ok, warn
@@ -185,12 +184,12 @@ def _leftovers(context: CheckContext) -> Iterator[CheckResult]:
     """Look for what killed runs left, and for venvs of others that were put beside."""
     left: list[str] = []
     busy: list[str] = []
-    kept: list[Job] = []
+    kept: dict[str, list[str]] = {}
     for job in context.jobs:
         if os.path.isdir(job.place.staging):
             (busy if _is_held(job.place.staging) else left).append(job.spec.name)
-        if os.path.lexists(job.place.path + KEPT_SUFFIX):
-            kept.append(job)
+        if beside := job.place.kept():
+            kept[job.spec.name] = beside
     if left:
         remedy = f"Run doit: it cleans that up first, and nothing is lost ({some(left, 4)})."
         yield warn("leftovers", f"killed runs left something beside {counted(len(left), 'venv')}", remedy)
@@ -198,8 +197,8 @@ def _leftovers(context: CheckContext) -> Iterator[CheckResult]:
         busy_too = f"; a run is making {some(busy, 4)}" if busy else ""
         yield ok("leftovers", f"none{busy_too}")
     if kept:
-        text = f"{some([job.spec.name for job in kept], 4)}: the venv that was there before is kept beside"
-        paths = [shown(job.place.path + KEPT_SUFFIX) for job in kept]
+        text = f"{some([*kept], 4)}: the venv that was there before is kept beside"
+        paths = [shown(path) for beside in kept.values() for path in beside]
         remedy = f"Delete what you do not need: {some(paths, 4)}"
         yield warn("leftovers", text, remedy)
 
