@@ -237,6 +237,7 @@ def test_a_config_above_is_told(bare: Project) -> None:
 def test_a_directory_without_lock_files_gets_a_config_to_fill(tmp_path: Path, bare: Project) -> None:
     """With nothing to find, init says so and the config still loads."""
     (tmp_path / "empty").mkdir()
+    assert bare.run("init", "--check", str(tmp_path / "empty")).code == 1
     answer = bare.run("init", str(tmp_path / "empty"))
     assert (answer.code, "no lock file" in answer.err) == (0, True)
     status = bare.run("-C", str(tmp_path / "empty"), "status")

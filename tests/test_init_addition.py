@@ -106,9 +106,13 @@ def test_what_cannot_be_added_to_is_left(grown: Project, text: str, code: int, w
     assert grown.hashes() == before
 
 
-def test_a_read_only_config_is_left(grown: Project) -> None:
+@pytest.mark.parametrize("whose", ["ours", "somebody's"])
+def test_a_read_only_config_is_left(whose: str, grown: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever took the right to write away, root too, has to give it back."""
-    grown.config.chmod(0o444)
+    if whose == "ours":
+        grown.config.chmod(0o444)
+    else:
+        monkeypatch.setattr("venvflow.init.draft.os.access", lambda *_: False)
     before = grown.hashes()
     answer = grown.run("init", "--add")
     assert (answer.code, answer.out) == (6, "")

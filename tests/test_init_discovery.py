@@ -174,6 +174,15 @@ PROJECT = {"uv.lock": '[[package]]\nname = "a"\nversion = "1"\n', "pyproject.tom
             {"requirements/generated/dev.txt": BASE, "requirements/main.txt": f"{BASE}y==1"},
             {".venv": ["requirements/main.txt"], ".venv-dev": ["requirements/generated/dev.txt"]},
         ),
+        (
+            {
+                "requirements.txt": "-r requirements/prod.txt\n",
+                "requirements/base.txt": BASE,
+                "requirements/prod.in": "-r base.in\n",
+                "requirements/prod.txt": f"{BASE}y==1\n",
+            },
+            {".venv": ["requirements/prod.txt"]},
+        ),
         # Locks of tools come before what was exported from them.
         ({"pylock.toml": "", "requirements.txt": PINNED}, {".venv": ["pylock.toml"]}),
         (
@@ -223,6 +232,7 @@ def test_lock_files_are_what_people_make_venvs_from(
         (f"{COMPILED}-e .\n./lib\na==1", True),
         ("-r other.txt", True),
         ("-r gone.txt", False),
+        ("a==1\n-r gone.txt", False),
         ("-r requirements.txt", False),
         ("a==1.*", False),
         ("a==1,<2", False),

@@ -96,6 +96,13 @@ def answer(root: Path, files: dict[str, str]) -> tuple[str, str]:
             {".github/workflows/ci.yml": "python-version: 3.94", "setup.py": "python_requires='>=3.8'"},
             "",  # one Python for tests is not the only one that it is made for
         ),
+        (
+            {
+                ".github/workflows/ci.yml": "python-version: 3.94",
+                "pyproject.toml": "[project]\nrequires-python='>=3.8'",
+            },
+            "",
+        ),
         ({".github/workflows/ci.yml": "python-version: 3.94", ".python-version": "3.12"}, "3.12"),
         # What is included was compiled, too.
         (
