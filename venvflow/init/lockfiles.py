@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -108,9 +109,7 @@ def _arrange_tool_locks(
     tools = [name for name in _TOOL_LOCKS if name in names and directory.has(_TOOL_LOCKS[name])]
     if _is_poetrys(directory):
         tools.sort(key=lambda name: name != "poetry.lock")
-    pylocks = sorted(
-        (name for name in names if kind_of(name) == "pylock"), key=lambda name: (len(name), name)
-    )
+    pylocks = sorted((name for name in names if name not in _TOOL_LOCKS), key=lambda name: (len(name), name))
     found.passed += [(UNUSABLE, names[name]) for name in _TOOL_LOCKS if name in names and name not in tools]
     best, others = (tools[:1], tools[1:] + pylocks) if tools else (pylocks, [])
     found.passed += [(BESIDE, names[name]) for name in others]
@@ -118,10 +117,6 @@ def _arrange_tool_locks(
     if not best:
         return None
     return packages(best[0], directory.data(best[0]))
-
-
-def _is_pylock(name: str) -> bool:
-    return kind_of(name) == "pylock"
 
 
 def _is_poetrys(directory: Directory) -> bool:
@@ -143,9 +138,10 @@ def _arrange_requirements(
     parts = {path for file in files if not reasons[file.path] for path in (*file.includes, *file.made_of)}
     rest = []
     for file in files:
-        is_aside = len(files) > 1 and bool(file.words) and file.path not in parts | mains
-        reason = reasons[file.path] or (INSTALLERS if is_aside and file.is_for_installers else "")
-        reason = reason or _passed(file, beside, is_part=file.path in parts - mains)
+        is_alone = len(files) == 1 or file.path in mains
+        reason = reasons[file.path] or _passed(
+            file, beside, is_part=file.path in parts - mains, is_alone=is_alone
+        )
         if reason:
             found.passed.append((reason, file.path))
         else:
@@ -174,8 +170,10 @@ def _uninstalled(file: Requirements, known: Collection[str]) -> str:
     return ""
 
 
-def _passed(file: Requirements, beside: Mapping[str, str] | None, *, is_part: bool) -> str:
-    """Return why *file* fills no venv where it lies, or an empty text; *is_part*: of another file there."""
+def _passed(file: Requirements, beside: Mapping[str, str] | None, *, is_part: bool, is_alone: bool) -> str:
+    """Return why *file* fills no venv beside others, or an empty text; *is_part*: one of them has it."""
+    if file.is_for_installers and file.words and not (is_part or is_alone):
+        return INSTALLERS
     if beside is not None and (
         file.exported or file.role in (MAIN, DEV, TESTS) or file.names <= beside.keys()
     ):
@@ -200,38 +198,38 @@ def _filled(
     main = ordered[0] if ordered and (ordered[0].path in mains or ordered[0].role == MAIN) else None
     filled: list[tuple[object, AbstractSet[str]]] = []
     for file in ordered:
+        fill = _with_main(file, main, doubts)
+        content = (fill.locks[:-1], file.pins, [word for word in file.words if word[:1].isdigit()])
         if file.role == MAIN and file is not main and file.path in parts:
             found.passed.append((PARTS, file.path))
-            continue
-        doubt = doubts[file.path]
-        locks: tuple[str, ...] = (file.path,)
-        notes: tuple[str, ...] = ()
-        if main and file is not main and _builds_on(file, main):
-            clash = contradiction(file, main)
-            if clash:
-                notes = (f"Without {shown(main.path)}, which pins another version of {clash}.",)
-            else:
-                doubt = doubt or (WITHOUT_MAIN if doubts[main.path] else "")
-                locks = (main.path, file.path)
-        content = (locks[:-1], file.pins, [word for word in file.words if word[:1].isdigit()])
-        if any(file.names <= names if doubt else content == other for other, names in filled):
-            found.passed.append((HAD if doubt else SAME, file.path))
-            continue
-        if not doubt:
-            filled.append((content, file.names))
-        yield Fill(
-            locks,
-            () if file is main else file.words or (re.split(r"[^A-Za-z0-9]+", _name(file.path))[-2],),
-            doubt,
-            notes,
-        )
+        elif fill.doubt and any(file.names <= names for _, names in filled):
+            found.passed.append((HAD, file.path))
+        elif any(content == other for other, _ in filled):
+            found.passed.append((SAME, file.path))
+        else:
+            filled += [] if fill.doubt else [(content, file.names)]
+            yield fill
+
+
+def _with_main(file: Requirements, main: Requirements | None, doubts: Mapping[str, str]) -> Fill:
+    """Return the venv of *file*, over the *main* file where it builds on that and does not contradict it."""
+    doubt = doubts[file.path]
+    if file is main:
+        return Fill((file.path,), doubt=doubt)
+    words = file.words or (re.split(r"[^A-Za-z0-9]+", file.path)[-2],)
+    if main is None or not _builds_on(file, main):
+        return Fill((file.path,), words, doubt)
+    if clash := contradiction(file, main):
+        note = f"Without {shown(main.path)}, which pins another version of {clash}."
+        return Fill((file.path,), words, doubt, (note,))
+    return Fill((main.path, file.path), words, doubt or (WITHOUT_MAIN if doubts[main.path] else ""))
 
 
 def _doubt(file: Requirements, *, by_hand: bool) -> str:
     """Return why *file* is not to be trusted to be a lock for this system, or an empty text."""
     if file.loose:
         return LOOSE
-    if _name(file.path).startswith("."):
+    if os.path.basename(file.path).startswith("."):
         return HIDDEN
     return "" if file.is_complete or by_hand else PARTIAL
 
@@ -251,7 +249,3 @@ def _builds_on(file: Requirements, main: Requirements) -> bool:
     if main.path in file.includes or len(main.names & file.names) >= _NEARLY_ALL * len(main.names):
         return False
     return main.path in file.constraints or file.role in (DEV, TESTS, DEPLOY)
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
