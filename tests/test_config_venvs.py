@@ -159,6 +159,9 @@ def test_what_is_installed_has_no_venv(root: Path) -> None:
 def test_a_glob_reads_no_directory_that_it_need_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run with nothing to do asks each time: of a large tree, it reads the directories with a wildcard."""
     lay(root, *(f"services/{name}/src/deep/{name}.py" for name in ("api", "web")))
+    lay(
+        root, "services/api/venv/pyvenv.cfg", "services/api/venv/lib/x.py", "services/web/node_modules/x/y.js"
+    )
     asked: list[str] = []
     scandir = os.scandir
 
@@ -171,7 +174,7 @@ def test_a_glob_reads_no_directory_that_it_need_not(root: Path, monkeypatch: pyt
     assert asked == ["services"]
     asked.clear()
     read(root, template(locks=["services/**/requirements.txt"]))
-    assert sorted(asked) == sorted({"services", *(
+    assert sorted(asked) == sorted({"services", "services/api/venv", *(
         f"services/{name}{deep}" for name in ("api", "web") for deep in ("", "/src", "/src/deep")
     )})  # fmt: skip
 
@@ -378,6 +381,9 @@ def test_a_name_of_its_own_is_not_taken_by_a_template(root: Path) -> None:
     assert lines_of(root, text) == [
         f'{both}: "!services/api/requirements.txt" under locks takes it away {FOR_API}'
     ]
+    text = template(locks=["services/api/requirements.txt", "libs/io/requirements.txt"], name="V{dir}")
+    (problem,) = lines_of(root, text + "venvs:\n  vio: {path: x, locks: [lock.txt]}\n")
+    assert problem.startswith("3: each[0].name: 'Vio' is also the name of the venv in line 5: ")
     text = template(locks=["services/*/requirements.txt"]) + "venvs: {x: services/web/requirements-dev.txt}\n"
     assert lines_of(root, text) == [
         "2: each[0].path: ROOT/services/web/.venv is also the path of 'x' (for services/web/requirements.txt)"
