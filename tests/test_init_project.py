@@ -116,7 +116,8 @@ def test_without_git_the_directories_are_walked(path: str, repository: Path) -> 
     git(repository, "add", ".")
     grow(repository, {"git": "#!/bin/sh\ntouch ran\n"})
     (repository / "git").chmod(0o755)
-    assert looked_at(repository, {"PATH": path}) == (["a"], [])
+    found, notes = looked_at(repository, {"PATH": path})
+    assert (found, len(notes), notes[0][:18]) == (["a"], 1, "git did not answer")
     assert not (repository / "ran").exists()
 
 

@@ -100,6 +100,10 @@ def files_of(
     git = _Git(root, environ)
     tracked = git.tracked()
     files = set(filter(wanted, _walk(root, notes, in_git=tracked is not None)))
+    if tracked is None and os.path.lexists(os.path.join(root, ".git")):
+        notes.append(
+            "git did not answer, so nobody looked into hidden directories and those of what is built."
+        )
     if tracked is not None:
         tracked = set(filter(wanted, tracked))
         files = tracked | (files - tracked - git.ignored(files - tracked))
