@@ -34,6 +34,7 @@ from venvflow.pure.relocate import (
     find_in_record,
     find_link,
     is_record,
+    mentions,
     names_project,
     names_venv,
     record_fields,
@@ -330,6 +331,13 @@ def heads(venv: bytes) -> dict[str, bytes]:
     return {
         "plain": b"#!%s/bin/python\n" % venv,
         "options": b"#!%s/bin/python3 -I\n" % venv,
+        "blank": b"#! \t%s/bin/python\n" % venv,
+        "env": b'#!/usr/bin/env -S "%s/bin/python"   -I\n' % venv,
+        "bare env": b"#!/usr/bin/env -S %s/bin/python3 -I -B\n" % venv,
+        "env alone": b"#! /bin/env %s/bin/python\r\n" % venv,
+        "long option of env": b"#!/usr/bin/env --split-string=%s/bin/python3 -I\n" % venv,
+        "several options": b"#!%s/bin/python3 -I -B\n" % venv,
+        "carriage return": b"#!%s/bin/python3 -I\r\n" % venv,
         "pip": b"#!/bin/sh\n'''exec' \"%s/bin/python\" \"$0\" \"$@\"\n' '''\n" % venv,
         "uv": b"#!/bin/sh\n'''exec' '%s/bin/python' \"$0\" \"$@\"\n' '''\n" % single,
         "bare": b"#!/bin/sh\n'''exec' %s/bin/python \"$0\" \"$@\"\n' '''\n" % venv,
@@ -337,7 +345,7 @@ def heads(venv: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("origin", [STAGED, "/sta ge/my env"])
-@pytest.mark.parametrize("kind", ["plain", "options", "pip", "uv", "bare"])
+@pytest.mark.parametrize("kind", heads(b""))
 def test_every_kind_of_script_head_is_one_slot(kind: str, origin: str) -> None:
     """The whole head is replaced, so nothing of the old way of quoting remains."""
     if kind == "bare" and " " in origin:
@@ -345,7 +353,13 @@ def test_every_kind_of_script_head_is_one_slot(kind: str, origin: str) -> None:
     template = find("bin/tool", heads(origin.encode())[kind] + BODY, places(origin))
     assert template is not None
     assert template.data == BODY
-    argument = "bin/python3 -I" if kind == "options" else "bin/python"
+    arguments = {
+        "env": "bin/python   -I",
+        "bare env": "bin/python3 -I -B",
+        "several options": "bin/python3 -I -B",
+    }
+    one = "option" in kind or kind == "carriage return"
+    argument = arguments.get(kind, "bin/python3 -I" if one else "bin/python")
     assert template.slots == (Slot(0, "venv", "shebang", argument),)
 
 
@@ -515,7 +529,18 @@ def test_a_longer_path_or_an_address_is_not_the_project(text: str, path: str) ->
     assert find(path, f"see '{text}' or {text}\n".encode(), PROJECT) is None
 
 
-@pytest.mark.parametrize("text", ["/app", "/app/src", "file:///app", "git+file:///app#egg=x", "/lib:/app:"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/app",
+        "/app/src",
+        "file:///app",
+        "git+file:///app#egg=x",
+        "/lib:/app:",
+        "sqlite:////app/db",
+        "-I/app/include",
+    ],
+)
 def test_the_project_itself_is_found_and_binds(text: str) -> None:
     """A path of its own is found, whatever follows below it, and the template says that it is bound."""
     template = find(f"{SITE}/a.egg-link", f"{text}\n".encode(), PROJECT)
@@ -534,13 +559,86 @@ def test_documentation_may_speak_of_the_project() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("etc/app.ini", "data = {}/data\n"),
+        ("etc/app.conf", "[x]\npath={}\nother = 1\n"),
+        ("share/x/env", 'export DATA="{}/data"\n'),
+        (f"{SITE}/sitecustomize.py", "import os\nos.environ['DATA'] = '{}/data'\n"),
+        ("etc/jupyter/x.json", '{{"env": {{"DATA": "{}/data", "URL": "sqlite:///{}/db"}}}}\n'),
+        ("etc/x.sh", "DATA='{}'/data\n"),
+        ("etc/urls.txt", "file://{}/x file://localhost/y\n"),
+    ],
+)
+@pytest.mark.parametrize("project", ["/srv/checkout", "/app"])
+def test_what_was_written_here_names_the_project_and_the_interpreter_and_means_them(
+    path: str, text: str, project: str
+) -> None:
+    """Such a file is given back at the same place, names nothing of the old one elsewhere, and is bound."""
+    here, there = Places(STAGED, project, "/opt/py/bin/python3.12"), Places("/v", "/n", "/q/python3")
+    data = text.replace("{}", project).replace("{{", "{").replace("}}", "}").encode()
+    data += b"" if path.endswith(("json", "py")) else b"by /opt/py/bin/python3.12\n"
+    assert mentions(path, data, here)
+    template = find(path, data, here, written_here=True)
+    assert template is not None
+    assert template.bound
+    assert fill(template.data, template.slots, here) == data or path == "etc/x.sh"
+    filled = fill(template.data, template.slots, there)
+    assert project.encode() not in filled
+    assert b"/opt/py" not in filled
+    assert find(path, data, here) is None
+
+
+def test_json_with_escaped_slashes_is_found() -> None:
+    """Some writers escape them; what is filled in is the same string."""
+    data = json.dumps({"argv": [f"{STAGED}/bin/python", "/srv/checkout/x"]}).replace("/", "\\/").encode()
+    assert mentions("share/a.json", data, HERE)
+    moved_ = find("share/a.json", data, HERE, written_here=True)
+    assert moved_ is not None
+    assert json.loads(fill(moved_.data, moved_.slots, HERE)) == json.loads(data)
+    assert json.loads(fill(moved_.data, moved_.slots, places("/n", "/p")))["argv"] == [
+        "/n/bin/python",
+        "/p/x",
+    ]
+
+
+@given(
+    old=origins,
+    new=targets,
+    pieces=st.lists(
+        st.sampled_from(["\n", "x = ", "; ", "VENV", "PROJECT", "VENV/bin", "PROJECT/a b", ":"]), min_size=1
+    ),
+)
+def test_what_was_found_is_given_back_and_nothing_of_the_old_place_is_left(
+    old: str, new: str, pieces: list[str]
+) -> None:
+    """For any text without quotes: filled in where it was found no byte changes, elsewhere all paths do."""
+    old = old.replace("\n", "_").replace("\r", "_")
+    text = " ".join(pieces).replace("PROJECT", old).replace("VENV", f"{old}/.venv")
+    here, data = Places(f"{old}/.venv", old, "/usr/bin/python3"), os.fsencode(text)
+    template = find("etc/x.conf", data, here, written_here=True)
+    named = any("PROJECT" in piece or "VENV" in piece for piece in pieces)
+    assert (template is not None) == named == mentions("etc/x.conf", data, here)
+    if template is not None:
+        assert fill(template.data, template.slots, here) == data
+        assert b"/origin/" not in fill(template.data, template.slots, places(new, new))
+
+
+def test_a_text_of_two_bytes_for_each_character_is_named() -> None:
+    """It cannot be relocated, but it does not go by in silence."""
+    for place in (HERE.venv, HERE.project):
+        assert embeds(f"path={place}/x".encode("utf-16"), HERE)
+    assert not embeds("path=/elsewhere".encode("utf-16"), HERE)
+
+
+@pytest.mark.parametrize(
     ("path", "venv", "project"),
     [
         ("pyvenv.cfg", True, False), ("bin/activate.fish", True, True), ("bin/deep/x", False, False),
         (f"{SITE}/x.pth", True, True), (f"{SITE}/pkg/x.py", False, False), (f"{SITE}/top.py", True, False),
         (f"{SITE}/__editable___x_finder.py", True, True), (f"{SITE}/x.dist-info/METADATA", True, False),
         (f"{SITE}/x.dist-info/direct_url.json", True, True), (f"{SITE}/x.egg-link", True, True),
-        ("share/jupyter/kernels/k/kernel.json", True, False), ("lib/x.so", False, False),
+        ("share/jupyter/kernels/k/kernel.json", True, True), ("lib/x.so", False, False),
     ],
 )  # fmt: skip
 def test_installers_write_paths_into_these_files_only(path: str, venv: bool, project: bool) -> None:

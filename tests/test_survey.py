@@ -171,9 +171,63 @@ def test_a_fresh_venv_is_searched_in_every_text(venv: Path) -> None:
     fresh = survey(str(venv), places(venv), fresh=True)
     assert fresh.entries[f"{SITE}/pkg/config.ini"].kind == "template"
     assert fresh.embedding == [f"{SITE}/pkg/ext.so"]
+    data = (venv / SITE / "pkg/config.ini").read_bytes()
+    tail = record_fields(*digest_of(data))
+    put(venv, f"{INFO}/RECORD", b"pkg/config.ini,%s\n" % tail)
     used = survey(str(venv), places(venv))
     assert used.entries[f"{SITE}/pkg/config.ini"].kind == "file"
+    assert used.naming == [f"{SITE}/pkg/config.ini"]
     assert used.embedding == []
+
+
+def _record(venv: Path, *paths: str, **digests: str) -> None:
+    """Write a RECORD of files as they are now."""
+    rows = [
+        b"../../../%s,%s" % (path.encode(), record_fields(*digest_of((venv / path).read_bytes())))
+        for path in paths
+    ]
+    rows += [f"pkg/{name}.ini,{digest},3".encode() for name, digest in digests.items()]
+    put(venv, f"{INFO}/RECORD", b"\n".join(rows) + b"\n")
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_who_wrote_a_text_decides_whether_it_means_the_project(venv: Path, fresh: bool) -> None:
+    """Written or changed here: it is meant. As a package brought it: it is named. Sources stay."""
+    where = places(venv)
+    text = b"data = %s/data\n" % os.fsencode(where.project)
+    for path in (
+        "etc/written.ini",
+        "etc/changed.ini",
+        "etc/brought.ini",
+        f"{SITE}/pkg/other.ini",
+        "src/x/README",
+    ):
+        put(venv, path, b"data = x\n" if path == "etc/changed.ini" else text)
+    _record(venv, "etc/changed.ini", "etc/brought.ini", other="md5=x")
+    put(venv, "etc/changed.ini", text)
+    found = survey(str(venv), where, fresh=fresh)
+    kinds = {path: entry.kind for path, entry in found.entries.items() if path.endswith((".ini", "README"))}
+    assert kinds == {
+        "etc/written.ini": "template",
+        "etc/changed.ini": "template",
+        "etc/brought.ini": "file",
+        f"{SITE}/pkg/other.ini": "file",
+        "src/x/README": "file",
+    }
+    assert sorted(found.naming) == ["etc/brought.ini", f"{SITE}/pkg/other.ini"]
+    assert found.bound
+    assert [slot.argument for slot in found.templates[f"{INFO}/RECORD"].slots] == ["etc/changed.ini"]
+    assert found.filled["etc/written.ini"] == hashlib.sha256(text).hexdigest()
+
+
+def test_a_project_right_below_the_root_is_no_news_in_what_a_package_brought(venv: Path) -> None:
+    """``/app`` stands in many documents; in what was written here it is meant all the same."""
+    where = places(venv)._replace(project="/app")
+    for path in ("etc/written.ini", "etc/brought.ini"):
+        put(venv, path, b"data = /app/data\n")
+    _record(venv, "etc/brought.ini")
+    found = survey(str(venv), where)
+    assert (found.naming, found.entries["etc/written.ini"].kind) == ([], "template")
 
 
 def test_excluded_files_and_directories_are_left_out(venv: Path, monkeypatch: pytest.MonkeyPatch) -> None:

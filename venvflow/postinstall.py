@@ -121,13 +121,17 @@ def written(kind: str, form: str, argument: str, places: Places) -> bytes:
 def shebang(venv: str, argument: str) -> bytes:
     """Return a first line that runs the environment's Python, through /bin/sh where a kernel could not.
 
-    *argument* is the interpreter's path below the environment, and its options after a space. The trampoline
-    is what pip and uv write too: a shell runs its second line, Python sees a string.
+    *argument* is the interpreter's path below the environment, and its options after a space. A kernel takes
+    several options for one. The trampoline is what pip and uv write too: a shell runs its second line, Python
+    sees a string.
     """
     below, space, rest = argument.partition(" ")
     interpreter = f"{venv}/{below}"
     line = os.fsencode(f"#!{interpreter}{space}{rest}\n")
-    if len(line) <= LONGEST_SHEBANG and not re.search(r"\s", interpreter) and is_text(interpreter):
+    is_plain = (
+        not re.search(r"\s", interpreter) and is_text(interpreter) and not re.search(r"[\s'\"\\$`]", rest)
+    )
+    if is_plain and len(line) <= LONGEST_SHEBANG:
         return line
     word = word_in_trampoline(interpreter)
     return os.fsencode(f"#!/bin/sh\n'''exec' {word}{space}{rest} \"$0\" \"$@\"\n' '''\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -489,3 +490,44 @@ def test_the_order_of_locks_is_in_the_key_of_a_command_that_names_the_first(mach
     assert site["{lock}", "ab"][0] != site["{lock}", "ba"][0]
     assert site["{locks}", "ab"] == site["{locks}", "ba"]
     assert site["{locks}", "ab"][1] == {"alpha", "beta"}
+
+
+WRITER = """\
+import json, os, sys
+venv, project = sys.argv[1:]
+site = os.path.join(venv, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+kernel = os.path.join(venv, "share/jupyter/kernels/data")
+os.makedirs(kernel)
+os.makedirs(os.path.join(venv, "etc"))
+with open(os.path.join(kernel, "kernel.json"), "w") as file:
+    json.dump({"argv": [venv + "/bin/python"], "env": {"DATA": project + "/data"}}, file)
+with open(os.path.join(venv, "etc/app.ini"), "w") as file:
+    file.write("[app]\\ndata = %s/data\\n" % project)
+with open(os.path.join(site, "sitecustomize.py"), "w") as file:
+    file.write("import os\\nos.environ['DATA'] = %r\\n" % (project + "/data"))
+with open(os.path.join(venv, "bin/kernel"), "w") as file:
+    file.write("#!/usr/bin/env -S %s/bin/python -I -B\\nimport sys; print(sys.prefix)\\n" % venv)
+os.chmod(os.path.join(venv, "bin/kernel"), 0o755)
+"""
+
+
+def test_what_a_build_writes_names_the_checkout_that_it_is_restored_in(machine: Machine) -> None:
+    """Settings, a kernel and a script that a command wrote, at a long path with a blank in it."""
+    script = machine.root / "writer.py"
+    script.write_text(WRITER)
+    build = [*_bare(), ["{python}", str(script), "{venv}", "{project}"]]
+    first = machine.project("one", {"api": {"build": build}})
+    first.lock("api", machine.wheel("alpha"))
+    first.doit()
+    second = machine.project("/".join(["a b", *["long" * 10] * 5]), {"api": {"build": build}})
+    second.lock("api", machine.wheel("alpha"))
+    run = second.doit()
+    assert "hit" in run.did["restore:api"], run.text
+    assert "build-venv:api" not in run.did
+    assert not _mentions(second.venv("api"), str(first.root))
+    data = f"{second.root}/data"
+    assert data in (second.venv("api") / "etc/app.ini").read_text()
+    kernel = json.loads((second.venv("api") / "share/jupyter/kernels/data/kernel.json").read_text())
+    assert kernel == {"argv": [f"{second.venv('api')}/bin/python"], "env": {"DATA": data}}
+    assert second.output("api", "python", "-c", "import os; print(os.environ['DATA'])") == data
+    assert second.output("api", "kernel") == str(second.venv("api"))

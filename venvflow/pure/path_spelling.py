@@ -38,6 +38,11 @@ from venvflow.postinstall import WRITERS, shell_word
 _TRAMPOLINE = re.compile(
     rb"""\A\#!/bin/sh\n'''exec'[ ](?P<command>.+?)[ ]"\$0"[ ]"\$@"\n'[ ]'''\n""", re.DOTALL | re.VERBOSE
 )
+_FIRST_LINE = re.compile(
+    rb"""\A\#![ \t]*(?P<env>/(?:usr/)?bin/env[ \t]+(?:(?:-S|--split-string[ =])[ \t]*)?)?
+    (?P<command>[^\n]*)\n?""",
+    re.VERBOSE,
+)
 _PRINTED = re.compile(rb"""\A"\$\(printf '([^']*)'\)\"""")
 _WORD = re.compile(rb"""\A(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s'"\\])+""", re.DOTALL)
 
@@ -45,20 +50,24 @@ _WORD = re.compile(rb"""\A(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s'"\\])+""", re.DO
 def parse_shebang(data: bytes, prefix: bytes) -> tuple[str, int] | None:
     """Return what ``postinstall.shebang`` needs to write the start of *data* anew, and where that start ends.
 
-    *prefix* is the venv's path with a slash. None unless a Python below it is to run the script.
+    *prefix* is the venv's path with a slash. None unless a Python below it is to run the script. ``env -S``
+    and blanks before the path say nothing more, so they are not kept.
     """
     trampoline = _TRAMPOLINE.match(data)
-    if trampoline:
-        end, (word, rest) = trampoline.end(), _command(trampoline["command"], prefix)
-    elif data.startswith(b"#!" + prefix):
-        end = data.find(b"\n") + 1 or len(data)
-        below, space, options = data[2 + len(prefix) : end].strip().partition(b" ")
-        word, rest = prefix + below, space + options
+    found = trampoline or _FIRST_LINE.match(data)
+    if found is None:
+        return None
+    command = found["command"].strip()
+    if trampoline is None and command.startswith(prefix):
+        below, *options = command[len(prefix) :].split(None, 1)
+        word, rest = prefix + below, b"".join(b" " + each for each in options)
+    elif trampoline or found["env"]:
+        word, rest = _command(command, prefix)
     else:
         return None
     if not word.startswith(prefix) or not re.search(rb"(?:python|pypy)[^/]*\Z", word):
         return None
-    return os.fsdecode(word[len(prefix) :] + rest), end
+    return os.fsdecode(word[len(prefix) :] + rest), found.end()
 
 
 def _command(command: bytes, prefix: bytes) -> tuple[bytes, bytes]:
@@ -109,15 +118,17 @@ def language(path: str, data: bytes) -> Language:
 
 
 @lru_cache(maxsize=64)
-def spellings(text: str, *, script: bool = False) -> tuple[bytes, ...]:
-    """Return every way in which tools write *text*, longest first: ours, and those of others.
+def spellings(text: str, language: Language = "text") -> tuple[bytes, ...]:
+    """Return every way in which tools write *text* in a *language*, longest first: ours, and those of others.
 
-    *script*: in a script for a shell, where the quotes around a word may belong to its spelling.
+    In a script for a shell, the quotes around a word may belong to its spelling.
     """
     ways = {text, repr(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
     spelled = {way.encode("utf-8", "surrogateescape") for way in ways}
     spelled |= {WRITERS[form](text) for form in ("url", "py", "json")}
-    if script:
+    if language == "json":  # some writers escape each slash
+        spelled |= {way.replace(b"/", rb"\/") for way in spelled}
+    if language in ("shell", "nu"):
         inner = [text.replace("'", between) for between in ("'\"'\"'", "'\\''", "\\'", "''")]
         inner.append(re.sub(r'(["$`\\])', r"\\\1", text))
         spelled |= {os.fsencode(way) for way in (*inner, shlex.quote(text))} | {shell_word(text)}
@@ -125,10 +136,10 @@ def spellings(text: str, *, script: bool = False) -> tuple[bytes, ...]:
 
 
 @lru_cache(maxsize=64)
-def pattern(text: str, *, script: bool = False) -> re.Pattern[bytes]:
+def pattern(text: str, language: Language = "text") -> re.Pattern[bytes]:
     """Return a pattern for *text* in all its :func:`spellings`, and in URLs with any choice of escapes."""
     escaped = b"".join(b"(?:%%(?i:%02x)|%s)" % (byte, re.escape(bytes([byte]))) for byte in os.fsencode(text))
-    ways = b"|".join(re.escape(way) for way in spellings(text, script=script))
+    ways = b"|".join(re.escape(way) for way in spellings(text, language))
     return re.compile(b"(?<=file://)" + escaped + b"|" + ways)
 
 

@@ -39,27 +39,41 @@ _PROJECT_FILE = re.compile(
     (?: .*/ | \A )
     (?: [^/]*\.pth | [^/]*\.egg-link | [^/]*\.dist-info/direct_url\.json
       | __editable__[^/]*\.py | _?__editable_[^/]*\.py | [^/]*_editable_[^/]*\.py ) \Z
-    | \A bin/[^/]+ \Z
+    | \A bin/[^/]+ \Z | \A share/jupyter/kernels/[^/]+/kernel\.json \Z
     """
 )
 _VENV_FILE = re.compile(
     r"""(?x)
-    \A (?: pyvenv\.cfg | bin/[^/]+ | share/jupyter/kernels/[^/]+/kernel\.json
+    \A (?: pyvenv\.cfg
       | lib/python[^/]+/site-packages/(?: [^/]+\.(?:pth|py|egg-link) | [^/]+\.dist-info/[^/]+ ) ) \Z
     """
 )
+_SOURCES = "src/"
+"""Where repositories are cloned to that a lock names as editable: what is there was brought, too."""
 
 _LOCAL_REQUIREMENT = re.compile(rb"^Requires-Dist:.*@ *file:.*$", re.MULTILINE)
 """The lines of METADATA that name the project and mean it: packages that lie in it. Below them are texts."""
 
 
 def names_project(path: str) -> bool:
-    """Return whether a file at *path* may name the project's directory and mean it.
+    """Return whether a file at *path* that a package brought may name the project's directory and mean it.
 
     Only the files that installers write for editable and local installs: a project at ``/app`` or
     ``/src`` would otherwise be found in documentation and test data, where it means something else.
     """
     return _PROJECT_FILE.match(path) is not None
+
+
+_IN_PACKAGE = re.compile(r"lib/python[^/]+/site-packages/[^/]+/")
+"""Where nobody writes the interpreter's path and no other: that search of most files can be saved."""
+
+
+def may_be_written_here(path: str) -> bool:
+    """Return whether a file at *path* that no RECORD has may have been written for this very venv.
+
+    By a command, a script or a person: then the paths that it names are meant.
+    """
+    return not (path == "pyvenv.cfg" or path.endswith(".dist-info/RECORD") or path.startswith(_SOURCES))
 
 
 def names_venv(path: str) -> bool:
@@ -90,34 +104,71 @@ class _Hit(NamedTuple):
     after: bytes = b""  # quotes that end before it, and begin anew behind it
 
 
-def find(path: str, data: bytes, places: Places, *, fresh: bool = False) -> Template | None:
+def find(
+    path: str, data: bytes, places: Places, *, fresh: bool = False, written_here: bool = False
+) -> Template | None:
     """Return the template of the file *data* at *path*, or None when it names no local path.
 
     *fresh*: the venv lies at a staging path that no other file in the world contains, so the venv's
     path is looked for in every text file, without caring what stands around it. Otherwise only in
     files that installers write (:func:`names_venv`), and only where it stands as a path of its own.
+    *written_here*: no package brought the file, so every local path in it is meant.
     """
     if len(data) > LARGEST_TEXT:
         return None
+    is_text = b"\0" not in data
     hits: list[_Hit] = []
     if path == "pyvenv.cfg":
         hits += _in_pyvenv_cfg(data, places)
-    if fresh or names_venv(path):
+    if fresh or written_here or names_venv(path):
         hits += _in_shebang(data, places.venv)
-        if b"\0" not in data:
+        if is_text:
             hits += _in_text(path, data, "venv", places.venv, taken=hits, fresh=fresh)
     if hits and _ACTIVATE.match(path):
         hits += _prompts(path, data, places.text("name"), taken=hits)
-    if names_project(path) and b"\0" not in data:
+    if is_text and (written_here or names_project(path)):
         hits += _in_text(path, data, "project", places.project, taken=hits, fresh=False)
+    if is_text and written_here:
+        hits += _in_text(path, data, "python", places.python, taken=hits, fresh=False)
     if path.endswith(".dist-info/METADATA") and (lines := [*_LOCAL_REQUIREMENT.finditer(data)]):
         named = _in_text(path, data, "project", places.project, taken=hits, fresh=False)
         hits += [hit for hit in named if any(line.start() < hit.start < line.end() for line in lines)]
     return _assemble(data, hits) if hits else None
 
 
+def mentions(path: str, data: bytes, places: Places, *, fresh: bool = False) -> bool:
+    """Return whether the text *data* of a file at *path* may name a local path that is not always looked for.
+
+    Quick: it is asked of every file. *fresh* is that of :func:`find`.
+    """
+    if b"\0" in data or len(data) > LARGEST_TEXT:
+        return False
+    if _is_spelled(path, data, places.project):
+        return True
+    if not (fresh or places.venv.startswith(f"{places.project}/")) and _is_spelled(path, data, places.venv):
+        return True
+    return not _IN_PACKAGE.match(path) and _is_spelled(path, data, places.python)
+
+
+def kept_names(template: Template, sure: Template | None, places: Places) -> bool:
+    """Return whether a file that stays as a package brought it may name the venv or the project all the same.
+
+    *template* has all local paths that are in it, *sure* those that are filled in. ``/app`` is no evidence:
+    a directory right below the root has the name of what others speak of.
+    """
+    kinds = ("venv", "project") if places.project.count("/") > 1 else ("venv",)
+    filled = sure.slots if sure is not None else ()
+    return sum(slot.kind in kinds for slot in template.slots) > sum(slot.kind in kinds for slot in filled)
+
+
 def embeds(data: bytes, places: Places) -> bool:
-    """Return whether *data* contains the venv's path, as compiled files may: those cannot be relocated."""
+    """Return whether *data* contains the venv's path, as compiled files may: those cannot be relocated.
+
+    Nor can texts of two bytes for each character, in which the project is looked for, too.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        wide = data.decode("utf-16", "replace")
+        return places.venv in wide or places.project in wide
     return os.fsencode(places.venv) in data
 
 
@@ -151,13 +202,11 @@ def _in_shebang(data: bytes, venv: str) -> list[_Hit]:
 
 def _in_text(path: str, data: bytes, kind: str, text: str, *, taken: list[_Hit], fresh: bool) -> list[_Hit]:
     """Find *text* in a text file however it is spelled; *taken* places are not looked at again."""
-    language = path_spelling.language(path, data)
-    script = language in ("shell", "nu")
-    ways = path_spelling.spellings(text, script=script)
-    if text == "/" or not (b"file://" in data or any(way in data for way in ways)):
+    if not _is_spelled(path, data, text):
         return []
+    language = path_spelling.language(path, data)
     hits: list[_Hit] = []
-    for match in path_spelling.pattern(text, script=script).finditer(data):
+    for match in path_spelling.pattern(text, language).finditer(data):
         if fresh or _stands_alone(data, *match.span()):
             hit = _WAYS[language](data, *match.span(), Slot(0, kind, ""))
             if not _overlaps(hit.start, hit.end, taken):
@@ -172,14 +221,27 @@ _GOES_ON = re.compile(rb"\\[uUxN0-7\\]")
 """An escape after a path that spells one more character of its last name."""
 
 
+def _is_spelled(path: str, data: bytes, text: str) -> bool:
+    """Return whether *text* may be in a file, however it is spelled. Quick: every file is asked."""
+    language = "json" if path.endswith(".json") else "shell"  # which has the spellings of all others
+    ways = path_spelling.spellings(text, language)
+    if any(way in data for way in ways):
+        return text != "/"
+    return len(ways) > 1 and b"file://" in data  # of a plain path nobody escapes anything in a URL
+
+
+_OPTION = re.compile(rb"""(?:\A|[\s"',=])-[A-Za-z]\Z""")
+"""A compiler's way to take a path: ``-I/app/include``."""
+
+
 def _stands_alone(data: bytes, start: int, end: int) -> bool:
     """Return whether a path at this position is not a part of a longer one (``/app`` in ``/application``)."""
     if end < len(data) and (data[end] in _PATH_BYTES or _GOES_ON.match(data, end)):
         return False
     before = data[max(0, start - 7) : start]
-    return (
-        not before or before.endswith(b"file://") or (before[-1] not in _PATH_BYTES and before[-1:] != b"/")
-    )
+    if not before or before.endswith((b"file://", b":///")) or _OPTION.search(before):
+        return True
+    return before[-1] not in _PATH_BYTES and before[-1:] != b"/"
 
 
 # --------------------------------------------------------------------------- in which form
@@ -249,7 +311,7 @@ def _prompts(path: str, data: bytes, name: str, *, taken: list[_Hit]) -> list[_H
     """Find the prompts of activation scripts that repeat the name of the venv's directory."""
     if path_spelling.language(path, data) != "shell" or not re.search(r"\w", name):
         return []  # a name that is punctuation alone cannot be told from the script's own
-    ways = b"|".join(re.escape(way) for way in path_spelling.spellings(name, script=True))
+    ways = b"|".join(re.escape(way) for way in path_spelling.spellings(name, "shell"))
     spots = re.compile(_PROMPT_START + b"(?:" + ways + b")" + _PROMPT_END, re.MULTILINE)
     hits = []
     for line in _PROMPT_LINE.finditer(data):
@@ -376,6 +438,24 @@ def listed_in(record_path: str, data: bytes, venv: str) -> dict[str, set[Listed]
             found.setdefault(path, set()).add(_checked(checked, size))
     if record_path not in found:
         raise ValueError(record_path)
+    return found
+
+
+def listed_digests(records: Mapping[str, bytes], venv: str) -> dict[str, str]:
+    """Return the SHA-256 (in hex) that RECORDs, by path, give for files of the venv at the path *venv*.
+
+    Empty for a file that has another kind of hash; files without one are left out.
+    """
+    found = {}
+    for record_path, data in records.items():
+        base = os.path.dirname(os.path.dirname(record_path))
+        for row, _, _ in record_rows(data):
+            if len(row) == 3 and row[1]:
+                try:
+                    digest = _checked(row[1], row[2] or "0").digest
+                except ValueError:
+                    digest = ""
+                found[_listed(base, row[0], venv)] = digest
     return found
 
 

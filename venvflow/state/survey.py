@@ -26,9 +26,19 @@ from venvflow.pure.relocate import (
     find,
     find_in_record,
     find_link,
+    kept_names,
+    listed_digests,
+    may_be_written_here,
+    mentions,
     record_paths,
 )
 from venvflow.state.index import Stamped
+
+NAMING = (
+    "came with a package and names this venv or its project by its path: whether that is meant is not known, "
+    "so it names the same wherever the venv is restored or unpacked"
+)
+"""What is to be said of a file that is *naming*."""
 
 
 @dataclass(slots=True)
@@ -36,8 +46,9 @@ class Survey:
     """What a venv holds: *entries* and what the walk *found* by path, *templates* by path.
 
     *filled* are the SHA-256 (in hex) of templates and RECORDs that were read, as they lie in the venv.
-    *embedding* are binary files that contain the venv's path and cannot be relocated, *special* are
-    devices, FIFOs and sockets, which are never stored, *excluded* counts files left out by patterns.
+    *embedding* are binary files that contain the venv's path and cannot be relocated, *naming* texts that a
+    package brought, so that it is not known whether they mean the venv or project that they name, *special*
+    are devices, FIFOs and sockets, which are never stored, *excluded* counts files left out by patterns.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -46,6 +57,7 @@ class Survey:
     filled: dict[str, str] = field(default_factory=dict)
     distributions: list[Distribution] = field(default_factory=list)
     embedding: list[str] = field(default_factory=list)
+    naming: list[str] = field(default_factory=list)
     special: list[str] = field(default_factory=list)
     excluded: int = 0
 
@@ -87,6 +99,7 @@ class _Reading(NamedTuple):
     found: Found
     digest: str
     template: Template | None
+    if_written_here: Template | None  # where that makes a difference
     data: bytes  # of a RECORD only
     embeds: bool
 
@@ -137,7 +150,8 @@ def survey(
         progress("reading", next(numbers), len(to_read))
         return reading
 
-    records = _read_all(venv, read_one, to_read, result)
+    records, suspects = _read_all(venv, read_one, to_read, result)
+    _add_suspects(result, suspects, records, places)
     _add_records(result, records, places)
     _add_empty_directories(result, skip, bytecode)
     return result
@@ -165,9 +179,10 @@ def _is_record(path: str) -> bool:
 
 def _read_all(
     venv: str, read_one: Callable[[Found], _Reading], items: list[Found], result: Survey
-) -> dict[str, bytes]:
-    """Read *items* into *result*; return the bytes of the RECORDs among them."""
+) -> tuple[dict[str, bytes], list[_Reading]]:
+    """Read *items* into *result*; return the bytes of the RECORDs, and what may have been written here."""
     records: dict[str, bytes] = {}
+    suspects: list[_Reading] = []
     try:
         for reading in in_threads(read_one, items):
             path = reading.entry.path
@@ -177,6 +192,8 @@ def _read_all(
                 result.filled[path] = reading.digest
             if reading.template is not None:
                 result.templates[path] = reading.template
+            if reading.if_written_here is not None:
+                suspects.append(reading)
             if reading.embeds:
                 result.embedding.append(path)
             if _is_record(path):
@@ -185,7 +202,7 @@ def _read_all(
         raise _unreadable(venv, error.filename, error.strerror or str(error)) from error
     except Changing as error:
         raise _unreadable(venv, error.args[0], "it keeps changing while it is read") from error
-    return records
+    return records, suspects
 
 
 def _read_one(venv: str, places: Places, item: Found, *, fresh: bool) -> _Reading:
@@ -193,18 +210,41 @@ def _read_one(venv: str, places: Places, item: Found, *, fresh: bool) -> _Readin
     # Most files are as the walk found them: then there need not be two of each stamp in memory.
     now = item if item.stamp == content.stamp else item._replace(stamp=content.stamp)
     template = find(item.path, content.data, places, fresh=fresh) if content.data else None
+    written_here = None
+    if may_be_written_here(item.path) and mentions(item.path, content.data, places, fresh=fresh):
+        written_here = find(item.path, content.data, places, fresh=fresh, written_here=True)
     entry = Entry(item.path, "file", content.digest, item.executable, content.stamp.size)
     if template is not None:
         entry = _template_entry(item, template)
-    stuck = template is None and fresh and embeds(content.data, places)
     return _Reading(
-        entry, now, content.digest, template, content.data if _is_record(item.path) else b"", stuck
+        entry,
+        now,
+        content.digest,
+        template,
+        written_here if written_here != template else None,
+        content.data if _is_record(item.path) else b"",
+        template is None and fresh and embeds(content.data, places),
     )
 
 
 def _template_entry(item: Found, template: Template) -> Entry:
     digest = hashlib.sha256(template.data).hexdigest()
     return Entry(item.path, "template", digest, item.executable, len(template.data), "", template.slots)
+
+
+def _add_suspects(
+    result: Survey, suspects: list[_Reading], records: Mapping[str, bytes], places: Places
+) -> None:
+    """Fill in what files name that were written here; name those that a package brought just as they are."""
+    brought = listed_digests(records, places.venv) if suspects else {}
+    for reading in suspects:
+        path, template = reading.entry.path, reading.if_written_here
+        as_brought = brought.get(path) in ("", reading.digest)
+        if template is not None and not as_brought:
+            result.templates[path], result.filled[path] = template, reading.digest
+            result.entries[path] = _template_entry(reading.found, template)
+        elif template is not None and kept_names(template, reading.template, places):
+            result.naming.append(path)
 
 
 def _add_records(result: Survey, records: Mapping[str, bytes], places: Places) -> None:

@@ -27,7 +27,7 @@ from venvflow.state.confidential import closed, credentials, refuse_to_show
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_found
 from venvflow.state.store import Store
-from venvflow.state.survey import Survey, survey
+from venvflow.state.survey import NAMING, Survey, survey
 from venvflow.steps import claims
 from venvflow.steps.facts import facts_of, find_venv
 from venvflow.steps.hash_lockfiles import KeyNow
@@ -125,7 +125,7 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         saved = _drop_excluded(job, venv)
         surveyed = _relocate(job, record, venv)
         refuse_to_show(venv, surveyed, store.path)
-        warnings = [*missing, *_embedding(surveyed)]
+        warnings = [*missing, *_not_relocated(surveyed)]
         wrong = check_new(job, venv)
         if wrong:
             raise BuildFailed(
@@ -167,10 +167,13 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
     return Outcome("built", build.recipe.name, figures, tuple(warnings))
 
 
-def _embedding(surveyed: Survey) -> list[str]:
-    """Warn of binary files that contain the path they were built at: they cannot be relocated."""
-    found = shown(some(surveyed.embedding, 1))
-    return [f"{found} contains the path it was built at, which is gone"] if found else []
+def _not_relocated(surveyed: Survey) -> list[str]:
+    """Warn of files that name local paths and were left as they are."""
+    kinds = (
+        (surveyed.embedding, "contains the path it was built at, which is gone"),
+        (surveyed.naming, NAMING),
+    )
+    return [f"{shown(some(paths, 1))} {text}" for paths, text in kinds if paths]
 
 
 def _relocate(job: Job, record: KeyRecord, venv: str) -> Survey:

@@ -33,7 +33,7 @@ from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
 from venvflow.state.relink import Relinked, Relinker
 from venvflow.state.store import Store
-from venvflow.state.survey import Survey, survey, unusual_modes
+from venvflow.state.survey import NAMING, Survey, survey, unusual_modes
 from venvflow.state.usage import Ledger
 from venvflow.steps.any_venv import in_use
 from venvflow.steps.facts import FoundVenv, why_not_published, why_not_written
@@ -326,6 +326,7 @@ def _warnings(shared: _Shared, receipt: Receipt, users: list[int]) -> tuple[str,
         (relinked.kept, "changed while it was shared and stays private"),
         (relinked.attributed, "has extended attributes, which a link would not keep, and stays private"),
         (surveyed.special, "is a device, FIFO or socket and is not stored"),
+        (surveyed.naming if receipt.key else (), NAMING),
         (surveyed.embedding, "is a binary file that contains the path it was built at"),
         (shared.withheld.secret, f"holds credentials: {_STAYS}"),
         (shared.withheld.hidden, f"cannot be read by other users: {_STAYS}"),
