@@ -128,12 +128,12 @@ def kinds(root: Path) -> dict[str, Kind]:
     receipt = Receipt(
         KEY.digest, str(venv), "shared", "built", "/usr/bin/python3.12", (TREE.digest,), True, "hardlink", A,
         "", ("demo needs\0 more",), {"": 0o640, "bin/six": 0o755}, {"bin/six": 5}, {f"{SITE}/six.py": B},
-        "AAAABBBB", {f"{SITE}/odd": 315_532_800_000_000_000, "bin": 7},
+        "copy; 1", (f"{SITE}/six.pyi",), "AAAABBBB", {f"{SITE}/odd": 315_532_800_000_000_000, "bin": 7},
     )  # fmt: skip
     write_receipt(str(venv), receipt)
     with Store(StoreConfig(f"{root}/store", durability="none")) as store:
         registration = Registration(
-            str(venv), str(root), "api", KEY.digest, "api", "symlink", (TREE.digest,), 12, 5.5, True, "x",
+            str(venv), str(root), "api", KEY.digest, "api", "symlink", (TREE.digest,), 12, 5.5, True,
             (KEY.digest,),
         )  # fmt: skip
         registry.add(store.layout, registration)

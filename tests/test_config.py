@@ -89,7 +89,7 @@ store:
   link: [hardlink, copy]
   min_size: 4096
   verify: full
-  adopt: false
+  adopt: true
   durability: none
 trim: {keep: 5, keep_per_venv: 1, max_age: 60d, max_size: 20GiB, min_free: 0}
 exclude: ["**/tests/", "!**/numpy/tests/"]
@@ -103,7 +103,7 @@ venvs:
     bytecode: none
     exclude: ["**/torch/include/"]
     restore: false
-    squish: {link: [reflink], min_size: 4KiB}
+    squish: {link: [reflink], min_size: 4KiB, private: ["**/starter/"]}
     pack: {format: tar.xz, level: 9, output: dist/}
     check: ["-c", "import api"]
     pin: true
@@ -112,7 +112,7 @@ venvs:
     assert config == Config(
         file=f"{root}/venvflow.yaml",
         root=str(root),
-        store=StoreConfig(f"{root.parent}/home/store", ("hardlink", "copy"), 4096, "full", False, "none"),
+        store=StoreConfig(f"{root.parent}/home/store", ("hardlink", "copy"), 4096, "full", True, "none"),
         trim=TrimPolicy(5, 1, 60 * 86400, 20 << 30, 0),
         venvs={
             "api": VenvSpec(
@@ -128,6 +128,7 @@ venvs:
                 restore=False,
                 link=("reflink",),
                 min_size=4096,
+                private=("**/starter/",),
                 pack=PackOptions(f"{root}/dist", "tar.xz", 9),
                 check=("-c", "import api"),
                 pin=True,

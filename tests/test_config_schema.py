@@ -48,7 +48,7 @@ GOOD: dict[str, Any] = {
             "bytecode": "keep",
             "exclude": ["a"],
             "restore": True,
-            "squish": {"link": ["copy"], "min_size": "1KiB"},
+            "squish": {"link": ["copy"], "min_size": "1KiB", "private": ["**/starter/"]},
             "pack": {
                 "format": "tar.zst",
                 "level": 3,

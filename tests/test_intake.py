@@ -268,8 +268,9 @@ def test_what_our_builder_made_becomes_the_object_itself(world: World) -> None:
     assert (world.venv / RECORD).stat().st_mtime_ns == sealed(object_name(taken.entries[RECORD])).mtime_ns
 
 
-def test_files_of_a_cache_are_adopted_but_sources_are_copied(world: World, tmp_path: Path) -> None:
-    """The cache sees nothing, and sources get the time that their bytecode names."""
+def test_files_of_a_cache_are_adopted_but_sources_are_copied(new_world: NewWorld, tmp_path: Path) -> None:
+    """If the config says so. The cache sees nothing, and sources get the time that their bytecode names."""
+    world = new_world(tmp_path, adopt=True)
     (tmp_path / "cache").mkdir()
     for number, path in enumerate((MODULE, DATA)):
         os.link(world.venv / path, tmp_path / "cache" / str(number))
@@ -289,8 +290,8 @@ def test_files_of_a_cache_are_adopted_but_sources_are_copied(world: World, tmp_p
 
 
 def test_without_adoption_everything_is_copied(new_world: NewWorld, tmp_path: Path) -> None:
-    """Where the config says so."""
-    world = new_world(tmp_path, adopt=False)
+    """Where the config does not ask for it."""
+    world = new_world(tmp_path)
     os.link(world.venv / DATA, tmp_path / "cache")
     taken = world.take(built_here=True)
     assert (taken.adopted, world.store.adopted()) == (0, {})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from venvflow.model import Entry, LinkMode
-from venvflow.pure.sharing import Intake, intake_of, stays_private
+from venvflow.model import Entry, LinkMode, Receipt, VenvSpec
+from venvflow.pure.sharing import Intake, intake_of, is_resettled, settings_of, stays_private
 
 SITE = "lib/python3.12/site-packages"
 
@@ -41,6 +44,46 @@ def test_files_that_are_changed_in_place_stay_private(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
+        f"{SITE}/alembic/templates/generic/env.py",
+        f"{SITE}/pdm/cli/templates/default/pyproject.toml",
+        f"{SITE}/reflex/.templates/web/package.json",
+        f"{SITE}/django/conf/project_template/manage.py-tpl",
+        f"{SITE}/x/skeleton/setup.py",
+        f"{SITE}/x/scaffolds/a/b.txt",
+        f"{SITE}/zensical/bootstrap/docs/index.md",
+        f"{SITE}/jupyterlab/staging/package.json",
+        f"{SITE}/llama_index/core/_static/nltk_cache/corpora/stopwords/english",
+        "share/nltk_data/tokenizers/punkt/english.pickle",
+    ],
+)
+def test_files_that_programs_copy_out_or_want_for_themselves_stay_private(path: str) -> None:
+    """What is copied has the mode of its source: read-only files in somebody's new project are no use."""
+    assert stays_private(file(path), 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"link": ("copy",)}, {"min_size": 2}, {"private": ("a",)}, {"exclude": ("a",)}, {"bytecode": "none"}],
+)
+def test_a_venv_that_was_shared_by_other_settings_is_known(change: dict[str, Any]) -> None:
+    """Only if it is shared at all, and not by what does not matter to that."""
+    spec = VenvSpec("api", "/p/.venv", ())
+    receipt = Receipt("", "/p/.venv", "shared", "built", settings=settings_of(spec))
+    assert is_resettled(receipt, replace(spec, **change))
+    assert not is_resettled(receipt, replace(spec, pin=True))
+    assert not is_resettled(replace(receipt, state="built"), replace(spec, **change))
+    assert not is_resettled(None, spec)
+    assert settings_of(replace(spec, private=("a", "b"))) != settings_of(replace(spec, private=("a b",)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{SITE}/jinja/template/__init__.py",
+        f"{SITE}/templates.py",
+        f"{SITE}/alembic/templates/__pycache__/env.cpython-312.pyc",
+        f"{SITE}/mytemplates/a.html",
+        f"{SITE}/x/bootstrap/bootstrap.css",
         f"{SITE}/six.py",
         f"{SITE}/pyvenv.cfg",
         "bin/ruff",

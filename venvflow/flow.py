@@ -19,6 +19,7 @@ from venvflow.disk.places import RECEIPT, read_receipt
 from venvflow.errors import VenvflowError
 from venvflow.model import Config, Receipt
 from venvflow.pure.plan import Action, VenvFacts, plan
+from venvflow.pure.sharing import is_resettled
 from venvflow.pure.variables import named_config
 from venvflow.state.file_stats import learn_stats, suspect_venvs
 from venvflow.steps.job import Job
@@ -117,6 +118,7 @@ class Flow:
             came_last_time=answer.hit if answer is not None and answer.key == key else None,
             published=receipt is not None and is_published(job, receipt),
             archive=archive_facts(job),
+            resettled=is_resettled(receipt, job.spec),
         )
 
     def _is_suspect(self, job: Job, receipt: Receipt) -> bool:

@@ -36,7 +36,7 @@ class StoreConfig:
     link: tuple[LinkMode, ...] = ("reflink", "hardlink", "copy")
     min_size: int = 1
     verify: VerifyMode = "changed"
-    adopt: bool = True
+    adopt: bool = False
     durability: Durability = "full"
     trusted: bool = False
 
@@ -100,7 +100,8 @@ class VenvSpec:
     *locks* and *key_files* are absolute paths in the order of the config, globs expanded.
     *python* is a version (``3.12``), a path, or empty for the Python that runs venvflow.
     *build* is the name of a builder or a tuple of commands, each a tuple of words. *origin* says which
-    template under ``each:`` it was made of, and for which lock file.
+    template under ``each:`` it was made of, and for which lock file. *private* are gitignore patterns of
+    files that are copied into the venv, never linked.
 
     What of the lock files is installed: *groups* and *extras* beside those that the tool takes by itself,
     development dependencies unless *dev* is false, *packages* of a workspace (``all``, or their names; none:
@@ -120,6 +121,7 @@ class VenvSpec:
     restore: bool = True
     link: tuple[LinkMode, ...] = ("reflink", "hardlink", "copy")
     min_size: int = 1
+    private: tuple[str, ...] = ()
     pack: PackOptions | None = None
     check: tuple[str, ...] = ()
     pin: bool = False
@@ -300,7 +302,9 @@ class Receipt:
     (:mod:`venvflow.state.contents`; empty: not known), *store* is the one that its symlinks lead into.
     *warnings* are what the build said of what is in it. *modes* are those that its files had
     (:mod:`venvflow.disk.attributes`), *times* their mtimes in nanoseconds (if venvflow did not make it),
-    *private* files that somebody edited and that verify knows as the venv's own, with their SHA-256. *top* is
+    *private* files that somebody edited and that verify knows as the venv's own, with their SHA-256.
+    *settings* say how it was shared (:func:`venvflow.pure.sharing.settings_of`), *copies* are the files that
+    these keep from being linked. *top* is
     the mtime of its own directory; :func:`write_receipt` fills it in.
     """
 
@@ -318,6 +322,8 @@ class Receipt:
     modes: Mapping[str, int] = field(default_factory=dict, repr=False)
     times: Mapping[str, int] = field(default_factory=dict, repr=False)
     private: Mapping[str, str] = field(default_factory=dict, repr=False)
+    settings: str = ""
+    copies: tuple[str, ...] = field(default=(), repr=False)
     contents: str = field(default="", repr=False)
     directories: Mapping[str, int] = field(default_factory=dict, repr=False)
     top: int = field(default=0, repr=False, compare=False)

@@ -326,6 +326,7 @@ def _spec(name: str, values: dict[str, Any], store: StoreConfig, excludes: tuple
         name=name,
         link=squish.get("link", store.link),
         min_size=squish.get("min_size", store.min_size),
+        private=squish.get("private", ()),
         key_files=_flat(key.get("files", ())),
         key_env=key.get("env", ()),
         **values,

@@ -394,7 +394,7 @@ _COMMON: dict[str, Check] = {
     "bytecode": choice("canonical", "keep", "none"),
     "exclude": _PATTERNS,
     "restore": _FLAG,
-    "squish": Table({"link": _LINKS, "min_size": size(zero=True)}),
+    "squish": Table({"link": _LINKS, "min_size": size(zero=True), "private": _PATTERNS}),
     "pack": nullable(
         Table(
             {

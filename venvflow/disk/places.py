@@ -664,6 +664,8 @@ def decode_receipt(data: bytes) -> Receipt:
             modes=_modes,
             times=_times,
             private=_private,
+            settings=decoding.text,
+            copies=_copies,
             contents=decoding.text,
             directories=_times,
             top=decoding.mtime,
@@ -676,6 +678,12 @@ def _modes(value: object) -> dict[str, int]:
     modes: dict[str, int] = decoding.mapped(decoding.text, decoding.integer(0, MODE_BITS))(value)
     decoding.check_paths([path for path in modes if path not in FOR_MOST])
     return modes
+
+
+def _copies(value: object) -> tuple[str, ...]:
+    copies = decoding.listed(decoding.text)(value)
+    decoding.check_paths(copies)
+    return copies
 
 
 def _private(value: object) -> dict[str, str]:

@@ -8,7 +8,7 @@ gathers the facts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from venvflow.errors import VenvflowError, shown
@@ -119,6 +119,8 @@ class VenvFacts:
     """The task of another venv that publishes a snapshot for the key before this venv needs it."""
     read_only: VenvflowError | None = None
     """Why the store cannot be written."""
+    resettled: bool = False
+    """The venv is shared in another way than the config asks for by now."""
     trees_lost: bool = False
     """The store lacks trees of the venv that is there."""
     archive: ArchiveFacts | None = None
@@ -180,7 +182,9 @@ def _in_turn(facts: VenvFacts) -> Iterator[Action]:
     coming = coming or _Coming("built")
     squished = _squish(facts, coming)
     yield squished
-    if squished.would == "run":  # trees of what is not shared yet are not known
+    if coming.came == "kept" and facts.resettled:  # the same files, linked in another way
+        coming = replace(coming, shared=True)
+    elif squished.would == "run":  # trees of what is not shared yet are not known
         coming = _Coming(coming.came, None, coming.bound)
     yield _pack(facts, coming)
     yield _store(facts, coming)
@@ -224,7 +228,8 @@ def _restore(facts: VenvFacts) -> tuple[Action, _Coming | None]:
         why = "by what its builder says, the venv there is what its lock says"
         return _runs("restore", "taken", why, certain=False), _Coming("taken", shared=True)
     if receipt is not None and facts.is_for_key and not facts.force:
-        kept = _Coming("kept", receipt.trees, receipt.bound, receipt.state == "shared")
+        shared = receipt.state == "shared" and not facts.resettled
+        kept = _Coming("kept", receipt.trees, receipt.bound, shared)
         if facts.suspect:
             looks = _runs("restore", "kept", "it looks changed: restore compares it", certain=False)
             return looks, kept if facts.came_last_time else None
@@ -299,7 +304,8 @@ def _squish(facts: VenvFacts, coming: _Coming) -> Action:
         return _runs(verb, "squished", "the venv is built anew")
     if facts.why_not_published is not None:
         return _fails(verb, facts.why_not_published)
-    return _runs(verb, "squished", "its files are not the store's yet")
+    why = "squish: its settings changed" if facts.resettled else "its files are not the store's yet"
+    return _runs(verb, "squished", why)
 
 
 def _pack(facts: VenvFacts, coming: _Coming) -> Action:

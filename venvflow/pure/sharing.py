@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from venvflow.model import Entry, LinkMode
+from venvflow.model import Entry, LinkMode, Receipt, VenvSpec
 
 EARLIEST = 315_619_200
 """1980-01-02 UTC in seconds since 1970: from then on a zip can hold a time in every zone."""
@@ -41,6 +41,33 @@ def _is_changed_in_place(path: str) -> bool:
     return path.endswith(_PRIVATE_ENDS) or path == "pyvenv.cfg" or path.startswith("bin/activate")
 
 
+_TAKEN_OUT = re.compile(
+    r"""(?x)
+      / (?: \.?templates | (?: project | app )_templates? | skeletons? | scaffolds? ) /
+    | / (?: zensical/bootstrap | jupyterlab/staging ) /
+    | / nltk_ (?: cache | data ) /
+    """
+)
+"""What packages copy to users with its mode: ``alembic init``, ``pdm init``, ``zensical new`` and others
+would leave files that nobody can save. And what a program refuses to read by a second name: nltk its data.
+"""
+
+
+def _is_taken_out(path: str) -> bool:
+    return _TAKEN_OUT.search(path) is not None and not path.endswith(".pyc")
+
+
+def settings_of(spec: VenvSpec) -> str:
+    """Return how a venv is shared, in one line: one that was shared in another way is shared anew."""
+    patterns = " ".join(map(ascii, spec.exclude)), " ".join(map(ascii, spec.private))
+    return "; ".join((",".join(spec.link), str(spec.min_size), spec.bytecode, *patterns))
+
+
+def is_resettled(receipt: Receipt | None, spec: VenvSpec) -> bool:
+    """Return whether a venv is shared in another way than *spec* asks for by now."""
+    return receipt is not None and receipt.state == "shared" and receipt.settings != settings_of(spec)
+
+
 def stays_private(entry: Entry, min_size: int, *, adopted: bool = False) -> bool:
     """Return whether a file or template is never shared by link, but copied for each venv.
 
@@ -50,8 +77,9 @@ def stays_private(entry: Entry, min_size: int, *, adopted: bool = False) -> bool
     """
     if adopted and entry.path.endswith(".py"):
         return True
-    too_small = entry.size < max(min_size, 1)
-    return too_small or entry.kind == "template" or _is_changed_in_place(entry.path)
+    if entry.size < max(min_size, 1) or entry.kind == "template":
+        return True
+    return _is_changed_in_place(entry.path) or _is_taken_out(entry.path)
 
 
 # --------------------------------------------------------------------------- what is nobody else's

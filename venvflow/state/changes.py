@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -174,7 +174,8 @@ def drift_of(venv: str, receipt: Receipt, store: StoreReader | None, matcher: Ma
     found = without_copies(venv, found, links.__contains__, receipt.python)
     if receipt.link == "symlink":
         found |= _led_to(found, entries, store)
-    return _against_manifest(_Compared(venv, receipt, store, found, entries, store.adopted()))
+    copies = frozenset(receipt.copies)
+    return _against_manifest(_Compared(venv, receipt, store, found, entries, store.adopted(), copies))
 
 
 def _led_to(found: Mapping[str, Found], entries: Mapping[str, Entry], store: StoreReader) -> dict[str, Found]:
@@ -197,6 +198,7 @@ class _Compared:
     found: Mapping[str, Found]
     entries: Mapping[str, Entry]
     adopted: Mapping[Name, MtimeMode]
+    copies: frozenset[str]
 
     def expected(self, entry: Entry) -> MtimeMode:
         """Return the mtime and mode that a file should have."""
@@ -216,7 +218,7 @@ class _Compared:
         if self.receipt.link not in ("hardlink", "symlink") or entry.kind != "file":
             return "as made"
         objects, name, adopted = self.store.objects, object_name(entry), self.adopted.get(object_name(entry))
-        if stays_private(entry, 1, adopted=adopted is not None):
+        if entry.path in self.copies or stays_private(entry, 1, adopted=adopted is not None):
             return "as made"
         item, modes = self.found[entry.path], {self.expected(entry).mode, sealed(name).mode}
         others = item.kind == "file" and not any(is_promised(item.mode, mode) for mode in modes)
@@ -453,17 +455,26 @@ def known_of(store: StoreReader, receipt: Receipt, found: Iterable[Found]) -> Kn
 # --------------------------------------------------------------------------- times and modes are given back
 
 
-def give_stats_back(store: Store, venv: str, touched: Iterable[Touched], link: str, min_size: int) -> None:
+def give_stats_back(
+    store: Store,
+    venv: str,
+    touched: Iterable[Touched],
+    link: str,
+    min_size: int,
+    *,
+    copies: Collection[str] = (),
+) -> None:
     """Give files of a venv at a path their mtimes and modes again, so that they do not look changed for ever.
 
     A file that should be the store's own becomes that: in a copy of a venv it is not any more. *link* is how
-    the venv is shared, *min_size* (bytes) from which size on. The caller holds venv and store. Bytecode is
-    valid again by that, too. What is not ours to change is compared again by the next run.
+    the venv is shared, *min_size* (bytes) from which size on, but for its *copies*. The caller holds venv
+    and store. Bytecode is valid again by that, too. What is not ours to change is compared again by the next
+    run.
     """
     adopted = store.adopted()
     for each in touched:
         name = object_name(each.entry)
-        private = stays_private(each.entry, min_size, adopted=name in adopted)
+        private = each.entry.path in copies or stays_private(each.entry, min_size, adopted=name in adopted)
         with suppress(OSError, Changing):
             shared = not private and link in ("hardlink", "symlink") and not store.read_only
             if each.entry.kind == "file" and each.item.stamp.size != each.entry.size:  # a RECORD

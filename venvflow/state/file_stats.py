@@ -131,6 +131,10 @@ class _Rows(NamedTuple):
         return list(zip(stats.paths, stats.sizes, stats.mtimes, copies, runs, strict=True))
 
 
+_Division = tuple[str, int, tuple[str, ...]]
+"""What divides a tree into objects and own files: its digest, and the ``min_size`` and copies of a venv."""
+
+
 class StatChecker:
     """One look at many venvs, at each object once; *looked* counts the files.
 
@@ -142,8 +146,8 @@ class StatChecker:
         self.looked = 0
         self._objects = objects
         self._stats = stats
-        self._rows: dict[tuple[str, int], _Rows | None] = {}
-        self._found: dict[tuple[str, int], Literal["as made", "changed", "gone"]] = {}
+        self._rows: dict[_Division, _Rows | None] = {}
+        self._found: dict[_Division, Literal["as made", "changed", "gone"]] = {}
 
     def as_made(self, venv: str, receipt: Receipt, min_size: int) -> bool:
         """Return whether all files of the venv at path *venv* have the sizes and times that they had.
@@ -165,26 +169,27 @@ class StatChecker:
 
     def _as_trees_say(self, venv: str, receipt: Receipt, min_size: int) -> bool | None:
         linked = receipt.link in ("hardlink", "symlink")
-        work = [(digest, self._rows_for(digest, min_size)) for digest in receipt.trees]
+        keys = [(digest, min_size, receipt.copies) for digest in receipt.trees]
+        work = [(key, self._rows_for(key)) for key in keys]
         try:
             with directory(venv) as fd:
-                for digest, each in work:
+                for key, each in work:
                     if each is None:
                         return None
-                    if not self._tree_as_made(fd, (digest, min_size), each, linked=linked):
+                    if not self._tree_as_made(fd, key, each, linked=linked):
                         return False
         except OSError:
             return False
         return True
 
-    def _tree_as_made(self, fd: int, key: tuple[str, int], work: _Rows, *, linked: bool) -> bool:
+    def _tree_as_made(self, fd: int, key: _Division, work: _Rows, *, linked: bool) -> bool:
         found = self._objects_found(key, work) if linked else "gone"
         if found == "changed":
             return False
         # Without its objects, a venv of hard links is whole all the same: its own names have the files.
         return self._is_like(fd, work.own if found == "as made" else work.all)
 
-    def _objects_found(self, key: tuple[str, int], work: _Rows) -> Literal["as made", "changed", "gone"]:
+    def _objects_found(self, key: _Division, work: _Rows) -> Literal["as made", "changed", "gone"]:
         if key not in self._found:
             try:
                 with directory(self._objects) as fd:
@@ -214,11 +219,11 @@ class StatChecker:
                 return False
         return True
 
-    def _rows_for(self, digest: str, min_size: int) -> _Rows | None:
-        key = digest, min_size
+    def _rows_for(self, key: _Division) -> _Rows | None:
         if key not in self._rows:
+            digest, min_size, copies = key
             stats = self._stats(digest)
-            self._rows[key] = None if stats is None else _divided(stats, min_size)
+            self._rows[key] = None if stats is None else _divided(stats, min_size, frozenset(copies))
         return self._rows[key]
 
 
@@ -228,11 +233,11 @@ def _is_fit(st: os.stat_result, mode: int, owners: tuple[int, int]) -> bool:
     return st.st_uid in owners and is_promised(st.st_mode, mode)
 
 
-def _divided(stats: TreeStats, min_size: int) -> _Rows:
+def _divided(stats: TreeStats, min_size: int, copies: frozenset[str]) -> _Rows:
     work = _Rows([], [], stats)
     for path, name, size, mtime, mode in zip(*stats[:-1], strict=True):
         of_copy = stats.copies.get(path, mtime)
-        if name and size >= min_size:
+        if name and size >= min_size and path not in copies:
             work.objects.append((name, size, mtime, of_copy, stat.S_IFREG | mode))
         else:
             work.own.append((path, size, mtime, of_copy, mode & stat.S_IXUSR))

@@ -54,8 +54,8 @@ class Taken:
 class Intake:
     """Takes one venv at path *venv* into a store.
 
-    *mode* is how its files will be linked, *min_size* (bytes) from which size on. *built_here*: our
-    builder has just made it, so nobody else uses its files.
+    *mode* is how its files will be linked, *min_size* (bytes) from which size on, but for those that are
+    *private* by their path. *built_here*: our builder has just made it, so nobody else uses its files.
     """
 
     store: Store
@@ -64,6 +64,7 @@ class Intake:
     mode: LinkMode
     min_size: int
     built_here: bool
+    private: Callable[[str], bool] = lambda _path: False
     progress: Callable[[str, int, int], object] = lambda _stage, _done, _of: None
 
     def __post_init__(self) -> None:
@@ -153,7 +154,8 @@ class Intake:
         adopt = self.store.config.adopt
         how = intake_of(entry.path, found.links, built_here=self.built_here, adopt=adopt, mode=self.mode)
         # What is shared has no attributes of one file: it keeps them as a private file, beside its object.
-        if how == "copy" or stays_private(entry, self.min_size) or own_attributes(path):
+        private = stays_private(entry, self.min_size) or self.private(entry.path)
+        if how == "copy" or private or own_attributes(path):
             batch.add_copy(path, name, found.stamp)
         elif how == "own":
             batch.add_own(path, name, found, built_here=self.built_here)

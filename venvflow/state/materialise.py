@@ -59,17 +59,18 @@ class Materialised:
 class Materialiser:
     """Makes one directory from objects.
 
-    *adopted* gives the mtime and mode that adopted objects must have. With *verify_all* every object is
-    hashed before it is used; otherwise only one that looks changed. *relabel* (of name, size, and mtime and
-    mode when it was adopted) sets them again, and returns them; a file on which it fails is copied.
-    *untrusted*: others can change the objects, so each file is a copy, hashed when it is made. *progress* is
-    called now and then with how many files of how many are there.
+    *private* says whether a path is to be a copy. *adopted* gives the mtime and mode that adopted objects
+    must have. With *verify_all* every object is hashed before it is used; otherwise only one that looks
+    changed. *relabel* (of name, size, and mtime and mode when it was adopted) sets them again, and returns
+    them; a file on which it fails is copied. *untrusted*: others can change the objects, so each file is a
+    copy, hashed when it is made. *progress* is called now and then with how many files of how many are there.
     """
 
     objects: Objects
     places: Places
     linker: Linker
     min_size: int = 1
+    private: Callable[[str], bool] = lambda _path: False
     adopted: Mapping[Name, MtimeMode] = field(default_factory=dict)
     relabel: Callable[[Name, int, MtimeMode | None], MtimeMode | None] = lambda _name, _size, _adopted: None
     verify_all: bool = False
@@ -122,7 +123,8 @@ class Materialiser:
             raise Corrupt(f"its templates make no sense: {error}") from error
         copies = self.untrusted or self.linker.mode == "copy"
         files = (entry for entry in entries if entry.kind == "file")
-        return sum(sizes.values()) + sum(e.size for e in files if copies or stays_private(e, self.min_size))
+        own = (e for e in files if copies or self.private(e.path) or stays_private(e, self.min_size))
+        return sum(sizes.values()) + sum(entry.size for entry in own)
 
     def _make_entries(self, entries: list[Entry], places: Directories) -> None:
         copies = self.linker.mode == "copy"
@@ -166,8 +168,10 @@ class Materialiser:
         if (self.verify_all or not (sound or relabelled)) and not self.objects.verified(name):
             raise Damaged(name, entry.path)
         expected = relabelled or expected
-        private = not (sound or relabelled) or stays_private(
-            entry, self.min_size, adopted=expected != sealed(name)
+        private = (
+            not (sound or relabelled)
+            or self.private(entry.path)
+            or stays_private(entry, self.min_size, adopted=expected != sealed(name))
         )
         linker = self._private if private or self.untrusted else self.linker
         own = sealed(name).mtime_ns

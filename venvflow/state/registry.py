@@ -28,7 +28,7 @@ class Registration:
 
     *trees* are kept alive for it: those of a venv that is linked by symlinks, or that was squished and not
     stored (yet). *inode* is that of the directory that venvflow made. *seen* is in seconds since 1970.
-    A venv that is in no config has neither *project*, *name* nor *key*; *settings* says how it was shared.
+    A venv that is in no config has neither *project*, *name* nor *key*;
     *snapshots* are the ids of all that it was built as or restored from, the last one last: it holds them.
     """
 
@@ -42,7 +42,6 @@ class Registration:
     inode: int | None
     seen: float
     pin: bool = False
-    settings: str = ""
     snapshots: tuple[str, ...] = ()
 
     @property
@@ -136,7 +135,6 @@ def decode_registration(data: bytes) -> Registration:
             inode=decoding.optional(decoding.inode),
             seen=decoding.moment,
             pin=decoding.flag,
-            settings=decoding.text,
             snapshots=decoding.listed(decoding.digest),
         )
     )

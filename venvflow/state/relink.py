@@ -65,8 +65,9 @@ class Relinker:
 
     *origins* maps objects to files of this venv that they were copied from, *own* those that are themselves
     files of it, *adopted* are objects that keep a mtime of somebody else's, *linked* paths that were seen to
-    be names of their objects just now. *on_file* is called with the path of each file and what became of it:
-    a link mode, ``private``, ``shared already`` or ``left alone``.
+    be names of their objects just now. *private* says whether a path is to be a copy. *on_file* is called
+    with the path of each file and what became of it: a link mode, ``private``, ``shared already`` or ``left
+    alone``.
     """
 
     objects: Objects
@@ -77,6 +78,7 @@ class Relinker:
     own: Mapping[Name, str] = field(default_factory=dict)
     adopted: Container[Name] = ()
     linked: Container[str] = ()
+    private: Callable[[str], bool] = lambda _path: False
     on_file: Callable[[str, str], None] = lambda _path, _how: None
 
     def __post_init__(self) -> None:
@@ -108,7 +110,8 @@ class Relinker:
         return self._done
 
     def _is_private(self, entry: Entry) -> bool:
-        return stays_private(entry, self.min_size, adopted=object_name(entry) in self.adopted)
+        adopted = object_name(entry) in self.adopted
+        return self.private(entry.path) or stays_private(entry, self.min_size, adopted=adopted)
 
     def _relink_directory(
         self, places: Directories, name: str, group: list[Entry], found: MutableMapping[str, Found]
@@ -199,8 +202,8 @@ class Relinker:
     def _make_private(self, entry: Entry, item: Found, file: int, at: tuple[str, int]) -> None:
         """Give an open file the mtime of its content; one that has other names first gets its own inode.
 
-        *at* are its name and the descriptor of its directory. Its attributes and its mode are kept. Raises
-        LeftAlone.
+        *at* are its name and the descriptor of its directory. Its attributes and its mode are kept, but for
+        that of an object: what is private may be written. Raises LeftAlone.
         """
         if item.links == 1:
             _set_mtime(file, entry)
@@ -212,7 +215,9 @@ class Relinker:
             with opened(temporary, os.O_RDWR | SAFE, dir_fd=fd) as copy:
                 if not copy_attributes(file, copy):
                     raise LeftAlone
-                os.fchmod(copy, item.mode & 0o777)  # last: it is part of an access list
+                sealed_to_all = self.objects.is_at(object_name(entry), item.stamp.inode, item.device)
+                mode = item.mode & 0o777 | (0o200 if sealed_to_all else 0)
+                os.fchmod(copy, mode)  # last: it is part of an access list
                 _set_mtime(copy, entry)
 
     @contextmanager

@@ -13,6 +13,7 @@ from venvflow.errors import EnvironmentFailure, Refused, VenvflowError, shown
 from venvflow.model import PlaceState, Receipt, Snapshot
 from venvflow.pure.comparison import part_changes
 from venvflow.pure.plan import VenvFacts
+from venvflow.pure.sharing import is_resettled
 from venvflow.state.changes import Depth, Drift, changes
 from venvflow.state.file_stats import StatChecker
 from venvflow.state.reader import StoreReader
@@ -84,6 +85,11 @@ def why_not_published(job: Job, venv: FoundVenv) -> VenvflowError | None:
     )
 
 
+def is_shared_anew(store: StoreReader | None, drift: Drift) -> bool:
+    """Return whether a venv with this drift is shared by new settings; else it stays as it is."""
+    return store is not None and not store.read_only and not drift.by_hand
+
+
 def _changed_by_hand(job: Job, what: str, state: str) -> Refused:
     return Refused(what, where=job.where, state=state, hint=job.ways_out)
 
@@ -137,6 +143,7 @@ def facts_of(
         published=receipt is not None and is_published(job, receipt),
         promised_by=promised_by,
         read_only=why_not_written(job, store),
+        resettled=is_resettled(receipt, job.spec) and is_shared_anew(store, venv.drift),
         trees_lost=store is None or (receipt is not None and not has_trees(receipt)),
         archive=archive_facts(job),
     )

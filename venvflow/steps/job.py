@@ -6,7 +6,7 @@ A run with nothing to do looks at every job, so store and locks are imported whe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from venvflow.disk.places import Place
 from venvflow.errors import Refused, shown
-from venvflow.model import Config, Interpreter, VenvSpec
+from venvflow.model import Config, Entry, Interpreter, VenvSpec
 from venvflow.pure.plan import VERBS
 
 if TYPE_CHECKING:
@@ -117,6 +117,21 @@ class Job:
         from venvflow.pure.patterns import compile_patterns  # noqa: PLC0415 - see the top of this module
 
         return compile_patterns(self.spec.exclude)
+
+    @cached_property
+    def keeps_private(self) -> Callable[[str], bool]:
+        """Return what tells, by its path, whether the config wants a file to be the venv's own."""
+        if not self.spec.private:
+            return lambda _path: False
+        from venvflow.pure.patterns import compile_patterns  # noqa: PLC0415 - see the top of this module
+
+        return compile_patterns(self.spec.private).excludes_file
+
+    def copies(self, entries: Iterable[Entry]) -> tuple[str, ...]:
+        """Return the paths of those files among *entries* that the config wants to be the venv's own."""
+        return tuple(
+            entry.path for entry in entries if entry.kind == "file" and self.keeps_private(entry.path)
+        )
 
     def places(self, interpreter: Interpreter) -> Places:
         """Return the local paths that the venv's files name when it is in its place."""

@@ -15,6 +15,7 @@ from venvflow.errors import BuildFailed, shown
 from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.plan import VenvFacts, plan
+from venvflow.pure.sharing import settings_of
 from venvflow.state import notes
 from venvflow.state.changes import Drift, give_bytecode_back, give_stats_back, summary
 from venvflow.state.contents import encode_contents
@@ -79,7 +80,14 @@ def _keep(job: Job, store: Store, venv: FoundVenv, facts: VenvFacts) -> Outcome:
     assert receipt is not None  # noqa: S101 - what is kept is ours
     if not (drift or drift.touched) and _is_suspected(job, receipt):
         forget_stats(job.config)  # what is written down of looks is wrong: each run would suspect it
-    give_stats_back(store, job.place.path, drift.touched, receipt.link, job.spec.min_size)
+    give_stats_back(
+        store,
+        job.place.path,
+        drift.touched,
+        receipt.link,
+        job.spec.min_size,
+        copies=frozenset(receipt.copies),
+    )
     give_bytecode_back(store, job.place.path, drift.lost, receipt.link)
     notes = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
@@ -158,6 +166,8 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
                 contents=encode_contents(made.digests),
                 store=store.path if made.link == "symlink" else "",
                 warnings=snapshot.warnings,
+                settings=settings_of(job.spec),
+                copies=job.copies(entry for tree in manifest.trees for entry in tree.entries),
             )
             receipt = replace(receipt, directories=directory_mtimes(venv, made.directories))
             before = store.registration(job.place.path)
@@ -195,6 +205,7 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
         job.places(interpreter),
         linker,
         min_size=store.smallest_shared(job.spec.min_size),
+        private=job.keeps_private,
         adopted=store.adopted(),
         relabel=store.relabel,
         verify_all=job.config.store.verify == "full" or store.untrusted,

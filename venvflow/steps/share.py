@@ -20,9 +20,9 @@ from venvflow.disk.places import Place, directory_mtimes, write_receipt
 from venvflow.disk.scan import Changing, Found, walk
 from venvflow.disk.system_errors import explained, failure, path_of
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.model import Entry, Interpreter, LinkMode, Outcome, Receipt, VenvSpec
+from venvflow.model import Entry, Interpreter, LinkMode, Outcome, Receipt
 from venvflow.pure.manifest import Corrupt, directories
-from venvflow.pure.sharing import stays_private
+from venvflow.pure.sharing import settings_of, stays_private
 from venvflow.state.changes import Known, drift_of, is_object, known_of, without_excluded
 from venvflow.state.confidential import Withheld, withhold
 from venvflow.state.contents import encode_contents
@@ -146,7 +146,7 @@ def _share(
     unusual = tuple(unusual_modes(surveyed))
     intake = Intake(
         store, venv, python, mode=_first_mode(job, store), min_size=store.smallest_shared(spec.min_size),
-        built_here=receipt.made == "built", progress=job.meter.count,
+        built_here=receipt.made == "built", private=job.keeps_private, progress=job.meter.count,
     )  # fmt: skip
     taken = intake.take(surveyed, canonical=spec.bytecode == "canonical", sound=known.sound)
     link = "symlink" if "symlink" in spec.link else ""
@@ -154,6 +154,7 @@ def _share(
     relinker = Relinker(
         store.objects, venv, Linker(spec.link), min_size=store.smallest_shared(spec.min_size),
         origins=taken.origins, own=taken.own, adopted=store.adopted(), linked=known.linked,
+        private=job.keeps_private,
         on_file=on_file or _counting(job, taken.entries.values()),
     )  # fmt: skip
     state = "Every file of the venv holds what it held; some may be shared already."
@@ -163,18 +164,13 @@ def _share(
     return _Shared(job, part, withheld, taken, relinked, modes, times, unusual)
 
 
-def _settings_of(spec: VenvSpec) -> str:
-    """Return how a venv is shared, in one line: one that was shared in another way is not done yet."""
-    return f"{','.join(spec.link)} {spec.min_size} {spec.bytecode} {' '.join(map(ascii, spec.exclude))}"
-
-
 def _is_settled(job: Job, store: StoreReader, receipt: Receipt, found: list[Found]) -> bool:
     """Return whether the venv was shared in this store, in this way, and looks as it did then."""
     registration = store.registration(job.place.path)
     return (
         receipt.state == "shared"
         and registration is not None
-        and registration.settings == _settings_of(job.spec)
+        and receipt.settings == settings_of(job.spec)
         and registration.trees == receipt.trees
         and look_as_made(found, receipt)
         and all(store.has_tree(digest) for digest in receipt.trees)
@@ -188,10 +184,12 @@ def _is_linked_here(store: StoreReader, receipt: Receipt, found: list[Found], mi
     One is enough: a venv is linked to one store. Only the first tree that has files to share is read.
     """
     files = {item.path: item for item in found if item.kind == "file"}
+    copies = frozenset(receipt.copies)
     with suppress(Corrupt):
         for digest in receipt.trees:
             entries = store.tree(digest).entries
-            shared = [each for each in entries if each.kind == "file" and not stays_private(each, min_size)]
+            files_of_it = (each for each in entries if each.kind == "file" and each.path not in copies)
+            shared = [each for each in files_of_it if not stays_private(each, min_size)]
             if shared:
                 known = (each for each in shared if each.path in files)
                 return any(is_object(store, object_name(each), files[each.path]) for each in known)
@@ -257,7 +255,7 @@ def _register(job: Job, store: Store, receipt: Receipt) -> None:
     known = store.registration(place.path) if receipt.key else None
     blank = Registration(
         path=place.path, project="", name="", key=receipt.key, place="", link=receipt.link,
-        trees=receipt.trees, inode=place.inode(), seen=job.now(), settings=_settings_of(job.spec),
+        trees=receipt.trees, inode=place.inode(), seen=job.now(),
     )  # fmt: skip
     if known is not None:
         blank = replace(blank, project=known.project, name=known.name, place=known.place, pin=known.pin)
@@ -283,6 +281,8 @@ def shared_receipt(shared: _Shared, receipt: Receipt, python: Interpreter, store
         modes=shared.modes,
         times=shared.times,
         private=shared.private,
+        settings=settings_of(shared.job.spec),
+        copies=shared.job.copies(taken.entries.values()),
         stats=digest_of_found(without_excluded(shared.surveyed.found.values(), shared.job.matcher)),
         contents=_contents(shared, receipt),
         # What lies beyond the lock is told by every run: the next one is to look for it.

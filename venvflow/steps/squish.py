@@ -9,11 +9,13 @@ from venvflow.disk.objects import object_names
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Manifest, Outcome, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt
+from venvflow.pure.sharing import is_resettled
 from venvflow.state.changes import drift_of
 from venvflow.state.store import Store
 from venvflow.state.usage import Ledger
 from venvflow.steps import claims
 from venvflow.steps.any_venv import hold_venv, refuse_unless_sharable
+from venvflow.steps.facts import is_shared_anew
 from venvflow.steps.job import Job
 from venvflow.steps.share import OnFile, receipt_of_unknown, refuse_to_publish, share
 from venvflow.steps.state_files import KeyRecord, need_key, read_answer, read_key
@@ -45,7 +47,9 @@ def squish_locked(
     """Squish while the venv and the store are held."""
     receipt = _receipt(job, record, any_venv=any_venv)
     if receipt.state == "shared" and receipt.is_at(job.place.path):
-        return Outcome("kept", _SHARED)
+        anew = is_resettled(receipt, job.spec)
+        if not (anew and is_shared_anew(store, drift_of(job.place.path, receipt, store, job.matcher))):
+            return Outcome("kept", _SHARED)
     return share(job, store, receipt, interpreter=record.interpreter, ledger=ledger, on_file=on_file)
 
 

@@ -259,7 +259,7 @@ def _results_of(group: _Group, users: str) -> Iterator[CheckResult]:
 
 def _uv_cache(context: CheckContext) -> Iterator[CheckResult]:
     """See whether uv's cache and the store can have the same files."""
-    if not context.store.adopt or not _uses_uv(context):
+    if not _uses_uv(context):
         return
     with suppress(VenvflowError):
         cache = said_by(context, [builders.tool("uv", context.environ), "cache", "dir"])

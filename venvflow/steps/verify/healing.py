@@ -124,7 +124,9 @@ class Healing:
 
     def put_back(self, use: Use) -> None:
         """Give a venv a file as it should be, linked as its others are. Raises ``OSError``."""
-        give_again(self._objects, use.entry, use.venv.path, use.venv.receipt.link)
+        receipt = use.venv.receipt
+        link = "copy" if use.entry.path in receipt.copies else receipt.link
+        give_again(self._objects, use.entry, use.venv.path, link)
         _look_again(use)
 
     def _keep_edit(self, use: Use, bad: InodeId | None, edited: str) -> None:
