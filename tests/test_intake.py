@@ -483,3 +483,14 @@ def test_a_killed_intake_leaves_the_venv_whole_and_is_completed(
     assert all(world.objects.verified(object_name(e)) for e in taken.entries.values() if e.digest)
     assert world.relink(taken).kept == []
     shutil.rmtree(world.venv)
+
+
+def test_a_venv_whose_lib_is_a_link_to_usr_lib_gets_bytecode(world: World) -> None:
+    """As in a file system that is merged, whose venvs tools lay out in the same way."""
+    (world.venv / "usr").mkdir()
+    (world.venv / "lib").rename(world.venv / "usr" / "lib")
+    (world.venv / "lib").symlink_to("usr/lib")
+    taken = world.take()
+    assert taken.compiled == 3
+    world.relink(taken)
+    assert (world.venv / PYC).read_bytes()[:4] == MAGIC_NUMBER

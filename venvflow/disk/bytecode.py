@@ -46,6 +46,11 @@ def pyc_path(source: str, cache_tag: str) -> str:
     return os.path.join(directory, "__pycache__", f"{name.removesuffix('.py')}.{cache_tag}.pyc")
 
 
+def is_source(path: str) -> bool:
+    """Return whether Python imports the file at *path* below a venv; ``lib`` may be a link to ``usr/lib``."""
+    return path.endswith(".py") and path.startswith(("lib/", "usr/lib/"))
+
+
 def can_be_compiled(source: str, size: int, cache_tag: str) -> bool:
     """Return whether there can be bytecode of a source of *size* bytes.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from venvflow.disk.attributes import own_attributes
-from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, pyc_path
+from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, is_source, pyc_path
 from venvflow.disk.objects import Batch, Name, object_name, sealed
 from venvflow.disk.scan import Found, in_threads, lstat, read
 from venvflow.errors import EnvironmentFailure, Refused, shown
@@ -180,12 +180,12 @@ class Intake:
     # ----------------------------------------------------------------------- bytecode
 
     def _compile(self, batch: Batch, survey: Survey) -> tuple[Compiled, Compiled]:
-        """Return the bytecode of every source under ``lib/``, and what of it was compiled just now."""
+        """Return the bytecode of every source that can be imported, and what of it was compiled just now."""
         known = self.store.index.bytecode(self._bytecode_key)
         compiled: dict[tuple[str, str], tuple[Name, int] | None] = {}
         todo = []
         for path, entry in survey.entries.items():
-            if entry.kind == "file" and path.startswith("lib/") and path.endswith(".py"):
+            if entry.kind == "file" and is_source(path):
                 source = entry.digest, path
                 if not can_be_compiled(path, entry.size, self.interpreter.cache_tag):
                     compiled[source] = None

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from venvflow.disk.bytecode import pyc_path
+from venvflow.disk.bytecode import is_source, pyc_path
 from venvflow.disk.objects import Name, object_name
 from venvflow.disk.scan import walk
 from venvflow.model import Interpreter
@@ -94,7 +94,7 @@ def _surplus_bytecode(
     interpreter = bytecode_of(python)
     known = store.index.bytecode(interpreter) if store is not None else {}
     for path, entry in surveyed.entries.items():
-        if entry.kind != "file" or not path.endswith(".py") or not path.startswith("lib/"):
+        if entry.kind != "file" or not is_source(path):
             continue
         source = interpreter, entry.digest, path
         item = surveyed.found.get(pyc_path(path, python.cache_tag))

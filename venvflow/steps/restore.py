@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from shlex import quote
 
-from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, pyc_path
+from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, is_source, pyc_path
 from venvflow.disk.links import Linker
 from venvflow.disk.places import directory_mtimes, write_receipt
 from venvflow.errors import BuildFailed, shown
@@ -224,8 +224,7 @@ def _compile_templates(manifest: Manifest, venv: str, interpreter: Interpreter) 
         for tree in manifest.trees
         for entry in tree.entries
         if entry.kind == "template"
-        and entry.path.endswith(".py")
-        and entry.path.startswith("lib/")
+        and is_source(entry.path)
         and can_be_compiled(entry.path, entry.size, interpreter.cache_tag)
     ]
     if not sources:
