@@ -495,6 +495,7 @@ def test_other_tools_install_into_the_staging_venv(project: Project, tool: str) 
     project.build(project.api / recipe._KINDS[tool][0], groups=groups)
     assert project.installed() == {"demo"}
     assert project.bytecode() == []
+    assert (project.staging / ".gitignore").read_text() == "*\n"
     assert [path for path in _listing(project.api) if ".vf-1" not in path] == before
     project.wheel(modules={"demo.py": "EVIL = True\n"}).write_bytes(b"no wheel")
     shutil.rmtree(project.staging)
@@ -720,6 +721,16 @@ def test_bytecode_is_dropped_without_writing_into_a_shared_record(tmp_path: Path
     assert (tmp_path / "cached").read_text() == record
     assert (site / "x.dist-info" / "RECORD").read_text() == "x.py,sha256=a,1\nlegacy.pyc,sha256=b,0\n"
     assert sorted(path.name for path in site.iterdir()) == ["legacy.pyc", "x.dist-info"]
+
+
+def test_git_ignores_a_venv_unless_its_maker_said_what_git_ignores(project: Project) -> None:
+    """The makers of venvs of Python 3.13, of uv and of virtualenv do so; the one of Python 3.12 does not."""
+    ignore = project.staging / ".gitignore"
+    project.commands(MAKE, ("rm", "-f", str(ignore)))
+    assert ignore.read_text() == "*\n"
+    shutil.rmtree(project.staging)
+    project.commands(MAKE, ("sh", "-c", "echo '*.pyc' > \"$0\"", str(ignore)))
+    assert ignore.read_text() == "*.pyc\n"
 
 
 # --------------------------------------------------------------------------- commands

@@ -65,6 +65,7 @@ class Build:
             for template in self.recipe.commands:
                 self._run(filled(template, self), directory)
             checks.check_venv(self)
+            checks.hide_from_git(self.staging)
             if self.recipe.audit:
                 self._run(filled(self.recipe.audit, self), directory, may_fail=True)
         if self.spec.bytecode != "keep" and self.recipe.name != "uv":  # which never compiles unasked

@@ -60,6 +60,12 @@ def check_venv(build: Build) -> None:
         raise build.failure(f"the venv's python belongs to {shown(prefix)}")
 
 
+def hide_from_git(venv: str) -> None:
+    """Let git ignore the venv, whatever the project's ``.gitignore`` says, as uv and Python 3.13 do."""
+    with directory(venv) as fd, suppress(FileExistsError):
+        write_private(".gitignore", fd, b"*\n", executable=False)
+
+
 def drop_bytecode(venv: str) -> None:
     """Remove what was compiled in spite of us (``ensurepip`` does), from the disk and from each RECORD."""
     drop(venv, _BYTECODE.search, lambda path: os.path.basename(path) == "__pycache__")
