@@ -397,11 +397,13 @@ def run_trim() -> dict[str, Any] | StepFailed:
     from venvflow.steps.trim import trim  # noqa: PLC0415 - see _step
 
     flow = current_flow()
+    is_asked = "trim" in _asked()
     try:
         with interrupts.working():
-            trimmed = trim(flow.config, flow.environ, now=flow.now(), say=flow.say)
-    except LockTimeout as error:  # housekeeping: what was asked for is done
-        return {"did": "put off", "reason": f"the store is in use ({error.what})", "figures": {}}
+            trimmed = trim(flow.config, flow.environ, now=flow.now(), say=flow.say, waits=is_asked)
+    except LockTimeout as error:  # housekeeping: a later run does it
+        did = "put off" if is_asked else "kept"
+        return {"did": did, "reason": f"the store is in use ({error.what})", "figures": {}}
     except VenvflowError as error:
         return _failed(error)
     except (OSError, MemoryError) as error:
@@ -409,7 +411,7 @@ def run_trim() -> dict[str, Any] | StepFailed:
     freed = trimmed.swept.bytes if trimmed.swept is not None else 0
     reason = f"{len(trimmed.plan.drop)} of {len(trimmed.snapshots)} snapshots, {show_size(freed)} freed"
     # Asked for by name, it answers always; at the end of other runs, nothing is not worth a line.
-    is_worth_a_line = trimmed.plan.drop or freed or "trim" in _asked()
+    is_worth_a_line = trimmed.plan.drop or freed or is_asked
     did = "dropped" if is_worth_a_line else "kept"
     return {"did": did, "reason": reason, "figures": {}, "warnings": list(trimmed.plan.problems)}
 

@@ -36,13 +36,15 @@ def trim(
     now: float,
     say: Callable[[str], None] = lambda _: None,
     dry_run: bool = False,
+    waits: bool = True,
 ) -> Trimmed:
     """Apply the config's policy to the store.
 
-    Raises LockTimeout while somebody uses the store for too long, EnvironmentFailure when files cannot be
-    deleted. A killed trim is finished by the next one: rows and snapshots go before objects.
+    Raises LockTimeout while somebody uses the store for too long, which is at once unless it *waits*,
+    EnvironmentFailure when files cannot be deleted. A killed trim is finished by the next one: rows and
+    snapshots go before objects.
     """
-    timeout = locks.lock_timeout(environ)
+    timeout = locks.lock_timeout(environ) if waits else 0.0
     with (
         Store(config.store, timeout=timeout, on_wait=say) as store,
         store.use() if dry_run else store.alone(),
