@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,27 @@ def test_a_project_itself_is_installed_with_its_commands(tmp_path: Path) -> None
     assert not module._has_itself(build, "x", "2", str(tmp_path))
     (tmp_path / "pyproject.toml").write_text(f'{scripts}y = "x:other"\n')
     assert not module._has_itself(build, "x", "1", str(tmp_path))
+
+
+def test_a_project_of_a_setup_py_is_as_it_says_if_it_was_installed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only running it would tell its name and its commands."""
+    monkeypatch.setattr(module, "check_venv", lambda _build: None)
+    build = build_of(tmp_path, Recipe("pip", (("create",), ("fill",))))
+    build.spec = replace(build.spec, editable=("lib",))
+    lib = tmp_path / "lib"
+    lib.mkdir()
+    (lib / "setup.py").touch()
+    install(build, "other", "1", {"url": lib.as_uri()})
+    metadata = Path(build.staging) / "lib" / "python3" / "site-packages" / "x-1.dist-info" / "METADATA"
+    install(build, "x", "1", {"url": lib.as_uri(), "dir_info": {"editable": True}})
+    changed = (lib / "setup.py").stat().st_ctime_ns
+    for since, agrees in ((-1, False), (0, False), (1, True)):
+        os.utime(metadata, ns=(changed + since, changed + since))
+        assert (agreement(build) is not None) == agrees
+    os.utime(metadata, ns=(changed + 10**12, changed + 10**12))
+    assert agreement(build) == Agreement(frozenset({"other"}))
+    os.utime(lib / "setup.py", (0, 0))  # its time says nothing, when that was given to it does
+    os.utime(metadata, ns=(changed + 1, changed + 1))
+    assert agreement(build) is None

@@ -17,6 +17,7 @@ from venvflow.builders import pins
 from venvflow.builders.build import Build
 from venvflow.builders.checks import check_venv
 from venvflow.builders.commands import filled, working_directory
+from venvflow.builders.recipe import BUILD_FILES
 from venvflow.disk import processes
 from venvflow.disk.files import read_small
 from venvflow.errors import VenvflowError
@@ -81,10 +82,26 @@ def _local_projects(build: Build) -> frozenset[str] | None:
         directory = os.path.normpath(os.path.join(build.root, path))
         project = _at(_pyproject(directory), "project")
         name = normalised(str(project.get("name", "")))
-        if not _has_itself(build, name, str(project.get("version", "")), directory):
+        if not name:
+            name = _installed_since(build, directory)
+        elif not _has_itself(build, name, str(project.get("version", "")), directory):
+            name = ""
+        if not name:
             return None
         names.add(name)
     return frozenset(names)
+
+
+def _installed_since(build: Build, directory: str) -> str:
+    """Return the name of what is installed, editable, from *directory* since its build files were written.
+
+    Only running a ``setup.py`` would tell name and commands. But what was installed after it came to be what
+    it is, was installed by it. Empty if there is nothing, or if it is from before.
+    """
+    paths = [f"{directory}/{name}" for name in BUILD_FILES]
+    changed = max(os.stat(path).st_ctime_ns for path in paths if os.path.exists(path))
+    found = pins.installed(build.staging).items()
+    return next((name for name, it in found if _is_from(it, directory) and it.written > changed), "")
 
 
 # --------------------------------------------------------------------------- what the tools say
@@ -151,7 +168,9 @@ _ASK: Mapping[str, Callable[[Build], list[str] | None]] = {
 
 
 def _pyproject(directory: str) -> dict[str, Any]:
-    return read_toml(read_small(f"{directory}/pyproject.toml", follow=True))
+    with suppress(FileNotFoundError):
+        return read_toml(read_small(f"{directory}/pyproject.toml", follow=True))
+    return {}
 
 
 def _at(document: object, *names: str) -> dict[str, Any]:
@@ -165,7 +184,6 @@ def _has_itself(build: Build, name: str, version: str, directory: str) -> bool:
     found = pins.installed(build.staging).get(normalised(name))
     if found is None or (version and found.version != version):
         return False
-    place = unquote(urlsplit(found.url).path)
     document = _pyproject(directory)
     project, poetry = _at(document, "project"), _at(document, "tool", "poetry")
     asked = {
@@ -174,12 +192,14 @@ def _has_itself(build: Build, name: str, version: str, directory: str) -> bool:
         **_at(poetry, "plugins"),
         **_at(project, "entry-points"),
     }
-    is_here = os.path.realpath(place) == os.path.realpath(directory)
-    return (
-        found.editable
-        and is_here
-        and found.commands == {each: given for each, given in asked.items() if given}
-    )
+    commands = {each: given for each, given in asked.items() if given}
+    return _is_from(found, directory) and found.commands == commands
+
+
+def _is_from(found: pins.Installed, directory: str) -> bool:
+    """Return whether a distribution is installed editable from *directory*."""
+    place = unquote(urlsplit(found.url).path)
+    return found.editable and os.path.realpath(place) == os.path.realpath(directory)
 
 
 def _is_known(build: Build) -> bool:

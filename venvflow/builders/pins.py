@@ -39,7 +39,8 @@ class Installed(NamedTuple):
     """A distribution of a venv: its *version*, and its *commands*, entry points by group and name.
 
     *url* is where it came from, empty if that was an index; *commit* that of a repository. *editable*: it
-    lies there; *is_copy*: it was copied from a directory.
+    lies there; *is_copy*: it was copied from a directory. *written* is when its metadata were, in nanoseconds
+    since 1970; a store gives its files a time long ago.
     """
 
     version: str
@@ -48,6 +49,7 @@ class Installed(NamedTuple):
     editable: bool = False
     is_copy: bool = False
     commands: Mapping[str, Mapping[str, str]] = {}
+    written: int = 0
 
 
 class Pin(NamedTuple):
@@ -104,6 +106,7 @@ def _installed(directory: str, version: str) -> Installed:
         editable,
         isinstance(details, dict) and not editable,
         {group: dict(commands[group]) for group in commands.sections() if commands[group]},
+        os.stat(f"{directory}/METADATA").st_mtime_ns,
     )
 
 

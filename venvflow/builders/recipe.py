@@ -48,6 +48,9 @@ _COMPANIONS = {
 }
 """What a lock's tool reads beside it. The first one must be there."""
 
+BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
+"""What decides the metadata of a local project that a lock, or the config, refers to."""
+
 _NOT_LOCKS = frozenset(name for names in _COMPANIONS.values() for name in names)
 _UNKNOWN = (".yml", ".yaml", ".json", ".toml", ".xml", ".py", ".cfg")
 """Endings that no requirements file has."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from venvflow import builders
+from venvflow.builders.recipe import BUILD_FILES
 from venvflow.disk import interpreters
 from venvflow.errors import UsageError, VenvflowError, shown, some
 from venvflow.model import Outcome
@@ -16,9 +17,6 @@ from venvflow.pure.names import did_you_mean, normalised
 from venvflow.steps.job import Job
 from venvflow.steps.key_inputs import fingerprint, read_input, still_holds
 from venvflow.steps.state_files import KeyRecord, read_key, write_key
-
-_BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
-"""What decides the metadata of a local project that a lock refers to."""
 
 _MOST_NAMED = 3
 """How many things that a warning counts are named."""
@@ -176,7 +174,7 @@ class _Gathering:
 
     def _add_project(self, directory: str) -> None:
         """Read what decides the metadata of a local project."""
-        for name in _BUILD_FILES:
+        for name in BUILD_FILES:
             build_file = os.path.join(directory, name)
             if os.path.isfile(build_file) and build_file not in self.paths:
                 self._add("local", build_file)
