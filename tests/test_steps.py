@@ -25,6 +25,7 @@ from venvflow.state.store import Store
 from venvflow.steps.build_venv import build_venv
 from venvflow.steps.clean import clean
 from venvflow.steps.hash_lockfiles import hash_lockfiles
+from venvflow.steps.key_inputs import files_of
 from venvflow.steps.pack import pack
 from venvflow.steps.restore import restore
 from venvflow.steps.squish import squish
@@ -138,6 +139,45 @@ def test_what_does_not_decide_the_content_is_not_in_the_key(world: World, venv: 
     before = _digest(world)
     world.configure({"api": venv})
     assert _digest(world) == before
+
+
+def test_a_script_that_a_build_runs_is_in_the_key_and_found_by_explain(world: World) -> None:
+    """Edited, it makes another key; it is read once, and what nobody can see is warned of once."""
+    (world.root / "scripts").mkdir()
+    script = world.root / "scripts/build.sh"
+    script.write_text("exit 1\n")
+    (world.root / "Makefile").write_text("env:\n")
+    build = [["bash", "scripts/build.sh", "{venv}", "api/requirements.txt"], ["make", "env"]]
+    world.configure({"api": {"build": build}})
+    outcome = hash_lockfiles(world.job())
+    (warning,) = outcome.warnings
+    assert warning.startswith("build: names make: ")
+    assert "key: {files: " in warning
+    record = read_key(world.job())
+    assert record is not None
+    assert sorted(files_of(world.job(), record)) == [
+        "file:Makefile",
+        "file:build.sh",
+        "lock:requirements.txt",
+    ]
+    before = record.key.digest
+    for text in ("exit 2\n", "exit 3\n"):
+        assert hash_lockfiles(world.job()).did == "same"
+        script.write_text(text)
+        outcome = hash_lockfiles(world.job())
+        assert (outcome.did, outcome.reason == before[:12]) == ("new", False)
+    script.write_text("exit 1\n")
+    assert _digest(world) == before
+    world.configure({"api": {"build": build, "key": {"files": ["Makefile"]}}})
+    assert hash_lockfiles(world.job()).warnings == ()
+
+
+def test_a_script_that_comes_later_is_in_the_key_from_then_on(world: World) -> None:
+    """The key was made without it, and does not hold any more."""
+    world.configure({"api": {"build": [["bash", "later.sh"]]}})
+    before = _digest(world)
+    (world.root / "later.sh").write_text("exit 0\n")
+    assert _digest(world) != before
 
 
 def test_a_file_is_in_the_key_once_whatever_it_is_there_for(world: World) -> None:

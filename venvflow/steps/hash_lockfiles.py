@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from venvflow import builders
 from venvflow.builders.recipe import BUILD_FILES
@@ -15,8 +16,11 @@ from venvflow.model import Outcome
 from venvflow.pure.keys import Input, make_key, parts_of
 from venvflow.pure.names import did_you_mean, normalised
 from venvflow.steps.job import Job
-from venvflow.steps.key_inputs import fingerprint, read_input, still_holds
+from venvflow.steps.key_inputs import command_inputs, fingerprint, read_input, still_holds
 from venvflow.steps.state_files import KeyRecord, read_key, write_key
+
+if TYPE_CHECKING:
+    from venvflow.builders.inputs import Inputs
 
 _MOST_NAMED = 3
 """How many things that a warning counts are named."""
@@ -64,7 +68,7 @@ def compute_key(job: Job) -> KeyRecord:
         error.where = error.where or job.spec.name
         raise
     gathered = _Gathering(job)
-    gathered.gather(recipe.inputs)
+    gathered.gather(recipe)
     first = {}
     if any("{lock}" in word for words in recipe.commands for word in words) and len(job.spec.locks) > 1:
         first = {"first-lock": hashlib.sha256(read_input(job.spec.locks[0], job.spec.name)).hexdigest()}
@@ -124,6 +128,7 @@ class _Gathering:
         self.paths: dict[str, None] = {}
         self._unpinned: list[tuple[str, str]] = []
         self._outside: list[tuple[str, str]] = []
+        self._unseen: list[str] = []
 
     @property
     def warnings(self) -> Iterator[str]:
@@ -135,19 +140,37 @@ class _Gathering:
         if self._outside:
             told = _told(self._outside, "references lead out of the project")
             yield f"{told}: changes there do not change the key"
+        if self._unseen:
+            named = some(list(map(shown, self._unseen)), _MOST_NAMED)
+            yield (
+                f"build: names {named}: changes of the files that decide there do not change the key. "
+                'List them: "key: {files: [PATTERN, ...]}"'
+            )
 
-    def gather(self, companions: tuple[str, ...]) -> None:
+    def gather(self, recipe: builders.Recipe) -> None:
         """Read the locks, what they refer to in the project, and the other files of the key, each once."""
         for path in self._job.spec.locks:
             self._add_lock(path, "lock")
         for project in self._job.spec.editable:
             self._add_project(os.path.normpath(os.path.join(self._job.config.root, project)))
-        for path in companions:
+        for path in recipe.inputs:
             if os.path.lexists(path) and path not in self.paths:
                 self._add("local", path)
         for path in self._job.spec.key_files:
             if path not in self.paths:
                 self._add("file", path)
+        if (named := command_inputs(self._job, recipe)) is not None:
+            self._add_named(named)
+
+    def _add_named(self, named: Inputs) -> None:
+        """Read what the commands of the config name, and note what of it cannot be seen."""
+        for project in named.projects:
+            self._add_project(project)
+        for path in named.files:
+            if path not in self.paths:
+                self._add("file", path)
+        if not self._job.spec.key_files:  # else somebody has thought of it
+            self._unseen = [*named.runners, *(f"{each}/" for each in named.directories)]
 
     def _add(self, role: str, path: str) -> bytes:
         data = read_input(path, self._job.spec.name)

@@ -8,6 +8,7 @@ import os
 import sys
 from contextlib import suppress
 from functools import cache
+from typing import TYPE_CHECKING
 
 from venvflow import builders
 from venvflow.disk import interpreters
@@ -16,6 +17,9 @@ from venvflow.errors import EnvironmentFailure, VenvflowError, shown
 from venvflow.model import FORMAT
 from venvflow.steps.job import Job
 from venvflow.steps.state_files import KeyRecord
+
+if TYPE_CHECKING:
+    from venvflow.builders.inputs import Inputs
 
 LARGEST = 256 << 20
 """Bytes of the largest file that may be in a key."""
@@ -48,13 +52,23 @@ def _machine() -> tuple[str, ...]:
     return system.sysname, system.machine, libc or ""
 
 
+def command_inputs(job: Job, recipe: builders.Recipe) -> Inputs | None:
+    """Return what the commands that the config has for a venv name in the project, None without commands."""
+    if recipe.name != "commands":
+        return None
+    from venvflow.builders.inputs import inputs_of  # noqa: PLC0415 - few venvs have commands
+
+    return inputs_of(recipe.commands, job.config.root)
+
+
 def fingerprint(job: Job, recipe: builders.Recipe, paths: tuple[str, ...], interpreter: str) -> str:
     """Return a hash of all that decides the key: *paths* by their bytes, *interpreter* by its identity."""
-    spec = job.spec
+    spec, named = job.spec, command_inputs(job, recipe)
     seen = [
         FORMAT, spec.python, spec.locks, spec.key_files, spec.exclude, spec.bytecode, recipe.name,
         recipe.commands, recipe.inputs, interpreter, *_machine(), spec.python or sys.version,
         [(name, job.environ.get(name)) for name in spec.key_env],
+        [*named.files, *named.projects, *named.directories] if named is not None else [],
         [hashlib.sha256(read_input(path, spec.name)).hexdigest() for path in paths],
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(seen).encode("ascii")).hexdigest()
