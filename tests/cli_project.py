@@ -138,6 +138,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Registered for a project that every test believes to exist elsewhere.
     shutil.rmtree(stock / "project" / "api" / ".venv")
     shutil.rmtree(stock / "project" / ".venvflow")
+    shutil.rmtree(stock / "store" / "holds")  # what a test does with it says whose it is
     return stock
 
 

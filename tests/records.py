@@ -40,8 +40,10 @@ from venvflow.pure.manifest import (
     encode_tree,
     make_tree,
 )
+from venvflow.pure.retention import Usage
 from venvflow.state import registry
 from venvflow.state.file_stats import decode_stats, stats_of, write_stats
+from venvflow.state.holds import VenvHolds, decode_holder
 from venvflow.state.registry import Registration, decode_registration
 from venvflow.state.store import Store
 from venvflow.state.sweeping import LastSweep, decode_last_sweep
@@ -133,11 +135,12 @@ def kinds(root: Path) -> dict[str, Kind]:
     write_receipt(str(venv), receipt)
     with Store(StoreConfig(f"{root}/store", durability="none")) as store:
         registration = Registration(
-            str(venv), str(root), "api", KEY.digest, "api", "symlink", (TREE.digest,), 12, 5.5, True,
-            (KEY.digest,),
+            str(venv), str(root), "api", KEY.digest, "api", "symlink", (TREE.digest,), 12, 5.5
         )  # fmt: skip
         registry.add(store.layout, registration)
         (registered,) = Path(store.path, "venvs").iterdir()
+        store.hold(VenvHolds(str(root), "api", str(venv), "/", True, {KEY.digest: Usage(7, 5.5)}))
+        (holds,) = Path(store.path, "holds").iterdir()
         write_stats(
             f"{root}/.stats",
             store.path,
@@ -156,7 +159,11 @@ def kinds(root: Path) -> dict[str, Kind]:
         ),
         Kind(
             "decode_registration", Registration, registered.read_bytes(), decode_registration,
-            paths=lambda it: [it.name or "none"], digests=lambda it: [*it.trees, *it.snapshots],
+            paths=lambda it: [it.name or "none"], digests=lambda it: [*it.trees],
+        ),
+        Kind(
+            "decode_holder", VenvHolds, holds.read_bytes(), decode_holder,
+            paths=lambda it: [it.name], digests=lambda it: [*it.held],
         ),
         Kind("decode_key", records.KeyRecord, (state / "key.json").read_bytes(), records.decode_key,
              digests=lambda it: [it.key.digest, it.fingerprint]),

@@ -21,7 +21,8 @@ from venvflow.pure import decoding
 from venvflow.pure.decoding import Corrupt
 
 NAMES = (
-    "decode_receipt", "decode_registration", "decode_key", "decode_answer", "decode_excluded",
+    "decode_receipt", "decode_registration", "decode_holder", "decode_key", "decode_answer",
+    "decode_excluded",
     "decode_pack", "decode_trims", "decode_last_sweep", "decode_stats", "decode_tree",
     "decode_objects", "decode_snapshot",
 )  # fmt: skip

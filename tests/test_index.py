@@ -31,9 +31,10 @@ from venvflow.disk.objects import MtimeMode, Name, sealed
 from venvflow.disk.scan import Stamp
 from venvflow.errors import EnvironmentFailure, LockTimeout
 from venvflow.model import Entry, Manifest, Slot
+from venvflow.pure.retention import Usage
 from venvflow.state import index as module
 from venvflow.state import schema
-from venvflow.state.index import VERSION, Index, Stamped, Usage
+from venvflow.state.index import VERSION, Index, Stamped
 
 NASTY = [
     "a b",

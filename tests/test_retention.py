@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.model import TrimPolicy
-from venvflow.pure.retention import Candidate, TreeContents, TrimPlan, VenvName, plan_trim
+from venvflow.pure.retention import (
+    FADE_SECONDS,
+    Candidate,
+    Hold,
+    TreeContents,
+    TrimPlan,
+    Usage,
+    VenvName,
+    plan_trim,
+)
 
 DAY = 86_400
 NOW = 1_000 * DAY
@@ -21,14 +30,21 @@ NO_LIMITS = TrimPolicy(keep=None, keep_per_venv=0)
 
 
 def snapshot(number: int, **fields: Any) -> Candidate:
-    """Return the snapshot that was used as the *number*-th, that many days after the beginning."""
-    return replace(Candidate(f"s{number}", "api", number, number * DAY, holders=(API,)), **fields)
+    """Return the snapshot that was used as the *number*-th, that many days after the beginning, by api."""
+    used = Usage(number, number * DAY)
+    return replace(Candidate(f"s{number}", used, (Hold(API, used),)), **fields)
+
+
+def held(number: int, *venvs: VenvName, **fields: Any) -> Candidate:
+    """Return the *number*-th snapshot, held by *venvs*; *fields* are those of each hold."""
+    used = Usage(number, number * DAY)
+    return replace(snapshot(number), holds=tuple(Hold(venv, used, **fields) for venv in venvs))
 
 
 def planned(snapshots: list[Candidate], policy: TrimPolicy, **given: Any) -> TrimPlan:
-    """Return the plan for a store of 100 bytes without known contents."""
+    """Return the plan of the project /p for a store of 100 bytes without known contents."""
     facts: dict[str, Any] = {"contents": TreeContents(), "now": NOW, "store_size": 100, "free": None}
-    return plan_trim(snapshots, policy, **{**facts, **given})
+    return plan_trim(snapshots, policy, **{"project": "/p", **facts, **given})
 
 
 def kept(result: TrimPlan) -> list[str]:
@@ -51,7 +67,7 @@ def test_without_limits_all_is_kept_last_used_first() -> None:
 
 def test_no_snapshots_are_no_trouble() -> None:
     """An empty store has an empty plan."""
-    assert planned([], TrimPolicy()) == TrimPlan((), (), 0, ())
+    assert planned([], TrimPolicy()) == TrimPlan((), (), {}, 0, ())
 
 
 def test_keep_drops_the_least_recently_used_and_says_so() -> None:
@@ -64,7 +80,7 @@ def test_keep_drops_the_least_recently_used_and_says_so() -> None:
 
 def test_order_is_by_the_counter_and_never_by_the_clock() -> None:
     """A clock that was wrong when a snapshot was used does not make it the oldest."""
-    wrong = snapshot(5, used_at=0.0)
+    wrong = snapshot(5, holds=(Hold(API, Usage(5, 0.0)),))
     result = planned([snapshot(1), wrong, snapshot(2)], replace(NO_LIMITS, keep=1))
     assert kept(result) == ["s5"]
 
@@ -75,16 +91,17 @@ def test_a_clock_that_was_set_back_makes_nothing_old() -> None:
     assert result.keep[0].reasons == ("within the limits, last used 0 ms ago",)
 
 
-@pytest.mark.parametrize("fields", [{"pinned": True}, {"current_for": ("api", "web")}])
+@pytest.mark.parametrize("fields", [{"pinned": True}, {"current": True}])
 def test_pinned_and_current_stay_whatever_the_limits_are(fields: dict[str, Any]) -> None:
     """Every limit at once does not touch them, and each limit that fails is named."""
     hard = TrimPolicy(keep=0, keep_per_venv=0, max_age=1, max_size=1, min_free=1000)
     contents = TreeContents({1: [1]}, {1: 50})
-    result = planned([snapshot(1, trees=(1,), **fields)], hard, contents=contents, free=10)
+    mine = replace(held(1, API, **fields), trees=(1,))
+    result = planned([mine], hard, contents=contents, free=10)
     assert kept(result) == ["s1"]
     assert result.freed_bytes == 0
     assert [problem.split(":")[0] for problem in result.problems] == [
-        "1 snapshot left, keep is 0",
+        "1 snapshot of this project left, keep is 0",
         "the store has 100 B, max_size is 1 B",
         "10 B are free, min_free is 1000 B",
     ]
@@ -92,37 +109,67 @@ def test_pinned_and_current_stay_whatever_the_limits_are(fields: dict[str, Any])
 
 def test_all_reasons_to_keep_are_named() -> None:
     """Pinned, current and recent at once."""
-    result = planned([snapshot(1, pinned=True, current_for=("api", "web"))], TrimPolicy())
+    mine, theirs = held(1, API, WEB, pinned=True, current=True), held(1, OTHER_API)
+    result = planned([replace(mine, holds=mine.holds + theirs.holds)], TrimPolicy())
     assert result.keep[0].reasons == (
         "pinned",
         "current for api, web",
-        "among the 2 most recently used of api",
+        "among the 2 most recently used of api, web",
+        "held by /q:api",
     )
+    theirs = held(1, OTHER_API, pinned=True, current=True)
+    assert planned([theirs], TrimPolicy()).keep[0].reasons == ("pinned by /q:api", "current for /q:api")
 
 
 def test_the_last_of_each_venv_stay_when_others_need_room() -> None:
     """A venv that changes often does not push out the others; the excess is told."""
     busy = [snapshot(10 + number) for number in range(5)]
-    rare = [snapshot(1, holders=(WEB,)), snapshot(2, holders=(WEB,)), snapshot(3, holders=(WEB,))]
+    rare = [held(number, WEB) for number in (1, 2, 3)]
     result = planned(busy + rare, replace(NO_LIMITS, keep=3, keep_per_venv=2))
     assert sorted(kept(result)) == ["s13", "s14", "s2", "s3"]
     assert result.keep[0].reasons == ("among the 2 most recently used of api",)
-    assert result.problems == (
-        "4 snapshots left, keep is 3: the rest is pinned, current, or most recently used of its venv",
+    (problem,) = result.problems
+    assert problem == (
+        "4 snapshots of this project left, keep is 3: the rest is pinned, current, or most recently used of "
+        "its venv"
     )
     assert planned(busy, replace(NO_LIMITS, keep=0, keep_per_venv=1)).keep[0].reasons == (
         "among the most recently used of api",
     )
 
 
-def test_venvs_of_one_name_in_two_projects_do_not_push_each_other_out() -> None:
-    """Each has its own last ones; what both hold counts for both."""
-    theirs = [snapshot(number, holders=(OTHER_API,)) for number in (1, 2, 3)]
-    both = snapshot(4, holders=(API, OTHER_API))
-    ours = [snapshot(number) for number in (5, 6)]
-    result = planned([*theirs, both, *ours], replace(NO_LIMITS, keep=1, keep_per_venv=2))
-    assert dropped(result) == ["s1", "s2"]
-    assert result.keep[2].reasons == ("among the 2 most recently used of api",)
+def test_a_policy_ends_the_holds_of_its_project_only() -> None:
+    """What the other project holds stays, whatever its venvs are called; what neither holds goes."""
+    theirs = [held(number, OTHER_API) for number in (1, 2, 3)]
+    both = held(4, API, OTHER_API)
+    ours = [snapshot(number) for number in (5, 6, 7)]
+    policy = replace(NO_LIMITS, keep=1, keep_per_venv=2)
+    result = planned([*theirs, both, *ours], policy)
+    assert dropped(result) == ["s5"]
+    assert result.given_up == {"s4": {API}}
+    assert result.keep[2].reasons == (
+        "given up by api (4 snapshots, keep is 1, last used 996 d ago)",
+        "held by /q:api",
+    )
+    assert dropped(planned([*theirs, both, *ours], policy, project="/q")) == ["s1", "s2"]
+
+
+def test_each_project_has_its_own_order_of_use() -> None:
+    """That another one used a snapshot just now does not make it one that we used."""
+    lent = replace(
+        held(1, API), used=Usage(9, 9 * DAY), holds=(*held(1, API).holds, *held(9, OTHER_API).holds)
+    )
+    result = planned([lent, snapshot(2)], replace(NO_LIMITS, keep=1))
+    assert dropped(result) == []
+    assert result.given_up == {"s1": {API}}
+    old = planned([lent], replace(NO_LIMITS, max_age=5 * DAY), now=10 * DAY)
+    assert old.given_up == {"s1": {API}}
+
+
+def test_what_nobody_holds_goes() -> None:
+    """A trim that was killed had ended the last hold, and not dropped it yet."""
+    result = planned([snapshot(1, holds=()), snapshot(2)], NO_LIMITS)
+    assert (dropped(result), result.drop[0].reason) == (["s1"], "nobody holds it")
 
 
 def test_age_drops_what_is_older_but_not_the_last_of_a_venv() -> None:
@@ -133,14 +180,35 @@ def test_age_drops_what_is_older_but_not_the_last_of_a_venv() -> None:
     assert dropped(result) == ["s1", "s939"]
 
 
-def test_age_drops_even_the_last_of_a_venv_that_is_gone() -> None:
-    """The snapshots of a venv that is gone do not stay for ever."""
-    result = planned(
-        [snapshot(940, holders=()), snapshot(939, holders=()), snapshot(1, pinned=True)],
-        TrimPolicy(max_age=60 * DAY, keep_per_venv=9),
-    )
+@pytest.mark.parametrize("venv", [API, OTHER_API])
+def test_a_venv_that_is_gone_holds_nothing_for_long(venv: VenvName) -> None:
+    """Its last snapshots neither, in whichever project; without max_age a month."""
+    snapshots = [held(940, venv, gone=True), held(939, venv, gone=True), held(1, WEB, pinned=True)]
+    result = planned(snapshots, TrimPolicy(max_age=60 * DAY, keep_per_venv=9))
     assert dropped(result) == ["s939"]
-    assert result.drop[0].reason == "last used 61 d ago, max_age is 60 d"
+    name = "api" if venv == API else "/q:api"
+    assert result.drop[0].reason == f"{name} is gone, last used 61 d ago"
+    recent = held(NOW // DAY - FADE_SECONDS // DAY, venv, gone=True)
+    assert dropped(planned([*snapshots, recent], TrimPolicy())) == ["s939", "s940"]
+
+
+def test_a_limit_of_the_store_takes_what_was_used_least_recently_whoever_holds_it() -> None:
+    """But nothing that somebody has pinned or current; the last ones of venvs are no exception."""
+    contents = TreeContents({n: [n] for n in range(6)}, dict.fromkeys(range(6), 10))
+    snapshots = [
+        replace(each, trees=(number,))
+        for number, each in enumerate(
+            [
+                held(0, OTHER_API, current=True), held(1, OTHER_API), held(2, API), held(3, API, WEB),
+                held(4, OTHER_API, pinned=True), held(5, API, current=True),
+            ]
+        )
+    ]  # fmt: skip
+    for most, gone in ((60, []), (50, ["s1"]), (31, ["s1", "s2", "s3"])):
+        result = planned(snapshots, TrimPolicy(max_size=most), contents=contents, store_size=60)
+        assert (dropped(result), result.problems) == (gone, ())
+    (problem,) = planned(snapshots, TrimPolicy(max_size=29), contents=contents, store_size=60).problems
+    assert problem == "the store has 30 B, max_size is 29 B: the rest is pinned or current"
 
 
 SHARED = TreeContents({1: [1, 2], 2: [2, 3], 3: [4, 4]}, {1: 10, 2: 20, 3: 40, 4: 80, 9: 7})
@@ -196,6 +264,35 @@ def test_unknown_trees_and_objects_count_as_nothing() -> None:
 LIMIT = st.none() | st.integers(0, 60)
 
 
+SELDOM = st.sampled_from([False, False, False, True])
+HOLDS = st.builds(
+    lambda venv, seq, at, pinned, current, gone: Hold(
+        venv, Usage(seq, at), pinned and not gone, current and not gone, gone
+    ),
+    st.sampled_from([API, WEB, OTHER_API]),
+    st.integers(0, 20),
+    st.integers(0, 50),
+    SELDOM,
+    SELDOM,
+    SELDOM,
+)
+
+
+def firm(holds: Iterable[Hold]) -> bool:
+    """Return whether one of the venvs has it pinned or current."""
+    return any(hold.pinned or hold.current for hold in holds)
+
+
+def held_by(item: Candidate, project: str) -> list[Hold]:
+    """Return the holds of a project's venvs."""
+    return [hold for hold in item.holds if hold.venv.project == project]
+
+
+def left_over(item: Candidate, plan: TrimPlan) -> tuple[Hold, ...]:
+    """Return the holds on a snapshot that are left by a plan."""
+    return tuple(hold for hold in item.holds if hold.venv not in plan.given_up.get(item.id, ()))
+
+
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[list[Candidate], TrimPolicy, dict[str, Any]]:
     """Return some snapshots that share trees that share objects, a policy, and a store of any size."""
@@ -206,20 +303,17 @@ def situations(draw: st.DrawFn) -> tuple[list[Candidate], TrimPolicy, dict[str, 
     snapshots = [
         Candidate(
             f"s{number}",
-            draw(st.sampled_from(["api", "web", "job"])),
-            number,
-            draw(st.integers(0, 50)),
-            draw(st.booleans()) and draw(st.booleans()),
-            draw(st.sampled_from([(), (), (), ("api",)])),
+            Usage(number, draw(st.integers(0, 50))),
+            tuple(draw(st.lists(HOLDS, unique_by=lambda hold: hold.venv, max_size=3))),
             tuple(draw(st.lists(st.integers(0, 7), max_size=4))),
-            tuple(draw(st.lists(st.sampled_from([API, WEB, OTHER_API]), unique=True, max_size=2))),
         )
         for number in order
     ]
     policy = TrimPolicy(draw(LIMIT), draw(st.integers(0, 3)), draw(LIMIT), draw(LIMIT), draw(LIMIT))
     contents = TreeContents(trees, sizes, tuple(draw(st.lists(st.integers(0, 7), max_size=2))))
     size = sum(sizes.values()) + draw(st.integers(0, 30))
-    return snapshots, policy, {"contents": contents, "now": 50, "store_size": size, "free": draw(LIMIT)}
+    facts = {"contents": contents, "now": 50, "store_size": size, "free": draw(LIMIT)}
+    return snapshots, policy, {"project": draw(st.sampled_from(["/p", "/q"])), **facts}
 
 
 def needed(snapshots: list[Candidate], contents: TreeContents) -> set[Hashable]:
@@ -239,8 +333,7 @@ def test_every_snapshot_is_kept_or_dropped_with_a_reason(
     assert all(item.reasons and all(item.reasons) for item in result.keep)
     assert all(item.reason for item in result.drop)
     assert kept(result) == sorted(kept(result), key=lambda name: -int(name[1:]))
-    firm = {item.id for item in snapshots if item.pinned or item.current_for}
-    assert firm <= set(kept(result))
+    assert {item.id for item in snapshots if firm(item.holds)} <= set(kept(result))
 
 
 @pytest.mark.slow
@@ -267,39 +360,48 @@ def test_limits_hold_or_a_problem_says_why_not(
     """After the plan, each limit is met, or named together with what stands in its way."""
     snapshots, policy, facts = situation
     result = plan_trim(snapshots, policy, **facts)
-    problems = " ".join(result.problems)
-    by_id = {item.id: item for item in snapshots}
+    problems, project = " ".join(result.problems), facts["project"]
+    left = [item for item in snapshots if item.id in set(kept(result))]
     if policy.keep is not None:
-        assert (len(result.keep) > policy.keep) == ("keep is" in problems)
+        # A limit of the store's size may have taken some of those that it had to leave.
+        count = sum(bool(held_by(replace(item, holds=left_over(item, result)), project)) for item in left)
+        assert count <= policy.keep or "keep is" in problems
     if policy.max_size is not None:
         over = facts["store_size"] - result.freed_bytes > policy.max_size
         assert over == ("max_size is" in problems)
     if policy.min_free is not None and facts["free"] is not None:
         assert (facts["free"] + result.freed_bytes < policy.min_free) == ("min_free is" in problems)
-    for item in result.keep:
-        found = by_id[item.id]
-        old = policy.max_age is not None and facts["now"] - found.used_at > policy.max_age
-        recent = any("recently used" in reason for reason in item.reasons) and found.holders
-        assert not old or found.pinned or found.current_for or recent
-        assert "the rest is" not in problems or "within" not in " ".join(item.reasons)
+    if "the rest is pinned or current" in problems:
+        assert all(firm(item.holds) for item in left)
+    fade = FADE_SECONDS if policy.max_age is None else policy.max_age
+    for item in left:
+        assert all(not hold.gone or facts["now"] - hold.used.at <= fade for hold in left_over(item, result))
 
 
 @given(situations())
-def test_the_last_of_each_venv_go_by_age_only(
+def test_only_holds_that_a_policy_may_end_are_ended(
     situation: tuple[list[Candidate], TrimPolicy, dict[str, Any]],
 ) -> None:
-    """No other limit drops one of them."""
+    """Another project's never, but for venvs that are gone; of ours, none that keep_per_venv protects."""
     snapshots, policy, facts = situation
+    project = facts["project"]
     result = plan_trim(snapshots, policy, **facts)
-    groups = [[item for item in snapshots if holder in item.holders] for holder in (API, WEB, OTHER_API)]
-    gone = {item.id for item in snapshots if not item.holders}
-    names = {item.venv for item in snapshots}
-    groups += [[item for item in snapshots if item.id in gone and item.venv == name] for name in names]
-    for group in groups:
-        ordered = sorted(group, key=lambda item: -item.used_seq)
-        recent = {item.id for item in ordered[: policy.keep_per_venv]}
-        assert all("max_age" in item.reason for item in result.drop if item.id in recent)
-        assert all(item.id in gone for item in result.drop if item.id in recent)
+    mine = [(hold, item.id) for item in snapshots for hold in held_by(item, project) if not hold.gone]
+    recent = set()
+    for venv in {hold.venv for hold, _ in mine}:
+        ordered = sorted((hold.used, each) for hold, each in mine if hold.venv == venv)
+        recent |= {each for _, each in ordered[max(len(ordered) - policy.keep_per_venv, 0) :]}
+    large = ("max_size is", "min_free is")
+    ended = {item.id: "" for item in snapshots if item.id in result.given_up}
+    ended |= {
+        item.id: item.reason for item in result.drop if not any(limit in item.reason for limit in large)
+    }
+    for item in snapshots:
+        if item.id in ended:
+            gone = [hold for hold in item.holds if hold not in left_over(item, result)]
+            over = [hold for hold in (gone or item.holds) if not hold.gone]
+            assert all(hold.venv.project == project for hold in over)
+            assert not over or not (firm(held_by(item, project)) or item.id in recent)
 
 
 @given(situations(), st.randoms(use_true_random=False))
@@ -318,18 +420,19 @@ def test_a_second_trim_drops_nothing(situation: tuple[list[Candidate], TrimPolic
     """After the plan is carried out, the same policy is content with what is left."""
     snapshots, policy, facts = situation
     first = plan_trim(snapshots, policy, **facts)
-    left = [item for item in snapshots if item.id in set(kept(first))]
+    left = [replace(item, holds=left_over(item, first)) for item in snapshots if item.id in set(kept(first))]
     contents = facts["contents"]
     sizes = {name: size for name, size in contents.object_sizes.items() if name in needed(left, contents)}
     free = None if facts["free"] is None else facts["free"] + first.freed_bytes
     after = {
+        "project": facts["project"],
         "contents": replace(contents, object_sizes=sizes),
         "now": facts["now"],
         "store_size": facts["store_size"] - first.freed_bytes,
         "free": free,
     }
     second = plan_trim(left, policy, **after)
-    assert (second.drop, second.freed_bytes) == ((), 0)
+    assert (second.drop, second.given_up, second.freed_bytes) == ((), {}, 0)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from venvflow.disk.layout import Layout
 from venvflow.disk.objects import Name
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Config, Manifest, StoreConfig, TrimPolicy
+from venvflow.state.holds import VenvHolds
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
 from venvflow.state.sweeping import own_bytes_since
@@ -43,8 +44,15 @@ def root(tmp_path: Path) -> Path:
     with open_store(tmp_path / "store") as store:
         for number, tree in enumerate(stock(store, *FILES).trees):
             store.publish(snapshot_of(Manifest((tree,)), number), NOW - 10 + number)
+        hold(store, tmp_path)
+    (tmp_path / ".venv").mkdir()
     run(tmp_path)
     return tmp_path
+
+
+def hold(store: Store, root: Path, *, pin: bool = False) -> None:
+    """Let a venv of the project at *root* hold all snapshots."""
+    store.hold(VenvHolds(str(root), "api", f"{root}/.venv", "/", pin, store.index.usage()))
 
 
 @pytest.fixture
@@ -89,10 +97,12 @@ def test_a_dry_run_reads_nothing_either(root: Path, looked: list[str]) -> None:
 
 def test_a_limit_that_cannot_be_met_is_told_all_the_same(root: Path, looked: list[str]) -> None:
     """The size of the store is remembered, too, as it was after the sweep."""
-    quick = run(root, keep_per_venv=3, max_size=1)
+    with open_store(root / "store") as store:
+        hold(store, root, pin=True)
+    quick = run(root, max_size=1)
     assert looked == []
     (root / "store/settled.json").unlink()
-    thorough = run(root, keep_per_venv=3, max_size=1)
+    thorough = run(root, max_size=1)
     assert len(quick.plan.problems) == len(thorough.plan.problems) == 1
 
 
@@ -169,6 +179,7 @@ def test_an_orphan_is_swept_although_the_store_was_settled(root: Path) -> None:
 
 def test_time_alone_can_make_a_snapshot_go(root: Path) -> None:
     """Nothing came or went, but all are too old now: what is dropped is dropped by a look at everything."""
+    (root / ".venv").rmdir()
     later = run(root, now=NOW + 100, max_age=50, keep_per_venv=0)
     assert len(later.plan.drop) == 3
     assert later.swept is not None

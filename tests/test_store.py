@@ -41,7 +41,6 @@ from venvflow.disk.files import read_small
 from venvflow.disk.objects import MtimeMode, Name, object_names
 from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, StoreFormatError
 from venvflow.model import FORMAT, Manifest, Snapshot, StoreConfig
-from venvflow.pure.keys import snapshot_id
 from venvflow.pure.manifest import Corrupt, encode_snapshot
 from venvflow.state.reader import README, open_reader
 from venvflow.state.registry import Registration
@@ -82,7 +81,7 @@ def test_a_new_store_has_its_layout_and_says_what_it_is(tmp_path: Path) -> None:
     """People find out what it is and how to get rid of it; backups do not leave it out."""
     with open_store(tmp_path / "deep" / "store") as store:
         assert sorted(os.listdir(store.path)) == sorted(
-            ["README", "format", "objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks"]
+            ["README", "format", "objects", "trees", "snapshots", "venvs", "holds", "frames", "tmp", "locks"]
         )
         assert Path(store.path, "README").read_text() == README
         assert Path(store.path, "format").read_text() == f"{FORMAT}\n"
@@ -472,8 +471,7 @@ def test_a_reader_leaves_everything_as_it_is(tmp_path: Path) -> None:
 def test_registrations_come_back_and_can_be_forgotten(tmp_path: Path) -> None:
     """In order of their paths, whatever bytes those are made of."""
     with open_store(tmp_path / "s") as store:
-        more = {"trees": ("a" * 64,), "pin": True, "snapshots": (snapshot_id("c" * 64, None),)}
-        made = [registration(path, **more) for path in ("/p/\udcff", "/p/b c", "/p/a;")]
+        made = [registration(path, trees=("a" * 64,)) for path in ("/p/\udcff", "/p/b c", "/p/a;")]
         for each in made:
             store.register(each)
         store.register(replace(made[0], link="copy"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ from typing import Any
 import pytest
 from contents import name_of, open_store, snapshot_of, stock
 
+from venvflow.disk.mounts import Mount
+from venvflow.errors import EnvironmentFailure
 from venvflow.flow import Flow
 from venvflow.model import Config, Manifest, Snapshot, StoreConfig, TrimPolicy, VenvSpec
+from venvflow.pure.retention import FADE_SECONDS, Usage, VenvName
+from venvflow.state.holds import VenvHolds
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
 from venvflow.steps.state_files import TRIM_INTERVAL, read_trims
@@ -54,10 +59,18 @@ class Shared:
             store.publish(snapshot, self.now)
             store.register(
                 Registration(
-                    f"{root}/.venv", root, "api", snapshot.key.digest, "", "hardlink", (), None, self.now, pin
-                )
+                    f"{root}/.venv", root, "api", snapshot.key.digest, "", "hardlink", (), None, self.now
+                ),
+                pin=pin,
             )
         return snapshot
+
+    def holds(self, project: str) -> list[int]:
+        """Return the numbers of what a project holds."""
+        with self.store() as store:
+            holder = store.holder(VenvName(str(self.root / project), "api"))
+        held = holder.held if holder is not None else {}
+        return [number for number, each in enumerate(self.made) if each.id in held]
 
     def trim(self, project: str, **settings: Any) -> list[int]:
         """Trim in a project; return the numbers of what was dropped."""
@@ -82,7 +95,8 @@ def test_venvs_of_one_name_keep_their_own_snapshots(shared: Shared) -> None:
         shared.use("pq"[number % 2], number)
     assert shared.trim("p") == shared.trim("q") == []
     shared.use("p", 4)
-    assert shared.trim("q") == [0]
+    assert shared.trim("q") == []
+    assert shared.trim("p") == [0]
 
 
 def test_who_restored_a_snapshot_holds_it_too(shared: Shared) -> None:
@@ -92,9 +106,11 @@ def test_who_restored_a_snapshot_holds_it_too(shared: Shared) -> None:
     for number in (1, 2, 3):
         shared.use("p", number)
     assert shared.trim("p") == [1]
+    assert shared.holds("p") == [2, 3]
     for number in (4, 5):
         shared.use("q", number)
-    assert shared.trim("p") == [0]
+    assert shared.trim("p") == []
+    assert shared.trim("q") == [0]
 
 
 def test_a_pin_is_of_one_project(shared: Shared) -> None:
@@ -102,30 +118,116 @@ def test_a_pin_is_of_one_project(shared: Shared) -> None:
     for number in range(4):
         shared.use("p", number, pin=True)
         shared.use("q", 4 + number)
-    assert shared.trim("q") == [4, 5]
+    assert shared.trim("q", keep=1) == [4, 5]
     assert shared.trim("p", pin=True) == []
     assert shared.trim("p", pin=False) == [0, 1]
 
 
-def test_without_registrations_the_name_tells(shared: Shared) -> None:
-    """They were lost: what a name stands for is kept as before, and what is pinned stays."""
+def test_where_holds_were_lost_the_name_tells(shared: Shared) -> None:
+    """What a name of the config stands for is kept as before, and what is pinned stays."""
     for number in range(4):
         shared.use("p", number)
-    for file in (shared.root / "store" / "venvs").iterdir():
+    for file in (shared.root / "store" / "holds").iterdir():
         os.unlink(file)
     assert shared.trim("p", pin=True) == []
     assert shared.trim("p") == [0, 1]
 
 
 def test_the_snapshots_of_a_deleted_project_go_by_age(shared: Shared) -> None:
-    """Its venv is forgotten, and nobody holds them."""
+    """By max_age, or in a month; then nobody holds them."""
     shared.use("p", 0)
-    shared.use("q", 1)
+    shared.use("p", 1)
+    shared.now += 100
+    shared.use("p", 1)
     shared.use("q", 2)
     (shared.root / "p").rmdir()
-    shared.now += 100
-    assert shared.trim("q", keep=None) == []
-    assert shared.trim("q", keep=None, max_age=50) == [0]
+    shared.now += 50
+    assert shared.trim("q") == []
+    assert shared.trim("q", max_age=99) == [0]
+    shared.now += FADE_SECONDS
+    assert shared.trim("q") == [1]
+    assert shared.holds("p") == []
+
+
+def test_a_project_that_is_not_mounted_is_not_gone(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows when its disk comes back."""
+    mounted = Mount("ext4", str(shared.root))
+    monkeypatch.setattr("venvflow.state.store.mount_of", lambda _: mounted)
+    monkeypatch.setattr("venvflow.state.holds.mount_of", lambda _: mounted._replace(point="/"))
+    shared.use("p", 0)
+    shared.use("q", 1)
+    (shared.root / "p").rmdir()
+    shared.now += 2 * FADE_SECONDS
+    assert shared.trim("q", max_age=1) == []
+    monkeypatch.setattr("venvflow.state.holds.mount_of", lambda _: mounted)
+    assert shared.trim("q", max_age=1) == [0]
+
+
+def test_a_limit_of_the_store_spares_what_is_current_anywhere(shared: Shared) -> None:
+    """The last hold of each venv is what it is now; the others go by use, in all projects."""
+    for number in range(6):
+        shared.use("pq"[number % 2], number)
+    assert shared.trim("p", keep=None, max_size=1) == [0, 1, 2, 3]
+    assert (shared.holds("p"), shared.holds("q")) == ([4], [5])
+
+
+def test_what_a_venv_was_until_now_is_used_until_now(shared: Shared) -> None:
+    """It was restored long ago, and another one was used meanwhile."""
+    shared.use("p", 0)
+    shared.use("p", 1)
+    shared.now += 1000
+    shared.use("p", 2)
+    assert shared.trim("p", keep=None, keep_per_venv=0, max_age=500) == [0]
+
+
+def test_holds_survive_the_index_and_a_venv_that_is_private_again(shared: Shared) -> None:
+    """With the order of their uses, which the new index has from them."""
+    for number in (1, 0, 2):
+        shared.use("p", number)
+    with shared.store() as store:
+        store.unregister(f"{shared.root}/p/.venv")
+    for file in (shared.root / "store").glob("index.db*"):
+        file.unlink()
+    shared.use("q", 3)
+    with shared.store() as store:
+        used = store.index.usage()
+        order = sorted(used, key=lambda each: used[each])
+    assert order == [shared.made[number].id for number in (1, 0, 2, 3)]
+    assert shared.trim("p") == [1]
+
+
+def test_venvs_hold_at_once(shared: Shared) -> None:
+    """Each has a record of its own, and none of them is lost."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: shared.use(f"many/{number}", number % 8), range(40)))
+    with shared.store() as store:
+        assert {each.project for each in store.holders()} == {f"{shared.root}/many/{n}" for n in range(40)}
+
+
+def test_what_is_held_is_not_guessed(shared: Shared) -> None:
+    """A record that cannot be read stops a trim before anything is dropped."""
+    for number in range(4):
+        shared.use("p", number)
+    (record,) = (shared.root / "store" / "holds").iterdir()
+    record.write_text("{")
+    with pytest.raises(EnvironmentFailure, match="which snapshots a venv holds"):
+        shared.trim("p")
+    with shared.store() as store:
+        assert len(store.snapshots()) == 4
+
+
+def test_a_trim_that_is_killed_between_hold_and_snapshot_is_finished(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holds end first, so that what is left of it is held by nobody."""
+    for number in range(4):
+        shared.use("p", number)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "drop", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            shared.trim("p")
+    assert shared.holds("p") == [2, 3]
+    assert shared.trim("p", keep=None) == [0, 1]
 
 
 def test_projects_with_other_policies_do_not_trim_in_turn(shared: Shared) -> None:
@@ -214,11 +316,11 @@ def test_a_snapshot_that_is_bound_to_a_place_is_current_there_only(
         held = [bound, *shared.made[:2]]
         for number, snapshot in enumerate(held):
             store.publish(snapshot, NOW + number)
-        root, names = f"{shared.root}/p", tuple(snapshot.id for snapshot in held)
+        root = f"{shared.root}/p"
+        uses = {snapshot.id: Usage(number, NOW) for number, snapshot in enumerate(held)}
+        store.hold(VenvHolds(root, "api", f"{root}/.venv", "/", False, uses))
         store.register(
-            Registration(
-                f"{root}/.venv", root, "api", bound.key.digest, place, "copy", (), None, NOW, snapshots=names
-            )
+            Registration(f"{root}/.venv", root, "api", bound.key.digest, place, "copy", (), None, NOW)
         )
     planned = trim(shared.config("p", keep_per_venv=1), {}, now=NOW + 9, dry_run=True).plan
     assert (bound.id in {each.id for each in planned.keep}) == kept

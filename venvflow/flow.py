@@ -29,6 +29,7 @@ from venvflow.steps.state_files import (
     has_passed,
     is_published,
     is_recent,
+    name_of_trim,
     read_answer,
     read_key,
     read_trims,
@@ -137,7 +138,7 @@ class Flow:
 
     def why_trim(self) -> str:
         """Return why the trim policy has to be applied, empty if it need not."""
-        noted = read_trims(self.config.store.path).get(repr(self.config.trim))
+        noted = read_trims(self.config.store.path).get(name_of_trim(self.config))
         generation = stamp_of(os.path.join(self.config.store.path, "snapshots"))
         if not generation:
             return ""  # there is no store yet

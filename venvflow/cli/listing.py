@@ -108,9 +108,9 @@ def _of_project(context: Context, store: StoreReader, root: str) -> set[str]:
     """Return the ids of the snapshots that are the project's at *root*: what its venvs are, were, or want."""
     found: set[str] = set()
     with suppress(EnvironmentFailure):  # a sweep says what is wrong there
-        for each in store.registrations():
-            if each.is_of(root):
-                found |= {*each.snapshots, each.snapshot or ""}
+        for each in store.holders():
+            if each.project == root:
+                found |= each.held.keys()
     for job in context.jobs:
         key = key_now(job)
         digests = (record.key.digest for record in (key.noted, key.now) if record is not None)

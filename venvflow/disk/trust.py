@@ -31,7 +31,7 @@ def is_trusted_store(path: str, environ: Mapping[str, str]) -> bool:
 
 # --------------------------------------------------------------------------- stores
 
-STORE_PARTS = ("objects", "trees", "snapshots", "venvs", "frames", "tmp", "locks", "quarantine")
+STORE_PARTS = ("objects", "trees", "snapshots", "venvs", "holds", "frames", "tmp", "locks", "quarantine")
 """Directories of a store: who may write to one of them may change it."""
 
 

@@ -38,6 +38,7 @@ from venvflow.errors import EnvironmentFailure, LockTimeout, shown
 from venvflow.model import Entry, Snapshot, Tree
 from venvflow.pure import decoding
 from venvflow.pure.manifest import decode_entry, encode_entry
+from venvflow.pure.retention import Usage
 
 VERSION = 4
 """Schema version, kept in ``PRAGMA user_version``."""
@@ -54,13 +55,6 @@ class Stamped(NamedTuple):
 
 Compiled = Mapping[tuple[str, str], "tuple[Name, int] | None"]
 """Bytecode by digest and path of its source: object and size in bytes, None for what does not compile."""
-
-
-class Usage(NamedTuple):
-    """A snapshot's history: a counter that orders uses, and the time of the last one in seconds."""
-
-    seq: int
-    at: float
 
 
 class SnapshotSummary(NamedTuple):
@@ -356,11 +350,23 @@ class Index(IndexReader):
                 [(snapshot.id, tree) for tree in snapshot.trees],
             )
 
-    def touch_snapshot(self, snapshot: str, now: float) -> None:
-        """Note that a snapshot was used."""
+    def touch_snapshot(self, snapshot: str, now: float) -> Usage:
+        """Note that a snapshot, which may be yet to come, is used; return which use that is."""
         with self.writing() as db:
+            used = Usage(_next_seq(db), now)
+            self.recall({snapshot: used})
+        return used
+
+    def recall(self, uses: Mapping[str, Usage]) -> None:
+        """Remember uses of snapshots, by their ids, as far as they are later than those that are known."""
+        last = max((each.seq for each in uses.values()), default=0)
+        with self.writing() as db:
+            db.executemany(
+                "UPDATE snapshots SET used_at = ?, used_seq = ? WHERE id = ? AND used_seq < ?",
+                [(each.at, each.seq, identifier, each.seq) for identifier, each in uses.items()],
+            )
             db.execute(
-                "UPDATE snapshots SET used_at = ?, used_seq = ? WHERE id = ?", (now, _next_seq(db), snapshot)
+                "UPDATE counters SET value = max(value, ?) WHERE name = 'use'", (min(last, _MOST_USES),)
             )
 
     def pull_back(self, now: float) -> None:

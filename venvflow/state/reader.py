@@ -26,7 +26,9 @@ from venvflow.model import FORMAT, Manifest, Snapshot, StoreConfig, Tree
 from venvflow.pure import decoding
 from venvflow.pure.keys import make_key, snapshot_id
 from venvflow.pure.manifest import Corrupt, decode_objects, decode_snapshot, decode_tree
-from venvflow.state import registry
+from venvflow.pure.retention import VenvName
+from venvflow.state import holds, registry
+from venvflow.state.holds import VenvHolds
 from venvflow.state.index import IndexReader, SnapshotSummary
 from venvflow.state.registry import Registration
 
@@ -42,6 +44,7 @@ objects/    files, named by SHA-256 (with an x behind it when executable); never
 trees/      which files make up one installed package
 snapshots/  which packages make up one environment, and the key it is found by
 venvs/      the environments on this machine that use the store
+holds/      which environments of which projects hold which snapshots
 frames/     compressed packages, used again when an archive is made
 index.db    SQLite, made from the above; may be deleted. Try: sqlite-utils index.db savings
 tmp/ locks/ quarantine/   work in progress, lock files, files that were found damaged
@@ -296,6 +299,19 @@ class StoreReader:
         Raises EnvironmentFailure when it cannot be known what one of them needs.
         """
         return sorted(registry.registrations_in(self.path), key=lambda each: each.path)
+
+    # ----------------------------------------------------------------------- who holds what
+
+    def holder(self, venv: VenvName) -> VenvHolds | None:
+        """Return what a venv holds, None if that is nothing; None as well for a file that makes no sense."""
+        return holds.holder_of(self.path, venv)
+
+    def holders(self) -> list[VenvHolds]:
+        """Return all venvs that hold snapshots, in order of their projects and names.
+
+        Raises EnvironmentFailure when it cannot be known what one of them holds.
+        """
+        return sorted(holds.holders_in(self.path), key=lambda each: each.venv)
 
 
 @contextmanager

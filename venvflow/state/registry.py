@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import get_args
+from typing import TypeVar, get_args
 
 from venvflow.disk.files import read_small
 from venvflow.disk.layout import Layout
@@ -28,8 +28,7 @@ class Registration:
 
     *trees* are kept alive for it: those of a venv that is linked by symlinks, or that was squished and not
     stored (yet). *inode* is that of the directory that venvflow made. *seen* is in seconds since 1970.
-    A venv that is in no config has neither *project*, *name* nor *key*;
-    *snapshots* are the ids of all that it was built as or restored from, the last one last: it holds them.
+    A venv that is in no config has neither *project*, *name* nor *key*.
     """
 
     path: str
@@ -41,8 +40,6 @@ class Registration:
     trees: tuple[str, ...]
     inode: int | None
     seen: float
-    pin: bool = False
-    snapshots: tuple[str, ...] = ()
 
     @property
     def snapshot(self) -> str | None:
@@ -97,15 +94,32 @@ def registrations_in(store: str) -> Iterator[Registration]:
     Raises EnvironmentFailure for a file that cannot be read or makes no sense: what its venv needs is
     not known then, and must not be taken for nothing.
     """
-    root = f"{store}/venvs"
+    return records_in(store, "venvs", _read, _unreadable)
+
+
+_Record = TypeVar("_Record")
+
+
+def records_in(
+    store: str,
+    part: str,
+    read: Callable[[str, str], _Record],
+    unreadable: Callable[[str, str], EnvironmentFailure],
+) -> Iterator[_Record]:
+    """Yield what *read* makes of each record in a *part* of the store at *store*.
+
+    Raises what *unreadable* makes of a file, and of why it cannot be read or makes no sense.
+    """
+    root = f"{store}/{part}"
     for name in os.listdir(root) if os.path.lexists(root) else ():  # lost, where nothing can be made
         if name.endswith(".json"):
             try:
-                yield _read(store, f"venvs/{name}")
+                yield read(store, f"{part}/{name}")
             except FileNotFoundError:  # forgotten by somebody else just now
                 continue
             except (OSError, decoding.Corrupt) as error:
-                raise _unreadable(f"{root}/{name}", error) from error
+                why = getattr(error, "strerror", None) or f"it makes no sense ({error})"
+                raise unreadable(f"{root}/{name}", why) from error
 
 
 def _read(store: str, file: str) -> Registration:
@@ -127,20 +141,18 @@ def decode_registration(data: bytes) -> Registration:
             decoding.parse(data),
             path=decoding.absolute,
             project=decoding.or_nothing(decoding.absolute),
-            name=decoding.or_nothing(_venv_name),
+            name=decoding.or_nothing(venv_name),
             key=decoding.or_nothing(decoding.digest),
             place=decoding.text,
             link=decoding.one_of("", *get_args(LinkMode)),
             trees=decoding.listed(decoding.digest),
             inode=decoding.optional(decoding.inode),
             seen=decoding.moment,
-            pin=decoding.flag,
-            snapshots=decoding.listed(decoding.digest),
         )
     )
 
 
-def _venv_name(value: object) -> str:
+def venv_name(value: object) -> str:
     """Return the name of a venv: it is one part of a path, in the project's state."""
     name = decoding.path(value)
     if "/" in name:
@@ -148,8 +160,7 @@ def _venv_name(value: object) -> str:
     return name
 
 
-def _unreadable(file: str, error: Exception) -> EnvironmentFailure:
-    why = getattr(error, "strerror", None) or f"it makes no sense ({error})"
+def _unreadable(file: str, why: str) -> EnvironmentFailure:
     return EnvironmentFailure(
         f"cannot read which venv is registered here: {why}",
         where=shown(file),

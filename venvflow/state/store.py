@@ -15,13 +15,16 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
 from venvflow.disk import locks
+from venvflow.disk.mounts import mount_of
 from venvflow.disk.objects import Batch, MtimeMode, Name, sealed
 from venvflow.disk.system_errors import explained
 from venvflow.disk.trust import refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import FORMAT, Key, Snapshot, Tree
 from venvflow.pure.manifest import Corrupt, encode_snapshot, encode_tree, source_of
-from venvflow.state import registry
+from venvflow.pure.retention import VenvName
+from venvflow.state import holds, registry
+from venvflow.state.holds import VenvHolds
 from venvflow.state.index import Index
 from venvflow.state.reader import (
     DIRECTORIES,
@@ -166,6 +169,8 @@ class Store(StoreReader):
             with suppress(EnvironmentFailure):  # a sweep says what is wrong there
                 for record in self.registrations():
                     self._index_registration(record)
+                for holder in self.holders():
+                    index.recall(holder.held)
             index.mark_filled()
 
     def catch_up(self, registrations: Iterable[Registration]) -> None:
@@ -314,21 +319,34 @@ class Store(StoreReader):
 
     # ----------------------------------------------------------------------- registered venvs
 
-    def register(self, registration: Registration) -> None:
-        """Remember a venv of this machine, in place of what was known of that path.
+    def register(self, registration: Registration, *, pin: bool | None = None) -> None:
+        """Remember a venv of this machine, in place of what was known of that path; it holds its snapshot.
 
-        Snapshots that it held are still held, and that of its key is now.
+        *pin*: it holds all of its snapshots for ever; None: as before.
         """
-        known, current = self.registration(registration.path), registration.snapshot
-        if current is not None:
-            whose = (registration.project, registration.name)
-            before = known.snapshots if known is not None and (known.project, known.name) == whose else ()
-            there = self.snapshot_ids() if before else set()
-            held = [each for each in before if each != current and each in there]
-            registration = replace(registration, snapshots=(*held, current))
         with self._explained():
             registry.add(self.layout, registration, sync=self.durable)
         self._index_registration(registration)
+        if registration.snapshot is not None and registration.name:
+            self._hold(registration, registration.snapshot, pin)
+
+    def _hold(self, registration: Registration, snapshot: str, pin: bool | None) -> None:
+        """Let a venv hold a *snapshot*, published or not, from now on; it was the one before until now."""
+        venv, now = VenvName(registration.project, registration.name), registration.seen
+        known = self.holder(venv) or VenvHolds(*venv, registration.path, "/", pin=False, held={})
+        there = self.snapshot_ids()
+        held = {each: used for each, used in known.held.items() if each in there}
+        if known.current in held and known.current != snapshot:
+            held[known.current] = self.index.touch_snapshot(known.current, now)
+        held[snapshot] = self.index.touch_snapshot(snapshot, now)
+        pin = known.pin if pin is None else pin
+        mount = mount_of(registration.project).point
+        self.hold(replace(known, path=registration.path, mount=mount, pin=pin, held=held))
+
+    def hold(self, holder: VenvHolds) -> None:
+        """Write down what a venv holds; with nothing to hold it is forgotten."""
+        with self._explained():
+            holds.write(self.layout, holder, sync=self.durable)
 
     def unregister(self, path: str) -> None:
         """Forget a venv: what only it needs may be swept."""

@@ -192,6 +192,7 @@ class Job:
         store.register(
             Registration(
                 path=self.place.path, project=self.root, name=self.spec.name, key=key, place=place, link=link,
-                trees=trees, inode=inode or self.place.inode(), seen=self.now(), pin=self.spec.pin,
-            )
+                trees=trees, inode=inode or self.place.inode(), seen=self.now(),
+            ),
+            pin=self.spec.pin,
         )  # fmt: skip

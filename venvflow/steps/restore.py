@@ -182,8 +182,6 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
             store.objects.quarantine(error.name)
         store.quarantine_snapshot(snapshot.id)
         return Outcome("miss", f"snapshot {snapshot.id[:12]} was put aside: {error}")
-    if not store.read_only:
-        store.index.touch_snapshot(snapshot.id, job.now())
     figures = {"files": made.files, "bytes": made.size, "seconds": time.monotonic() - start}
     warnings = (f"the venv that was there is kept as {shown(kept_as)}",) if kept_as else ()
     return Outcome("hit", snapshot.id[:12], {**figures, "link": made.link}, warnings)

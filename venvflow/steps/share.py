@@ -258,7 +258,7 @@ def _register(job: Job, store: Store, receipt: Receipt) -> None:
         trees=receipt.trees, inode=place.inode(), seen=job.now(),
     )  # fmt: skip
     if known is not None:
-        blank = replace(blank, project=known.project, name=known.name, place=known.place, pin=known.pin)
+        blank = replace(blank, project=known.project, name=known.name, place=known.place)
     store.register(blank)
 
 

@@ -355,7 +355,7 @@ def _pack_inputs(trees: tuple[str, ...], options: PackOptions) -> _PackInputs:
 # --------------------------------------------------------------------------- trimmed
 
 TRIM_NOTE = "trim.json"
-"""File in the store that says, by policy, when it was applied, and to which generation of snapshots."""
+"""File in the store that says when each project applied its policy, and to which generation of snapshots."""
 
 TRIM_INTERVAL = 86_400
 """Seconds after which the trim policy is applied again although the store did not change."""
@@ -384,11 +384,16 @@ def _trim(value: object) -> TrimNote:
 
 
 def read_trims(store: str) -> dict[str, TrimNote]:
-    """Return what is noted of each policy that was applied to the store at path *store*.
+    """Return what is noted of each policy that was applied to the store at path *store*, by its name.
 
-    Projects that share a store and have other policies would else trim at each run, in turn.
+    Projects that share a store would else trim at each run, in turn.
     """
     return _read(os.path.join(store, TRIM_NOTE), decode_trims) or {}
+
+
+def name_of_trim(config: Config) -> str:
+    """Return the name of a project's policy: it acts on that project's snapshots only."""
+    return f"{os.path.realpath(config.root)} {config.trim}"
 
 
 def is_recent(noted: TrimNote, now: float) -> bool:
