@@ -34,9 +34,9 @@ def test_list_has_one_line_for_each_snapshot(two: Project) -> None:
     """The one that was used last first, in at most 80 columns."""
     answer = two.run("list")
     header, web, api = answer.out.splitlines()
-    assert " ".join(header.split()) == "ID VENV PYTHON CREATED LAST USED SIZE UNIQUE USED BY"
-    assert (api.split()[1], api.split()[-1]) == ("api", "-")
-    assert (web.split()[1], web.split()[-1]) == ("web", "~/project")
+    assert " ".join(header.split()) == "ID VENV PYTHON CREATED LAST USED SIZE UNIQUE HELD BY"
+    assert (api.split()[1], api.split()[-1]) == ("api", "~/project:api")
+    assert (web.split()[1], web.split()[-1]) == ("web", "~/project:web")
     assert max(map(len, answer.out.splitlines())) <= 80
 
 
@@ -65,6 +65,7 @@ def test_list_as_json(two: Project) -> None:
                 "used_by": [{"path": "<base>/project/web/.venv", "project": "<base>/project", "name": "web"}]
                 if venv == "web"
                 else [],
+                "held_by": [{"project": "<base>/project", "name": venv, "last_used": "str"}],
             }
             for number, venv in enumerate(("web", "api"))
         ],
@@ -116,12 +117,13 @@ def slowly_counted(project: Project) -> dict[str, int]:
 
 def test_a_project_lists_its_own_snapshots(two: Project) -> None:
     """What its venvs are, were or want; --all lists those of others, too."""
+    assert two.run("restore", "api").code == 0
     other = two.root.with_name("other")
     shutil.copytree(two.root, other, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
     lock = other / "api/requirements.txt"
     lock.write_text(f"{lock.read_text()}# of its own\n")
     (other / "web/requirements.txt").write_text("# nothing\n")
-    assert names(two) == ["web", "api"]
+    assert names(two) == ["api", "web"]
     none = two.run("-C", str(other), "list")
     assert none.out == ""
     assert "no snapshots of this project" in none.err
@@ -130,7 +132,7 @@ def test_a_project_lists_its_own_snapshots(two: Project) -> None:
     lock.write_bytes((two.root / "web/requirements.txt").read_bytes())  # wanted now
     assert [line.split()[1] for line in two.run("-C", str(other), "list").out.splitlines()[1:]] == ["web"]
     (two.root / "web/requirements.txt").write_text("# nothing\n")  # wanted no more
-    assert names(two) == ["web", "api"]  # but its venv is of it
+    assert names(two) == ["api", "web"]  # but its venv is of it
     assert two.run("-C", str(other), "list", "--json").document["project"] == str(other)
     assert two.run("list", "--all", "--json").document["project"] is None
 
@@ -178,17 +180,15 @@ def test_list_knows_venvs_of_other_projects(two: Project) -> None:
 
 
 def test_list_says_who_uses_a_snapshot(project: Project) -> None:
-    """The project where there is one, else how many venvs; -v names them, and one that is gone counts not."""
+    """The venv where there is one, else how many; -v names them, the one that used it last first."""
     project.run("restore", "api")
     other = project.root.with_name("another-checkout")
     shutil.copytree(project.root, other, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
-    assert project.run("list").out.splitlines()[1].endswith("  ~/project")
+    assert project.run("list").out.splitlines()[1].endswith("  ~/project:api")
     project.run("-C", str(other), "restore", "api")
     assert project.run("list").out.splitlines()[1].endswith("  2 venvs")
     lines = project.run("list", "-v").out.splitlines()
-    assert lines[2:] == [f"  {root}/api/.venv" for root in (other, project.root)]
-    shutil.rmtree(other)
-    assert project.run("list").out.splitlines()[1].endswith("  ~/project")
+    assert lines[2:] == ["  ~/another-checkout:api, now", "  ~/project:api, now"]
 
 
 def test_a_long_project_loses_its_middle_on_a_terminal_only(project: Project) -> None:
@@ -199,9 +199,9 @@ def test_a_long_project_loses_its_middle_on_a_terminal_only(project: Project) ->
     text = (deep / "venvflow.yaml").read_text(encoding="utf-8")
     (deep / "venvflow.yaml").write_text(text.replace("../store", str(project.store)), encoding="utf-8")
     project.run("-C", str(deep), "restore", "api")
-    assert project.run("-C", str(deep), "list").out.splitlines()[1].endswith(f"  ~/{'d' * 60}/mono")
+    assert project.run("-C", str(deep), "list").out.splitlines()[1].endswith(f"  ~/{'d' * 60}/mono:api")
     line = project_lines(project, 80, "-C", str(deep))[1]
-    assert (len(line), "  ~/ddd" in line, "dd..dd" in line, line.endswith("dd/mono")) == (
+    assert (len(line), "  ~/ddd" in line, "dd.." in line, line.endswith("o:api")) == (
         80,
         True,
         True,
@@ -343,7 +343,7 @@ def test_erase_as_json(two: Project) -> None:
             "store": "<base>/store",
             "erased": erased,
             "freed": freed,
-            "snapshots": [{**venv, "key_of": ["<base>/project/web/.venv"]}],
+            "snapshots": [{**venv, "key_of": ["<base>/project/web/.venv"], "stays_for": []}],
         }
 
     asked = two.run("erase", "web", "--json")
@@ -355,7 +355,57 @@ def test_erase_as_json(two: Project) -> None:
     assert done.document["freed"] > 0
 
 
+def test_erase_gives_up_what_this_project_holds_only(two: Project) -> None:
+    """Another project's snapshots stay; one that both hold is given up, and goes with the other's word."""
+    other = two.root.with_name("other")
+    shutil.copytree(two.root, other, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
+    lock = other / "web/requirements.txt"
+    lock.write_text("# nothing\n")
+    assert two.run("restore", "api").code == two.run("-C", str(other), "restore", "api").code == 0
+    asked = two.run("erase")
+    assert asked.code == 6
+    assert asked.out.splitlines()[1].endswith("/other:api")
+    assert "1 snapshot would be erased, 1 given up that others hold" in asked.err
+    (shared,) = two.run("erase", "api", "--json").document["snapshots"]
+    assert shared["stays_for"] == [{"project": str(other), "name": "api"}]
+    assert two.run("erase", "--yes").out.startswith("erased 1 snapshot, 1 given up that others hold, freed")
+    assert [each["venv"] for each in two.run("list", "--all", "--json").document["snapshots"]] == ["api"]
+    assert "nothing to erase" in two.run("erase", "web", "--yes").err
+    assert two.run("-C", str(other), "erase", "api", "--yes").out.startswith("erased 1 snapshot, freed")
+    assert two.run("list", "--all", "--json").document["snapshots"] == []
+
+
+def test_erase_of_all_projects(two: Project) -> None:
+    """By the name of a venv, or everything: for the owner of the store."""
+    other = two.root.with_name("other")
+    shutil.copytree(two.root, other, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
+    assert two.run("restore", "api").code == two.run("-C", str(other), "restore", "api").code == 0
+    (other / "api/requirements.txt").write_text("# other\n")
+    assert two.run("-C", str(other), "erase", "web").code == 0
+    assert two.run("-C", str(other), "erase", "web", "--all", "--yes").out.startswith("erased 1 snapshot, f")
+    assert names(two) == ["api"]
+    assert two.run("-C", str(other), "erase", "--all", "--yes").out.startswith("erased 1 snapshot, freed")
+    assert names(two) == []
+    assert list((two.store / "holds").iterdir()) == []
+
+
 # --------------------------------------------------------------------------- trim
+
+
+def test_store_applies_the_policy(project: Project) -> None:
+    """Whoever never runs doit would fill the disk else; the message is no part of the answer."""
+    text = project.config.read_text(encoding="utf-8")
+    project.config.write_text(f"{text}trim: {{keep: 2, keep_per_venv: 1}}\n", encoding="utf-8")
+    lock = project.root / "api/requirements.txt"
+    whole = lock.read_text(encoding="utf-8")
+    project.run("restore", "api")
+    for number in range(4):
+        lock.write_text(f"{whole}# {number}\n", encoding="utf-8")
+        answer = project.run("store", "api", "--json")
+        assert answer.code == 0
+        assert ("trim dropped 1 of 3 snapshots" in answer.err) == (number > 0)
+        assert len(project.run("list", "--all", "--json").document["snapshots"]) == 2
+    assert project.run("store", "api").err == ""
 
 
 def test_trim_gives_a_reason_for_each_snapshot(two: Project) -> None:
@@ -398,6 +448,7 @@ def test_trim_as_json(two: Project) -> None:
         document = two.run(*words).document
         for kept in document["keep"]:
             assert kept.pop("reasons")
+            assert [each["name"] for each in kept.pop("held_by")] == [kept["venv"]]
         assert blurred(document, two.root.parent) == {
             "store": "<base>/store",
             "dry_run": dry_run,

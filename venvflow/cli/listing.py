@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import Context, open_context
 from venvflow.cli.operands import select
-from venvflow.cli.render import Column, Output, moment, since, table
+from venvflow.cli.render import Column, Output, held_by, moment, since, table
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.pure.keys import snapshot_id
+from venvflow.pure.retention import Hold
 from venvflow.pure.units import counted, show_size
 from venvflow.state.index import SnapshotSummary
 from venvflow.state.reader import StoreReader, open_reader
@@ -22,10 +23,12 @@ from venvflow.state.registry import Registration
 from venvflow.state.sweeping import own_bytes_since
 from venvflow.state.usage import StoreContents
 from venvflow.steps.hash_lockfiles import key_now
+from venvflow.steps.holders import Holders
 
 MORE = """\
 Of this project, the ones that its venvs are or were made from; with --all, and outside of projects, all.
-The one that was used last comes first; -v names every venv that was made for a snapshot's key.
+The one that was used last comes first. Held by: the venvs, as project:name, that were built as it or
+restored from it; -v names all of them, and when it was last.
 Unique is what only that snapshot needs: what dropping it can free. A venv that refers to its
 own project is bound to its place there: its snapshot then has a key besides its id."""
 EXAMPLE = "venvflow list api --json"
@@ -38,7 +41,7 @@ _COLUMNS = (
     Column("last used", right=True, rank=4),
     Column("size", right=True, rank=1),
     Column("unique", right=True, rank=5),
-    Column("used by", least=12, rank=2),
+    Column("held by", least=12, rank=2),
 )
 _KEY = Column("key", rank=7)
 
@@ -47,11 +50,18 @@ class _Row(NamedTuple):
     snapshot: SnapshotSummary
     unique: int
     users: tuple[Registration, ...]
+    holds: tuple[Hold, ...]
 
     @property
     def used(self) -> float | None:
         """When the snapshot was last used, if that is known."""
-        return self.snapshot.used.at if self.snapshot.used is not None else None
+        uses = [self.snapshot.used, *(each.used for each in self.holds)]
+        return max((each.at for each in uses if each is not None), default=None)
+
+    def names(self, root: str | None) -> set[str]:
+        """Return the names of the venvs that hold it, of one project or all; else that of its first one."""
+        held = {each.venv.name for each in self.holds if root in (None, each.venv.project)}
+        return held or {self.snapshot.venv}
 
 
 def add_arguments(parser: Parser) -> None:
@@ -61,7 +71,7 @@ def add_arguments(parser: Parser) -> None:
         "venv",
         metavar="VENV",
         nargs="?",
-        help="only snapshots of venvs of this name or set, or that it fits as a pattern",
+        help="only what venvs of this name or set hold, or that it fits as a pattern",
     )
 
 
@@ -72,21 +82,25 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``snapshots``, each with ``id``, ``key`` (its digest), ``venv``, ``place`` (path below the project if it
     is bound to that, else null), ``python``, ``created`` and ``last_used``
     (ISO 8601 in UTC), ``host`` and ``command`` (that made it), ``files`` (their number), ``size`` (their
-    bytes, as they appear), ``unique_size`` (bytes of files that no other snapshot has) and ``used_by``: the
-    venvs of this machine that are for its key, each with ``path``, ``project`` and ``name``.
+    bytes, as they appear), ``unique_size`` (bytes of files that no other snapshot has), ``used_by``: the
+    venvs of this machine that are for its key, each with ``path``, ``project`` and ``name``, and ``held_by``:
+    who holds it, each with ``project``, ``name`` and ``last_used``.
     """
     context = open_context(args, out)
     root = context.scope(everything=args.all)
     with open_reader(context.store) as store:
-        everything = _look(store) if store is not None else []
-        ours = _of_project(context, store, root) if store is not None and root is not None else None
-    rows = [row for row in everything if ours is None or row.snapshot.id in ours]
+        everything = _look(store, context) if store is not None else []
+    wanted = _wanted(context) if root is not None else set()
+    rows = [
+        row
+        for row in everything
+        if root is None or row.snapshot.id in wanted or any(each.venv.project == root for each in row.holds)
+    ]
     rows.sort(key=lambda row: row.used or row.snapshot.created, reverse=True)
     if args.venv is not None:
-        names = select(
-            [args.venv], [*context.venvs, *(row.snapshot.venv for row in everything)], context.sets
-        )
-        rows = [row for row in rows if row.snapshot.venv in names]
+        known = {name for row in everything for name in row.names(None)}
+        names = {*select([args.venv], [*context.venvs, *sorted(known)], context.sets)}
+        rows = [row for row in rows if not names.isdisjoint(row.names(root))]
     if out.as_json:
         records = [_as_record(row) for row in rows]
         out.document({"store": context.store.path, "project": root, "snapshots": records})
@@ -98,19 +112,26 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _look(store: StoreReader) -> list[_Row]:
+def _look(store: StoreReader, context: Context) -> list[_Row]:
     snapshots, unique = _snapshots(store)
-    users = _users(store)
-    return [_Row(each, unique.get(each.id, 0), users.get(each.id, ())) for each in snapshots]
+    users, holders = _users(store), _holders(store, context)
+    return [
+        _Row(each, unique.get(each.id, 0), users.get(each.id, ()), holders.holds_of(each))
+        for each in snapshots
+    ]
 
 
-def _of_project(context: Context, store: StoreReader, root: str) -> set[str]:
-    """Return the ids of the snapshots that are the project's at *root*: what its venvs are, were, or want."""
+def _holders(store: StoreReader, context: Context) -> Holders:
+    config = context.flow.config if context.flow is not None else None
+    try:
+        return Holders(store.holders(), config)
+    except EnvironmentFailure:  # a trim says what is wrong there
+        return Holders((), config)
+
+
+def _wanted(context: Context) -> set[str]:
+    """Return the ids of the snapshots that the project's venvs want."""
     found: set[str] = set()
-    with suppress(EnvironmentFailure):  # a sweep says what is wrong there
-        for each in store.holders():
-            if each.project == root:
-                found |= each.held.keys()
     for job in context.jobs:
         key = key_now(job)
         digests = (record.key.digest for record in (key.noted, key.now) if record is not None)
@@ -144,7 +165,7 @@ def _snapshots(store: StoreReader) -> tuple[list[SnapshotSummary], Mapping[str, 
 
 
 def _as_table(out: Output, rows: Sequence[_Row], now: float) -> str:
-    """Return the table; with ``-v``, the venvs that use a snapshot below its line.
+    """Return the table; with ``-v``, the venvs that hold a snapshot below its line.
 
     Keys are shown only where some snapshot has another id than its key.
     """
@@ -154,7 +175,7 @@ def _as_table(out: Output, rows: Sequence[_Row], now: float) -> str:
     lines = table(out, columns, cells).splitlines()
     if not out.verbose:
         return "\n".join(lines)
-    below = [[f"  {shown(each.path)}" for each in row.users] for row in rows]
+    below = [[f"  {_named(each)}, {since(each.used.at, now)}" for each in row.holds] for row in rows]
     return "\n".join(
         [lines[0], *(text for line, more in zip(lines[1:], below, strict=True) for text in (line, *more))]
     )
@@ -170,16 +191,19 @@ def _cells(row: _Row, now: float) -> tuple[str, ...]:
         since(row.used, now),
         show_size(snapshot.size),
         show_size(row.unique),
-        _used_by(row.users),
+        _held_by(row.holds),
     )
 
 
-def _used_by(users: Sequence[Registration]) -> str:
-    """Return the project of the only venv that is for a snapshot, or how many there are."""
-    if not users:
-        return "-"
-    projects = list(dict.fromkeys(each.project for each in users))
-    return _from_home(projects[0]) if len(projects) == 1 else counted(len(users), "venv")
+def _held_by(holds: Sequence[Hold]) -> str:
+    """Return the only venv that holds a snapshot, or how many do."""
+    if len(holds) == 1:
+        return _named(holds[0])
+    return counted(len(holds), "venv") if holds else "-"
+
+
+def _named(hold: Hold) -> str:
+    return f"{_from_home(hold.venv.project)}:{shown(hold.venv.name)}"
 
 
 def _from_home(path: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -203,4 +227,5 @@ def _as_record(row: _Row) -> dict[str, Any]:
         "size": snapshot.size,
         "unique_size": row.unique,
         "used_by": [{"path": each.path, "project": each.project, "name": each.name} for each in row.users],
+        "held_by": held_by(row.holds),
     }

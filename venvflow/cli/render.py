@@ -15,6 +15,7 @@ from venvflow.streams import drop, is_terminal, lost_answer, painted, printable,
 
 if TYPE_CHECKING:
     from venvflow.model import Outcome
+    from venvflow.pure.retention import Hold
 
 PLAIN_WIDTH = 80
 """Columns of prose that does not go to a terminal."""
@@ -277,6 +278,11 @@ def moment(then: float | None) -> str | None:
     from datetime import datetime, timezone  # noqa: PLC0415 - only where JSON was asked for
 
     return datetime.fromtimestamp(int(then), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def held_by(holds: Iterable[Hold]) -> list[dict[str, str | None]]:
+    """Return who holds a snapshot as JSON has it."""
+    return [{**each.venv._asdict(), "last_used": moment(each.used.at)} for each in holds]
 
 
 # --------------------------------------------------------------------------- what a step did

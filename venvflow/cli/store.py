@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from venvflow.cli.arguments import Parser
@@ -10,8 +11,10 @@ from venvflow.cli.operands import serve_each
 from venvflow.cli.render import NO_OUTCOME, Output, show_outcome
 from venvflow.cli.venv_states import StoreView, state_of
 from venvflow.disk.interpreters import python_of
-from venvflow.errors import EnvironmentFailure, Refused, some
+from venvflow.errors import EnvironmentFailure, LockTimeout, Refused, some
+from venvflow.flow import Flow, load
 from venvflow.postinstall import minor
+from venvflow.pure.units import counted
 from venvflow.state.reader import open_reader
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.job import Job
@@ -19,10 +22,12 @@ from venvflow.steps.lockfile_check import contradictions
 from venvflow.steps.squish import squish
 from venvflow.steps.state_files import KeyRecord, need_key
 from venvflow.steps.store import store
+from venvflow.steps.trim import trim
 
 MORE = """\
 The venv may be made by any tool: its files are shared with the store, and the next
-restore with the same lock files, Python and settings brings it back."""
+restore with the same lock files, Python and settings brings it back. Then the trim policy is
+applied, as doit does it, if snapshots came or went since."""
 EXAMPLE = """\
 venvflow restore api || (python -m venv .venv &&
     .venv/bin/pip install -r requirements.txt && venvflow store api)"""
@@ -37,7 +42,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Squish and store the venvs; 0 or an error.
+    """Squish and store the venvs, then trim; 0 or an error.
 
     JSON: ``venvs``, each as :func:`~venvflow.cli.render.show_outcome` has it.
     """
@@ -45,7 +50,25 @@ def run(args: argparse.Namespace, out: Output) -> int:
     def serve(job: Job) -> tuple[dict[str, Any], int]:
         return _store(job, out, force=args.force), 0
 
-    return serve_each(args, out, serve, otherwise=NO_OUTCOME)
+    code = serve_each(args, out, serve, otherwise=NO_OUTCOME)
+    if not code:
+        _trim(load(args.work_dir, os.environ, explicit=args.config), out)
+    return code
+
+
+def _trim(flow: Flow, out: Output) -> None:
+    """Apply the policy of the config; while the store is in use it has to wait, as what was asked is done."""
+    if flow.is_trimmed():
+        return
+    try:
+        trimmed = trim(flow.config, flow.environ, now=flow.now(), say=out.say)
+    except LockTimeout as error:
+        out.say(f"trim was put off: the store is in use ({error.what})")
+        return
+    if trimmed.plan.drop:
+        out.say(f"trim dropped {len(trimmed.plan.drop)} of {counted(len(trimmed.snapshots), 'snapshot')}")
+    for problem in trimmed.plan.problems:
+        out.warn(problem)
 
 
 def _store(job: Job, out: Output, *, force: bool) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from typing import Any
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
-from venvflow.cli.render import Colour, Column, Output, table
+from venvflow.cli.render import Colour, Column, Output, held_by, table
 from venvflow.errors import shown
 from venvflow.pure.units import counted, show_size
 from venvflow.steps.trim import Trimmed, trim
 
 MORE = """\
-Then deletes what nothing needs any more.
+It ends what venvs of this project hold; what nobody holds is dropped, and what nothing needs
+any more is deleted. The limits of size are the store's, and drop what any project holds.
 Says of every snapshot why it is kept or dropped. It waits until nobody uses the store."""
 EXAMPLE = "venvflow trim --dry-run"
 
@@ -35,10 +36,10 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace, out: Output) -> int:
     """Apply the policy, or show what it would do; 0.
 
-    JSON: ``store`` (its path), ``dry_run``, ``keep`` (``id``, ``venv``, ``reasons``), ``drop`` (``id``,
-    ``venv``, ``reason``, ``freed``), ``freed`` (bytes in all that the file system got back, or would),
-    ``objects`` (files deleted, null for a dry run), ``forgotten`` (paths of venvs that are gone) and
-    ``problems`` (limits that cannot be met).
+    JSON: ``store`` (its path), ``dry_run``, ``keep`` (``id``, ``venv``, ``held_by``, ``reasons``), ``drop``
+    (``id``, ``venv``, ``held_by``, ``reason``, ``freed``), ``freed`` (bytes in all that the file system got
+    back, or would), ``objects`` (files deleted, null for a dry run), ``forgotten`` (paths of venvs that are
+    gone) and ``problems`` (limits that cannot be met).
     """
     flow = open_flow(args, out)
     path = flow.config.store.path
@@ -80,13 +81,16 @@ def _summary(trimmed: Trimmed) -> str:
 def _as_document(trimmed: Trimmed | None) -> dict[str, Any]:
     if trimmed is None:
         return {"keep": [], "drop": [], "freed": 0, "objects": None, "forgotten": [], "problems": []}
-    plan, swept, names = trimmed.plan, trimmed.swept, trimmed.snapshots
+    plan, swept = trimmed.plan, trimmed.swept
+
+    def record(identifier: str) -> dict[str, Any]:
+        snapshot = trimmed.snapshots[identifier]
+        holds = trimmed.holders.holds_of(snapshot)
+        return {"id": identifier, "venv": snapshot.venv, "held_by": held_by(holds)}
+
     return {
-        "keep": [{"id": k.id, "venv": names[k.id].venv, "reasons": list(k.reasons)} for k in plan.keep],
-        "drop": [
-            {"id": d.id, "venv": names[d.id].venv, "reason": d.reason, "freed": d.freed_bytes}
-            for d in plan.drop
-        ],
+        "keep": [{**record(k.id), "reasons": list(k.reasons)} for k in plan.keep],
+        "drop": [{**record(d.id), "reason": d.reason, "freed": d.freed_bytes} for d in plan.drop],
         "freed": plan.freed_bytes if swept is None else swept.bytes,
         "objects": swept.objects if swept is not None else None,
         "forgotten": list(trimmed.forgotten),

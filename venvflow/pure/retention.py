@@ -292,7 +292,9 @@ class _Trimming:
             yield f"within the limits, last used {self._age(snapshot.used)} ago"
 
     def _names(self, venvs: Iterable[VenvName]) -> str:
-        return some([v.name if v.project == self._project else str(v) for v in sorted(set(venvs))], 5)
+        found = set(venvs)
+        ours = sorted(each.name for each in found if each.project == self._project)
+        return some([*ours, *sorted(str(each) for each in found if each.project != self._project)], 5)
 
     def _last_used(self, hold: Hold) -> str:
         return f"last used {self._age(hold.used)} ago"

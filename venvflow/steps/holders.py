@@ -45,6 +45,11 @@ class Holders:
             hold = Hold(holder.venv, used, pinned and not gone, identifier == current and not gone, gone)
             self._by_snapshot.setdefault(identifier, []).append(hold)
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all venvs that hold something."""
+        return [each.venv.name for holds in self._by_snapshot.values() for each in holds]
+
     def holds_of(self, snapshot: SnapshotSummary) -> tuple[Hold, ...]:
         """Return who holds a snapshot, the one that used it last first."""
         used = snapshot.used or Usage(0, snapshot.created)
