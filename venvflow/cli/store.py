@@ -57,13 +57,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _trim(flow: Flow, out: Output) -> None:
-    """Apply the policy of the config; while the store is in use it has to wait, as what was asked is done."""
+    """Apply the policy of the config; while others use the store, that is left to a later run."""
     if flow.is_trimmed():
         return
     try:
-        trimmed = trim(flow.config, flow.environ, now=flow.now(), say=out.say)
-    except LockTimeout as error:
-        out.say(f"trim was put off: the store is in use ({error.what})")
+        trimmed = trim(flow.config, flow.environ, now=flow.now(), say=out.say, waits=False)
+    except LockTimeout:
         return
     if trimmed.plan.drop:
         out.say(f"trim dropped {len(trimmed.plan.drop)} of {counted(len(trimmed.snapshots), 'snapshot')}")
