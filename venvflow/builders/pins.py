@@ -22,7 +22,7 @@ from venvflow.builders.commands import working_directory
 from venvflow.builders.recipe import kind_and_locks
 from venvflow.disk.files import read_small
 from venvflow.model import Interpreter
-from venvflow.pure.lockfiles import logical_lines, read_json, read_toml
+from venvflow.pure.lockfiles import file_option, logical_lines, read_json, read_toml
 from venvflow.pure.manifest import name_and_version
 from venvflow.pure.names import normalised
 from venvflow.pure.redaction import redact
@@ -169,18 +169,16 @@ def _of_requirements(
     lock: str, text: str, environment: Mapping[str, str], directory: str, depth: int = 0
 ) -> Iterator[Pin]:
     for line in logical_lines(text):
-        option, _, value = line.partition(" ")
-        option, equals, same = option.partition("=")
-        value = same if equals and option.startswith("--") else value.strip()
-        if option in ("-e", "--editable"):
+        option, value = file_option(line) or ("", "")
+        if option == "e":
             yield Pin(url=_url_of(value, directory), editable=True)
-        elif option in ("-r", "--requirement"):
+        elif option == "r":
             path = os.path.join(os.path.dirname(lock), value)
             if depth > 10:
                 raise Unknown
             more = read_small(path, follow=True).decode()
             yield from _of_requirements(path, more, environment, directory, depth + 1)
-        elif not option.startswith("-"):
+        elif not line.startswith("-"):
             yield from _pinned(re.split(r"\s--", line, maxsplit=1)[0], environment)
 
 

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from packaging.requirements import InvalidRequirement, Requirement
 
 from venvflow.init.project import Directory
-from venvflow.pure.lockfiles import logical_lines
+from venvflow.pure.lockfiles import file_option, logical_lines
 from venvflow.pure.names import normalised
 
 
@@ -64,7 +64,6 @@ _FILE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-_OPTION = re.compile(r"(?:-([rc])|--([rc])(?:equirement|onstraint)(?=[\s=]))\s*=?\s*(\S+)")
 _LOCAL = re.compile(r"[./~]|file:|[\w.-]+/", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _REPOSITORY = re.compile(r"(?:bzr|git|hg|svn)\+")
@@ -253,12 +252,12 @@ def _files_named(text: str, directory: str) -> tuple[dict[str, None], set[str]]:
     """Return the files that a requirements file includes, in their order, and those that constrain it."""
     included, constraining = dict[str, None](), set[str]()
     for line in logical_lines(text):
-        if found := _OPTION.match(line):
-            path = os.path.normpath(os.path.join(directory, found[3]))
-            if (found[1] or found[2]) == "c":
-                constraining.add(path)
-            else:
-                included[path] = None
+        letter, file = file_option(line) or ("", "")
+        path = os.path.normpath(os.path.join(directory, file))
+        if letter == "c":
+            constraining.add(path)
+        elif letter == "r":
+            included[path] = None
     return included, constraining
 
 

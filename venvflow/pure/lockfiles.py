@@ -227,19 +227,31 @@ def logical_lines(text: str) -> Iterator[str]:
 
 def _requirements(text: str) -> Iterator[_Package]:
     for line in logical_lines(text):
-        if option := _FILE_OPTION.match(line):
-            yield _file_option((option[1] or option[2])[0], option[3])
+        if option := file_option(line):
+            yield _named_by(*option)
         elif not line.startswith("-"):
             yield _requirement(line)
 
 
-def _file_option(letter: str, value: str) -> _Package:
+def file_option(line: str) -> tuple[str, str] | None:
+    """Return what a *line* of a requirements file names by an option: a letter, and what stands behind it.
+
+    The letter is r (a file that is included), c (one of constraints) or e (an editable project).
+    """
+    found = _FILE_OPTION.match(line)
+    if not found:
+        return None
+    letter, value = (found[1] or found[2])[0], found[3]
+    # Blanks belong to an editable project: a marker or extras may stand behind them.
+    return letter, value if letter == "e" and value[:1] not in {"'", '"'} else _first_word(value)
+
+
+def _named_by(letter: str, value: str) -> _Package:
     if letter == "e":
-        return _requirement(_first_word(value) if value[:1] in {"'", '"'} else value, editable=True)
-    target = _first_word(value)
-    if _SCHEME.match(target) and not _FILE_SCHEME.match(target):
-        return _Package(unpinned=f"requirements are read from {target}, which may change")
-    return _Package(include=_file_path(target))
+        return _requirement(value, editable=True)
+    if _SCHEME.match(value) and not _FILE_SCHEME.match(value):
+        return _Package(unpinned=f"requirements are read from {value}, which may change")
+    return _Package(include=_file_path(value))
 
 
 def _first_word(text: str) -> str:
