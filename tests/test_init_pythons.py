@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from venvflow.disk.places import write_receipt
 from venvflow.init.discovery import discover
-from venvflow.init.project import Directory, text_at, value_at
+from venvflow.init.project import Directory, text_at
 from venvflow.init.pythons import minors, python_of
 from venvflow.model import Receipt
-from venvflow.pure.lockfiles import read_toml
+from venvflow.pure.lockfiles import read_toml, value_at
 
 PINNED = "six==1.17.0 \\\n    --hash=sha256:00\n"
 

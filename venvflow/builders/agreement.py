@@ -21,7 +21,7 @@ from venvflow.builders.recipe import BUILD_FILES
 from venvflow.disk import processes
 from venvflow.disk.files import read_small
 from venvflow.errors import VenvflowError
-from venvflow.pure.lockfiles import read_toml
+from venvflow.pure.lockfiles import read_toml, table_at
 from venvflow.pure.names import normalised
 
 _SECONDS = 60
@@ -80,7 +80,7 @@ def _local_projects(build: Build) -> frozenset[str] | None:
     names = set()
     for path in build.spec.editable:
         directory = os.path.normpath(os.path.join(build.root, path))
-        project = _at(_pyproject(directory), "project")
+        project = table_at(_pyproject(directory), "project")
         name = normalised(str(project.get("name", "")))
         if not name:
             name = _installed_since(build, directory)
@@ -146,8 +146,8 @@ def _pdm(build: Build) -> list[str] | None:
         return None
     directory = working_directory(build)
     document = _pyproject(directory)
-    is_distribution = _at(document, "tool", "pdm").get("distribution") is not False
-    project = _at(document, "project")
+    is_distribution = table_at(document, "tool", "pdm").get("distribution") is not False
+    project = table_at(document, "project")
     name, version = project.get("name", ""), project.get("version", "")
     if is_distribution and not _has_itself(build, name, version, directory):
         return None
@@ -173,24 +173,18 @@ def _pyproject(directory: str) -> dict[str, Any]:
     return {}
 
 
-def _at(document: object, *names: str) -> dict[str, Any]:
-    for name in names:
-        document = document.get(name) if isinstance(document, dict) else None
-    return document if isinstance(document, dict) else {}
-
-
 def _has_itself(build: Build, name: str, version: str, directory: str) -> bool:
     """Return whether a project is installed: editable, from *directory*, with the commands that it has."""
     found = pins.installed(build.staging).get(normalised(name))
     if found is None or (version and found.version != version):
         return False
     document = _pyproject(directory)
-    project, poetry = _at(document, "project"), _at(document, "tool", "poetry")
+    project, poetry = table_at(document, "project"), table_at(document, "tool", "poetry")
     asked = {
-        "console_scripts": {**_at(poetry, "scripts"), **_at(project, "scripts")},
-        "gui_scripts": _at(project, "gui-scripts"),
-        **_at(poetry, "plugins"),
-        **_at(project, "entry-points"),
+        "console_scripts": {**table_at(poetry, "scripts"), **table_at(project, "scripts")},
+        "gui_scripts": table_at(project, "gui-scripts"),
+        **table_at(poetry, "plugins"),
+        **table_at(project, "entry-points"),
     }
     commands = {each: given for each, given in asked.items() if given}
     return _is_from(found, directory) and found.commands == commands

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from venvflow.errors import shown
-from venvflow.init.project import Directory, value_at
+from venvflow.init.project import Directory
 from venvflow.init.requirements import (
     DEPLOY,
     DEV,
@@ -20,7 +20,7 @@ from venvflow.init.requirements import (
     contradiction,
     is_requirements,
 )
-from venvflow.pure.lockfiles import kind_of, packages
+from venvflow.pure.lockfiles import kind_of, packages, value_at
 
 _TOOL_LOCKS = {
     "uv.lock": "pyproject.toml",

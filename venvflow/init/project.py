@@ -16,7 +16,7 @@ from venvflow.builders.recipe import tool
 from venvflow.disk import processes
 from venvflow.disk.files import read_beginning
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.pure.lockfiles import read_json, read_toml
+from venvflow.pure.lockfiles import read_json, read_toml, value_at
 
 ELSEWHERE = (
     "node_modules", "bower_components", "vendor", "vendored", "_vendor", "third_party",
@@ -75,13 +75,6 @@ class Directory:
                 return tuple(sorted(entry.name for entry in entries if _is_venv(entry)))
         except OSError:
             return ()
-
-
-def value_at(document: Any, *keys: str) -> Any:
-    """Return the value at *keys* in nested tables, None if there is none."""
-    for key in keys:
-        document = document.get(key) if isinstance(document, dict) else None
-    return document
 
 
 def text_at(document: Any, *keys: str) -> str:

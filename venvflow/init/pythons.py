@@ -21,7 +21,8 @@ from packaging.specifiers import SpecifierSet
 from venvflow.disk import interpreters
 from venvflow.disk.places import read_receipt
 from venvflow.errors import shown
-from venvflow.init.project import Directory, text_at, value_at
+from venvflow.init.project import Directory, text_at
+from venvflow.pure.lockfiles import value_at
 from venvflow.pure.names import is_version
 
 _MINORS = range(200)

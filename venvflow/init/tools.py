@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from venvflow.config import quoted
-from venvflow.init.project import Directory, text_at, value_at
-from venvflow.pure.lockfiles import kind_of, references
+from venvflow.init.project import Directory, text_at
+from venvflow.pure.lockfiles import kind_of, references, value_at
 
 _NO_CATEGORIES = ("dev-packages", "packages", "pipenv", "requires", "scripts", "source")
 _MOST_NAMED = 8

@@ -113,7 +113,7 @@ def groups_in(name: str, data: bytes) -> frozenset[str] | None:
         document = read_json(data)
         return frozenset(document) - {"_meta", "default"} if document else None
     if kind == "pdm":
-        groups = _table(read_toml(data), "metadata").get("groups")
+        groups = table_at(read_toml(data), "metadata").get("groups")
         return (
             frozenset(each for each in groups if isinstance(each, str)) if isinstance(groups, list) else None
         )
@@ -355,12 +355,20 @@ def _document(parse: Callable[[str], Any], data: bytes) -> dict[str, Any]:
 
 
 def _tables(parent: object, key: str) -> list[dict[str, Any]]:
-    found = parent.get(key) if isinstance(parent, dict) else None
+    found = value_at(parent, key)
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
-def _table(parent: object, key: str) -> dict[str, Any]:
-    found = parent.get(key) if isinstance(parent, dict) else None
+def value_at(document: object, *keys: str) -> Any:
+    """Return the value at *keys* in nested tables, None if there is none."""
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
+
+
+def table_at(document: object, *keys: str) -> dict[str, Any]:
+    """Return the table at *keys* in nested tables, empty if there is none."""
+    found = value_at(document, *keys)
     return found if isinstance(found, dict) else {}
 
 
@@ -370,9 +378,9 @@ def _text(table: dict[str, Any], *keys: str) -> str:
 
 def _pylock(document: dict[str, Any]) -> Iterator[_Package]:
     for package in _tables(document, "packages"):
-        vcs, archive = _table(package, "vcs"), _table(package, "archive")
+        vcs, archive = table_at(package, "vcs"), table_at(package, "archive")
         hashes = [bool(file.get("hashes")) for file in _files(package)]
-        local = _text(_table(package, "directory"), "path")
+        local = _text(table_at(package, "directory"), "path")
         git = _text(vcs, "url", "path"), _text(vcs, "commit-id")
         place = _text(archive, "url", "path"), bool(archive.get("hashes"))
         yield _locked(package, hashes, git, place, local)
@@ -380,7 +388,7 @@ def _pylock(document: dict[str, Any]) -> Iterator[_Package]:
 
 def _uv(document: dict[str, Any]) -> Iterator[_Package]:
     for package in _tables(document, "package"):
-        source = _table(package, "source")
+        source = table_at(package, "source")
         hashes = [bool(file.get("hash")) for file in _files(package)]
         local = _text(source, "editable", "directory", "virtual")
         git = _text(source, "git")
@@ -390,9 +398,9 @@ def _uv(document: dict[str, Any]) -> Iterator[_Package]:
 
 def _poetry(document: dict[str, Any]) -> Iterator[_Package]:
     # Before lock version 2 the files stood in one table at the end.
-    at_the_end = _table(_table(document, "metadata"), "files")
+    at_the_end = table_at(document, "metadata", "files")
     for package in _tables(document, "package"):
-        source = _table(package, "source")
+        source = table_at(package, "source")
         kind, url = _text(source, "type"), _text(source, "url")
         files = _tables(package, "files") or _tables(at_the_end, _text(package, "name"))
         hashes = [bool(file.get("hash")) for file in files]
@@ -451,7 +459,7 @@ def _pipenv_package(name: str, package: dict[str, Any]) -> _Package:
 
 
 def _files(package: dict[str, Any]) -> list[dict[str, Any]]:
-    sdist = _table(package, "sdist")
+    sdist = table_at(package, "sdist")
     return _tables(package, "wheels") + ([sdist] if sdist else [])
 
 

@@ -32,7 +32,7 @@ from venvflow.disk.kernel import birth_time
 from venvflow.disk.links import write_private
 from venvflow.disk.scan import Changing, Content, read
 from venvflow.model import INSTALLER_NOTE
-from venvflow.pure.lockfiles import read_json, read_toml
+from venvflow.pure.lockfiles import read_json, read_toml, value_at
 from venvflow.pure.patterns import star_problem
 
 _MOST_BYTES = 256 << 20
@@ -178,12 +178,11 @@ def _read(path: str, most: int = _MOST_BYTES) -> Content:
 
 def _cache_keys(source: str) -> list[str | dict[str, Any]]:
     """Return what a project says that counts; what makes no sense is an error to some uv, not to others."""
-    document: Any = {}
+    document = {}
     with suppress(FileNotFoundError):
         document = read_toml(read_small(f"{source}/pyproject.toml", follow=True))
-    for name in ("tool", "uv", "cache-keys"):
-        document = document.get(name) if isinstance(document, dict) else None
-    keys = _USUAL if document is None else document
+    asked = value_at(document, "tool", "uv", "cache-keys")
+    keys = _USUAL if asked is None else asked
     if not (isinstance(keys, list | tuple) and all(map(_is_key, keys))):
         raise Uncertain
     return [key["file"] if isinstance(key, dict) and "file" in key else key for key in keys]
