@@ -189,6 +189,24 @@ def test_the_advice_is_for_the_tool_that_made_the_lock(locked: str, wants: str, 
     assert told.endswith(f". {advice}")
 
 
+def test_what_only_this_python_needs_is_no_fault_of_the_lock() -> None:
+    """Who locks it again as it was gets the same lock."""
+    here = lack_in(
+        "warning: The package `locust` requires `typing-extensions>=4.6.0 ; python_full_version < '3.12'`, "
+        "but it's not installed"
+    )
+    assert here is not None
+    (told,) = warnings_of([here], "uv")
+    assert told == (
+        "the lock file was made for another Python: what its packages need on this one is not installed: "
+        'typing-extensions (for locust). Say "python" as it was locked, or lock again for this Python'
+    )
+    elsewhere = Lack("a", "six ; sys_platform == 'linux'")
+    both = [*warnings_of([elsewhere, here], "uv")]
+    assert ["six (for a)" in line for line in both] == [True, False]
+    assert both[1:] == [told]
+
+
 @pytest.mark.parametrize(
     ("text", "tool"),
     [

@@ -104,6 +104,28 @@ def answer(root: Path, files: dict[str, str]) -> tuple[str, str]:
             "",
         ),
         ({".github/workflows/ci.yml": "python-version: 3.94", ".python-version": "3.12"}, "3.12"),
+        # What it runs on in its container.
+        (
+            {"Dockerfile": "# x\nfrom --platform=$P docker.io/library/python:3.92.6-slim@sha256:0 AS a\n"},
+            "3.92",
+        ),
+        (
+            {"Dockerfile": "FROM node:20\nFROM python:3.92 AS a\nFROM python:3.92-slim\nCOPY --from=a x y"},
+            "3.92",
+        ),
+        ({"Dockerfile": "FROM python:3.92\nFROM python:3.93\n"}, ""),
+        (
+            {"Dockerfile": "FROM python:${V}\nFROM python:3\nFROM my-python:3.92\n# FROM python:3.91"},
+            "",
+        ),
+        ({"Dockerfile": "FROM python:3.92", "pyproject.toml": "[project]\nrequires-python='>=3.8'"}, "3.92"),
+        (
+            {
+                "Dockerfile": "FROM python:3.92",
+                "requirements.txt": f"# pip-compile with Python 3.93\n{PINNED}",
+            },
+            "3.93",
+        ),
         # What is included was compiled, too.
         (
             {
@@ -132,6 +154,10 @@ def test_python_comes_from_what_pins_it(tmp_path: Path, files: dict[str, str], p
             {".python-version": "3.9", "pyproject.toml": '[project]\nrequires-python = ">=3.12"\n'},
             ".python-version .python-version says 3.9, but requires-python in pyproject.toml says >=3.12.",
         ),
+        (
+            {".python-version": "3.12", "Dockerfile": "FROM python:3.92"},
+            ".python-version .python-version says 3.12, but Dockerfile says 3.92.",
+        ),
         ({"pyproject.toml": '[project]\nrequires-python = ">=3.8"\n'}, ""),
         (
             {"pyproject.toml": '[project]\nrequires-python = ">=3.98"\n'},
@@ -153,10 +179,12 @@ def test_the_choice_and_what_speaks_against_it_is_told(
 
 
 def test_a_version_file_counts_below_its_directory(tmp_path: Path) -> None:
-    """The nearest one wins, as with the version managers that read it."""
-    grow(tmp_path, {f"{name}/requirements.txt": PINNED for name in ("a/x", "b/x")})
-    grow(tmp_path, {".python-version": "3.12", "b/.python-version": "3.13"})
-    assert [venv.python for venv in discover(str(tmp_path), os.environ).venvs] == ["3.12", "3.13"]
+    """The nearest one wins, as with the version managers that read it; a container's file does so, too."""
+    grow(tmp_path, {f"{name}/requirements.txt": PINNED for name in ("a/x", "b/x", "c")})
+    grow(
+        tmp_path, {".python-version": "3.12", "b/.python-version": "3.13", "c/Dockerfile": "FROM python:3.92"}
+    )
+    assert [venv.python for venv in discover(str(tmp_path), os.environ).venvs] == ["3.12", "3.13", "3.92"]
 
 
 @pytest.mark.parametrize(("key", "python"), [("abc0" * 16, ""), ("", "3.10")])

@@ -200,6 +200,9 @@ _LACKS = (
     re.compile(r"(\S+) \S+ has requirement (.+?), but you have \S+ (\S+?)\.?$"),
 )
 
+_BY_PYTHON = re.compile(r";.*\bpython_(?:full_)?version\b")
+"""In what a package wants, only on some Pythons."""
+
 
 def lack_in(line: str) -> Lack | None:
     """Return what a line of uv or pip says is missing, None if it says nothing of the kind."""
@@ -208,27 +211,41 @@ def lack_in(line: str) -> Lack | None:
 
 
 def warnings_of(lacks: Iterable[Lack], locked_by: str) -> Iterator[str]:
-    """Yield a line about packages that are missing, and one about those that are of another version.
+    """Yield a line about each: packages that are missing, that only this Python misses, of another version.
 
     *locked_by* is the tool that made the lock files, empty if they do not say.
     """
     missing: dict[str, list[str]] = {}
+    only_here: dict[str, list[str]] = {}
     others = []
     for package, wants, there in lacks:
         if there:
             others.append(f"{package} wants {wants}, not {there}")
         else:
             name = re.split(r"[^\w.-]", wants, maxsplit=1)[0]
-            missing.setdefault(normalised(name), []).append(package)
+            wanted = only_here if _BY_PYTHON.search(wants) else missing
+            wanted.setdefault(normalised(name), []).append(package)
     if missing:
-        named = ", ".join(
-            f"{name} (for {packages[0] if len(packages) == 1 else counted(len(packages), 'package')})"
-            for name, packages in missing.items()
-        )
         advice = _how_to_lock(missing, locked_by)
-        yield f"the lock file does not name what its packages need, so it is not installed: {named}. {advice}"
+        yield (
+            "the lock file does not name what its packages need, so it is not installed: "
+            f"{_named(missing)}. {advice}"
+        )
+    if only_here:
+        yield (
+            "the lock file was made for another Python: what its packages need on this one is not installed: "
+            f'{_named(only_here)}. Say "python" as it was locked, or lock again for this Python'
+        )
     if others:
         yield f"the lock file names versions that do not go together: {some(others, 3)}. Lock them together"
+
+
+def _named(missing: Mapping[str, Sequence[str]]) -> str:
+    """Return what is missing, and for whom."""
+    return ", ".join(
+        f"{name} (for {packages[0] if len(packages) == 1 else counted(len(packages), 'package')})"
+        for name, packages in missing.items()
+    )
 
 
 def _how_to_lock(missing: Mapping[str, Sequence[str]], locked_by: str) -> str:

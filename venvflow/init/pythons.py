@@ -1,9 +1,9 @@
 """Finds the Python that a directory of a project asks for, and the file that says so.
 
 What names one version comes first: the name of a lock file, ``.python-version``, a venv that somebody works
-with, the Python that a lock file was compiled for, the only one that the project's workflows use. What allows
-several (``requires-python`` and its like, classifiers) decides only where the Python that runs venvflow,
-which would be taken otherwise, is not among them.
+with, the Python that a lock file was compiled for, that of the container that is made beside it, the only one
+that the project's workflows use. What allows several (``requires-python`` and its like, classifiers) decides
+only where the Python that runs venvflow, which would be taken otherwise, is not among them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,14 @@ def python_of(
     *words* are what their names say; *usual* is the version that the project is tested with, if that is one.
     """
     here, above = _version_file(directory)
-    exact = [*_named(words), *here, *_venv(directory), *_compiled(directory, locks), *above]
+    exact = [
+        *_named(words),
+        *here,
+        *_venv(directory),
+        *_compiled(directory, locks),
+        *_container(directory),
+        *above,
+    ]
     ranges = list(_ranges(directory, locks))
     if usual and not exact and not ranges and not any(_by_setup(directory)):
         exact.append((usual, "the workflows in .github"))
@@ -135,6 +142,16 @@ def _compiled(directory: Directory, locks: Sequence[str]) -> Iterator[tuple[str,
                 yield version, shown(lock)
         elif found := _COMPILED.search(project.text(lock)[:_HEAD]):
             yield found["uv"] or found["pip"], f"the head of {shown(lock)}"
+
+
+_IMAGE = re.compile(r"^FROM[ \t]+(?:--\S+[ \t]+)*(?:\S+/)?python:(3\.[0-9]+)", re.MULTILINE | re.IGNORECASE)
+
+
+def _container(directory: Directory) -> Iterator[tuple[str, str]]:
+    """Look at which Python the container has that is made in the directory, if its stages have one."""
+    used = set(_IMAGE.findall(directory.text("Dockerfile")))
+    if len(used) == 1:
+        yield used.pop(), directory.shown("Dockerfile")
 
 
 def _named(words: Sequence[str]) -> Iterator[tuple[str, str]]:
