@@ -40,6 +40,7 @@ def add_arguments(parser: Parser) -> None:
         nargs="+",
         help="a venv: its directory, or name, set or pattern in the config",
     )
+    parser.add_argument("--force", action="store_true", help="even if files of its packages are gone")
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be saved")
     parser.add_argument(
         "--min-size", metavar="SIZE", type=_size, help="leave smaller files private (the config's, or 1)"
@@ -151,6 +152,7 @@ class _Squishing(EachVenv):
         refuse_unless_sharable(job.place, os.path.realpath(self.context.store.path))  # before it is made
         with job.open_store() as store:
             how = _asked_for(self.args, job.spec)
+            job = replace(job, force=self.args.force)
             return squish_any(job, store, how, ledger=self._ledger, on_file=self.on_file(job))
 
     def close(self) -> None:

@@ -38,7 +38,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "venvs", metavar="VENV", nargs="*", help="names of venvs or sets in the config, or patterns"
     )
-    parser.add_argument("--force", action="store_true", help="even if it is not what its lock files say")
+    parser.add_argument(
+        "--force", action="store_true", help="even if it is not what its lock files or its RECORDs say"
+    )
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -48,9 +50,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
 
     def serve(job: Job) -> tuple[dict[str, Any], int]:
-        return _store(job, out, force=args.force), 0
+        return _store(job, out), 0
 
-    code = serve_each(args, out, serve, otherwise=NO_OUTCOME)
+    code = serve_each(args, out, serve, force=args.force, otherwise=NO_OUTCOME)
     if not code:
         _trim(load(args.work_dir, os.environ, explicit=args.config), out)
     return code
@@ -70,13 +72,13 @@ def _trim(flow: Flow, out: Output) -> None:
         out.warn(problem)
 
 
-def _store(job: Job, out: Output, *, force: bool) -> dict[str, Any]:
+def _store(job: Job, out: Output) -> dict[str, Any]:
     _need_venv(job)
     hashed = hash_lockfiles(job)
     record = need_key(job)
     _refuse_other_python(job, record)
     receipt = job.place.receipt()
-    if not force and (receipt is None or not receipt.is_for(record.key.digest, job.place.path)):
+    if not job.force and (receipt is None or not receipt.is_for(record.key.digest, job.place.path)):
         _refuse_unlike(job)
     edits = _edits(job, record)
     squished = squish(job, any_venv=True)

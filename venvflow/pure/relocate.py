@@ -422,21 +422,24 @@ class Listed(NamedTuple):
     size: int = 0
 
 
-def listed_in(record_path: str, data: bytes, venv: str) -> dict[str, set[Listed]]:
+def listed_in(record_path: str, data: bytes, venv: str, *, strict: bool = True) -> dict[str, set[Listed]]:
     """Return what a RECORD of the venv at the path *venv* says of each file, by path in the venv.
 
-    Raises ``ValueError`` for one that cannot be read, does not list itself, or lists what lies outside.
+    If *strict*, raises ``ValueError`` for one that cannot be read, has another kind of hash, does not list
+    itself, or lists what lies outside. Else such a row says nothing, or nothing but the size.
     """
     base = os.path.dirname(os.path.dirname(record_path))
     found: dict[str, set[Listed]] = {}
     for row, _, _ in record_rows(data):
-        if row:
-            name, checked, size = row
-            path = _listed(base, name).removeprefix(f"{venv}/")
-            if path.startswith(("/", "../")) or path in ("..", "."):
-                raise ValueError(path)
-            found.setdefault(path, set()).add(_checked(checked, size))
-    if record_path not in found:
+        try:
+            if row:
+                name, checked, size = row
+                path, said = _path_within(venv, _listed(base, name)), _checked(checked, size, strict=strict)
+                found.setdefault(path, set()).add(said)
+        except ValueError:
+            if strict:
+                raise
+    if strict and record_path not in found:
         raise ValueError(record_path)
     return found
 
@@ -452,22 +455,32 @@ def listed_digests(records: Mapping[str, bytes], venv: str) -> dict[str, str]:
         for row, _, _ in record_rows(data):
             if len(row) == 3 and row[1]:
                 try:
-                    digest = _checked(row[1], row[2] or "0").digest
+                    digest = _checked(row[1], row[2] or "0", strict=False).digest
                 except ValueError:
                     digest = ""
                 found[_listed(base, row[0], venv)] = digest
     return found
 
 
-def _checked(text: str, size: str) -> Listed:
-    """Return a hash and a size as a RECORD spells them; raises ``ValueError`` for another kind of hash."""
+def _path_within(venv: str, listed: str) -> str:
+    """Return the path in the venv of what a RECORD lists; raises ``ValueError`` for what lies outside."""
+    path = listed.removeprefix(f"{venv}/")
+    if path.startswith(("/", "../")) or path in ("..", "."):
+        raise ValueError(path)
+    return path
+
+
+def _checked(text: str, size: str, *, strict: bool) -> Listed:
+    """Return a hash and a size as a RECORD spells them; another kind of hash is none, or a ``ValueError``."""
     algorithm, _, encoded = text.partition("=")
     if not text:
         return Listed()
     digest = base64.urlsafe_b64decode(f"{encoded}=")
-    if algorithm != "sha256" or len(digest) != hashlib.sha256().digest_size:
+    if algorithm == "sha256" and len(digest) == hashlib.sha256().digest_size:
+        return Listed(digest.hex(), int(size))
+    if strict:
         raise ValueError(text)
-    return Listed(digest.hex(), int(size))
+    return Listed("", int(size))
 
 
 def without_rows(

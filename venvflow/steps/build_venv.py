@@ -26,6 +26,7 @@ from venvflow.pure.relocate import Places, digest_of, fill, fill_link, find_in_r
 from venvflow.state.confidential import closed, credentials, refuse_to_show
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_found
+from venvflow.state.recorded import broken_in, told
 from venvflow.state.store import Store
 from venvflow.state.survey import NAMING, Survey, survey
 from venvflow.steps import claims
@@ -125,7 +126,9 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         saved = _drop_excluded(job, venv)
         surveyed = _relocate(job, record, venv)
         refuse_to_show(venv, surveyed, store.path)
-        warnings = [*missing, *_not_relocated(surveyed)]
+        # A wheel whose RECORD is wrong gives the same venv each time: it is told, and published.
+        unlike = told(broken_in(venv, surveyed, job.matcher, job.place.path))
+        warnings = [*missing, *_not_relocated(surveyed), *filter(None, [unlike])]
         wrong = check_new(job, venv)
         if wrong:
             raise BuildFailed(

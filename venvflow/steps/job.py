@@ -45,8 +45,8 @@ class Job:
     """What a step works on: a venv of a config, or one that none names; that has no name, and no state.
 
     *now* is the clock, in seconds since 1970; *say* takes sentences about waiting and progress. *force*
-    allows replacing a venv that was changed by hand. *command* are the words of the
-    command, for snapshots.
+    allows replacing a venv that was changed by hand, and sharing one that is not whole. *command* are the
+    words of the command, for snapshots.
     """
 
     config: Config

@@ -7,7 +7,6 @@ brings (activation scripts, links to Python) is published as a pristine venv has
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import re
 from collections import Counter
@@ -27,10 +26,10 @@ from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import Listed, listed_in
 from venvflow.state.changes import Drift
 from venvflow.state.file_stats import is_ignored
+from venvflow.state.recorded import listed, records_of
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey
 
-_RECORD = re.compile(r"(lib/[^/]+/site-packages/[^/]+)\.dist-info/RECORD")
 _UNRECORDED = re.compile(r"lib/[^/]+/site-packages/([^/]+)\.(?:dist-info|egg-info|egg|egg-link)(?:/.*)?")
 _NOTES = re.compile(r"\.dist-info/(?:RECORD|INSTALLER|REQUESTED|direct_url\.json)\Z")
 """What installers write into a ``.dist-info``, and some list without a hash."""
@@ -152,26 +151,19 @@ def _recorded(part: LockPart, wanted: Wanted) -> tuple[dict[str, set[Listed]], s
     """Return what the RECORDs of the lock's distributions say of each file, and the files of mere seeds."""
     theirs: dict[str, set[Listed]] = {}
     seeds: set[str] = set()
-    for path in filter(_RECORD.fullmatch, part.survey.entries):
+    for path in records_of(part.survey):
         name = normalised(name_and_version(path)[0])
         try:
-            listed = _listed(part, path)
+            rows = listed(part.venv, path, part.survey.filled.get(path, ""))
         except (OSError, ValueError) as error:
             raise NotTheLocks(f"{path} cannot be read, or lists what is not in the venv") from error
         if wanted.is_the_locks(name):
-            for file, said in listed.items():
+            for file, said in rows.items():
                 theirs.setdefault(file, set()).update(said)
             part.installers.update(_installer(part.venv, path))
         elif name in SEEDS:
-            seeds.update(listed)
+            seeds.update(rows)
     return theirs, seeds
-
-
-def _listed(part: LockPart, record: str) -> dict[str, set[Listed]]:
-    data = read_small(f"{part.venv}/{record}")
-    if hashlib.sha256(data).hexdigest() != part.survey.filled.get(record):
-        raise ValueError(record)
-    return listed_in(record, data, part.venv)
 
 
 def _installer(venv: str, record: str) -> list[str]:
@@ -190,16 +182,16 @@ def _refuse_missing(survey: Survey, theirs: Iterable[str], matcher: Matcher | No
             raise NotTheLocks(f"{path} is missing")
 
 
-def _check(part: LockPart, store: Store, wanted: Wanted, entry: Entry, listed: set[Listed]) -> None:
+def _check(part: LockPart, store: Store, wanted: Wanted, entry: Entry, said: set[Listed]) -> None:
     """See that a file of a distribution has the bytes that were installed, or that the store has them."""
     survey, path = part.survey, entry.path
     digest = survey.filled.get(path) or entry.digest
     if entry.kind == "link":  # of a venv that is shared by symlinks
         name = store.objects.name_at(os.readlink(f"{part.venv}/{path}"))
         digest = name.digest if name is not None else ""
-    if digest in {each.digest for each in listed} or (Listed() in listed and _NOTES.search(path)):
+    if digest in {each.digest for each in said} or (Listed() in said and _NOTES.search(path)):
         return
-    for each in listed:
+    for each in said:
         name = Name(each.digest, entry.executable)
         if each.digest and entry.kind != "link" and store.objects.verified(name):
             if path.endswith(".py") and (each.digest, path) not in wanted.compiled:

@@ -19,7 +19,7 @@ from venvflow.disk.occupants import occupants
 from venvflow.disk.places import Place, directory_mtimes, write_receipt
 from venvflow.disk.scan import Changing, Found, walk
 from venvflow.disk.system_errors import explained, failure, path_of
-from venvflow.errors import EnvironmentFailure, shown
+from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Interpreter, LinkMode, Outcome, Receipt
 from venvflow.pure.manifest import Corrupt, directories
 from venvflow.pure.sharing import settings_of, stays_private
@@ -30,6 +30,7 @@ from venvflow.state.file_stats import digest_of_found, look_as_made
 from venvflow.state.index import Stamped
 from venvflow.state.intake import Intake, Taken
 from venvflow.state.reader import StoreReader
+from venvflow.state.recorded import broken_in, told
 from venvflow.state.registry import Registration
 from venvflow.state.relink import Relinked, Relinker
 from venvflow.state.store import Store
@@ -53,22 +54,24 @@ def share(
     ledger: Ledger | None = None,
     on_file: OnFile | None = None,
     part: LockPart | None = None,
+    by_records: bool = False,
 ) -> Outcome:
     """Share the job's venv: ``squished``, or ``kept`` when that was done and nothing changed since.
 
     *receipt* says what is known of the venv (see :func:`receipt_of_unknown`), *interpreter* is the venv's
     (None: the venv is run to find it). *ledger* counts the venv before it changes and after. *part* is what
-    is to be shared of a venv that is taken: the rest stays as it is, a change by hand. Venv and store are
-    held by the caller. The store knows of the venv before any name becomes a link: a venv of symlinks
-    needs its objects from then on, even if a trim comes after a kill. Raises Refused when sharing it would
-    not be safe, EnvironmentFailure when venv or store cannot be read or written; every file of the venv holds
-    what it held then.
+    is to be shared of a venv that is taken: the rest stays as it is, a change by hand. *by_records*: nothing
+    but its RECORDs says what should be in it. Venv and store are held by the caller, who has seen that
+    the venv is what its receipt says.
+
+    The store knows of the venv before any name becomes a link: a venv of symlinks needs its objects from then
+    on, even if a trim comes after a kill. Raises Refused when sharing it would not be safe, or when its
+    RECORDs say that it is not whole, EnvironmentFailure when venv or store cannot be read or written; every
+    file of the venv holds what it held then.
     """
     start = time.monotonic()
     if (error := why_not_written(job, store)) is not None:
         raise error
-    if receipt.key and receipt.made != "shared" and part is None:
-        refuse_to_publish(job, store, receipt)
     store.objects.drop_litter()
     venv = job.place.path
     found = [*without_excluded(walk(venv), job.matcher)] if receipt.state == "shared" else []
@@ -80,12 +83,16 @@ def share(
     users = occupants(venv) if receipt.made != "built" else []
     known = known_of(store, receipt, found) if receipt.is_at(venv) else Known({})
     with _explained(job, store):
-        shared = _share(job, store, receipt, python, known, on_file=on_file, part=part)
+        part = part or LockPart(venv, survey_venv(job, python, known.stamped))
+        if by_records:
+            receipt = replace(receipt, warnings=_accepted(job, receipt, part.survey))
+        shared = _share(job, store, receipt, python, part, known=known, on_file=on_file)
     fresh = shared_receipt(shared, receipt, python, store.path)
     _register(job, store, fresh)
     write_receipt(venv, fresh, sync=store.durable)  # until then the stamps say what is whose
     store.index.set_stamps(venv, {})
-    return Outcome("squished", "", _figures(shared, start), _warnings(shared, receipt, users))
+    accepted = receipt.warnings if by_records else ()
+    return Outcome("squished", "", _figures(shared, start), (*accepted, *_warnings(shared, receipt, users)))
 
 
 def receipt_of_unknown(place: Place) -> Receipt:
@@ -129,15 +136,13 @@ def _share(
     store: Store,
     receipt: Receipt,
     python: Interpreter,
-    known: Known,
+    part: LockPart,
     *,
+    known: Known,
     on_file: OnFile | None,
-    part: LockPart | None = None,
 ) -> _Shared:
-    """Give the venv's files to the store and link their names; what is *known* is not read."""
-    venv, spec = job.place.path, job.spec
-    part = part or LockPart(venv, survey_venv(job, python, known.stamped))
-    surveyed = part.survey
+    """Give the venv's files to the store and link their names; what is *known* was not read."""
+    venv, spec, surveyed = job.place.path, job.spec, part.survey
     withheld = withhold(venv, surveyed, store.path, whole=bool(receipt.key))
     found = [surveyed.found[path] for path in surveyed.entries if path in surveyed.found]
     digests = {path: entry.digest for path, entry in surveyed.entries.items() if entry.digest}
@@ -360,6 +365,24 @@ def refuse_to_publish(job: Job, store: Store, receipt: Receipt) -> None:
     if not venv.drift.by_hand:
         write_receipt(job.place.path, replace(receipt, directories={"bin": 0}))
     raise error
+
+
+def _accepted(job: Job, receipt: Receipt, surveyed: Survey) -> tuple[str, ...]:
+    """Return in words how the venv is not what its RECORDs say, or raise Refused if it must not be so.
+
+    An edit is a venv's own affair as long as nobody else gets it. A file that is gone is damage, unless that
+    is meant: then the job is forced.
+    """
+    broken = broken_in(job.place.path, surveyed, job.matcher)
+    if not job.force and any(receipt.key or each.missing for each in broken):
+        others = " and was not stored: others would get it like that" if receipt.key else ""
+        raise Refused(
+            f"the venv is {told(broken)}",
+            where=job.where,
+            state=f"It was left as it is{others}.",
+            hint="Install these packages again, or use --force if that is meant.",
+        )
+    return (told(broken),) if broken else ()
 
 
 @contextmanager

@@ -45,21 +45,27 @@ def squish_locked(
     on_file: OnFile | None = None,
 ) -> Outcome:
     """Squish while the venv and the store are held."""
-    receipt = _receipt(job, record, any_venv=any_venv)
-    if receipt.state == "shared" and receipt.is_at(job.place.path):
-        anew = is_resettled(receipt, job.spec)
-        if not (anew and is_shared_anew(store, drift_of(job.place.path, receipt, store, job.matcher))):
-            return Outcome("kept", _SHARED)
-    return share(job, store, receipt, interpreter=record.interpreter, ledger=ledger, on_file=on_file)
+    receipt = job.place.receipt()
+    is_for_key = receipt is not None and receipt.key == record.key.digest
+    if receipt is None or not is_for_key:
+        receipt = _receipt_for(job, record, receipt, any_venv=any_venv)
+    else:
+        if receipt.state == "shared" and receipt.is_at(job.place.path):
+            anew = is_resettled(receipt, job.spec)
+            if not (anew and is_shared_anew(store, drift_of(job.place.path, receipt, store, job.matcher))):
+                return Outcome("kept", _SHARED)
+        refuse_to_publish(job, store, receipt)
+    return share(
+        job, store, receipt, interpreter=record.interpreter, ledger=ledger, on_file=on_file,
+        by_records=not is_for_key,
+    )  # fmt: skip
 
 
-def _receipt(job: Job, record: KeyRecord, *, any_venv: bool) -> Receipt:
-    """Return the receipt of the venv for the key."""
-    key, receipt = record.key.digest, job.place.receipt()
-    if receipt is not None and receipt.key == key:
-        return receipt
+def _receipt_for(job: Job, record: KeyRecord, receipt: Receipt | None, *, any_venv: bool) -> Receipt:
+    """Return a receipt for the key of a venv that has another *receipt*, or none; if *any_venv* will do."""
+    key = record.key.digest
     if any_venv and receipt is not None:
-        return replace(receipt, key=key, state="built", made="shared")
+        return replace(receipt, key=key, state="built", made="shared", warnings=())
     if any_venv and job.place.state() == "venv":
         return replace(receipt_of_unknown(job.place), key=key)
     raise EnvironmentFailure(
@@ -87,12 +93,12 @@ def squish_any(job: Job, store: Store, how: VenvSpec, *, ledger: Ledger, on_file
             drift = drift_of(job.place.path, receipt, store, asked.matcher)
             edits = (f"changed by hand ({drift}): that stays private",) if drift.by_hand else ()
             return Outcome("kept", _SHARED, warnings=edits)
-        if receipt.key and receipt.made == "shared":  # others are compared when they are shared
-            refuse_to_publish(asked, store, receipt)
         record = read_key(job) if job.spec.name else None
         if record is not None and record.key.digest == receipt.key:
             return squish_locked(job, store, record, ledger=ledger, on_file=on_file)
-        return share(asked, store, receipt, ledger=ledger, on_file=on_file)
+        if receipt.key:
+            refuse_to_publish(asked, store, receipt)
+        return share(asked, store, receipt, ledger=ledger, on_file=on_file, by_records=not receipt.key)
 
 
 # --------------------------------------------------------------------------- the manifest that it left
