@@ -386,7 +386,7 @@ def test_a_venv_of_another_tool_is_compared_with_the_lock(project: Project) -> N
     venv = project.make_foreign_venv()
     lock = project.root / "api" / "requirements.txt"
     lock.write_text("demo==1.0\n", encoding="utf-8")
-    assert state_of(project) == ("not ours", "made by another tool")
+    assert state_of(project) == ("not ours", "made by another tool, with nothing in it")
     (site,) = venv.glob("lib/python*/site-packages")
     (site / "demo-2.0.dist-info").mkdir()
     assert state_of(project)[1] == "made by another tool, and not what its lock says: demo 2.0 instead of 1.0"

@@ -133,7 +133,7 @@ class World:
         usual = {"build": build, "python": BASE}
         document = {
             "version": 1,
-            "store": {"path": str(self.store), "durability": "none"},
+            "store": {"path": str(self.store), "durability": "none", "adopt": True},
             "venvs": {
                 name: {"path": f"{name}/.venv", "locks": [f"{name}/lock.txt"], **usual, **more}
                 for name, more in venvs.items()

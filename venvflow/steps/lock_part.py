@@ -54,7 +54,8 @@ def is_bare(venv: str) -> bool:
     What seeds it is known by its RECORDs, the maker's own files by their names and times: people write
     variables into ``bin/activate``. In doubt it is not.
     """
-    records = glob.glob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info/RECORD")
+    infos = glob.glob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info")
+    records = [f"{info}/RECORD" for info in infos]
     if any(normalised(name_and_version(record)[0]) not in SEEDS for record in records):
         return False
     seeds: set[str] = set()
