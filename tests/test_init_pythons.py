@@ -277,3 +277,10 @@ def test_a_lock_says_more_than_a_version_file_above_it(tmp_path: Path) -> None:
         tmp_path, {"b/requirements_3_8.txt": head + PINNED, "b/requirements-py310.txt": f"{head}{PINNED}x==1"}
     )
     assert [venv.python for venv in discover(str(tmp_path), os.environ).venvs] == ["3.9", "3.10", "3.8"]
+
+
+def test_the_python_of_what_a_lock_is_made_of_counts_however_deep_that_is(tmp_path: Path) -> None:
+    """Files may include files that include files."""
+    core = f"# pip-compile with Python 3.9\n{PINNED}"
+    grow(tmp_path, {"base.txt": f"-r core.txt\n{PINNED}", "core.txt": core})
+    assert answer(tmp_path, {"requirements.txt": f"-r base.txt\n{PINNED}"})[0] == "3.9"

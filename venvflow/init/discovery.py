@@ -18,6 +18,7 @@ from venvflow.init.tools import members_of, options_of
 from venvflow.init.trees import EXAMPLES, TEMPLATES, TEST_DATA, VENDORED, purpose_of
 from venvflow.init.virtualenv_cache import Translation, translated
 from venvflow.model import Config, VenvSpec
+from venvflow.pure.lockfiles import kind_of
 from venvflow.pure.patterns import compile_patterns
 
 _MEMBERS = "Of members of a workspace, whose one lock file takes their place"
@@ -98,11 +99,10 @@ def discover(root: str, environ: Mapping[str, str], config: Config | None = None
     reader, passed = Reader(root), defaultdict[str, list[str]](list)
     specs = config.venvs.values() if config else ()
     said = translated(Directory(root), environ)
-    had = _with_all_included(
-        (os.path.relpath(path, root) for spec in specs for path in (*spec.locks, *spec.key_files)), reader
-    )
+    named_already = [path for spec in specs for path in (*spec.locks, *spec.key_files)]
+    had = {*_with_included((os.path.relpath(path, root) for path in named_already), reader)}
     asked = [each for each in _as_said(root, said) if not had.issuperset(each.locks)]
-    had |= _with_all_included((lock for each in asked for lock in each.locks), reader)
+    had |= {*_with_included((lock for each in asked for lock in each.locks), reader)}
     found = _without_idle_words(_promoted(root, list(_proposals(root, paths, reader, passed))))
     lacking = [each for each in found if not had.issuperset(each.locks[-1:] if each.reason else each.locks)]
     named = list(_with_names(root, [*asked, *lacking], specs))
@@ -127,15 +127,15 @@ def _as_said(root: str, said: Translation | None) -> Iterator[Proposal]:
         yield Proposal("", directory, said.locks, python, source, notes, base, key_files=said.key_files)
 
 
-def _with_all_included(files: Iterable[str], reader: Reader) -> set[str]:
-    """Return *files*, relative to the project root, with all that they include."""
-    waiting, found = list(files), set[str]()
+def _with_included(files: Iterable[str], reader: Reader) -> list[str]:
+    """Return *files*, relative to the project root, each once and before all that it includes."""
+    waiting, found = [*files][::-1], dict[str, None]()
     while waiting:
         path = waiting.pop()
         if path not in found:
-            found.add(path)
-            waiting += reader.read(path).includes if is_requirements(path) else ()
-    return found
+            found[path] = None
+            waiting += reversed(reader.read(path).includes if kind_of(path) == "requirements" else ())
+    return list(found)
 
 
 def _proposals(
@@ -176,14 +176,6 @@ def _present(directory: Directory) -> Iterator[str]:
     venvs = directory.venvs
     if venvs and ".venv" not in venvs:
         yield f"There is a venv at {directory.shown(venvs[0])}; it is left alone."
-
-
-def _with_included(locks: Iterable[str], reader: Reader) -> list[str]:
-    return [
-        file
-        for lock in locks
-        for file in (lock, *(reader.read(lock).includes if is_requirements(lock) else ()))
-    ]
 
 
 def _are_locks_by_hand(directories: Mapping[tuple[str, str], Sequence[str]], reader: Reader) -> bool:
