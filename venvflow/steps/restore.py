@@ -89,11 +89,11 @@ def _keep(job: Job, store: Store, venv: FoundVenv, facts: VenvFacts) -> Outcome:
         copies=frozenset(receipt.copies),
     )
     give_bytecode_back(store, job.place.path, drift.lost, receipt.link)
-    notes = (_relabelled(drift.relabelled),) if drift.relabelled else ()
+    warnings = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
-        outcome = Outcome("kept", "changed by hand", warnings=(*notes, _left(job, drift)))
+        outcome = Outcome("kept", "changed by hand", warnings=(*warnings, _left(job, drift)))
     else:
-        outcome = Outcome("kept", "it is what its key says", warnings=notes)
+        outcome = Outcome("kept", "it is what its key says", warnings=warnings)
         if not job.place.has_same_directories(receipt) or drift.stats:
             fresh = replace(
                 receipt,
