@@ -37,7 +37,7 @@ from venvflow.steps.new_venv import (
     check_new,
     errors_explained,
     put_in_place,
-    refuse_other_inputs,
+    same_inputs,
     unchanged,
 )
 from venvflow.steps.restore import restore_locked
@@ -45,7 +45,6 @@ from venvflow.steps.squish import squish_locked
 from venvflow.steps.state_files import (
     KeyRecord,
     need_key,
-    stamp_of,
     unfit_snapshot,
     write_answer,
     write_excluded,
@@ -118,10 +117,8 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
             job.environ, log, (job.place.guard, *(lock.fd for lock in held if lock is not None)),
             partial(job.meter.count, unit="package"),
         )  # fmt: skip
-        looks = [stamp_of(path) for path in record.inputs]
-        refuse_other_inputs(job, record)
-        missing = build.run()
-        refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
+        with same_inputs(job, record):
+            missing = build.run()
         _hide_credentials(venv)
         saved = _drop_excluded(job, venv)
         surveyed = _relocate(job, record, venv)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 from venvflow.builders.environment import child_environment
 from venvflow.disk import processes
@@ -21,7 +21,7 @@ from venvflow.steps.facts import find_venv, why_not_replaced
 from venvflow.steps.job import Job
 from venvflow.steps.key_inputs import still_holds
 from venvflow.steps.lock_part import is_bare
-from venvflow.steps.state_files import KeyRecord
+from venvflow.steps.state_files import KeyRecord, stamp_of
 
 CHECK_SECONDS = 300
 """How long a venv's ``check``, or the code of a smoke test, may take."""
@@ -80,12 +80,20 @@ def unchanged(job: Job) -> str:
     return "There was no venv before, and there is none now."
 
 
-def refuse_other_inputs(job: Job, record: KeyRecord, *, same: bool = True) -> None:
-    """Raise EnvironmentFailure unless the lock files are those of the key, and the *same* all the time.
+@contextmanager
+def same_inputs(job: Job, record: KeyRecord) -> Iterator[None]:
+    """Raise EnvironmentFailure unless the lock files are those of the key, all through the block.
 
-    Asked before and after the build, or the take: what is published under a key must be what that key says,
-    and a checkout of another branch takes less time than a build.
+    What is published under a key must be what that key says, and a checkout of another branch takes less time
+    than a build.
     """
+    looks = [stamp_of(path) for path in record.inputs]
+    _refuse_other_inputs(job, record)
+    yield
+    _refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
+
+
+def _refuse_other_inputs(job: Job, record: KeyRecord, *, same: bool = True) -> None:
     if not (same and still_holds(job, record)):
         raise EnvironmentFailure(
             "its lock files, or something else that its key is made of, changed meanwhile",

@@ -28,7 +28,7 @@ from venvflow.state.survey import Survey, survey
 from venvflow.steps.job import Job
 from venvflow.steps.key_inputs import packages_of
 from venvflow.steps.lock_part import LockPart, NotTheLocks, Wanted, lock_part
-from venvflow.steps.new_venv import check_in_place, refuse_other_inputs
+from venvflow.steps.new_venv import check_in_place, same_inputs
 from venvflow.steps.share import share, survey_venv
 from venvflow.steps.state_files import KeyRecord, stamp_of
 
@@ -59,11 +59,9 @@ def take(job: Job, store: Store, record: KeyRecord) -> Outcome | None:
     Venv and store are held by the caller. Raises EnvironmentFailure when the lock files change meanwhile, and
     as :func:`venvflow.steps.share.share` does; every file of the venv holds what it held then.
     """
-    looks = [stamp_of(path) for path in record.inputs]
-    refuse_other_inputs(job, record)
     try:
-        part = _lock_part(job, store, record)
-        refuse_other_inputs(job, record, same=looks == [stamp_of(path) for path in record.inputs])
+        with same_inputs(job, record):
+            part = _lock_part(job, store, record)
         with _without_uv(job.place.path):
             outcome = _share(job, store, record, part)
     except NotTheLocks:
