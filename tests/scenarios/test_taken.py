@@ -107,6 +107,23 @@ def test_a_local_project_that_the_config_wants_is_not_beyond_the_lock(machine: M
 
 
 @pytest.mark.slow
+def test_a_venv_is_held_against_what_the_config_chooses_from_the_lock(machine: Machine) -> None:
+    """Not against what the tool would install by itself."""
+    project = machine.project("p", {"api": {"locks": ["api/uv.lock"], "dev": False, "groups": ["docs"]}})
+    asked = {name: f'["{name} @ {machine.wheel(name).as_uri()}"]' for name in ("alpha", "beta", "gamma")}
+    (project.root / "api").mkdir(exist_ok=True)
+    (project.root / "api" / "pyproject.toml").write_text(
+        f'[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.10"\ndependencies = {asked["alpha"]}\n'
+        f"[dependency-groups]\ndev = {asked['beta']}\ndocs = {asked['gamma']}\n"
+    )
+    for words in (["lock"], ["sync", "--no-dev", "--group=docs"]):
+        assert project.run([UV, *words, "-q", "-p", PYTHON], cwd=project.root / "api").code == 0
+    assert taken(project.doit()).startswith("taken: uv made it what its lock says, ")
+    assert project.run([UV, "sync", "-q", "-p", PYTHON], cwd=project.root / "api").code == 0
+    assert "missing: gamma 1.0" in project.doit().text
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["it's mine", "another"])
 def test_a_venv_is_taken_if_it_has_the_prompt_that_is_asked_for(machine: Machine, prompt: str) -> None:
     """Else it is built, so that it has that one."""
