@@ -68,7 +68,7 @@ TREE = make_tree(
 SNAPSHOT = Snapshot(
     KEY.digest, KEY, (TREE.digest, A), None, "api", 1_700_000_000.25, "host", "doit", "3.12.4", 3, 99,
     ("demo needs more\0",), {"lock:r.txt": {"six\ud800": "1.17.0\0"}},
-    {f"{SITE}/six{INSTALLER_NOTE}": A},
+    {f"{SITE}/six{INSTALLER_NOTE}": A}, ("build\udcff",), "/src/p",
 )  # fmt: skip
 
 

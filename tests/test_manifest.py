@@ -371,6 +371,8 @@ SNAPSHOT = Snapshot(
     files=3,
     size=99,
     notes={f"lib/python3.12/site-packages/a{INSTALLER_NOTE}": A},
+    needs=("/opt/x", "build/cp312\udcff"),
+    root="/src/p\udcff",
 )
 
 

@@ -51,6 +51,10 @@ CASES: dict[str, tuple[VenvFacts, list[str]]] = {
         facts(snapshot=SNAPSHOT, snapshot_whole=False),
         ["nothing", "miss", "built", "squished", "nothing", "stored"],
     ),
+    "what the snapshot needs is not here": (
+        facts(snapshot=SNAPSHOT, lacking="build/cp312"),
+        ["nothing", "miss", "built", "squished", "nothing", "nothing"],
+    ),
     "restore is not asked for": (
         facts(snapshot=SNAPSHOT, may_restore=False),
         ["nothing", "miss", "built", "squished", "nothing", "nothing"],

@@ -264,7 +264,8 @@ class Snapshot:
     is in it (dependencies that no lock file names), for as long as it is used. *packages* are what each lock
     file lists, by the name of its part in the key: name and version, or what is asked of it.
     *notes* are those that an installer left of local packages, by path: a hash of what they stand for
-    (:mod:`venvflow.state.notes`).
+    (:mod:`venvflow.state.notes`). *needs* are what editable installs lead to outside of the venv
+    (:mod:`venvflow.state.needs`), *root* is the project that it was built in.
     """
 
     id: str
@@ -281,6 +282,8 @@ class Snapshot:
     warnings: tuple[str, ...] = ()
     packages: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    root: str = ""
 
 
 # --------------------------------------------------------------------------- what is at a venv's place

@@ -427,3 +427,21 @@ def test_a_full_disk_leaves_nothing_unpacked_or_exported(machine: Machine, built
                 assert run.code == 3, run.text
                 assert "No space left" in run.err
                 assert list(place.iterdir()) == []
+
+
+def test_what_is_left_of_the_place_where_it_was_built_is_found_in_every_checkout(machine: Machine) -> None:
+    """A file that is too large to be looked into names the first one, in the archive of the second, too."""
+    code = (
+        "import os, sys; os.chdir(sys.argv[2]); os.mkdir('etc');"
+        "open('etc/big.txt', 'w').write(sys.argv[1] + '\\n' * (5 << 20))"
+    )
+    build = [
+        ["{python}", "-m", "venv", "--without-pip", "{venv}"],
+        ["{python}", "-c", code, "{project}", "{venv}"],
+    ]
+    projects = [packing(machine, name, build=build) for name in ("the first", "other")]
+    assert [project.doit().did["restore:api"][:4] for project in projects] == ["miss", "hit "]
+    for project in projects:
+        traces = venvflow(project, "pack", "api", "--check")["check"]["traces"]
+        found = {(trace["member"], trace["path"]) for trace in traces}
+        assert found == {("etc/big.txt", str(projects[0].root))}

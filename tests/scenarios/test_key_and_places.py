@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from pythons import interpreters
-from scenario import MINOR, PIP, UV, Item, Machine, Project, manifest_of
+from scenario import BESIDE, MINOR, PIP, UV, Item, Machine, Project, manifest_of
 from wheels import make_project, requirements
 
 HOSTILE = "a dir with 'quotes' & \"more\"; $HOME %s ä 漢"
@@ -531,3 +531,45 @@ def test_what_a_build_writes_names_the_checkout_that_it_is_restored_in(machine: 
     assert kernel == {"argv": [f"{second.venv('api')}/bin/python"], "env": {"DATA": data}}
     assert second.output("api", "python", "-c", "import os; print(os.environ['DATA'])") == data
     assert second.output("api", "kernel") == str(second.venv("api"))
+
+
+LOADER = """\
+import os, sys
+venv, project = sys.argv[1:]
+site = os.path.join(venv, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+build = os.path.join(project, "build/here")
+os.makedirs(build, exist_ok=True)
+with open(os.path.join(build, "made.py"), "w") as file:
+    file.write("X = 1\\n")
+with open(os.path.join(site, "_made_editable_loader.py"), "w") as file:
+    file.write("import sys\\nsys.path.append(%r)\\n" % build)
+with open(os.path.join(site, "made-editable.pth"), "w") as file:
+    file.write("import _made_editable_loader\\n")
+"""
+
+
+def test_a_snapshot_that_needs_what_only_its_checkout_has_is_a_miss(machine: Machine) -> None:
+    """As meson-python's editable installs do: built in each checkout, and a hit where the path is there."""
+    script = machine.root / "loader.py"
+    script.write_text(LOADER)
+    build = [*_bare(), ["{python}", str(script), "{venv}", "{project}"]]
+    projects = [machine.project(name, {"api": {"build": build}}) for name in ("one", "two", "three")]
+    for project in projects:
+        project.lock("api", machine.wheel("alpha"))
+    first, second, third = projects
+    first.doit()
+    why = "the snapshot for the key needs build/here, which is not here"
+    explained = second.run([os.path.join(BESIDE, "venvflow"), "explain", "api"]).out
+    assert why in " ".join(explained.split())
+    run = second.doit()
+    assert why in run.did["restore:api"]
+    assert run.did["build-venv:api"].startswith("built")
+    assert second.output("api", "python", "-c", "import made; print(made.__file__)").startswith(
+        str(second.root)
+    )
+    assert second.doit().nothing_to_do
+    shutil.copytree(first.root / "build", third.root / "build")
+    assert third.doit().did["restore:api"].startswith("hit")
+    assert third.output("api", "python", "-c", "import made; print(made.__file__)").startswith(
+        str(third.root)
+    )

@@ -324,6 +324,8 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
             for part, listed in snapshot.packages.items()
         },
         "notes": snapshot.notes,
+        "needs": list(snapshot.needs),
+        "root": snapshot.root,
     }
     body = json.dumps(document, sort_keys=True, indent=1).encode("ascii")
     return body + b"\n" + hashlib.sha256(body).hexdigest().encode("ascii") + b"\n"
@@ -346,7 +348,8 @@ def decode_snapshot(data: bytes) -> Snapshot:
         warnings=decoding.listed(decoding.text),
         packages=decoding.mapped(decoding.text, decoding.texts),
         notes=decoding.mapped(_note, decoding.digest),
-        **dict.fromkeys(("venv", "host", "command", "python"), decoding.text),
+        needs=decoding.listed(decoding.text),
+        **dict.fromkeys(("venv", "host", "command", "python", "root"), decoding.text),
     )
     return Snapshot(**found)
 

@@ -113,6 +113,8 @@ class VenvFacts:
     """The snapshot for the key."""
     snapshot_whole: bool = True
     """The store has all its trees."""
+    lacking: str = ""
+    """A path outside of the venv that the snapshot needs, and that is not here."""
     published: bool = False
     """There is a snapshot of what is at the place."""
     promised_by: str = ""
@@ -256,6 +258,8 @@ def _brought(facts: VenvFacts, why: str) -> tuple[Action, _Coming | None]:
     verb, snapshot = "restore", facts.snapshot if facts.snapshot_whole else None
     if not facts.may_restore:
         return _runs(verb, "miss", f"{why}; the config says restore: false"), None
+    if snapshot is not None and facts.lacking:
+        return _runs(verb, "miss", f"{why}; {without(facts.lacking)}"), None
     if snapshot is None and not facts.promised_by:
         return _runs(verb, "miss", f"{why}; the store has no snapshot for the key"), None
     if facts.why_not_replaced is not None:
@@ -265,6 +269,11 @@ def _brought(facts: VenvFacts, why: str) -> tuple[Action, _Coming | None]:
         return _runs(verb, "hit", promise, certain=False), _Coming("hit", shared=True)
     coming = _Coming("hit", snapshot.trees, snapshot.place is not None, shared=True)
     return _runs(verb, "hit", f"{why}; the store has a snapshot for the key"), coming
+
+
+def without(path: str) -> str:
+    """Return why the snapshot for a key is of no use where *path* is not."""
+    return f"the snapshot for the key needs {shown(path)}, which is not here"
 
 
 def _why_not_kept(facts: VenvFacts) -> str:

@@ -14,6 +14,7 @@ from venvflow.model import PlaceState, Receipt, Snapshot
 from venvflow.pure.comparison import part_changes
 from venvflow.pure.plan import VenvFacts
 from venvflow.pure.sharing import is_resettled
+from venvflow.state import needs
 from venvflow.state.changes import Depth, Drift, changes
 from venvflow.state.file_stats import StatChecker
 from venvflow.state.reader import StoreReader
@@ -140,6 +141,7 @@ def facts_of(
         no_builder=no_builder,
         snapshot=snapshot,
         snapshot_whole=snapshot is not None and has_trees(snapshot),
+        lacking=needs.lacking(snapshot.needs, job.root) if snapshot is not None else "",
         published=receipt is not None and is_published(job, receipt),
         promised_by=promised_by,
         read_only=why_not_written(job, store),

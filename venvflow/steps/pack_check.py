@@ -53,12 +53,15 @@ _ANYWHERE = frozenset({"/", "/usr", "/usr/local", "/opt", "/nix", "/opt/homebrew
 def local_paths(job: Job, record: KeyRecord, store: Store) -> list[str]:
     """Return the local paths that an archive should not name: of venv, project, store, home, interpreter."""
     home = job.environ.get("HOME", "")
+    snapshot = store.find(record.key.digest, job.position)
+    built_in = snapshot.root if snapshot is not None else ""  # what is left of it is found here, too
     prefix = os.path.dirname(record.interpreter.home)
     paths = (
         job.spec.path,
         job.place.path,
         job.config.root,
         job.root,
+        built_in,
         store.path,
         home,
         prefix,

@@ -14,7 +14,7 @@ from venvflow.disk.places import directory_mtimes, write_receipt
 from venvflow.errors import BuildFailed, shown
 from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
 from venvflow.pure.manifest import Corrupt
-from venvflow.pure.plan import VenvFacts, plan
+from venvflow.pure.plan import VenvFacts, plan, without
 from venvflow.pure.sharing import settings_of
 from venvflow.state import notes
 from venvflow.state.changes import Drift, give_bytecode_back, give_stats_back, summary
@@ -65,8 +65,8 @@ def restore_locked(job: Job, store: Store, record: KeyRecord, *, may_ask: bool =
         return _keep(job, store, venv, facts)
     if not facts.may_restore:
         return Outcome("miss", "the config says restore: false")
-    if facts.snapshot is None:
-        return Outcome("miss", "no snapshot for this key")
+    if facts.snapshot is None or facts.lacking:
+        return Outcome("miss", without(facts.lacking) if facts.lacking else "no snapshot for this key")
     outcome = _bring(job, store, record, facts.snapshot)
     if facts.is_for_key and outcome.did == "hit" and not job.force:
         damage = f"the venv was damaged ({facts.damage})"

@@ -9,7 +9,7 @@ from venvflow.model import Manifest, Outcome, Snapshot
 from venvflow.pure.keys import snapshot_id
 from venvflow.pure.manifest import first_difference
 from venvflow.pure.redaction import redact_words
-from venvflow.state import notes
+from venvflow.state import needs, notes
 from venvflow.state.store import Store
 from venvflow.steps import claims
 from venvflow.steps.job import Job
@@ -69,4 +69,6 @@ def _snapshot(
         warnings=warnings,
         packages=packages_of(job, record),
         notes=notes.remember(job.place.path, job.environ),
+        needs=needs.remember(job.place.path, job.root, record.interpreter.cache_tag),
+        root=job.root,
     )
