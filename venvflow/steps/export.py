@@ -41,7 +41,7 @@ def export(
     start = time.monotonic()
     with pack_source(job) as source:
         refuse_inside(place, {"the venv": job.place.path, "the store": source.store.path})
-        manifest = source.manifest()
+        manifest, left_out = source.manifest(), source.left_out()
         exported = write_export(
             source.portable(manifest),
             source,
@@ -57,7 +57,7 @@ def export(
         "link": prevailing(exported.modes) or "copy",
         "seconds": time.monotonic() - start,
     }
-    return Outcome("exported", place, figures, exported.warnings)
+    return Outcome("exported", place, figures, (*left_out, *exported.warnings))
 
 
 def _complete(job: Job, place: str, python: str, staging: str) -> None:

@@ -31,7 +31,7 @@ def pack(job: Job, progress: archive.Progress | None = None, *, threads: int | N
         is_shared = receipt is not None and receipt.is_shared_for(key)
         trees_now = receipt.trees if receipt is not None and is_shared else None
         if not why_pack(known, key, trees_now) and not job.force:
-            return Outcome("kept", archive_path(job))
+            return Outcome("kept", archive_path(job), warnings=source.left_out())
         name = os.path.join(options.output, f"{options.name}.{options.format}")
         wanted = archive.Options(options.format, options.level, threads or options.threads, options.arcroot)
         manifest, outcome = _pack(source, name, wanted, progress)
@@ -94,7 +94,7 @@ def _written(
         "seconds": time.monotonic() - start,
         "sha256": written.sha256,
     }
-    return Outcome("packed", path, figures, written.warnings)
+    return Outcome("packed", path, figures, (*source.left_out(), *written.warnings))
 
 
 def _refuse_to_replace(path: str, job: Job) -> None:

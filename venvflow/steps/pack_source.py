@@ -19,6 +19,7 @@ from venvflow.pure.names import KNOWN, fill
 from venvflow.pure.patterns import compile_patterns
 from venvflow.pure.relocate import without_rows
 from venvflow.state.store import Store
+from venvflow.steps.facts import find_venv
 from venvflow.steps.job import Job
 from venvflow.steps.squish import manifest_of
 from venvflow.steps.state_files import KeyRecord, need_key
@@ -52,6 +53,14 @@ class PackSource:
         Without *check_objects* some objects may be gone.
         """
         return manifest_of(self.job, self.store, self.record, check_objects=check_objects)
+
+    def left_out(self) -> tuple[str, ...]:
+        """Return a warning if the venv was changed since it was shared: its manifest is without that."""
+        receipt = self.job.place.receipt()
+        if receipt is None or not receipt.is_shared_for(self.record.key.digest):
+            return ()
+        drift = find_venv(self.job, self.store, "stat").drift
+        return (f"changed since it was shared ({drift}): that is not in it",) if drift else ()
 
     def description(self, manifest: Manifest) -> dict[str, Any]:
         """Return what it says of itself: nothing that depends on the place or the time."""
