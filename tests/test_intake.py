@@ -102,7 +102,9 @@ class World:
 
     def take(self, mode: LinkMode = "hardlink", *, built_here: bool = False, canonical: bool = True) -> Taken:
         """Survey the venv and take it in."""
-        return self.intake(mode, built_here=built_here).take(self.survey(), canonical=canonical)
+        return self.intake(mode, built_here=built_here).take(
+            self.survey(), bytecode="canonical" if canonical else "none"
+        )
 
     def relink(self, taken: Taken, mode: LinkMode = "hardlink") -> Relinked:
         """Link the venv to what was taken in."""
@@ -323,7 +325,7 @@ def test_a_file_that_changed_since_the_survey_makes_no_object(
     looked = world.survey()
     (world.venv / DATA).write_bytes(b"edited")
     with pytest.raises(Changing, match=r"data\.bin"):
-        world.intake(mode, built_here=built_here).take(looked, canonical=False)
+        world.intake(mode, built_here=built_here).take(looked, bytecode="none")
     assert list(world.objects.names()) == []
     assert os.listdir(world.objects.tmp) == []
 

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from scenario import BESIDE, PIP, UV, Machine, Project, Run
+from scenario import BESIDE, PIP, UV, Machine, Project, Run, bytecode_is_valid
 from wheels import make_wheel
 
 VENVFLOW = os.path.join(BESIDE, "venvflow")
@@ -149,3 +149,57 @@ def test_a_wheel_whose_record_lies_is_told_and_published(machine: Machine, proje
     lying.unlink()
     assert venvflow(project, "unsquish", "api").code == 0
     assert "build-venv:api" not in project.doit().did  # and no dead end
+
+
+# --------------------------------------------------------------------------- bytecode
+
+
+def compiling(then: str) -> list[list[str]]:
+    """Return a ``build:`` that compiles what it installs, and *then* runs some Python there."""
+    return [
+        ["{uv}", "venv", "-q", "--python", "{python}", "{venv}"],
+        ["{uv}", "pip", "install", "-q", "--python", "{venv}/bin/python", "-r", "{locks}"],
+        ["{venv}/bin/python", "-m", "compileall", "-q", "{venv}/lib"],
+        ["{venv}/bin/python", "-B", "-c", then],
+    ]
+
+
+def test_bytecode_that_is_kept_is_valid_wherever_it_comes(machine: Machine, project: Project) -> None:
+    """What the build made stale is left out; what is checked by a hash stays as it is."""
+    change = (
+        "import alpha.core, alpha, os, py_compile; os.utime(alpha.core.__file__, (1, 1));"
+        "py_compile.compile(alpha.__file__, cfile=alpha.__file__[:-3] + '.hashed.pyc',"
+        "invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)"
+    )
+    venv = {"bytecode": "keep", "build": compiling(change)}
+    project.configure({"api": venv})
+    project.doit()
+    other = machine.project("other", {"api": venv})
+    other.lock("api", package(machine))
+    assert other.doit().did["restore:api"].startswith("hit")
+    caches = [*other.site("api").rglob("__pycache__/*.pyc")]
+    sources = {path.parent.parent / f"{path.name.partition('.')[0]}.py" for path in caches}
+    assert other.site("api") / "alpha/__init__.py" in sources
+    assert other.site("api") / "alpha/core.py" not in sources
+    for root in (project, other):
+        site = root.site("api")
+        assert [
+            path for path in sources if not bytecode_is_valid(site / path.relative_to(other.site("api")))
+        ] == []
+    assert (other.site("api") / "alpha/__init__.hashed.pyc").exists()
+    assert venvflow(project, "squish", "api/.venv").code == 0
+    assert project.doit().nothing_to_do
+
+
+@pytest.mark.parametrize("pattern", ["*.pyc", "__pycache__/"])
+def test_bytecode_that_is_excluded_is_in_no_venv(machine: Machine, project: Project, pattern: str) -> None:
+    """Neither in one that was built nor in one that was restored; other files are there."""
+    venv = {"exclude": [pattern]}
+    project.configure({"api": venv})
+    project.doit()
+    other = machine.project("other", {"api": venv})
+    other.lock("api", package(machine))
+    assert other.doit().did["restore:api"].startswith("hit")
+    for root in (project, other):
+        assert [*root.venv("api").rglob("*.pyc")] == []
+        assert root.output("api", "alpha") == "1.0"

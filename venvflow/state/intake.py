@@ -13,11 +13,11 @@ from functools import partial
 from venvflow.disk.attributes import own_attributes
 from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, is_source, pyc_path
 from venvflow.disk.objects import Batch, Name, object_name, sealed
-from venvflow.disk.scan import Found, in_threads, lstat, read
+from venvflow.disk.scan import Changing, Found, in_threads, lstat, read
 from venvflow.errors import EnvironmentFailure, Refused, shown
-from venvflow.model import Entry, Interpreter, LinkMode, Manifest
-from venvflow.pure.manifest import group
-from venvflow.pure.sharing import intake_of, stays_private
+from venvflow.model import BytecodePolicy, Entry, Interpreter, LinkMode, Manifest
+from venvflow.pure.manifest import group, source_of
+from venvflow.pure.sharing import intake_of, mtime_of, stays_private
 from venvflow.state.contents import digest_in
 from venvflow.state.index import Compiled
 from venvflow.state.relink import is_temporary
@@ -65,6 +65,7 @@ class Intake:
     min_size: int
     built_here: bool
     private: Callable[[str], bool] = lambda _path: False
+    excluded: Callable[[str], bool] = lambda _path: False
     progress: Callable[[str, int, int], object] = lambda _stage, _done, _of: None
 
     def __post_init__(self) -> None:
@@ -73,24 +74,26 @@ class Intake:
         self._adopted = self.store.adopted()
         self._asked_again = False
 
-    def take(self, survey: Survey, *, canonical: bool, sound: Container[str] = ()) -> Taken:
+    def take(self, survey: Survey, *, bytecode: BytecodePolicy, sound: Container[str] = ()) -> Taken:
         """Take *survey* into the store and return what came of it.
 
         *sound* are paths whose objects were seen to be sound just now. *survey* loses what a killed run left
-        in the venv, and the old bytecode of what is compiled anew. *canonical*: every source gets its
-        canonical bytecode. Raises ``OSError`` when the store cannot be written,
+        in the venv, the old bytecode of what is compiled anew, and what of *bytecode* that is kept is not
+        valid. Raises ``OSError`` when the store cannot be written,
         :class:`venvflow.disk.scan.Changing` when a file is not the one that was surveyed any more.
         """
         with self._objects.batch() as batch:
             for path in [*filter(is_temporary, survey.entries)]:  # left by a kill: relinking deletes it
                 del survey.entries[path]
             self._resolve_links(survey)
+            if bytecode == "keep":
+                self._keep_valid(batch, survey)
             self._take_files(batch, survey, sound)
-            compiled, fresh = self._compile(batch, survey) if canonical else ({}, {})
-            bytecode = self._bytecode_entries(compiled)
-            for path in bytecode:
+            compiled, fresh = self._compile(batch, survey) if bytecode == "canonical" else ({}, {})
+            canonical = self._bytecode_entries(compiled)
+            for path in canonical:
                 survey.found.pop(path, None)
-            entries = {**survey.entries, **bytecode}
+            entries = {**survey.entries, **canonical}
             manifest = Manifest(group(entries, survey.distributions), survey.bound)
             self.store.stage_trees(batch, manifest.trees)
             batch.publish()
@@ -179,6 +182,25 @@ class Intake:
 
     # ----------------------------------------------------------------------- bytecode
 
+    def _keep_valid(self, batch: Batch, survey: Survey) -> None:
+        """Let valid bytecode note the time that its source gets, and leave out what is not valid (PEP 552).
+
+        A source that names local paths is another one elsewhere. What is checked by a hash notes no time.
+        """
+        for path in [path for path in survey.entries if path in survey.found]:
+            source = survey.entries.get(source_of(path) or "")
+            if source is not None:
+                found, entry = survey.found[path], survey.entries[path]
+                content = read(f"{self.venv}/{path}", known=found.stamp, keep=found.stamp.size)
+                kept = _fitting(content.data, source, survey.found.get(source.path))
+                if content.digest != entry.digest:
+                    raise Changing(f"{self.venv}/{path}")
+                if kept is None:
+                    del survey.entries[path]
+                elif kept != content.data:
+                    survey.entries[path] = entry._replace(digest=batch.add_bytes(kept).digest)
+                    survey.found.pop(path)  # so that it is put there anew
+
     def _compile(self, batch: Batch, survey: Survey) -> tuple[Compiled, Compiled]:
         """Return the bytecode of every source that can be imported, and what of it was compiled just now."""
         known = self.store.index.bytecode(self._bytecode_key)
@@ -187,6 +209,8 @@ class Intake:
         for path, entry in survey.entries.items():
             if entry.kind == "file" and is_source(path):
                 source = entry.digest, path
+                if self.excluded(pyc_path(path, self.interpreter.cache_tag)):
+                    continue
                 if not can_be_compiled(path, entry.size, self.interpreter.cache_tag):
                     compiled[source] = None
                 elif source in known and ((made := known[source]) is None or self._has(*made)):
@@ -220,6 +244,30 @@ class Intake:
                 path = pyc_path(source, self.interpreter.cache_tag)
                 entries[path] = Entry(path, "file", made[0].digest, executable=False, size=made[1])
         return entries
+
+
+def _fitting(data: bytes, source: Entry, found: Found | None) -> bytes | None:
+    """Return bytecode as it fits its *source* with the time of its content; None if it is not valid.
+
+    *found* is the source as it was installed, None if it has that time.
+    """
+    if source.kind != "file" or len(data) < _HEADER:
+        return None
+    if data[4:8] != bytes(4):
+        return data
+    seconds = mtime_of(source.digest)
+    installed = found.stamp.mtime_ns // 1_000_000_000 if found is not None else seconds
+    if data[8:_HEADER] != _word(installed) + _word(source.size):
+        return None
+    return data[:8] + _word(seconds) + data[12:]
+
+
+_HEADER = 16
+"""Bytes before the code: magic number, flags, time and size of the source."""
+
+
+def _word(number: int) -> bytes:
+    return (number & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def bytecode_of(interpreter: Interpreter) -> str:

@@ -211,11 +211,11 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
         progress=partial(job.meter.count, ""),
     ).make(manifest, venv)
     if job.spec.bytecode == "canonical":
-        _compile_templates(manifest, venv, interpreter)
+        _compile_templates(job, manifest, venv, interpreter)
     return made
 
 
-def _compile_templates(manifest: Manifest, venv: str, interpreter: Interpreter) -> None:
+def _compile_templates(job: Job, manifest: Manifest, venv: str, interpreter: Interpreter) -> None:
     """Compile sources that name local paths: their bytecode cannot be shared, but should be there too."""
     sources = [
         Source(entry.digest, entry.path, f"{venv}/{entry.path}")
@@ -224,6 +224,7 @@ def _compile_templates(manifest: Manifest, venv: str, interpreter: Interpreter) 
         if entry.kind == "template"
         and is_source(entry.path)
         and can_be_compiled(entry.path, entry.size, interpreter.cache_tag)
+        and not (job.matcher and job.matcher.excludes_file(pyc_path(entry.path, interpreter.cache_tag)))
     ]
     if not sources:
         return

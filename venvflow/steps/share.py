@@ -152,8 +152,9 @@ def _share(
     intake = Intake(
         store, venv, python, mode=_first_mode(job, store), min_size=store.smallest_shared(spec.min_size),
         built_here=receipt.made == "built", private=job.keeps_private, progress=job.meter.count,
+        excluded=job.matcher.excludes_file if job.matcher else lambda _path: False,
     )  # fmt: skip
-    taken = intake.take(surveyed, canonical=spec.bytecode == "canonical", sound=known.sound)
+    taken = intake.take(surveyed, bytecode=spec.bytecode, sound=known.sound)
     link = "symlink" if "symlink" in spec.link else ""
     _register(job, store, replace(receipt, trees=taken.trees, link=link, bound=taken.manifest.bound))
     relinker = Relinker(
