@@ -79,6 +79,19 @@ def test_the_lines_that_say_why_are_found(name: str, causes: list[str], advice: 
 
 
 @pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("This version of pip does not support python 3.9 (requires >=3.10).", "an older pipenv, or"),
+        ("error: `/p/docs` does not appear to be a Python project, as neither", "the directory of that file"),
+    ],
+)
+def test_a_line_that_says_why_has_its_advice(line: str, advice: str) -> None:
+    """Where the tool itself says what it lacks, and not what to do."""
+    assert is_cause(line)
+    assert advice in hint(line, "/")
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "/usr/bin/ld: error: cannot find -lpq",

@@ -275,6 +275,9 @@ locks: ["*/*/requirements.txt", "!{parent}/x.txt"]
 locks: ["{dirr}/requirements.txt"]
 > 2: each[0].locks[0]: '{dirr}' cannot be filled in; known are {dir}, {parent}, {stem}, {python}
 
+locks: ["{libs,services}/*/requirements.txt"]
+> 2: each[0].locks[0]: '{libs,services}' is no choice here, as it is in a shell: list each
+
 locks: ["*/*/requirements.txt", "{parent}/{x}.txt"]
 > 2: each[0].locks[1]: '{x}' cannot be filled in; known are {dir}, {parent}, {stem}, {python}
 

@@ -169,3 +169,17 @@ def test_thousands_of_files_are_read_once_each(repository: Path, monkeypatch: py
     assert sum(path.endswith(LOCK) for path in reads) <= 2 * count
     assert len(reads) <= 15 * count
     assert len(render(found).splitlines()) < 30
+
+
+def test_a_worktree_is_called_as_the_clone_is(tmp_path: Path) -> None:
+    """A config is for all checkouts: what init adds on a branch is not called after the branch."""
+    root = put(tmp_path / "shop", ["."])
+    git(root, "init")
+    git(root, "add", ".")
+    git(root, "-c", "user.name=n", "-c", "user.email=e", "commit", "-m", "x")
+    git(root, "worktree", "add", "../my-feature")
+    names = [
+        [venv.name for venv in discover(str(tmp_path / checkout), os.environ).venvs]
+        for checkout in ("shop", "my-feature")
+    ]
+    assert names == [["shop"], ["shop"]]

@@ -89,6 +89,7 @@ _CAUSES = re.compile(
     | (?:\w+(?:Error|Exception)|[\w.]+\.[A-Z]\w*):\ \S  # the last line of a traceback
     | \[\w+(?:Error|Exception)\]:\  | Error\ occurs\ adding\ \S
     | (?:So,\ )?[Bb]ecause\ .+ | .*version\ solving\ failed
+    | This\ version\ of\ pip\ does\ not\ support
     | .*Python\ version\ .*is\ not\ (?:allowed|supported)
     | .*(?:changed\ significantly\ since|lock\ file\ is\ not\ up\ to\ date|is\ out\ of\ date)
     | .*Unable\ to\ find\ installation\ candidates | Cannot\ install\ \S+
@@ -129,6 +130,10 @@ _HINTS = (
         'Set "python:" for this venv in the config to a version that the project allows.',
     ),
     (
+        r"version of pip does not support python",
+        'What installs is too new for this Python: use an older pipenv, or set "python:" to a newer Python.',
+    ),
+    (
         r"failed to (?:initialize|create|open) (?:the )?cache|cache.*permission denied",
         "The builder's cache cannot be written: fix its permissions, or set UV_CACHE_DIR or PIP_CACHE_DIR.",
     ),
@@ -145,7 +150,7 @@ _HINTS = (
         "A package is compiled here, and lacks something: install that, or lock a version with a wheel.",
     ),
     (
-        r"not a valid editable|Distribution not found at|Expected .* to be a|does not exist",
+        r"not a valid editable|Distribution not found at|Expected .* to be a|does not (?:exist|appear to be)",
         "Relative paths in a requirements file are looked for in the directory of that file.",
     ),
     (

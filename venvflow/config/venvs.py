@@ -300,6 +300,8 @@ def _filled(node: Node, key: str, inner: str, fields: Mapping[str, str]) -> Node
 
 
 def _not_known(field: str) -> str:
+    if "," in field:
+        return f"{clipped(field)!r} is no choice here, as it is in a shell: list each"
     return f"{clipped(field)!r} cannot be filled in; known are {', '.join(f'{{{each}}}' for each in FIELDS)}"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from venvflow.errors import shown, some
 from venvflow.init.lockfiles import arrange, may_be_lock, place_of
-from venvflow.init.project import Directory, files_of
+from venvflow.init.project import Directory, files_of, name_of
 from venvflow.init.pythons import python_of, usual_python
 from venvflow.init.requirements import Reader, is_requirements
 from venvflow.init.tools import members_of, options_of
@@ -256,7 +256,7 @@ def _labels(root: str, found: Iterable[Proposal], taken: Collection[str]) -> dic
     used = set(taken)
     for is_doubtful in (False, True):
         directories = {each.directory for each in found if bool(each.reason) == is_doubtful} - labels.keys()
-        short = {path: _name(os.path.basename(path or root)) for path in directories}
+        short = {path: _name(os.path.basename(path) or name_of(root)) for path in directories}
         count = Counter(name.lower() for name in short.values())
         for path in sorted(directories):
             is_free = count[short[path].lower()] == 1 and short[path].lower() not in used

@@ -8,6 +8,7 @@ no symlinks to directories, and only reads.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -111,6 +112,12 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def name_of(root: str) -> str:
+    """Return what people call the project at *root*: a worktree of git as the clone that it belongs to."""
+    linked = re.match(r"gitdir: (.+)/\.git/worktrees/[^/\n]+\n?$", Directory(root).text(".git"))
+    return os.path.basename(linked[1] if linked else root)
 
 
 # --------------------------------------------------------------------------- what git knows
