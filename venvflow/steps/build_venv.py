@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import time
-from dataclasses import replace
 from functools import partial
 
 from venvflow.builders import choose
@@ -126,35 +125,12 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         # A wheel whose RECORD is wrong gives the same venv each time: it is told, and published.
         unlike = told(broken_in(venv, surveyed, job.matcher, job.place.path))
         warnings = [*missing, *_not_relocated(surveyed), *filter(None, [unlike])]
-        wrong = check_new(job, venv)
-        if wrong:
-            raise BuildFailed(
-                f"the venv was built, but {wrong}",
-                where=job.spec.name,
-                state=unchanged(job),
-                hint="Fix the lock file or check: in the config, then run doit again.",
-                log=log,
-            )
-        receipt = Receipt(
-            record.key.digest,
-            job.place.path,
-            "built",
-            "built",
-            record.interpreter.executable,
-            bound=surveyed.bound,
-            stats=digest_of_found(surveyed.found.values()),
-            contents=encode_contents(surveyed.digests() or ()),
-            warnings=tuple(warnings),
-        )
+        _refuse_unfit(job, venv, log)
+        receipt = _receipt(job, record, venv, surveyed, warnings)
         if job.spec.exclude:
             write_excluded(job, record.key.digest, saved)
         with store.use():
-            kept_as = put_in_place(
-                job,
-                store,
-                venv,
-                replace(receipt, directories=directory_mtimes(venv, directories(surveyed.entries))),
-            )
+            kept_as = put_in_place(job, store, venv, receipt)
             if not store.read_only:  # only now are they the stamps of what is at the place
                 _stamp(job, store, surveyed)
     if kept_as:
@@ -165,6 +141,35 @@ def _build(job: Job, store: Store, record: KeyRecord, held: tuple[locks.Lock, lo
         "log": log,
     }
     return Outcome("built", build.recipe.name, figures, tuple(warnings))
+
+
+def _refuse_unfit(job: Job, venv: str, log: str) -> None:
+    """Raise BuildFailed for a new venv that does not pass its check."""
+    wrong = check_new(job, venv)
+    if wrong:
+        raise BuildFailed(
+            f"the venv was built, but {wrong}",
+            where=job.spec.name,
+            state=unchanged(job),
+            hint="Fix the lock file or check: in the config, then run doit again.",
+            log=log,
+        )
+
+
+def _receipt(job: Job, record: KeyRecord, venv: str, surveyed: Survey, warnings: list[str]) -> Receipt:
+    """Return the receipt of a new venv, which is not shared yet."""
+    return Receipt(
+        record.key.digest,
+        job.place.path,
+        "built",
+        "built",
+        record.interpreter.executable,
+        bound=surveyed.bound,
+        directories=directory_mtimes(venv, directories(surveyed.entries)),
+        stats=digest_of_found(surveyed.found.values()),
+        contents=encode_contents(surveyed.digests() or ()),
+        warnings=tuple(warnings),
+    )
 
 
 def _not_relocated(surveyed: Survey) -> list[str]:
