@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from venvflow.disk.scan import Found
-from venvflow.pure.sharing import is_moment, mtime_of
+from venvflow.pure.sharing import is_moment, mtime_ns_of
 
 MODE_BITS = 0o777
 """The bits of a mode that are noted and given back: none with which a file runs as somebody else."""
@@ -40,7 +40,7 @@ def may_be_sealed(item: Found) -> bool:
 
 def is_sealed(item: Found, digest: str) -> bool:
     """Return whether a file with this SHA-256 looks like its object: read-only, with its content's time."""
-    return may_be_sealed(item) and item.stamp.mtime_ns == mtime_of(digest) * 1_000_000_000
+    return may_be_sealed(item) and item.stamp.mtime_ns == mtime_ns_of(digest)
 
 
 def modes_of(
@@ -77,7 +77,7 @@ def times_of(
     """
     times = {}
     for item in found:
-        given = item.stamp.mtime_ns == mtime_of(digests.get(item.path, _NO_DIGEST)) * 1_000_000_000
+        given = item.stamp.mtime_ns == mtime_ns_of(digests.get(item.path, _NO_DIGEST))
         if item.kind == "file":
             times[item.path] = earlier.get(item.path, item.stamp.mtime_ns) if given else item.stamp.mtime_ns
         elif item.path in earlier:

@@ -21,7 +21,7 @@ from venvflow.disk.descriptors import CREATE, READ, exists, opened
 from venvflow.disk.kernel import UNSUPPORTED
 from venvflow.disk.scan import BLOCK
 from venvflow.model import LinkMode
-from venvflow.pure.sharing import mtime_of
+from venvflow.pure.sharing import mtime_ns_of
 
 _FICLONE = 0x40049409
 """Linux's ioctl that makes a file share the blocks of another (btrfs, xfs, bcachefs)."""
@@ -148,7 +148,7 @@ def _private(name: str, dir_fd: int, *, executable: bool, mtime_ns: int) -> Iter
 
 def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool, digest: str = "") -> None:
     """Write a new private file with the mtime of its content, or of that with the SHA-256 *digest*."""
-    mtime_ns = mtime_of(digest or hashlib.sha256(data).hexdigest()) * 1_000_000_000
+    mtime_ns = mtime_ns_of(digest or hashlib.sha256(data).hexdigest())
     with _private(name, dir_fd, executable=executable, mtime_ns=mtime_ns) as fd:
         write_all(fd, data)
 

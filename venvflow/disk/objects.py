@@ -33,7 +33,7 @@ from venvflow.disk.layout import Layout, is_fan
 from venvflow.disk.links import clone, copy_bytes, has_writer, name_new, write_all
 from venvflow.disk.scan import Changing, Found, Stamp, lstat, read, stamp_of
 from venvflow.model import Durability, Entry, Tree
-from venvflow.pure.sharing import mtime_of
+from venvflow.pure.sharing import mtime_ns_of
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -60,7 +60,7 @@ class MtimeMode(NamedTuple):
 
 def sealed(name: Name) -> MtimeMode:
     """Return the mtime and mode of an object that is ours alone."""
-    return MtimeMode(mtime_of(name.digest) * 1_000_000_000, 0o555 if name.executable else 0o444)
+    return MtimeMode(mtime_ns_of(name.digest), 0o555 if name.executable else 0o444)
 
 
 def is_promised(mode: int, promised: int) -> bool:

@@ -23,6 +23,11 @@ def mtime_of(digest: str) -> int:
     return EARLIEST + int(digest[:16], 16) % _MOMENTS * 2
 
 
+def mtime_ns_of(digest: str) -> int:
+    """Return the same in nanoseconds, as file systems have it."""
+    return mtime_of(digest) * 1_000_000_000
+
+
 def is_moment(mtime_ns: int) -> bool:
     """Return whether a time in nanoseconds may be one that :func:`mtime_of` gives."""
     seconds, rest = divmod(mtime_ns, 1_000_000_000)
