@@ -260,6 +260,18 @@ SAID: dict[str, Attack] = {
     "slot of truths": _template([True, "venv", "raw", ""]),
     "negative slot": _template([-1, "venv", "raw", ""]),
     "python of a path": _document(description={"python": {"version": "/../../tmp/x.1"}}),
+    **{
+        f"python beside, {path}": _document(description={"python": {"beside": path}})
+        for path in (
+            "",
+            "/bin/python",
+            "bin/python",
+            "../python",
+            "../../a/python",
+            "../a/../../b/python",
+            "..//a/b",
+        )
+    },
     "python of numbers": _document(description={"python": {"version": 3}}),
     "description is a list": _document(description=[]),
     "templates are a number": _document(templates=7),

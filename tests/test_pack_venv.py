@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import contents, make_venv
+from archives import NEEDS, contents, make_venv
 from contents import elsewhere, in_child, mounted, needs_root, picture
-from pythons import SITE
+from pythons import BASE, SITE
 from screens import states
 from tiers import first_quick
 
@@ -101,13 +101,15 @@ def test_the_signatures_are_the_documented_ones() -> None:
     parameters = inspect.signature(create_archive).parameters
     assert [*parameters] == [
         "source_dir", "archive_base_name",
-        "install_target", "clamp_mtime", "work_dir", "show_progress", "format",
+        "install_target", "clamp_mtime", "work_dir", "show_progress", "format", "prepare_deployed_env",
     ]  # fmt: skip
     assert [parameters[name].kind.name for name in ("archive_base_name", "install_target", "format")] == [
         "POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY", "KEYWORD_ONLY",
     ]  # fmt: skip
     assert parameters["show_progress"].default is True
-    assert [*inspect.signature(export_venv).parameters] == ["source_dir", "target_dir", "run_postinstall"]
+    parameters = inspect.signature(export_venv).parameters
+    assert [*parameters] == ["source_dir", "target_dir", "run_postinstall", "prepare_deployed_env"]
+    assert parameters["prepare_deployed_env"].kind.name == "KEYWORD_ONLY"
     assert [*inspect.signature(get_archive_path).parameters] == ["archive_base_name"]
 
 
@@ -131,8 +133,14 @@ def test_formats_have_names_and_an_order_of_preference() -> None:
     assert CompressionFormat.get_format("gzip") is CompressionFormat.GZIP
     assert CompressionFormat.get_format("") is CompressionFormat.UNCOMPRESSED
     assert [each for each in CompressionFormat if not each.is_tar_format] == [CompressionFormat.ZIP]
-    with pytest.raises(UsageError, match="unknown compression 'rar'"):
-        CompressionFormat.get_format("rar")
+    names = {each: (str(each), f"{each}", each.value) for each in CompressionFormat}
+    assert all(len({*texts}) == 1 for texts in names.values())
+    assert [CompressionFormat.get_format(each.extension) for each in CompressionFormat] == [
+        *CompressionFormat
+    ]
+    for kind in (UsageError, ValueError):
+        with pytest.raises(kind, match="unknown compression 'rar'"):
+            CompressionFormat.get_format("rar")
 
 
 def test_a_relative_base_name_is_relative_to_the_working_directory(
@@ -217,7 +225,7 @@ def test_a_directory_that_is_no_venv_will_do(tmp_path: Path) -> None:
     (plain / "deep/er").mkdir(parents=True)
     (plain / "deep/file").write_bytes(b"\0\1")
     (plain / "run").write_bytes(b"#!/bin/sh\n")
-    (plain / "run").chmod(0o700)
+    (plain / "run").chmod(0o755)
     made = archive(plain, tmp_path / "a")
     extract(str(made), str(tmp_path / "back"))
     back = picture(tmp_path / "back/plain")
@@ -313,6 +321,33 @@ def test_owner_and_dangerous_modes_are_not_kept(env: Path, tmp_path: Path) -> No
         member = tar.getmember("env/bin/pkg1")
         assert {(each.uid, each.gid, each.uname, each.gname) for each in tar} == {(0, 0, "", "")}
     assert member.mode == 0o755
+
+
+def test_what_not_everybody_can_read_is_told_of(env: Path, tmp_path: Path) -> None:
+    """At the target everybody can; of an empty file there is nothing to read."""
+    for name, mode in (("__init__.py", 0o600), ("data.bin", 0o640)):
+        (env / SITE / "pkg1" / name).chmod(mode)
+    (env / "share/nothing").chmod(0o600)
+    with pytest.warns(PackWarning) as told:
+        found = inside(archive(env, tmp_path / "a"))
+    (text,) = (str(each.message) for each in told)
+    assert text == (
+        f"not everybody can read {SITE}/pkg1/__init__.py, {SITE}/pkg1/data.bin here; "
+        "at the target everybody can"
+    )
+    assert found[f"{SITE}/pkg1/data.bin"][2] == 0o644
+
+
+def test_a_tilde_is_the_home_of_the_user(env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever files are read or written; what is reported beforehand keeps it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert archive(Path("~/env"), Path("~/a")) == tmp_path / "a.tar.xz"
+    assert export_venv("~/env", "~/copy") == tmp_path / "copy"
+    (tmp_path / "copy/share/absolute").symlink_to(tmp_path / "env/share/nothing")
+    assert convert_symlinks("~/copy", "~")[0] == [
+        (tmp_path / "copy/share/absolute", Path("../../env/share/nothing"))
+    ]
+    assert get_archive_path("~/a") == Path("~/a.tar.xz")
 
 
 # --------------------------------------------------------------------------- the source stays as it is
@@ -628,6 +663,160 @@ def test_an_export_replaces_nothing(env: Path, tmp_path: Path) -> None:
         export_venv(env, tmp_path / "full/file/below")
 
 
+# --------------------------------------------------------------------------- layers
+
+
+def make_layers(root: Path) -> Path:
+    """Make an environment in *root* whose interpreter and lower packages lie in two others beside it."""
+    (root / "base/bin").mkdir(parents=True)
+    (root / "base/bin/python3").symlink_to(BASE)
+    lower = root / "lower" / SITE
+    lower.mkdir(parents=True)
+    (lower / "below.py").write_text("NAME = 'below'\n")
+    layer = make_venv(root / "layer")
+    for name, target in (("python", "python3.x"), ("python3.x", "../../base/bin/python3")):
+        (layer / "bin" / name).unlink(missing_ok=True)
+        (layer / "bin" / name).symlink_to(target)
+    (layer / "pyvenv.cfg").write_text(
+        f"home = {root}/base/bin\nversion = {NEEDS['version']}\nexecutable = {root}/base/bin/python3\n"
+    )
+    (layer / SITE / "sitecustomize.py").write_text(
+        f"{GENERATED}\nfrom site import addsitedir\naddsitedir({str(lower)!r})\naddsitedir('/elsewhere')\n"
+    )
+    return layer
+
+
+def describe(layer: Path, base: str, lower: str) -> None:
+    """Write down as venvstacks does which environments will lie beside the *layer* at its target."""
+    said = {"python": "bin/python", "base_python": f"../{base}/bin/python3", "site_dir": SITE}
+    path = layer / "share/venv/metadata/venvstacks_layer.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**said, "pylib_dirs": [f"../{lower}/{SITE}"], "dynlib_dirs": []}))
+
+
+def below(layer: Path) -> str:
+    """Return where a layer finds a module of the environment below it, when it is run."""
+    code = "import below; print(below.__file__)"
+    run = subprocess.run([layer / "bin/python", "-c", code], capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
+def finished(layer: Path) -> str:
+    """Return what the layer's script says, run by an interpreter that is not the layer's."""
+    words = [sys.executable, "-I", str(layer / "postinstall.py")]
+    run = subprocess.run(words, capture_output=True, text=True, check=True)
+    return run.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", [CompressionFormat.UNCOMPRESSED, CompressionFormat.ZIP], ids=str)
+@pytest.mark.parametrize("described", [False, True])
+def test_a_layer_finds_those_beside_it_wherever_they_lie(
+    described: bool, chosen: CompressionFormat, tmp_path: Path
+) -> None:
+    """Its interpreter is theirs, not that of whoever runs postinstall.py; what it imports is there, too."""
+    build, target = tmp_path / "build", tmp_path / "target"
+    layer = make_layers(build)
+    base, lower = ("base@3", "lower@1") if described else ("base", "lower")
+    if described:
+        describe(layer, base, lower)
+
+    def relink(deployed: Path) -> None:
+        assert (deployed.name, deployed.is_absolute()) == ("app", True)
+        (deployed / "bin/python3.x").unlink()
+        (deployed / "bin/python3.x").symlink_to(f"../../{base}/bin/python3")
+
+    before = state(build)
+    made = archive(
+        layer,
+        tmp_path / "a",
+        format=chosen,
+        install_target="app",
+        prepare_deployed_env=relink if described else None,
+    )
+    assert state(build) == before
+    shutil.unpack_archive(made, target)
+    for path in (layer, build / "base", build / "lower"):
+        path.rename(tmp_path / path.name)
+    app = target / "app"
+    assert f"{target}/{base}/bin/python3 is not there: unpack" in finished(app)
+    (tmp_path / "base").rename(target / base)
+    (tmp_path / "lower").rename(target / lower)
+
+    assert "note" not in finished(app)
+    settings = (app / "pyvenv.cfg").read_text()
+    assert settings.splitlines()[0] == f"home = {target}/{base}/bin"
+    assert f"executable = {target}/{base}/bin/python3\n" in settings
+    assert below(app) == f"{target}/{lower}/{SITE}/below.py"
+    assert str(build) not in (app / SITE / "sitecustomize.py").read_text()
+
+
+@pytest.mark.slow
+def test_an_exported_layer_works_before_its_script_ran(tmp_path: Path) -> None:
+    """It was prepared as a copy, so neither the source nor a half-prepared target is ever there."""
+    layer = make_layers(tmp_path / "build")
+    os.mkfifo(layer / "share/pipe")
+    before = state(tmp_path / "build")
+    target = tmp_path / "target/app"
+
+    def prepare(deployed: Path) -> None:
+        assert not target.exists()
+        assert not [*deployed.rglob("__pycache__")]
+        (deployed / SITE / "added.py").write_text("")
+
+    with pytest.warns(PackWarning, match="share/pipe is a device, FIFO or socket: left out"):
+        made = export_venv(layer, target, prepare_deployed_env=prepare)
+    assert state(tmp_path / "build") == before
+    for name in ("base", "lower"):
+        shutil.move(tmp_path / "build" / name, tmp_path / "target" / name)
+    shutil.rmtree(tmp_path / "build")
+    assert os.readlink(made / "bin/python3.x") == "../../base/bin/python3"
+    assert (made / SITE / "added.py").exists()
+    assert Path(below(made)) == tmp_path / "target/lower" / SITE / "below.py"
+    assert "note" not in finished(made)
+    assert f"home = {tmp_path}/target/base/bin\n" in (made / "pyvenv.cfg").read_text()
+
+
+def test_what_cannot_be_prepared_leaves_nothing(env: Path, tmp_path: Path) -> None:
+    """What the callback raises comes through as it is."""
+
+    def fail(_: Path) -> None:
+        raise RuntimeError("not today")
+
+    actions: list[Callable[[], object]] = [
+        lambda: archive(env, tmp_path / "a", prepare_deployed_env=fail, work_dir=tmp_path),
+        lambda: export_venv(env, tmp_path / "out", prepare_deployed_env=fail),
+    ]
+    for action in actions:
+        with pytest.raises(RuntimeError, match="not today"):
+            action()
+    assert [path.name for path in tmp_path.iterdir()] == ["env"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[]", "{", "[" * 100_000, '{"python": "bin/python"}',
+        *(
+            json.dumps({"python": "p", "base_python": base, "site_dir": site, "pylib_dirs": [lower]})
+            for base, site, lower in (
+                ("../../b/bin/python", SITE, "../l/s"), ("/b/bin/python", SITE, "../l/s"),
+                ("bin/python3", SITE, "../l/s"), ("../python", SITE, "../l/s"), (7, SITE, "../l/s"),
+                ("../b/bin/python", "../s", "../l/s"), ("../b/bin/python", SITE, "../l/../../etc"),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_layer_that_says_nonsense_is_an_error(said: str, env: Path, tmp_path: Path) -> None:
+    """It names nothing but what lies beside it."""
+    path = env / "share/venv/metadata/venvstacks_layer.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(said)
+    with pytest.raises(EnvironmentFailure, match="does not say what the environment is a layer on"):
+        archive(env, tmp_path / "a")
+    assert [each.name for each in tmp_path.iterdir()] == ["env"]
+
+
 # --------------------------------------------------------------------------- progress
 
 
@@ -728,9 +917,14 @@ def test_a_source_that_is_none(tmp_path: Path) -> None:
         lambda path: export_venv(path, tmp_path / "out"),
     ]
     for action in actions:
-        for name in ("file", "nothing"):
+        kinds: dict[str, type[OSError]] = {"file": NotADirectoryError, "nothing": FileNotFoundError}
+        for name, kind in kinds.items():
             with pytest.raises(UsageError, match="no such directory"):
                 action(tmp_path / name)
+            with pytest.raises(kind) as caught:
+                action(tmp_path / name)
+            number = errno.ENOENT if name == "nothing" else errno.ENOTDIR
+            assert (caught.value.filename, caught.value.errno) == (str(tmp_path / name), number)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -306,6 +306,8 @@ def decode(data: bytes) -> Pack:
     }
     if not re.fullmatch(r"[\w.+-]*", needs.get("version", "") + needs.get("implementation", "")):
         raise InvalidPack("a Python with an impossible name")
+    if "beside" in needs and not is_beside(needs["beside"]):
+        raise InvalidPack("a Python that is in no environment beside it")
     pack = Pack(
         decode_announced(document["announced"]),
         description,
@@ -320,6 +322,12 @@ def decode(data: bytes) -> Pack:
     check_records(pack)
     check_paths(pack, lambda path: path)
     return pack
+
+
+def is_beside(path: str) -> bool:
+    """Return whether *path*, which starts in an environment, leads into another one in the same directory."""
+    parts = path.split("/")
+    return len(parts) > 2 and parts[0] == ".." and not {"", ".", ".."} & set(parts[1:])
 
 
 def read_json(data: bytes) -> Any:
@@ -846,14 +854,23 @@ def candidates(needs: dict[str, str]) -> Iterator[str]:
 
 
 class Completion(NamedTuple):
-    """What was done: paths in the environment that were written, were right already, and were linked."""
+    """What was done: paths in the environment that were written, were right already, and were linked.
+
+    The interpreter *python* is *untried* if only the archive says that it is one: then nobody runs it.
+    """
 
     place: str
     python: str
+    untried: bool
     written: list[str]
     unchanged: list[str]
     linked: list[str]
     notes: list[str]
+
+    @property
+    def compiler(self) -> str:
+        """Return the interpreter to compile with."""
+        return sys.executable if self.untried else self.python
 
 
 def complete(
@@ -874,11 +891,16 @@ def complete(
         with opened(root, ROOT) as fd:
             pack, blob = load(fd)
             places, notes = places_for(pack, place or root, project, python, force=force, root=root)
-            report = Completion(places.venv, places.python, [], [], [], notes)
+            report = begun(pack, places, python, notes)
             apply(fd, pack, blob, places, report=report, dry_run=dry_run)
     except OSError as error:
         raise Problem(f"cannot read {shown(root)}: {error.strerror}", ENVIRONMENT) from error
     return report
+
+
+def begun(pack: Pack, places: Places, python: str, notes: list[str]) -> Completion:
+    """Return the report of what is to be done for *places*; *python* is what was asked for, if anything."""
+    return Completion(places.venv, places.python, "beside" in pack.needs and not python, [], [], [], notes)
 
 
 def places_for(
@@ -901,7 +923,14 @@ def places_for(
         notes.append(
             f"the code of {names} is not in here: it is installed editable, and looked for in {shown(where)}"
         )
-    chosen = choose(pack.needs, python, force, root)
+    if "beside" in pack.needs and not python:  # a layer has its interpreter in another environment
+        chosen = os.path.normpath(os.path.join(place, pack.needs["beside"]))
+        if not os.path.isfile(chosen):
+            notes.append(
+                f"{shown(chosen)} is not there: unpack the environment that brings it beside this one"
+            )
+    else:
+        chosen = choose(pack.needs, python, force, root)
     return Places(place, os.path.abspath(project or place), chosen), notes
 
 
@@ -1260,7 +1289,7 @@ def main(words: list[str] | None = None) -> int:
         return problem.code
     sys.stdout.write(described(report, options.dry_run))
     if options.compile and not options.dry_run:
-        left = compile_library(root, report.python)
+        left = compile_library(root, report.compiler)
         sys.stdout.write(f"note: not everything could be compiled:\n{left}\n" if left else "Compiled.\n")
     return OK
 

@@ -4,8 +4,8 @@ Environments that venvflow makes are packed from their manifests (see :mod:`venv
 for directories that other tools made. What is written is the same in both cases: the same writers, the same
 ``postinstall.py``, the same refusals, and bytes that depend on content alone. Left out are ``__pycache__``
 directories, the RECORD files of distributions, and ``sitecustomize.py`` files that a post-installation
-script generated; one that belongs to a package stays. Scripts and activation files stay too, and
-``postinstall.py`` makes them work at the target.
+script generated (a layer gets one that is right at the target); a package's own stays. Scripts and
+activation files stay too, and ``postinstall.py`` makes them work at the target.
 
 The directory that is read is never changed, but by :func:`convert_symlinks`.
 """
@@ -13,6 +13,8 @@ The directory that is read is never changed, but by :func:`convert_symlinks`.
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,14 +30,23 @@ from venvflow.disk.archive.contents import Member
 from venvflow.disk.export import export, holds_links
 from venvflow.disk.scratch import refuse_inside, scratch
 from venvflow.errors import EnvironmentFailure, UsageError, shown
-from venvflow.pack_venv.links import NotContaining, convert_symlinks
-from venvflow.pack_venv.listing import Listing, list_directory
+from venvflow.pack_venv.links import (
+    NoSource,
+    NotContaining,
+    SourceNotDirectory,
+    convert_symlinks,
+    source_directory,
+)
+from venvflow.pack_venv.listing import Listing, left_out_special, list_directory
 from venvflow.progress_display import progress
 
 __all__ = [
     "CompressionFormat",
+    "NoSource",
     "NotContaining",
     "PackWarning",
+    "SourceNotDirectory",
+    "UnknownFormat",
     "as_on_windows",
     "convert_symlinks",
     "create_archive",
@@ -50,6 +61,10 @@ class PackWarning(UserWarning):
     """Something of the environment is not in the archive or the copy, or may not work at the target."""
 
 
+class UnknownFormat(UsageError, ValueError):
+    """There is no compression of that name."""
+
+
 class CompressionFormat(str, Enum):
     """How an archive is compressed. All but ``ZIP`` are tar archives."""
 
@@ -60,16 +75,18 @@ class CompressionFormat(str, Enum):
     ZSTD = "zstd"
     ZIP = "zip"
 
+    __str__ = str.__str__  # as a StrEnum has it, which Python 3.10 does not know
+
     @classmethod
     def get_format(cls, format: str | None) -> CompressionFormat:  # noqa: A002 - as it is called everywhere else
-        """Return the format of that name, the platform's own for None; raises UsageError for others."""
+        """Return the format of that name or extension, the platform's own for None; or raise ValueError."""
         if format is None:
             return cls.ZIP if _on_windows.get() else cls.XZ
-        try:
-            return cls(format)
-        except ValueError:
-            known = ", ".join(repr(each.value) for each in cls)
-            raise UsageError(f"unknown compression {format!r}", hint=f"Known are: {known}.") from None
+        for each in cls:
+            if format in (each.value, each.extension):
+                return each
+        known = ", ".join(repr(each.value) for each in cls)
+        raise UnknownFormat(f"unknown compression {format!r}", hint=f"Known are: {known}.")
 
     @property
     def is_tar_format(self) -> bool:
@@ -111,7 +128,8 @@ def as_on_windows() -> Iterator[None]:
 def get_archive_path(archive_base_name: _Path) -> Path:
     """Report the name of the archive that :func:`create_archive` makes for the given base name.
 
-    Like the base name it may be relative. For another format than the platform's own, ask that format:
+    Like the base name it may be relative, and a ``~`` stays, which :func:`create_archive` expands. For
+    another format than the platform's own, ask that format:
     ``CompressionFormat.GZIP.get_archive_path(base)``.
     """
     return CompressionFormat.get_format(None).get_archive_path(archive_base_name)
@@ -126,6 +144,7 @@ def create_archive(
     work_dir: _Path | None = None,
     show_progress: bool = True,
     format: CompressionFormat | None = None,  # noqa: A002 - its documented name
+    prepare_deployed_env: Callable[[Path], None] | None = None,
 ) -> Path:
     """Archive the environment *source_dir* and return the archive's path, which depends on *format* alone.
 
@@ -135,27 +154,28 @@ def create_archive(
     nobody, modes 0755 or 0644. Without *clamp_mtime* times follow from content; with it, files keep their
     own, but no later than that (a time without zone is UTC). *work_dir* takes what must be kept for a moment.
 
+    *prepare_deployed_env* is called with the absolute path of a copy of the environment, and changes what is
+    archived: links to environments that lie beside it at the target, say, which are not beside the copy.
+
     The archive appears when it is complete, in place of an older one. Raises UsageError, Refused (an archive
     inside the source, links that cannot be copied, names that the format cannot hold) and EnvironmentFailure
     (unreadable, changing or missing files, a full disk); then nothing of it is left.
     """
     chosen = CompressionFormat.get_format(format)
-    destination = chosen.get_archive_path(archive_base_name)
+    destination = chosen.get_archive_path(os.path.expanduser(archive_base_name))
     copies = _on_windows.get() or not chosen.is_tar_format
     source = _source_directory(source_dir)
     refuse_inside(os.fspath(destination), {"what is to be packed": source})
     shown_progress = progress(sys.stderr, shown(destination.name)) if show_progress else nullcontext()
     place = os.fspath(work_dir or "")
+    options = archive.Options(
+        chosen.extension,
+        arcroot=os.path.basename(os.path.abspath(source_dir)) if install_target is None else install_target,
+        symlinks="copy" if copies else "keep",
+        external="keep",
+    )
     with scratch(place, hint="Choose another work_dir.") as temporary, shown_progress as display:
-        listed = list_directory(source, temporary.path, copies=copies)
-        options = archive.Options(
-            chosen.extension,
-            arcroot=os.path.basename(os.path.abspath(source_dir))
-            if install_target is None
-            else install_target,
-            symlinks="copy" if copies else "keep",
-            external="keep",
-        )
+        listed = _listed(source, options.arcroot, temporary.path, prepare_deployed_env, copies=copies)
         with _changes_explained(listed):
             written = archive.write_archive(
                 listed.manifest,
@@ -176,23 +196,27 @@ def export_venv(
     source_dir: _Path,
     target_dir: _Path,
     run_postinstall: Callable[[Path, Path], None] | None = None,
+    *,
+    prepare_deployed_env: Callable[[Path], None] | None = None,
 ) -> Path:
     """Copy the environment *source_dir* to *target_dir* by the rules of archives, and return its path.
 
     The copy shares no file with the source. Symlinks are copied as :func:`create_archive` writes them, but
     the one to the interpreter is made; on Windows, or where the target cannot hold symlinks, what they lead
-    to is copied. *run_postinstall* is called with the path of the environment's interpreter and that of its
-    ``postinstall.py``, which is not run by itself.
+    to is copied. *prepare_deployed_env* is called with another copy beforehand, as there. *run_postinstall*
+    is called with the path of the environment's interpreter and that of its ``postinstall.py``, which is not
+    run by itself.
 
     *target_dir* must not exist, or be an empty directory. Raises UsageError, Refused and EnvironmentFailure
     as :func:`create_archive` does; then nothing of it is left.
     """
     source = _source_directory(source_dir)
-    target = os.path.abspath(target_dir)
+    target = os.path.abspath(os.path.expanduser(target_dir))
     refuse_inside(target, {"what is to be packed": source})
     copies = _on_windows.get() or not holds_links(os.path.dirname(target))
     with scratch() as temporary:
-        listed = list_directory(source, temporary.path, copies=copies)
+        name = os.path.basename(target)
+        listed = _listed(source, name, temporary.path, prepare_deployed_env, copies=copies)
         with _changes_explained(listed):
             exported = export(
                 listed.manifest,
@@ -213,15 +237,53 @@ def export_venv(
 
 
 def _source_directory(source_dir: _Path) -> str:
-    source = os.path.realpath(source_dir)
-    if not os.path.isdir(source):
-        raise UsageError(
-            "there is no such directory",
-            where=shown(os.fspath(source_dir)),
-            state="Nothing was written.",
-            hint="Name the directory to pack.",
-        )
-    return source
+    return source_directory(source_dir, "Name the directory to pack.")
+
+
+def _listed(
+    source: str, name: str, temporary: str, prepare: Callable[[Path], None] | None, *, copies: bool
+) -> Listing:
+    """List *source*, or a copy called *name* that *prepare* has changed."""
+    if prepare is None:
+        return list_directory(source, temporary, copies=copies)
+    copy = os.path.join(os.path.realpath(temporary), "copy", name or os.path.basename(source))
+    special = _copy(source, copy)
+    prepare(Path(copy))
+    listed = list_directory(copy, temporary, copies=copies, origin=source)
+    listed.warnings += [left_out_special(path) for path in special]
+    return listed
+
+
+def _copy(source: str, copy: str) -> list[str]:
+    """Copy the environment with its links and times; return the devices, FIFOs and sockets left out."""
+    special: list[str] = []
+
+    def left_out(directory: str, names: list[str]) -> list[str]:
+        paths = {name: os.path.join(directory, name) for name in names}
+        odd = [name for name, path in paths.items() if stat.S_IFMT(os.lstat(path).st_mode) not in _COPIED]
+        special.extend(os.path.relpath(paths[name], source) for name in odd)
+        return [*odd, "__pycache__"]
+
+    try:
+        shutil.copytree(source, copy, symlinks=True, ignore=left_out)
+    except shutil.Error as error:
+        where, _, why = error.args[0][0]
+        raise _not_copied(os.fspath(where), why) from error
+    except OSError as error:
+        raise _not_copied(os.fspath(error.filename or source), error.strerror or str(error)) from error
+    return special
+
+
+_COPIED = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
+
+
+def _not_copied(where: str, why: str) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"cannot copy it, to be prepared for its target: {why}",
+        where=shown(where),
+        state="Nothing was written.",
+        hint="Make it readable, or make room for the copy (TMPDIR, work_dir), then try again.",
+    )
 
 
 @contextmanager
@@ -256,7 +318,7 @@ def _warn(texts: list[str]) -> None:
 def _interpreter_in(target: str) -> Path:
     for name in ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe"):
         path = Path(target, name)
-        if path.exists():
+        if os.path.lexists(path):  # of a layer, what it leads to may come later
             return path
     raise EnvironmentFailure(
         "the environment has no interpreter that could run its postinstall.py",

@@ -22,6 +22,28 @@ class NotContaining(UsageError, ValueError):
     """The containing directory is not a parent of the environment."""
 
 
+class NoSource(UsageError, FileNotFoundError):
+    """There is nothing at the path of an environment."""
+
+
+class SourceNotDirectory(UsageError, NotADirectoryError):
+    """There is something else than a directory at the path of an environment."""
+
+
+def source_directory(path: _Path, hint: str) -> str:
+    """Return the real path of the environment at *path*, which may begin with ``~``.
+
+    Raises NoSource or SourceNotDirectory, which are also the OSErrors of these names.
+    """
+    source = os.path.realpath(os.path.expanduser(path))
+    if os.path.isdir(source):
+        return source
+    kind, number = (SourceNotDirectory, errno.ENOTDIR) if os.path.exists(source) else (NoSource, errno.ENOENT)
+    error = kind("there is no such directory", where=shown(path), state="Nothing was written.", hint=hint)
+    error.errno, error.strerror, error.filename = number, os.strerror(number), os.fspath(path)
+    raise error
+
+
 class Way(NamedTuple):
     """Where a symlink leads: its *text*, the next path (*hop*, in directories that are real), the *end*.
 
@@ -77,15 +99,9 @@ def convert_symlinks(env_dir: _Path, containing_dir: _Path | None = None) -> tup
 
     Returns the links that were made relative and those that became hard links, each with its target.
     """
-    env = os.path.abspath(env_dir)
-    real = os.path.realpath(env)
-    boundary = real if containing_dir is None else os.path.realpath(containing_dir)
-    if not os.path.isdir(real):
-        raise UsageError(
-            "there is no such directory",
-            where=shown(env),
-            hint="Name the directory whose links are to be converted.",
-        )
+    env = os.path.abspath(os.path.expanduser(env_dir))
+    real = source_directory(env, "Name the directory whose links are to be converted.")
+    boundary = real if containing_dir is None else os.path.realpath(os.path.expanduser(containing_dir))
     if real != boundary and not real.startswith(boundary.rstrip("/") + "/"):
         raise NotContaining(f"{shown(env)} is not within {shown(boundary)}", state="Nothing was changed.")
     relative: _Pairs = []

@@ -117,7 +117,7 @@ def unpack(
     with extracting as (found, fd):
         report = home.complete(fd)
     if compile_library:
-        left = postinstall.compile_library(found.root, report.python)
+        left = postinstall.compile_library(found.root, report.compiler)
         report.notes.extend([f"not everything could be compiled:\n{left}"] if left else [])
     return found, report
 
@@ -191,9 +191,9 @@ class _Home:
 
     def complete(self, staging: int) -> postinstall.Completion:
         """Fill in what was extracted to the directory *staging*."""
-        report = postinstall.Completion(self.places.venv, self.places.python, [], [], [], self.notes)
         with _errors_explained(self.places.venv), postinstall.inside(staging, self.root) as fd:
             pack, blob = postinstall.load(fd)
+            report = postinstall.begun(pack, self.places, self.python, self.notes)
             postinstall.apply(fd, pack, blob, self.places, report=report, dry_run=False)
         return report
 
