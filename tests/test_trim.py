@@ -336,3 +336,21 @@ def test_uses_of_the_future_are_uses_of_now(shared: Shared) -> None:
         (summary,) = store.summaries()
         assert summary.used is not None
         assert summary.used.at <= NOW
+
+
+@pytest.mark.parametrize("policy", [{}, {"keep": 2}, {"max_size": 1}, {"keep_per_venv": 0, "max_age": 2}])
+def test_a_dry_run_says_what_the_real_one_does(shared: Shared, policy: dict[str, Any]) -> None:
+    """Of two projects that hold the same; and it changes no record."""
+    for number in range(4):
+        shared.use("p", number)
+        shared.use("q", number)
+    config = shared.config("p", **policy)
+    before = shared.holds("p"), shared.holds("q")
+    said = trim(config, {}, now=shared.now, dry_run=True).plan
+    assert (shared.holds("p"), shared.holds("q")) == before
+    done = trim(config, {}, now=shared.now).plan
+    ids = [[[each.id for each in some] for some in (plan.keep, plan.drop)] for plan in (said, done)]
+    assert ids[0] == ids[1]
+    assert said.given_up == done.given_up
+    left = {shared.made[number].id for number in shared.holds("p")}
+    assert left == {each.id for each in said.keep} - said.given_up.keys()

@@ -40,9 +40,9 @@ class Holders:
             self._lost.discard(holder.name)
             pinned = spec.pin if spec is not None else pinned
             gone = spec is None and not os.path.lexists(holder.path)
-        current = holder.current
+        venv, current = holder.venv, holder.current
         for identifier, used in holder.held.items():
-            hold = Hold(holder.venv, used, pinned and not gone, identifier == current and not gone, gone)
+            hold = Hold(venv, used, pinned and not gone, identifier == current and not gone, gone)
             self._by_snapshot.setdefault(identifier, []).append(hold)
 
     @property
