@@ -151,6 +151,37 @@ def test_a_wheel_whose_record_lies_is_told_and_published(machine: Machine, proje
     assert "build-venv:api" not in project.doit().did  # and no dead end
 
 
+def test_verify_names_what_came_since_and_is_not_whole(project: Project) -> None:
+    """An installer was killed: what it added is named, and what it did not is, too."""
+    project.doit()
+    info = project.site("api") / "beta-1.0.dist-info"
+    info.mkdir()
+    (info / "RECORD").write_text("beta.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\n")
+    run = venvflow(project, "verify", "api")
+    assert (run.code, "  note: beta 1.0 lacks beta.py" in run.out) == (1, True), run.text
+    (project.site("api") / "beta.py").touch()
+    assert "lacks" not in venvflow(project, "verify", "api").out
+
+
+# --------------------------------------------------------------------------- archives and exports
+
+
+def test_an_archive_of_a_changed_venv_says_what_is_not_in_it(project: Project) -> None:
+    """In one line, whether it is written, there already, or an export; it is of the snapshot."""
+    project.configure({"api": {"pack": {"output": "out"}}})
+    project.doit()
+    words = (["pack", "api"], ["pack", "api", "-o", "out/b.tar"], ["export", "api", "out/{}"])
+    for number, each in enumerate(words):
+        assert venvflow(project, *(word.format(number) for word in each)).code == 0
+    (project.site("api") / "mine.py").touch()
+    said = "api: changed since it was shared (added: mine.py): that is not in it\n"
+    for number, each in enumerate(words, 3):
+        run = venvflow(project, *(word.format(number) for word in each))
+        assert (run.code, run.err.count(said)) == (0, 1), run.text
+    assert [*(project.root / "out").rglob("alpha/core.py")]
+    assert not [*(project.root / "out").rglob("mine.py")]
+
+
 # --------------------------------------------------------------------------- bytecode
 
 

@@ -48,12 +48,12 @@ def told(broken: Iterable[Broken]) -> str:
 _RECORD = re.compile(r"lib/[^/]+/site-packages/[^/]+\.dist-info/RECORD")
 
 
-def records_of(survey: Survey) -> list[str]:
-    """Return the paths of the RECORDs of all distributions of a venv.
+def records_of(paths: Iterable[str]) -> list[str]:
+    """Return those of the *paths* in a venv that are RECORDs of its distributions.
 
     What a distribution carries in a directory of its own has RECORDs, too, which tell where it came from.
     """
-    return [*filter(_RECORD.fullmatch, survey.entries)]
+    return [*filter(_RECORD.fullmatch, paths)]
 
 
 def listed(
@@ -77,7 +77,7 @@ def broken_in(venv: str, survey: Survey, matcher: Matcher | None, place: str = "
     What *matcher* excludes may be gone. *place* is where its files say that it is, if that is elsewhere.
     """
     records = {}
-    for path in records_of(survey):
+    for path in records_of(survey.entries):
         with suppress(OSError, ValueError):
             records[path] = listed(venv, path, survey.filled.get(path, ""), place, strict=False)
 

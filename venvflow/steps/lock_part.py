@@ -152,7 +152,7 @@ def _recorded(part: LockPart, wanted: Wanted) -> tuple[dict[str, set[Listed]], s
     """Return what the RECORDs of the lock's distributions say of each file, and the files of mere seeds."""
     theirs: dict[str, set[Listed]] = {}
     seeds: set[str] = set()
-    for path in records_of(part.survey):
+    for path in records_of(part.survey.entries):
         name = normalised(name_and_version(path)[0])
         try:
             rows = listed(part.venv, path, part.survey.filled.get(path, ""))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from venvflow.disk.files import read_small
 from venvflow.disk.objects import MtimeMode, Name, is_promised, object_name, sealed
 from venvflow.disk.scan import Changing, Found, lstat, read
 from venvflow.model import Entry
-from venvflow.pure.relocate import leads_there
+from venvflow.pure.relocate import leads_there, listed_in
 from venvflow.pure.sharing import stays_private
 from venvflow.state.changes import Bytes, as_made, bytes_to_keep, can_run, is_object, let_run, may_hold
 from venvflow.state.contents import Contents
 from venvflow.state.file_stats import is_ignored
+from venvflow.state.recorded import compared, records_of
 from venvflow.state.usage import InodeId
 from venvflow.steps.verify.healing import Healing, give_time_back
 from venvflow.steps.verify.inspection import Finding, Inspection, Kind, SharedVenv, Use, editor_of, inode_of
@@ -149,6 +151,23 @@ class FileChecks:
         for path, item in self._venv.found.items():
             if item.kind != "dir" and path not in known and not is_ignored(path):
                 self._find("file added", path)
+        self._check_new_records()
+
+    def _check_new_records(self) -> None:
+        """Name distributions that came since the venv was shared and are not whole: an installer was killed.
+
+        Of the others, the manifest knows better what should be there.
+        """
+        venv = self._venv
+        records = {}
+        for path in records_of(venv.found):
+            if path not in venv.entries:
+                with suppress(OSError, ValueError):
+                    records[path] = listed_in(
+                        path, read_small(f"{venv.path}/{path}"), venv.path, strict=False
+                    )
+        for each in compared(records, lambda path: os.path.lexists(f"{venv.path}/{path}"), lambda *_: True):
+            self._find("file missing", each.missing[0]).note = str(each)
 
     def _find(self, kind: Kind, path: str, others: tuple[str, ...] = ()) -> Finding:
         return self._inspection.find(Finding(kind, path, self._venv.path, others))
