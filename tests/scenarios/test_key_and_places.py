@@ -258,8 +258,8 @@ def record_problems(site: Path) -> list[str]:
         with open(record, newline="", encoding="utf-8") as file:
             for path, digest, size in csv.reader(file):
                 target = site / path
-                if not target.exists():
-                    wrong.append(f"{path} is missing")
+                if not target.exists():  # an installer's note may be, of which RECORD says no hash
+                    wrong += [f"{path} is missing"] * bool(digest)
                 elif digest:
                     name, _, expected = digest.partition("=")
                     data = target.read_bytes()
