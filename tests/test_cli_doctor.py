@@ -364,13 +364,16 @@ def test_a_builder_that_is_missing_or_broken_fails(project: Project, tmp_path: P
     (project.root / "web" / "poetry.lock").write_text("", encoding="utf-8")
     (project.root / "web" / "pyproject.toml").write_text("", encoding="utf-8")
     project.config.write_text(text.replace("web/requirements.txt", "web/poetry.lock"), encoding="utf-8")
-    if shutil.which("poetry") is None:
-        assert verdict(project, "builder")[:2] == ("fail", "poetry is not installed (web)")
     program = tmp_path / "bin" / "poetry"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(program.parent / "python"))  # beside ours there is a poetry
+        patch.setenv("PATH", str(tmp_path))
+        assert verdict(project, "builder")[:2] == ("fail", "poetry is not installed (web)")
     program.parent.mkdir()
     program.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     program.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(program.parent / "python"))
         patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
         level, said, _ = verdict(project, "builder")
     assert (level, "does not say its version (web)" in said) == ("fail", True)
