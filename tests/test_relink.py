@@ -20,7 +20,6 @@ from contents import (
     objects_in,
     picture,
     put,
-    time_of,
     write,
 )
 
@@ -264,16 +263,28 @@ def test_a_stranger_who_has_the_file_too_sees_nothing(
     assert not os.path.samefile(stranger, world.venv / path)
 
 
-def test_a_file_that_is_its_object_already_stays(world: World) -> None:
-    """So it is with files that became objects themselves, whatever happened to their time by that."""
-    path = SHARED[0]
+def _becomes_object(world: World, path: str) -> dict[Name, str]:
+    """Let a file of the venv be its object, as intake does, and return what is the venv's own."""
     world.object(path).unlink()
     os.link(world.venv / path, world.object(path))
-    os.utime(world.venv / path, ns=(time_of(FILES[path]), time_of(FILES[path])))
     entry = world.entries[path]
-    done = world.relink(own={Name(entry.digest, entry.executable): f"{world.venv}/{path}"})
-    assert done == Relinked({"hardlink": 3}, [])
-    assert world.is_linked(path)
+    own = Name(entry.digest, entry.executable)
+    os.utime(world.venv / path, ns=(sealed(own).mtime_ns, sealed(own).mtime_ns))
+    return {own: f"{world.venv}/{path}"}
+
+
+def test_a_file_that_is_its_object_already_stays(world: World) -> None:
+    """So it is with files that became objects themselves, although that changed their time."""
+    own = _becomes_object(world, SHARED[0])
+    assert world.relink(own=own) == Relinked({"hardlink": 3}, [])
+    assert world.is_linked(SHARED[0])
+
+
+def test_a_file_that_became_its_object_is_a_symlink_where_the_config_says_so(world: World) -> None:
+    """The store keeps the file, and the venv leads to it."""
+    own = _becomes_object(world, SHARED[0])
+    assert world.relink("symlink", own=own) == Relinked({"symlink": 3}, [])
+    assert os.readlink(world.venv / SHARED[0]) == str(world.object(SHARED[0]))
 
 
 def test_small_files_stay_private(world: World) -> None:
@@ -308,6 +319,14 @@ def test_going_from_links_to_copies_makes_files_private(world: World) -> None:
     assert world.relink("copy").kept == []
     assert not any(world.is_linked(path) for path in SHARED)
     assert {path: (world.venv / path).read_bytes() for path in FILES} == FILES
+
+
+def test_going_from_hard_links_to_symlinks_makes_every_name_lead_to_the_store(world: World) -> None:
+    """Who changes the config to ``symlink`` gets what it says, also where the name is one of the object."""
+    world.relink()
+    world.survey()
+    assert world.relink("symlink") == Relinked({"symlink": 3}, [])
+    assert [os.readlink(world.venv / path) for path in SHARED] == [str(world.object(path)) for path in SHARED]
 
 
 def test_reflink_falls_back_where_there_is_none(world: World) -> None:

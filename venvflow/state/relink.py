@@ -155,9 +155,12 @@ class Relinker:
 
         One that has attributes of its own stays private. Return what became of it. Raises LeftAlone.
         """
-        if self._is_shared(entry, item):
+        own = self._is_own(entry, item)
+        if self.linker.mode == "hardlink" and (own or self._is_name_of(entry, item)):
             self.linker.count("hardlink")
-            return "hardlink" if item.links == 1 else "shared already"
+            return "hardlink" if own else "shared already"
+        if own:
+            item = _as_object(item, entry)
         with self._opened(item, name, fd) as file:
             if self.linker.mode == "reflink" and item.links == 1 and self._share_blocks(entry, item, file):
                 return "reflink"
@@ -174,12 +177,13 @@ class Relinker:
                 self._place(entry, temporary, fd, self.linker)
         return self.linker.mode
 
-    def _is_shared(self, entry: Entry, item: Found) -> bool:
-        """Return whether the name is a link to the object already: renaming over it would do nothing."""
-        name = object_name(entry)
-        if item.links == 1:  # when it was surveyed: it became the object since, or it is none
-            return self.own.get(name) == f"{self.venv}/{item.path}"
-        return self.objects.is_at(name, item.stamp.inode, item.device)
+    def _is_own(self, entry: Entry, item: Found) -> bool:
+        """Return whether the file itself became the object since it was surveyed."""
+        return item.links == 1 and self.own.get(object_name(entry)) == f"{self.venv}/{item.path}"
+
+    def _is_name_of(self, entry: Entry, item: Found) -> bool:
+        """Return whether the file was the object when it was surveyed; then it had two names."""
+        return item.links > 1 and self.objects.is_at(object_name(entry), item.stamp.inode, item.device)
 
     def _share_blocks(self, entry: Entry, item: Found, file: int) -> bool:
         """Let the kernel compare an open file with its object and share their blocks: it keeps its own inode.
@@ -245,6 +249,11 @@ class Relinker:
 
     def _object(self, entry: Entry) -> str:
         return self.objects.path(object_name(entry))
+
+
+def _as_object(item: Found, entry: Entry) -> Found:
+    """Return how a file looks that became the object of *entry* since it was surveyed."""
+    return item._replace(stamp=item.stamp._replace(mtime_ns=sealed(object_name(entry)).mtime_ns))
 
 
 def _set_mtime(file: int, entry: Entry) -> None:
