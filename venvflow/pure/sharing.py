@@ -142,7 +142,7 @@ def intake_of(path: str, links: int, *, built_here: bool, adopt: bool, mode: Lin
     reflink where possible), the file is replaced by a link later.
 
     Sources are copied even where others may be adopted, because bytecode relies on their mtime being
-    the constant one. *built_here*: even a venv of symlinks has files then that nobody can have opened.
+    that of their content. *built_here*: even a venv of symlinks has files then that nobody can have opened.
     """
     if mode not in ("hardlink", "symlink"):
         return "copy"

@@ -82,10 +82,10 @@ def extract(
     """Extract *archive* to *destination*, which must not exist or be an empty directory.
 
     The archive is compared with *expected*, or with the ``.sha256`` beside it where there is one. Modes
-    become 0755 or 0644 (less the umask), times the constant one. *progress* is called with bytes done and in
-    all, if the archive announces them. Raises Refused, with the entry named, for
-    anything unsafe, damaged or larger than *limits* or its own announcement, and EnvironmentFailure when it
-    cannot be read or written. Then nothing is left behind.
+    become 0755 or 0644 (less the umask), times those of their content. *progress* is called with bytes done
+    and in all, if the archive announces them. Raises Refused, with the entry named, for anything unsafe,
+    damaged or larger than *limits* or its own announcement, and EnvironmentFailure when it cannot be read or
+    written. Then nothing is left behind.
     """
     destination = os.path.abspath(destination)
     with _extracting(archive, destination, limits=limits, expected=expected, progress=progress) as (found, _):
