@@ -243,9 +243,9 @@ def test_excluded_files_are_counted_and_in_no_record(machine: Machine) -> None:
     (site,) = (project.root / "there/lib").glob("python*/site-packages")
     for record in site.glob("*.dist-info/RECORD"):
         for path, digest, size in csv.reader(record.read_text().splitlines()):
-            data = (site / path).read_bytes()
-            if digest:
-                assert len(data) == int(size), path
+            if not path.endswith("uv_cache.json"):  # which stays in its venv
+                data = (site / path).read_bytes()
+                assert not digest or len(data) == int(size), path
     assert not (site / "heavy/tests").exists()
 
     other = packing(machine, "two", exclude=["**/tests/", "*.h"])

@@ -133,7 +133,7 @@ def _modes(directory: Path) -> dict[str, int]:
     return {
         str(path.relative_to(directory)): stat.S_IMODE(path.lstat().st_mode)
         for path in directory.rglob("*")
-        if path.is_file() and not path.is_symlink()
+        if path.is_file() and not path.is_symlink() and path.name != "uv_cache.json"  # given back if it fits
     }
 
 
