@@ -143,6 +143,13 @@ def test_bytecode_that_is_gone_is_given_back(venv: Venv) -> None:
     assert venv.drift().missing == (PYC,)
 
 
+def test_bytecode_of_a_source_that_is_gone_is_not_given_back(venv: Venv) -> None:
+    """Who uninstalls a package by hand would find its directory again, and import it as an empty one."""
+    shutil.rmtree((venv.path / PYC).parent)
+    (venv.path / ONE).unlink()
+    assert (venv.drift().missing, venv.drift().lost) == ((ONE,), ())
+
+
 def test_bytecode_in_a_record_is_no_edit(new_venv: NewVenv, tmp_path: Path) -> None:
     """Pip, which compiles what it installs, installed the same again. Any other row is an edit."""
     venv = new_venv(tmp_path, "hardlink")

@@ -24,7 +24,7 @@ from venvflow.disk.scan import Changing, Content, Found, lstat, read, stamp_of, 
 from venvflow.errors import some
 from venvflow.model import Entry, Receipt
 from venvflow.postinstall import LARGEST_FILLED
-from venvflow.pure.manifest import Corrupt, entries_of
+from venvflow.pure.manifest import Corrupt, entries_of, source_of
 from venvflow.pure.patterns import Matcher
 from venvflow.pure.relocate import (
     LARGEST_TEXT,
@@ -262,8 +262,9 @@ class _Compared:
 def _against_manifest(compared: _Compared) -> Drift:
     found, entries, places = compared.found, compared.entries, compared.places()
     gone = [entry for entry in entries.values() if not compared.is_there(entry, places)]
-    lost = tuple(entry for entry in gone if compared.can_come_back(entry))
-    missing = {entry.path for entry in gone}.difference(entry.path for entry in lost)
+    may_go = [entry for entry in gone if compared.can_come_back(entry)]
+    missing = {entry.path for entry in gone}.difference(entry.path for entry in may_go)
+    lost = tuple(entry for entry in may_go if source_of(entry.path) not in missing)
     known = {**entries, **compared.receipt.private}
     added = (
         path
