@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 
 
 FILES = {
-    "alpha/__init__.py": "", "alpha/templates/env.py": "a = 1\n",
-    "alpha/starter/a.txt": "start\n", "alpha/table.csv": "1,2\n",
+    "kit/__init__.py": "", "kit/templates/env.py": "a = 1\n",
+    "kit/starter/a.txt": "start\n", "kit/table.csv": "1,2\n",
 }  # fmt: skip
 SEALED, OWN = (0o444, True), (0o644, False)
 
@@ -26,7 +26,7 @@ SEALED, OWN = (0o444, True), (0o644, False)
 def project(machine: Machine, request: pytest.FixtureRequest) -> Project:
     """Give a project with a package that has a template, a starter and a table."""
     project = machine.project("p", {"api": {"build": request.param, "squish": {"link": ["hardlink"]}}})
-    project.lock("api", machine.wheel("alpha", modules=FILES, scripts={}))
+    project.lock("api", machine.wheel("kit", modules=FILES, scripts={}))
     project.doit()
     return project
 
@@ -35,7 +35,7 @@ def looks(project: Project) -> dict[str, tuple[int, bool]]:
     """Return the modes of the files of the package, and whether they have other names."""
     found = {}
     for path in ("templates/env.py", "starter/a.txt", "table.csv"):
-        st = os.stat(project.site("api") / "alpha" / path)
+        st = os.stat(project.site("api") / "kit" / path)
         found[path] = stat.S_IMODE(st.st_mode), st.st_nlink > 1
     return found
 
@@ -81,10 +81,10 @@ def test_a_private_file_is_restored_as_such_and_its_edit_is_seen(project: Projec
     project.doit()
     assert looks(project)["table.csv"] == OWN
     assert project.doit().nothing_to_do
-    (project.site("api") / "alpha" / "table.csv").write_text("3,4\n")
-    assert "changed by hand (edited: alpha/table.csv)" in project.doit().text
+    (project.site("api") / "kit" / "table.csv").write_text("3,4\n")
+    assert "changed by hand (edited: kit/table.csv)" in project.doit().text
     assert project.run([VENVFLOW, "verify", "--heal"]).code == 0
-    assert (project.site("api") / "alpha" / "table.csv").read_text() == "3,4\n"
+    assert (project.site("api") / "kit" / "table.csv").read_text() == "3,4\n"
 
 
 def test_a_venv_that_was_changed_by_hand_keeps_its_ways(project: Project) -> None:
