@@ -28,9 +28,9 @@ def project(machine: Machine) -> Project:
 def package(machine: Machine) -> Path:
     """Return a wheel of two modules, data and a script."""
     modules = {"alpha/__init__.py": "def main():\n    print('1.0')\n", "alpha/core.py": "CORE = 1\n"}
-    return machine.wheel(
-        "alpha", modules=modules, data={"alpha/table.txt": b"table"}, scripts={"alpha": "alpha:main"}
-    )
+    scripts, data = {"alpha": "alpha:main"}, {"alpha/table.txt": b"table"}
+    machine.wheelhouse = machine.root / "own wheelhouse"  # others have another alpha
+    return make_wheel(machine.wheelhouse, "alpha", "1.0", modules=modules, data=data, scripts=scripts)
 
 
 def install(project: Project, tool: str = "uv") -> None:

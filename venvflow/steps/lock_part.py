@@ -137,7 +137,7 @@ def lock_part(venv: str, survey: Survey, store: Store, wanted: Wanted) -> LockPa
         if path in theirs:
             _check(part, store, wanted, entry, theirs[path])
         elif path in wanted.pristine.entries:
-            _take_pristine(part, wanted.pristine, entry)
+            _take_pristine(part, store, wanted.pristine, entry)
         else:
             _leave_out(part, wanted, entry, is_seed=path in seeds)
     survey.distributions = [each for each in survey.distributions if _is_left(each, survey)]
@@ -187,9 +187,8 @@ def _check(part: LockPart, store: Store, wanted: Wanted, entry: Entry, said: set
     """See that a file of a distribution has the bytes that were installed, or that the store has them."""
     survey, path = part.survey, entry.path
     digest = survey.filled.get(path) or entry.digest
-    if entry.kind == "link":  # of a venv that is shared by symlinks
-        name = store.objects.name_at(os.readlink(f"{part.venv}/{path}"))
-        digest = name.digest if name is not None else ""
+    if entry.kind == "link":
+        digest = _digest_behind(part, store, path)
     if digest in {each.digest for each in said} or (Listed() in said and _NOTES.search(path)):
         return
     for each in said:
@@ -204,9 +203,17 @@ def _check(part: LockPart, store: Store, wanted: Wanted, entry: Entry, said: set
     raise NotTheLocks(f"{path} was edited")
 
 
-def _take_pristine(part: LockPart, pristine: Survey, entry: Entry) -> None:
+def _digest_behind(part: LockPart, store: Store, path: str) -> str:
+    """Return the SHA-256 of the object that a link of a venv shared by symlinks leads to, or nothing."""
+    name = store.objects.name_at(os.readlink(f"{part.venv}/{path}"))
+    return name.digest if name is not None else ""
+
+
+def _take_pristine(part: LockPart, store: Store, pristine: Survey, entry: Entry) -> None:
     """Publish what the maker of the venv brought as a pristine venv has it; the file here stays as it is."""
     survey, path, theirs = part.survey, entry.path, pristine.entries[entry.path]
+    if entry.kind == "link" and theirs.digest and _digest_behind(part, store, path) == theirs.digest:
+        return
     if (entry.kind == "link") != (theirs.kind == "link"):
         raise NotTheLocks(f"{path} is not what a new venv has there")
     if entry.kind == "link":
