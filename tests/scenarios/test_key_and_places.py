@@ -17,6 +17,8 @@ from pythons import interpreters
 from scenario import BESIDE, MINOR, PIP, UV, Item, Machine, Project, manifest_of
 from wheels import make_project, requirements
 
+from venvflow.model import INSTALLER_NOTE
+
 HOSTILE = "a dir with 'quotes' & \"more\"; $HOME %s ä 漢"
 
 
@@ -258,8 +260,9 @@ def record_problems(site: Path) -> list[str]:
         with open(record, newline="", encoding="utf-8") as file:
             for path, digest, size in csv.reader(file):
                 target = site / path
-                if not target.exists():  # an installer's note may be, of which RECORD says no hash
-                    wrong += [f"{path} is missing"] * bool(digest)
+                if not target.exists():
+                    if not path.endswith(INSTALLER_NOTE):  # which is given back only where it fits
+                        wrong.append(f"{path} is missing")
                 elif digest:
                     name, _, expected = digest.partition("=")
                     data = target.read_bytes()
