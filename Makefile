@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/pytest -q -n 2 --dist worksteal
 QUICK = $(PYTEST) -m "not slow" --hypothesis-profile quick
 
-.PHONY: run test quick plain pythons newest network long faults lint relock docs dist shape recording bench bench-quick clean help
+.PHONY: run test quick plain pythons newest network long faults lint relock docs dist shape recording screenshot bench bench-quick bench-remote bench-remote-quick clean help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -55,7 +55,7 @@ newest: VENV := .make/newest
 newest:  ## the tests that take seconds, with the newest release of everything that is installed
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --upgrade pip
-	$(PIP) --editable '.[uv]' --group test --group lint --group docs --group tools
+	$(PIP) --editable '.[uv,remote,report]' --group test --group lint --group docs --group tools --group browser
 	$(BIN)/mypy
 	$(QUICK)
 
@@ -74,8 +74,9 @@ lint: $(VENV)/test  ## ruff and mypy
 	$(BIN)/mypy
 
 relock: $(VENV)/run  ## lock the newest of what is installed here, for every Python from 3.10 on, in requirements/
-	$(LOCK) requirements/test.txt --group setup --group test --group docs --group tools --group lint pyproject.toml --extra uv
+	$(LOCK) requirements/test.txt --group setup --group test --group docs --group tools --group browser --group lint pyproject.toml --extra uv --extra remote --extra report
 	$(LOCK) requirements/run.txt --group setup --constraints requirements/test.txt pyproject.toml --extra uv
+	$(LOCK) requirements/action.txt --group setup --constraints requirements/test.txt pyproject.toml --extra uv --extra remote
 	$(LOCK) requirements/setup.txt --group setup --constraints requirements/test.txt
 
 docs: $(VENV)/test  ## what is generated in the documents: reference pages, and what sessions print
@@ -94,11 +95,20 @@ shape: $(VENV)/test  ## how large the code is, and how far runs walk in it
 recording: $(VENV)/test  ## the terminal session of the README, recorded anew
 	PYTHONPATH=tests $(BIN)/python -m tools recording
 
-bench: $(VENV)/test  ## all benchmark rows, on large inputs: about 40 minutes; goes on where it was stopped
+screenshot: $(VENV)/test  ## the pictures of the report in the documents; needs chromium and chromium-driver
+	PYTHONPATH=tests $(BIN)/python -m tools screenshot
+
+bench: $(VENV)/test  ## all benchmark rows, on large inputs: more than an hour; goes on where it was stopped
 	$(BIN)/python -m bench --resume
 
-bench-quick: $(VENV)/test  ## the benchmark on small inputs, under two minutes
+bench-quick: $(VENV)/test  ## the benchmark on small inputs: some three minutes
 	$(BIN)/python -m bench --quick
+
+bench-remote: $(VENV)/test  ## a venv from a bucket over a slow link, against others: some four minutes (INPUT=data: more)
+	$(BIN)/python -m bench --row 16 --pairs 3 --markdown --input $(or $(INPUT),web)
+
+bench-remote-quick: $(VENV)/test  ## the same with a small venv, each once: less than two minutes
+	$(BIN)/python -m bench --quick --row 16
 
 $(VENV)/setup: .ci/find-python requirements/setup.txt
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.10 with venv was found. Install one, or: make PYTHON=/path/to/python3" >&2; exit 3; }

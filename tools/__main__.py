@@ -1,11 +1,13 @@
-"""Write what is generated in the documents: ``python -m tools reference|sessions|recording|shape [PAGE…]``.
+"""Write what is generated in the documents: ``python -m tools WHAT [PAGE…]``.
 
 reference   fill in the generated sections of all pages
 sessions    run the sessions of the pages, and write down what is printed differently now
 recording   run the sessions of the pages, or of the README, and write down all that they print
+screenshot  make the pictures of the report, light and dark, with a browser
 shape       print how large the code is, and how far runs walk in it
 
-``make docs`` and ``make recording`` call this; the tests fail when it would change anything.
+``make docs``, ``make recording`` and ``make screenshot`` call this; the tests fail when the first two would
+change anything.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from tools.markdown import with_sections
 from tools.pages import README, ROOT, SESSIONS, all_pages, answers_of
 from tools.reference import sections
+from tools.screenshot import take_pictures
 from tools.sessions import written_down
 from tools.shape import shape
 
@@ -26,12 +29,14 @@ from tools.shape import shape
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what is asked for, and return the exit code: 1 when a command of a session failed."""
     parser = argparse.ArgumentParser(prog="python -m tools", description=__doc__)
-    parser.add_argument("what", choices=("reference", "sessions", "recording", "shape"))
+    parser.add_argument("what", choices=("reference", "sessions", "recording", "screenshot", "shape"))
     parser.add_argument("pages", nargs="*", type=Path, help="only these pages")
     args = parser.parse_args(argv)
     if args.what == "shape":
         sys.stdout.write(shape())
         return 0
+    if args.what == "screenshot":
+        return take_pictures()
     if args.what == "reference":
         for page in args.pages or all_pages():
             write(page, with_sections(page.read_text(encoding="utf-8"), sections()))

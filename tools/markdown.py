@@ -6,7 +6,7 @@ What is recognised, and what a page therefore has to look like:
   line above it, so that the reader sees it too;
 - a ``console`` block is a session: lines that begin with ``$`` are typed, those that begin with ``>`` go on
   with a command, all others are what it prints. A line ``...`` stands for any lines, ``...`` inside of a
-  line for any text;
+  line for any text. The commands of a ``console terminal`` block print to a terminal;
 - what stands between ``<!-- generated: NAME -->`` and ``<!-- end -->`` is written by ``make docs``.
 """
 
@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 _FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<language>[a-z]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+    r"^(?P<indent> *)```(?P<language>[a-z]*)(?P<terminal> terminal)?\n(?P<text>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
 )
 _FILE = re.compile(r"`([^`]+)`:\s*\Z")
 _GENERATED = re.compile(
@@ -30,24 +31,29 @@ _CODE_SPAN = re.compile(r"`[^`\n]*`")
 
 
 class Block(NamedTuple):
-    """A fenced block: *language*, *text*, the *file* that it holds (or ""), and the *line* of its fence."""
+    """A fenced block: *language*, *text*, the *file* that it holds (or ""), and the *line* of its fence.
+
+    *on_terminal*: what its commands print goes to a terminal.
+    """
 
     language: str
     text: str
     file: str
     line: int
+    on_terminal: bool = False
 
 
 class Exchange(NamedTuple):
     """A *command* typed in a session, the lines that it is said to print, and the command's *line*.
 
-    It *may fail* if the next command asks for its exit code.
+    It *may fail* if the next command asks for its exit code. *on_terminal*: that is where it prints to.
     """
 
     command: str
     output: tuple[str, ...]
     line: int
     may_fail: bool = False
+    on_terminal: bool = False
 
 
 def blocks(page: str) -> Iterator[Block]:
@@ -57,7 +63,7 @@ def blocks(page: str) -> Iterator[Block]:
         indent = len(found["indent"])
         text = "".join(line[min(indent, len(line) - 1) :] for line in found["text"].splitlines(keepends=True))
         line = page.count("\n", 0, found.start()) + 1
-        yield Block(found["language"], text, named[1] if named else "", line)
+        yield Block(found["language"], text, named[1] if named else "", line, bool(found["terminal"]))
 
 
 def exchanges(block: Block) -> list[Exchange]:
@@ -67,7 +73,7 @@ def exchanges(block: Block) -> list[Exchange]:
         if line.startswith("$ "):
             if found and line[2:] == _ASKS_FOR_CODE:
                 found[-1] = found[-1]._replace(may_fail=True)
-            found.append(Exchange(line[2:], (), number))
+            found.append(Exchange(line[2:], (), number, on_terminal=block.on_terminal))
         elif not found:
             raise ValueError(f"line {number}: a session begins with a command, behind a $")
         elif line.startswith("> ") and not found[-1].output:

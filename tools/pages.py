@@ -7,6 +7,7 @@ others with the project that the tutorial made.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -34,9 +35,16 @@ SESSIONS = [page for page in all_pages() if _has_session(page)]
 """Pages with sessions in them."""
 
 
-def answers_of(page: Path, root: Path, wheelhouse: Path) -> list[Answer]:
-    """Run the sessions of *page* in a new world below *root*, and return what they answered."""
+def answers_of(
+    page: Path, root: Path, wheelhouse: Path, *, programs: Callable[[Mapping[str, str]], str] | None = None
+) -> list[Answer]:
+    """Run the sessions of *page* in a new world below *root*, and return what they answered.
+
+    *programs* gives a directory with programs that are found before all others.
+    """
     world = World(root, wheelhouse)
+    if programs is not None:
+        world.programs.append(programs(world.environ))
     tool = page.stem.removeprefix("with-")
     with world.app(tool) if tool in TOOLS else nullcontext(_start_of(page, world)) as start:
         return run(page.read_text(encoding="utf-8"), world, start=start)

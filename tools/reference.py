@@ -21,7 +21,7 @@ from venvflow import errors, tasks
 from venvflow.cli.parser import COMMANDS, make_parser
 from venvflow.cli.schema import schema_text
 from venvflow.config import quoted
-from venvflow.model import StoreConfig, TrimPolicy, VenvSpec
+from venvflow.model import RemoteConfig, StoreConfig, TrimPolicy, VenvSpec
 from venvflow.state import schema
 
 _Schema = Mapping[str, Any]
@@ -50,6 +50,12 @@ def sections() -> dict[str, str]:
 
 _PLACES = (
     ("`store`", ("properties", "store"), StoreConfig),
+    ("`remote` of the store", ("properties", "store", "properties", "remote"), RemoteConfig),
+    (
+        "`keep` of the remote",
+        ("properties", "store", "properties", "remote", "properties", "keep"),
+        None,
+    ),
     ("`trim`", ("properties", "trim"), TrimPolicy),
     ("A venv", ("properties", "venvs", "additionalProperties"), VenvSpec),
     ("A template in `each`", ("properties", "each", "items"), None),
@@ -102,6 +108,8 @@ def _default(name: str, value: _Schema, record: type | None) -> str:
         return _as_yaml(value["default"])
     known = {field.name: field.default for field in dataclasses.fields(record)} if record else {}
     default = known.get(name)
+    if dataclasses.is_dataclass(default):  # its keys have a table of their own
+        return _NOTHING
     return _as_yaml(default) if default not in (None, "", (), dataclasses.MISSING) else _NOTHING
 
 
@@ -255,13 +263,17 @@ def task_table() -> str:
         (f"`{verb}:VENV`", doc, f"`{tasks._NEEDS[verb]}`" if tasks._NEEDS[verb] else _NOTHING)
         for verb, doc in tasks.TASK_DOCS.items()
     ]
-    last = ("`trim`", "drop snapshots by the policy and sweep what nothing refers to", "all `store`")
-    return table(("task", "does", "after"), [*rows, last])
+    last = [
+        ("`push`", "give the remote the snapshots of all venvs, where there is one", "all `store`"),
+        ("`trim`", "drop snapshots by the policy and sweep what nothing refers to", "all `store`"),
+    ]
+    return table(("task", "does", "after"), [*rows, *last])
 
 
 _WITHOUT_ERROR = {
     0: "Done; a hit.",
-    1: "A miss, or the answer is no: `verify` found damage, `status --check` a venv that is not up to date.",
+    1: "A miss, or the answer is no: `verify` found damage, `status --check` a venv that is not up to date, "
+    "`build --fresh` a difference.",
     130: "Interrupted by Ctrl-C. By SIGTERM it is 143, by SIGHUP 129.",
 }
 

@@ -10,7 +10,9 @@ columns) is not compared.
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,7 @@ _DIFFERS = (
     (re.compile(r"\b\d{4,}\b"), "NUMBER"),
     (re.compile(r"\b\d{1,3}(,\d{3})+\b"), "NUMBER"),
     (re.compile(r"[-─]{3,}"), "---"),
+    (re.compile(r"[█░]+"), "BAR"),
     (re.compile(r"\s+"), " "),
 )
 
@@ -126,13 +129,23 @@ def _script(steps: Sequence[Block | Exchange], staging: Path) -> str:
         if isinstance(step, Exchange):
             done = f"code=$?; printf '\\n{_MARK} %d\\n' $code"
             goes_on = "(exit $code)" if step.may_fail else "[ $code = 0 ] || exit 0"
-            parts.append(f"{step.command}\n{done}; {goes_on}\n")
+            command = _on_terminal(step.command) if step.on_terminal else step.command
+            parts.append(f"{command}\n{done}; {goes_on}\n")
         else:
             held = staging / f"file-{number}"
             held.write_text(step.text, encoding="utf-8")
             # A page may show a file once more, further grown, so an old one is replaced.
             parts.append(f'mkdir -p "$(dirname {step.file})" && cp {held} {step.file} || exit 1\n')
     return "".join(parts)
+
+
+_SPAWN = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
+def _on_terminal(command: str) -> str:
+    """Return what runs *command* on a terminal of 80 columns; a page has no colours."""
+    session = f"stty -onlcr cols 80; export TERM=xterm NO_COLOR=1\n{command}"
+    return shlex.join([sys.executable, "-c", _SPAWN, "bash", "-c", session])
 
 
 def _answers(asked: Sequence[Exchange], printed: bytes, world: World) -> list[Answer]:

@@ -82,6 +82,8 @@ class World:
         self.project = self.home / "my-monorepo"
         self.wheelhouse = wheelhouse
         self.settings: dict[str, str] = {}
+        self.programs: list[str] = []
+        """Directories with programs that are to be found before ours."""
         self.project.mkdir(parents=True)
         for name, version in (*_PACKAGES.items(), *_OLDER.items()):
             self.wheel(name, version)
@@ -170,7 +172,7 @@ class World:
             # A page may change the modes of files that are in it, too.
             "UV_CACHE_DIR": str(self.root / "uv-cache"),
             "HOME": str(self.home),
-            "PATH": os.pathsep.join([BIN, os.environ["PATH"], *others]),
+            "PATH": os.pathsep.join([*self.programs, BIN, os.environ["PATH"], *others]),
             "LC_ALL": "C.UTF-8",
             "TMPDIR": str(self.root),
             "GIT_CONFIG_GLOBAL": os.devnull,
