@@ -23,8 +23,9 @@ from venvflow.pure.decoding import Corrupt
 NAMES = (
     "decode_receipt", "decode_registration", "decode_holder", "decode_key", "decode_answer",
     "decode_excluded",
-    "decode_pack", "decode_trims", "decode_last_sweep", "decode_stats", "decode_tree",
-    "decode_objects", "decode_snapshot",
+    "decode_pack", "decode_pull", "decode_push",
+    "decode_trims", "decode_last_sweep", "decode_head", "decode_stats", "decode_tree",
+    "decode_objects", "decode_snapshot", "decode_mark",
 )  # fmt: skip
 
 PARTS = {"decode_entry", "decode_slots"}

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.pure import lockfiles
-from venvflow.pure.lockfiles import References, kind_of, listed, packages, references
+from venvflow.pure.lockfiles import References, listed, packages, references
+from venvflow.pure.names import kind_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HASH = "sha256:" + "a" * 64

@@ -93,7 +93,7 @@ def signed(document: Any) -> tuple[str, bytes]:
 
 def tree_of(groups: Any, **changes: Any) -> tuple[str, bytes]:
     """Return a tree with these groups of rows, under its right name."""
-    return signed({"entries": groups, "format": 2, "name": "n", "version": "1", **changes})
+    return signed({"entries": groups, "format": 3, "name": "n", "version": "1", **changes})
 
 
 # --------------------------------------------------------------------------- the canonical form
@@ -234,8 +234,8 @@ def test_rows_of_another_shape_are_refused(row: object) -> None:
 def test_other_formats_wrong_order_and_doubles_are_refused() -> None:
     """A tree of another format is not guessed at; two entries of one path are never believed."""
     row = ["x", "dir"]
-    with pytest.raises(Corrupt, match="its format is 3, this venvflow reads 2"):
-        decode_tree(*tree_of([], format=3))
+    with pytest.raises(Corrupt, match="its format is 2, this venvflow reads 3"):
+        decode_tree(*tree_of([], format=2))
     for groups in ([["a", [row, row]]], [["b", [row]], ["a", [row]]], [["a", [["y", "dir"], row]]]):
         with pytest.raises(Corrupt, match="out of order or there twice"):
             decode_tree(*tree_of(groups))
@@ -398,7 +398,7 @@ def test_any_flipped_bit_of_a_snapshot_is_noticed() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 3},
+        {"format": 2},
         {"trees": ["../x"]},
         {"trees": 7},
         {"key": None},

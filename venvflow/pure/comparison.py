@@ -11,6 +11,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 from venvflow.model import Entry, Manifest, Tree
 from venvflow.pure.manifest import source_of
+from venvflow.pure.relocate import relative_link
 
 _NUMBER = re.compile(r"#\d+(?=:)")
 _LISTS = ("lock", "include", "file")
@@ -260,7 +261,8 @@ class ManifestComparison:
 def compare_manifests(old: Manifest, new: Manifest) -> ManifestComparison:
     """Return what differs between two manifests.
 
-    Templates are compared as such: two venvs that differ only in where they lie are equal. Bytecode in
+    Templates are compared as such: two venvs that differ only in where they lie are equal, and links into a
+    venv, by its path or relative ones, if they lead to the same. Bytecode in
     ``__pycache__`` follows from its source, and does nothing without; it is left out. Where each has one
     Python, of different minor versions, its directory below ``lib`` counts as the same, as ``lib/python*``.
     """
@@ -305,7 +307,7 @@ def _own(manifest: Manifest, common: Collection[str], *, neutral: bool) -> list[
 
 
 def _compared(tree: Tree, *, neutral: bool) -> Tree:
-    entries = tuple(entry for entry in tree.entries if source_of(entry.path) is None)
+    entries = tuple(relative_link(entry) for entry in tree.entries if source_of(entry.path) is None)
     if neutral:
         entries = tuple(
             entry._replace(path=_LIBRARY.sub("lib/python*/", entry.path, count=1)) for entry in entries

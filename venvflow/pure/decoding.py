@@ -134,6 +134,13 @@ def moment(value: object) -> float:
     return float(value)
 
 
+def duration(value: object) -> float:
+    """Return a number of seconds that something took."""
+    if not isinstance(value, (int, float)) or type(value) is bool or not 0 <= value <= MOMENTS[1]:
+        raise unlike(value, "a duration")
+    return float(value)
+
+
 def one_of(*words: str) -> Decoder[Any]:
     """Return what decodes one of these words."""
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from venvflow.model import FORMAT, Interpreter, Key, VenvSpec
+from venvflow.model import FORMAT, Interpreter, Key, Snapshot, VenvSpec
 from venvflow.pure.redaction import redact_words
 
 
 class Input(NamedTuple):
-    """A file whose bytes are in the key: its *role* (lock, include, local, file), base *name* and *data*."""
+    """A file that is in the key: its *role* (lock, include, local, file), base *name* and *data*.
+
+    The data are its bytes, or its own part (:mod:`venvflow.pure.own_part`).
+    """
 
     role: str
     name: str
@@ -35,6 +38,15 @@ def snapshot_id(key: str, place: str | None) -> str:
     if place is None:
         return key
     return hashlib.sha256(f"{key}\n{place}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def is_honest(snapshot: Snapshot, identifier: str) -> bool:
+    """Return whether a snapshot is the one that its name and its key say."""
+    key = snapshot.key
+    return (
+        snapshot.id == identifier == snapshot_id(key.digest, snapshot.place)
+        and make_key(key.parts).digest == key.digest
+    )
 
 
 def parts_of(
@@ -70,15 +82,25 @@ def file_parts(inputs: Iterable[Input]) -> dict[str, str]:
 
     The order in which files are listed and the directories they lie in make no difference.
     """
-    by_name: dict[tuple[str, str], list[str]] = {}
+    return {name: digest for name, digest, _ in _numbered(inputs)}
+
+
+def part_names(files: Mapping[str, Input]) -> dict[str, str]:
+    """Return the name of the part of each of these *files*, by their paths."""
+    names = {item: name for name, _, item in _numbered(files.values())}
+    return {path: names[item] for path, item in files.items()}
+
+
+def _numbered(inputs: Iterable[Input]) -> Iterator[tuple[str, str, Input]]:
+    """Yield the name and the value of the part of each file."""
+    by_name: dict[tuple[str, str], list[tuple[str, Input]]] = {}
     for item in inputs:
-        by_name.setdefault((item.role, item.name), []).append(hashlib.sha256(item.data).hexdigest())
-    # The number stands before the colon, where no file's name can imitate it.
-    return {
-        f"{role}:{name}" if number == 1 else f"{role}#{number}:{name}": digest
-        for (role, name), digests in by_name.items()
-        for number, digest in enumerate(sorted(digests), start=1)
-    }
+        found = by_name.setdefault((item.role, item.name), [])
+        found.append((hashlib.sha256(item.data).hexdigest(), item))
+    for (role, name), found in by_name.items():
+        for number, (digest, item) in enumerate(sorted(found), start=1):
+            # The number stands before the colon, where no file's name can imitate it.
+            yield f"{role}:{name}" if number == 1 else f"{role}#{number}:{name}", digest, item
 
 
 def _command_parts(commands: list[list[str]]) -> dict[str, str]:

@@ -30,6 +30,9 @@ Corrupt = decoding.Corrupt
 SCAFFOLD = "(venv)"
 """Name of the tree of what the venv itself brings: pyvenv.cfg, activation scripts, links to Python."""
 
+BUNDLED = "(python)"
+"""Name of the tree of an interpreter that is packed with a venv."""
+
 
 # --------------------------------------------------------------------------- trees
 
@@ -326,6 +329,8 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         "notes": snapshot.notes,
         "needs": list(snapshot.needs),
         "root": snapshot.root,
+        "entries": snapshot.entries,
+        "build_seconds": snapshot.build_seconds,
     }
     body = json.dumps(document, sort_keys=True, indent=1).encode("ascii")
     return body + b"\n" + hashlib.sha256(body).hexdigest().encode("ascii") + b"\n"
@@ -349,6 +354,8 @@ def decode_snapshot(data: bytes) -> Snapshot:
         packages=decoding.mapped(decoding.text, decoding.texts),
         notes=decoding.mapped(_note, decoding.digest),
         needs=decoding.listed(decoding.text),
+        entries=decoding.texts,
+        build_seconds=decoding.duration,
         **dict.fromkeys(("venv", "host", "command", "python", "root"), decoding.text),
     )
     return Snapshot(**found)

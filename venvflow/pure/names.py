@@ -1,17 +1,19 @@
-"""Names: those with fields to fill in, those of Pythons and distributions, and the nearest to a mistyped one.
+"""Names: with fields to fill in, of Pythons, distributions and lock files, and the nearest to a mistyped one.
 
 The fields, as in ``{venv}-{version:fastapi}-{key}``, are ``{venv}`` (its name), ``{key}`` (the first twelve
-digits), ``{python}`` (its full version) and ``{version:NAME}`` (that of the distribution NAME in the venv).
+digits), ``{python}`` (its full version), ``{platform}`` (``linux-x86_64``) and ``{version:NAME}`` (that of
+the distribution NAME in the venv).
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from venvflow.errors import shown
 
-KNOWN = "{venv}, {key}, {python}, and {version:NAME} of what is installed"
+KNOWN = "{venv}, {key}, {python}, {platform}, and {version:NAME} of what is installed"
 """All fields, in words."""
 
 PYTHON_VERSION = re.compile(
@@ -24,10 +26,14 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 _VERSION = re.compile(r"version:[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def wrong_field(name: str) -> str:
-    """Return what in *name* can never be filled in, a field or a lone brace, or an empty string."""
+def wrong_field(name: str, more: Collection[str] = ()) -> str:
+    """Return what in *name* can never be filled in, a field or a lone brace, or an empty string.
+
+    *more* are fields that only this name may have.
+    """
     for field in _FIELD.finditer(name):
-        if field[1] not in ("venv", "key", "python") and not _VERSION.fullmatch(field[1]):
+        known = ("venv", "key", "python", "platform", *more)
+        if field[1] not in known and not _VERSION.fullmatch(field[1]):
             return field[0]
     lone = re.search(r"[{}]", _FIELD.sub("", name))
     return lone[0] if lone else ""
@@ -49,6 +55,42 @@ def fill(name: str, values: Mapping[str, str]) -> str:
     return _FIELD.sub(value, name)
 
 
+USUAL = (".venv", "venv", "env", ".env")
+"""What the directory of a project's venv is usually called."""
+
+
+def venv_name(path: str) -> str:
+    """Return what the venv at the absolute *path* is called: as its directory, or that of its project."""
+    above, name = os.path.split(path)
+    return (os.path.basename(above) if name in USUAL else "") or name
+
+
+def platform_field(platform: str) -> str:
+    """Return what ``{platform}`` is for that of an interpreter; musl is named, the usual libc is not."""
+    system, _, rest = platform.partition(" ")
+    machine, *libc = rest.split(" ")
+    return "-".join(filter(None, (system, machine, *(word for word in libc if word == "musl"))))
+
+
+PART_FIELDS = ("{layer}", "{digest}")
+"""Fields of the names of archives that are a venv together: which layer it is, and what is in it."""
+
+
+def part_name(name: str) -> str:
+    """Return the name of a part in a set called *name*: with the fields that tell parts apart.
+
+    ``{digest}`` does so alone; what is missing is appended.
+    """
+    if PART_FIELDS[1] in name:
+        return name
+    return "-".join([name, *(field for field in PART_FIELDS if field not in name)])
+
+
+def set_name(name: str) -> str:
+    """Return the name of the set of parts that are called *name*: without what tells them apart."""
+    return re.sub(r"[-_.]?\{(?:layer|digest)\}", "", name).lstrip("-_.") or "{venv}"
+
+
 def is_version(text: str) -> bool:
     """Return whether *text* is a version of Python."""
     return PYTHON_VERSION.fullmatch(text) is not None
@@ -57,6 +99,31 @@ def is_version(text: str) -> bool:
 def normalised(name: str) -> str:
     """Return the name of a distribution in its normal form, by which names are compared."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+_KINDS = {
+    "uv.lock": "uv",
+    "poetry.lock": "poetry",
+    "Pipfile.lock": "pipenv",
+    "Pipfile": "other",
+    "": "other",
+}
+_NO_REQUIREMENTS = (".yml", ".yaml", ".json", ".toml", ".xml", ".py", ".cfg")
+"""Endings that no requirements file has."""
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of a lock file by its name (a path will do).
+
+    One of requirements, pylock, uv, poetry, pdm, pipenv, other. Requirements files have all sorts of names:
+    what is not known to be something else is one.
+    """
+    base = name.rpartition("/")[2]
+    if re.fullmatch(r"pylock(\.[^.]+)?\.toml", base):
+        return "pylock"
+    if re.fullmatch(r"pdm(\.[^.]+)?\.lock", base):
+        return "pdm"
+    return _KINDS.get(base, "other" if base.lower().endswith(_NO_REQUIREMENTS) else "requirements")
 
 
 def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:

@@ -8,9 +8,11 @@ percent signs, a shebang has a limited length and no spaces. Forms:
 ``line``     as it is, on one line: line breaks become spaces, because the file cannot hold them
 ``sh``       one whole word of a shell; the same spelling is right for POSIX shells, csh and fish
 ``url``      percent-encoded, as in ``file://`` URLs
-``py``       inside a Python string literal; also inside a double-quoted string of nushell
+``component``  the same with its slashes, as in the query of a URL
+``py``       inside a Python string literal
+``literal``  one whole string literal, with its quotes, of Python or nushell
 ``json``     inside a JSON string
-``shebang``  the whole first line (or the ``/bin/sh`` trampoline) of a script for the venv's Python
+``shebang``  the whole first line (or the ``/bin/sh`` trampoline) of a script for a program of the venv
 ``record``   ``sha256=…,size`` of a file that is itself a template, in a RECORD
 ===========  =====================================================================================
 
@@ -30,7 +32,7 @@ import shlex
 from functools import lru_cache
 from typing import Literal
 
-from venvflow.postinstall import WRITERS, shell_word
+from venvflow.postinstall import WRITERS, is_python, shell_word
 
 # --------------------------------------------------------------------------- first lines
 
@@ -50,8 +52,8 @@ _WORD = re.compile(rb"""\A(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s'"\\])+""", re.DO
 def parse_shebang(data: bytes, prefix: bytes) -> tuple[str, int] | None:
     """Return what ``postinstall.shebang`` needs to write the start of *data* anew, and where that start ends.
 
-    *prefix* is the venv's path with a slash. None unless a Python below it is to run the script. ``env -S``
-    and blanks before the path say nothing more, so they are not kept.
+    *prefix* is the venv's path with a slash. None unless a program below it is to run the script, by a
+    trampoline a Python. ``env -S`` and blanks before the path say nothing more, so they are not kept.
     """
     trampoline = _TRAMPOLINE.match(data)
     found = trampoline or _FIRST_LINE.match(data)
@@ -65,7 +67,7 @@ def parse_shebang(data: bytes, prefix: bytes) -> tuple[str, int] | None:
         word, rest = _command(command, prefix)
     else:
         return None
-    if not word.startswith(prefix) or not re.search(rb"(?:python|pypy)[^/]*\Z", word):
+    if not word.startswith(prefix) or (trampoline and not is_python(os.fsdecode(word))):
         return None
     return os.fsdecode(word[len(prefix) :] + rest), found.end()
 
@@ -88,18 +90,19 @@ def _command(command: bytes, prefix: bytes) -> tuple[bytes, bytes]:
 # --------------------------------------------------------------------------- reading
 
 
-Language = Literal["shell", "nu", "python", "json", "pth", "other-script", "text"]
+Language = Literal["shell", "nu", "python", "xonsh", "json", "pth", "other-script", "text"]
 
 _LANGUAGES: tuple[tuple[str, Language], ...] = (
     (r"\.nu\Z", "nu"),
     (r"\.(?:bat|ps1)\Z", "other-script"),
-    (r"\.(?:py|xsh)\Z", "python"),
+    (r"\.py\Z", "python"),
+    (r"\.xsh\Z", "xonsh"),
     (r"(?:\A|/)bin/activate[^/]*\Z|\.(?:c|fi|ba|z)?sh\Z", "shell"),
     (r"\.json\Z", "json"),
     (r"\.pth\Z", "pth"),
 )
 _SCRIPTS: tuple[tuple[bytes, Language], ...] = (
-    (rb"\A#!/bin/sh\n'''exec' ", "python"),
+    (rb"\A#!/bin/sh\n'''(?:exec|:)' ", "python"),
     (rb"\A#![^\n]*(?:python|pypy)", "python"),
     (rb"\A#![^\n]*\b(?:ba|da|z|k|c|tc|fi)?sh\b", "shell"),
     (rb"\A#!", "other-script"),
@@ -137,10 +140,14 @@ def spellings(text: str, language: Language = "text") -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=64)
 def pattern(text: str, language: Language = "text") -> re.Pattern[bytes]:
-    """Return a pattern for *text* in all its :func:`spellings`, and in URLs with any choice of escapes."""
+    """Return a pattern for *text* in all its :func:`spellings`, and in URLs with any choice of escapes.
+
+    With its slashes escaped it is the group ``component``.
+    """
     escaped = b"".join(b"(?:%%(?i:%02x)|%s)" % (byte, re.escape(bytes([byte]))) for byte in os.fsencode(text))
     ways = b"|".join(re.escape(way) for way in spellings(text, language))
-    return re.compile(b"(?<=file://)" + escaped + b"|" + ways)
+    whole = re.sub(rb"%(..)", rb"%(?i:\1)", re.escape(WRITERS["component"](text)).replace(rb"\%", b"%"))
+    return re.compile(b"(?<=file://)" + escaped + b"|" + ways + b"|(?P<component>" + whole + b")")
 
 
 def quoted_by(line: bytes) -> str:

@@ -66,6 +66,8 @@ class VenvFacts:
     """The digest of the key that the venv must have."""
     key_holds: bool = False
     """Nothing changed that the noted key was made from."""
+    others_changed: str = ""
+    """Which of its lock files changed in what they say for others only, in words."""
     changed_parts: tuple[str, ...] = ()
     """The parts in which the two keys differ."""
     key_problem: VenvflowError | None = None
@@ -102,6 +104,8 @@ class VenvFacts:
     """The venv there is what its lock says, as far as the builder tells."""
     force: bool = False
     """The user allows losing what was changed by hand."""
+    fresh: bool = False
+    """The user wants it built from nothing."""
 
     # config and store
     may_restore: bool = True
@@ -119,6 +123,8 @@ class VenvFacts:
     """There is a snapshot of what is at the place."""
     promised_by: str = ""
     """The task of another venv that publishes a snapshot for the key before this venv needs it."""
+    remote: Literal["", "asked", "has it"] = ""
+    """On a miss a remote is asked; or it is known to have *snapshot*, which the store has not."""
     read_only: VenvflowError | None = None
     """Why the store cannot be written."""
     resettled: bool = False
@@ -136,7 +142,7 @@ class VenvFacts:
     @property
     def may_be_taken(self) -> bool:
         """Return whether a tool may have brought the venv there to its lock; to ask takes a second."""
-        if self.force or self.unreadable or self.read_only or not self.builder:
+        if self.force or self.fresh or self.unreadable or self.read_only or not self.builder:
             return False
         if self.receipt is None:
             return self.there == "venv"
@@ -152,8 +158,11 @@ class VenvFacts:
 def plan(facts: VenvFacts) -> dict[str, Action]:
     """Return what each task does to a venv of which these are the facts, by its verb."""
     actions: dict[str, Action] = {}
-    failed = ""
+    failed, unsure = "", False
     for action in _in_turn(facts):
+        unsure |= facts.remote == "asked" and action.did == "miss"
+        if unsure and action.would == "run":  # if the remote has it, nothing of this is so
+            action = action._replace(certain=False)  # noqa: PLW2901
         actions[action.verb] = (
             action if not failed else Action(action.verb, "not run", reason=f"{failed} fails")
         )
@@ -215,6 +224,8 @@ def _hash(facts: VenvFacts) -> Action:
         return _runs(verb, "new", "no key is written down yet")
     if facts.noted_key != facts.key:
         return _runs(verb, "new", f"changed: {', '.join(map(shown, facts.changed_parts))}")
+    if facts.others_changed:
+        return _runs(verb, "unaffected", facts.others_changed)
     return _nothing(verb, "the key is the same", due=not facts.key_holds)
 
 
@@ -229,7 +240,7 @@ def _restore(facts: VenvFacts) -> tuple[Action, _Coming | None]:
     if facts.as_locked and facts.may_be_taken:  # its files are looked at then
         why = "by what its builder says, the venv there is what its lock says"
         return _runs("restore", "taken", why, certain=False), _Coming("taken", shared=True)
-    if receipt is not None and facts.is_for_key and not facts.force:
+    if receipt is not None and facts.is_for_key and not (facts.force or facts.fresh):
         shared = receipt.state == "shared" and not facts.resettled
         kept = _Coming("kept", receipt.trees, receipt.bound, shared)
         if facts.suspect:
@@ -256,19 +267,24 @@ def _kept(facts: VenvFacts) -> Action:
 def _brought(facts: VenvFacts, why: str) -> tuple[Action, _Coming | None]:
     """Return what restore does where there is no venv that it can keep, *why* there is none."""
     verb, snapshot = "restore", facts.snapshot if facts.snapshot_whole else None
-    if not facts.may_restore:
-        return _runs(verb, "miss", f"{why}; the config says restore: false"), None
+    if facts.fresh or not facts.may_restore:
+        return _runs(verb, "miss", FRESH if facts.fresh else f"{why}; the config says restore: false"), None
     if snapshot is not None and facts.lacking:
         return _runs(verb, "miss", f"{why}; {without(facts.lacking)}"), None
     if snapshot is None and not facts.promised_by:
-        return _runs(verb, "miss", f"{why}; the store has no snapshot for the key"), None
+        asks = ", and the remote is asked" if facts.remote == "asked" else ""
+        return _runs(verb, "miss", f"{why}; the store has no snapshot for the key{asks}"), None
     if facts.why_not_replaced is not None:
         return _fails(verb, facts.why_not_replaced), None
     if snapshot is None:  # one that names files of the project would not fit: that is not known before
         promise = f"{why}; {facts.promised_by} adds a snapshot for the key"
         return _runs(verb, "hit", promise, certain=False), _Coming("hit", shared=True)
     coming = _Coming("hit", snapshot.trees, snapshot.place is not None, shared=True)
-    return _runs(verb, "hit", f"{why}; the store has a snapshot for the key"), coming
+    has = "remote" if facts.remote == "has it" else "store"
+    return _runs(verb, "hit", f"{why}; the {has} has a snapshot for the key"), coming
+
+
+FRESH = "it is to be built from nothing"
 
 
 def without(path: str) -> str:
@@ -353,6 +369,8 @@ def why_pack(archive: ArchiveFacts, key: str, trees: tuple[str, ...] | None) -> 
 
 def _store(facts: VenvFacts, coming: _Coming) -> Action:
     verb = "store"
+    if facts.fresh and coming.came == "built":
+        return _runs(verb, "stored", "it is compared with the snapshot for the key", certain=False)
     if coming.came == "hit" or (
         coming.came in ("taken", "built") and facts.snapshot is not None and facts.snapshot_whole
     ):

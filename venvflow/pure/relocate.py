@@ -34,14 +34,8 @@ Places = postinstall.Places
 
 
 _ACTIVATE = re.compile(r"bin/activate[^/]*\Z")
-_PROJECT_FILE = re.compile(
-    r"""(?x)
-    (?: .*/ | \A )
-    (?: [^/]*\.pth | [^/]*\.egg-link | [^/]*\.dist-info/direct_url\.json
-      | __editable__[^/]*\.py | _?__editable_[^/]*\.py | [^/]*_editable_[^/]*\.py ) \Z
-    | \A bin/[^/]+ \Z | \A share/jupyter/kernels/[^/]+/kernel\.json \Z
-    """
-)
+_PROJECT_ENDS = (".pth", ".egg-link", ".dist-info/direct_url.json")
+_PROJECT_FILE = re.compile(r"bin/[^/]+|share/jupyter/kernels/[^/]+/kernel\.json")
 _VENV_FILE = re.compile(
     r"""(?x)
     \A (?: pyvenv\.cfg
@@ -61,11 +55,18 @@ def names_project(path: str) -> bool:
     Only the files that installers write for editable and local installs: a project at ``/app`` or
     ``/src`` would otherwise be found in documentation and test data, where it means something else.
     """
-    return _PROJECT_FILE.match(path) is not None
+    if path.endswith(".py") and "_editable_" in path.rpartition("/")[2]:
+        return True
+    return path.endswith(_PROJECT_ENDS) or _PROJECT_FILE.fullmatch(path) is not None
 
 
 _IN_PACKAGE = re.compile(r"lib/python[^/]+/site-packages/[^/]+/")
 """Where nobody writes the interpreter's path and no other: that search of most files can be saved."""
+
+
+def is_in_package(path: str) -> bool:
+    """Return whether a file at *path* lies in a package, most files of which its wheel brought."""
+    return _IN_PACKAGE.match(path) is not None
 
 
 def may_be_written_here(path: str) -> bool:
@@ -114,13 +115,14 @@ def find(
     files that installers write (:func:`names_venv`), and only where it stands as a path of its own.
     *written_here*: no package brought the file, so every local path in it is meant.
     """
-    if len(data) > LARGEST_TEXT:
+    meant = fresh or written_here or names_venv(path)
+    if len(data) > LARGEST_TEXT or not (meant or path.endswith(".dist-info/METADATA")):
         return None
     is_text = b"\0" not in data
     hits: list[_Hit] = []
     if path == "pyvenv.cfg":
         hits += _in_pyvenv_cfg(data, places)
-    if fresh or written_here or names_venv(path):
+    if meant:
         hits += _in_shebang(data, places.venv)
         if is_text:
             hits += _in_text(path, data, "venv", places.venv, taken=hits, fresh=fresh)
@@ -147,7 +149,7 @@ def mentions(path: str, data: bytes, places: Places, *, fresh: bool = False) -> 
         return True
     if not (fresh or places.venv.startswith(f"{places.project}/")) and _is_spelled(path, data, places.venv):
         return True
-    return not _IN_PACKAGE.match(path) and _is_spelled(path, data, places.python)
+    return not is_in_package(path) and _is_spelled(path, data, places.python)
 
 
 def kept_names(template: Template, sure: Template | None, places: Places) -> bool:
@@ -192,7 +194,7 @@ def _overlaps(start: int, end: int, taken: Iterable[_Hit]) -> bool:
 
 
 def _in_shebang(data: bytes, venv: str) -> list[_Hit]:
-    """Find the first line (or the trampoline) of a script that the venv's own Python is to run."""
+    """Find the first line (or the trampoline) of a script that a program of the venv is to run."""
     found = path_spelling.parse_shebang(data, os.fsencode(venv) + b"/") if data.startswith(b"#!") else None
     if found is None:
         return []
@@ -205,10 +207,15 @@ def _in_text(path: str, data: bytes, kind: str, text: str, *, taken: list[_Hit],
     if not _is_spelled(path, data, text):
         return []
     language = path_spelling.language(path, data)
+    words = _ENV_WORDS.match(data)
+    first_line = words.end() if words else 0
     hits: list[_Hit] = []
     for match in path_spelling.pattern(text, language).finditer(data):
         if fresh or _stands_alone(data, *match.span()):
-            hit = _WAYS[language](data, *match.span(), Slot(0, kind, ""))
+            way = _in_form("component") if match["component"] else _WAYS[language]
+            if match.end() <= first_line:
+                way = _in_words
+            hit = way(data, *match.span(), Slot(0, kind, ""))
             if not _overlaps(hit.start, hit.end, taken):
                 hits.append(hit)
     return hits
@@ -217,8 +224,13 @@ def _in_text(path: str, data: bytes, kind: str, text: str, *, taken: list[_Hit],
 _PATH_BYTES = frozenset(
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-+~@%" + bytes(range(0x80, 0x100))
 )
+_COMPONENT_BYTES = [bytes([byte]) for byte in _PATH_BYTES]
 _GOES_ON = re.compile(rb"\\[uUxN0-7\\]")
 """An escape after a path that spells one more character of its last name."""
+
+
+_ENV_WORDS = re.compile(rb"#![ \t]*/(?:usr/)?bin/env[ \t]+-[^\n]*S[^\n]*")
+"""A first line that ``env`` splits into words."""
 
 
 def _is_spelled(path: str, data: bytes, text: str) -> bool:
@@ -227,7 +239,10 @@ def _is_spelled(path: str, data: bytes, text: str) -> bool:
     ways = path_spelling.spellings(text, language)
     if any(way in data for way in ways):
         return text != "/"
-    return len(ways) > 1 and b"file://" in data  # of a plain path nobody escapes anything in a URL
+    if len(ways) > 1 and b"file://" in data:  # of a plain path nobody escapes anything in a URL
+        return True
+    # In a package nobody writes a path like that.
+    return not is_in_package(path) and b"%2" in data and postinstall.percent_all(text).lower() in data.lower()
 
 
 _OPTION = re.compile(rb"""(?:\A|[\s"',=])-[A-Za-z]\Z""")
@@ -236,6 +251,8 @@ _OPTION = re.compile(rb"""(?:\A|[\s"',=])-[A-Za-z]\Z""")
 
 def _stands_alone(data: bytes, start: int, end: int) -> bool:
     """Return whether a path at this position is not a part of a longer one (``/app`` in ``/application``)."""
+    if data[start : start + 1] == b"%":
+        return data[end : end + 3].upper() == b"%2F" or data[end : end + 1] not in _COMPONENT_BYTES
     if end < len(data) and (data[end] in _PATH_BYTES or _GOES_ON.match(data, end)):
         return False
     before = data[max(0, start - 7) : start]
@@ -249,8 +266,13 @@ def _stands_alone(data: bytes, start: int, end: int) -> bool:
 
 def _in_shell(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
     """Make the path a shell word of its own, outside of the quotes that it may stand in."""
+    return _in_words(data, start, end, slot, data.rfind(b"\n", 0, start) + 1)
+
+
+def _in_words(data: bytes, start: int, end: int, slot: Slot, begin: int = len("#!")) -> _Hit:
+    """Do the same in what a shell, or ``env`` in a first line, splits into words from *begin* on."""
     before, after = data[start - 1 : start], data[end : end + 1]
-    line = data[data.rfind(b"\n", 0, start) + 1 : start]
+    line = data[begin:start]
     within = path_spelling.quoted_by(line)
     if within in ("#", "`"):
         return _Hit(start, end, slot._replace(form="line" if within == "#" else "url"))
@@ -266,13 +288,24 @@ _NU_CLOSE = re.compile(rb"(?:'#+|'|\")")
 
 
 def _in_nu(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
-    """Make a string that is the path and nothing else a double-quoted one; elsewhere, be safe."""
+    """Take a string that is the path and nothing else with its quotes; elsewhere, be safe."""
     if data[start : start + 1] in (b"'", b'"'):  # a word with its quotes
         start, end = start + 1, end - 1
     opening, closing = _NU_OPEN.search(data[max(0, start - 8) : start]), _NU_CLOSE.match(data, end)
     if opening is None or closing is None:
         return _Hit(start, end, slot._replace(form="url"))
-    return _Hit(start - len(opening[0]), closing.end(), slot._replace(form="py"), b'"', b'"')
+    return _Hit(start - len(opening[0]), closing.end(), slot._replace(form="literal"))
+
+
+_XONSH_OPEN = re.compile(rb"(?<![\w'\"])['\"]\Z")
+
+
+def _in_xonsh(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
+    """Take a plain string that is the path and nothing else with its quotes, else what is inside of one."""
+    opening = _XONSH_OPEN.search(data[max(0, start - 2) : start])
+    if opening is None or data[end : end + 1] != opening[0] or data[end + 1 : end + 2] == opening[0]:
+        return _in_form("py")(data, start, end, slot)
+    return _Hit(start - 1, end + 1, slot._replace(form="literal"))
 
 
 def _in_pth(data: bytes, start: int, end: int, slot: Slot) -> _Hit:
@@ -295,6 +328,7 @@ _WAYS: Mapping[str, Callable[[bytes, int, int, Slot], _Hit]] = {
     "shell": _in_shell,
     "nu": _in_nu,
     "python": _in_form("py"),
+    "xonsh": _in_xonsh,
     "json": _in_form("json"),
     "pth": _in_pth,
     "other-script": _in_form("url"),  # wrong for a path with blanks, but nothing that could be run
@@ -560,9 +594,47 @@ def fill(data: bytes, slots: Iterable[Slot], places: Places, digests: Digests | 
     return postinstall.fill(data, slots, places, lambda path: record_fields(*known[path]))
 
 
+_MEANING = re.compile(
+    rb"""(?x)
+    (?: [ \t\f]* (?: \#[^\n]* )? \n )*  (?: [rRuU]? ["'] )    # a docstring, below nothing but comments
+    | (?: [ \t\f]* \#[^\n]* \n )? [ \t\f]* \#[^\n]* coding [:=] (?! [ \t]* utf-?8 )
+    """,
+    re.IGNORECASE,
+)
+
+
+def begins_with_meaning(script: bytes) -> bool:
+    """Return whether what stands first in a script (below its first line) means something only there.
+
+    A docstring does, or an encoding other than UTF-8.
+    """
+    return _MEANING.match(script) is not None
+
+
+def portable(path: str, data: bytes, slots: Iterable[Slot], places: Places, digests: Digests) -> bytes:
+    """Return the template *data* of the file at *path* as :func:`fill` does, but right wherever it lies.
+
+    What has no such form names *places*.
+    """
+    return postinstall.portable(path, data, slots, places, lambda path: record_fields(*digests[path]))
+
+
 def fill_link(entry: Entry, places: Places) -> str:
     """Return where the symlink *entry* is to point at in *places*."""
     return os.fsdecode(fill(os.fsencode(entry.target), entry.slots, places))
+
+
+def relative_link(entry: Entry) -> Entry:
+    """Return *entry*; as a relative link if it is one that leads into the venv by the venv's path."""
+    if entry.kind != "link" or [(slot.kind, slot.offset) for slot in entry.slots] != [("venv", 0)]:
+        return entry
+    _, *there = os.path.normpath(entry.target).split("/")
+    *here, _ = entry.path.split("/")
+    if not entry.target.startswith("/") or not any(there):
+        return entry
+    while here and len(there) > 1 and here[0] == there[0]:
+        del here[0], there[0]
+    return entry._replace(target="/".join([*([".."] * len(here)), *there]), slots=())
 
 
 def leads_there(entry: Entry, target: str, places: Places, resolve: Callable[[str], str]) -> bool:

@@ -156,7 +156,7 @@ class _Trimming:
         self._policy = policy
         self._project = project
         self._now = now
-        self._ledger = _Ledger(snapshots, contents)
+        self._ledger = SpaceLedger(snapshots, contents)
         # Least recently used first. Equal counters do not happen, but must not make the plan random.
         self._left = {s.id: s for s in sorted(snapshots, key=lambda s: (s.used.seq, s.id))}
         self._holds = {s.id: list(s.holds) for s in snapshots}
@@ -307,7 +307,7 @@ class _Trimming:
         return show_duration(max(self._now - used.at, 0))
 
 
-class _Ledger:
+class SpaceLedger:
     """Counts who needs what, and the bytes that nobody needs any more."""
 
     def __init__(self, snapshots: Sequence[Candidate], contents: TreeContents) -> None:

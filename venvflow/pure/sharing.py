@@ -28,6 +28,24 @@ def mtime_ns_of(digest: str) -> int:
     return mtime_of(digest) * 1_000_000_000
 
 
+def is_written(entry: Entry) -> bool:
+    """Return whether a file is one that is written for each venv, as installers do it: scripts, RECORD.
+
+    No other venv has its bytes, and nothing but make and people look at its time: so it has the time at which
+    it was written. Not sources: bytecode records theirs.
+    """
+    written = entry.kind == "template" or (entry.kind == "file" and entry.path.endswith(".dist-info/RECORD"))
+    return written and not entry.path.endswith(".py")
+
+
+def time_of(entry: Entry, written: int) -> int:
+    """Return the mtime in nanoseconds of a venv's own file; *written*: of those written for it.
+
+    Without that, it is that of its content.
+    """
+    return written if written and is_written(entry) else mtime_ns_of(entry.digest)
+
+
 def is_moment(mtime_ns: int) -> bool:
     """Return whether a time in nanoseconds may be one that :func:`mtime_of` gives."""
     seconds, rest = divmod(mtime_ns, 1_000_000_000)

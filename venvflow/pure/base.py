@@ -1,0 +1,174 @@
+"""Decides from which snapshot a build starts, and whether what came of it is what a fresh build gives.
+
+A build that starts from a *base* finds in its empty venv the distributions of which both locks say the same,
+and its tool installs the rest. So nothing is ever uninstalled; what it does to the venv is that of a fresh
+build, but for what two distributions do to each other. Where they may, and where anything else is in doubt,
+:func:`why_unsure` says so: then the venv is built fresh.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from venvflow.model import Entry, Tree
+from venvflow.pure.comparison import part_changes, role_of
+from venvflow.pure.entries import BESIDE
+from venvflow.pure.manifest import Distribution, source_of
+from venvflow.pure.names import normalised
+
+ENOUGH = 0.3
+"""The share of the packages of a lock that has to be there for a build to start from them."""
+
+_OF_LOCKS = ("lock", "include", "local")
+"""Roles of the parts of a key in which a base may differ: what locks say is compared package by package."""
+
+
+class Near(NamedTuple):
+    """A snapshot with the *parts* of its key, and what its locks say of each package."""
+
+    id: str
+    parts: Mapping[str, str]
+    entries: Mapping[str, str]
+
+
+def may_be_base(parts: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Return whether two keys agree in all that decides a venv besides what its locks say."""
+    return all(role_of(each.name) in _OF_LOCKS for each in part_changes(parts, wanted))
+
+
+def same_entries(one: Mapping[str, str], other: Mapping[str, str]) -> frozenset[str]:
+    """Return the packages of which two sets of locks say the same; none if they differ in what is for all."""
+    if one.get(BESIDE) != other.get(BESIDE):
+        return frozenset()
+    return frozenset(name for name, said in one.items() if name != BESIDE and other.get(name) == said)
+
+
+def ranked(candidates: Iterable[Near], entries: Mapping[str, str]) -> list[Near]:
+    """Return those of the *candidates*, the last used first, from which a build may start: the best first.
+
+    *entries* are what the locks of the venv to be built say.
+    """
+    wanted = len(entries.keys() - {BESIDE})
+    shared = [(len(same_entries(each.entries, entries)), each) for each in candidates]
+    worth = [(count, each) for count, each in shared if count and count >= ENOUGH * wanted]
+    return [each for _, each in sorted(worth, key=lambda found: -found[0])]
+
+
+class Division(NamedTuple):
+    """The trees of a base: those that are *kept* for the new venv, and those of distributions *left out*.
+
+    *unowned* are the paths of its files that are no distribution's.
+    """
+
+    kept: tuple[Tree, ...]
+    left_out: tuple[Tree, ...]
+    unowned: frozenset[str]
+
+
+def divide(trees: Sequence[Tree], names: Collection[str]) -> Division:
+    """Divide the *trees* of a base: kept are the distributions of these *names* that name no project.
+
+    What a distribution carries within it shares its fate.
+    """
+    distributions = [tree for tree in trees if tree.version]
+    mains = [tree for tree in distributions if any(_RECORD.fullmatch(each.path) for each in tree.entries)]
+    count = Counter(normalised(tree.name) for tree in mains)
+    keep = {
+        tree.digest
+        for tree in mains
+        if normalised(tree.name) in names and count[normalised(tree.name)] == 1 and not _names_project(tree)
+    }
+    carried = [tree for tree in distributions if tree not in mains]
+    carriers = _by_package(mains) if carried else {}
+    for tree in carried:
+        owners = {owner for entry in tree.entries for owner in carriers.get(_package(entry.path), ("",))}
+        if owners and owners <= keep:
+            keep.add(tree.digest)
+    unowned = (entry.path for tree in trees if not tree.version for entry in tree.entries)
+    return Division(
+        tuple(tree for tree in distributions if tree.digest in keep),
+        tuple(tree for tree in distributions if tree.digest not in keep),
+        frozenset(path for path in unowned if source_of(path) is None),
+    )
+
+
+_RECORD = re.compile(r"lib/[^/]+/site-packages/[^/]+\.dist-info/RECORD")
+
+
+def _by_package(trees: Iterable[Tree]) -> dict[str, set[str]]:
+    """Return the digests of the trees that have files in each directory or module of site-packages."""
+    found: dict[str, set[str]] = {}
+    for tree in trees:
+        for entry in tree.entries:
+            found.setdefault(_package(entry.path), set()).add(tree.digest)
+    return found
+
+
+def _package(path: str) -> str:
+    return "/".join(path.split("/", 4)[:4])
+
+
+def _names_project(tree: Tree) -> bool:
+    return any(slot.kind == "project" for entry in tree.entries for slot in entry.slots)
+
+
+# --------------------------------------------------------------------------- what came of it
+
+
+class Made(NamedTuple):
+    """A venv that was built from a base: its *entries* by path, *present* paths, and its distributions.
+
+    Bytecode is present, and no entry: it is made anew.
+    """
+
+    entries: Mapping[str, Entry]
+    present: Collection[str]
+    distributions: Sequence[Distribution]
+
+
+def why_unsure(
+    base: Division, listed: Collection[str], made: Made, is_undisputed: Callable[[str], bool]
+) -> str:
+    """Return why it is not known that a fresh build gives what was *made* from *base*; empty if it is.
+
+    *listed* are the paths that the RECORDs of the base's left out distributions name. What of the base was
+    kept is untouched, or gone as a whole; a file that one that was kept shares with one that came, or that
+    was left out, is there, and all that have it say so (*is_undisputed*); and what no RECORD names is there
+    without the base.
+    """
+    whole, touched = _kept_of(base.kept, made)
+    if touched:
+        return f"its tool changed {touched}"
+    ours = {entry.path for tree in whole for entry in tree.entries}
+    records = {path for path in ours if path.endswith(".dist-info/RECORD")}
+    stayed = [each.paths for each in made.distributions if not records.isdisjoint(each.paths)]
+    named = set().union(*stayed)
+    came = set().union(*(each.paths for each in made.distributions if records.isdisjoint(each.paths)))
+    left_out = {entry.path for tree in base.left_out for entry in tree.entries}
+    for theirs in (came, {*listed, *left_out}):
+        for path in sorted(theirs & (ours | named)):
+            if not is_undisputed(path):
+                return f"two packages have {path}"
+    if lost := min(base.unowned - made.entries.keys(), default=""):
+        return f"no package says that it has {lost}"
+    return ""
+
+
+def _kept_of(kept: Iterable[Tree], made: Made) -> tuple[list[Tree], str]:
+    """Return the trees that are whole, and the first path of one that is neither that nor gone."""
+    whole: list[Tree] = []
+    for tree in kept:
+        if not any(entry.path in made.present for entry in tree.entries):
+            emptied = {entry.path.rpartition("/")[0] for entry in tree.entries} & made.entries.keys()
+            if emptied:
+                return whole, min(emptied)
+            continue
+        for entry in tree.entries:
+            is_there = made.entries.get(entry.path) == entry
+            if not (is_there or (source_of(entry.path) and entry.path in made.present)):
+                return whole, entry.path
+        whole.append(tree)
+    return whole, ""
