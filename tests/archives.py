@@ -240,6 +240,7 @@ def document(**changes: Any) -> bytes:
         "editable": [],
         "format": postinstall.FORMAT,
         "links": [],
+        "parts": [],
         "templates": [],
         "templates_sha256": hashlib.sha256(b"").hexdigest(),
     }

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from scenario import Machine
 
 from venvflow import interrupts
+from venvflow.pure import ci
 
 pytest_plugins = ("cli_project",)
 """Fixtures of all tests of the command line; named here, before any test module imports it."""
@@ -33,6 +34,12 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 os.environ["LANGUAGE"] = "C"
 """argparse translates what it says, and looks for a translation each time."""
+
+_FOREIGN = ("VENVFLOW_", "AWS_", "CI", "GITHUB_", "GITLAB_", *(service.mark for service in ci.SERVICES))
+"""How the variables begin by which a CI service, or somebody's shell, would change what tests find."""
+
+for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+    del os.environ[name]
 
 _ROOM = 2 << 30
 """Bytes that the quick tests may need, with those of the runs before that pytest keeps."""

@@ -37,6 +37,8 @@ CALLS = {
     "squish": "squish api --dry-run",
     "verify": "verify --full",
     "stats": "stats",
+    "history": "history",
+    "report": "report -o ../report.html --force",
     "pack": "pack api -o ../out/",
     "unpack": "unpack ../api.tar ../unpacked",
     "export": "export api ../exported",
@@ -50,10 +52,12 @@ CALLS = {
     "doctor": "doctor",
     "completion": "completion bash",
     "hook": "hook remove",
+    "keygen": "keygen main",
     "unsquish": "unsquish api",
 }
 """A call of every command that has something to answer in the project ``ready``; the last one takes
-the venv out of the store. ``run`` has not: it becomes another program."""
+the venv out of the store. ``run`` has not: it becomes another program. ``pull``
+and ``push`` need a remote, and answer as ``restore`` and ``store`` do."""
 
 
 class Said(NamedTuple):

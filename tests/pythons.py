@@ -11,6 +11,8 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from venvflow.pure.elf import is_of_every_system, linked
+
 SITE = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 BASE = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
@@ -72,3 +74,49 @@ def _model() -> str:
     subprocess.run([BASE, "-m", "venv", "--without-pip", path], check=True)
     atexit.register(shutil.rmtree, os.path.dirname(path), ignore_errors=True)
     return path
+
+
+_LEFT_OUT = {
+    "site-packages", "test", "tests", "__pycache__", "idlelib", "lib2to3", "ensurepip", "tkinter", "venv",
+    "turtledemo", "unittest", "asyncio", "distutils", "xml", "xmlrpc", "pydoc_data", "multiprocessing",
+    "wsgiref", "sqlite3", "curses", "dbm", "http", "email", "concurrent", "ctypes", "msilib", "turtle.py",
+}  # fmt: skip
+"""What a small CPython does without: it is read, compiled and packed by tests."""
+
+
+def make_relocatable(prefix: Path, python: str = BASE, *, leave: frozenset[str] = frozenset()) -> str:
+    """Make a CPython at *prefix* that works at any place, of that at *python*; return why not, or nothing.
+
+    It is the same program with less of its standard library: what needs a library of this machine is left
+    out, but for the modules to *leave*. It looks for its own library beside itself.
+    """
+    old, name = os.path.dirname(os.path.dirname(python)), os.path.basename(python)
+    library = f"lib/{name}"
+    if not os.path.isfile(f"{old}/{library}/os.py") or old in ("/usr", "/usr/local"):
+        return f"{python} has its standard library elsewhere"
+
+    def left_out(_directory: str, names: list[str]) -> list[str]:
+        return [each for each in names if each in _LEFT_OUT or each.startswith("config-")]
+
+    shutil.copytree(f"{old}/{library}", prefix / library, symlinks=True, ignore=left_out)
+    encodings = prefix / library / "encodings"
+    for path in encodings.iterdir():
+        if path.stem not in ("__init__", "aliases", "ascii", "cp437", "latin_1", "utf_8"):
+            path.unlink()
+    for found in Path(old, "lib").glob("libpython*.so.*"):
+        shutil.copy(found, prefix / "lib" / found.name)
+    (prefix / "bin").mkdir()
+    program = prefix / "bin" / name
+    data = Path(python).read_bytes()
+    rpath = os.fsencode(f"{old}/lib") + b"\0"
+    program.write_bytes(data.replace(rpath, b"$ORIGIN/../lib".ljust(len(rpath), b"\0")))
+    program.chmod(0o755)
+    for settings in (prefix / library).glob("_sysconfigdata*.py"):  # which say where it is, as uv lets them
+        settings.write_text(settings.read_text().replace(f"{old}/", f"{prefix}/"))
+    own = {path.name for path in (prefix / "lib").iterdir()}
+    for module in (prefix / library / "lib-dynload").iterdir():
+        needed = linked(module.read_bytes()).libraries
+        foreign = [each for each in needed if not is_of_every_system(each) and each not in own]
+        if foreign and module.name.split(".")[0] not in leave:
+            module.unlink()
+    return "" if linked(program.read_bytes()).libraries else "it is no ELF"

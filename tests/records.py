@@ -31,6 +31,7 @@ from venvflow.model import (
     TrimPolicy,
     VenvSpec,
 )
+from venvflow.pure.expiry import decode_mark, encode_mark
 from venvflow.pure.keys import make_key
 from venvflow.pure.manifest import (
     decode_objects,
@@ -42,7 +43,7 @@ from venvflow.pure.manifest import (
 )
 from venvflow.pure.retention import Usage
 from venvflow.state import registry
-from venvflow.state.file_stats import decode_stats, stats_of, write_stats
+from venvflow.state.file_stats import decode_head, decode_stats, stats_of, write_stats
 from venvflow.state.holds import VenvHolds, decode_holder
 from venvflow.state.registry import Registration, decode_registration
 from venvflow.state.store import Store
@@ -106,10 +107,6 @@ def _with_checksum_behind(body: bytes) -> bytes:
     return body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
 
 
-def _with_checksum_before(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-
-
 def kinds(root: Path) -> dict[str, Kind]:
     """Return all kinds of records, by the names of their decoders, after letting the product write each."""
     job = _job(root)
@@ -117,7 +114,7 @@ def kinds(root: Path) -> dict[str, Kind]:
     (root / "dist" / "api.tar.zst").touch()
     record = records.KeyRecord(
         KEY, Interpreter("/usr/bin/python3.12", "/usr/bin", "cpython", "3.12.4", "a", "linux", "t", "magic"),
-        (f"{root}/r.txt",), A, ("demo is not pinned\0\ud800",),
+        {f"{root}/r.txt": records.InputFile("lock:r.txt", B)}, A, ("demo is not pinned\0\ud800",),
     )  # fmt: skip
     records.write_key(job, record)
     records.write_answer(job, record, hit=True, reason="\0\ud800")
@@ -129,8 +126,9 @@ def kinds(root: Path) -> dict[str, Kind]:
     venv.mkdir(parents=True)
     receipt = Receipt(
         KEY.digest, str(venv), "shared", "built", "/usr/bin/python3.12", (TREE.digest,), True, "hardlink", A,
-        "", ("demo needs\0 more",), {"": 0o640, "bin/six": 0o755}, {"bin/six": 5}, {f"{SITE}/six.py": B},
-        "copy; 1", (f"{SITE}/six.pyi",), "AAAABBBB", {f"{SITE}/odd": 315_532_800_000_000_000, "bin": 7},
+        "", ("demo needs\0 more",), {"": 0o640, "bin/six": 0o755}, {"bin/six": 5}, {f"{SITE}/six.py": B}, 77,
+        ("/srv/x",), "copy; 1", (f"{SITE}/six.pyi",), "AAAABBBB",
+        {f"{SITE}/odd": 315_532_800_000_000_000, "bin": 7},
     )  # fmt: skip
     write_receipt(str(venv), receipt)
     with Store(StoreConfig(f"{root}/store", durability="none")) as store:
@@ -147,9 +145,11 @@ def kinds(root: Path) -> dict[str, Kind]:
             {TREE.digest: stats_of(TREE.entries, {name_of(b""): MtimeMode(5, 0o644)})},
         )
     state = root / ".venvflow" / "api"
-    looks = (root / ".stats").read_bytes().partition(b"\n")[2]
+    _, head, looks = (root / ".stats").read_bytes().split(b"\n")
     snapshot = encode_snapshot(SNAPSHOT).rpartition(b"}")[0] + b"}"
     settled = json.dumps(LastSweep(A, B, 99, {KEY.digest: 7})._asdict()).encode()
+    pushed = json.dumps(records.PushNote(A, "s3://bucket/prefix", 1_800_000_000.0)._asdict()).encode()
+    pulled = json.dumps(records.PullNote(A, "s3://bucket", "no snapshot", 5.5)._asdict()).encode()
     trimmed = records.encode_trims({"TrimPolicy()": records.TrimNote(5.5, 7)})
     found = [
         Kind(
@@ -174,14 +174,15 @@ def kinds(root: Path) -> dict[str, Kind]:
              digests=lambda it: [it.key]),
         Kind("decode_pack", records.PackNote, (state / "pack.json").read_bytes(), records.decode_pack,
              digests=lambda it: [it.key, *it.inputs.trees]),
+        Kind("decode_push", records.PushNote, pushed, records.decode_push, digests=lambda it: [it.snapshot]),
+        Kind("decode_pull", records.PullNote, pulled, records.decode_pull, digests=lambda it: [it.key]),
+        Kind("decode_mark", tuple, encode_mark([A]).strip(), decode_mark, digests=lambda it: [*it]),
         Kind("decode_trims", dict, trimmed, records.decode_trims),
         Kind("decode_last_sweep", LastSweep, settled, decode_last_sweep, digests=lambda it: [*it.own]),
+        Kind("decode_head", tuple, head, decode_head, digests=lambda it: [*it.trees]),
         Kind(
-            "decode_stats", tuple, looks, decode_stats, _with_checksum_before,
-            paths=lambda it: [
-                each for looks in it.trees.values() for each in (*looks.paths, *filter(None, looks.objects))
-            ],
-            digests=lambda it: [*it.trees],
+            "decode_stats", tuple, looks, decode_stats,
+            paths=lambda it: [*it.paths, *filter(None, it.objects)],
         ),
         Kind(
             "decode_tree", type(TREE), encode_tree(TREE), _named(decode_tree),

@@ -10,6 +10,7 @@ import os
 import runpy
 import sys
 import warnings
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from venvflow.model import Interpreter
 _FACTS = postinstall.own_facts()
 _answers: dict[str, dict[str, Any]] = {}
 _patch = pytest.MonkeyPatch()
+_PROGRAM = interpreters._answer
 
 
 class _Compiler:
@@ -34,7 +36,7 @@ class _Compiler:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self.said = [b"ready\n"]
+        self.said = deque([b"ready\n"])
         self.stdin = self.stdout = self
 
     def __enter__(self) -> _Compiler:
@@ -43,17 +45,26 @@ class _Compiler:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def write(self, line: bytes) -> None:
-        """Compile what *line* says."""
-        number, path, name, mtime = json.loads(line)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            code = self.outcome(os.path.join(self.directory, f"{number}.pyc"), path, name, mtime)
-        self.said.append(b"%d\n" % code)
+    def write(self, lines: bytes) -> None:
+        """Compile what the *lines* say."""
+        for line in lines.splitlines():
+            number, *asked = json.loads(line)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                answer = self.outcome(os.path.join(self.directory, f"{number}.pyc"), *asked)
+            self.said.append(f"{answer}\n".encode("ascii"))
 
     def readline(self) -> bytes:
-        """Return the answer."""
-        return self.said.pop()
+        """Return the next answer."""
+        return self.said.popleft()
+
+    def kill(self) -> None:
+        """Do nothing: nobody compiles behind our back."""
+
+
+def answering() -> bool:
+    """Return whether this process answers."""
+    return interpreters._answer is not _PROGRAM
 
 
 def begin() -> None:

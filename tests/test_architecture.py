@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +32,7 @@ LAYERS = [
     # flow
     "flow forecast init",
     # faces
-    "streams interrupts tasks reporter progress_display doit_state cli pack_venv __main__",
+    "streams interrupts tasks reporter progress_display doit_state cli report pack_venv __main__",
 ]
 """Lowest first: a module imports from its own layer and those above it here, not from below."""
 
@@ -47,16 +48,20 @@ LIBRARIES = {
     "compression": {"disk.archive"},
     "tomli": {"pure.lockfiles"},
     "tomllib": {"pure.lockfiles"},
-    "packaging": {"builders.checks", "builders.commands", "builders.pins", "init"},
+    "packaging": {"builders.checks", "builders.commands", "builders.pins", "init", "pure.own_part"},
     "rich": {"progress_display"},
     "argcomplete": {"cli.completion"},
+    "jinja2": {"report.page"},
+    "plotly": {"report.page"},
+    "obstore": {"disk.remote.client"},
+    "cryptography": {"pure.signing"},
 }
 """The rooms in which each third-party library (or its successor in the standard library) is met."""
 
-PROCESSES = {"disk.processes", "disk.bytecode", "postinstall"}
+PROCESSES = {"disk.processes", "disk.bytecode", "disk.remote.channel", "postinstall"}
 HEAVY = {
     "sqlite3", "sqlite_utils", "pathspec", "backports", "compression", "subprocess", "click",
-    "rich", "packaging", "argcomplete", "tomli", "tomllib",
+    "rich", "packaging", "argcomplete", "tomli", "tomllib", "obstore", "cryptography", "jinja2", "plotly",
 }  # fmt: skip
 """What must not be imported at once on the way to every run; the config is YAML, so that is always needed."""
 
@@ -238,8 +243,20 @@ def test_only_faces_print() -> None:
 
 
 PURE = {
-    *("base64", "collections", "csv", "dataclasses", "difflib", "functools", "hashlib", "io", "itertools"),
-    *("json", "os", "pathspec", "re", "shlex", "sys", "tomli", "tomllib", "typing", "urllib", "venvflow"),
+    *(
+        "base64",
+        "collections",
+        "cryptography",
+        "csv",
+        "dataclasses",
+        "difflib",
+        "fnmatch",
+        "functools",
+        "hashlib",
+        "io",
+    ),
+    *("itertools", "json", "os", "packaging", "pathspec", "re", "shlex", "struct", "sys", "tomli", "tomllib"),
+    *("typing", "urllib", "venvflow"),
 }
 """What decisions import: none of it meets files, clocks, processes or streams, or else it is named below."""
 
@@ -273,6 +290,21 @@ def test_decisions_meet_nothing_but_values() -> None:
     assert {name: impure(module) for name, module in pure.items() if impure(module)} == {}
     text = "import os, time\nopen(os.path.realpath('x'))\nos.environ['HOME']\nfrom os import stat\n"
     assert impure(parse("x", text)) == {"time", "open", "os.path.realpath", "os.environ", "os.stat"}
+
+
+def test_open_directories_are_listed_by_one_function() -> None:
+    """It rewinds: btrfs shows through a descriptor only what was there when it was opened."""
+    found = {
+        name: ast.unparse(node)
+        for name, module in modules().items()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("os.listdir", "os.scandir")
+        and re.fullmatch(r"(.*\.)?_?(fd|tmp|staging)|parent", ", ".join(map(ast.unparse, node.args)))
+    }
+    del found["disk.descriptors"]
+    # These list what they have just opened, in two cases once for each directory of a venv.
+    assert set(found) == {"disk.scan", "postinstall", "state.carried"}
 
 
 def undescribed(module: Module) -> list[str]:

@@ -174,14 +174,17 @@ def test_a_frame_that_is_swept_while_it_is_used_stays_readable(frames: FrameDire
 
 
 def test_everything_a_frame_depends_on_is_in_its_name(tmp_path: Path, objects: Objects) -> None:
-    """Another tree, level or directory name means another frame; the number of threads does not."""
+    """Another tree, level, directory name or place means another frame; the number of threads does not."""
     one, other = read_venv(make_venv(tmp_path / "venv"), objects).trees[:2]
+    assert any(entry.slots for entry in one.entries)
     names = [
         frame_name(one, Options()),
         frame_name(other, Options()),
         frame_name(one, Options(level=4)),
         frame_name(one, Options(arcroot="a")),
         frame_name(one, Options(arcroot="b")),
+        frame_name(one, Options(place="/a")),
+        frame_name(one, Options(place="/b")),
     ]
     assert len(set(names)) == len(names)
     assert frame_name(one, Options(threads=1, level=3)) == names[0]

@@ -9,15 +9,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from archives import Objects, Raw, make_venv, pack, read_venv
+from archives import NEEDS, Objects, Raw, make_venv, pack, read_venv
 from forgery import Forgery, Part, taken_apart
-from pythons import interpreters
+from pythons import BASE, interpreters
 from tiers import first_quick
 
 from venvflow import postinstall
@@ -35,6 +36,15 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Forgery:
     root = tmp_path_factory.mktemp("real")
     objects = Objects(root / "objects")
     pack(read_venv(make_venv(root / "venv"), objects), objects, root / "a.tar")
+    return taken_apart((root / "a.tar").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory: pytest.TempPathFactory) -> Forgery:
+    """Return one that brings its link to the interpreter."""
+    root = tmp_path_factory.mktemp("linked")
+    objects = Objects(root / "objects")
+    pack(read_venv(make_venv(root / "venv"), objects), objects, root / "a.tar", python=BASE)
     return taken_apart((root / "a.tar").read_bytes())
 
 
@@ -272,6 +282,19 @@ SAID: dict[str, Attack] = {
             "..//a/b",
         )
     },
+    **{
+        f"python at {path!r}": _document(description={"python": {"executable": path}})
+        for path in (
+            "",
+            "bin/python",
+            "/",
+            "//bin/sh",
+            "/usr/../bin/sh",
+            "/bin/./sh",
+            "/bin/sh/",
+            "/" + "x/" * 2100,
+        )
+    },
     "python of numbers": _document(description={"python": {"version": 3}}),
     "description is a list": _document(description=[]),
     "templates are a number": _document(templates=7),
@@ -279,9 +302,11 @@ SAID: dict[str, Attack] = {
     "empty rows": _document(templates=[[]], links=[[]]),
     "older format": _document(format=1),
     "format is true": _document(format=True),
-    "format is a float": _document(format=2.0),
-    "NUL": _document(editable=["a\0b"]),
-    "lone surrogate": _document(editable=["\ud800"]),
+    "format is a float": _document(format=3.0),
+    "NUL": _document(editable=[["a\0b", 1]]),
+    "lone surrogate": _document(editable=[["\ud800", 1]]),
+    "editable by name": _document(editable=["a"]),
+    "editable in two": _document(editable=[["a", 2]]),
     "lone surrogate in the description": _document(description={"key": "\ud800"}),
     "unknown key": _document(evil=1),
     "other templates": _document(templates_sha256="0" * 64),
@@ -292,10 +317,10 @@ SAID: dict[str, Attack] = {
     "not JSON": _bytes_of_document(b"{"),
     "nothing": _bytes_of_document(b""),
     "deep JSON": _bytes_of_document(b"[" * 1_000_000),
-    "deep JSON in its place": _bytes_of_document(b'{"format": 2, "links": ' + b"[" * 900 + b"]" * 900 + b"}"),
+    "deep JSON in its place": _bytes_of_document(b'{"format": 3, "links": ' + b"[" * 900 + b"]" * 900 + b"}"),
     "long list": _bytes_of_document(b"[" + b"0," * 3_000_000 + b"0]"),
     "bytes": _bytes_of_document(b"\xff\xfe{}"),
-    "names twice": _bytes_of_document(b'{"format": 2, "format": 2}'),
+    "names twice": _bytes_of_document(b'{"format": 3, "format": 3}'),
     "announced as text": _announced(bytes="1"),
     "announced as a float": _announced(bytes=1.0),
     "announced less than nothing": _announced(entries=-1),
@@ -316,8 +341,6 @@ HELD: dict[str, Attack] = {
     "announced too little": _announced(bytes=10),
     "announced too much": _announced(bytes=1 << 61),
     "announced as much as there may be": _announced(bytes=(64 << 30) - 10),
-    "case": _links("lib/Xy", "lib/xY"),
-    "form of Unicode": _links("lib/é", "lib/e\u0301"),
 }
 """What only unpack can know."""
 
@@ -353,7 +376,8 @@ def test_what_was_not_changed_is_unpacked(real: Forgery, tmp_path: Path) -> None
     for name in ("tar", "tar.gz", "zip"):
         archive = real.copy().write(tmp_path / f"a.{name}")
         extracted, report = unpack(archive, str(tmp_path / name / "venv"), sys.executable)
-        assert len(report.written) == 8
+        assert report.written == ["pyvenv.cfg"]
+        assert len(report.unchanged) == 7
         assert extracted.entries == len(real.parts) + 3
 
 
@@ -648,6 +672,19 @@ def test_names_are_folded_where_case_is_not_told(real: Forgery, tmp_path: Path) 
     assert caught.value.code == postinstall.DAMAGED
 
 
+@pytest.mark.parametrize("names", [("lib/Xy", "lib/xY"), ("lib/é", "lib/e\u0301")])
+def test_links_that_are_one_on_a_file_system_are_refused_there(
+    names: tuple[str, str], real: Forgery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is there; where they are two, both are made."""
+    archive = _forged(real, _links(*names)).write(tmp_path / "a.tar")
+    _, report = unpack(archive, str(tmp_path / "venv"), sys.executable)
+    assert {*names} <= {*report.linked}
+    monkeypatch.setattr(extraction, "tells_apart", lambda *_: False)
+    with canaries(tmp_path), pytest.raises(Refused, match="this file system takes for"):
+        unpack(archive, str(tmp_path / "box/venv"), sys.executable)
+
+
 def test_directories_that_names_imply_count(tmp_path: Path) -> None:
     """In archives of other tools, too."""
     raw = Raw("tar.gz")
@@ -657,6 +694,116 @@ def test_directories_that_names_imply_count(tmp_path: Path) -> None:
     with canaries(tmp_path), pytest.raises(Refused, match="allowed"):
         extract(str(tmp_path / "a.tar.gz"), str(tmp_path / "venv"), limits=Limits(entries=400))
     extract(str(tmp_path / "a.tar.gz"), str(tmp_path / "venv"), limits=Limits(entries=510))
+
+
+@pytest.mark.parametrize("data", [b"", b"#!/bin/sh\n" * 100])
+def test_how_another_version_finds_its_place_does_not_matter(
+    data: bytes, linked: Forgery, tmp_path: Path
+) -> None:
+    """Scripts and activation files become what they are here; what was announced bounds them until then."""
+    forged = linked.copy()
+    for path in ("bin/pkg1", "bin/activate"):
+        forged.parts[path] = forged.parts[path]._replace(data=data)
+    _, report = unpack(forged.write(tmp_path / "a.tar"), str(tmp_path / "venv"), sys.executable)
+    assert report.written == ["bin/activate", "bin/pkg1"]
+    for path in report.written:
+        assert (tmp_path / "venv" / path).read_bytes() == linked.parts[path].data
+    assert (
+        inventory_of(str(tmp_path / "a.tar")).manifest
+        == inventory_of(linked.write(tmp_path / "b.tar")).manifest
+    )
+
+
+# --------------------------------------------------------------------------- the link to the interpreter
+
+
+def _to(forged: Forgery, python: str) -> None:
+    """Let the archive bring an interpreter at *python*, and let all of it agree with that."""
+    forged.document["description"]["python"]["executable"] = python
+    forged.parts["bin/python"] = Part("link", target=python)
+    settings = f"home = {os.path.dirname(python)}\nversion = {NEEDS['version']}\n"
+    forged.parts["pyvenv.cfg"] = Part("file", settings.encode())
+
+
+def _elsewhere(forged: Forgery) -> None:
+    forged.parts["bin/python"] = Part("link", target="/bin/sh")
+
+
+def _unannounced(forged: Forgery) -> None:
+    _to(forged, BASE)
+    del forged.document["description"]["python"]["executable"]
+
+
+def _further(forged: Forgery) -> None:
+    forged.parts["bin/python4"] = forged.parts["bin/python"]
+
+
+def _of_another_kind(forged: Forgery) -> None:
+    forged.link("lib/x", "", "project")
+    forged.parts["lib/x"] = forged.parts["bin/python"]
+
+
+def _below(forged: Forgery) -> None:
+    _to(forged, "/etc")
+    forged.parts["bin/python/x"] = Part("file", b"evil")
+
+
+def _template_below_python(forged: Forgery) -> None:
+    forged.template("bin/python/x", b"evil", [], member=False)
+
+
+def _in_place_of_a_directory(forged: Forgery) -> None:
+    python = os.path.dirname(BASE)
+    _to(forged, python)
+    forged.document["links"].append(["lib", "", [[0, "python", "raw", ""]]])
+    forged.parts["lib"] = Part("link", target=python)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        _elsewhere, _unannounced, _further, _of_another_kind, _below, _template_below_python,
+        _in_place_of_a_directory,
+    ],
+)  # fmt: skip
+def test_no_other_link_leads_out_than_the_one_that_is_announced(
+    attack: Attack, linked: Forgery, tmp_path: Path
+) -> None:
+    """Letter for letter, where it was announced, and with nothing below it."""
+    archive = _forged(linked, attack).write(tmp_path / "evil.tar")
+    for read in (extract, partial(unpack, python=sys.executable)):
+        with canaries(tmp_path), pytest.raises(Refused):
+            read(archive, str(tmp_path / "box/venv"))
+    good = linked.copy().write(tmp_path / "good.tar")
+    extract(good, str(tmp_path / "venv"))
+    assert os.readlink(tmp_path / "venv/bin/python") == BASE
+
+
+@pytest.mark.parametrize(
+    "target", ["of the archive", "beside it", "/bin/sh", "/nowhere/python3", "/dev/zero"]
+)
+def test_an_interpreter_that_an_archive_names_is_run_by_nobody(
+    target: str, linked: Forgery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither to unpack nor to compile: one of ours is chosen, and the link leads there."""
+    marker = tmp_path / "ran"
+    script = f"#!/bin/sh\necho ran > {marker}\n".encode()
+    (tmp_path / "evil").write_bytes(script)
+    (tmp_path / "evil").chmod(0o755)
+    places = {"of the archive": str(tmp_path / "venv/bin/evil"), "beside it": str(tmp_path / "evil")}
+    forged = linked.copy()
+    forged.parts["bin/evil"] = Part("file", script, executable=True)
+    _to(forged, places.get(target, target))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'venv/bin'}:{os.environ['PATH']}")
+    _, report = unpack(forged.write(tmp_path / "a.tar"), str(tmp_path / "venv"), compile_library=True)
+    assert os.path.realpath(tmp_path / "venv/bin/python") == report.python
+    assert not report.python.startswith(str(tmp_path))
+    assert f"home = {os.path.dirname(report.python)}\n" in (tmp_path / "venv/pyvenv.cfg").read_text()
+    root = _unpacked_by_tar(forged, tmp_path)
+    assert os.readlink(root / "bin/python") == places.get(target, target)
+    postinstall.complete(str(root))
+    assert os.path.realpath(root / "bin/python") == report.python
+    assert not marker.exists()
 
 
 # --------------------------------------------------------------------------- what is no archive
@@ -748,7 +895,7 @@ def test_names_cannot_speak_to_a_terminal(real: Forgery, tmp_path: Path) -> None
     """Control characters, direction marks and line breaks are escapes in notes and errors."""
     forged = real.copy()
     nasty = "\x1b]0;pwned\x07\u202egnp\nnote: all is well"
-    forged.document["editable"] = [nasty]
+    forged.document["editable"] = [[nasty, 1]]
     forged.link(f"lib/{nasty}", "", "project")
     forged.document["description"]["python"]["abi"] = ""
     archive = forged.write(tmp_path / "a.tar")

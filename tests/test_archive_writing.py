@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from archives import (
@@ -41,6 +41,7 @@ from contents import NOBODY, for_everybody, in_child, linux_only, needs_root, ti
 from pythons import SITE
 from tiers import first_quick
 
+from venvflow import postinstall
 from venvflow.disk.archive import (
     METADATA,
     DamagedObject,
@@ -85,19 +86,21 @@ def _one_file(objects: Objects, data: bytes, path: str = "big") -> Manifest:
 
 
 @pytest.mark.parametrize("name", first_quick(FORMATS, every=2))
-def test_an_archive_holds_the_venv_with_neutral_places(
+def test_an_archive_holds_the_venv_with_scripts_that_find_it(
     name: str, tmp_path: Path, objects: Objects, manifest: Manifest
 ) -> None:
-    """Every format holds the same members, and scripts name a place that is plainly none."""
-    written = pack(manifest, objects, tmp_path / f"a.{name}")
+    """Every format holds the same members; scripts name no place, and their RECORD describes them so."""
+    written = pack(manifest, objects, tmp_path / f"a.{name}", python="/opt/python/bin/python3")
     found = contents(tmp_path / f"a.{name}")
-    script = b"#!/venvflow/venv/bin/python\nimport sys\nfrom pkg1 import main\nsys.exit(main())\n"
+    head = postinstall.script_head("shebang", "bin/pkg1", "bin/python")
+    script = head + b"import sys\nfrom pkg1 import main\nsys.exit(main())\n"
     assert found["bin/pkg1"] == ("file", script, 0o755)
     assert found["lib64"] == ("link", "lib")
     assert found["bin/python3"] == ("link", "python")
     assert found["share/empty"] == ("dir", 0o755)
     assert found["share/nothing"] == ("file", b"", 0o644)
-    assert "bin/python" not in found
+    assert found["bin/python"] == ("link", "/opt/python/bin/python3")
+    assert b"home = /opt/python/bin\n" in cast("bytes", found["pyvenv.cfg"][1])
     assert f"odd/{ODD_NAMES[0]}" in found
     record = found[f"{SITE}/pkg1-1.0.dist-info/RECORD"][1]
     assert isinstance(record, bytes)

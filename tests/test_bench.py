@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from contents import needs_proc, snapshot_of, stock
 
-from bench import checks, crowd, peak, peers, session, synthetic
+from bench import bumps, checks, crowd, peak, peers, session, synthetic
 from bench.fleet import PACKAGES, SMALL, entry, lock_text
+from bench.project import Project
 from bench.rounds import in_turn
-from bench.rows import Row, sharing
+from bench.rows import Row, monorepo, sharing
 from bench.synthetic import Shape
 from bench.table import Line, document, lines_of, render, render_markdown, spread, verdict
 from bench.world import CommandFailed, Unavailable, World, child_environment
@@ -494,3 +495,67 @@ def test_what_shares_nothing_is_not_timed(tmp_path: Path) -> None:
     second.unlink()
     os.link(first, second)
     sharing.check_shared(str(tmp_path / "pristine"), str(tmp_path / "place"))
+
+
+# --------------------------------------------------------------------------- bumps
+
+
+def test_a_bumped_lock_differs_in_one_package(world: World) -> None:
+    """All markers of the old one are gone, the new one is there once, and all else is what it was."""
+    os.makedirs(world.work_dir)
+    with world.opened():
+        for name, package in bumps.BUMPED.items():
+            before, after = (Path(bumps.bumped(world, name, number)).read_text() for number in (0, 1))
+            old, new = (set(bumps.blocks_of(text)) for text in (before, after))
+            assert "".join(bumps.blocks_of(after)) == after
+            assert {block.partition("==")[0] for block in old ^ new} == {package}
+            (block,) = new - old
+            assert block.startswith(f"{package}=={bumps.VERSIONS[package][0]} ")
+
+
+def test_each_bump_brings_what_was_never_there_and_is_downloaded_before(world: World) -> None:
+    """Nothing is a hit that should be a build, and nothing is downloaded while time is taken."""
+    for name in bumps.BUMPED:
+        versions = [bumps.version(name, number + 1) for number in range(bumps.bumps(name))]
+        assert len(set(versions)) == len(versions)
+        text = Path(world.lock_file(name)).read_text()
+        assert not any(version.replace("-", "==") + " " in text for version in versions)
+        listed = list(bumps.locks_of(world, (name, f"{bumps.BUMPS_OF}{name}")))
+        assert listed == [name, *(f"bumps/{version}" for version in versions)]
+        assert all(os.path.exists(world.lock_file(lock)) for lock in listed)
+    assert list(bumps.locks_of(world, (bumps.MAIN,))) == ["small"]
+
+
+def test_services_of_a_monorepo_differ_but_for_the_package_that_is_bumped(world: World) -> None:
+    """Twenty venvs are twenty keys, and each has something to do."""
+    os.makedirs(world.work_dir)
+    with world.opened():
+        project = Project(world, "monorepo", {})
+        services = [f"s{number}" for number in range(20)]
+        monorepo.write_locks(project, services, "web", 1)
+        locks = [Path(project.path(name, "requirements.txt")).read_text() for name in services]
+    assert len(set(locks)) == 20
+    assert all("\nrich==14.3.4 " in lock for lock in locks)
+
+
+def test_a_venv_without_the_bump_is_not_timed(pair: tuple[Path, Path]) -> None:
+    """An old version, or both, is no bump."""
+    copy = pair[0]
+    with pytest.raises(checks.WrongResult, match=r"package_000-7\.dist-info.*not package_000-8"):
+        checks.installed(str(copy), "package_000-8")
+    checks.installed(str(copy), "package_000-7")
+    _first(copy, "package_000-7.dist-info").with_name("package_000-8.dist-info").mkdir()
+    with pytest.raises(checks.WrongResult):
+        checks.installed(str(copy), "package_000-8")
+
+
+def test_venvs_of_other_trees_are_not_the_same(tmp_path: Path) -> None:
+    """The order of a receipt's trees says nothing; one that has none says nothing either."""
+    for name, digests in {"a": ["1", "2"], "b": ["2", "1"], "c": ["1", "3"], "d": [], "e": []}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".venvflow.json").write_text(json.dumps({"trees": digests}))
+    paths = {name: str(tmp_path / name) for name in "abcde"}
+    checks.same_trees(paths["a"], paths["b"])
+    for odd in ("ac", "ad", "de"):
+        with pytest.raises(checks.WrongResult, match="not what a fresh build gives"):
+            checks.same_trees(*(paths[name] for name in odd))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import re
 import shutil
@@ -23,11 +24,14 @@ from wheels import make_project, make_wheel, offline_environment, pylock, requir
 import venvflow
 from venvflow import interrupts
 from venvflow.builders import Recipe, checks, choose, commands, output, recipe
-from venvflow.builders.build import Build
+from venvflow.builders.build import Build, reads_metadata_only
 from venvflow.builders.environment import child_environment
+from venvflow.builders.pins import marker_values
 from venvflow.disk import interpreters, locks, processes
 from venvflow.errors import BuildFailed, EnvironmentFailure, LockTimeout, UsageError
 from venvflow.model import VenvSpec
+from venvflow.pure.lockfiles import listed
+from venvflow.pure.own_part import Chosen, Markers, tool_part
 from venvflow.pure.redaction import redact
 
 if TYPE_CHECKING:
@@ -188,7 +192,7 @@ def test_a_builder_that_is_missing_is_an_error_that_says_how_to_get_it(
     tmp_path: Path, alone: Callable[..., dict[str, str]], name: str
 ) -> None:
     """The tool of a lock file is not replaced by another one in silence."""
-    lock = recipe._KINDS[name][-1]
+    lock = recipe._NOUNS[recipe._KINDS[name][-1]]
     with pytest.raises(EnvironmentFailure, match=f"{name} is not installed.*[Ii]nstall") as caught:
         choose(spec_of(tmp_path / "api", lock), alone())
     assert caught.value.exit_code == 3
@@ -433,7 +437,7 @@ def test_a_pylock_with_a_wrong_hash_is_refused(project: Project, builder: str) -
         project.build(lock, build=builder)
 
 
-@pytest.mark.parametrize("builder", UV_AND_PIP)
+@pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
 def test_a_dependency_that_is_not_locked_is_reported_and_not_installed(
     project: Project, builder: str
 ) -> None:
@@ -492,7 +496,7 @@ def test_other_tools_install_into_the_staging_venv(project: Project, tool: str) 
     _lock_with(tool, project, "lock")
     before = _listing(project.api)
     groups = ("docs",) if tool == "pipenv" else ()
-    project.build(project.api / recipe._KINDS[tool][0], groups=groups)
+    project.build(project.api / recipe._NOUNS[recipe._KINDS[tool][0]], groups=groups)
     assert project.installed() == {"demo"}
     assert project.bytecode() == []
     assert (project.staging / ".gitignore").read_text() == "*\n"
@@ -500,12 +504,12 @@ def test_other_tools_install_into_the_staging_venv(project: Project, tool: str) 
     project.wheel(modules={"demo.py": "EVIL = True\n"}).write_bytes(b"no wheel")
     shutil.rmtree(project.staging)
     with pytest.raises(BuildFailed) as caught:
-        project.build(project.api / recipe._KINDS[tool][0], groups=groups)
+        project.build(project.api / recipe._NOUNS[recipe._KINDS[tool][0]], groups=groups)
     said = str(caught.value).partition("Nothing was put in place")[0]
     assert re.search(":\n.*(?:Hash for demo|No candidate is found for `demo`|Wheel 'demo')", said, re.DOTALL)
 
 
-@pytest.mark.parametrize("builder", UV_AND_PIP)
+@pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
 def test_a_failed_build_says_why_before_all_else(project: Project, builder: str) -> None:
     """What a package's own build raised, not the end of the traceback of the tool around it."""
     package = make_project(project.api / "pkg", "local-pkg")
@@ -612,8 +616,17 @@ def test_the_same_choice_installs_the_same_by_every_tool(project: Project, tool:
         expected = expected.replace("devtool", "devtool doctool")
     (project.api / ("Pipfile" if tool == "pipenv" else "pyproject.toml")).write_text(texts[tool])
     _lock_with(tool, project, "lock", *["-G:all"] * (tool == "pdm"))
-    project.build(project.api / recipe._KINDS[tool][-1], **choice)
+    lock = project.api / recipe._NOUNS[recipe._KINDS[tool][-1]]
+    build = project.request(lock, **choice)
+    build.run()
     assert project.installed() == set(expected.split())
+    # All of it counts in the key; of other groups and extras at most what the lock file alone does not tell.
+    chosen = Chosen(build.spec, Markers(marker_values(build.interpreter)), lambda _: texts[tool].encode())
+    part = tool_part(tool, lock.read_bytes(), chosen)
+    assert part is not None
+    said = set(listed(lock.name, part) or ()) - {"x"}
+    assert project.installed() <= said
+    assert project.installed() == said or tool in {"poetry", "pdm"}
 
 
 @needs_uv
@@ -1029,6 +1042,55 @@ def test_a_second_signal_kills_what_does_not_want_to_end(monkeypatch: pytest.Mon
     with pytest.raises(KeyboardInterrupt), interrupts.raised():
         processes.run(["sh", "-c", talk], environ={"PATH": SYSTEM_PATH}, on_output=take)
     assert not processes._groups
+
+
+def test_what_is_done_while_a_program_runs_may_end_it(tmp_path: Path) -> None:
+    """It has been started by then; and what it says is taken afterwards."""
+    flag, said = tmp_path / "flag", bytearray()
+
+    def wait() -> None:
+        while not flag.exists():
+            time.sleep(0.01)
+        assert not said
+
+    talk = f"echo begun; touch '{flag}'; {{}}"
+    argv = ["sh", "-c", talk.format("echo done")]
+    assert processes.run(argv, environ={"PATH": SYSTEM_PATH}, on_output=said.extend, meanwhile=wait) == 0
+    assert said == b"begun\ndone\n"
+
+    def fail() -> None:
+        wait()
+        raise OSError(errno.ENOSPC, "full")
+
+    flag.unlink()
+    said.clear()
+    argv = ["sh", "-c", talk.format("sleep 600")]
+    with pytest.raises(OSError, match="full"):
+        processes.run(argv, environ={"PATH": SYSTEM_PATH}, on_output=said.extend, meanwhile=fail)
+    assert not processes._groups
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "more", "late"),
+    [
+        ("", "", {}, True),
+        ("services/api/pyproject.toml", "[tool.uv]\nlink-mode = 'copy'\n", {}, True),
+        ("services/api/pyproject.toml", "[tool.uv]\nno-build-isolation-package = ['x']\n", {}, False),
+        ("uv.toml", "no-build-isolation = true\n", {}, False),
+        ("../.config/uv/uv.toml", "[pip]\nno-build-isolation = true\n", {}, False),
+        ("", "", {"key_env": ("UV_NO_BUILD_ISOLATION",)}, False),
+        ("", "", {"build": "pip"}, False),
+    ],
+    ids=str,
+)
+def test_what_a_tool_may_import_is_there_before_it_starts(
+    project: Project, file: str, text: str, more: dict[str, Any], *, late: bool
+) -> None:
+    """But for uv, which imports nothing unless somebody has told it to build without isolation."""
+    if file:
+        (project.root / file).parent.mkdir(parents=True, exist_ok=True)
+        (project.root / file).write_text(text)
+    assert reads_metadata_only(project.request(project.api / "requirements.txt", **more)) is late
 
 
 @needs_proc

@@ -25,7 +25,8 @@ from tiers import first_quick
 
 from venvflow import interrupts
 from venvflow.disk import bytecode
-from venvflow.disk.bytecode import Source, compile_sources, pyc_path
+from venvflow.disk.bytecode import Bytecode, Compiling, Source, compile_sources, pyc_path
+from venvflow.disk.scan import Changing
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Interpreter
 from venvflow.pure.manifest import source_of
@@ -64,7 +65,12 @@ def compiled(directory: Path, texts: dict[str, bytes], python: str = BASE) -> di
     target.mkdir()
     made = compile_sources(interpreter(python), sources, str(target))
     assert list(made) == sources
-    return {source.path: Path(file).read_bytes() if file else None for source, file in made.items()}
+    found = {source.path: Path(each.file).read_bytes() if each else None for source, each in made.items()}
+    said = {source.path: (each.digest, each.size) for source, each in made.items() if each}
+    assert said == {
+        path: (hashlib.sha256(data).hexdigest(), len(data)) for path, data in found.items() if data
+    }
+    return found
 
 
 @pytest.mark.parametrize("minor", first_quick(sorted(interpreters())))
@@ -189,15 +195,12 @@ def sources(*names: str) -> list[Source]:
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL"])
 def test_a_source_that_crashes_the_compiler_counts_as_faulty(name: str, tmp_path: Path) -> None:
     """Also if it is the first one, and if several follow each other; the others are still done."""
-    python = fake(tmp_path, CRASHING, signal=name, answer=0)
-    asked = sources("crash1", "crash2", "a", "crash3", "b")
+    python = fake(tmp_path, CRASHING, signal=name, answer="'0 ab 7'")
+    asked = sources("crash1", "crash2", "a", "crash3", "b", *map(str, range(14)))
     made = compile_sources(python, asked, "/made")
-    assert {source.path: file for source, file in made.items()} == {
-        "crash1": None,
-        "crash2": None,
-        "a": "/made/2.pyc",
-        "crash3": None,
-        "b": "/made/4.pyc",
+    assert {source.path: each for source, each in made.items()} == {
+        source.path: None if "crash" in source.path else Bytecode(f"/made/{number}.pyc", "ab", 7)
+        for number, source in enumerate(asked)
     }
 
 
@@ -234,13 +237,49 @@ def test_a_compiler_is_not_for_the_terminal_and_waiting_for_it_can_be_interrupte
     assert raised.wait(30)
     session = int(log.read_text())
     assert session != os.getsid(0)
-    os.kill(session, signal.SIGKILL)
+    wait_until_gone(session)  # it does not go on behind our back
+
+
+def wait_until_gone(process: int) -> None:
+    """Wait until there is no such process; one that stays is killed, and an error."""
+    with contextlib.suppress(ProcessLookupError):
+        for _ in range(3000):
+            os.kill(process, 0)
+            time.sleep(0.01)
+        os.kill(process, signal.SIGKILL)
+        pytest.fail("the compiler is still there")
+
+
+def test_when_who_waits_for_bytecode_fails_nothing_is_written_any_more(tmp_path: Path) -> None:
+    """The compiler is killed, and what it was asked for is not done; the failure is the one of the block."""
+    log = tmp_path / "log"
+    python = fake(tmp_path, SLOW, log=str(log))
+
+    def fail() -> None:
+        while not (log.exists() and log.read_text()):
+            time.sleep(0.01)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), Compiling(python, sources(*"ab"), "/made"):
+        fail()
+    wait_until_gone(int(log.read_text()))
+
+
+def test_a_source_with_other_bytes_has_no_bytecode(tmp_path: Path) -> None:
+    """It was edited since it was read: all venvs that have what it was would get this; a filled one may."""
+    (tmp_path / "a.py").write_text("x = 1\n")
+    source = Source(hashlib.sha256(b"x = 2\n").hexdigest(), "a.py", str(tmp_path / "a.py"))
+    with pytest.raises(Changing, match=r"a\.py"):
+        compile_sources(interpreter(), [source], str(tmp_path))
+    assert not list(tmp_path.glob("*.pyc"))
+    filled = source._replace(filled=True)
+    assert compile_sources(interpreter(), [filled], str(tmp_path))[filled]
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
 def test_a_worker_that_is_killed_is_an_error(name: str, tmp_path: Path) -> None:
     """It says nothing about the source, which must not be remembered as one that does not compile."""
-    python = fake(tmp_path, CRASHING, signal=name, answer=0)
+    python = fake(tmp_path, CRASHING, signal=name, answer=1)
     number = getattr(signal, name).value
     with pytest.raises(EnvironmentFailure, match=f"cannot compile: it ended with status -{number}") as caught:
         compile_sources(python, sources("a", "crash", *map(str, range(50))), "/made")
@@ -265,7 +304,7 @@ def test_an_interpreter_that_is_gone_is_an_error() -> None:
 def test_bytecode_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
     """A full disk or a vanished source is no reason to call a source faulty."""
     (tmp_path / "a.py").write_text("x = 1\n")
-    source = Source("0" * 64, "a.py", str(tmp_path / "a.py"))
+    source = Source(hashlib.sha256(b"x = 1\n").hexdigest(), "a.py", str(tmp_path / "a.py"))
     with pytest.raises(FileNotFoundError):
         compile_sources(interpreter(), [source], str(tmp_path / "no/such/directory"))
     with pytest.raises(FileNotFoundError, match="gone"):
@@ -314,7 +353,7 @@ def test_bytecode_lies_where_import_looks_for_it(path: str) -> None:
 
 
 def test_the_number_of_processes_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One for a few sources, never more than asked for."""
+    """One for a few sources, never more than asked for; else one for each core, eight at most."""
     started: list[str] = []
     real = bytecode._start
 
@@ -324,8 +363,10 @@ def test_the_number_of_processes_has_a_limit(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(bytecode, "_start", start)
     python = fake(tmp_path, CRASHING, signal="SIGKILL", answer=1)
-    for count, workers, most in ((1, 2, 1), (19, 2, 1), (200, 2, 2), (200, 1, 1)):
+    cases = ((1, 2, 1, 4), (19, 2, 1, 4), (200, 2, 2, 4), (200, 1, 1, 4), (200, 0, 3, 3), (200, 0, 8, 64))
+    for count, workers, most, cores in cases:
         started.clear()
+        monkeypatch.setattr(bytecode, "_cores", lambda cores=cores: cores)
         made = compile_sources(python, sources(*map(str, range(count))), "/made", workers=workers)
         assert len(made) == count
         assert 1 <= len(started) <= most

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +14,21 @@ import pytest
 from contents import file_entry, name_of, open_store, stock, time_of
 
 from venvflow.disk.objects import MtimeMode
-from venvflow.disk.scan import lstat
+from venvflow.disk.scan import lstat, walk
 from venvflow.model import Entry, Receipt
-from venvflow.state.changes import Drift, Touched, drift_of, give_bytecode_back, give_stats_back, may_hold
+from venvflow.state.changes import (
+    Drift,
+    Touched,
+    drift_of,
+    give_bytecode_back,
+    give_stats_back,
+    known_of,
+    known_placed,
+    look_at,
+    may_hold,
+)
+from venvflow.state.index import Stamped
+from venvflow.state.materialise import Placed
 
 RECORD = "lib/one-1.0.dist-info/RECORD"
 PYC = "lib/__pycache__/one.cpython-312.pyc"
@@ -98,7 +111,7 @@ def test_the_same_bytes_with_another_time_are_no_edit(venv: Venv) -> None:
     assert not drift
     assert str(drift) == ""
     assert [os.path.samefile(each.path, venv.path / ONE) for each in drift.touched] == [True]
-    give_stats_back(venv.store, str(venv.path), drift.touched, venv.link, 1)
+    give_stats_back(venv.store, str(venv.path), drift.touched, venv.receipt, 1)
     assert (venv.path / ONE).stat().st_mtime_ns == time_of(FILES[ONE])
     assert venv.drift() == Drift()
 
@@ -117,7 +130,7 @@ def test_an_edit_that_comes_while_a_time_is_given_back_still_shows(new_venv: New
     os.utime(venv.path / ONE)
     touched = venv.drift().touched
     venv.write(b"ONE = 3\n")
-    give_stats_back(venv.store, str(venv.path), touched, venv.link, 1)
+    give_stats_back(venv.store, str(venv.path), touched, venv.receipt, 1)
     assert venv.drift().edited == (ONE,)
 
 
@@ -157,7 +170,7 @@ def test_bytecode_in_a_record_is_no_edit(new_venv: NewVenv, tmp_path: Path) -> N
     (venv.path / RECORD).write_bytes(FILES[RECORD] + b"__pycache__/one.cpython-312.pyc,,\n")
     drift = venv.drift()
     assert not drift
-    give_stats_back(venv.store, str(venv.path), drift.touched, venv.link, 1)
+    give_stats_back(venv.store, str(venv.path), drift.touched, venv.receipt, 1)
     assert (venv.path / RECORD).read_bytes() == FILES[RECORD]
     assert venv.drift() == Drift()
     assert not os.path.samefile(venv.path / RECORD, venv.store.objects.path(name_of(FILES[RECORD])))
@@ -176,7 +189,7 @@ def test_a_file_that_uv_installed_again_is_shared_again(link: str, new_venv: New
     drift = venv.drift()
     assert not drift
     assert [each.relabelled for each in drift.touched] == [False]
-    give_stats_back(venv.store, str(venv.path), drift.touched, venv.link, 1)
+    give_stats_back(venv.store, str(venv.path), drift.touched, venv.receipt, 1)
     assert os.path.samefile(venv.path / ONE, venv.store.objects.path(name_of(FILES[ONE])))
     assert (venv.path / ONE).is_symlink() == (link == "symlink")
     assert (tmp_path / "cache").stat().st_nlink == 1
@@ -190,9 +203,9 @@ def test_a_strangers_file_keeps_its_time_and_the_venv_gets_its_own(tmp_path: Pat
     os.utime(file, ns=(5, 5))
     touched = Touched(str(file), file_entry("file", b"x"), MtimeMode(time_of(b"x"), 0o444), lstat(str(file)))
     with open_store(tmp_path / "store") as store:
-        give_stats_back(
-            store, str(tmp_path), [touched, touched._replace(path=str(tmp_path / "gone"))], "copy", 1
-        )
+        gone = touched._replace(path=str(tmp_path / "gone"))
+        receipt = Receipt("key", str(tmp_path), "shared", "built", link="copy")
+        give_stats_back(store, str(tmp_path), [touched, gone], receipt, 1)
     assert (tmp_path / "another name").stat().st_mtime_ns == 5
     assert (file.stat().st_mtime_ns, file.stat().st_nlink, file.read_bytes()) == (time_of(b"x"), 1, b"x")
 
@@ -205,7 +218,7 @@ def test_what_an_adopted_object_had_is_what_it_gets_back(new_venv: NewVenv, tmp_
         venv.store.index.add_objects({name: len(FILES[ONE])}, {name: MtimeMode(77, 0o444)})
     assert venv.store.adopted() == {name: MtimeMode(77, 0o444)}
     os.utime(venv.path / ONE)
-    give_stats_back(venv.store, str(venv.path), venv.drift().touched, venv.link, 1)
+    give_stats_back(venv.store, str(venv.path), venv.drift().touched, venv.receipt, 1)
     assert (venv.path / ONE).stat().st_mtime_ns == 77
 
 
@@ -228,3 +241,78 @@ def test_what_is_too_large_to_be_the_file_is_not_read(
     os.truncate(venv.path / ONE, 1 << 40)
     monkeypatch.setattr("venvflow.state.changes.read", None)
     assert venv.drift().edited == (ONE,)
+
+
+# --------------------------------------------------------------------------- what need not be read
+
+
+def built(venv: Venv) -> Receipt:
+    """Return the receipt of a venv that was built, and let the index know how its files looked then."""
+    entries = {path: file_entry(path, data) for path, data in FILES.items()}
+    found = {item.path: item for item in walk(str(venv.path))}
+    stamped = {path: Stamped(found[path].stamp, entries[path]) for path in FILES}
+    venv.store.index.set_stamps(str(venv.path), stamped)
+    return replace(venv.receipt, state="built")
+
+
+def known(venv: Venv, receipt: Receipt) -> set[str]:
+    """Return the paths that need not be read."""
+    seen = look_at(str(venv.path), receipt, venv.store)
+    return {*known_of(venv.store, receipt, seen).stamped}
+
+
+def test_a_link_that_others_get_makes_nobody_read_an_object_again(new_venv: NewVenv, tmp_path: Path) -> None:
+    """It moves the ctime of the file; that of a file that is no object tells of an edit."""
+    linked, copied = new_venv(tmp_path / "a", "hardlink"), new_venv(tmp_path / "b", "copy")
+    receipts = {venv: built(venv) for venv in (linked, copied)}
+    for venv in (linked, copied):
+        os.link(venv.path / ONE, tmp_path / f"{venv.link}.py")
+    assert known(linked, receipts[linked]) == {*FILES}
+    assert known(copied, receipts[copied]) == {*FILES} - {ONE}
+
+
+@pytest.mark.parametrize("link", ["hardlink", "copy"])
+def test_an_edit_since_the_build_is_read(link: str, new_venv: NewVenv, tmp_path: Path) -> None:
+    """Through a link to an object, too."""
+    venv = new_venv(tmp_path, link)
+    receipt = built(venv)
+    venv.write(b"ONE = 2\n")
+    assert known(venv, receipt) == {*FILES} - {ONE}
+
+
+def placed(venv: Venv) -> dict[str, Placed]:
+    """Return what a materialiser says of the venv's files."""
+    found = {item.path: item.stamp for item in walk(str(venv.path))}
+    files = {path: (file_entry(path, data), found[path]) for path, data in FILES.items()}
+    return {
+        path: Placed(entry, stamp.inode, stamp.size, stamp.mtime_ns, 0o444)
+        for path, (entry, stamp) in files.items()
+    }
+
+
+def _edit(file: Path) -> None:
+    file.chmod(0o644)
+    file.write_bytes(b"ONE = 2\n")
+
+
+def _install(file: Path) -> None:
+    times = file.stat()
+    data = file.read_bytes()
+    file.rename(file.with_name("kept.py"))  # or the file system may use the inode again
+    file.write_bytes(data)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [_edit, _install, lambda file: file.chmod(0o755), os.unlink])
+def test_what_a_builder_left_as_it_was_placed_is_known(
+    change: Callable[[Path], object], new_venv: NewVenv, tmp_path: Path
+) -> None:
+    """By inode, size, mtime and executable bit; a further name of the object changes nothing."""
+    venv = new_venv(tmp_path, "hardlink")
+    before = placed(venv)
+    os.link(venv.path / "lib/two.py", tmp_path / "two.py")
+    change(venv.path / ONE)
+    found = walk(str(venv.path))
+    now = known_placed(before, found)
+    assert now.keys() == FILES.keys() - {ONE}
+    assert all(item.stamp == now[item.path].stamp for item in found if item.path in now)

@@ -139,6 +139,16 @@ def test_a_snapshot_that_is_published_meanwhile_is_taken(world: World) -> None:
     claim.release()
 
 
+def test_a_snapshot_that_is_no_use_is_not_waited_for(world: World) -> None:
+    """It was looked at already: to be given it again would be to build nothing, for ever."""
+    job = world.job()
+    with job.open_store() as store:
+        made = store.publish(snapshot_of(stock(store, {"a": b"a"})), 1.0)
+        claim = claims.wait_for(job, store, made.key.digest, _idle, unfit=made.id)
+    assert isinstance(claim, locks.Lock)
+    claim.release()
+
+
 def test_who_does_not_restore_builds_although_there_is_a_snapshot(world: World) -> None:
     """``restore: false`` is asked for by those who want what the builder makes today."""
     world.configure({"api": {"restore": False}})

@@ -43,7 +43,7 @@ def test_version_is_said_in_text_and_json(project: Project) -> None:
     """The version can be read by people and by scripts."""
     assert project.run("version").out == f"venvflow {__version__}\n"
     assert project.run("version", "--json").document == {
-        "format": 2,
+        "format": 3,
         "python": ".".join(map(str, sys.version_info[:3])),
         "venvflow": __version__,
     }

@@ -86,7 +86,8 @@ def good_value(action: argparse.Action) -> str:
     """Return a value that the parser lets through."""
     if action.choices is not None:
         return str(next(iter(action.choices)))
-    return {"min_size": "1KiB", "link": "copy"}.get(action.dest, "1" if action.type is int else "x")
+    known = {"min_size": "1KiB", "link": "copy", "since": "7d", "limit": "1"}
+    return known.get(action.dest, "1" if action.type is int else "x")
 
 
 # --------------------------------------------------------------------------- options
@@ -242,7 +243,7 @@ def test_words_that_cannot_be_shown_are_escaped(say: Say) -> None:
 def test_after_two_dashes_nothing_is_an_option(say: Say) -> None:
     """They are there for names that begin with one."""
     assert "a word too many: '--json'" in say("version", "--", "--json")
-    assert "a word too many: '--force'" in say("unpack", "--", "-x", "-y", "--force")
+    assert "a word too many: '--force'" in say("export", "--", "-x", "-y", "--force")
 
 
 @pytest.mark.parametrize(

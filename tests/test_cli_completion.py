@@ -173,7 +173,7 @@ def test_fish_completes_everything(scripts: Path, project: Project) -> None:
     assert in_fish(scripts, "venvflow -C / sta") == ["stats", "status"]
     assert in_fish(scripts, "venvflow restore ") == ["api", "web"]
     assert in_fish(scripts, "venvflow status api ") == ["api", "web"]
-    assert in_fish(scripts, "venvflow restore api ") == []
+    assert in_fish(scripts, "venvflow run api ") == []
     assert in_fish(scripts, f"venvflow -C {project.root} restore w") == ["web"]
     assert "--force" in in_fish(scripts, "venvflow restore --")
     assert "--force" not in in_fish(scripts, "venvflow status --")
@@ -268,8 +268,10 @@ def test_what_completes_an_argument_is_decided() -> None:
         "HEX",
         "MODE[,MODE]",
         "N",
+        "N/M",
         "NAME",
         "PATTERN",
+        "WHEN",
         "SIZE",
         "SHELL",
     }

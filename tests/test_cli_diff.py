@@ -190,12 +190,14 @@ def test_a_copied_venv_is_not_the_one_that_it_was_copied_from(made: Project) -> 
 def test_a_venv_that_was_only_built_is_not_read_again(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The build noted how its files look."""
+    """The build from nothing noted how its files look."""
     from venvflow.flow import load
     from venvflow.steps.build_venv import build_venv
     from venvflow.steps.hash_lockfiles import hash_lockfiles
 
-    job = load(str(project.root), os.environ).job("web")
+    flow = load(str(project.root), os.environ)
+    flow.fresh = frozenset({"web"})
+    job = flow.job("web")
     for step in (hash_lockfiles, build_venv):
         step(job)
     read = files_read(monkeypatch)

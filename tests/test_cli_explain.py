@@ -94,9 +94,11 @@ def test_the_document_has_these_keys(project: Project) -> None:
         "made_for": None,
         "store": {"path": "<base>/store", "exists": True, "snapshot": "<digest>"},
         "nearest": None,
+        "start": None,
         "since": None,
         "origin": None,
         "warnings": [],
+        "remote": None,
     }
     assert [each["task"] for each in tasks] == STEPS
     assert {tuple(each) for each in tasks} == {("certain", "did", "reason", "task", "would")}
@@ -193,12 +195,25 @@ def test_many_packages_are_listed_only_when_asked_for(
     assert len(explained(project, "api")["nearest"]["lists"][0]["packages"]) == 20
 
 
-def test_a_comment_in_a_lock_is_a_miss_that_says_so(project: Project) -> None:
-    """The bytes count; that the packages are the same helps."""
+def test_another_hash_in_a_lock_is_a_miss_that_says_so(project: Project) -> None:
+    """That the packages are the same helps."""
     file = project.root / "api" / "requirements.txt"
-    file.write_text(f"{file.read_text(encoding='utf-8')}# more\n", encoding="utf-8")
+    lines = f"{file.read_text(encoding='utf-8')} --hash=sha256:{'0' * 64}\n"
+    file.write_text(lines.replace("\n --hash", " --hash"), encoding="utf-8")
     assert explained(project, "api")["nearest"]["lists"][0]["packages"] == []
     assert "the same packages: only hashes" in project.run("explain", "api").out
+
+
+def test_a_comment_in_a_lock_is_told_and_changes_nothing(project: Project) -> None:
+    """The file is named, as doit names it: the key is the same."""
+    file = project.root / "api" / "requirements.txt"
+    make(project, "api")
+    before = explained(project, "api")["key"]["digest"]
+    file.write_text(f"{file.read_text(encoding='utf-8')}# more\n", encoding="utf-8")
+    found = explained(project, "api")
+    assert (found["key"]["digest"], found["nearest"], found["since"]) == (before, None, None)
+    hashed = found["tasks"][0]
+    assert (hashed["did"], hashed["reason"]) == ("unaffected", "requirements.txt changed, not for api")
 
 
 def test_files_of_one_name_are_told_apart_by_their_paths(project: Project) -> None:

@@ -49,10 +49,10 @@ def archives(project: Project) -> list[str]:
 
 
 def test_pack_writes_an_archive_and_what_stands_beside_it(api: Project) -> None:
-    """Without options and without pack: in the config, VENV.tar.zst here."""
+    """Without options and without pack: in the config, VENV.tar.zst here, and that is said."""
     answer = api.run("pack", "api")
     assert answer.code == 0
-    assert answer.err == ""
+    assert "api: the config has no pack: for it, so it goes to " in answer.err
     assert answer.out.startswith(f"api: packed: {api.root}/api.tar.zst, ")
     assert archives(api) == ["api.tar.zst", "api.tar.zst.json", "api.tar.zst.sha256"]
     described = json.loads((api.root / "api.tar.zst.json").read_text())
@@ -64,7 +64,7 @@ def test_pack_as_json(api: Project) -> None:
     """The document has these keys; what no option asked for is null."""
     document = api.run("pack", "api", "--json").record
     assert sorted(document) == [
-        *("archive", "check", "did", "figures", "reason", "saved", "smoke", "venv", "warnings")
+        *("archive", "check", "did", "figures", "parts", "reason", "saved", "smoke", "venv", "warnings")
     ]
     assert document["saved"] == []
     assert (document["check"], document["smoke"]) == (None, None)
@@ -114,6 +114,31 @@ def configure(project: Project, pack: str, venv: str = "", name: str = "api") ->
 
 
 ORIGINAL: dict[Path, str] = {}
+
+
+def test_the_interpreter_of_the_config_is_where_the_archive_leads(api: Project) -> None:
+    """Another path is another archive; it need not be here. A name that says another version is refused."""
+    there = f"/opt/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+    digests = []
+    for python in ("", f", python: {there}"):
+        configure(api, python)
+        packed = api.run("pack", "api", "--check", "--json").record
+        assert (packed["did"], packed["check"]["reproducible"]) == ("packed", True)
+        digests.append(packed["figures"]["sha256"])
+        assert api.run("pack", "api", "--json").record["did"] == "kept"
+    assert digests[0] != digests[1]
+    assert (packed["check"]["python"], packed["check"]["traces"]) == (there, [])
+    described = json.loads((api.root / "dist/api.tar.zst.json").read_text())
+    assert described["description"]["python"]["executable"] == there
+    found = contents(api.root / "dist/api.tar.zst")
+    assert ("link", there) in found.values()
+    assert os.fsencode(f"home = {os.path.dirname(there)}\n") in found["pyvenv.cfg"][1]  # type: ignore[operator]
+    configure(api, ", python: /opt/bin/python3.1")
+    answer = api.run("pack", "api")
+    assert answer.code == 2
+    assert "/opt/bin/python3.1 is no Python" in answer.err
+    configure(api, ", python: bin/python3")
+    assert api.run("pack", "api").code == 2
 
 
 def test_name_arcroot_and_threads_of_the_config(api: Project) -> None:
@@ -239,6 +264,12 @@ def test_what_is_installed_editable_is_told_and_described(api: Project) -> None:
     install(
         venv, "own", {"own-1.0.dist-info/direct_url.json": json.dumps(url), "own.pth": f"{api.root}/src\n"}
     )
+    outside = {"dir_info": {"editable": True}, "url": "file:///elsewhere/far"}
+    install(
+        venv, "far", {"far-1.0.dist-info/direct_url.json": json.dumps(outside), "far.pth": "/elsewhere\n"}
+    )
+    brought = {"dir_info": {"editable": True}, "url": f"file://{venv}/src/brought"}
+    install(venv, "brought", {"brought-1.0.dist-info/direct_url.json": json.dumps(brought)})
     install(venv, "wheeled", {"wheeled-1.0.dist-info/direct_url.json": json.dumps(plain), "wheeled.py": ""})
     configure(api, "", "", "web")
     assert api.run("store", "web", "--force").code == 0
@@ -246,14 +277,18 @@ def test_what_is_installed_editable_is_told_and_described(api: Project) -> None:
     assert answer.code == 0
     assert answer.err.count("the code of own stays behind") == 1
     assert "uv sync --no-editable" in answer.err
+    assert "the code of far stays behind: it is installed editable, from a place outside" in answer.err
+    assert "--project" not in answer.err.split("far stays")[1].split("\n")[0]
     assert "wheeled" not in answer.err
+    assert "brought" not in answer.err
     needs = json.loads((api.root / "dist/web.tar.zst.json").read_text())["postinstall"]
-    assert (needs["editable"], needs["needs_project"]) == (["own"], True)
+    assert (needs["editable"], needs["needs_project"]) == (["far", "own"], True)
     unpacked = api.run("unpack", "dist/web.tar.zst", "there", "--project", str(api.root))
     assert (
         f"the code of own is not in here: it is installed editable, and looked for in {api.root}"
         in unpacked.err
     )
+    assert "the code of far is not in here" in unpacked.err
     said = subprocess.run(
         ["there/bin/python", "-c", "import own"], check=True, capture_output=True, text=True
     )
@@ -345,7 +380,7 @@ def test_something_in_the_way_of_the_archive(where: str, api: Project) -> None:
 
 
 LONG = {
-    "pack": ("pack", "api", "--check", "--smoke", "import demo"),
+    "pack": ("pack", "api", "-o", "./", "--check", "--smoke", "import demo"),
     "unpack": ("unpack", "there.tar.zst", "here"),
     "export": ("export", "api", "here"),
 }
@@ -368,7 +403,7 @@ def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(words: tuple[str, .
 
 def test_a_bar_never_goes_on_in_the_next_line(api: Project) -> None:
     """In a narrow terminal it is cut off, or it would fill the screen with its beginnings."""
-    shown = on_a_terminal(api, "pack", "api", columns=40)
+    shown = on_a_terminal(api, "pack", "api", "-o", "./", columns=40)
     bars = [rows for rows in states(shown) if rows]
     assert bars[0][0].startswith("venvflow: packing api [")
     assert max(len(row) for rows in bars for row in rows) < 40
@@ -454,7 +489,7 @@ def test_an_altered_archive_and_a_taken_place_are_refused(api: Project) -> None:
 def test_a_wrong_interpreter_is_refused_in_words(api: Project) -> None:
     """Also one that is none; --force takes one that does not fit, but not one that is none."""
     api.run("pack", "api")
-    for words in (("--python", "/bin/true"), ("--python", "/nothing", "--force")):
+    for words in (("--python", "/bin/true"), ("--python", "/bin/true", "--force"), ("--python", "/nothing")):
         answer = api.run("unpack", "api.tar.zst", "new", *words)
         assert answer.code == 3
         assert "cannot run" in answer.err
@@ -520,3 +555,14 @@ def test_an_export_needs_the_manifest_and_no_venv(api: Project) -> None:
     assert answer.code == 3
     assert "there is no venv for this key" in answer.err
     assert not (api.root / "other").exists()
+
+
+def test_an_interpreter_that_only_the_target_has(api: Project) -> None:
+    """It is taken at its word with --force; one that is here has to run."""
+    assert api.run("pack", "api", "-o", "a.tar").code == 0
+    words = ("unpack", "a.tar", "there", "--python")
+    assert api.run(*words, "/nowhere/bin/python3").code == 3
+    assert api.run(*words, str(api.config), "--force").code == 3
+    answer = api.run(*words, "/nowhere/bin/python3", "--force", "--json")
+    assert (answer.code, answer.document["python"]) == (0, "/nowhere/bin/python3")
+    assert os.readlink("there/bin/python") == "/nowhere/bin/python3"

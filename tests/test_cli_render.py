@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.cli.render import Column, Output, columns_of, moment, shortened, since, table
+from venvflow.cli.render import Bar, Column, Output, columns_of, moment, shortened, since, table
 from venvflow.pure.units import counted
 from venvflow.streams import printable
 
@@ -112,17 +112,77 @@ def test_the_last_column_can_go_on_below() -> None:
     ]
 
 
+# --------------------------------------------------------------------------- bars
+
+BARRED = (Column("name", least=8), Column("files", right=True, yields=True), Column("size", right=True))
+SIZES = [("api", "12", "9 B"), ("web", "3", "1 B"), ("none", "-", "-")]
+BARS = [Bar(30, 60), Bar(0, 9), Bar(0, 0)]
+
+
+def barred(width: int, environ: dict[str, str] | None = None) -> list[str]:
+    """Return the lines of a table with bars on a terminal of *width* columns."""
+    return printable(table(Narrow(environ or {}, width), BARRED, SIZES, bars=BARS)).splitlines()
+
+
+def test_bars_are_as_long_as_there_is_room_and_the_largest_fills_it() -> None:
+    """Own bytes first, then shared ones; what is there has a column, and what is not has none."""
+    assert barred(29, {"NO_COLOR": "1"}) == [
+        "NAME  FILES  SIZE  OWN/SHARED",
+        "api      12   9 B  ███░░░░░░░",
+        "web       3   1 B  ░",
+        "none      -     -",
+    ]
+    assert barred(80, {"NO_COLOR": "1"})[1].endswith(f"  {'█' * 8}{'░' * 16}")
+
+
+def test_bars_take_the_room_of_a_column_that_yields_and_of_no_other() -> None:
+    """A name that would be shortened, or a figure that would go, is worth more."""
+    assert barred(28, {"NO_COLOR": "1"})[:2] == ["NAME  SIZE  OWN/SHARED", f"api    9 B  {'█' * 5}{'░' * 11}"]
+    assert barred(21) == ["NAME  FILES  SIZE", "api      12   9 B", "web       3   1 B", "none      -     -"]
+
+
+def test_in_a_pipe_there_are_no_bars() -> None:
+    """What a program reads stays as it was, with and without colours."""
+    plain = table(Output({}), BARRED, SIZES)
+    assert table(Output({"FORCE_COLOR": "1"}), BARRED, SIZES, bars=BARS) == plain
+
+
+def test_the_parts_of_a_bar_differ_in_more_than_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the output has no other characters than those of ASCII."""
+    assert barred(29, {"FORCE_COLOR": "1"})[1].endswith("███\x1b[32m░░░░░░░\x1b[0m")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert barred(29, {"NO_COLOR": "1"})[1].endswith("  ###.......")
+
+
+def test_prose_is_wrapped_for_a_terminal_only() -> None:
+    """And not within a path or an option."""
+    text = "3 venvs occupy 5 MiB (--all: the whole store)"
+    assert Narrow({}, 20).wrapped(text).splitlines() == [
+        "3 venvs occupy 5 MiB",
+        "(--all: the whole",
+        "store)",
+    ]
+    assert Output({}).wrapped(text * 10) == text * 10
+
+
+_NAMES = st.text(st.sampled_from("ab-漢e\u0301\u202e\x1b"), max_size=300)
+
+
 @given(
-    st.integers(min_value=40, max_value=200),
+    st.integers(min_value=1, max_value=200),
     st.lists(
         st.tuples(
-            st.text("ab-", max_size=90), st.text("s ", max_size=15), st.text("9", max_size=8), st.just("y")
-        )
+            st.tuples(_NAMES, st.text("s ", max_size=15), st.text("9", max_size=8), st.just("y")),
+            st.builds(Bar, st.integers(0, 1 << 62), st.integers(0, 1 << 62)),
+        ),
+        min_size=1,
     ),
 )
-def test_no_line_is_wider_than_the_terminal(width: int, rows: list[tuple[str, ...]]) -> None:
-    """Whatever the names, from 40 columns on a table fits."""
-    assert max(map(len, made(width, rows))) <= width
+def test_no_line_is_wider_than_the_terminal(width: int, rows: list[tuple[tuple[str, ...], Bar]]) -> None:
+    """Whatever the names and the bars, as long as each of four columns and what is between them has room."""
+    out = Narrow({"NO_COLOR": "1"}, width)
+    text = table(out, COLUMNS, [cells for cells, _ in rows], bars=[bar for _, bar in rows])
+    assert max(map(columns_of, text.splitlines())) <= max(width, 4)
 
 
 @pytest.mark.parametrize(

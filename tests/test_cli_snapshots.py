@@ -82,7 +82,7 @@ def test_unique_is_what_nobody_else_has(project: Project) -> None:
     assert unique_sizes(project) == slowly_counted(project)
     assert min(unique_sizes(project).values()) > 0
     lock = project.root / "api" / "requirements.txt"
-    lock.write_text(f"{lock.read_text(encoding='utf-8')}# another key\n", encoding="utf-8")
+    lock.write_text(f"{lock.read_text(encoding='utf-8')}--no-binary another\n", encoding="utf-8")
     assert project.run("store", "api").out.startswith("api: stored")
     assert unique_sizes(project) == slowly_counted(project)
     assert sorted(unique_sizes(project).values())[:2] == [0, 0]
@@ -121,7 +121,7 @@ def test_a_project_lists_its_own_snapshots(two: Project) -> None:
     other = two.root.with_name("other")
     shutil.copytree(two.root, other, ignore=shutil.ignore_patterns(".venv", ".venvflow"))
     lock = other / "api/requirements.txt"
-    lock.write_text(f"{lock.read_text()}# of its own\n")
+    lock.write_text(f"{lock.read_text()}--no-binary own\n")
     (other / "web/requirements.txt").write_text("# nothing\n")
     assert names(two) == ["api", "web"]
     none = two.run("-C", str(other), "list")
@@ -400,7 +400,7 @@ def test_store_applies_the_policy(project: Project) -> None:
     whole = lock.read_text(encoding="utf-8")
     project.run("restore", "api")
     for number in range(4):
-        lock.write_text(f"{whole}# {number}\n", encoding="utf-8")
+        lock.write_text(f"{whole}--no-binary other-{number}\n", encoding="utf-8")
         answer = project.run("store", "api", "--json")
         assert answer.code == 0
         assert ("trim dropped 1 of 3 snapshots" in answer.err) == (number > 0)

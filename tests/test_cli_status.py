@@ -14,6 +14,8 @@ from flows import World
 from wheels import make_wheel
 
 from venvflow.cli import main
+from venvflow.state.reader import open_reader
+from venvflow.steps.estimate import Foresight, estimate
 
 if TYPE_CHECKING:
     from cli_project import Project
@@ -71,6 +73,7 @@ def test_status_as_json(project: Project) -> None:
         "root": "<base>/project",
         "store": "<base>/store",
         "ok": False,
+        "remote": None,
         "venvs": [
             {
                 "name": "api",
@@ -81,12 +84,14 @@ def test_status_as_json(project: Project) -> None:
                 "do": "",
                 "warnings": [],
                 "stored": True,
+                "remote": None,
                 "python": "str",
                 "packages": "int",
                 "size": "int",
                 "own_size": document["venvs"][0]["size"],
                 "last_used": "str",
                 "key": "<digest>",
+                "wanted": "<digest>",
                 "made": "restored",
                 "shared": True,
                 "link": document["venvs"][0]["link"],
@@ -100,12 +105,14 @@ def test_status_as_json(project: Project) -> None:
                 "do": "doit builds it",
                 "warnings": [],
                 "stored": False,
+                "remote": None,
                 "python": None,
                 "packages": None,
                 "size": None,
                 "own_size": None,
                 "last_used": None,
                 "key": None,
+                "wanted": "<digest>",
                 "made": None,
                 "shared": False,
                 "link": None,
@@ -150,6 +157,8 @@ def test_a_changed_lock_shows(project: Project) -> None:
     lock = project.root / "api" / "requirements.txt"
     text = lock.read_text(encoding="utf-8")
     lock.write_text(f"{text}# more\n", encoding="utf-8")
+    assert state_of(project)[0] == "up to date"  # a comment is for nobody
+    lock.write_text(f"{text}--no-binary other\n", encoding="utf-8")
     assert state_of(project) == ("lock changed", "changed since it was made: requirements.txt")
     lock.write_text(text, encoding="utf-8")
     assert state_of(project)[0] == "up to date"
@@ -518,7 +527,6 @@ def pair(tmp_path: Path) -> World:
 def look(world: World) -> dict[str, Any]:
     """Return the venvs of a world as status finds them, by name."""
     from venvflow.cli.venv_states import status_rows
-    from venvflow.state.reader import open_reader
 
     flow = world.flow()
     with open_reader(flow.config.store) as store:
@@ -550,6 +558,20 @@ def test_own_counts_bytes_and_not_packages(tmp_path: Path) -> None:
     assert len(data) < look(world)["web"].figures.own < 2 * len(data)
     world.run("api")
     assert {name for name, each in look(world).items() if each.figures.own > len(data)} == set()
+
+
+def test_own_counts_what_a_venv_keeps_for_itself(pair: World) -> None:
+    """By ``squish: {private: …}``: another venv has the same bytes, and not the same file. Once, too."""
+    before = {name: each.figures.own for name, each in look(pair).items()}
+    private = {"squish": {"private": ["common.bin", "alone.bin"]}}
+    pair.configure({"api": private, "web": private})
+    for name in ("api", "web"):
+        pair.run(name)
+    for name, each in look(pair).items():
+        assert each.figures.own == pytest.approx(before[name] + 500_000, abs=10_000)
+    with open_reader(pair.flow().config.store) as store:
+        foreseen = estimate(store, pair.job("web"), Foresight(), store_path=str(pair.store))
+    assert (foreseen.files, foreseen.bytes) == (0, 0)  # a dry run of squish, too
 
 
 def test_own_counts_the_venvs_of_other_projects(pair: World) -> None:
@@ -718,11 +740,26 @@ def test_status_fits_the_terminal(columns: int, fleet: Project) -> None:
     """One line for each venv, whatever its name; columns go where there is no room, and come back."""
     lines = lines_at(fleet, columns, "status", NO_COLOR="1")
     assert len(lines) == 1 + len(NAMES)
-    assert max(map(len, lines)) <= max(columns, 25)
+    assert max(map(len, lines)) <= columns
     titles = lines[0].split()
     assert ("LAST" in titles) == (columns >= 80)
     assert ("STATE" in titles, "VENV" in titles) == (True, True)
     assert (NAMES[0] in lines[1]) == (columns >= 140)
+
+
+def test_a_terminal_with_room_shows_own_and_shared_bytes(project: Project) -> None:
+    """As bars behind the figures, in stats too, where paths begin at the project; a pipe gets neither."""
+    assert project.run("restore", "api").code == 0
+    titles, api, web = lines_at(project, 100, "status", NO_COLOR="1")
+    assert titles.endswith("OWN/SHARED")
+    assert set(api.split()[-1]) <= {"█", "░"}
+    assert "█" not in web
+    titles, api, *_ = lines_at(project, 80, "stats", NO_COLOR="1")
+    assert titles.endswith("OWN/SHARED")
+    assert api.startswith("api/.venv ")
+    piped = project.run("stats").out.splitlines()
+    assert piped[0].endswith("DELETING FREES")
+    assert piped[1].startswith(f"{project.root}/api/.venv ")
 
 
 def test_status_is_coloured_on_a_terminal_only(fleet: Project) -> None:

@@ -188,11 +188,13 @@ def test_secrets_are_in_no_archive_and_no_export(project: Project) -> None:
     with (
         pytest.warns(pack_venv.PackWarning, match=closed),
         pytest.warns(pack_venv.PackWarning, match="holds credentials"),
+        pytest.warns(pack_venv.PackWarning, match="must be filled in"),
     ):
         pack_venv.export_venv(venv, project.root.parent / "copy")
     with (
         pytest.warns(pack_venv.PackWarning, match=closed),
         pytest.warns(pack_venv.PackWarning, match="holds credentials"),
+        pytest.warns(pack_venv.PackWarning, match="must be filled in"),
     ):
         made = pack_venv.create_archive(venv, project.root.parent / "layer", show_progress=False)
     with tarfile.open(made) as archive:

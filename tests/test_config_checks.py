@@ -9,7 +9,7 @@ import pytest
 import yaml
 from configs import one_venv, problems, project, read
 
-from venvflow.errors import ConfigError, Refused
+from venvflow.errors import ConfigError, Refused, UsageError
 from venvflow.model import TrimPolicy, VenvSpec
 
 
@@ -90,6 +90,13 @@ def test_names_that_differ_only_in_case_are_refused(root: Path) -> None:
             "pack: {arcroot: a/../b}",
             "5: venvs.api.pack.arcroot: expected the name of a directory",
         ),
+        ("pack: {bundle_python: true, python: /x/python3}", "5: venvs.api.pack: bundle_python packs the"),
+        ("pack: {layers: []}", "5: venvs.api.pack.layers: the list must not be empty"),
+        ("pack: {layers: [torch]}", "5: venvs.api.pack.layers[0]: expected a list, such as [a, b]"),
+        ("pack: {layers: [[]]}", "5: venvs.api.pack.layers[0]: the list must not be empty"),
+        ("pack: {layers: [[a/b]]}", "5: venvs.api.pack.layers[0][0]: expected the name of a distribution"),
+        ("pack: {layers: [['*'], [a]]}", "5: venvs.api.pack: layers[0] has '*', which leaves nothing"),
+        ('pack: {name: "{digest}"}', "5: venvs.api.pack: {digest} in its name is known for an archive in"),
         ("pack: {threads: 0}", "5: venvs.api.pack.threads: expected a whole number from 1 to 64, found 0"),
         ("build: []", "5: venvs.api.build: the list must not be empty"),
         ("build: [[]]", "5: venvs.api.build[0]: the list must not be empty"),
@@ -296,3 +303,39 @@ def test_two_venvs_cannot_have_one_archive(root: Path, other: tuple[str, ...]) -
 def test_archives_that_differ_are_as_many_as_there_are_venvs(root: Path, other: tuple[str, ...]) -> None:
     """In format, directory, or the venv's name."""
     assert len(read(root, TWO % other).venvs) == 2
+
+
+KEYS = 'keys: {main: "ed25519:GLwqJO1zW2mrcvzWk4rS6y5mAcJXgtVcGZzaXCUsW+A="}'
+WRONG_URLS = [
+    "bucket", "s3:/bucket", "s3://", "ftp://host/x", "file://share", "s3://key:secret@bucket", "s3://b?versionId=1",
+    "https://cdn.example.org/x#y",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", WRONG_URLS)
+def test_the_url_of_a_remote_is_checked_wherever_it_stands(root: Path, url: str) -> None:
+    """In the config, and in the variable that goes before it; what it says of a user is not repeated."""
+    remote = f"store: {{remote: {{url: %s, {KEYS}}}}}\nvenvs: {{}}"
+    (wrong,) = problems(root, remote % json.dumps(url))
+    assert "1: store.remote.url: " in wrong
+    with pytest.raises(UsageError) as caught:
+        read(root, remote % "s3://bucket", VENVFLOW_REMOTE=url)
+    assert caught.value.where == "VENVFLOW_REMOTE"
+    assert wrong.endswith(caught.value.what)
+    assert "secret" not in wrong
+
+
+def test_a_remote_of_the_environment_has_no_server_of_the_configs(root: Path) -> None:
+    """And needs none: a mirror or a directory takes the place of a bucket, and its keys stay."""
+    remote = f"url: 's3://b/p', endpoint: 'https://s3.lan', mode: write, {KEYS}"
+    text = f"store: {{remote: {{{remote}}}}}\nvenvs: {{}}"
+    own, other = (
+        read(root, text, VENVFLOW_REMOTE=url).store.remote
+        for url in ("s3://c/", "https://cdn.example.org/p/")
+    )
+    assert own is not None
+    assert (own.url, own.endpoint) == ("s3://c", "https://s3.lan")
+    assert other is not None
+    assert (other.url, other.endpoint, other.keys) == ("https://cdn.example.org/p", "", own.keys)
+    assert read(root, text, VENVFLOW_REMOTE="off").store.remote is None
+    assert read(root, "venvs: {}", VENVFLOW_REMOTE="nonsense").store.remote is None

@@ -29,6 +29,21 @@ GOOD: dict[str, Any] = {
         "verify": "full",
         "adopt": True,
         "durability": "full",
+        "remote": {
+            "url": "s3://b/p",
+            "endpoint": "https://s3.example.org",
+            "region": "eu",
+            "mode": "read",
+            "keys": {"main": f"ed25519:{'A' * 43}="},
+            "unsigned": False,
+            "not_before": "2026-11-01",
+            "required": False,
+            "silence": "10s",
+            "limit": "5m",
+            "connections": 16,
+            "origin": False,
+            "keep": {"max_age": "30d", "max_size": "1GiB", "grace": "2d"},
+        },
     },
     "trim": {"keep": 1, "keep_per_venv": 0, "max_age": "1d", "max_size": "1GiB", "min_free": 0},
     "exclude": ["a"],
@@ -56,6 +71,9 @@ GOOD: dict[str, Any] = {
                 "name": "{venv}-{version:a.b}-{key}",
                 "arcroot": "opt/{venv}",
                 "threads": 2,
+                "bundle_python": False,
+                "layers": [["a-*"], ["*"]],
+                "python": "/usr/bin/python3",
             },
             "check": ["-c"],
             "pin": False,
@@ -68,8 +86,9 @@ VALUES: list[Any] = [
     "none", "copy",
     "5GiB", "5 MB", "0", "0B", "10G", "14d", "0d", "2 w", "tar.gz", "full", "pypy3.11", "2.7", "3.12.4rc1t",
     "a/b", "/a", "a//b", "a/", "..", ".x", "a.tar.gz", "a.zip", "{venv}-{version:x}", "{nope}", "a{",
+    "s3://b", "https://h/x", "ftp://h", "http://u@h", f"ed25519:{'B' * 43}=", "2026-11-01",
     "a\nb", ["a b"], ["--x"], [], ["text"], [""], ["copy"], ["copy", "copy"],
-    [1], [None], [[]], [["text"]], [["text", ""]], [[""]], [[1]], {}, {"nope": 1}, {"a": {}},
+    [1], [None], [[]], [["text"]], [["text", ""]], [[""]], [[1]], [["a b"]], {}, {"nope": 1}, {"a": {}},
 ]  # fmt: skip
 
 
@@ -271,13 +290,27 @@ def test_a_template_without_a_python_has_none_to_fill_in(root: Path, key: str) -
     assert not validator.is_valid(document)
 
 
+def test_an_archive_with_its_interpreter_names_none_that_is_there(root: Path) -> None:
+    """Editor and loader say so; with one of both they are content."""
+    files(root)
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    document = changed(("venvs", "api", "pack", "python"), "/usr/bin/python3.12")
+    for bundled in (False, True):
+        document["venvs"]["api"]["pack"]["bundle_python"] = bundled
+        assert accepts(root, document) == validator.is_valid(document) == (not bundled)
+
+
 ANYWHERE = [
     path
     for path in PATHS
     if path[-1] not in {"venvs", "each", "sets", "locks", "path", "name", "build", "editable"}
+    and path[-1] not in {"level", "bundle_python"}
     and path != ("each", "0", "python")
 ]
-"""Keys whose values are judged by themselves, whatever the others and the files are."""
+"""Keys whose values are judged by themselves, whatever the others and the files are.
+
+Not so those of an archive that do not go with every format or every Python: these may stand in ``defaults``.
+"""
 
 
 @pytest.mark.slow
@@ -294,9 +327,11 @@ def test_schema_and_loader_agree_on_documents(
     for path in data.draw(st.lists(st.sampled_from(ANYWHERE), min_size=1, max_size=6)):
         place: Any = document
         for key in path[:-1]:
-            place = below(place, key, {}) if isinstance(place, dict | list) else None
+            fits = isinstance(place, dict) or (isinstance(place, list) and key.isdigit() and place)
+            place = below(place, key, {}) if fits else None
         if isinstance(place, dict):
-            place[path[-1]] = data.draw(st.one_of(st.just(right[path]), st.sampled_from(VALUES)))
+            value = data.draw(st.one_of(st.just(right[path]), st.sampled_from(VALUES)))
+            place[path[-1]] = copy.deepcopy(value)
     assert accepts(root, document) == jsonschema.Draft202012Validator(SCHEMA).is_valid(document), document
 
 

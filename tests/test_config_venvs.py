@@ -362,8 +362,8 @@ pack: {name: x}
 
 locks: [services/api/requirements.txt]
 pack: {name: "{parent}-{stm}"}
-> 3: each[0].pack.name: '{stm}' cannot be filled in; known are {venv}, {key}, {python}, and {version:NAME} of
-| what is installed (for services/api/requirements.txt)
+> 3: each[0].pack.name: '{stm}' cannot be filled in; known are {venv}, {key}, {python}, {platform}, and
+| {version:NAME} of what is installed (for services/api/requirements.txt)
 """
 """A template, then all that is wrong with it: after ``>``, and in further lines after ``|``."""
 

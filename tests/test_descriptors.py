@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from contents import NOBODY, for_everybody, in_child, needs_root, open_descriptors
 
-from venvflow.disk.descriptors import READ, Directories, opened, reach
+from venvflow.disk.descriptors import READ, Directories, entries_in, names_in, opened, reach
 
 
 def mkdir(name: str, fd: int) -> None:
@@ -118,3 +118,16 @@ def test_only_so_many_directories_are_open_at_once(tmp_path: Path) -> None:
     os.close(os.open("made", os.O_CREAT | os.O_WRONLY, dir_fd=directories.open("d0")))
     assert (tmp_path / "d0/made").exists()
     directories.close()
+
+
+def test_an_open_directory_is_read_from_its_beginning_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else btrfs tells what was in it when it was opened: what came later would be in the way."""
+    rewound: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "lseek", lambda *how: rewound.append(how))
+    fd = os.open(tmp_path, os.O_RDONLY)
+    (tmp_path / "late").touch()
+    assert names_in(fd) == [entry.name for entry in entries_in(fd)] == ["late"]
+    os.close(fd)
+    assert rewound == [(fd, 0, os.SEEK_SET)] * 2

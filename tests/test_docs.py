@@ -62,6 +62,8 @@ def test_the_config_that_shows_all_has_every_key() -> None:
     for name in ("store", "trim"):
         assert set(example[name]) == set(properties[name]["properties"])
     assert set(example["venvs"]["api"]) | set(example["venvs"]["web"]) == set(venv)
+    remote = properties["store"]["properties"]["remote"]
+    assert set(example["store"]["remote"]) == set(remote["properties"])
     for name in ("key", "squish", "pack"):
         assert set(example["venvs"]["api"][name]) == set(whole["$defs"][name]["properties"])
 
@@ -69,10 +71,28 @@ def test_the_config_that_shows_all_has_every_key() -> None:
 def test_the_reference_lists_every_task() -> None:
     """Both tables of tasks are those of the task loader, in its order."""
     page = (ROOT / "docs/reference/tasks.md").read_text(encoding="utf-8")
-    known = [*tasks.TASK_DOCS, "trim"]
+    known = [*tasks.TASK_DOCS, "push", "trim"]
 
     assert [name.strip("`").partition(":")[0] for name in first_column(page, "task")] == known
     assert [name.strip("`") for name in first_column(page, "task | leaves")] == known
+
+
+def test_the_costs_are_what_their_prices_make() -> None:
+    """The example computes: each row from the figures of the page, by hand."""
+    page = (ROOT / "docs/explanation/costs.md").read_text(encoding="utf-8")
+    pushes, restores = 200 * 30, 4_000 * 30
+    stored = 50 * 0.363 + pushes * 0.021
+    rows = [
+        (round(stored), 0.023 * stored, 0.015 * stored),
+        (pushes * 5, 5e-6 * pushes * 5, 4.5e-6 * pushes * 5),
+        (pushes * 116, 4e-7 * pushes * 116, 3.6e-7 * pushes * 116),
+        (restores * 136, 4e-7 * restores * 136, 3.6e-7 * restores * 136),
+    ]
+    found = re.findall(r"^\| [^|]+ \| ([\d,]+)(?: GB)? \| \$([\d.,]+) \| \$([\d.,]+) \|$", page, re.MULTILINE)
+    told = [tuple(each.replace(",", "") for each in row) for row in found]
+    assert told[:4] == [(f"{much}", f"{one:.1f}", f"{other:.1f}") for much, one, other in rows]
+    assert told[4] == (f"{restores * 0.363:.0f}", f"{round(restores * 0.363 * 0.09, -1):.0f}", "0")
+    assert f"${restores * 33_638 * 4e-7:,.0f} a month" in page
 
 
 def test_the_readme_lists_every_command() -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 import yaml
 from pythons import interpreters
@@ -39,6 +40,7 @@ from tools.reference import sections
 from tools.world import BIN, World
 from venvflow import config
 from venvflow.cli.schema import schema_text
+from venvflow.pure.signing import encode_secret, public_of, secret_key
 from venvflow.state import schema
 
 TOML = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -47,11 +49,12 @@ PAGES = all_pages()
 DECISIONS = [*DOCS.glob("decisions/0*.md")]
 """They are listed in their own index, and held by test_docs."""
 
-CHECKED = {"console", "yaml", "toml", "ini", "make", "python", "sql", "sh", "dockerfile", "text"}
+CHECKED = {"console", "yaml", "json", "toml", "ini", "make", "python", "sql", "sh", "dockerfile", "text"}
 """Languages of blocks. ``text`` is for output and usage, and for what NOT_RUN lists."""
 
 NOT_RUN = {
     "docs/howto/install.md": ("@ git+https://", "./venvflow[uv]"),
+    "docs/howto/archives.md": ("spark-submit", "--dest-prefix"),
     "README.md": ("make run", "rm -rf .venvs/web && make run", "venvflow init"),
 }
 """Commands in ``text`` blocks. ``git+https`` needs a host that has the repository, ``make run`` a package
@@ -66,6 +69,7 @@ NEEDS = {
     "README.md": ("git",),
     "docs/reference/database.md": ("datasette",),
     "docs/howto/many-pythons.md": ("python3.12", "python3.13"),
+    "docs/howto/fan-out.md": ("jq",),
     "docs/howto/monorepo.md": ("git", "python3.12", "python3.13"),
     "docs/howto/with-uv.md": ("git", "uv"),
     "docs/howto/with-poetry.md": ("git", "poetry"),
@@ -83,6 +87,13 @@ def name_of(page: Path) -> str:
 def text_of(name: str) -> str:
     """Return the text of a page."""
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+def quick_world(root: Path, wheels: Path) -> World:
+    """Return a world in which what starting Python costs is saved: in our own doit and venvflow."""
+    world = World(root, wheels)
+    world.programs.append(preloaded.programs(world.environ))
+    return world
 
 
 def all_blocks(language: str) -> Iterator[tuple[str, Block]]:
@@ -213,8 +224,10 @@ def test_yaml_is_yaml_and_configs_load(tmp_path: Path) -> None:
     assert seen >= 8
 
 
-def test_toml_and_python_are_well_formed() -> None:
-    """Each TOML block parses, each Python block compiles."""
+def test_toml_json_and_python_are_well_formed() -> None:
+    """Each block in TOML or JSON parses, each Python block compiles."""
+    for name, block in all_blocks("json"):
+        assert json.loads(block.text), name
     for name, block in all_blocks("toml"):
         assert TOML.loads(block.text), name
     for name, block in all_blocks("python"):
@@ -254,7 +267,7 @@ def test_queries_fit_the_schema() -> None:
 @pytest.mark.slow
 def test_queries_answer(tmp_path: Path, wheels: Path) -> None:
     """On a real store, each query but the one for old snapshots has something to say."""
-    world = World(tmp_path, wheels)
+    world = quick_world(tmp_path, wheels)
     world.furnish()
     lock = world.project / "services/api/requirements.txt"
     shell(world, "doit")
@@ -295,10 +308,10 @@ def need(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SESSIONS, ids=name_of)
 def test_what_a_page_tells_to_type_prints_what_it_says(page: Path, tmp_path: Path, wheels: Path) -> None:
-    """All sessions of a page, run as one, in a new home."""
+    """All sessions of a page, run as one, in a new home; what starting Python costs is saved."""
     need(name_of(page))
 
-    answers = answers_of(page, tmp_path, wheels)
+    answers = answers_of(page, tmp_path, wheels, programs=preloaded.programs)
 
     problems = [answer.problem for answer in answers if answer.problem]
     assert not problems, '"make docs" would change it:\n\n' + "\n\n".join(problems)
@@ -317,7 +330,9 @@ def test_tutorial_and_how_tos_have_sessions() -> None:
     """Each is run, but for those whose examples are for machines that we do not have."""
     without = {name_of(page) for page in DOCS.glob("howto/*.md")} - {name_of(page) for page in SESSIONS}
 
-    assert without == {"docs/howto/gitlab-ci.md", "docs/howto/docker.md"}  # tested below
+    assert without == {
+        f"docs/howto/{name}.md" for name in ("gitlab-ci", "docker", "fleet-on-github", "fleet-on-gitlab")
+    }  # tested below, and in test_action
     assert DOCS / "tutorial.md" in SESSIONS
     assert README in SESSIONS
 
@@ -349,7 +364,7 @@ def one_ci_run(root: Path, wheels: Path, commands: list[str], given: dict[str, s
 
     The clone is writable for everybody, as runners make it.
     """
-    world = World(root, wheels)
+    world = quick_world(root, wheels)
     world.furnish()
     (world.project / "venvflow.yaml").chmod(0o666)
     here = {name: value.replace("$CI_PROJECT_DIR", str(world.project)) for name, value in given.items()}
@@ -409,6 +424,43 @@ def test_the_gitlab_job_restores_in_its_second_run(tmp_path: Path, wheels: Path)
     assert_restored_by_the_second_run(tmp_path, wheels, job["before_script"] + job["script"], given)
 
 
+@pytest.mark.slow
+def test_the_gitlab_job_pushes_for_a_protected_branch_and_reads_for_others(
+    tmp_path: Path, wheels: Path
+) -> None:
+    """Its commands, with a directory for the bucket: main fills it, a merge request takes from it."""
+    document = yaml.safe_load(file_of("docs/howto/fleet-on-gitlab.md", ".gitlab-ci.yml"))
+    job, bucket = document["test"], f"file://{tmp_path}/bucket"
+    remote = next(
+        block.text
+        for name, block in all_blocks("yaml")
+        if name == "docs/howto/fleet-on-gitlab.md" and "endpoint:" in block.text
+    )
+    secret = encode_secret(os.urandom(32))
+    remote = re.sub(r'"ed25519:.*?"', json.dumps(public_of(secret_key(secret))), remote)
+    given = {**document["variables"], "GITLAB_CI": "true", "VENVFLOW_REMOTE": bucket, "READER_SECRET": "x"}
+    protected = {"CI_COMMIT_REF_PROTECTED": "true", "VENVFLOW_SIGNING_KEY": secret}
+
+    def run(name: str, **more: str) -> str:
+        world = quick_world(tmp_path / name, wheels)
+        world.furnish()
+        file = world.project / "venvflow.yaml"
+        file.write_text(file.read_text() + remote)
+        here = {
+            key: value.replace("$CI_PROJECT_DIR", str(world.project)) for key, value in (given | more).items()
+        }
+        script = "\n".join(job["before_script"][1:] + job["script"])
+        return shell(world, script, None, **here)
+
+    assert job["before_script"][0] == "pip install 'venvflow[uv,remote]'"
+    main = run("main", **protected)
+    assert "push  pushed 2 of 2 snapshots" in main
+    merge = run("merge", CI_PIPELINE_SOURCE="merge_request_event", **protected)
+    assert "signed by main-2026" in merge
+    assert "build-venv" not in merge
+    assert "push  " not in merge
+
+
 def instructions(dockerfile: str) -> list[tuple[str, str]]:
     """Return the instructions of a Dockerfile with their arguments."""
     lines = [line for line in dockerfile.splitlines() if line and not line.startswith("#")]
@@ -421,7 +473,7 @@ def test_the_dockerfile_builds_a_venv_that_runs_at_its_last_place(tmp_path: Path
 
     No image is built: that needs a daemon and base images.
     """
-    world = World(tmp_path, wheels)
+    world = quick_world(tmp_path, wheels)
     world.furnish()
     found = instructions(file_of("docs/howto/docker.md", "Dockerfile"))
     (mounted,) = [words for verb, words in found if verb == "RUN" and words != INSTALLS]
@@ -451,6 +503,36 @@ def test_the_dockerfile_builds_a_venv_that_runs_at_its_last_place(tmp_path: Path
     assert {path.stat().st_nlink for path in files} == {1}  # nothing leans on the cache
 
 
+@pytest.mark.slow
+def test_the_dockerfile_in_layers_copies_a_venv_that_runs(tmp_path: Path, wheels: Path) -> None:
+    """Its RUN line is run, and what its COPY lines copy is copied: one layer has what the config says."""
+    world = quick_world(tmp_path, wheels)
+    world.furnish()
+    (asked,) = (
+        block for block in blocks(text_of("docs/howto/docker.md")) if block.language == "yaml"
+    )  # fmt: skip
+    (world.project / "venvflow.yaml").write_text(asked.text)
+    found = instructions(file_of("docs/howto/docker.md", "Dockerfile.layers"))
+    (mounted,) = [words for verb, words in found if verb == "RUN" and words != INSTALLS]
+    image = tmp_path / "image"
+    command = (
+        mounted.split(" ", 1)[1].replace("/layers", f"{image}/layers", 1).replace("/opt/", f"{image}/opt/")
+    )
+
+    shell(world, command)
+    copied = [words.split()[1:] for verb, words in found if verb == "COPY" and "--from=build" in words]
+    for source, target in copied:
+        shutil.copytree(f"{image}{source}", f"{image}{target}", symlinks=True, dirs_exist_ok=True)
+
+    assert [source for source, _ in copied] == ["/layers/01", "/layers/02"]
+    assert [*(image / "layers/01").rglob("click")]
+    assert not [*(image / "layers/02").rglob("click")]
+    shutil.rmtree(world.project)
+    where = f"{image}/opt/api"
+    imported = "import click, sys; print(sys.prefix, click.__version__)"
+    assert shell(world, f'{where}/bin/python -c "{imported}"', world.home) == f"{where} 8.3.1\n"
+
+
 def cache_mount(tmp_path: Path) -> Path:
     """Return a directory on another file system, as a cache mount is, where this machine has one."""
     shared = Path("/dev/shm")  # noqa: S108 - for a directory of our own
@@ -462,9 +544,9 @@ def cache_mount(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_second_dockerfile_unpacks_the_archive(tmp_path: Path, wheels: Path) -> None:
     """Its RUN line makes a venv that runs of the archive that ``pack:`` made."""
-    world = World(tmp_path, wheels)
+    world = quick_world(tmp_path, wheels)
     world.furnish()
-    _, last = (block for block in blocks(text_of("docs/howto/docker.md")) if block.language == "dockerfile")
+    *_, last = (block for block in blocks(text_of("docs/howto/docker.md")) if block.language == "dockerfile")
     (command,) = [words for verb, words in instructions(last.text) if verb == "RUN"]
     archive = next(words.split()[0] for verb, words in instructions(last.text) if verb == "COPY")
     shell(world, f"doit '*:api' && venvflow pack api -o {archive}")
@@ -480,7 +562,7 @@ def test_the_second_dockerfile_unpacks_the_archive(tmp_path: Path, wheels: Path)
 @pytest.mark.slow
 def test_the_python_example_writes_its_archive(tmp_path: Path, wheels: Path) -> None:
     """The library's example, with an environment that uv made, writes the file that it names."""
-    world = World(tmp_path, wheels)
+    world = quick_world(tmp_path, wheels)
     (example,) = (block.text for name, block in all_blocks("python") if "create_archive(" in block.text)
     shell(world, "uv venv -q build/env && uv pip install -q -p build/env click")
     (world.project / "example.py").write_text(example)
@@ -532,7 +614,7 @@ def test_another_user_restores_by_copy(wheels: Path) -> None:
 @pytest.mark.slow
 def test_a_receipt_moves_exactly_when_its_venv_changes(tmp_path: Path, wheels: Path) -> None:
     """What the make pattern stands on: same content, same time; other content, another time; never gone."""
-    world = World(tmp_path, wheels)
+    world = quick_world(tmp_path, wheels)
     world.furnish()
     (world.project / "Makefile").write_text(file_of("docs/howto/make.md", "Makefile"))
     lock = world.project / "services/api/requirements.txt"

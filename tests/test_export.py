@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,10 @@ import pytest
 from archives import DESCRIPTION, Objects, make_venv, pack, read_venv
 from contents import in_child, killed_at_each, picture, time_of
 
+from venvflow.disk import places
 from venvflow.disk.archive import DamagedObject, extract
 from venvflow.disk.export import Exported, export, holds_links
+from venvflow.disk.places import Place
 from venvflow.errors import EnvironmentFailure, Refused
 from venvflow.model import Entry, Manifest
 from venvflow.pure.manifest import make_tree
@@ -185,3 +188,58 @@ def test_missing_directories_above_it_go_again(objects: Objects, tmp_path: Path)
     with pytest.raises(EnvironmentFailure):
         made(Manifest(()), objects, tmp_path / "a/b/c", finish=finish)
     assert [each.name for each in tmp_path.iterdir()] == ["objects"]
+
+
+# --------------------------------------------------------------------------- in place of an older one
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_killed_replacement_leaves_the_old_export_or_the_new_one(
+    can_exchange: bool,
+    manifest: Manifest,
+    objects: Objects,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At each call that changes a name; running again finishes it, and nothing is left beside."""
+    if not can_exchange:
+        monkeypatch.setattr(places, "exchange", lambda *_a, **_k: False)
+    place = tmp_path / "srv/app"
+    less = Manifest(manifest.trees[:1])
+    made(less, objects, tmp_path / "one/app")
+    made(manifest, objects, tmp_path / "two/app")
+    old, new = picture(tmp_path / "one/app"), picture(tmp_path / "two/app")
+    assert old != new
+
+    def prepare() -> None:
+        if place.parent.exists():
+            shutil.rmtree(place.parent)
+        shutil.copytree(tmp_path / "one", place.parent, symlinks=True)
+
+    def work() -> None:
+        made(manifest, objects, place, replace=True)
+
+    for death in killed_at_each(work, ("rmdir",) if can_exchange else ("rename",), prepare):
+        if can_exchange or place.exists():  # else the next run puts it back
+            assert picture(place) in (old, new), death
+        Place(str(place)).settle()
+        assert picture(place) in (old, new), death
+        work()
+        assert picture(place) == new
+        assert os.listdir(place.parent) == ["app"]
+
+
+def test_a_failed_replacement_leaves_the_old_export(
+    manifest: Manifest, objects: Objects, tmp_path: Path
+) -> None:
+    """Also when what is to be made of it fails at its very end."""
+    made(Manifest(manifest.trees[:1]), objects, tmp_path / "app")
+    before = picture(tmp_path / "app")
+
+    def fail(_staging: str) -> None:
+        raise Refused("no")
+
+    with pytest.raises(Refused):
+        made(manifest, objects, tmp_path / "app", replace=True, finish=fail)
+    assert picture(tmp_path / "app") == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["app", "built", "objects"]

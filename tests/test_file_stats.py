@@ -142,6 +142,28 @@ def test_without_its_objects_a_venv_is_looked_at_by_its_own_names(venvs: Venvs) 
     assert watch.as_made(str(edited), receipt(), 1) is False
 
 
+def test_an_edit_of_what_is_not_the_object_any_more_shows_by_its_own_name(venvs: Venvs) -> None:
+    """An object that was made anew has another inode: only the own names of the venv tell."""
+    venv = venvs.make("v", "copy")
+    checker = StatChecker(venvs.objects.root, lambda _: stats_of(TREE.entries, {}), by_own_names=True)
+    assert checker.as_made(str(venv), receipt(), 1) is True
+    _touch(venv / "lib/a.py")
+    assert venvs.watch().as_made(str(venv), receipt(), 1) is True
+    assert checker.as_made(str(venv), receipt(), 1) is False
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_by_their_own_names_hard_links_are_as_made_until_they_are_edited(
+    venvs: Venvs, edit: Callable[[Path], None]
+) -> None:
+    """As by their objects."""
+    venv = venvs.make("v")
+    checker = StatChecker(venvs.objects.root, lambda _: stats_of(TREE.entries, {}), by_own_names=True)
+    assert checker.as_made(str(venv), receipt(), 1) is True
+    edit(venv / "lib/a.py")
+    assert checker.as_made(str(venv), receipt(), 1) is False
+
+
 @pytest.mark.parametrize("gone", ["lib/x.pth", "lib", ""])
 def test_what_is_gone_does_not_look_as_made(venvs: Venvs, gone: str) -> None:
     """A private file, a directory, the venv."""
@@ -167,7 +189,8 @@ def test_bytecode_is_not_looked_at_and_templates_may_have_any_size() -> None:
     """Python writes the one, every venv has its own of the other."""
     template = Entry("bin/tool", "template", name_of(b"#!").digest, executable=True, size=2)
     entries = [file_entry("lib/__pycache__/a.cpython-311.pyc", b"x"), template, Entry("lib/void", "dir")]
-    assert stats_of(entries, {}) == TreeStats(["bin/tool"], [""], [-1], [time_of(b"#!")], [0o544], {})
+    stats = TreeStats(["bin/tool"], [""], [-1], [time_of(b"#!")], [0o544], {"bin/tool": -1})
+    assert stats_of(entries, {}) == stats
 
 
 def test_an_adopted_object_has_its_own_time_and_its_copies_have_ours(venvs: Venvs) -> None:

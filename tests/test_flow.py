@@ -13,7 +13,7 @@ import pytest
 from flows import World
 
 from venvflow.errors import ConfigError, UsageError
-from venvflow.flow import load
+from venvflow.flow import Flow, load
 from venvflow.pure.plan import VERBS
 from venvflow.steps.state_files import TRIM_INTERVAL
 from venvflow.steps.trim import trim
@@ -53,6 +53,19 @@ def test_after_a_run_nothing_is_due(world: World) -> None:
     """Nothing changed: nothing to do."""
     assert _due(world) == set()
     assert world.flow().is_trimmed()
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["the same lock", "another lock"])
+def test_files_are_looked_at_only_where_the_venv_may_stay(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, changed: bool
+) -> None:
+    """One whose lock changed is looked at when its new key is known."""
+    if changed:
+        world.lock("api", world.wheel("alpha"), world.wheel("beta"))
+    looked = []
+    monkeypatch.setattr(Flow, "_is_suspect", lambda _flow, job, _receipt: looked.append(job.spec.name))
+    assert world.flow().is_due("hash-lockfiles", "api") is changed
+    assert looked == ([] if changed else ["api"])
 
 
 def test_before_the_first_run_everything_is_due(

@@ -541,6 +541,8 @@ def test_bytecode_is_remembered_by_source_path_and_interpreter(index: Index) -> 
     index.add_bytecode("i", {("unknown source", "d.py"): (pyc, 1)})
     assert index.bytecode("i") == {(source.digest, "a.py"): (pyc, 1), (source.digest, "b.py"): None}
     assert index.bytecode("other") == {}
+    assert index.bytecode("i", [pyc.digest, source.digest]) == index.bytecode("i")
+    assert index.bytecode("i", [pyc.digest]) == index.bytecode("other", [source.digest]) == {}
     script = name_of(b"script", executable=True)
     index.add_objects({script: 6}, {})
     index.add_bytecode("i", {(script.digest, "e.py"): (pyc, 1)})

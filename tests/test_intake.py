@@ -31,6 +31,7 @@ from pythons import BASE
 from tiers import first_quick
 
 from venvflow.disk import objects
+from venvflow.disk.bytecode import Compiling
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import Linker
 from venvflow.disk.objects import MtimeMode, Objects, object_name, sealed
@@ -158,6 +159,33 @@ def test_everything_in_the_manifest_is_in_the_store(world: World, canonical: boo
     assert len(world.store.index.rows("SELECT * FROM trees")) == len(taken.manifest.trees)
     assert (PYC in taken.entries) == canonical
     assert os.listdir(world.objects.tmp) == []
+
+
+def test_all_but_bytecode_is_in_the_store_before_it_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So names can be given to it while compilers are at work; what comes of all is the same."""
+    happened: list[str] = []
+    wait = Compiling.result
+
+    def result(compiling: Compiling, *arguments: Any) -> Any:
+        happened.append("waited")
+        return wait(compiling, *arguments)
+
+    def meanwhile(taken: Taken) -> None:
+        happened.append("linked")
+        assert not any(path.endswith(".pyc") for path in taken.entries)
+        assert all(
+            world.objects.verified(object_name(each)) for each in taken.entries.values() if each.digest
+        )
+        assert world.relink(taken).kept == []
+
+    monkeypatch.setattr(Compiling, "result", result)
+    taken = world.intake().take(world.survey(), bytecode="canonical", meanwhile=meanwhile)
+    assert happened == ["linked", "waited"]
+    assert world.relink(taken).kept == []
+    assert world.take().trees == taken.trees
+    assert happened == ["linked", "waited"], "all bytecode is known by now"
 
 
 def test_a_venv_comes_back_from_what_was_taken(world: World, tmp_path: Path) -> None:
@@ -496,3 +524,97 @@ def test_a_venv_whose_lib_is_a_link_to_usr_lib_gets_bytecode(world: World) -> No
     assert taken.compiled == 3
     world.relink(taken)
     assert (world.venv / PYC).read_bytes()[:4] == MAGIC_NUMBER
+
+
+def test_files_that_are_their_objects_are_not_opened_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither are those of the bytecode; what an installer put there meanwhile is compared and linked."""
+    world.relink(world.take())
+    other = world.venv / DATA
+    data = other.read_bytes()
+    other.unlink()
+    other.write_bytes(data)
+    taken = world.take()
+    assert {MODULE, PYC} <= taken.linked
+    assert DATA not in taken.linked
+    relinker = Relinker(
+        world.objects, str(world.venv), Linker(("hardlink",)), min_size=1, origins=taken.origins,
+        own=taken.own, linked=taken.linked,
+    )  # fmt: skip
+    opened: list[str] = []
+    real = os.open
+
+    def noting(path: Any, *arguments: Any, **more: Any) -> int:
+        opened.append(os.path.basename(os.fsdecode(path)))
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", noting)
+    relinker.relink(taken.entries, world.looked.found)
+    assert "data.bin" in opened
+    assert not {os.path.basename(path) for path in taken.linked} & {*opened}
+    assert os.path.samefile(other, world.objects.path(object_name(taken.entries[DATA])))
+
+
+@pytest.fixture
+def cached(world: World, tmp_path: Path) -> Path:
+    """Give a venv one of whose files is a link to an installer's cache, and that cache."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    os.link(world.venv / DATA, cache / "data.bin")
+    return cache
+
+
+def test_a_link_to_a_cache_is_replaced_by_the_object_without_being_opened(
+    world: World, cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read and copied before; the cache keeps its own file."""
+    taken = world.take()
+    real = os.open
+    opened: list[str] = []
+
+    def noting(path: Any, *arguments: Any, **more: Any) -> int:
+        opened.append(os.path.basename(os.fsdecode(path)))
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", noting)
+    assert world.relink(taken).kept == []
+    assert "data.bin" not in opened
+    assert os.path.samefile(world.venv / DATA, world.objects.path(object_name(taken.entries[DATA])))
+    assert (cached / "data.bin").stat().st_nlink == 1
+    assert (cached / "data.bin").read_bytes() == FILES[DATA]
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_link_to_a_cache_that_was_edited_stays_and_leaves_nothing_behind(
+    world: World, cached: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is newer is the user's."""
+    taken = world.take()
+    real = os.link
+
+    def link(source: Any, target: Any, **more: Any) -> None:
+        real(source, target, **more)
+        if target == ".vf-0-0":
+            (world.venv / DATA).write_bytes(b"edited")
+
+    if when == "before":
+        (world.venv / DATA).write_bytes(b"edited")
+    else:
+        monkeypatch.setattr(os, "link", link)
+    assert world.relink(taken).kept == [DATA]
+    assert (cached / "data.bin").read_bytes() == (world.venv / DATA).read_bytes() == b"edited"
+    assert not [path for path in picture(world.venv) if ".vf-" in path]
+
+
+@linux_only
+def test_a_link_to_a_cache_that_has_attributes_of_its_own_stays_private(world: World, cached: Path) -> None:
+    """A link to the object would not have them."""
+    try:
+        os.setxattr(world.venv / DATA, "user.mine", b"1")
+    except OSError as error:
+        pytest.skip(f"no attributes here: {error}")
+    relinked = world.relink(world.take())
+    assert relinked.attributed == [DATA]
+    assert os.getxattr(world.venv / DATA, "user.mine") == b"1"
+    assert os.getxattr(cached / "data.bin", "user.mine") == b"1"

@@ -7,9 +7,11 @@ it is committed: scripts of users read these keys.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +94,48 @@ def damage_after_packing(project: Project) -> None:
     damage(project)
 
 
+def have_a_remote(project: Project) -> None:
+    """Set a remote that is empty, on a machine that is nobody's CI."""
+    text = project.config.read_text(encoding="utf-8")
+    remote = f"{{url: 'file://{project.root.parent}/bucket', mode: write, unsigned: true}}"
+    project.config.write_text(text.replace("durability: none", f"durability: none, remote: {remote}"))
+
+
+def push(project: Project) -> None:
+    """Have the snapshot of ``api`` in the remote."""
+    have_a_remote(project)
+    assert project.run("push", "api").code == 0
+
+
+def lose_a_parcel(project: Project) -> None:
+    """Have the snapshot of ``api`` in the remote, without one of its trees."""
+    push(project)
+    min((project.root.parent / "bucket/v1/trees").glob("*/*")).unlink()
+
+
+def have_an_old_record(project: Project) -> None:
+    """Have a snapshot in the remote that no venv of the config wants, and that was pushed long ago."""
+    push(project)
+    text = project.config.read_text(encoding="utf-8")
+    project.config.write_text(text.replace("api: {path: api/.venv", "other: {path: api/.venv"))
+    change_lock(project)
+    (record,) = (project.root.parent / "bucket/v1/records").glob("*/*")
+    old = time.time() - 100 * 86_400 - 60
+    os.utime(record, (old, old))
+
+
+def push_and_lose_the_store(project: Project) -> None:
+    """Have the snapshot of ``api`` in the remote, and nothing here."""
+    push(project)
+    lose_the_store(project)
+
+
+def have_a_remote_alone(project: Project) -> None:
+    """Have a remote that is empty, and nothing here."""
+    have_a_remote(project)
+    lose_the_store(project)
+
+
 CASES: dict[str, tuple[str, Callable[[Project], None], int]] = {
     "init": ("init ../fresh", put_locks_there, 0),
     "init-check": ("init --check ../fresh", put_locks_there, 1),
@@ -115,12 +159,17 @@ CASES: dict[str, tuple[str, Callable[[Project], None], int]] = {
     "verify-healed": ("verify --heal", damage, 1),
     "verify-no-store": ("verify", lose_the_store, 0),
     "stats": ("stats", nothing, 0),
+    "history": ("history", take_away, 0),
+    "history-nothing": ("history", lose_the_store, 0),
     "stats-packages": ("stats --packages", nothing, 0),
+    "report": ("report -o ../report.html", nothing, 0),
+    "report-no-store": ("report -o ../report.html", lose_the_store, 0),
     "pack": ("pack api -o ../out/", nothing, 0),
     "pack-proved": ("pack api -o ../out/ --check --smoke pass", nothing, 0),
     "pack-disproved": ("pack api -o ../out/ --smoke 1/0", nothing, 1),
     "unpack": ("unpack ../api.tar ../unpacked", put_an_archive_there, 0),
     "export": ("export api ../exported", nothing, 0),
+    "explain-remote": ("explain api --remote", push_and_lose_the_store, 0),
     "list": ("list", nothing, 0),
     "list-nothing": ("list", lose_the_store, 0),
     "erase-refused": ("erase", nothing, 6),
@@ -140,6 +189,17 @@ CASES: dict[str, tuple[str, Callable[[Project], None], int]] = {
     "diff-equal": ("diff api api", nothing, 0),
     "diff-different": ("diff ../api.tar api", damage_after_packing, 1),
     "diff-archive": ("diff api ../api.tar", put_an_archive_there, 0),
+    "push": ("push api", have_a_remote, 0),
+    "push-dry-run": ("push api --dry-run", have_a_remote, 0),
+    "push-kept": ("push api", push, 0),
+    "pull": ("pull api", push_and_lose_the_store, 0),
+    "pull-miss": ("pull api", have_a_remote_alone, 1),
+    "list-remote": ("list --remote", push, 0),
+    "verify-remote": ("verify --remote", lose_a_parcel, 1),
+    "verify-remote-healed": ("verify --remote --heal", lose_a_parcel, 0),
+    "trim-remote": ("trim --remote", push, 0),
+    "trim-remote-dry-run": ("trim --remote --dry-run", have_an_old_record, 0),
+    "keygen": ("keygen main -o ../main.key", nothing, 0),
     "doctor": ("doctor", nothing, 0),
     "version": ("version", nothing, 0),
 }
@@ -244,11 +304,13 @@ _BLURS = (
     (r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", "<digest>"),
     (r"\b[0-9a-f]{12}\b", "<id>"),
     (r"/[^ ]*/\.uv-cache/archive-v0/[^/]+", "<uv's cache>"),
+    (r"ed25519:[A-Za-z0-9+/]{43}=", "<public key>"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
     (r"^/.*/bin/python3\.\d+$", "<interpreter>"),
     (r"\b3\.\d+\.\d+\b", "<version>"),
     (r"python3\.\d+", "<python>"),
     (r"^3\.\d+$", "<minor>"),
+    (r"\b\d[\d,.]* (ms|s)\b", "<duration>"),
     (r"\b\d[\d,.]* (B|KiB|MiB|files?|objects?|members?|entries)\b", r"<number> \1"),
 )
 

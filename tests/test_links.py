@@ -245,8 +245,9 @@ def test_across_file_systems_files_are_copied(source: Path, tmp_path: Path) -> N
 @linux_only
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1])
 @pytest.mark.parametrize("sender", ["kernel", "none", "fails", "says 0"])
+@pytest.mark.parametrize("told", [True, False])
 def test_all_bytes_are_copied_whatever_the_kernel_offers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, sender: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, sender: str, told: bool
 ) -> None:
     """Kernels without copy_file_range, or file systems on which it does nothing, cost no byte."""
     if sender == "none":
@@ -258,8 +259,28 @@ def test_all_bytes_are_copied_whatever_the_kernel_offers(
     data = os.urandom(size)
     (tmp_path / "a").write_bytes(data)
     with open(tmp_path / "a", "rb") as reading, open(tmp_path / "b", "wb") as writing:
-        copy_bytes(reading.fileno(), writing.fileno())
+        copy_bytes(reading.fileno(), writing.fileno(), size if told else -1)
     assert (tmp_path / "b").read_bytes() == data
+
+
+@linux_only
+def test_a_small_file_of_known_size_is_copied_in_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are ten thousand of them in a venv."""
+    calls: list[int] = []
+    real = os.copy_file_range
+
+    def counting(reading: int, writing: int, count: int) -> int:
+        calls.append(count)
+        return real(reading, writing, count)
+
+    monkeypatch.setattr(os, "copy_file_range", counting)
+    monkeypatch.setattr(os, "read", lambda *_: pytest.fail("nothing is left to read"))
+    (tmp_path / "a").write_bytes(b"12345")
+    with open(tmp_path / "a", "rb") as reading, open(tmp_path / "b", "wb") as writing:
+        copy_bytes(reading.fileno(), writing.fileno(), 5)
+    assert (calls, (tmp_path / "b").stat().st_size) == ([5], 5)
 
 
 @linux_only

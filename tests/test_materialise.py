@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from contents import elsewhere, file_entry, in_child, name_of, objects_in, pictu
 
 from venvflow.disk.descriptors import Directories
 from venvflow.disk.links import Linker
-from venvflow.disk.objects import MtimeMode, Name, Objects, object_name, sealed
+from venvflow.disk.objects import MtimeMode, Name, Objects
 from venvflow.model import Entry, Manifest, Slot
 from venvflow.pure.manifest import Corrupt, make_tree
 from venvflow.pure.relocate import Places, find, find_in_record
@@ -244,7 +245,7 @@ def with_templates(objects: Objects) -> Manifest:
 
 def test_local_paths_are_filled_in_and_records_come_last(objects: Objects, tmp_path: Path) -> None:
     """A RECORD line of a script is for the script as it is here."""
-    make(objects, with_templates(objects), tmp_path / "venv")
+    made = make(objects, with_templates(objects), tmp_path / "venv")
     script = (tmp_path / "venv/bin/demo").read_bytes()
     assert script == b"#!/new/.venv/bin/python\nimport demo\n"
     assert os.access(tmp_path / "venv/bin/demo", os.X_OK)
@@ -255,7 +256,8 @@ def test_local_paths_are_filled_in_and_records_come_last(objects: Objects, tmp_p
     assert second == "demo/__init__.py,sha256=BBBB,6"
     for entry in (each for each in with_templates(objects).trees[0].entries if each.kind == "template"):
         st = (tmp_path / "venv" / entry.path).stat()
-        assert (st.st_nlink, st.st_mtime_ns) == (1, sealed(object_name(entry)).mtime_ns)
+        assert (st.st_nlink, st.st_mtime_ns) == (1, made.written)
+    assert abs(time.time_ns() - made.written) < 3600 * 10**9
 
 
 @pytest.mark.parametrize("path", ["bin/demo", RECORD])
@@ -407,3 +409,37 @@ def test_a_directory_that_becomes_a_link_meanwhile_is_not_followed(
     make(objects, manifest, tmp_path / "venv")
     assert os.listdir(tmp_path / "outside") == []
     assert (tmp_path / "venv/aside/tool").is_file()
+
+
+def test_what_is_a_hard_link_to_a_sound_object_is_placed(objects: Objects, tmp_path: Path) -> None:
+    """By the inode that its name has; empty files, links and copies are not."""
+    made = make(objects, plain(objects), tmp_path / "venv")
+    assert {path: each.inode for path, each in made.placed.items()} == {
+        path: (tmp_path / "venv" / path).stat().st_ino for path in (MODULE, SCRIPT)
+    }
+    assert {each.mtime_ns for each in made.placed.values()} == {time_of(DATA[MODULE]), time_of(DATA[SCRIPT])}
+    assert make(objects, plain(objects), tmp_path / "copy", "copy").placed == {}
+
+
+def test_each_directory_is_made_and_opened_once(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A venv has thousands of them."""
+    calls: list[tuple[str, str]] = []
+
+    def noting(name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def call(path: Any, *arguments: Any, **more: Any) -> Any:
+            calls.append((name, os.fsdecode(path)))
+            return real(path, *arguments, **more)
+
+        return call
+
+    manifest = plain(objects)
+    for name in ("mkdir", "open"):
+        monkeypatch.setattr(os, name, noting(name))
+    make(objects, manifest, tmp_path / "venv")
+    monkeypatch.undo()
+    for path in ("bin", "lib", "python3.12", "site-packages", "demo", "empty"):
+        assert calls.count(("mkdir", path)) == calls.count(("open", path)) == 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from venvflow.state.needs import lacking, remember
+from venvflow.state.needs import lacking, portable, remember
 
 TAG = "cpython-312"
 
@@ -29,8 +30,10 @@ def put(project: Path, name: str, text: str) -> None:
 
 
 def needs_of(project: Path) -> tuple[str, ...]:
-    """Return what the venv of *project* needs."""
-    return remember(str(project / ".venv"), str(project), TAG)
+    """Return what the venv of *project* needs, as a snapshot has it."""
+    found = remember(str(project / ".venv"), str(project), TAG)
+    assert all(map(os.path.isabs, found))
+    return portable(found, str(project))
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,17 @@ def test_quarantine_keeps_the_bytes_under_another_name(objects: Objects) -> None
     assert kept.read_bytes() == DATA
 
 
+def test_quarantine_keeps_each_damage_of_an_object(objects: Objects) -> None:
+    """The second does not take the place of the first: somebody may look for his edit there."""
+    for data in (DATA, OTHER):
+        (name,) = put(objects, DATA)
+        path = Path(objects.path(name))
+        path.chmod(0o644)
+        path.write_bytes(data)
+        objects.quarantine(name)
+    assert {kept.read_bytes() for kept in Path(objects.quarantined).iterdir()} == {DATA, OTHER}
+
+
 # --------------------------------------------------------------------------- publishing
 
 
@@ -384,6 +395,30 @@ def test_a_record_replaces_a_damaged_one(objects: Objects, tmp_path: Path) -> No
 
 
 # --------------------------------------------------------------------------- ways in
+
+
+@pytest.mark.parametrize(("error", "tries"), [(errno.EOPNOTSUPP, 1), (errno.EXDEV, 2), (errno.EINVAL, 2)])
+def test_where_no_blocks_can_be_shared_that_is_tried_once(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, tries: int
+) -> None:
+    """Another answer than that is about one file; all are copied whatever it is."""
+    asked: list[int] = []
+
+    def refuse(_reading: int, writing: int) -> None:
+        asked.append(writing)
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(module, "clone", refuse)
+
+    def add_both(batch: Batch) -> None:
+        for text in (b"one", b"two"):
+            file = tmp_path / os.fsdecode(text)
+            file.write_bytes(text)
+            batch.add_copy(str(file), name_of(text), found(file).stamp)
+
+    published(objects, add_both)
+    assert len(asked) == tries
+    assert [objects.read(name_of(text)) for text in (b"one", b"two")] == [b"one", b"two"]
 
 
 def test_a_copy_leaves_its_source_alone(objects: Objects, source: Path) -> None:

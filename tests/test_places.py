@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -1033,3 +1035,88 @@ def test_a_deep_tree_in_a_staging_directory_is_an_error_in_four_parts(place: Pla
 def test_read_receipt_of_nothing_is_none(tmp_path: Path) -> None:
     """There may be no venv at all."""
     assert read_receipt(str(tmp_path / "none")) is None
+
+
+# --------------------------------------------------------------------------- deleted while nobody waits
+
+
+@pytest.fixture
+def large(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Give a place with a venv that is large enough for nobody to wait until it is deleted."""
+    monkeypatch.setattr(module, "_MANY", 1)
+    make_venv(place)
+    write_receipt(place.path, receipt_for(place, directories={"lib": 0}))
+    return place
+
+
+def replace_venv(place: Place) -> None:
+    """Put a new venv at the place."""
+    with place.staged() as venv:
+        write(venv, NEW)
+        place.swap_in(keep_old=False)
+
+
+def gone_of(place: Place) -> Path:
+    """Return where a replaced venv is deleted."""
+    return Path(f"{place.staging}.gone")
+
+
+def leave(place: Place) -> Path:
+    """Leave what a killed process leaves of a replaced venv."""
+    gone = gone_of(place)
+    write(str(gone), {"new/.venv/lib/a.py": b"old", ".gitignore": module._MARK_TEXT})
+    return gone
+
+
+def test_a_large_venv_is_deleted_by_a_process_that_outlives_the_run(large: Place) -> None:
+    """It holds the lock while it is at work, so whoever waits for that sees it end."""
+    replace_venv(large)
+    assert Path(large.path, "lib/a.py").read_bytes() == b"new"
+    with suppress(FileNotFoundError), directory(str(gone_of(large))) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    assert os.listdir(large.parent) == [".venv"]
+
+
+def test_what_a_killed_process_leaves_of_a_replaced_venv_is_deleted_by_the_next_run(place: Place) -> None:
+    """It shows, and never goes back to the place."""
+    place_is_empty = not os.path.lexists(place.path)
+    gone = leave(place)
+    assert place.is_unsettled()
+    place.settle()
+    assert place_is_empty
+    assert not gone.exists()
+    assert not os.path.lexists(place.path)
+    assert not place.is_unsettled()
+
+
+def test_while_a_replaced_venv_is_being_deleted_nobody_waits_or_meddles(large: Place) -> None:
+    """The next swap deletes what it replaces itself."""
+    gone = leave(large)
+    with directory(str(gone)) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        assert not large.is_unsettled()
+        replace_venv(large)
+        assert Path(gone, "new/.venv/lib/a.py").exists()
+    assert sorted(os.listdir(large.parent)) == [".venv", gone.name]
+
+
+@pytest.mark.parametrize("why", ["CI", "no program"])
+def test_where_it_cannot_be_left_to_a_process_the_replaced_venv_is_deleted_at_once(
+    large: Place, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CI systems end all that a job has started."""
+    if why == "CI":
+        monkeypatch.setenv("CI", "true")
+    else:
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    replace_venv(large)
+    assert os.listdir(large.parent) == [".venv"]
+
+
+def test_what_only_has_the_name_of_a_replaced_venv_is_left_alone(large: Place) -> None:
+    """Without the mark it is somebody's own."""
+    theirs = gone_of(large)
+    write(str(theirs), {"precious": b""})
+    assert not large.is_unsettled()
+    replace_venv(large)
+    assert os.listdir(theirs) == ["precious"]

@@ -61,6 +61,13 @@ def test_a_task_that_did_something_has_a_line(reporter: FlowReporter, out: io.St
             "hit 3f2a, 2 files in 2.0 s, 512 B copied",
         ),
         ("built", "uv", {"files": 1, "seconds": 75}, "built by uv, 1 file in 1 min 15 s"),
+        (
+            "built",
+            "uv from 3f2a",
+            {"files": 9, "seconds": 2, "base": "3f2a", "installed": 1, "packages": 115},
+            "built by uv from 3f2a: 1 of 115 packages installed, 9 files in 2.0 s",
+        ),
+        ("confirmed", "3f2a", {"files": 9}, "confirmed 3f2a: built from nothing, it is the same, 9 files"),
         ("stored", "3f2a", {"files": 2, "bytes": 512}, "stored 3f2a, 2 files, 512 B"),
         (
             "packed",
@@ -97,6 +104,22 @@ def test_a_warning_of_several_venvs_is_said_once(reporter: FlowReporter, out: io
     assert out.getvalue().splitlines() == lines
     reporter.complete_run()
     assert out.getvalue().splitlines()[2:-1] == ["build-venv:a  the same warning for 2 more venvs: b, c"]
+
+
+def test_of_venvs_that_a_change_is_not_for_one_is_named_in_full(
+    reporter: FlowReporter, out: io.StringIO
+) -> None:
+    """The others in one line, by what changed; what it is for has lines of its own."""
+    for venv, file in (("a", "uv.lock"), ("b", "uv.lock"), ("c", "all.txt"), ("d", "uv.lock")):
+        reason = f"{file} changed, not for {venv}"
+        reporter.add_success(_task(f"hash-lockfiles:{venv}", did="unaffected", reason=reason))
+    reporter.complete_run()
+    assert out.getvalue().splitlines() == [
+        "hash-lockfiles:a  unaffected: uv.lock changed, not for a",
+        "hash-lockfiles:c  unaffected: all.txt changed, not for c",
+        "hash-lockfiles:a  uv.lock changed, not for 2 more venvs: b, d",
+        "4 tasks done, 0 up to date",
+    ]
 
 
 def test_groups_are_not_counted(reporter: FlowReporter, out: io.StringIO) -> None:

@@ -99,7 +99,8 @@ def test_every_command_writes_only_where_it_says(ready: Project) -> None:
     for words in CALLS.values():
         again(ready)
         paths = watched(ready, [*command(), *words.split()])
-        there = [base / name for name in ("project", "store", "temporary", "out", "unpacked", "exported")]
+        names = ("project", "store", "temporary", "out", "unpacked", "exported", "report.html")
+        there = [base / name for name in names]
         beside = {str(base)} | {path for path in paths if re.search(r"/\.vf-[^/]*(/|$)", path)}
         assert outside(paths, *map(str, there)) - beside == set(), words
         wrote += bool(paths)

@@ -13,6 +13,7 @@ import pytest
 from contents import NOBODY, needs_proc, needs_root
 
 from venvflow import interrupts
+from venvflow.disk import scratch as scratch_module
 from venvflow.disk.scratch import new_directory, place, scratch
 from venvflow.errors import EnvironmentFailure
 
@@ -130,3 +131,17 @@ def test_a_disk_that_cannot_keep_the_name_leaves_nothing(
     with pytest.raises(OSError, match="Input/output"), new_directory(str(place)) as staging:
         Path(staging.path, "file").touch()
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["above"] * there
+
+
+def test_a_new_directory_has_its_name_when_all_that_is_in_it_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And that name, too, before anybody is told: a power cut leaves all of it or nothing."""
+    place = tmp_path / "place"
+    seen: list[tuple[str, bool]] = []
+    for module, name in ((scratch_module, "sync_file_system"), (os, "fsync")):
+        monkeypatch.setattr(module, name, lambda _, name=name: seen.append((name, place.exists())))
+    with new_directory(str(place)) as staging:
+        Path(staging.path, "file").touch()
+        assert seen == []
+    assert (seen[0], seen[-1]) == (("sync_file_system", False), ("fsync", True))

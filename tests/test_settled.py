@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar, cast
 
 import pytest
 from contents import open_store, put, snapshot_of, stock, tree_of
@@ -13,15 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venvflow.disk.layout import Layout
-from venvflow.disk.objects import Name
+from venvflow.disk.objects import MtimeMode, Name
 from venvflow.errors import EnvironmentFailure
-from venvflow.model import Config, Manifest, StoreConfig, TrimPolicy
+from venvflow.model import Config, Entry, Manifest, StoreConfig, Tree, TrimPolicy
+from venvflow.pure.retention import TrimPlan
 from venvflow.state.holds import VenvHolds
+from venvflow.state.reader import StoreReader, open_reader
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
 from venvflow.state.sweeping import own_bytes_since
 from venvflow.state.usage import StoreContents, sole_owners
-from venvflow.steps.trim import Trimmed, trim
+from venvflow.steps.trim import Trimmed, foreseen, trim
 
 NOW = 5000.0
 FILES = [{f"f{number}": b"x" * (100 + number), "same": b"shared"} for number in range(3)]
@@ -33,9 +37,11 @@ def config_of(root: Path, **policy: int) -> Config:
     return Config(str(root / "venvflow.yaml"), str(root), store, TrimPolicy(**policy), {})
 
 
-def run(root: Path, *, now: float = NOW, dry_run: bool = False, **policy: int) -> Trimmed:
+def run(
+    root: Path, *, now: float = NOW, dry_run: bool = False, thorough: bool = True, **policy: int
+) -> Trimmed:
     """Trim the store in *root*."""
-    return trim(config_of(root, **policy), {}, now=now, dry_run=dry_run)
+    return trim(config_of(root, **policy), {}, now=now, dry_run=dry_run, thorough=thorough)
 
 
 @pytest.fixture
@@ -177,6 +183,49 @@ def test_an_orphan_is_swept_although_the_store_was_settled(root: Path) -> None:
         assert not os.path.lexists(store.objects.path(name))
 
 
+def _aged(root: Path, days: float) -> None:
+    noted = (root / "store/settled.json").stat().st_mtime - days * 86_400
+    os.utime(root / "store/settled.json", (noted, noted))
+
+
+@pytest.mark.parametrize(
+    ("policy", "days", "looks"),
+    [
+        ({}, 0, False),
+        ({}, 1, True),
+        ({}, -1, True),
+        ({"max_size": 1 << 30}, 0, False),
+        ({"max_size": 1}, 0, True),
+    ],
+    ids=str,
+)
+def test_what_only_grew_is_swept_once_a_day(
+    root: Path, looked: list[str], policy: dict[str, int], days: float, *, looks: bool
+) -> None:
+    """What no snapshot ever needed waits, unless the store may be too large; a wrong clock is seen."""
+    with open_store(root / "store") as store:
+        trees = stock(store, {"new": b"new"}).trees
+        store.publish(snapshot_of(Manifest(trees), 7), NOW)
+        hold(store, root)
+        (name,) = put(store.objects, b"nobody needs me")
+    _aged(root, days)
+    looked.clear()
+    trim(config_of(root, **policy), {}, now=NOW, thorough=False)
+    assert ("size_on_disk" in looked, os.path.lexists(store.objects.path(name))) == (looks, not looks)
+
+
+def test_where_a_snapshot_went_all_is_swept(root: Path) -> None:
+    """Another one may have come meanwhile."""
+    with open_store(root / "store") as store:
+        gone, *_ = store.snapshots()
+        store.drop([gone.id])
+        store.publish(snapshot_of(Manifest(stock(store, {"new": b"new"}).trees), 7), NOW)
+        hold(store, root)
+    swept = run(root, thorough=False).swept
+    assert swept is not None
+    assert swept.objects == 1
+
+
 def test_time_alone_can_make_a_snapshot_go(root: Path) -> None:
     """Nothing came or went, but all are too old now: what is dropped is dropped by a look at everything."""
     (root / ".venv").rmdir()
@@ -251,6 +300,25 @@ def test_a_note_that_cannot_be_written_is_no_failure(root: Path, monkeypatch: py
     assert len(run(root).plan.keep) == 3
 
 
+@pytest.mark.parametrize(
+    "policy", [{}, {"keep": 1, "keep_per_venv": 0}, {"max_size": 1}, {"max_age": 1}], ids=str
+)
+def test_what_a_trim_would_decide_is_foreseen(root: Path, policy: dict[str, int]) -> None:
+    """From a store that is only read: the same reasons for the same snapshots as a dry run gives."""
+    config, later = config_of(root, **policy), NOW + 90 * 86_400
+    plan = trim(config, {}, now=later, dry_run=True).plan
+    with open_reader(config.store) as store:
+        assert store is not None
+        seen = foreseen(config, store, now=later)
+    assert seen.keep == plan.keep
+
+    def dropped(plan: TrimPlan) -> list[tuple[str, str]]:
+        # The index is a little larger while it is written to.
+        return [(each.id, re.sub(r"has \S+ \S+,", "has so much,", each.reason)) for each in plan.drop]
+
+    assert dropped(seen) == dropped(plan)
+
+
 # --------------------------------------------------------------------------- own bytes
 
 
@@ -262,6 +330,45 @@ def test_own_bytes_are_remembered_until_a_snapshot_comes(root: Path) -> None:
         assert sorted(known.values()) == [100, 101, 102]
         _snapshot(store)
         assert own_bytes_since(store) is None
+
+
+class TwoVenvs:
+    """A store with the trees of two venvs, which have one of them in common."""
+
+    trees: ClassVar = {
+        "both": [Entry("both.py", "file", "b" * 64, size=1000)],
+        "one": [
+            Entry("a.py", "file", "a" * 64, size=100),
+            Entry("again.py", "file", "a" * 64, size=100),
+            Entry("copied.py", "file", "c" * 64, size=50),
+            Entry("small.py", "file", "d" * 64, size=3),
+            Entry("common.py", "file", "b" * 64, size=1000),
+            Entry("form.py", "template", "e" * 64, size=7),
+        ],
+    }
+
+    def tree(self, digest: str) -> Tree:
+        """Return one of the trees."""
+        return Tree(digest, digest, "1", tuple(self.trees[digest]))
+
+    def adopted(self) -> dict[Name, MtimeMode]:
+        """Return no object."""
+        return {}
+
+
+def test_own_files_are_those_that_no_other_venv_has() -> None:
+    """What several names of one venv lead to counts once; copies, templates and small files are its own."""
+    contents = StoreContents(cast(StoreReader, TwoVenvs()))
+    trees = {"/v": ("both", "one"), "/w": ("both",)}
+    copies = {"/v": {"copied.py", "small.py"}, "/w": set[str]()}
+    sizes = {"/v": 10, "/w": 10}
+    found = {
+        (venv, tree): sorted(each.path for each in files)
+        for venv, tree, files in contents.own_files_of_venvs(trees, sizes, copies)
+    }
+    assert found["/v", "one"] == ["a.py", "copied.py", "form.py", "small.py"]
+    assert found["/v", "both"] == found["/w", "both"] == []
+    assert contents.own_bytes_of_venvs(trees, sizes, copies) == {"/v": 160, "/w": 0}
 
 
 def test_an_index_that_knows_others_is_not_asked(root: Path) -> None:

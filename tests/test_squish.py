@@ -12,7 +12,7 @@ from machines import Machine, machine
 
 from venvflow.disk.scan import Found, walk
 from venvflow.state.relink import Relinker
-from venvflow.steps import unshare
+from venvflow.steps import share, unshare
 
 __all__ = ["machine"]
 
@@ -41,6 +41,27 @@ def test_what_is_written_while_unsquish_copies_is_kept(
     monkeypatch.setattr(unshare, "_copy", real)
     machine.done("unsquish", venv)
     assert mine.read_bytes() == b"DATA = 'mine'\n"
+
+
+@pytest.mark.parametrize("command", ["squish", "unsquish"])
+def test_who_uses_a_venv_whose_files_are_replaced_is_named(
+    machine: Machine, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has old files open and may import new ones: whoever wonders about that finds the process."""
+    venv = machine.venv("api")
+    if command == "unsquish":
+        machine.done("squish", venv)
+    asked: list[str] = []
+
+    def used(path: str) -> list[int]:
+        asked.append(path)
+        return [4711]
+
+    for module in (share, unshare):
+        monkeypatch.setattr(module, "occupants", used)
+    answer = machine.done(command, venv)
+    assert set(asked) == {str(venv)}
+    assert "in use by process 4711: it keeps the files it has open" in answer.err
 
 
 @pytest.mark.parametrize("above", [1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,19 +11,25 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from unittest import mock
 
 import pytest
+from contents import picture
 from flows import World
 from tiers import first_quick
 from wheels import make_project
 
+from venvflow.disk import bytecode
+from venvflow.disk.places import RECEIPT, Place
 from venvflow.errors import BuildFailed, EnvironmentFailure, Refused, UsageError, VenvflowError
+from venvflow.model import Interpreter, Receipt
 from venvflow.state.changes import Drift
+from venvflow.state.intake import Intake, Taken
 from venvflow.state.relink import Relinker
 from venvflow.state.store import Store
-from venvflow.steps.build_venv import build_venv
+from venvflow.state.survey import Survey
+from venvflow.steps.build_venv import _pass_on, build_venv
 from venvflow.steps.clean import clean
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.key_inputs import files_of
@@ -255,6 +262,22 @@ def test_the_chain_answers_miss_built_squished_stored(world: World) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("process", ["the same", "another"])
+def test_what_was_just_shared_is_published_without_being_read_again(world: World, process: str) -> None:
+    """Where store is another process than squish, it reads the trees, and the snapshot is the same."""
+    world.clock += 1
+    job = world.job()
+    for step in (hash_lockfiles, restore, build_venv, squish):
+        step(job)
+    storing = job if process == "the same" else world.job()
+    with mock.patch.object(Store, "tree", autospec=True, side_effect=Store.tree) as read:
+        assert store(storing).did == "stored"
+    assert bool(read.call_count) == (process == "another")
+    assert storing.manifests == {}
+    shutil.rmtree(world.venv())
+    assert restore(job).did == "hit"
+
+
 def test_a_hit_tells_its_figures(done: World) -> None:
     """Files, bytes, seconds and how they were linked."""
     shutil.rmtree(done.venv())
@@ -389,7 +412,7 @@ def test_steps_say_how_far_they_are(world: World) -> None:
 
     with mock.patch.object(job.meter, "count", count):
         squish(job)
-    assert list(stages) == ["reading", "storing", "compiling", "linking"]
+    assert list(stages) == ["storing", "linking", "compiling"]  # what was read of the build is known
     assert all(counts[-1][0] == counts[-1][1] > 0 for counts in stages.values())
     assert all(counts == sorted(counts) for counts in stages.values())
     pack(job)
@@ -399,6 +422,67 @@ def test_steps_say_how_far_they_are(world: World) -> None:
     shutil.rmtree(world.venv())
     restore(job)
     assert (str(job.meter).endswith(" files"), job.meter.share) == (True, 1)
+
+
+def test_a_venv_whose_compiler_fails_is_whole_and_is_shared_by_the_next_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files may be links by then: they are given their names while compilers are at work."""
+    job = world.job()
+    hash_lockfiles(job)
+    build_venv(job)
+    before = {path: kind[:2] for path, kind in picture(Path(job.place.path)).items() if path != RECEIPT}
+
+    def start(_interpreter: Interpreter, directory: str) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device", directory)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bytecode, "_start", start)
+        with pytest.raises(EnvironmentFailure, match="space") as caught:
+            squish(job)
+    assert "holds what it held" in caught.value.state
+    after = {path: kind[:2] for path, kind in picture(Path(job.place.path)).items() if path != RECEIPT}
+    assert after == before
+    assert (squish(job).did, store(job).did) == ("squished", "stored")
+
+
+def test_little_is_kept_of_venvs_that_nobody_shares(tmp_path: Path) -> None:
+    """What is known of a venv that was built waits for squish, but not for all that a run may build."""
+    jobs = [mock.Mock(place=Place(str(tmp_path / str(number))), built={}) for number in range(6)]
+    for number, job in enumerate(jobs):
+        receipt = Receipt(f"{number:064x}", job.place.path, "built", "built")
+        _pass_on(job, receipt, Survey(embedding=["x"], naming=["y"]), None)
+    assert [len(job.built) for job in jobs] == [0, 0, 1, 1, 1, 1]
+    (known,) = jobs[-1].built.values()
+    assert (known.survey.embedding, known.survey.naming) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("link", "early"),
+    [(["hardlink"], True), (["copy"], True), (["symlink"], False), (["hardlink", "symlink"], False)],
+)
+def test_names_become_links_early_but_those_to_a_store_that_has_to_know_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, link: list[str], early: bool
+) -> None:
+    """A venv of symlinks needs its objects from then on; one that somebody made, its times in the receipt."""
+    world.configure({"api": {"squish": {"link": link}}})
+    job = world.job()
+    hash_lockfiles(job)
+    build_venv(job)
+    given: list[bool] = []
+    real = Intake.take
+
+    def take(intake: Intake, *surveyed: Any, **how: Any) -> Taken:
+        given.append(how["meanwhile"] is not None)
+        return real(intake, *surveyed, **how)
+
+    monkeypatch.setattr(Intake, "take", take)
+    assert squish(job).did == "squished"
+    shutil.rmtree(world.root / ".venvflow")
+    os.unlink(f"{job.place.path}/{RECEIPT}")
+    hash_lockfiles(job)
+    assert squish(job, any_venv=True).did == "squished"
+    assert given == [early, False]
 
 
 def test_a_missing_lock_file_is_the_users_error(done: World) -> None:

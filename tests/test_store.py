@@ -825,3 +825,16 @@ def test_what_cannot_be_read_is_not_taken_for_nothing(
         assert names_in(store) == before
         assert store.snapshot(snapshot.id) == snapshot
         assert sweep(store).objects == 0
+
+
+def test_all_damaged_trees_of_a_manifest_are_found_at_once(tmp_path: Path) -> None:
+    """Who makes them anew makes all of them."""
+    with open_store(tmp_path / "s") as store:
+        trees = [stock(store, {name: name.encode()}).trees[0].digest for name in "abc"]
+        for digest in trees[:2]:
+            path = Path(store.path, "trees", digest[:2], digest[2:])
+            path.chmod(0o644)
+            path.write_bytes(b"{}")
+        with pytest.raises(Corrupt, match=trees[0][:12]):
+            store.manifest(trees)
+        assert [store.has_tree(digest) for digest in trees] == [False, False, True]

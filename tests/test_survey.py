@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from venvflow.disk import scan
-from venvflow.disk.scan import Changing, Content
+from venvflow.disk.scan import Changing, Content, walk
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import BytecodePolicy, Entry, Slot
 from venvflow.pure.manifest import Distribution
@@ -180,6 +180,30 @@ def test_a_fresh_venv_is_searched_in_every_text(venv: Path) -> None:
     assert used.embedding == []
 
 
+def test_a_large_text_that_names_a_local_path_is_named(venv: Path) -> None:
+    """It is not taken apart; what is not text is not searched, nor what lies right below the root."""
+    where = places(venv)
+    for name, text in (("venv", where.venv), ("project", where.project), ("none", "/srv/else")):
+        start = 2**20 - 9  # across two reads
+        put(venv, f"share/{name}.csv", b" " * start + os.fsencode(text) + bytes([10]) * 2**22)
+        put(venv, f"share/{name}.bin", b"\0" + b" " * start + os.fsencode(text) + bytes([10]) * 2**22)
+    found = survey(str(venv), where)
+    assert sorted(found.naming) == ["share/project.csv", "share/venv.csv"]
+    assert survey(str(venv), where._replace(venv="/srv", project="/srv")).naming == []
+
+
+def test_an_interpreter_that_was_written_into_a_package_is_found(venv: Path) -> None:
+    """By a command, after the installation: no RECORD has the file. What a wheel brought keeps it."""
+    text = b'{"python": "/usr/bin/python3.12"}'
+    for name in ("written", "brought"):
+        put(venv, f"{SITE}/pkg/{name}.json", text)
+    _record(venv, f"{SITE}/pkg/brought.json")
+    found = survey(str(venv), places(venv))
+    assert found.entries[f"{SITE}/pkg/brought.json"].kind == "file"
+    assert [slot.kind for slot in found.templates[f"{SITE}/pkg/written.json"].slots] == ["python"]
+    assert found.filled[f"{SITE}/pkg/written.json"] == hashlib.sha256(text).hexdigest()
+
+
 def _record(venv: Path, *paths: str, **digests: str) -> None:
     """Write a RECORD of files as they are now."""
     rows = [
@@ -321,3 +345,17 @@ def test_an_empty_cache_for_bytecode_is_no_entry(tmp_path: Path, bytecode: Bytec
     (tmp_path / "lib" / "empty").mkdir()
     found = survey(str(tmp_path), Places(str(tmp_path), "/project", "/python"), bytecode=bytecode)
     assert set(found.entries) == {"lib/empty"}
+
+
+def test_what_a_walk_has_found_already_gives_the_same_survey(venv: Path) -> None:
+    """Excluded directories are not looked into, however deep what was found in them lies."""
+    put(venv, f"{SITE}/pkg/tests/deep/data.txt", b"x")
+
+    def skip(path: str) -> bool:
+        return path.endswith("/tests")
+
+    walked = survey(str(venv), places(venv), excludes_directory=skip)
+    given = survey(str(venv), places(venv), found=walk(str(venv)), excludes_directory=skip)
+    assert given.entries == walked.entries
+    assert given.found == walked.found
+    assert f"{SITE}/pkg/tests/deep" not in given.found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,13 @@ class Fleet:
         for name in names:
             (self.root / name / ".venv" / "lib/one.py").write_bytes(b"EDITED\n")
 
+    def restore(self, *names: str) -> None:
+        """Undo the edit of each of these venvs."""
+        data = FILES["lib/one.py"]
+        for name in names:
+            (self.root / name / ".venv" / "lib/one.py").write_bytes(data)
+            os.utime(self.root / name / ".venv" / "lib/one.py", ns=(time_of(data), time_of(data)))
+
     def lose_tree(self) -> None:
         """Lose what the venvs were made of."""
         shutil.rmtree(self.root / "store" / "trees")
@@ -87,24 +95,41 @@ def test_a_small_project_is_looked_at_as_a_whole(fleet: Fleet) -> None:
 
 
 def test_beyond_the_budget_venvs_wait_for_their_turn(fleet: Fleet) -> None:
-    """A run goes on where the last one ended, around and around; the venv it is at is finished."""
-    fleet.edit(*NAMES)
-    seen = ["".join(sorted(suspect_venvs(fleet.config, fleet.venvs, budget=EACH + 1))) for _ in range(4)]
-    assert seen == ["ab", "cd", "ab", "cd"]
-    seen = ["".join(sorted(suspect_venvs(fleet.config, fleet.venvs, budget=2 * EACH + 1))) for _ in range(5)]
-    assert seen == ["abc", "abd", "acd", "bcd", "abc"]
+    """A run goes on where the last one ended, around and around."""
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=2 * EACH) == frozenset()
+    fleet.edit("b", "d")
+    seen = [{*suspect_venvs(fleet.config, fleet.venvs, budget=2 * EACH)} for _ in range(3)]
+    assert seen == [{"d"}, {"d"}, {"b", "d"}]
+
+
+def test_what_was_found_changed_is_told_by_each_run_until_it_is_undone(fleet: Fleet) -> None:
+    """Whoever's turn it is meanwhile."""
+    fleet.edit("a", "c")
+    seen = ["".join(sorted(suspect_venvs(fleet.config, fleet.venvs, budget=1))) for _ in range(6)]
+    assert seen == ["a", "a", "ac", "ac", "ac", "ac"]
+    fleet.restore("a")
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=1) == {"c"}
+
+
+def test_a_large_venv_is_looked_at_tree_by_tree(fleet: Fleet) -> None:
+    """One that is larger than the budget of a run shows its edits within as many runs as it takes."""
+    with open_store(fleet.root / "store") as store:
+        trees = [stock(store, {f"lib/{name}.py": name.encode()}).trees[0].digest for name in "wxyz"]
+    venv = Path(fleet.venvs["a"].path)
+    for name in "wxyz":
+        (venv / f"lib/{name}.py").write_bytes(name.encode())
+        os.utime(venv / f"lib/{name}.py", ns=(time_of(name.encode()), time_of(name.encode())))
+    only = {"a": replace(fleet.venvs["a"], trees=(*trees, fleet.tree.digest))}
+    assert [suspect_venvs(fleet.config, only, budget=1) for _ in range(5)] == [frozenset()] * 5
+    (venv / "lib/z.py").write_bytes(b"edited")
+    assert [{*suspect_venvs(fleet.config, only, budget=1)} for _ in range(5)] == [*[set()] * 3, *[{"a"}] * 2]
 
 
 def test_a_budget_is_never_too_small_for_one_venv(fleet: Fleet) -> None:
     """Or it would never be looked at."""
     fleet.edit(*NAMES)
-    assert [list(suspect_venvs(fleet.config, fleet.venvs, budget=1)) for _ in range(5)] == [
-        ["a"],
-        ["b"],
-        ["c"],
-        ["d"],
-        ["a"],
-    ]
+    seen = ["".join(sorted(suspect_venvs(fleet.config, fleet.venvs, budget=1))) for _ in range(5)]
+    assert seen == ["a", "ab", "abc", "abcd", "abcd"]
 
 
 def test_who_is_asked_for_is_looked_at_whatever_the_budget(fleet: Fleet) -> None:
@@ -112,10 +137,17 @@ def test_who_is_asked_for_is_looked_at_whatever_the_budget(fleet: Fleet) -> None
     fleet.edit(*NAMES)
     assert suspect_venvs(fleet.config, fleet.venvs, budget=1) == {"a"}
     assert suspect_venvs(fleet.config, fleet.only("c", "d"), budget=1, whole=True) == {"c", "d"}
-    assert suspect_venvs(fleet.config, fleet.venvs, budget=1) == {"b"}
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=1) == {"a", "b"}
 
 
-@pytest.mark.parametrize("turn", ["gone", "", "\udcff", "x" * 5000])
+@pytest.mark.parametrize(
+    "turn",
+    [
+        "", "\udcff", "x" * 5000, '{"first": ["gone", 0], "changed": {}}',
+        '{"first": ["d", 9], "changed": {}}',
+        '{"first": ["a", -1], "changed": {}}', '{"first": ["a", 0], "changed": {"gone": 0, "d": 7}}', "[1]",
+    ],
+)  # fmt: skip
 def test_a_turn_that_makes_no_sense_begins_anew(fleet: Fleet, turn: str) -> None:
     """The venv may have left the config; the file may hold anything."""
     fleet.edit(*NAMES)
@@ -146,12 +178,16 @@ def test_what_a_project_remembers_may_be_lost(fleet: Fleet, damage: str) -> None
     assert damage == "a directory" or fleet.stats.read_bytes() == whole
 
 
-def test_to_learn_counts_against_the_budget(fleet: Fleet) -> None:
-    """Trees are read slowly: a run that has many to learn leaves the rest to the next."""
+def test_to_learn_counts_against_the_budget(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trees are read slowly, once for all runs: one that has many to learn leaves the rest to the next."""
     fleet.edit(*NAMES)
     fleet.stats.unlink()
-    assert suspect_venvs(fleet.config, fleet.venvs, budget=4 * EACH) == {"a"}
-    assert suspect_venvs(fleet.config, fleet.venvs, budget=4 * EACH) == {"a", "b", "c", "d"}
+    enough = 4 * EACH
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=enough) == {"a", "b", "c", "d"}
+    fleet.stats.unlink()
+    monkeypatch.setattr("venvflow.state.file_stats._LEARNING", 1)
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=enough) == {"a"}
+    assert suspect_venvs(fleet.config, fleet.venvs, budget=enough) == {"a", "b", "c", "d"}
 
 
 def test_what_no_venv_needs_any_more_is_forgotten_when_something_new_is_learnt(fleet: Fleet) -> None:

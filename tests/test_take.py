@@ -73,7 +73,8 @@ def snapshots(world: World) -> int:
 
 def test_one_that_nobody_touched_is_not_asked_about(built: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """That would take a second at each change of a lock. Nor is one by force, or where no tool may be run."""
-    assert restored(built).did == "taken"
+    taken = restored(built)
+    assert (taken.did, taken.remembered.packages) == ("taken", (("alpha", "1.0", "2.0"),))
 
     def asked(*_: object) -> None:
         raise AssertionError

@@ -106,6 +106,21 @@ def test_what_is_printed_is_written_down(tmp_path: Path, wheels: Path) -> None:
     )
 
 
+def test_a_block_may_print_to_a_terminal(tmp_path: Path, wheels: Path) -> None:
+    """Of 80 columns, where the shell of the page is; an exit code counts as ever."""
+    world = World(tmp_path, wheels)
+    page = (
+        "```console\n$ mkdir sub && cd sub\n$ test -t 1\n$ echo $?\n1\n```\n\n```console terminal\n"
+        "$ test -t 1 && basename $PWD && stty size\nsub\n0 80\n$ exit 3\n```\n"
+    )
+
+    answers = run(page, world, start=world.home)
+
+    assert written_down(page, answers) == page
+    assert [bool(answer.problem) for answer in answers] == [*[False] * 4, True]
+    assert "exit code 3" in answers[-1].problem
+
+
 def test_a_shell_that_ends_early_is_noticed(tmp_path: Path, wheels: Path) -> None:
     """A command that ends the shell does not hide those after it."""
     world = World(tmp_path, wheels)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
+import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from contents import name_of, open_store, snapshot_of, stock
+from contents import fork, name_of, open_store, snapshot_of, stock
 
 from venvflow.disk.mounts import Mount
 from venvflow.errors import EnvironmentFailure
@@ -354,3 +358,67 @@ def test_a_dry_run_says_what_the_real_one_does(shared: Shared, policy: dict[str,
     assert said.given_up == done.given_up
     left = {shared.made[number].id for number in shared.holds("p")}
     assert left == {each.id for each in said.keep} - said.given_up.keys()
+
+
+def _lives(shared: Shared) -> tuple[list[str], dict[VenvName, tuple[set[str], str | None]]]:
+    """Return which snapshots there are, and what each venv holds and is."""
+    with shared.store() as store:
+        holds = {each.venv: ({*each.held}, each.current) for each in store.holders()}
+        return sorted(store.snapshot_ids()), holds
+
+
+def _killed_at(call: int, action: Callable[[], object]) -> bool:
+    """Do *action* in a fork that is killed where it would change a name for the *call*-th time."""
+    pid = fork(os.fork)
+    if pid == 0:
+        numbers = itertools.count(1)
+
+        def dying(real: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda *args, **how: (
+                os.kill(os.getpid(), signal.SIGKILL) if next(numbers) == call else real(*args, **how)
+            )
+
+        try:
+            for name in ("link", "rename", "unlink"):
+                setattr(os, name, dying(getattr(os, name)))
+            action()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("what", ["a new lock", "a trim", "a wrong clock"])
+def test_holds_survive_a_kill_between_any_two_names(shared: Shared, what: str) -> None:
+    """Old or new, never unreadable; no snapshot goes that somebody holds; running again finishes the job."""
+    for project, number in (("p", 0), ("q", 0), ("p", 1), ("p", 2), ("q", 3)):
+        shared.use(project, number)
+    actions: dict[str, Callable[[], object]] = {
+        "a new lock": lambda: shared.use("p", 4),
+        "a trim": lambda: shared.trim("p", keep=0, keep_per_venv=1),
+        "a wrong clock": lambda: shared.trim("q", keep=9),
+    }
+    if what == "a wrong clock":
+        shared.now = NOW - 1
+    before, now = _lives(shared), shared.now
+    kept, place = shared.root / "kept", shared.root / "store"
+    place.rename(kept)
+    shutil.copytree(kept, place, symlinks=True)
+    actions[what]()
+    after, clock = _lives(shared), shared.now
+    assert (before == after) == (what == "a wrong clock")
+    for call in itertools.count(1):
+        shutil.rmtree(place)
+        shutil.copytree(kept, place, symlinks=True)
+        shared.now = now
+        killed = _killed_at(call, actions[what])
+        snapshots, holds = _lives(shared)
+        for venv, (held, current) in holds.items():
+            assert (held, current) in (before[1][venv], after[1][venv]), call
+            assert {current} <= held <= {*snapshots}, call
+        assert {*before[0]} & {*after[0]} <= {*snapshots} <= {*before[0], *after[0]}, call
+        shared.now = now
+        actions[what]()
+        assert (_lives(shared), shared.now) == (after, clock), call
+        if not killed:
+            assert call > 4
+            break

@@ -19,7 +19,7 @@ import subprocess
 import sysconfig
 import zipfile
 from importlib.metadata import Distribution, distribution
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging import tags
 from packaging.requirements import Requirement
@@ -130,6 +130,17 @@ def uv_lock(project: Path, wheelhouse: Path, uv: str, python: str) -> Path:
     command = [uv, "lock", "--project", os.fspath(project), "--python", python]
     subprocess.run(command, env=environ, check=True, capture_output=True)
     return project / "uv.lock"
+
+
+def toml_of(document: Mapping[str, Any]) -> str:
+    """Return a *document* as TOML, tables within it inline: what people need not read."""
+
+    def inline(value: Any) -> str:
+        if isinstance(value, dict):
+            return f"{{{', '.join(f'{json.dumps(key)} = {inline(each)}' for key, each in value.items())}}}"
+        return f"[{', '.join(map(inline, value))}]" if isinstance(value, list) else json.dumps(value)
+
+    return "".join(f"{json.dumps(key)} = {inline(value)}\n" for key, value in document.items())
 
 
 def repack(needed: Iterable[str], directory: Path) -> Path:

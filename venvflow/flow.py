@@ -28,6 +28,7 @@ from venvflow.steps.state_files import (
     archive_facts,
     has_passed,
     is_published,
+    is_pushed,
     is_recent,
     name_of_trim,
     read_answer,
@@ -43,7 +44,8 @@ class Flow:
 
     *named* are the venvs that the user named: only their files are checked, all of them. If it is empty,
     files of all venvs are checked, as many as a run has time for. *given_up* are the venvs that are to be
-    replaced although they were changed by hand (:meth:`give_up`).
+    replaced although they were changed by hand (:meth:`give_up`), *fresh* those that are to be built from
+    nothing, whatever is there.
     """
 
     config: Config
@@ -53,6 +55,7 @@ class Flow:
     command: tuple[str, ...] = ()
     named: frozenset[str] = frozenset()
     given_up: set[str] = field(default_factory=set)
+    fresh: frozenset[str] = frozenset()
     _jobs: dict[tuple[str, bool], Job] = field(default_factory=dict)
     _plans: dict[str, dict[str, Action]] = field(default_factory=dict)
     _has_shared: bool = False
@@ -63,9 +66,23 @@ class Flow:
         job = self._jobs.get((venv, force))
         if job is None:
             spec = self.config.venvs[venv]
-            job = Job(self.config, spec, self.environ, self.now, self.say, force=force, command=self.command)
+            environ, credentials = self._environments
+            job = Job(
+                self.config, spec, environ, self.now, self.say,
+                force=force, fresh=venv in self.fresh, command=self.command, credentials=credentials,
+            )  # fmt: skip
             self._jobs[venv, force] = job
         return job
+
+    @cached_property
+    def _environments(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """Return the environment of builders and checks, and that of the remote, if there is one."""
+        if self.config.store.remote is None:
+            return self.environ, {}
+        from venvflow.pure.ci import without_credentials  # noqa: PLC0415 - most projects have no remote
+
+        named = {name for spec in self.config.venvs.values() for name in spec.key_env}
+        return without_credentials(self.environ, named), self.environ
 
     def give_up(self, venvs: Iterable[str]) -> None:
         """Let the next run make those of *venvs* anew that were changed by hand.
@@ -106,14 +123,17 @@ class Flow:
         job = self.job(venv)
         record, receipt, answer = read_key(job), self._receipt_for_key(job), read_answer(job)
         key = record.key.digest if record is not None else ""
+        holds = record is not None and still_holds(job, record)
         return VenvFacts(
             venv=venv,
             path=job.place.path,
+            fresh=job.fresh,
             noted_key=key,
             key=key,
-            key_holds=record is not None and still_holds(job, record),
+            key_holds=holds,
             receipt=receipt,
-            suspect=receipt is not None and self._is_suspect(job, receipt),
+            # Of one that is about to be replaced, the steps look at all.
+            suspect=receipt is not None and holds and self._is_suspect(job, receipt),
             passed_check=has_passed(job, key),
             unsettled=job.place.is_unsettled(),
             came_last_time=answer.hit if answer is not None and answer.key == key else None,
@@ -123,7 +143,12 @@ class Flow:
         )
 
     def _is_suspect(self, job: Job, receipt: Receipt) -> bool:
-        """Return whether the venv does not look as it was made, or its symlinks lead nowhere."""
+        """Return whether the venv does not look as it was made, or its symlinks lead nowhere.
+
+        The steps that come after its build in this process look themselves.
+        """
+        if job.built or job.manifests:
+            return False
         if not job.place.has_same_directories(receipt) or job.spec.name in self._suspects:
             return True
         if receipt.link != "symlink":
@@ -131,6 +156,20 @@ class Flow:
         first = next(iter(receipt.trees), "")
         here = os.path.realpath(self.config.store.path)
         return receipt.store != here or not os.path.lexists(f"{here}/trees/{first[:2]}/{first[2:]}")
+
+    def may_push(self) -> bool:
+        """Return whether this run may write to a remote."""
+        remote = self.config.store.remote
+        if remote is None:
+            return False
+        from venvflow.pure.ci import access_of  # noqa: PLC0415 - most projects have no remote
+
+        return access_of(remote, self.environ).write
+
+    def to_push(self) -> list[str]:
+        """Return the venvs whose snapshots are not noted to be in the remote, or were more than a day ago."""
+        jobs = map(self.job, self.config.venvs)
+        return [job.spec.name for job in jobs if not is_pushed(job, self._receipt_for_key(job))]
 
     def is_trimmed(self) -> bool:
         """Return whether there is nothing to trim: no snapshot came or went since, no interval passed."""

@@ -14,7 +14,8 @@ from dataclasses import replace
 from venvflow.disk.databases import open_to_read
 from venvflow.errors import VenvflowError
 from venvflow.flow import Flow
-from venvflow.pure.plan import Action, plan
+from venvflow.pure.plan import Action, VenvFacts, plan
+from venvflow.state import needs
 from venvflow.state.changes import Depth
 from venvflow.state.file_stats import StatChecker
 from venvflow.state.reader import StoreReader
@@ -22,15 +23,21 @@ from venvflow.state.usage import StoreContents
 from venvflow.steps.facts import facts_of, find_venv, unreadable_facts
 from venvflow.steps.hash_lockfiles import KeyNow, key_now
 from venvflow.steps.job import Job
+from venvflow.steps.pull import RemoteView
 from venvflow.steps.take import agrees
 
 
 def forecast(
-    flow: Flow, venv: str, store: StoreReader | None, key: KeyNow | None = None
+    flow: Flow,
+    venv: str,
+    store: StoreReader | None,
+    key: KeyNow | None = None,
+    remote: RemoteView | None = None,
 ) -> dict[str, Action]:
     """Return what the seven tasks would do for *venv* if ``doit`` ran now, by task, in their order.
 
-    *store* is the one of the config, None if there is none yet; *key* that of the venv, if it is known.
+    *store* is the one of the config, None if there is none yet; *key* that of the venv, if it is known, and
+    *remote* what is known of the remote: unless it was asked now, nobody can tell what it has.
     """
     names = list(flow.config.venvs)
     keys = {name: key if key and name == venv else key_now(flow.job(name)) for name in names}
@@ -40,7 +47,8 @@ def forecast(
         depth: Depth = "stat" if name == venv else "directories"
         before = {each: plans[each] for each in plans if _digest(keys[each]) == _digest(keys[name])}
         promised = _promised(before) if name == venv and _digest(keys[name]) else ""
-        plans[name] = _plan(flow.job(name), store, keys[name], depth, promised)
+        asked = remote if name == venv else None
+        plans[name] = _plan(flow.job(name), store, keys[name], depth, promised, remote=asked)
     tasks = {f"{verb}:{venv}": action for verb, action in plans[venv].items()}
     return {**tasks, "trim": _trim(flow, venv, plans)}
 
@@ -55,7 +63,13 @@ def _promised(before: Mapping[str, Mapping[str, Action]]) -> str:
 
 
 def _plan(
-    job: Job, store: StoreReader | None, key: KeyNow, depth: Depth, promised: str
+    job: Job,
+    store: StoreReader | None,
+    key: KeyNow,
+    depth: Depth,
+    promised: str,
+    *,
+    remote: RemoteView | None,
 ) -> Mapping[str, Action]:
     checker = StatChecker(store.objects.root, StoreContents(store).stats) if store is not None else None
     try:
@@ -65,7 +79,18 @@ def _plan(
     facts = facts_of(job, store, key, venv, promised_by=promised)
     if depth == "stat" and facts.may_be_taken and key.now is not None:
         facts = replace(facts, as_locked=agrees(job, key.now) is not None)
+    if remote is not None and facts.snapshot is None and remote.may.read and not facts.read_only:
+        facts = _with_remote(job, facts, remote)
     return plan(facts)
+
+
+def _with_remote(job: Job, facts: VenvFacts, remote: RemoteView) -> VenvFacts:
+    """Return the facts of a venv that the store has not, with what is known of the remote."""
+    if remote.record is not None:
+        snapshot = remote.record.snapshot
+        lacking = needs.lacking(snapshot.needs, job.root)
+        return replace(facts, snapshot=snapshot, snapshot_whole=True, lacking=lacking, remote="has it")
+    return facts if remote.is_now else replace(facts, remote="asked")
 
 
 def _trim(flow: Flow, venv: str, plans: Mapping[str, Mapping[str, Action]]) -> Action:

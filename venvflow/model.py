@@ -8,10 +8,10 @@ surrogate escapes (``os.fsdecode``), so every name that a file system can hold h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
 
-FORMAT = 2
+FORMAT = 3
 """Version of keys, trees, snapshots and store layout. Another number never matches."""
 
 INSTALLER_NOTE = ".dist-info/uv_cache.json"
@@ -26,10 +26,50 @@ VerifyMode = Literal["changed", "full"]
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteKeep:
+    """``store.remote.keep:`` of the config: what ``trim --remote`` leaves there.
+
+    Ages are in seconds since a record was last pushed, sizes in bytes; None is no limit. *grace* is for how
+    long a parcel stays that no record needs: at least twice the longest ``limit`` of a push.
+    """
+
+    max_age: int | None = 30 * 86_400
+    max_size: int | None = None
+    grace: int = 2 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteConfig:
+    """``store.remote:`` of the config: a store in object storage that many machines share.
+
+    *url* is that of a bucket and a prefix, a directory (``file:``) or a mirror to be read (``https:``).
+    *keys* are the public keys of those whose snapshots are believed, by their names, as the config has them;
+    without any, *unsigned* must be true. *not_before* is in seconds since 1970, *silence* and *limit* are in
+    seconds: how long no byte may come, and how long one pull or push may take. *required*: what cannot be
+    reached is an error, and not a miss. *origin*: what is pushed says which job of which CI service did so.
+    *keep* is what a trim of it leaves.
+    """
+
+    url: str
+    endpoint: str = ""
+    region: str = ""
+    mode: Literal["off", "read", "write", "auto"] = "auto"
+    keys: Mapping[str, str] = field(default_factory=dict)
+    unsigned: bool = False
+    not_before: float = 0.0
+    required: bool = False
+    silence: int = 10
+    limit: int = 300
+    connections: int = 16
+    origin: bool = True
+    keep: RemoteKeep = RemoteKeep()
+
+
+@dataclass(frozen=True, slots=True)
 class StoreConfig:
     """``store:`` of the config. *path* is absolute; *min_size* is in bytes.
 
-    *trusted*: the user says that others may change it.
+    *trusted*: the user says that others may change it. *remote*: what it shares with other machines, if any.
     """
 
     path: str
@@ -39,6 +79,7 @@ class StoreConfig:
     adopt: bool = False
     durability: Durability = "full"
     trusted: bool = False
+    remote: RemoteConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +122,10 @@ class PackOptions:
 
     *output* is an absolute directory, *name* the archive's name there without ``.format``. It and *arcroot*,
     the directory in the archive that everything lies in, may hold fields (see :mod:`venvflow.pure.names`).
-    *threads* never changes a byte.
+    *threads* never changes a byte. *layers* are patterns of the distributions that go into an archive of
+    their own (see :mod:`venvflow.pure.parts`); none: everything is in one. *python* is the interpreter's path
+    where it is unpacked; empty: that of the one that the venv is made with.
+    With *bundle_python* the interpreter is packed, too.
     """
 
     output: str
@@ -90,6 +134,9 @@ class PackOptions:
     name: str = "{venv}"
     arcroot: str = ""
     threads: int = 2
+    layers: tuple[tuple[str, ...], ...] = ()
+    python: str = ""
+    bundle_python: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +308,14 @@ class Snapshot:
     *place* is the venv's path below the project root when the manifest is bound, else ``None``.
     *trees* are digests. *created* is in seconds since 1970. *files* and *size* count regular files
     and their bytes as they appear (not as they are shared). *warnings* are what the build said about what
-    is in it (dependencies that no lock file names), for as long as it is used. *packages* are what each lock
-    file lists, by the name of its part in the key: name and version, or what is asked of it.
+    is in it (dependencies that no lock file names), for as long as it is used. *host* is the machine that
+    made it; of one that came from a remote, that, who signed it, and which job pushed it. *packages* are what
+    each lock file lists, by the name of its part in the key: name and version, or what is asked of it.
     *notes* are those that an installer left of local packages, by path: a hash of what they stand for
     (:mod:`venvflow.state.notes`). *needs* are what editable installs lead to outside of the venv
-    (:mod:`venvflow.state.needs`), *root* is the project that it was built in.
+    (:mod:`venvflow.state.needs`), *root* is the project that it was built in. *entries* are what the lock
+    files say of each package, as hashes (:mod:`venvflow.pure.entries`); none if no build may start from it.
+    *build_seconds* is how long the build took that made it; 0: not known.
     """
 
     id: str
@@ -284,6 +334,8 @@ class Snapshot:
     notes: dict[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     root: str = ""
+    entries: dict[str, str] = field(default_factory=dict, repr=False)
+    build_seconds: float = 0.0
 
 
 # --------------------------------------------------------------------------- what is at a venv's place
@@ -306,9 +358,13 @@ class Receipt:
     *warnings* are what the build said of what is in it. *modes* are those that its files had
     (:mod:`venvflow.disk.attributes`), *times* their mtimes in nanoseconds (if venvflow did not make it),
     *private* files that somebody edited and that verify knows as the venv's own, with their SHA-256.
-    *settings* say how it was shared (:func:`venvflow.pure.sharing.settings_of`), *copies* are the files that
-    these keep from being linked. *top* is
-    the mtime of its own directory; :func:`write_receipt` fills it in.
+    *written* is the mtime in nanoseconds of the files that were written for it alone
+    (:func:`venvflow.pure.sharing.is_written`; 0: they have their own).
+    *needs* are paths outside of it that its editable installs lead to and that were there
+    (:mod:`venvflow.state.needs`). *settings* say how it was shared
+    (:func:`venvflow.pure.sharing.settings_of`), *copies* are the files that these keep from being linked.
+    *build_seconds* is how long the build took that made what is in it; 0: not known.
+    *top* is the mtime of its own directory; :func:`write_receipt` fills it in.
     """
 
     key: str
@@ -325,10 +381,13 @@ class Receipt:
     modes: Mapping[str, int] = field(default_factory=dict, repr=False)
     times: Mapping[str, int] = field(default_factory=dict, repr=False)
     private: Mapping[str, str] = field(default_factory=dict, repr=False)
+    written: int = 0
+    needs: tuple[str, ...] = ()
     settings: str = ""
     copies: tuple[str, ...] = field(default=(), repr=False)
     contents: str = field(default="", repr=False)
     directories: Mapping[str, int] = field(default_factory=dict, repr=False)
+    build_seconds: float = 0.0
     top: int = field(default=0, repr=False, compare=False)
 
     def is_at(self, path: str) -> bool:
@@ -355,6 +414,20 @@ class Saved(NamedTuple):
     size: int
 
 
+class Remembered(NamedTuple):
+    """What only the history is told of a step.
+
+    *snapshot* is the id of the one that it is about, empty if it is about none. *build_seconds* is how long
+    the build took that made what is in the venv; 0: not known. *packages* are those that changed in the venv,
+    each with its version before and after (None where it is not there); None if it is not known what was
+    there before.
+    """
+
+    snapshot: str = ""
+    build_seconds: float = 0.0
+    packages: tuple[tuple[str, str | None, str | None], ...] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a step did, as values: the faces turn it into text.
@@ -367,3 +440,29 @@ class Outcome:
     reason: str = ""
     figures: dict[str, int | float | str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    remembered: Remembered = field(default_factory=Remembered)
+
+    def values(self) -> dict[str, Any]:
+        """Return all of it by name, but for what only the history is told."""
+        return {name: value for name, value in asdict(self).items() if name != "remembered"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the archives that are a venv together: of which *layer*, what names its *content*, its *path*.
+
+    *size* is that of the file, *content_size* that of all files in it, in bytes; *kept*: it was there.
+    *frames_reused* of its *frames* were compressed before.
+    """
+
+    layer: str
+    content: str
+    path: str
+    sha256: str
+    size: int
+    content_size: int
+    entries: int
+    distributions: tuple[tuple[str, str], ...]
+    kept: bool
+    frames: int = 0
+    frames_reused: int = 0

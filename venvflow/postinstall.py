@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Make an unpacked virtual environment work where it lies: run it once after unpacking, and after every move.
+"""Make an unpacked virtual environment work where it lies, with the interpreter that is there.
 
     python3 postinstall.py [--python PATH] [--project DIR] [--compile] [--force] [--dry-run]
 
-It fills the environment's own path into every script, activation file and setting that names it, links the
-interpreter, and recomputes the lines of RECORD files that describe what it wrote. What it needs to know lies
-beside it in .venvflow-pack. It needs nothing but Python 3.8 or newer and asks no network.
+It links the interpreter, fills the environment's own path into every file that names it, and recomputes the
+lines of RECORD files that describe what it wrote. Scripts and activation files find their place themselves:
+they work before this is run, if the interpreter that the archive was made for is there. What it needs to
+know lies beside it in .venvflow-pack. It needs nothing but Python 3.8 or newer and asks no network.
 
 Nothing there is believed: all is read and counted before anything is written, no link is followed on the way
 to a file, and no program of the environment is run.
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 METADATA = ".venvflow-pack"
 POSTINSTALL = "postinstall.py"
-FORMAT = 2
+FORMAT = 3
 OK, USAGE, ENVIRONMENT, DAMAGED = 0, 2, 3, 4
 
 
@@ -87,6 +88,7 @@ class Places(NamedTuple):
         }[kind]
 
 
+SHEBANGS = ("shebang", "first-line")  # the second one only in archives
 LONGEST_SHEBANG = 127  # bytes of a first line that every kernel reads whole
 
 
@@ -97,13 +99,25 @@ def fill(
 
     *digest_of* returns how a RECORD is to describe the file at a path.
     """
+    return assembled(
+        data, slots, lambda kind, form, argument: written(kind, form, argument, places), digest_of
+    )
+
+
+def assembled(
+    data: bytes,
+    slots: Iterable[Sequence[Any]],
+    word: Callable[[str, str, str], bytes],
+    digest_of: Callable[[str], bytes],
+) -> bytes:
+    """Return the template *data* with what *word* returns for kind, form and argument of each slot."""
     pieces = []
     position = 0
     for offset, kind, form, argument in slots:
         if not position <= offset <= len(data):
             raise ValueError(f"a slot at {offset} does not fit a template of {len(data)} bytes")
         pieces.append(data[position:offset])
-        pieces.append(digest_of(argument) if form == "record" else written(kind, form, argument, places))
+        pieces.append(digest_of(argument) if form == "record" else word(kind, form, argument))
         position = offset
     return b"".join(pieces) + data[position:]
 
@@ -115,15 +129,15 @@ def no_digest(path: str) -> bytes:
 
 def written(kind: str, form: str, argument: str, places: Places) -> bytes:
     """Return what goes into a slot that describes no file."""
-    return shebang(places.venv, argument) if form == "shebang" else WRITERS[form](places.text(kind))
+    return shebang(places.venv, argument) if form in SHEBANGS else WRITERS[form](places.text(kind))
 
 
 def shebang(venv: str, argument: str) -> bytes:
-    """Return a first line that runs the environment's Python, through /bin/sh where a kernel could not.
+    """Return a first line that runs a program of the environment, through others where a kernel could not.
 
-    *argument* is the interpreter's path below the environment, and its options after a space. A kernel takes
+    *argument* is the program's path below the environment, and its options after a space. A kernel takes
     several options for one. The trampoline is what pip and uv write too: a shell runs its second line, Python
-    sees a string.
+    sees a string. For another program, ``env`` splits the line.
     """
     below, space, rest = argument.partition(" ")
     interpreter = f"{venv}/{below}"
@@ -133,8 +147,21 @@ def shebang(venv: str, argument: str) -> bytes:
     )
     if is_plain and len(line) <= LONGEST_SHEBANG:
         return line
+    if not is_python(below):
+        return os.fsencode(f"#!/usr/bin/env -S {word_for_env(interpreter)}{space}{rest}\n")
     word = word_in_trampoline(interpreter)
     return os.fsencode(f"#!/bin/sh\n'''exec' {word}{space}{rest} \"$0\" \"$@\"\n' '''\n")
+
+
+def is_python(path: str) -> bool:
+    """Return whether the program at *path* runs Python, by its name."""
+    return re.search(r"(?:python|pypy)[^/]*\Z", path) is not None
+
+
+def word_for_env(path: str) -> str:
+    """Return *path* as one word of ``env -S``, on one line; shells read it alike."""
+    pieces = re.findall(r"'|\\|[^'\\]+", re.sub(r"[\x00-\x1f\x7f]", " ", path))
+    return "".join({"'": '"\'"', "\\": '"\\\\"'}.get(piece, f"'{piece}'") for piece in pieces)
 
 
 def is_text(path: str) -> bool:
@@ -184,12 +211,19 @@ def percent(text: str) -> bytes:
     return quote(os.fsencode(text)).encode("ascii")
 
 
+def percent_all(text: str) -> bytes:
+    """Return *text* as a value in the query of a URL, where slashes are encoded, too."""
+    return percent(text).replace(b"/", b"%2F")
+
+
 WRITERS: dict[str, Callable[[str], bytes]] = {
     "raw": os.fsencode,
     "line": lambda text: os.fsencode(text).replace(b"\n", b" ").replace(b"\r", b" "),
     "sh": shell_word,
     "url": percent,
+    "component": percent_all,
     "py": python_literal,
+    "literal": lambda text: b'"' + python_literal(text) + b'"',
     "json": lambda text: json.dumps(text)[1:-1].encode("ascii"),
 }
 KINDS = ("venv", "name", "project", "python", "home")
@@ -199,6 +233,220 @@ def record_fields(data: bytes) -> bytes:
     """Return hash and size of *data* as a RECORD spells them."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
     return b"sha256=%s,%d" % (digest, len(data))
+
+
+# --------------------------------------------------------------------------- wherever it lies
+
+SCRIPT = r"""#!/bin/sh
+''':' # This is sh and Python: the interpreter of its environment runs it, wherever that lies.
+_venvflow=$0
+[ ! -L "$0" ] || _venvflow=$(readlink -f -- "$0")
+[ -x "${_venvflow%/*}/<below>" ] || [ ! -x "${0%/*}/<below>" ] || _venvflow=$0 # it is a link into a store
+case $_venvflow in */*) _venvflow=${_venvflow%/*} ;; *) _venvflow=. ;; esac
+[ -x "$_venvflow/<below>" ] || {
+    _venvflow=$(readlink -f -- "$_venvflow/<root>")
+    echo "$0: <problem>" >&2
+    exit 127
+}
+exec "$_venvflow/<below>"<options> "$0" "$@"
+' '''
+"""
+"""How a script begins that finds its interpreter from where it lies itself, behind a link if need be.
+
+It starts no other program for that, unless it is called by a link.
+"""
+
+PROBLEM = (
+    'no Python at $_venvflow/bin/python. Run: $(cd "$_venvflow/lib" && echo py*) $_venvflow/postinstall.py'
+)
+
+
+def script_head(form: str, path: str, argument: str) -> bytes:
+    """Return how the script at *path* begins so that it runs wherever the environment lies.
+
+    *form* is ``shebang``, or ``first-line`` if it may be one line only. *argument* is that of a shebang: the
+    interpreter's path below the environment, and options after a space. Nothing, for what cannot stand in it:
+    quotes of a shell, which are strings of Python.
+    """
+    below, space, options = argument.partition(" ")
+    if unsafe_name(below) or not re.fullmatch(r"[\w.+/-]+", below) or re.search(r"'''|\\", options):
+        return b""
+    up = "../" * path.count("/")
+    beside = os.path.dirname(path) == os.path.dirname(below)
+    words = {
+        "<below>": os.path.basename(below) if beside else up + below,
+        "<root>": up,
+        "<options>": space + options,
+        "<problem>": PROBLEM,
+    }
+    text = SCRIPT if form == "shebang" else FIRST_LINE
+    head = os.fsencode(re.sub("<[a-z]+>", lambda match: words[match[0]], text))
+    unfit = form == "first-line" and ("'" in options or len(head) > LONGEST_SHEBANG)
+    return b"" if unfit else head
+
+
+FIRST_LINE = (
+    """#!/usr/bin/env -S sh -c 'exec "$(dirname "$(readlink -f "$0")")"/<below><options> "$0" "$@"'\n"""
+)
+"""The same in one line, that Python takes for a comment: for scripts whose docstring is what they say."""
+
+
+LOST = "this shell does not tell where this file lies. Read it in bash, zsh or fish."
+
+
+class Finder(NamedTuple):
+    """How a file that a shell reads finds its place.
+
+    It begins with *head*, which sets a variable; then *words* stand for local paths that are written in the
+    form *form*.
+    """
+
+    form: str
+    words: dict[str, bytes]
+    head: bytes
+
+
+MARK = b"# This file finds the environment wherever it lies"
+"""How all activation files begin that do."""
+
+SH_HEAD = r"""# This file finds the environment wherever it lies.
+if [ -n "${BASH_VERSION-}" ]; then
+    _venvflow=${BASH_SOURCE-}
+elif [ -n "${ZSH_VERSION-}" ]; then
+    eval '_venvflow=${(%):-%x}'
+else
+    case ${KSH_VERSION-} in
+    *93*) eval '_venvflow=${.sh.file}' ;;
+    *) # a shell that does not say which file it reads has it open
+        _venvflow=
+        read -r _venvflow_pid _venvflow_rest 2> /dev/null < /proc/self/stat
+        for _venvflow_file in /proc/"$_venvflow_pid"/fd/*; do
+            case $(readlink -- "$_venvflow_file") in
+            */bin/activate) _venvflow=$_venvflow_file ;;
+            esac
+        done
+        unset _venvflow_pid _venvflow_rest _venvflow_file
+        ;;
+    esac
+fi
+if [ -z "$_venvflow" ]; then
+    echo "activate: <lost>" >&2
+    return 1
+fi
+_venvflow=$(readlink -f -- "$_venvflow")
+_venvflow=${_venvflow%/*/*}
+if [ ! -x "$_venvflow/bin/python" ]; then
+    echo "activate: <problem>" >&2
+    return 1
+fi
+"""
+
+CSH_HEAD = r"""# This file finds the environment wherever it lies: the shell has it open.
+set _venvflow = "`env QUOTING_STYLE=literal ls -l /proc/$$/fd | sed -n 's,.*> \(/.*\)/bin/activate.csh,\1,p'`"
+if ("$_venvflow:q" == "") then
+    sh -c 'echo "activate: <lost>" >&2'
+    exit 1
+endif
+if (! -x "$_venvflow:q/bin/python") then
+    sh -c '_venvflow=$1; echo "activate: <problem>" >&2' sh "$_venvflow:q"
+    exit 1
+endif
+"""
+
+FISH_HEAD = r"""# This file finds the environment wherever it lies.
+set -g _venvflow (string replace -r '/[^/]*/[^/]*$' '' -- (realpath -- (status filename)))
+if not test -x "$_venvflow/bin/python"
+    sh -c '_venvflow=$1; echo "activate: <problem>" >&2' sh "$_venvflow"
+    return 1
+end
+"""
+
+NU_HEAD = r"""# This file finds the environment wherever it lies.
+const _venvflow = (path self | path dirname | path dirname)
+const _venvflow_python = if ($_venvflow | path join bin python | path exists) {} else { # without one:
+    error make {msg: $"no Python in ($_venvflow). Run postinstall.py, which is there."} }
+"""
+
+XONSH_HEAD = r"""# This file finds the environment wherever it lies.
+_venvflow = __import__("os").path.realpath(__file__).rsplit("/", 2)[0]
+if not __import__("os").access(f"{_venvflow}/bin/python", 1):
+    raise FileNotFoundError(f"no Python at {_venvflow}/bin/python. Run: python3 {_venvflow}/postinstall.py")
+"""
+
+
+def finder(form: str, venv: str, name: str, head: str) -> Finder:
+    """Return how a file finds its place, whose words for it and for its *name* are these."""
+    words = {"venv": venv.encode("ascii"), "name": name.encode("ascii")}
+    text = head.replace("<problem>", PROBLEM).replace("<lost>", LOST)
+    return Finder(form, words, text.encode("ascii"))
+
+
+FINDERS = {
+    "bin/activate": finder("sh", '"$_venvflow"', '"${_venvflow##*/}"', SH_HEAD),
+    "bin/activate.csh": finder("sh", '"$_venvflow:q"', '"$_venvflow:t:q"', CSH_HEAD),
+    "bin/activate.fish": finder("sh", '"$_venvflow"', '(basename -- "$_venvflow")', FISH_HEAD),
+    "bin/activate.nu": finder("literal", "$_venvflow", "($_venvflow | path basename)", NU_HEAD),
+    "bin/activate.xsh": finder("literal", "_venvflow", '_venvflow.rpartition("/")[2]', XONSH_HEAD),
+}
+"""The activation files that find their place, by path; that of PowerShell does so by itself."""
+
+FORMS = hashlib.sha256(repr((SCRIPT, FIRST_LINE, sorted(FINDERS.items()))).encode("ascii")).hexdigest()
+"""What the bytes of files that find their place depend on besides their templates."""
+
+
+def portable(
+    path: str, data: bytes, slots: Iterable[Sequence[Any]], places: Places, digest_of: Callable[[str], bytes]
+) -> bytes:
+    """Return the template *data* of the file at *path*, filled in so that it is right wherever it lies.
+
+    What has no such form names *places*, as do links.
+    """
+
+    def word(kind: str, form: str, argument: str) -> bytes:
+        return portably(path, kind, form, argument, places)
+
+    return head_of(path) + assembled(data, slots, word, digest_of)
+
+
+def head_of(path: str) -> bytes:
+    """Return what the file at *path* begins with, to find its place."""
+    return FINDERS[path].head if path in FINDERS else b""
+
+
+def portably(path: str, kind: str, form: str, argument: str, places: Places) -> bytes:
+    """Return what goes into a slot of the file at *path* that describes no file."""
+    return portable_word(path, kind, form, argument) or written(kind, form, argument, places)
+
+
+def portable_word(path: str, kind: str, form: str, argument: str) -> bytes:
+    """Return what goes into a slot that is right wherever the environment lies; nothing if nothing is."""
+    if form in SHEBANGS:
+        return script_head(form, path, argument)
+    if path in FINDERS:
+        return FINDERS[path].words.get(kind, b"") if form == FINDERS[path].form else b""
+    if path.endswith(".pth") and (kind, form) == ("venv", "line"):  # is looked for from where the file lies
+        return b"/".join([b".."] * path.count("/"))
+    return b""
+
+
+def finds_its_place(path: str, slots: Iterable[Sequence[Any]]) -> bool:
+    """Return whether something in the file at *path* is written so that it is right wherever it lies."""
+    return path in FINDERS or any(
+        bool(portable_word(path, kind, form, argument)) for _, kind, form, argument in slots
+    )
+
+
+def place_needed(path: str, slots: Iterable[Sequence[Any]]) -> bool:
+    """Return whether the file at *path* does not do its work before it is filled in for a place.
+
+    What only tells where something came from does no work, nor does a script of Windows.
+    """
+    if path == "pyvenv.cfg" or path.endswith(".bat") or ".dist-info/" in path:
+        return False
+    return any(
+        kind in ("venv", "project") and form != "record" and not portable_word(path, kind, form, argument)
+        for _, kind, form, argument in slots
+    )
 
 
 # --------------------------------------------------------------------------- what the archive says
@@ -241,17 +489,59 @@ class Announced(NamedTuple):
     links: int
 
 
+class PartRow(NamedTuple):
+    """Another part of the environment: of which *layer*, what names its *content*, and its *archive*.
+
+    *sha256* is that of the archive, *announced* all that is in it.
+    """
+
+    layer: str
+    content: str
+    archive: str
+    sha256: str
+    announced: Announced
+
+    @property
+    def mark(self) -> str:
+        """Return the path of the file that only this part brings."""
+        return part_mark(self.content)
+
+    def __str__(self) -> str:
+        """Return what people call it."""
+        return f"{shown(self.archive)} (layer {shown(self.layer)})"
+
+
+def part_mark(content: str) -> str:
+    """Return the path of the file that says that the part named by *content* was unpacked."""
+    return f"{METADATA}/part-{content}.json"
+
+
 class Pack(NamedTuple):
-    """What pack.json says, every part of it checked. The blob of all templates has *length* bytes."""
+    """What pack.json says, every part of it checked. The blob of all templates has *length* bytes.
+
+    Of an environment in several archives, it lies in the last one; *parts* are the others.
+    """
 
     announced: Announced
     description: dict[str, Any]
     distributions: list[Any]
-    editable: list[str]  # distributions of which only a path to the code is here
+    editable: list[tuple[str, bool]]  # whose code is not here; whether it is in the project
     links: tuple[LinkRow, ...]
     needs: dict[str, str]  # of an interpreter
+    parts: tuple[PartRow, ...]
     templates: tuple[TemplateRow, ...]
     templates_sha256: str
+
+    @property
+    def python(self) -> str:
+        """Return where links to the interpreter lead before anything is filled in; empty if nowhere."""
+        return self.needs.get("executable", "")
+
+    @property
+    def place(self) -> str:
+        """Return what files name as their place before anything is filled in; empty if that is made up."""
+        place: str = self.description.get("place", "")
+        return place
 
     @property
     def length(self) -> int:
@@ -281,6 +571,7 @@ LARGEST_BLOB = 64 << 20  # bytes of all templates
 LARGEST_FILLED = 64 << 20  # bytes that one template may become
 LARGEST_TOTAL = 1 << 30  # bytes that all templates may become
 MOST_VALUES = 2_000_000  # in pack.json
+MOST_PARTS = 1000  # of one environment
 LARGEST_NUMBER = 1 << 62
 SPARE_SLOTS = 16
 """Slots that a template may have besides one for each of its bytes: paths stand between other text."""
@@ -306,15 +597,23 @@ def decode(data: bytes) -> Pack:
     }
     if not re.fullmatch(r"[\w.+-]*", needs.get("version", "") + needs.get("implementation", "")):
         raise InvalidPack("a Python with an impossible name")
+    if not re.fullmatch(r"bin/[\w.+-]+", needs.get("bundled", "bin/python")):
+        raise InvalidPack("a Python that is not where one belongs")
     if "beside" in needs and not is_beside(needs["beside"]):
         raise InvalidPack("a Python that is in no environment beside it")
+    if "executable" in needs and not is_plain(needs["executable"]):
+        raise InvalidPack("a Python at a path that is none")
+    place = description.get("place", "")
+    if not isinstance(place, str) or (place and not is_plain(place)):
+        raise InvalidPack("a place that is none")
     pack = Pack(
         decode_announced(document["announced"]),
         description,
         [decode_distribution(row) for row in want(document["distributions"], list, "distributions")],
-        [text(name, 1000) for name in want(document["editable"], list, "editable")],
+        [decode_editable(row) for row in want(document["editable"], list, "editable")],
         tuple(decode_link(row) for row in want(document["links"], list, "links")),
         needs,
+        decode_parts(document["parts"]),
         tuple(decode_template(row) for row in want(document["templates"], list, "templates")),
         text(document["templates_sha256"], 64),
     )
@@ -328,6 +627,11 @@ def is_beside(path: str) -> bool:
     """Return whether *path*, which starts in an environment, leads into another one in the same directory."""
     parts = path.split("/")
     return len(parts) > 2 and parts[0] == ".." and not {"", ".", ".."} & set(parts[1:])
+
+
+def is_plain(path: str) -> bool:
+    """Return whether *path* is absolute and takes no detour."""
+    return path.startswith("/") and not unsafe_name(path[1:]) and len(os.fsencode(path)) <= LONGEST_PATH
 
 
 def read_json(data: bytes) -> Any:
@@ -432,17 +736,48 @@ def decode_announced(value: Any) -> Announced:
     return announced
 
 
+def decode_parts(value: Any) -> tuple[PartRow, ...]:
+    """Return the rows of the other parts: no two are the same, and all are archives in one directory."""
+    parts = tuple(decode_part(row) for row in want(value, list, "the parts"))
+    if len(parts) > MOST_PARTS or any(len({row[at] for row in parts}) < len(parts) for at in (1, 2, 3)):
+        raise InvalidPack("a part that is there twice, or more parts than anybody makes")
+    return parts
+
+
+def decode_part(value: Any) -> PartRow:
+    """Return a row of the other parts."""
+    layer, content, archive, sha256, announced = row_of(value, 5, "a part")
+    for digest in (content, sha256):
+        if not re.fullmatch("[0-9a-f]{64}", text(digest, 64)):
+            raise InvalidPack("a part without a SHA-256")
+    if unsafe_name(text(archive, 1000)) or "/" in archive:
+        raise InvalidPack(f"a part in {brief(archive)}")
+    return PartRow(text(layer, 100), content, archive, sha256, decode_announced(announced))
+
+
 def decode_distribution(value: Any) -> list[str]:
     """Return name and version of what is installed."""
     return [text(part, 1000) for part in row_of(value, 2, "a distribution")]
+
+
+def decode_editable(value: Any) -> tuple[str, bool]:
+    """Return what is installed editable, and whether its code is in the project."""
+    name, in_project = row_of(value, 2, "what is editable")
+    return text(name, 1000), flag(in_project, "code that is neither in the project nor outside")
+
+
+def flag(value: Any, otherwise: str) -> bool:
+    """Return *value*, a one or a zero, as what it means."""
+    if type(value) is not int or value not in (0, 1):
+        raise InvalidPack(otherwise)
+    return bool(value)
 
 
 def decode_template(value: Any) -> TemplateRow:
     """Return a row of the templates."""
     name, executable, start, length, slots = row_of(value, 5, "a template")
     path = decode_path(name)
-    if type(executable) is not int or executable not in (0, 1):
-        raise InvalidPack("a template that may be neither run nor not run")
+    may_run = flag(executable, "a template that may be neither run nor not run")
     rows = want(slots, list, "slots")
     if len(rows) > count(length) + SPARE_SLOTS:
         raise InvalidPack(f"a template with {len(rows)} slots in {length} bytes, {shown(path)}")
@@ -450,7 +785,7 @@ def decode_template(value: Any) -> TemplateRow:
     offsets = [0, *(slot.offset for slot in decoded), length]
     if offsets != sorted(offsets):
         raise InvalidPack(f"a slot that does not fit its template, {shown(path)}")
-    return TemplateRow(path, bool(executable), count(start), length, decoded)
+    return TemplateRow(path, may_run, count(start), length, decoded)
 
 
 def decode_slot(value: Any) -> SlotRow:
@@ -458,7 +793,7 @@ def decode_slot(value: Any) -> SlotRow:
     offset, kind, form, argument = row_of(value, 4, "a slot")
     slot = SlotRow(count(offset), text(kind, 20), text(form, 20), text(argument, LONGEST_PATH))
     plain = kind in KINDS and form in WRITERS and not argument
-    first_line = (kind, form) == ("venv", "shebang") and not re.search(r"[\x00-\x1f\x7f]", argument)
+    first_line = kind == "venv" and form in SHEBANGS and not re.search(r"[\x00-\x1f\x7f]", argument)
     if not (plain or first_line or (kind, form) == ("file", "record")):
         raise InvalidPack(f"a slot for {brief(kind)} as {brief(form)}, with the argument {brief(argument)}")
     return slot
@@ -504,8 +839,8 @@ OURS = (".venvflow.json", ".vf-")
 
 def reserved_name(name: str) -> str:
     """Return why only venvflow may make something of that *name*, as the end of a sentence, or nothing."""
-    folded = name.casefold()
-    if any(f"/{folded}".find(f"/{start}") >= 0 for start in OURS):
+    folded = f"/{name.casefold()}"
+    if "/." in folded and any(f"/{start}" in folded for start in OURS):  # most names have no dot there
         return "has a name that only venvflow gives"
     return ""
 
@@ -607,16 +942,16 @@ def filled_sizes(templates: Iterable[tuple[str, int, Sequence[Any]]], places: Pl
     """
     sizes: dict[str, int] = {}
     total = 0
-    known: dict[tuple[str, str, str], int] = {}
+    known: dict[tuple[str, str, str, str], int] = {}
     for path, length, slots in sorted(templates, key=lambda row: describes(row[2])):
-        size = length
+        size = length + len(head_of(path))
         for _, kind, form, argument in slots:
             if form == "record":
                 size += len(record_fields(b"")) - 1 + len(str(sizes[argument]))
                 continue
-            what = (kind, form, argument)
+            what = (path, kind, form, argument)
             if what not in known:
-                known[what] = len(written(*what, places))
+                known[what] = len(portably(*what, places))
             size += known[what]
         total += size
         if size > LARGEST_FILLED or total > LARGEST_TOTAL:
@@ -715,6 +1050,7 @@ def load(root: int) -> tuple[Pack, bytes]:
         with inside(root, METADATA) as fd:
             document = read_file("pack.json", fd, LARGEST_DOCUMENT)
             blob = read_file("templates", fd, LARGEST_BLOB)
+            there = set(os.listdir(fd))
     except OSError as error:
         raise Problem(f"cannot read {METADATA}/pack.json: {error.strerror}", ENVIRONMENT) from error
     if document is None or blob is None:
@@ -726,6 +1062,9 @@ def load(root: int) -> tuple[Pack, bytes]:
             check_paths(pack, folded)
     except InvalidPack as error:
         raise damage(str(error)) from error
+    missing = [str(part) for part in pack.parts if os.path.basename(part.mark) not in there]
+    if missing:
+        raise Problem(f"parts are missing. Unpack into the same directory: {', '.join(missing)}", DAMAGED)
     return pack, blob
 
 
@@ -794,11 +1133,14 @@ def mismatch(needs: dict[str, str], facts: dict[str, str]) -> str:
 def choose(needs: dict[str, str], wanted: str, force: bool, root: str) -> str:
     """Return the path of the interpreter to link; raises Problem in words if none fits.
 
-    None that lies in *root* is run: it would be a program of the archive.
+    None that lies in *root* is run: it would be a program of the archive. With *force* the one that is
+    *wanted* need not be there.
     """
     if wanted:
         if is_below(wanted, root):
             raise unfit(wanted, "is a program of the environment itself", "")
+        if force and os.path.isabs(wanted) and not os.path.lexists(wanted):
+            return wanted  # only the machine has it that this is for
         facts = ask(wanted)
         wrong = mismatch(needs, facts)
         if wrong and not force:
@@ -900,7 +1242,9 @@ def complete(
 
 def begun(pack: Pack, places: Places, python: str, notes: list[str]) -> Completion:
     """Return the report of what is to be done for *places*; *python* is what was asked for, if anything."""
-    return Completion(places.venv, places.python, "beside" in pack.needs and not python, [], [], [], notes)
+    is_ours = "bundled" in pack.needs or ("beside" in pack.needs and not python)
+    untried = is_ours or not os.path.isfile(places.python)
+    return Completion(places.venv, places.python, untried, [], [], [], notes)
 
 
 def places_for(
@@ -917,13 +1261,17 @@ def places_for(
         notes.append(
             f"some files name the project they were made for: taken to be {shown(project)} (--project)"
         )
-    if pack.editable:
-        names = ", ".join(map(shown, pack.editable))
-        where = os.path.abspath(project) if project else "the place that it had where it was packed"
-        notes.append(
-            f"the code of {names} is not in here: it is installed editable, and looked for in {shown(where)}"
-        )
-    if "beside" in pack.needs and not python:  # a layer has its interpreter in another environment
+    there = "the place that it had where it was packed"
+    for in_project, where in ((True, os.path.abspath(project) if project else there), (False, there)):
+        names = ", ".join(shown(name) for name, is_in in pack.editable if is_in is in_project)
+        if names:
+            how = f"it is installed editable, and looked for in {shown(where)}"
+            notes.append(f"the code of {names} is not in here: {how}")
+    if "bundled" in pack.needs:
+        if python:
+            raise Problem("the environment brings its own Python: leave out --python", USAGE)
+        chosen = os.path.join(place, pack.needs["bundled"])
+    elif "beside" in pack.needs and not python:  # a layer has its interpreter in another environment
         chosen = os.path.normpath(os.path.join(place, pack.needs["beside"]))
         if not os.path.isfile(chosen):
             notes.append(
@@ -973,21 +1321,27 @@ def check_places(root: int, pack: Pack, sizes: dict[str, int], dry_run: bool) ->
         growth += max(0, size - (found.st_size if found else 0))
         largest, names = max(largest, size), names + (found is None)
     for link in pack.links:
-        names += check_link(root, link, dry_run)
+        names += check_link(root, link, pack.python, dry_run)
     need_room(root, growth + largest, names + 1)
 
 
-def check_link(root: int, link: LinkRow, dry_run: bool) -> int:
-    """Return how many names a link needs that are not there; raises Problem if something is in its way."""
+def check_link(root: int, link: LinkRow, python: str, dry_run: bool) -> int:
+    """Return how many names a link needs that are not there; raises Problem if something is in its way.
+
+    A file that holds *python*, to which the archive's link led, is what some make of it that know no links.
+    """
     directory, _, name = link.path.rpartition("/")
     try:
         with inside(root, directory) as fd:
             found = kind_of(name, fd)
+            is_link = found is not None and stat.S_ISLNK(found.st_mode)
+            if found is not None and stat.S_ISREG(found.st_mode) and python:
+                is_link = read_file(name, fd, LONGEST_PATH) == os.fsencode(python)
     except FileNotFoundError:
         return link.path.count("/") + 1
     if found is None:
         return 1
-    if not stat.S_ISLNK(found.st_mode) and (dry_run or can_link(root)):
+    if not is_link and (dry_run or can_link(root)):
         raise damage(f"something else where a link belongs, {shown(link.path)}")
     return 0
 
@@ -998,7 +1352,7 @@ def filled(pack: Pack, blob: bytes, places: Places) -> Iterator[tuple[TemplateRo
     described = {slot.argument for template in pack.templates for slot in template.slots}
     for template in sorted(pack.templates, key=lambda each: describes(each.slots)):
         raw = blob[template.start : template.start + template.length]
-        data = fill(raw, template.slots, places, digests.__getitem__)
+        data = portable(template.path, raw, template.slots, places, digests.__getitem__)
         if template.path in described:
             digests[template.path] = record_fields(data)
         yield template, data

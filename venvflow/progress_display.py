@@ -258,31 +258,39 @@ def _writable(stream: TextIO, text: str) -> str:
 
 @contextmanager
 def progress(
-    stream: TextIO, label: str, now: Callable[[], float] = time.monotonic
+    stream: TextIO, label: str, now: Callable[[], float] = time.monotonic, *, meter: Meter | None = None
 ) -> Iterator[Callable[[int, int], None]]:
     """Give a function that shows bytes done, and bytes in all, on *stream*: a bar on a terminal, else lines.
 
-    *label* says what is done. Only one thread at a time may call the function.
+    *label* says what is done; whatever a *meter* is told meanwhile is shown, too.
     """
     rows = TerminalRows(stream) if _can_draw(stream, os.environ.get("TERM", "")) else None
-    meter, last = Meter(now), now() if rows is None else float("-inf")
+    shown_meter, last = meter or Meter(now), now() if rows is None else float("-inf")
+    drawing = threading.Lock()
 
-    def show(done: int, total: int) -> None:
+    def show() -> None:
         nonlocal last
-        meter(done, total)
         if now() - last < (LINE_SECONDS if rows is None else FRAME_SECONDS):
             return
-        last = now()
-        if rows is None:
-            _say(stream, _line(label, meter))
-        else:
-            rows.draw([row(label, meter)])
+        if drawing.acquire(blocking=False):  # else another thread shows it
+            try:
+                last = now()
+                if rows is None:
+                    _say(stream, _line(label, shown_meter))
+                else:
+                    rows.draw([row(label, shown_meter)])
+            finally:
+                drawing.release()
 
+    shown_meter.reset()
+    shown_meter.watch = show
     try:
-        yield show
+        yield shown_meter
     finally:
+        shown_meter.watch = lambda: None
         if rows is not None:
-            rows.clear()
+            with drawing:
+                rows.clear()
 
 
 def display_on(stream: TextIO, answers: TextIO, term: str) -> ProgressDisplay:

@@ -29,6 +29,7 @@ _DOING = {
     "squish": "sharing the files of",
     "pack": "packing",
     "store": "storing",
+    "push": "pushing to the remote",
     "trim": "trimming the store",
 }
 
@@ -51,6 +52,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._did_since = 0  # the last failure
         self._not_run = 0
         self._warned: dict[str, list[str]] = {}  # the tasks that said it
+        self._unaffected: dict[str, list[str]] = {}  # by what changed, the tasks of venvs that it is not for
         self._exit_code = 0
         self._nothing_fits = False
         self.answers = True  # else it has messages: none of nothing to do, and nobody who misses them
@@ -95,7 +97,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self._display.hush(task.name)
             return
         meter(venv).reset()
-        label = _DOING[verb] if verb == "trim" else f"{_DOING[verb]} {venv}"
+        label = _DOING[verb] if verb in ("push", "trim") else f"{_DOING[verb]} {venv}"
         self._display.begin(task.name, label, meter(venv))
 
     def _end(self, task: str) -> None:
@@ -121,11 +123,18 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         else:
             self._did += 1
             self._did_since += 1
-            self.write(f"{name}  {shown(outcome_line(did, values))}\n")
+            if did != "unaffected" or self._is_first(name, values["reason"]):
+                self.write(f"{name}  {shown(outcome_line(did, values))}\n")
         for warning in values.get("warnings", ()):
             self._warned.setdefault(warning, []).append(name)
             if self._warned[warning] == [name]:
                 self.write(f"{name}  warning: {shown(warning)}\n")
+
+    def _is_first(self, task: str, reason: str) -> bool:
+        """Return whether a change is told for the first time: of a hundred venvs, one is named in full."""
+        same = self._unaffected.setdefault(reason.rpartition(" for ")[0], [])
+        same.append(task)
+        return same == [task]
 
     def add_failure(self, task: Any, fail: Any) -> None:
         """Say what failed; what cannot run because of that is only counted."""
@@ -151,7 +160,7 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self._put(sys.stderr, f"{message}\n")
         if interrupts.received():
             return  # that is how the run ends, and what it was at is not counted
-        self._tell_who_was_warned_too()
+        self._tell_of_more()
         if self._did:
             self.at_end()
         if not self._nothing_fits:
@@ -163,12 +172,18 @@ class FlowReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         if self._exit_code:
             raise SystemExit(self._exit_code)
 
-    def _tell_who_was_warned_too(self) -> None:
-        for first, *others in self._warned.values():
-            if others:
-                venvs = [task.partition(":")[2] for task in others]
-                told = f"the same warning for {counted(len(venvs), 'more venv')}: {some(venvs, 8)}"
-                self.write(f"{first}  {shown(told)}\n")
+    def _tell_of_more(self) -> None:
+        for changed, tasks in self._unaffected.items():
+            self._tell_others(changed, tasks)
+        for tasks in self._warned.values():
+            self._tell_others("the same warning", tasks)
+
+    def _tell_others(self, what: str, tasks: list[str]) -> None:
+        first, *others = tasks
+        if others:
+            venvs = [task.partition(":")[2] for task in others]
+            told = f"{what} for {counted(len(venvs), 'more venv')}: {some(venvs, 8)}"
+            self.write(f"{first}  {shown(told)}\n")
 
     def _report_unwritten(self) -> None:
         """Say that some output is lost, so that nobody who reads it later takes it for all."""
@@ -206,6 +221,8 @@ def outcome_line(did: str, values: dict[str, Any]) -> str:
     figures = values.get("figures", {})
     head = _HEADS.get(did, "{did} {reason}").format(did=did, reason=values.get("reason", ""))
     parts = [head.strip()]
+    if "installed" in figures:
+        parts[0] += f": {figures['installed']} of {counted(figures['packages'], 'package')} installed"
     if "files" in figures:
         parts.append(counted(figures["files"], "file"))
     elif "bytes" in figures:
@@ -215,7 +232,13 @@ def outcome_line(did: str, values: dict[str, Any]) -> str:
     return ", ".join([*parts, *_came_to(figures)])
 
 
-_HEADS = {"miss": "miss: {reason}", "taken": "taken: {reason}", "built": "built by {reason}"}
+_HEADS = {
+    "miss": "miss: {reason}",
+    "taken": "taken: {reason}",
+    "unaffected": "unaffected: {reason}",
+    "built": "built by {reason}",
+    "confirmed": "confirmed {reason}: built from nothing, it is the same",
+}
 
 
 def _came_to(figures: dict[str, Any]) -> Iterator[str]:

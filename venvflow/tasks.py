@@ -21,8 +21,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -59,6 +58,7 @@ TASK_DOCS = {
     "pack": "write the portable archive, if the config asks for one",
     "store": "publish the snapshot for other checkouts",
 }
+_PUSH_DOC = "give the remote the snapshots of all venvs"
 _TRIM_DOC = "drop snapshots by the policy and sweep what nothing refers to"
 _NEEDS = {
     "hash-lockfiles": "",
@@ -83,16 +83,18 @@ _flow: Flow | None = None
 _words: Sequence[str] | None = None
 
 
-def run(flow: Flow, venvs: Iterable[str], reporter: FlowReporter, *, quiet: bool = False) -> int:
-    """Do in this process what ``doit`` does for *venvs*, or for all if there are none; return its exit code.
+def run(flow: Flow, venvs: Collection[str] | None, reporter: FlowReporter, *, quiet: bool = False) -> int:
+    """Do in this process what ``doit`` does for *venvs*, or for all without (None); return its exit code.
 
     *reporter* says what is done, and knows it afterwards; *quiet*: nothing shows how far it is. The tasks are
     those of the config, without what a dodo.py adds to them, and their state is doit's. The working directory
     does not matter, nor change. Raises Refused and EnvironmentFailure where nothing can be run at all.
     """
     global _flow, _words
+    if venvs is not None and not venvs:  # doit without words would do all
+        return 0
     before = _flow, _words, Globals.dep_manager
-    _flow, _words = flow, [f"{verb}:{venv}" for venv in venvs for verb in TASK_DOCS]
+    _flow, _words = flow, [f"{verb}:{venv}" for venv in venvs or () for verb in TASK_DOCS]
     if not quiet:
         flow.say = _say
     try:
@@ -272,7 +274,10 @@ def task_venvflow() -> Iterator[Task]:
     if "trim" in _asked():  # then it is not about all venvs
         yield from _task_trim()
         return
-    # Made when all that is to be stored is: so it also runs when that failed for some venvs.
+    # Made when all that is to be stored is: so these also run when that failed for some venvs.
+    if current_flow().may_push():
+        loader = DelayedLoader(_task_push, executed="store")
+        yield Task("push", None, doc=_PUSH_DOC, loader=loader, uptodate=[(was_pushed,)])
     loader = DelayedLoader(_task_trim, executed="store")
     yield Task("trim", None, doc=_TRIM_DOC, loader=loader, uptodate=[(was_trimmed,)])
 
@@ -308,7 +313,7 @@ def _owner_of(venv: str, groups: Mapping[str, Iterable[str]]) -> str:
 
 def _taken(own: set[str]) -> set[str]:
     """Return the names that no group of a venv can have; *own* are those of a dodo.py."""
-    return {*TASK_DOCS, "trim", *own}
+    return {*TASK_DOCS, "push", "trim", *own}
 
 
 def _tasks_of(spec: VenvSpec, group: str) -> Iterator[Task]:
@@ -359,6 +364,20 @@ def _other_tasks() -> set[str]:
     return names - {"venvflow"}
 
 
+def _task_push() -> Iterator[Task]:
+    """Yield push, which stands in a group of its own as trim does."""
+    yield _group("push", _PUSH_DOC, ["push:snapshots"])
+    yield Task(
+        "push:snapshots",
+        [(run_push,)],
+        doc=_PUSH_DOC,
+        uptodate=[(was_pushed,)],
+        subtask_of="push",
+        title=lambda task: str(task.subtask_of),
+        io={"capture": False},
+    )
+
+
 def _task_trim() -> Iterator[Task]:
     """Yield trim, which stands in a group of its own because doit asks for it by its group's name."""
     group = _group("trim", _TRIM_DOC, ["trim:snapshots"])
@@ -382,13 +401,37 @@ def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
             outcome = _step(verb)(current_flow().job(venv))
             if outcome.did in ("hit", "built"):
                 current_flow().given_up.discard(venv)
-            return {**asdict(outcome), "warnings": list(outcome.warnings)}
+            return {**_values(outcome), "warnings": list(outcome.warnings)}
     except VenvflowError as error:
         return _failed(error)
     except (OSError, MemoryError) as error:
         return _failed(from_system(error, f"The venv {venv} is the old one or the new one, whole."))
     finally:
         current_flow().forget_plans(shared=verb == "squish")
+
+
+def run_push() -> dict[str, Any] | StepFailed:
+    """Push what is not in the remote yet; what cannot be sent now is a warning, and the next run's."""
+    from venvflow.pure.units import counted, show_size  # noqa: PLC0415 - see _step
+    from venvflow.steps.push import push  # noqa: PLC0415 - see _step
+
+    flow = current_flow()
+    venvs = flow.to_push()
+    outcomes = []
+    try:
+        with interrupts.working():
+            for venv in venvs:
+                outcomes.append(push(flow.job(venv)))  # noqa: PERF401 - what was sent counts if one fails
+    except VenvflowError as error:
+        return _failed(error)
+    except (OSError, MemoryError) as error:
+        return _failed(from_system(error, "Nobody sees half a snapshot there."))
+    sent = sum(int(each.figures.get("bytes", 0)) for each in outcomes)
+    failed = [each.reason for each in outcomes if each.did == "not pushed"]
+    warnings = [f"{len(failed)} of {counted(len(venvs), 'venv')} not pushed: {failed[0]}"] if failed else []
+    pushed = [each for each in outcomes if each.did == "pushed"]
+    reason = f"{len(pushed)} of {counted(len(venvs), 'snapshot')}, {show_size(sent)}"
+    return {"did": "pushed" if pushed else "kept", "reason": reason, "figures": {}, "warnings": warnings}
 
 
 def run_trim() -> dict[str, Any] | StepFailed:
@@ -400,7 +443,9 @@ def run_trim() -> dict[str, Any] | StepFailed:
     is_asked = "trim" in _asked()
     try:
         with interrupts.working():
-            trimmed = trim(flow.config, flow.environ, now=flow.now(), say=flow.say, waits=is_asked)
+            trimmed = trim(
+                flow.config, flow.environ, now=flow.now(), say=flow.say, waits=is_asked, thorough=is_asked
+            )
     except LockTimeout as error:  # housekeeping: a later run does it
         did = "put off" if is_asked else "kept"
         return {"did": did, "reason": f"the store is in use ({error.what})", "figures": {}}
@@ -428,6 +473,11 @@ def _failed(error: VenvflowError) -> StepFailed:
     failed.exit_code = error.exit_code
     failed.what = error.what
     return failed
+
+
+def _values(outcome: Outcome) -> dict[str, Any]:
+    """Return what every step answers; the archives of a venv in layers are in the list beside them."""
+    return {name: value for name, value in outcome.values().items() if name != "parts"}
 
 
 def is_done(task: Task, values: dict[str, Any], verb: str, venv: str) -> bool:
@@ -460,9 +510,15 @@ def was_trimmed(task: Task, values: dict[str, Any]) -> bool:
     return os.path.isdir(flow.config.store.path) and flow.is_trimmed()
 
 
+def was_pushed(task: Task, values: dict[str, Any]) -> bool:
+    """Return whether nothing is left to push; neither the network nor a library is asked."""
+    del task, values
+    return not current_flow().to_push()
+
+
 # doit asks for the signature of every such function, for every task, on every run: 25 us each. This one it
 # finds ready-made.
-for _function in (is_done, is_trimmed, was_trimmed):
+for _function in (is_done, is_trimmed, was_pushed, was_trimmed):
     vars(_function)["__signature__"] = inspect.signature(_function)
 
 

@@ -11,22 +11,32 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from wheels import offline_environment
+
 from venvflow.cli import main
 from venvflow.flow import Flow, load
 from venvflow.steps.build_venv import build_venv
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.job import Job
 from venvflow.steps.pack import pack
+from venvflow.steps.push import push
 from venvflow.steps.restore import restore
 from venvflow.steps.squish import squish
 from venvflow.steps.store import store
 from venvflow.steps.trim import trim
 
+_OF_THE_SHIM = ("LD_PRELOAD", "AWS_FAULTS", "PYTHONPATH")
+"""Variables that the process that talks to a remote needs to be interrupted, too."""
+
 _CHAIN = (hash_lockfiles, restore, build_venv, squish, pack, store)
 
 
 def _flow(root: Path) -> Flow:
+    given = {name: os.environ[name] for name in _OF_THE_SHIM if name in os.environ}
+    house = root.parent / "house"
     world = {
+        **given,
+        **(offline_environment(house) if house.is_dir() else {}),
         "PATH": os.environ["PATH"],
         "HOME": str(root / "home"),
         "VENVFLOW_LOCK_TIMEOUT": os.environ["VENVFLOW_LOCK_TIMEOUT"],
@@ -67,6 +77,16 @@ def trimmed(root: Path) -> int:
     run = _flow(root)
     trim(run.config, run.environ, now=run.now())
     return 0
+
+
+def pushed(root: Path) -> int:
+    """Send the snapshot to the remote."""
+    return 1 if push(_flow(root).job("api")).did == "not pushed" else 0
+
+
+def trimmed_remote(root: Path) -> int:
+    """Apply the policy of the remote."""
+    return _command(root, "trim", "--remote")
 
 
 def _command(root: Path, *words: str) -> int:

@@ -16,7 +16,7 @@ import pytest
 from shim import Server, compiled
 from worlds import World
 
-SAMPLE = 5
+SAMPLE = 4
 """How many calls of an action get a fault of each kind, unless all do."""
 
 MADE: Counter[str] = Counter()

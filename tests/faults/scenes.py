@@ -41,6 +41,12 @@ def _outdated(world: World) -> None:
     world.lock("2.0")
 
 
+def _near(world: World) -> None:
+    world.project_of_uv("1.0")
+    world.done("flow")
+    world.project_of_uv("2.0")
+
+
 def _changed_back(world: World) -> None:
     _outdated(world)
     world.done("flow")
@@ -94,6 +100,7 @@ _TWO = ("one", "two", "p/api/.venv")
 SCENES = (
     Scene("a first build", _empty, "flow"),
     Scene("a build after a change", _outdated, "flow"),
+    Scene("a build from the nearest snapshot", _near, "flow"),
     Scene("a restore over another venv", _changed_back, "restored"),
     Scene("a restore where nothing is", _deleted, "flow"),
     Scene("a trim", _too_many, "trimmed"),

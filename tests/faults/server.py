@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import signal
+import struct
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,11 +25,18 @@ from venvflow.state import index, schema  # noqa: F401 - so that no child has to
 _OUTPUTS: dict[int, str] = {}
 """Where each child writes what it says."""
 
+_SEEN = struct.Struct("ii32s")
+"""What the shim has seen, as it lies in memory."""
+
+_SUBREAPER = 36
+
 MODES = ("count", "kill", "once", "lasting", "stop")
 
 
 def serve() -> None:
     """Answer requests until there are no more."""
+    # Who talks to a remote becomes our child when its parent was killed, so that its end can be waited for.
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     # SQLite has its own patience, which nobody may choose but a test that stops who holds a lock.
     index._WAIT_SECONDS = min(index._WAIT_SECONDS, float(os.environ["VENVFLOW_LOCK_TIMEOUT"]))
     for line in sys.stdin:
@@ -44,7 +52,21 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     if pid == 0:
         os._exit(_act(request))
     _OUTPUTS[pid] = request["output"]
-    return _waited(pid)
+    answer = _waited(pid)
+    if seen := request["remote"]:
+        _reap()
+        calls, fired, name = _SEEN.unpack(Path(seen).read_bytes())
+        answer |= {"calls": calls, "fired": fired, "call": name.partition(b"\0")[0].decode()}
+    return answer
+
+
+def _reap() -> None:
+    """Wait until no process is left that the action has started."""
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        return
 
 
 def _act(request: dict[str, Any]) -> int:
@@ -56,7 +78,12 @@ def _act(request: dict[str, Any]) -> int:
     if request["ordinary"]:
         _give_up_privileges()
     action: Callable[[Path], int] = getattr(actions, request["action"])
-    _shim().arm(MODES.index(request["mode"]), request["at"], request["errno"])
+    how = MODES.index(request["mode"]), request["at"], request["errno"]
+    if seen := request["remote"]:
+        Path(seen).write_bytes(bytes(_SEEN.size))
+        os.environ["AWS_FAULTS"] = ",".join(map(str, (*how, seen)))
+    else:
+        _shim().arm(*how)
     try:
         return action(Path(request["root"]))
     except (VenvflowError, OSError, MemoryError) as error:

@@ -1,6 +1,7 @@
 /* Makes faults: counts the calls of one process that change a file system, and at one of them kills the
  * process, stops it, or lets the call fail. Loaded with LD_PRELOAD; does nothing until arm() is called, and
- * only in the process that called it, so programs that it starts go untouched. */
+ * only in the process that called it, so programs that it starts go untouched: but for the one that talks to a
+ * remote, which is given AWS_FAULTS as it is given credentials, and nobody else is. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -9,6 +10,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -27,9 +29,17 @@ static struct seen *seen; /* shared with the parent, which reads it after the de
 static pid_t armed;
 static int mode, at, code, counted;
 
+/* AWS_FAULTS is "mode,at,code,file": the file has room for what is seen. */
 __attribute__((constructor)) static void prepare(void)
 {
-    seen = mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    const char *wanted = getenv("AWS_FAULTS");
+    char file[4096];
+    int fd = -1;
+    if (wanted && sscanf(wanted, "%d,%d,%d,%4095s", &mode, &at, &code, file) == 4) {
+        fd = open(file, O_RDWR | O_CLOEXEC);
+        armed = getpid();
+    }
+    seen = mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
 }
 
 void arm(int new_mode, int new_at, int new_code)

@@ -60,12 +60,17 @@ class Server:
         error: int = 0,
         *,
         ordinary: bool = False,
+        remote: bool = False,
     ) -> Answer:
         """Do *action* in the world at *root*, with a fault of *mode* at the call number *at*, from 1.
 
-        As an *ordinary* user it is stopped by modes and owners, even if it is root who does it.
+        With *remote*, that is a call of the process that talks to the remote. As an *ordinary* user it is
+        stopped by modes and owners, even if it is root who does it.
         """
-        return self._ask(action=action, root=str(root), mode=mode, at=at, errno=error, ordinary=ordinary)
+        return self._ask(
+            action=action, root=str(root), mode=mode, at=at, errno=error, ordinary=ordinary,
+            remote=str(self._directory / "seen") if remote else "",
+        )  # fmt: skip
 
     def go_on(self, stopped: Answer) -> Answer:
         """Let an action that was stopped go on to its end."""

@@ -21,6 +21,7 @@ import pytest
 from contents import picture, write
 from pythons import BASE, SITE, bare_venv
 from shim import Answer, Server
+from wheels import make_wheel, requirements
 
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.places import RECEIPT, read_receipt
@@ -34,6 +35,8 @@ cp -a "$(cat "$1")" "$2"
 printf '#!%s/bin/python\\nimport demo\\nprint(demo.NAME)\\n' "$2" > "$2/bin/demo"
 chmod +x "$2/bin/demo"
 """
+
+_SCRIPTS = {"other": "other:main"}
 
 _PACKAGE = {
     "demo/__init__.py": b"import demo.data\nNAME = 'demo'\n",
@@ -111,6 +114,17 @@ class World:
         self.lock(version)
         (self.root / "home").mkdir(exist_ok=True)
 
+    def project_of_uv(self, version: str) -> None:
+        """Write the config of a venv that uv builds; in its lock one of two distributions has a version."""
+        house, api = self.base / "house", self.root / "p" / "api"
+        wheels = [make_wheel(house, "demo", version), make_wheel(house, "other", "1.0", scripts=_SCRIPTS)]
+        venv = {"path": "api/.venv", "locks": ["api/requirements.txt"], "build": "uv"}
+        store = {"path": "../store", "durability": "full"}
+        document = {"version": 1, "store": store, "venvs": {"api": venv}}
+        write(self.root / "p", {"venvflow.yaml": json.dumps(document).encode()})
+        requirements(api, wheels)
+        (self.root / "home").mkdir(exist_ok=True)
+
     def lock(self, version: str) -> None:
         """Let the project want a version of the distribution."""
         template = self.base / f"template-{version}"
@@ -169,7 +183,8 @@ class World:
             for snapshot in store.snapshots():
                 for tree in store.load(snapshot).trees:
                     for entry in tree.entries:
-                        if entry.digest and not os.path.exists(store.objects.path(object_name(entry))):
+                        # Of empty files nobody needs an object, and what was pulled brings none.
+                        if entry.size and not os.path.exists(store.objects.path(object_name(entry))):
                             yield f"snapshot {snapshot.id[:8]} lacks the object of {entry.path}"
 
     @staticmethod

@@ -135,7 +135,7 @@ def test_uv_pip_finds_nothing_to_do(machine: Machine, tmp_path: Path) -> None:
         up_to_date(checkout)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_poetry_finds_nothing_to_do(machine: Machine, tmp_path: Path) -> None:
     """But for the project itself, which it installs every time: that is no change."""
     project = company(machine, tmp_path).project("p", {"api": {"locks": ["poetry.lock"], "path": ".venv"}})

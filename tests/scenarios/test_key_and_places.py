@@ -576,3 +576,10 @@ def test_a_snapshot_that_needs_what_only_its_checkout_has_is_a_miss(machine: Mac
     assert third.output("api", "python", "-c", "import made; print(made.__file__)").startswith(
         str(third.root)
     )
+    for project in (second, third):  # built and restored: what was there is gone later
+        shutil.rmtree(project.root / "build")
+        assert "damaged" in project.run([os.path.join(BESIDE, "venvflow"), "status", "api"]).out
+        run = project.doit()
+        assert (why in run.did["restore:api"], "build-venv:api" in run.did) == (True, True)
+        assert project.output("api", "python", "-c", "import made; print(made.X)") == "1"
+        assert project.doit().nothing_to_do

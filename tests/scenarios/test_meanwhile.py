@@ -472,6 +472,12 @@ def hardlink(self, source, name, fd):
         raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
     return real(self, source, name, fd)
 Linker._hardlink = hardlink
+link = os.link
+def refusing(source, name, **where):
+    if name == "alpha.py":
+        raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+    link(source, name, **where)
+os.link = refusing
 """
 
 

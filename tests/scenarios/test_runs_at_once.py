@@ -110,7 +110,11 @@ def test_a_killed_builder_run_does_not_stop_the_other(machine: Machine, same_pro
     assert sorted(os.listdir(first.root / "api")) == [".venv", "requirements.txt"]
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4])
+LATER = [pytest.param(moment, marks=pytest.mark.long) for moment in (0.0, 0.02, 0.1, 0.15, 0.3)]
+"""Further moments; the faults kill at every call."""
+
+
+@pytest.mark.parametrize("moment", [0.05, 0.2, 0.4, *LATER])
 def test_a_run_that_is_killed_at_any_time_is_finished_by_the_next(machine: Machine, moment: float) -> None:
     """The venv is the old one or the new one, and running again finishes the job."""
     project = machine.project("p", {"api": {}})
@@ -149,7 +153,7 @@ def test_readers_of_a_venv_do_not_see_a_mixture_while_it_is_replaced(machine: Ma
         locks.append(lock.read_bytes())
         project.doit()
     seen: set[tuple[str, ...]] = set()
-    for number in range(4):
+    for number in range(3):
         lock.write_bytes(locks[number % 2])
         process = project.start()
         while process.poll() is None:
@@ -180,7 +184,7 @@ def test_trim_and_restore_at_once_lose_nothing(machine: Machine) -> None:
     project.lock("a", machine.wheel("alpha"))
     project.lock("b", machine.wheel("beta"))
     project.doit()
-    for _ in range(3):
+    for _ in range(2):
         shutil.rmtree(project.venv("a"))
         project.doit("forget", "trim")
         runs = [finished(process) for process in [project.start("restore:a"), project.start("trim")]]

@@ -300,15 +300,13 @@ POETRY = f'{HEAD}dependencies = ["{{}}"]\n[tool.poetry]\npackage-mode = false\n'
 PDM = f'{HEAD}dependencies = ["{{}}"]\n[tool.pdm]\ndistribution = false\n'
 
 
-@pytest.mark.slow
+@pytest.mark.long  # the pages on poetry and pdm show that their venvs are taken
 @pytest.mark.parametrize(
     ("tool", "file", "text", "sync"),
     [
         ("poetry", "pyproject.toml", POETRY, ("sync",)),
         ("pdm", "pyproject.toml", PDM, ("sync",)),
-        pytest.param(
-            "pipenv", "Pipfile", '[packages]\nalpha = {{file = "{}"}}\n', ("sync",), marks=pytest.mark.long
-        ),
+        ("pipenv", "Pipfile", '[packages]\nalpha = {{file = "{}"}}\n', ("sync",)),
     ],
 )
 def test_other_tools_bring_their_venvs_to_the_lock(

@@ -1,4 +1,4 @@
-"""Whatever looks at path, size and time sees an upgrade: import, mypy, rsync; and zip can hold every time."""
+"""Whatever looks at times sees an upgrade: import, mypy, rsync, make; and zip can hold every time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,69 @@ def test_a_venv_can_be_zipped_in_every_zone(world: World, tmp_path: Path) -> Non
     for hours in (-14, -12, -11, -8, -5, 0, 1, 5, 12):
         done = _ask([sys.executable, "-c", code, str(tmp_path / "x"), str(world.venv())], TZ=f"X{hours:+d}")
         assert (done.returncode, done.stderr) == (0, ""), hours
+
+
+MAKEFILE = """\
+VENV := api/.venv
+SITE := $(wildcard $(VENV)/lib/python3*/site-packages)
+all: by-activate by-script by-settings by-record by-directory by-receipt
+$(VENV)/bin/activate: api/requirements.txt
+	echo install && touch $@
+by-activate: $(VENV)/bin/activate ; echo $@ && touch $@
+by-script: $(VENV)/bin/tool ; echo $@ && touch $@
+by-settings: $(VENV)/pyvenv.cfg ; echo $@ && touch $@
+by-record: $(wildcard $(SITE)/tool-*/RECORD) ; echo $@ && touch $@
+by-directory: $(SITE) ; echo $@ && touch $@
+by-receipt: $(VENV)/.venvflow.json ; echo $@ && touch $@
+"""
+TARGETS = ["by-activate", "by-script", "by-settings", "by-record", "by-directory", "by-receipt"]
+
+
+@pytest.fixture
+def make(world: World) -> Callable[[], list[str]]:
+    """Give what make says it had to do; the venv is made by the flow, in place of a call of doit there."""
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    (world.root / "Makefile").write_text(MAKEFILE)
+
+    def run() -> list[str]:
+        done = _ask(["make", "--silent", "-C", str(world.root)])
+        assert done.returncode == 0, done.stderr
+        assert "Clock skew" not in done.stderr
+        return done.stdout.split()
+
+    return run
+
+
+def test_make_sees_an_upgrade_and_a_way_back(world: World, make: Callable[[], list[str]]) -> None:
+    """What is made from a file that is written for the venv is made anew when the venv is, and only then."""
+    world.lock("api", world.wheel("tool", "1.0"))
+    world.run()
+    assert make() == TARGETS
+    assert make() == []
+    world.run()
+    assert make() == []
+    for version, last in (("1.1", "squish"), ("1.0", "restore")):
+        world.lock("api", world.wheel("tool", version))
+        done = world.run()
+        assert done[last].did in ("squished", "hit")
+        assert make() == TARGETS
+        assert make() == []
+
+
+def test_a_touch_of_a_makefile_stays(world: World, make: Callable[[], list[str]]) -> None:
+    """A lock file that is only newer is no change: make notes that by a touch, and no run takes it back."""
+    world.lock("api", world.wheel("tool", "1.0"))
+    world.run()
+    make()
+    lock = world.root / "api/requirements.txt"
+    os.utime(lock)
+    assert make()[:2] == ["install", "by-activate"]
+    touched = (world.venv() / "bin/activate").stat().st_mtime_ns
+    for _ in range(2):
+        done = world.run()
+        assert done["restore"].did == "kept"
+        assert (world.venv() / "bin/activate").stat().st_mtime_ns == touched
+    assert "install" not in make()
+    assert make() == []
+    assert world.run()["restore"].warnings == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -156,11 +157,18 @@ def test_verify_names_what_came_since_and_is_not_whole(project: Project) -> None
     project.doit()
     info = project.site("api") / "beta-1.0.dist-info"
     info.mkdir()
-    (info / "RECORD").write_text("beta.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\n")
+    empty = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0"
+    (info / "RECORD").write_text(f"beta.py,{empty}\nbeta.so,{empty}\n")
+    (project.site("api") / "beta.so").write_bytes(b"half")
+    shutil.copytree(info, info.parent / "gamma-1.0.dist-info")
     run = venvflow(project, "verify", "api")
-    assert (run.code, "  note: beta 1.0 lacks beta.py" in run.out) == (1, True), run.text
+    for name in ("beta", "gamma"):
+        note = f"  note: {name} 1.0 lacks beta.py and has other bytes in beta.so\n"
+        assert (run.code, note in run.out) == (1, True), run.text
     (project.site("api") / "beta.py").touch()
-    assert "lacks" not in venvflow(project, "verify", "api").out
+    (project.site("api") / "beta.so").write_bytes(b"")
+    run = venvflow(project, "verify", "api")
+    assert (run.code, "note:" in run.out) == (1, False), run.text
 
 
 # --------------------------------------------------------------------------- archives and exports
@@ -200,7 +208,9 @@ def test_bytecode_that_is_kept_is_valid_wherever_it_comes(machine: Machine, proj
     change = (
         "import alpha.core, alpha, os, py_compile; os.utime(alpha.core.__file__, (1, 1));"
         "py_compile.compile(alpha.__file__, cfile=alpha.__file__[:-3] + '.hashed.pyc',"
-        "invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)"
+        "invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH);"
+        "file = open(py_compile.compile(alpha.__file__, optimize=1), 'r+b');"
+        "file.write(bytes(2)); file.close()"
     )
     venv = {"bytecode": "keep", "build": compiling(change)}
     project.configure({"api": venv})
@@ -212,6 +222,7 @@ def test_bytecode_that_is_kept_is_valid_wherever_it_comes(machine: Machine, proj
     sources = {path.parent.parent / f"{path.name.partition('.')[0]}.py" for path in caches}
     assert other.site("api") / "alpha/__init__.py" in sources
     assert other.site("api") / "alpha/core.py" not in sources
+    assert [path.name for path in caches if ".opt-1." in path.name] == []  # of another build of this Python
     for root in (project, other):
         site = root.site("api")
         assert [

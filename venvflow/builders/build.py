@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from venvflow.builders import checks, output
 from venvflow.builders.commands import filled, working_directory
@@ -24,6 +25,13 @@ from venvflow.pure.lockfiles import locked_by
 from venvflow.pure.redaction import redact_words, redactor, secrets_in, secrets_of
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Begun(NamedTuple):
+    """What a build starts from: the *paths* of it in the venv, and what makes the rest of it be there."""
+
+    paths: Container[str]
+    finish: Callable[[], object]
 
 
 @dataclass(eq=False)
@@ -51,8 +59,11 @@ class Build:
         self._redact = redactor(self._secrets())
         self._heard = output.Heard()
 
-    def run(self) -> tuple[str, ...]:
+    def run(self, begin: Callable[[bool], Begun] | None = None) -> tuple[str, ...]:
         """Build the venv and return warnings; after an error, what was built so far is left.
+
+        *begin* puts into the empty venv what the tool will find there, and is told whether all but metadata
+        may come while the tool is at work.
 
         :raises BuildFailed: a command failed, or left no venv that works.
         :raises EnvironmentFailure: a tool is missing, or the log cannot be written.
@@ -62,15 +73,29 @@ class Build:
         with self._open_log() as self._log, scratch(environ=self.environ) as temporary:
             self.variables["TMPDIR"] = temporary.path
             self.inherit_fds += (temporary.fd,)
-            for template in self.recipe.commands:
-                self._run(filled(template, self), directory)
+            there: Container[str] = ()
+            for number, template in enumerate(self.recipe.commands):
+                argv = [*filled(template, self), *self._exactly(template, begin)]
+                if number == 1 and begin is not None:
+                    begun = begin(reads_metadata_only(self))
+                    there = begun.paths
+                    self._run(argv, directory, meanwhile=begun.finish)
+                else:
+                    self._run(argv, directory)
             checks.check_venv(self)
             checks.hide_from_git(self.staging)
             if self.recipe.audit:
                 self._run(filled(self.recipe.audit, self), directory, may_fail=True)
         if self.spec.bytecode != "keep" and self.recipe.name != "uv":  # which never compiles unasked
-            checks.drop_bytecode(self.staging)
+            checks.drop_bytecode(self.staging, but=there)
         return tuple(output.warnings_of(self._heard.lacks, self._locked_by()))
+
+    def _exactly(self, template: Sequence[str], begin: object) -> tuple[str, ...]:
+        """Return the option by which a tool removes what its lock does not ask for, if it needs one.
+
+        An empty venv has nothing of that kind.
+        """
+        return ("--clean",) if begin is not None and tuple(template[:2]) == ("{pdm}", "sync") else ()
 
     def ask(self, argv: Sequence[str]) -> str:
         """Run a command that answers quickly, and return all that it says."""
@@ -100,9 +125,25 @@ class Build:
         end = f"{'/'.join(parent.split('/')[-2:])}/{name}"
         return re.sub(rf"\S*{re.escape(end)}", lambda _: place, text.replace(self.staging, place))
 
-    def _run(self, argv: Sequence[str], directory: str, *, may_fail: bool = False) -> None:
+    def _run(
+        self,
+        argv: Sequence[str],
+        directory: str,
+        *,
+        may_fail: bool = False,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
         """Run one command to its end, its output going to the log."""
         self._write(f"$ {self._redacted(shlex.join(redact_words(argv)))}")
+        failed: list[OSError] = []
+
+        def aside() -> None:
+            try:
+                meanwhile()
+            except OSError as error:
+                failed.append(error)
+                raise
+
         lines = processes.Lines(self._take)
         try:
             status = processes.run(
@@ -111,8 +152,11 @@ class Build:
                 on_output=lines.feed,
                 cwd=directory,
                 inherit_fds=self.inherit_fds,
+                meanwhile=aside,
             )
         except OSError as error:
+            if failed:  # the program has nothing to do with it
+                raise
             raise EnvironmentFailure(
                 f"{shown(argv[0])} cannot be run: {error.strerror or error}",
                 where=self.spec.name,
@@ -174,6 +218,35 @@ class Build:
             with suppress(OSError):
                 secrets |= secrets_in(read_small(lock, follow=True).decode("utf-8", "replace"))
         return secrets
+
+
+_CONFIGS = "pyproject.toml", "uv.toml"
+
+
+def reads_metadata_only(build: Build) -> bool:
+    """Return whether the tool reads nothing of what is installed but its metadata.
+
+    So does uv, but for what it builds without isolation: that may import anything that is there.
+    """
+    if build.recipe.name != "uv" or any(name.startswith("UV_") for name in build.spec.key_env):
+        return False
+    homes = [build.environ.get("XDG_CONFIG_HOME") or f"{build.environ.get('HOME', '')}/.config"]
+    files = [f"{home}/uv/uv.toml" for home in (*homes, "/etc", "/etc/xdg")]
+    files += filter(None, [build.environ.get("UV_CONFIG_FILE")])
+    above = working_directory(build)
+    while above != os.path.dirname(above):
+        files += [os.path.join(above, name) for name in _CONFIGS]
+        above = os.path.dirname(above)
+    return not any(map(_forbids_isolation, files))
+
+
+def _forbids_isolation(file: str) -> bool:
+    try:
+        return b"no-build-isolation" in read_small(file, follow=True)
+    except FileNotFoundError:
+        return False
+    except OSError:  # whatever it says
+        return True
 
 
 def _short(argv: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from venvflow.disk.descriptors import directory
 from venvflow.disk.files import read_small, replacing
-from venvflow.disk.links import write_private
+from venvflow.disk.links import create, write_private
 from venvflow.disk.scan import walk
 from venvflow.errors import shown
 from venvflow.pure.relocate import without_rows
@@ -66,9 +66,16 @@ def hide_from_git(venv: str) -> None:
         write_private(".gitignore", fd, b"*\n", executable=False)
 
 
-def drop_bytecode(venv: str) -> None:
-    """Remove what was compiled in spite of us (``ensurepip`` does), from the disk and from each RECORD."""
-    drop(venv, _BYTECODE.search, lambda path: os.path.basename(path) == "__pycache__")
+def drop_bytecode(venv: str, but: Container[str] = ()) -> None:
+    """Remove what was compiled in spite of us (``ensurepip`` does), from the disk and from each RECORD.
+
+    All *but* these paths in the venv.
+    """
+    drop(
+        venv,
+        lambda path: _BYTECODE.search(path) and path not in but,
+        lambda path: os.path.basename(path) == "__pycache__",
+    )
 
 
 _BYTECODE = re.compile(r"(?:^|/)__pycache__/[^/]*\.pyc$")
@@ -109,7 +116,11 @@ def prune_records(venv: str, is_gone: Callable[[str], object]) -> None:
 
 
 def rewrite(file: str, data: bytes, *, executable: bool = False) -> None:
-    """Replace a file by rename: it may be a hard link to one in a cache that is not ours."""
+    """Replace a file by rename: it may be a hard link to one in a cache that is not ours. It is new then."""
     parent, name = os.path.split(file)
-    with directory(parent) as fd, replacing(name, fd) as temporary:
-        write_private(temporary, fd, data, executable=executable)
+    with (
+        directory(parent) as fd,
+        replacing(name, fd) as temporary,
+        open(create(temporary, fd, executable=executable), "wb") as new,
+    ):
+        new.write(data)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.metadata
 import os
 import re
 import site
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from venvflow.builders.environment import child_environment
 from venvflow.builders.recipe import kind_and_locks, tool
+from venvflow.disk import processes
 from venvflow.disk.files import read_small
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import Interpreter, VenvSpec
@@ -66,7 +70,7 @@ def _pip(build: Build) -> list[str]:
     """
     python = f"{build.staging}/bin/python"
     version = _own_pip(build.interpreter)
-    if kind_and_locks(build.spec)[0] == "pylock.toml" and (not version or version < _KNOWS_PYLOCK):
+    if kind_and_locks(build.spec)[0] == "pylock" and (not version or version < _KNOWS_PYLOCK):
         raise EnvironmentFailure(
             f"pip cannot install from pylock.toml for Python {build.interpreter.version} here",
             where=build.spec.name,
@@ -90,6 +94,26 @@ def _own_pip(target: Interpreter) -> Version | None:
     if is_private or not supported.contains(Version(target.version).base_version):
         return None
     return Version(pip.version)
+
+
+def version_of(tool_name: str, interpreter: Interpreter, environ: Mapping[str, str]) -> str:
+    """Return which version of a builder would build, empty if that is not known.
+
+    Two versions may install the same package in other ways.
+    """
+    if tool_name == "pip":
+        version = _own_pip(interpreter)
+        return f"pip {version}" if version else f"the pip of {interpreter.version}"
+    program = os.path.realpath(tool(tool_name, environ))
+    site_packages = f"{glob.escape(os.path.dirname(os.path.dirname(program)))}/lib/python*/site-packages"
+    found = glob.glob(f"{site_packages}/{tool_name}-*.dist-info")
+    said = os.path.basename(found[0]).removesuffix(".dist-info") if len(found) == 1 else ""
+    with suppress(OSError, TimeoutError):  # to ask poetry takes half a second
+        said = (
+            said or processes.ask([program, "--version"], environ=child_environment(environ), timeout=60)[1]
+        )
+    number = re.search(r"\d+(?:\.\w+)+", said)
+    return f"{tool_name} {number[0]}" if number else ""
 
 
 def _is_old_poetry(program: str, build: Build) -> bool:

@@ -66,6 +66,15 @@ _NEVER = re.compile(
 )
 
 
+_TOOLS = ("UV_", "PIP_", "POETRY_", "PDM_", "PIPENV_")
+
+
+def steers_tools(environ: Mapping[str, str], extra: Iterable[str]) -> bool:
+    """Return whether a variable among *extra* may tell a tool *what* to install, or for which platform."""
+    usual = child_environment(environ)
+    return any(name.startswith(_TOOLS) for name in child_environment(environ, extra) if name not in usual)
+
+
 def child_environment(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
     """Return what of *environ* a builder may see.
 

@@ -136,22 +136,22 @@ def beyond(build: Build, found: Mapping[str, Installed]) -> list[str] | None:
 
 
 def _wanted(build: Build) -> Iterator[Pin]:
-    environment = _environment(build.interpreter)
+    environment = marker_values(build.interpreter)
     kind, locks = kind_and_locks(build.spec)
     for lock in locks:
         data = read_small(lock, follow=True)
-        if kind == "Pipfile.lock":
+        if kind == "pipenv":
             yield from _of_pipfile(
                 read_json(data), environment, build.recipe.commands[1], os.path.dirname(lock)
             )
-        elif kind == "pylock.toml":
+        elif kind == "pylock":
             yield from _of_pylock(read_toml(data), environment)
         else:
             yield from _of_requirements(lock, data.decode(), environment, working_directory(build))
 
 
-def _environment(python: Interpreter) -> dict[str, str]:
-    """Return what markers ask for, as the venv's Python would say it."""
+def marker_values(python: Interpreter) -> dict[str, str]:
+    """Return what markers ask for, as the venv's Python would say it; raises Unknown."""
     names = {"cpython": "CPython", "pypy": "PyPy"}
     if python.implementation not in names:
         raise Unknown

@@ -15,6 +15,7 @@ from venvflow.builders.selection import options_for
 from venvflow.disk.interpreters import programs
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import VenvSpec
+from venvflow.pure.names import kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +33,19 @@ class Recipe:
 
 
 _KINDS = {
-    "uv": ("requirements", "pylock.toml", "uv.lock"),
-    "pip": ("requirements", "pylock.toml"),
-    "poetry": ("poetry.lock",),
-    "pdm": ("pdm.lock",),
-    "pipenv": ("Pipfile.lock",),
+    "uv": ("requirements", "pylock", "uv"),
+    "pip": ("requirements", "pylock"),
+    "poetry": ("poetry",),
+    "pdm": ("pdm",),
+    "pipenv": ("pipenv",),
 }
 """What each builder can install from."""
 
 _COMPANIONS = {
-    "uv.lock": ("pyproject.toml", "setup.py", "setup.cfg", "uv.toml"),
-    "poetry.lock": ("pyproject.toml", "poetry.toml"),
-    "pdm.lock": ("pyproject.toml", "setup.py", "setup.cfg", "pdm.toml"),
-    "Pipfile.lock": ("Pipfile",),
+    "uv": ("pyproject.toml", "setup.py", "setup.cfg", "uv.toml"),
+    "poetry": ("pyproject.toml", "poetry.toml"),
+    "pdm": ("pyproject.toml", "setup.py", "setup.cfg", "pdm.toml"),
+    "pipenv": ("Pipfile",),
 }
 """What a lock's tool reads beside it. The first one must be there."""
 
@@ -52,9 +53,15 @@ BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 """What decides the metadata of a local project that a lock, or the config, refers to."""
 
 _NOT_LOCKS = frozenset(name for names in _COMPANIONS.values() for name in names)
-_UNKNOWN = (".yml", ".yaml", ".json", ".toml", ".xml", ".py", ".cfg")
-"""Endings that no requirements file has."""
 
+_NOUNS = {
+    "requirements": "a requirements file",
+    "pylock": "pylock.toml",
+    "uv": "uv.lock",
+    "poetry": "poetry.lock",
+    "pdm": "pdm.lock",
+    "pipenv": "Pipfile.lock",
+}
 _HOW_TO_GET = {
     "uv": 'Install it ("pip install uv" beside venvflow, or the "venvflow[uv]" extra), or use "build: pip".',
     "poetry": 'Install it ("uv tool install poetry" or "pipx install poetry").',
@@ -75,7 +82,7 @@ def choose(spec: VenvSpec, environ: Mapping[str, str]) -> Recipe:
     name = _named(spec, kind, environ)
     if name != "pip":
         tool(name, environ)
-    made_by = _commands(spec, name, kind)
+    made_by = _commands(spec, name, kind, locks[0])
     audit = ("{pip}", "check") if name == "pip" else ()
     return Recipe(name, made_by, _inputs(spec, kind, locks[0]), audit)
 
@@ -105,20 +112,19 @@ def kind_and_locks(spec: VenvSpec) -> tuple[str, tuple[str, ...]]:
 
     A project file beside its lock (``pyproject.toml`` with ``uv.lock``) is ignored.
     """
-    kinds = {lock: _kind(os.path.basename(lock)) for lock in spec.locks}
-    locks = tuple(lock for lock, kind in kinds.items() if kind)
-    found = sorted({kind for kind in kinds.values() if kind})
+    locks = tuple(lock for lock in spec.locks if os.path.basename(lock) not in _NOT_LOCKS)
+    found = sorted(set(map(kind_of, locks)))
     if not locks:
         hint = 'List one as "locks:" (uv.lock, requirements.txt, …), or give commands as "build:".'
         raise _refused(spec, "there is no lock file to build from", hint)
     if len(found) > 1:
-        what = f"lock files of different kinds cannot fill one venv: {' and '.join(found)}"
+        what = f"lock files of different kinds cannot fill one venv: {' and '.join(map(_noun, found))}"
         raise _refused(spec, what, 'Make two venvs of them, or give a list of commands as "build:".')
-    if found == ["unknown"]:
+    if found == ["other"]:
         what = f"no builder knows {shown(os.path.basename(locks[0]))}"
         raise _refused(spec, what, 'Give a list of commands as "build:"; they find the file as {lock}.')
     if found != ["requirements"] and len(locks) > 1:
-        what = f"one venv can be built from one {found[0]}, not from {len(locks)}"
+        what = f"one venv can be built from one {_noun(found[0])}, not from {len(locks)}"
         raise _refused(spec, what, 'Make a venv for each, or give a list of commands as "build:".')
     return found[0], locks
 
@@ -127,14 +133,8 @@ def _refused(spec: VenvSpec, what: str, hint: str) -> UsageError:
     return UsageError(what, where=spec.name, hint=hint)
 
 
-def _kind(name: str) -> str:
-    if name in _COMPANIONS:
-        return name
-    if name == "pylock.toml" or (name.startswith("pylock.") and name.endswith(".toml")):
-        return "pylock.toml"
-    if name in _NOT_LOCKS:
-        return ""
-    return "unknown" if name.lower().endswith(_UNKNOWN) else "requirements"
+def _noun(kind: str) -> str:
+    return _NOUNS.get(kind, kind)
 
 
 def _named(spec: VenvSpec, kind: str, environ: Mapping[str, str]) -> str:
@@ -148,9 +148,8 @@ def _named(spec: VenvSpec, kind: str, environ: Mapping[str, str]) -> str:
         hint = f"Use one of auto, {', '.join(_KINDS)}, or a list of commands."
         raise _refused(spec, f"there is no builder {shown(name)!r}", hint)
     if name not in able:
-        what = "a requirements file" if kind == "requirements" else kind
         hint = f'Use "build: {" or ".join(able)}" or "build: auto".'
-        raise _refused(spec, f"{name} cannot install from {what}", hint)
+        raise _refused(spec, f"{name} cannot install from {_noun(kind)}", hint)
     return name
 
 
@@ -164,7 +163,7 @@ def _inputs(spec: VenvSpec, kind: str, lock: str) -> tuple[str, ...]:
     return tuple(filter(os.path.exists, beside))
 
 
-def _commands(spec: VenvSpec, name: str, kind: str) -> tuple[tuple[str, ...], ...]:
+def _commands(spec: VenvSpec, name: str, kind: str, lock: str) -> tuple[tuple[str, ...], ...]:
     """Return the command that makes an empty venv, the one that fills it, and one for local projects."""
     compiles = spec.bytecode == "keep"
     like = [f"--prompt={spec.prompt}"] * bool(spec.prompt)
@@ -173,7 +172,7 @@ def _commands(spec: VenvSpec, name: str, kind: str) -> tuple[tuple[str, ...], ..
     if name == "uv":
         create = ("{uv}", "venv", "--no-project", "--python", "{python}", *like, "{venv}")
         bytecode = "--compile-bytecode" if compiles else "--no-compile-bytecode"
-        if kind == "uv.lock":
+        if kind == "uv":
             # Without --python, a project that wants another version would make uv replace the venv.
             sync = ("{uv}", "sync", "--frozen", "--python", "{python}", bytecode)
             return create, (*sync, *options_for(name, spec))
@@ -186,4 +185,6 @@ def _commands(spec: VenvSpec, name: str, kind: str) -> tuple[tuple[str, ...], ..
         install = ("{pip}", "install", "--no-deps", "--compile" if compiles else "--no-compile")
         return (*venv, "{venv}"), (*install, "--requirement={locks}"), *[(*install, *local)] * bool(local)
     options = ("--no-interaction", *["--compile"] * compiles) if name == "poetry" else ()
+    if kind == "pdm" and os.path.basename(lock) != "pdm.lock":
+        options = ("--lockfile={lock}",)
     return (*venv, "--without-pip", "{venv}"), (f"{{{name}}}", "sync", *options, *options_for(name, spec))

@@ -10,6 +10,13 @@ from typing import Any, NoReturn
 from venvflow.errors import UsageError, shown
 from venvflow.pure.names import did_you_mean
 
+
+def add_venvs(parser: Parser, text: str = "names of venvs or sets in the config, or patterns") -> None:
+    """Add the venvs that a command acts on, and the way to name a share of them."""
+    parser.add_argument("venvs", metavar="VENV", nargs="*", help=text)
+    parser.add_argument("--shard", metavar="N/M", help="of these, the share of the Nth of M machines")
+
+
 _REQUIRED = "the following arguments are required"
 
 
@@ -138,7 +145,10 @@ class Once(argparse.Action):
 
 
 class Each(Once):
-    """Collects a value each time that the option is given."""
+    """Collects a value each time that the option is given.
+
+    ``in_order`` of the namespace has what was given for all such options, as pairs of name and value.
+    """
 
     def __call__(
         self,
@@ -152,6 +162,16 @@ class Each(Once):
         super().__call__(parser, namespace, values, option_string)
         self._given = False
         setattr(namespace, self.dest, [*before, values])
+        namespace.in_order = [*getattr(namespace, "in_order", []), (self.dest, values)]
+
+
+def pattern(text: str) -> str:
+    """Return *text* if it is a gitignore pattern, as a type of argparse."""
+    from venvflow.pure.patterns import problems  # noqa: PLC0415 - few commands take patterns
+
+    for problem in problems([text]):
+        raise argparse.ArgumentTypeError(f"{problem}; patterns are those of .gitignore")
+    return text
 
 
 class _Helping(argparse.Action):

@@ -127,6 +127,7 @@ COMPLETERS: dict[str, Callable[..., Iterable[str]]] = {
     "DEST": _directories,
     "DIR": _directories,
     "PATH": _venvs_and_files,
+    "PATH|VENV": _venvs_and_files,
     "-- COMMAND": _programs_and_files,
 }
 """What completes an argument, by what the help calls it; what is not here, nothing does."""

@@ -53,9 +53,12 @@ class Context(NamedTuple):
 
     def any_job(self, path: str, say: Callable[[str], None]) -> Job:
         """Return the job of the venv at *path*; one that is in no config has the store's settings."""
+        return self.job_at(path) or self.unnamed_job(path, os.path.dirname(path), say)
+
+    def unnamed_job(self, path: str, root: str, say: Callable[[str], None]) -> Job:
+        """Return a job of the venv at *path*, in the project at *root*, as if no config named it."""
         spec = VenvSpec("", path, (), link=self.store.link, min_size=self.store.min_size)
-        config = Config("", os.path.dirname(path), self.store, TrimPolicy(), {})
-        return self.job_at(path) or Job(config, spec, os.environ, time.time, say)
+        return Job(Config("", root, self.store, TrimPolicy(), {}), spec, os.environ, time.time, say)
 
     def absolute(self, word: str) -> str:
         """Return the absolute path that *word* is, from the work directory; its last name is not resolved."""

@@ -15,21 +15,23 @@ from venvflow.cli.operands import Operand, OperandFinder, select_one
 from venvflow.cli.render import Colour, Column, Output, moment, since, table
 from venvflow.disk.archive import inventory_of
 from venvflow.disk.places import read_receipt
-from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.errors import EnvironmentFailure, UsageError, shown, some
 from venvflow.flow import Flow
 from venvflow.forecast import forecast
 from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys
 from venvflow.pure.plan import Action
-from venvflow.pure.units import counted
+from venvflow.pure.units import counted, show_size
 from venvflow.state.reader import StoreReader, open_reader
+from venvflow.steps.base import Base
 from venvflow.steps.explain import Explanation, Nearest, explain, keyed_of
+from venvflow.steps.gathering import packages_of
 from venvflow.steps.hash_lockfiles import key_now
-from venvflow.steps.key_inputs import packages_of
+from venvflow.steps.pull import RemoteView, close_remotes
 
 MORE = """\
 With one VENV (of the config): its key with all parts, whether the store has a venv for it, the
 nearest snapshot and how it differs, what was warned of, and what doit would do now and why.
-Nothing is changed.
+Nothing is changed, and a remote is only asked with --remote; else what it answered the last run is told.
 With two: the parts in which their keys differ; venvs, snapshots (by the first digits of their id),
 keys and archives. Exits with 1 then if they differ.
 A word that could mean several things needs a prefix: venv:api, path:api, snapshot:3f2a,
@@ -48,6 +50,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "target", metavar="VENV", nargs="?", help="its name in the config (the only one), or its path"
     )
+    parser.add_argument("--remote", action="store_true", help="ask the remote what it has for the key")
     parser.add_argument("other", metavar="OTHER", nargs="?", help="what to compare with, old before new")
 
 
@@ -60,8 +63,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``files`` (their paths, by part), ``packages`` (by the part of each lock file, by name), ``made_for`` (the
     key of the venv in its place, or null), ``store`` (``path``, ``exists``, ``snapshot``: an id, null on a
     miss), ``nearest`` (null unless one is near; ``id``, ``key``, ``venv``, ``place``, ``created``,
-    ``last_used``, and a comparison), ``since`` (what changed since the venv was made: a comparison, null
-    where nothing did or not known), ``warnings`` (about the lock files, and of the venv's build), ``tasks``,
+    ``last_used``, and a comparison), ``start`` (what a build would start from, null: from nothing; ``id``,
+    ``venv``, ``kept``: how many packages, and ``installs``, each with ``name`` and ``version``), ``since``
+    (what changed since the venv was made: a comparison, null where nothing did or not known), ``warnings``
+    (about the lock files, and of the venv's build), ``remote`` (null where there is none; ``url``, ``read``
+    and ``write``: what this run may do there, ``reason``: why it may do no more, ``asked``: when it was asked
+    for the key, null if nobody did, ``answer``: what it said then, and, if it was asked now and has a
+    snapshot that is believed, else null: ``snapshot``, its id, ``issuer``, ``origin``, and ``trees`` and
+    ``bytes``, before compression, that would come), ``tasks``,
     each with ``task``, ``would`` (run, nothing, fail, not run), ``did`` (what it will answer or null),
     ``reason`` and ``certain`` (false where a build may give what was there before, or trim may find nothing
     to drop).
@@ -78,21 +87,32 @@ def run(args: argparse.Namespace, out: Output) -> int:
         finder = OperandFinder(context, store, out.say)
         target = finder.find(args.target or select_one(None, context.venvs, context.sets))
         if args.other is not None:
+            if args.remote:
+                raise UsageError(
+                    "one venv is asked for, and two are named",
+                    where="--remote",
+                    hint="Leave it out, or name no second one.",
+                )
             return _compare(out, store, target, finder.find(args.other))
-        return _explain(out, context, store, target)
+        return _explain(out, context, store, target, ask_remote=args.remote)
 
 
 # --------------------------------------------------------------------------- one venv
 
 
-def _explain(out: Output, context: Context, store: StoreReader | None, target: Operand) -> int:
+def _explain(
+    out: Output, context: Context, store: StoreReader | None, target: Operand, *, ask_remote: bool
+) -> int:
     if target.job is None or context.flow is None:
         raise UsageError(
             f"{target.label} is not in the config that is used here, so doit does nothing to it",
             hint='Name a second one to compare its key with; "venvflow diff" compares what two contain.',
         )
-    found = explain(target.job, store)
-    tasks = forecast(context.flow, target.job.spec.name, store, found.key)
+    try:
+        found = explain(target.job, store, ask_remote=ask_remote)
+    finally:
+        close_remotes()
+    tasks = forecast(context.flow, target.job.spec.name, store, found.key, found.remote)
     if out.as_json:
         out.document(_as_document(context.flow, target.job.spec.name, found, tasks, exists=store is not None))
     else:
@@ -118,6 +138,8 @@ def _lines(
         yield from _differences(
             out, found, now, {record.key.parts[name]: labels[name] for name in found.files}
         )
+    yield from _on_base(out, found)
+    yield from _on_remote(out, found, now)
     for warning in found.warnings:
         yield from _wrapped(out, f"warning: {shown(warning)}", "warning", "yellow")
     yield ""
@@ -147,7 +169,8 @@ def _on_key(out: Output, found: Explanation, now: float) -> Iterator[str]:
         return
     snapshot = found.snapshot
     called = "" if snapshot.id == snapshot.key.digest else f" as {snapshot.id[:DIGITS]}, for this place"
-    made = f"made {_ago(snapshot.created, now)} on {shown(snapshot.host)}"
+    where = f"and came from {snapshot.host}" if "://" in snapshot.host else f"on {snapshot.host}"
+    made = f"made {_ago(snapshot.created, now)} {shown(where)}"
     yield from _wrapped(out, f"key {digest}: in the store{called}, {made}", "in the store", "green")
 
 
@@ -193,6 +216,43 @@ def _on_nearest(nearest: Nearest, found: Explanation, now: float) -> str:
         return f"{which}; for the same key, but it names files of the project, so it fits only {place}"
     made = "; the venv was made from it" if snapshot.key.digest == found.made_for else ""
     return f"{which}{made}; differs in {counted(len(nearest.comparison.parts), 'part')}:"
+
+
+def _on_base(out: Output, found: Explanation) -> Iterator[str]:
+    """Yield from what a build would start, and what it would install."""
+    base = found.base
+    if base is not None:
+        lacks = [" ".join(filter(None, each)) for each in _lacked(base, found)]
+        install = f"installs {some(lacks, 8)}" if lacks else "installs nothing"
+        yield ""
+        which = f"{base.snapshot.id[:DIGITS]} of {shown(base.snapshot.venv)}"
+        kept = counted(len(base.division.kept), "package")
+        yield from _wrapped(out, shown(f"a build starts from {which}, with {kept} of it, and {install}"))
+
+
+def _on_remote(out: Output, found: Explanation, now: float) -> Iterator[str]:
+    """Yield what the remote has for the key: now, if it was asked, else as far as the last run was told."""
+    remote = found.remote
+    if remote is None:
+        return
+    if not remote.answer:
+        said = "not asked for this key yet; --remote does so" if remote.may.read else ""
+    elif remote.is_now:
+        size = show_size(sum(raw for _, raw in remote.wanted))
+        come = f"; {counted(len(remote.wanted), 'tree')} would come, {size} before compression"
+        said = f"{remote.answer}{come if remote.record is not None else ''}"
+    else:
+        said = f"{_ago(remote.at or now, now)} it answered: {remote.answer}"
+    yield ""
+    yield from _wrapped(
+        out, shown(f"remote {remote.url}: {'; '.join(filter(None, (said, str(remote.may))))}")
+    )
+
+
+def _lacked(base: Base, found: Explanation) -> Iterator[tuple[str, str]]:
+    """Yield what a build from *base* installs: names, and what the locks list of them for this venv."""
+    listed = {name: version for each in found.packages.values() for name, version in each.items()}
+    yield from ((name, listed[name]) for name in base.missing if name in listed)
 
 
 def _task_cells(name: str, task: Action) -> tuple[str, str, str]:
@@ -288,8 +348,10 @@ def _as_document(
             "snapshot": found.snapshot.id if found.snapshot is not None else None,
         },
         "nearest": _nearest_record(found.nearest) if found.nearest is not None else None,
+        "start": _base_record(found.base, found) if found.base is not None else None,
         "since": record_of(found.since) if found.since is not None else None,
         "warnings": list(found.warnings),
+        "remote": _remote_record(found.remote) if found.remote is not None else None,
         "tasks": [_task_record(name, task) for name, task in tasks.items()],
     }
 
@@ -314,6 +376,32 @@ def _nearest_record(nearest: Nearest) -> dict[str, Any]:
         "created": moment(snapshot.created),
         "last_used": moment(nearest.used),
         **record_of(nearest.comparison),
+    }
+
+
+def _remote_record(remote: RemoteView) -> dict[str, Any]:
+    record = remote.record
+    return {
+        "url": remote.url,
+        "read": remote.may.read,
+        "write": remote.may.write,
+        "reason": remote.may.reason or None,
+        "asked": moment(remote.at),
+        "answer": remote.answer or None,
+        "snapshot": record.snapshot.id if record is not None else None,
+        "issuer": (record.issuer or None) if record is not None else None,
+        "origin": (record.origin or None) if record is not None else None,
+        "trees": len(remote.wanted) if record is not None else None,
+        "bytes": sum(raw for _, raw in remote.wanted) if record is not None else None,
+    }
+
+
+def _base_record(base: Base, found: Explanation) -> dict[str, Any]:
+    return {
+        "id": base.snapshot.id,
+        "venv": base.snapshot.venv,
+        "kept": len(base.division.kept),
+        "installs": [{"name": name, "version": version or None} for name, version in _lacked(base, found)],
     }
 
 

@@ -108,7 +108,7 @@ def _packages(out: Output, change: ListChange) -> Iterator[str]:
     if change.basis == "installed":
         yield "      compared with the packages that were installed, because no list was kept:"
     elif not change.changes:
-        yield "      the same packages: only hashes, options, comments or order differ"
+        yield "      the same packages: only hashes, markers or options differ"
     listed = change.changes if out.verbose else change.changes[:_PACKAGES]
     for each in listed:
         yield _signed(out, "      ", each.how, f"{shown(each.name)} {_old_and_new(each.old, each.new)}")

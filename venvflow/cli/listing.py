@@ -1,18 +1,18 @@
-"""``venvflow list``: the snapshots in the store."""
+"""``venvflow list``: the snapshots in the store, or in the remote."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import Context, open_context
 from venvflow.cli.operands import select
-from venvflow.cli.render import Column, Output, held_by, moment, since, table
+from venvflow.cli.render import Column, Output, from_home, held_by, moment, since, table
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.pure.keys import snapshot_id
 from venvflow.pure.retention import Hold
@@ -28,9 +28,11 @@ from venvflow.steps.holders import Holders
 MORE = """\
 Of this project, the ones that its venvs are or were made from; with --all, and outside of projects, all.
 The one that was used last comes first. Held by: the venvs, as project:name, that were built as it or
-restored from it; -v names all of them, and when it was last.
+restored from it; -v names all of them, when it was last, and from which remote it came, signed by whom.
 Unique is what only that snapshot needs: what dropping it can free. A venv that refers to its
-own project is bound to its place there: its snapshot then has a key besides its id."""
+own project is bound to its place there: its snapshot then has a key besides its id.
+With --remote, those in the remote, of all projects: who signed them, whether they are believed here
+and whole, and when each was last pushed. Size is in bytes as they lie there."""
 EXAMPLE = "venvflow list api --json"
 
 _COLUMNS = (
@@ -46,7 +48,9 @@ _COLUMNS = (
 _KEY = Column("key", rank=7)
 
 
-class _Row(NamedTuple):
+class SnapshotRow(NamedTuple):
+    """A snapshot, the bytes that only it needs, the venvs that are for its key, and who holds it."""
+
     snapshot: SnapshotSummary
     unique: int
     users: tuple[Registration, ...]
@@ -67,6 +71,7 @@ class _Row(NamedTuple):
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
     parser.add_argument("--all", action="store_true", help="all snapshots in the store, not this project's")
+    parser.add_argument("--remote", action="store_true", help="the snapshots in the remote")
     parser.add_argument(
         "venv",
         metavar="VENV",
@@ -84,18 +89,19 @@ def run(args: argparse.Namespace, out: Output) -> int:
     (ISO 8601 in UTC), ``host`` and ``command`` (that made it), ``files`` (their number), ``size`` (their
     bytes, as they appear), ``unique_size`` (bytes of files that no other snapshot has), ``used_by``: the
     venvs of this machine that are for its key, each with ``path``, ``project`` and ``name``, and ``held_by``:
-    who holds it, each with ``project``, ``name`` and ``last_used``.
+    who holds it, each with ``project``, ``name`` and ``last_used``. With ``--remote`` as
+    :func:`~venvflow.cli.remote.list_remote` has it.
     """
+    if args.remote:
+        from venvflow.cli.remote import list_remote, refuse_local_words  # noqa: PLC0415 - few ask for it
+
+        refuse_local_words(args, ["--all"] if args.all else [])
+        return list_remote(args, out)
     context = open_context(args, out)
     root = context.scope(everything=args.all)
     with open_reader(context.store) as store:
-        everything = _look(store, context) if store is not None else []
-    wanted = _wanted(context) if root is not None else set()
-    rows = [
-        row
-        for row in everything
-        if root is None or row.snapshot.id in wanted or any(each.venv.project == root for each in row.holds)
-    ]
+        everything = snapshot_rows(store, context) if store is not None else []
+    rows = rows_of_project(everything, context) if root is not None else everything
     rows.sort(key=lambda row: row.used or row.snapshot.created, reverse=True)
     if args.venv is not None:
         known = {name for row in everything for name in row.names(None)}
@@ -112,12 +118,25 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _look(store: StoreReader, context: Context) -> list[_Row]:
-    snapshots, unique = _snapshots(store)
+def snapshot_rows(
+    store: StoreReader, context: Context, contents: StoreContents | None = None
+) -> list[SnapshotRow]:
+    """Return all snapshots in the store, oldest first; *contents* are its own, if they were looked at."""
+    snapshots, unique = _snapshots(store, contents)
     users, holders = _users(store), _holders(store, context)
     return [
-        _Row(each, unique.get(each.id, 0), users.get(each.id, ()), holders.holds_of(each))
+        SnapshotRow(each, unique.get(each.id, 0), users.get(each.id, ()), holders.holds_of(each))
         for each in snapshots
+    ]
+
+
+def rows_of_project(rows: Iterable[SnapshotRow], context: Context) -> list[SnapshotRow]:
+    """Return those of *rows* that the project's venvs hold or want."""
+    root, wanted = context.scope(everything=False), _wanted(context)
+    return [
+        row
+        for row in rows
+        if row.snapshot.id in wanted or any(each.venv.project == root for each in row.holds)
     ]
 
 
@@ -149,7 +168,9 @@ def _users(store: StoreReader) -> dict[str, tuple[Registration, ...]]:
     return users
 
 
-def _snapshots(store: StoreReader) -> tuple[list[SnapshotSummary], Mapping[str, int]]:
+def _snapshots(
+    store: StoreReader, contents: StoreContents | None
+) -> tuple[list[SnapshotSummary], Mapping[str, int]]:
     """Return all snapshots, oldest first, and by id the bytes that only one of them needs.
 
     The last trim counted them. If a snapshot came, went or changed since, everything is looked into.
@@ -157,15 +178,15 @@ def _snapshots(store: StoreReader) -> tuple[list[SnapshotSummary], Mapping[str, 
     known = own_bytes_since(store)
     if known is not None:
         return store.summaries(), known
-    contents = StoreContents(store)
+    contents = contents or StoreContents(store)
     return store.summaries_of(contents.snapshots.values()), contents.own_bytes()
 
 
 # --------------------------------------------------------------------------- showing
 
 
-def _as_table(out: Output, rows: Sequence[_Row], now: float) -> str:
-    """Return the table; with ``-v``, the venvs that hold a snapshot below its line.
+def _as_table(out: Output, rows: Sequence[SnapshotRow], now: float) -> str:
+    """Return the table; with ``-v``, where a snapshot came from and the venvs that hold it below its line.
 
     Keys are shown only where some snapshot has another id than its key.
     """
@@ -175,13 +196,21 @@ def _as_table(out: Output, rows: Sequence[_Row], now: float) -> str:
     lines = table(out, columns, cells).splitlines()
     if not out.verbose:
         return "\n".join(lines)
-    below = [[f"  {_named(each)}, {since(each.used.at, now)}" for each in row.holds] for row in rows]
+    below = [
+        [*_origin(row), *(f"  {_named(each)}, {since(each.used.at, now)}" for each in row.holds)]
+        for row in rows
+    ]
     return "\n".join(
         [lines[0], *(text for line, more in zip(lines[1:], below, strict=True) for text in (line, *more))]
     )
 
 
-def _cells(row: _Row, now: float) -> tuple[str, ...]:
+def _origin(row: SnapshotRow) -> tuple[str, ...]:
+    """Return the line of a snapshot that came from a remote."""
+    return (f"  from {shown(row.snapshot.host)}",) if "://" in row.snapshot.host else ()
+
+
+def _cells(row: SnapshotRow, now: float) -> tuple[str, ...]:
     snapshot = row.snapshot
     return (
         snapshot.id[:12],
@@ -203,15 +232,10 @@ def _held_by(holds: Sequence[Hold]) -> str:
 
 
 def _named(hold: Hold) -> str:
-    return f"{_from_home(hold.venv.project)}:{shown(hold.venv.name)}"
+    return f"{from_home(hold.venv.project)}:{shown(hold.venv.name)}"
 
 
-def _from_home(path: str, environ: Mapping[str, str] = os.environ) -> str:
-    home = environ.get("HOME", "").rstrip("/")
-    return f"~{shown(path[len(home) :])}" if home and f"{path}/".startswith(f"{home}/") else shown(path)
-
-
-def _as_record(row: _Row) -> dict[str, Any]:
+def _as_record(row: SnapshotRow) -> dict[str, Any]:
     snapshot = row.snapshot
     return {
         "id": snapshot.id,

@@ -11,17 +11,19 @@ import argparse
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
 from venvflow.cli.context import Context, open_flow
 from venvflow.cli.render import Output
 from venvflow.errors import UsageError, VenvflowError, shown, some
+from venvflow.flow import Flow
 from venvflow.model import Key, Snapshot
-from venvflow.pure.names import did_you_mean, nearest
+from venvflow.pure.names import USUAL, did_you_mean, nearest
 from venvflow.state.reader import StoreReader
 from venvflow.steps.job import Job
 from venvflow.steps.state_files import read_key
@@ -56,6 +58,37 @@ def _meant(word: str, known: Iterable[str], sets: Sets) -> list[str]:
     return [*sets.get(word, ())] or fnmatch.filter(known, word)
 
 
+def chosen(args: argparse.Namespace, flow: Flow) -> list[str]:
+    """Return the venvs of the config that the words of a command mean, all without words; of these a share.
+
+    A venv is always in the same of so many shares, whatever other venvs there are. Raises as :func:`select`.
+    """
+    names = select(args.venvs, flow.config.venvs, flow.config.sets)
+    if args.shard is None:
+        return names
+    number, count = _shard(args.shard)
+    return [name for name in names if _share(name, count) == number]
+
+
+_MOST_SHARES = 9999
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Return which share of how many a word such as ``3/10`` means; raises UsageError."""
+    number, slash, count = text.partition("/")
+    is_share = slash and all(each.isascii() and each.isdecimal() for each in (number, count))
+    if not (is_share and len(text) < 10 and 1 <= int(number) <= int(count) <= _MOST_SHARES):
+        raise UsageError(
+            f"{shown(text)!r} is not a share", where="--shard", hint="Write 3/10 for the third of ten."
+        )
+    return int(number), int(count)
+
+
+def _share(name: str, count: int) -> int:
+    """Return in which of *count* shares, counted from 1, a venv of this name is."""
+    return int.from_bytes(sha256(name.encode()).digest()[:8], "big") % count + 1
+
+
 def select_one(word: str | None, known: Iterable[str], sets: Sets) -> str:
     """Return the one of the *known* venvs that *word* means; it may be left out where there is only one.
 
@@ -76,33 +109,43 @@ def select_one(word: str | None, known: Iterable[str], sets: Sets) -> str:
     raise UsageError(what, hint=f"Name one: {some(list(map(shown, found)), 8)}.")
 
 
-def open_job(args: argparse.Namespace, out: Output) -> Job:
-    """Return the job of the venv of the config that *args* mean; raises as :func:`open_flow` does."""
-    flow = open_flow(args, out)
-    return flow.job(select_one(args.venv, flow.config.venvs, flow.config.sets))
-
-
 def serve_each(
     args: argparse.Namespace,
     out: Output,
     serve: Callable[[Job], tuple[dict[str, Any], int]],
     *,
     force: bool = False,
+    every: bool = False,
     otherwise: Mapping[str, Any],
 ) -> int:
-    """Serve one after the other the venvs that *args* name, by name, pattern or set, or the only one.
+    """Serve one after the other the venvs that *args* name, by name, pattern or set, or a share of them.
+
+    Without any name these are all for a command that is for *every* venv, for others the only one.
 
     *serve* returns the record of a venv for JSON, and its exit code. One that fails does not keep the others
     from being served; its record is *otherwise*. Returns the first exit code of an error, or else 1 if one
     was that. JSON: ``venvs``, a list of the records.
     """
     flow = open_flow(args, out)
-    venvs, sets = flow.config.venvs, flow.config.sets
-    names = select(args.venvs, venvs, sets) if args.venvs else [select_one(None, venvs, sets)]
+    names = chosen(args, flow)
+    if not (args.venvs or args.shard or every):
+        names = [select_one(None, flow.config.venvs, flow.config.sets)]
+    jobs = {name: partial(flow.job, name, force=force) for name in names}
+    return serve_jobs(jobs, out, serve, otherwise=otherwise)
+
+
+def serve_jobs(
+    jobs: Mapping[str, Callable[[], Job]],
+    out: Output,
+    serve: Callable[[Job], tuple[dict[str, Any], int]],
+    *,
+    otherwise: Mapping[str, Any],
+) -> int:
+    """Serve *jobs*, by what their venvs are called, as :func:`serve_each` does."""
     records, codes = [], []
-    for name in names:
+    for name, job in jobs.items():
         try:
-            record, code = serve(flow.job(name, force=force))
+            record, code = serve(job())
         except VenvflowError as error:
             out.fail(str(error))
             failed = {"venv": name, "did": "failed", "reason": error.what}
@@ -111,7 +154,76 @@ def serve_each(
         codes.append(code)
     if out.as_json:
         out.document({"venvs": records})
-    return next((code for code in codes if code > 1), max(codes))
+    return next((code for code in codes if code > 1), max(codes, default=0))
+
+
+def any_venvs(
+    context: Context, words: Sequence[str], say: Callable[[str], None], *, force: bool = False
+) -> dict[str, Callable[[], Job]]:
+    """Return the venvs to read that *words* mean, each with what gives its job, by what they are called.
+
+    A name, pattern or set means venvs of the config, as doit made them. A path means what lies there, whoever
+    made it: its job has no name, unless doit made it and nothing changed since. Without words it is the only
+    venv of the config, or else the active one (``$VIRTUAL_ENV``). Raises UsageError for a word that means
+    nothing; a path is looked at when its job is made.
+    """
+    found: dict[str, Callable[[], Job]] = {}
+    for word in words or _meant_without_words(context):
+        path, is_name = context.absolute(word), not _is_path(context, word)
+        if is_name and context.flow is not None:
+            names = select([word], context.venvs, context.sets)
+            found |= {name: partial(context.flow.job, name, force=force) for name in names}
+        else:
+            found[path] = partial(_job_of_path, context, path, say, force=force)
+    return found
+
+
+def _meant_without_words(context: Context) -> list[str]:
+    active = os.environ.get("VIRTUAL_ENV", "")
+    if len(context.venvs) == 1 or not active:
+        return [select_one(None, context.venvs, context.sets)]
+    path = os.path.abspath(active)
+    if not os.path.isdir(path):
+        raise UsageError(
+            "the active venv is not there",
+            where=shown(path),
+            hint="$VIRTUAL_ENV names it: run deactivate, or name a venv.",
+        )
+    return [path]
+
+
+def _is_path(context: Context, word: str) -> bool:
+    """Return whether a word is a path rather than a name or a pattern: always if there is a venv."""
+    path = context.absolute(word)
+    if context.flow is None or "/" in word or os.path.lexists(f"{path}/pyvenv.cfg"):
+        return True
+    return os.path.lexists(path) and not _meant(word, context.venvs, context.sets)
+
+
+def _job_of_path(context: Context, path: str, say: Callable[[str], None], *, force: bool) -> Job:
+    from venvflow.steps.pack_source import is_as_shared  # noqa: PLC0415 - most commands read no venv
+
+    need_venv(context, path)
+    known = context.job_at(path) or context.job_at(os.path.realpath(path))
+    if known is not None and is_as_shared(known):
+        return replace(known, force=force)
+    root = context.flow.config.root if context.flow is not None else ""
+    if not root or not f"{os.path.realpath(path)}/".startswith(f"{os.path.realpath(root)}/"):
+        root = _project_of(os.path.realpath(path))
+    job = context.unnamed_job(path, root, say)
+    spec = job.spec if known is None else replace(known.spec, name="", path=path)
+    return replace(job, spec=spec, force=force)
+
+
+_OF_A_PROJECT = ("pyproject.toml", "setup.py", "setup.cfg", ".git")
+"""What lies at the top of the project that a venv is for."""
+
+
+def _project_of(venv: str) -> str:
+    """Return the directory of the project that the venv lies in; the venv itself if that is none."""
+    above = os.path.dirname(venv)
+    is_project = any(os.path.lexists(os.path.join(above, name)) for name in _OF_A_PROJECT)
+    return above if is_project else venv
 
 
 def paths_of(context: Context, words: Iterable[str]) -> list[str]:
@@ -160,13 +272,9 @@ def _what_to_name(context: Context) -> str:
     return f"Name a venv: its directory, with a pyvenv.cfg in it, or its name in the config.{listed}"
 
 
-_USUAL = (".venv", "venv", "env", ".env")
-"""What the directory of a project's venv is usually called."""
-
-
 def _venvs_in(directory: str) -> Iterator[str]:
     """Yield the venvs that a project has in its *directory*."""
-    for name in _USUAL:
+    for name in USUAL:
         if os.path.lexists(f"{directory}/{name}/pyvenv.cfg"):
             yield f"{directory}/{name}"
 

@@ -34,12 +34,17 @@ COMMANDS = {
     "unsquish": "give venvs private files again, so that they need no store",
     "verify": "find what was damaged or edited, in the store and in the venvs that share it",
     "stats": "show what venvs and store occupy, and what sharing saves",
+    "history": "show what ran, how long it took, and which packages changed",
+    "report": "write a page that shows where the bytes are, which versions, and what was spared",
     "pack": "write the portable archive of a venv",
     "unpack": "unpack an archive and make the venv work there",
     "export": "make a copy of a venv that works elsewhere",
     "list": "list the snapshots in the store",
     "erase": "drop the snapshots of one venv, or all",
     "trim": "drop snapshots by the policy of the config",
+    "pull": "bring snapshots from the remote into the store",
+    "push": "give the remote the snapshots of venvs",
+    "keygen": "make a key to sign snapshots with",
     "hook": "let git restore venvs after each checkout",
     "doctor": "look for what goes wrong in practice, and say how to fix it",
     "completion": "print a script that completes words in a shell",
@@ -63,6 +68,9 @@ environment:
   VENVFLOW_CONFIG, VENVFLOW_WORK_DIR, VENVFLOW_FORMAT   as the options (VENVFLOW_CONFIG_PATH is the first)
   VENVFLOW_STORE          use this store instead of the config's
   VENVFLOW_LOCK_TIMEOUT   seconds to wait for other runs (300)
+  VENVFLOW_REMOTE         use this remote instead of the config's, or "off"
+  VENVFLOW_REMOTE_MODE    off, read, auto or write: less than the config allows, never more
+  VENVFLOW_SIGNING_KEY    what snapshots are signed with; VENVFLOW_SIGNING_KEY_FILE names a file with it
   VENVFLOW_TRUST          projects and stores (a:b, or *) to use although others can write them
   NO_COLOR, FORCE_COLOR   no colour at all, or colour without a terminal
 

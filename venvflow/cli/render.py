@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from venvflow.errors import shown
 from venvflow.pure.units import counted, show_duration, show_size
@@ -52,6 +53,10 @@ class Output:
         """Write *text* and a newline to standard output."""
         self._write(printable(f"{text}\n", prose=False))
 
+    def page(self, text: str) -> None:
+        """Write a page of HTML as it is: ASCII, in which what others wrote is escaped for readers of HTML."""
+        self._write(text)
+
     def _write(self, text: str) -> None:
         try:
             sys.stdout.write(text)
@@ -93,6 +98,14 @@ class Output:
         """Return *text* in a colour, where colours are wanted."""
         return painted(text, _COLOURS[colour]) if self._colour and colour else text
 
+    def writable(self, text: str, otherwise: str) -> str:
+        """Return *text* if answers can have its characters, else what is there to be written *otherwise*."""
+        try:
+            text.encode(sys.stdout.encoding or "ascii")
+        except (UnicodeEncodeError, LookupError):
+            return otherwise
+        return text
+
     @property
     def on_terminal(self) -> bool:
         """Whether answers go to a terminal."""
@@ -105,6 +118,14 @@ class Output:
         import shutil  # noqa: PLC0415 - only on a terminal
 
         return max(shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns, 1)
+
+    def wrapped(self, text: str) -> str:
+        """Return *text* in lines that fit the terminal; elsewhere, where a program may read it, in one."""
+        if not self.on_terminal:
+            return text
+        import textwrap  # noqa: PLC0415 - only on a terminal
+
+        return "\n".join(textwrap.wrap(shown(text), self.width(), break_on_hyphens=False))
 
     def _message(self, text: str) -> None:
         with suppress(OSError, ValueError):  # nobody listens
@@ -138,6 +159,7 @@ class Column:
     *least*: where a terminal is narrow, its cells are shortened to as few characters as that (0: never).
     *rank*: where that is not enough, columns with the highest rank are left out first (0: never).
     *wrap*: its cells go on in further lines; for the last column only.
+    *yields*: it is left out where bars have no room else.
     """
 
     title: str
@@ -145,6 +167,31 @@ class Column:
     least: int = 0
     rank: int = 0
     wrap: bool = False
+    yields: bool = False
+
+
+TRIMMED = (
+    Column("", least=4),
+    Column("id"),
+    Column("venv", least=8),
+    Column("frees", right=True),
+    Column("why", least=20, wrap=True),
+)
+"""What is told of each snapshot that a trim keeps or drops, here or in a remote."""
+
+
+class Bar(NamedTuple):
+    """Bytes that only one has, and those that it shares with others."""
+
+    own: int
+    shared: int
+
+
+_BAR_TITLE = "OWN/SHARED"
+_LONGEST_BAR = 24
+_BLOCKS = "\N{FULL BLOCK}\N{LIGHT SHADE}"
+_PLAIN_BLOCKS = "#."
+"""What own and shared bytes are drawn with; the latter where the output has no other characters."""
 
 
 def table(
@@ -152,33 +199,72 @@ def table(
     columns: Sequence[Column],
     rows: Sequence[Sequence[str]],
     colours: Sequence[tuple[int, Colour]] = (),
+    bars: Sequence[Bar] = (),
 ) -> str:
     """Return *rows* below their titles, in the width that a terminal has; each cell is shown on one line.
 
     In a pipe nothing is shortened or left out: a program may read it. *colours* gives for each row the number
-    of a column, and its colour.
+    of a column, and its colour. *bars*, one for each row, are drawn on a terminal that has room for them.
     """
     if not out.on_terminal:
         columns = [each if each.wrap else replace(each, least=0, rank=0) for each in columns]
+        bars = ()
     rows = [[shown(cell) for cell in row] for row in rows]
     # Each text once: in long tables most cells say what others say.
     texts = [{column.title, *(row[i] for row in rows)} for i, column in enumerate(columns)]
-    fitting = _fitting(columns, [max(map(columns_of, each)) for each in texts], out.width())
+    natural = [max(map(columns_of, each)) for each in texts]
+    fitting, room = _fitting_with_bars(columns, natural, out.width()) if bars else ({}, 0)
+    fitting = fitting or _fitting(columns, natural, out.width(), at_any_cost=out.on_terminal)
     kept, widths = [*fitting], [*fitting.values()]
     chosen = [columns[i] for i in kept]
-    lines = [_line([column.title.upper() for column in chosen], chosen, widths)]
+    drawn = _drawn(out, bars, room) if room else []
+    title = [_BAR_TITLE] if drawn else []
+    lines = [_line([column.title.upper() for column in chosen], chosen, widths, behind=title)]
     for number, row in enumerate(rows):
         index, colour = colours[number] if number < len(colours) else (-1, _PLAIN)
         coloured = kept.index(index) if index in kept else -1
         paint = partial(out.paint, colour=colour)
-        lines.append(_line([row[i] for i in kept], chosen, widths, coloured, paint))
+        behind = drawn[number : number + 1]
+        lines.append(_line([row[i] for i in kept], chosen, widths, coloured, paint, behind=behind))
     return "\n".join(lines)
 
 
-def _fitting(columns: Sequence[Column], natural: Sequence[int], width: int) -> dict[int, int]:
+def _fitting_with_bars(
+    columns: Sequence[Column], natural: Sequence[int], width: int
+) -> tuple[dict[int, int], int]:
+    """Return the columns that have bars behind them, none of them shortened, and the room for the bars.
+
+    There is none where that would take more than the columns that yield.
+    """
+    for kept in (range(len(columns)), [i for i, each in enumerate(columns) if not each.yields]):
+        room = width - sum(natural[i] + len(_GAP) for i in kept)
+        if room >= len(_BAR_TITLE):
+            return {i: natural[i] for i in kept}, room
+    return {}, 0
+
+
+def _drawn(out: Output, bars: Sequence[Bar], room: int) -> list[str]:
+    """Return *bars*, the largest of them in *room* columns, or as long as is of use.
+
+    What is there at all has a column.
+    """
+    most, length = max(map(sum, bars)), min(room, _LONGEST_BAR)
+    solid, light = list(out.writable(_BLOCKS, _PLAIN_BLOCKS))
+    drawn = []
+    for bar in bars:
+        whole = max(round(length * sum(bar) / most), 1) if sum(bar) else 0
+        own = round(whole * bar.own / sum(bar)) if whole else 0
+        drawn.append(solid * own + out.paint(light * (whole - own), "green" if whole > own else ""))
+    return drawn
+
+
+def _fitting(
+    columns: Sequence[Column], natural: Sequence[int], width: int, *, at_any_cost: bool
+) -> dict[int, int]:
     """Return the numbers of the columns that fit, with their widths; *natural* are those that they want.
 
-    Columns with the highest rank are left out, then the widest that may shrink gives way.
+    Columns with the highest rank are left out, then the widest that may shrink gives way; where they
+    have to fit *at_any_cost*, then the widest of all.
     """
     least = [min(each, column.least or each) for each, column in zip(natural, columns, strict=True)]
     widths = list(natural)
@@ -191,6 +277,8 @@ def _fitting(columns: Sequence[Column], natural: Sequence[int], width: int) -> d
         kept.remove(max(kept, key=lambda i: columns[i].rank))
     while are_too_wide(widths) and (spare := [i for i in kept if widths[i] > least[i]]):
         widths[max(spare, key=widths.__getitem__)] -= 1
+    while at_any_cost and are_too_wide(widths) and max(widths[i] for i in kept) > 1:
+        widths[max(kept, key=widths.__getitem__)] -= 1
     return {i: widths[i] for i in kept}
 
 
@@ -200,8 +288,13 @@ def _line(
     widths: Sequence[int],
     coloured: int = -1,
     paint: Callable[[str], str] = str,
+    *,
+    behind: Sequence[str] = (),
 ) -> str:
-    """Return one row, whose last cell may take several lines; *paint* colours the cell number *coloured*."""
+    """Return one row, whose last cell may take several lines; *paint* colours the cell number *coloured*.
+
+    What is *behind* the cells is taken as it is.
+    """
     last = columns[-1]
     rest: list[str] = []
     if last.wrap and columns_of(cells[-1]) > widths[-1]:
@@ -215,7 +308,7 @@ def _line(
     if coloured >= 0:
         parts[coloured] = paint(parts[coloured])
     indent = " " * (sum(widths[:-1]) + len(_GAP) * (len(widths) - 1))
-    return "\n".join([_GAP.join(parts).rstrip(), *(indent + more for more in rest)])
+    return "\n".join([_GAP.join([*parts, *behind]).rstrip(), *(indent + more for more in rest)])
 
 
 def _cell(text: str, column: Column, width: int) -> str:
@@ -257,6 +350,12 @@ def columns_of(text: str) -> int:
     return sum(0 if combining(each) else 1 + (east_asian_width(each) in "WF") for each in text)
 
 
+def from_home(path: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return *path* fit to be seen, with ``~`` for the home directory."""
+    home = environ.get("HOME", "").rstrip("/")
+    return f"~{shown(path[len(home) :])}" if home and f"{path}/".startswith(f"{home}/") else shown(path)
+
+
 # --------------------------------------------------------------------------- times
 
 
@@ -269,6 +368,11 @@ def since(then: float | None, now: float) -> str:
         if seconds >= length:
             return f"{seconds // length:.0f} {unit}"
     return "now"
+
+
+def show_spared(seconds: float) -> str:
+    """Return by how much hits were faster than the builds that they spared, or slower, in words."""
+    return f"{show_duration(abs(seconds))} {'spared' if seconds >= 0 else 'slower than builds'}"
 
 
 def moment(then: float | None) -> str | None:
@@ -305,7 +409,7 @@ def show_outcome(
         out.answer(f"{shown(venv)}: {outcome_text(outcome)}")
     for warning in warnings:
         out.warn(f"{shown(venv)}: {warning}")
-    return {"venv": venv, "key": key, **asdict(outcome), "warnings": warnings}
+    return {"venv": venv, "key": key, **outcome.values(), "warnings": warnings}
 
 
 def outcome_text(outcome: Outcome) -> str:

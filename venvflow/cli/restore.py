@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from venvflow.cli.arguments import Parser
+from venvflow.cli.arguments import Parser, add_venvs
 from venvflow.cli.operands import serve_each
 from venvflow.cli.render import NO_OUTCOME, Output, show_outcome
 from venvflow.steps.hash_lockfiles import hash_lockfiles
@@ -22,9 +22,7 @@ EXAMPLE = "venvflow restore api || make build-api"
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument(
-        "venvs", metavar="VENV", nargs="*", help="names of venvs or sets in the config, or patterns"
-    )
+    add_venvs(parser)
     parser.add_argument("--force", action="store_true", help="replace it even if it was changed by hand")
 
 

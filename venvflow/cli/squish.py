@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-from venvflow.cli.arguments import Parser
+from venvflow.cli.arguments import Parser, pattern
 from venvflow.cli.context import open_context
 from venvflow.cli.operands import need_venv, paths_of
 from venvflow.cli.render import Output, outcome_text
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import Outcome, VenvSpec
-from venvflow.pure.patterns import problems
 from venvflow.pure.units import counted, parse_size, show_size
 from venvflow.state.reader import open_reader
 from venvflow.state.usage import Balance, Ledger
@@ -50,7 +49,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="PATTERN",
         action="append",
         default=[],
-        type=_pattern,
+        type=pattern,
         help="leave these alone (gitignore rules)",
     )
     parser.add_argument(
@@ -112,7 +111,7 @@ class EachVenv:
         return 0
 
     def _note(self, path: str, outcome: Outcome) -> None:
-        self.records.append({"path": path, **asdict(outcome)})
+        self.records.append({"path": path, **outcome.values()})
 
     def act(self, job: Job) -> Outcome:
         """Serve one venv."""
@@ -248,9 +247,3 @@ def _size(text: str) -> int:
         return parse_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _pattern(text: str) -> str:
-    for problem in problems([text]):
-        raise argparse.ArgumentTypeError(f"{problem}; patterns are those of .gitignore")
-    return text

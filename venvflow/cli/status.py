@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from venvflow.cli.arguments import Parser
+from venvflow.cli.arguments import Parser, add_venvs
 from venvflow.cli.context import open_flow
-from venvflow.cli.operands import select
-from venvflow.cli.render import Colour, Column, Output, moment, since, table
+from venvflow.cli.operands import chosen
+from venvflow.cli.render import Bar, Colour, Column, Output, moment, since, table
 from venvflow.cli.venv_states import StatusRow, status_rows
 from venvflow.errors import shown
 from venvflow.flow import Flow
+from venvflow.pure.ci import access_of
 from venvflow.pure.units import counted, show_size
 from venvflow.state.reader import open_reader
+from venvflow.steps.hash_lockfiles import key_now
 
 _COLUMNS = (
     Column("venv", least=8),
     Column("state"),
     Column("python", rank=2),
-    Column("packages", right=True, rank=4),
+    Column("packages", right=True, rank=4, yields=True),
     Column("apparent", right=True, rank=1),
     Column("own", right=True, rank=3),
     Column("last used", right=True, rank=5),
@@ -49,32 +51,41 @@ EXAMPLE = "venvflow status --check -q"
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument("venvs", metavar="VENV", nargs="*", help="only these, by name, set or pattern")
+    add_venvs(parser, "only these, by name, set or pattern")
     parser.add_argument("--check", action="store_true", help="exit 1 unless all are up to date")
+    parser.add_argument(
+        "--remote", action="store_true", help="ask the remote, too: which venvs somebody has to build"
+    )
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Show the state of the venvs; 0, or with ``--check`` 1 unless all are up to date.
 
-    JSON: ``config``, ``root``, ``store`` (paths), ``ok`` (all are up to date) and ``venvs``, in the order of
-    the config, each with ``name``, ``path``, ``origin`` (the template under ``each`` that made it, and for
-    which lock file, or null), ``state`` (of :func:`venvflow.cli.venv_states.state_of`),
+    JSON: ``config``, ``root``, ``store`` (paths), ``ok`` (all are up to date), ``remote`` (null where there
+    is none; ``url``, ``read`` and ``write``: what this run may do there, ``reason``: why no more), ``venvs``,
+    in the order of the config, each with ``name``, ``path``, ``origin`` (the template under ``each`` that
+    made it, and for which lock file, or null), ``state`` (of
+    :func:`venvflow.cli.venv_states.state_of`),
     ``reason``, ``do`` (what to do about it), ``warnings`` (of its build, while it is there), ``stored`` (the
-    store has a venv for the lock files as they are; null where that cannot be known), ``python`` (version of
+    store has a venv for the lock files as they are; null where that cannot be known), ``remote`` (the same of
+    the remote; null also if it was not asked), ``python`` (version of
     the venv, null without one), ``packages``, ``size`` (bytes, as the files appear), ``own_size`` (what of
     that is in no other venv), ``last_used`` (when venvflow last made or stored it, ISO 8601 in UTC), ``key``
-    (that it was made for), ``made`` (built, restored or shared), ``shared`` (its files are the store's) and
-    ``link``.
+    (that it was made for), ``wanted`` (that of its lock files as they are, null if they have none), ``made``
+    (built, restored or shared), ``shared`` (its files are the store's) and ``link``.
     """
     flow = open_flow(args, out)
-    names = select(args.venvs, flow.config.venvs, flow.config.sets)
+    names = chosen(args, flow)
     with open_reader(flow.config.store) as store:
         rows = status_rows(list(map(flow.job, names)), store)
+    remote = _remote(rows) if args.remote else None
     wrong = [row for row in rows if row.judged.state != "up to date"]
     if out.as_json:
-        out.document(_as_document(flow, rows, ok=not wrong))
+        out.document(_as_document(flow, rows, remote, ok=not wrong))
     else:
         _show(out, flow, wrong if args.check and out.quiet else rows)
+        if remote is not None:
+            _show_remote(out, flow, rows, remote)
     return 1 if args.check and wrong else 0
 
 
@@ -90,6 +101,27 @@ def _show(out: Output, flow: Flow, rows: Sequence[StatusRow]) -> None:
         out.say(note)
     if len(listed) < len(notes):
         out.say(f"{counted(len(notes) - len(listed), 'more note')}; -v shows all, and what to do")
+
+
+def _remote(rows: Sequence[StatusRow]) -> dict[str, bool | None]:
+    """Return by name which venvs the remote has."""
+    from venvflow.steps.pull import close_remotes, in_remote  # noqa: PLC0415 - few ask for it
+
+    try:
+        return in_remote([row.job for row in rows])
+    finally:
+        close_remotes()
+
+
+def _show_remote(
+    out: Output, flow: Flow, rows: Sequence[StatusRow], remote: Mapping[str, bool | None]
+) -> None:
+    """Say what this run may do with the remote, and which venvs neither this machine nor the remote has."""
+    if (config := flow.config.store.remote) is not None:
+        out.say(f"remote {shown(config.url)}: {access_of(config, flow.environ)}")
+    lacking = [row.job.spec.name for row in rows if not row.judged.stored and not remote[row.job.spec.name]]
+    if lacking:
+        out.say(f"neither here nor in the remote: {', '.join(map(shown, lacking))}")
 
 
 def _notes(rows: Sequence[StatusRow], *, verbose: bool) -> Iterator[str]:
@@ -118,7 +150,13 @@ def _as_table(out: Output, rows: Sequence[StatusRow], now: float) -> str:
         )
         for row in rows
     ]
-    return table(out, _COLUMNS, cells, [(1, _colour(row)) for row in rows])
+    return table(out, _COLUMNS, cells, [(1, _colour(row)) for row in rows], list(map(_bar, rows)))
+
+
+def _bar(row: StatusRow) -> Bar:
+    """Return what a venv has alone and what it shares; nothing where that is not known."""
+    size, own = row.figures.size, row.figures.own
+    return Bar(own, max(size - own, 0)) if size is not None and own is not None else Bar(0, 0)
 
 
 def _state_cell(row: StatusRow) -> str:
@@ -134,18 +172,29 @@ def _colour(row: StatusRow) -> Colour:
     return "red" if broken else "yellow"
 
 
-def _as_document(flow: Flow, rows: Sequence[StatusRow], *, ok: bool) -> dict[str, Any]:
+def _as_document(
+    flow: Flow, rows: Sequence[StatusRow], remote: Mapping[str, bool | None] | None, *, ok: bool
+) -> dict[str, Any]:
     config = flow.config
     return {
         "config": config.file,
         "root": config.root,
         "store": config.store.path,
         "ok": ok,
-        "venvs": [_as_record(row) for row in rows],
+        "remote": _remote_record(flow),
+        "venvs": [_as_record(row, remote) for row in rows],
     }
 
 
-def _as_record(row: StatusRow) -> dict[str, Any]:
+def _remote_record(flow: Flow) -> dict[str, Any] | None:
+    """Return what this run may do with the remote, and why no more; None where there is none."""
+    if (config := flow.config.store.remote) is None:
+        return None
+    may = access_of(config, flow.environ)
+    return {"url": config.url, "read": may.read, "write": may.write, "reason": may.reason or None}
+
+
+def _as_record(row: StatusRow, remote: Mapping[str, bool | None] | None) -> dict[str, Any]:
     judged, figures, receipt = row.judged, row.figures, row.judged.receipt
     return {
         "name": row.job.spec.name,
@@ -156,12 +205,14 @@ def _as_record(row: StatusRow) -> dict[str, Any]:
         "do": judged.do,
         "warnings": list(judged.warnings),
         "stored": judged.stored,
+        "remote": remote[row.job.spec.name] if remote is not None else None,
         "python": figures.python or None,
         "packages": figures.packages,
         "size": figures.size,
         "own_size": figures.own,
         "last_used": moment(figures.used),
         "key": receipt.key if receipt is not None else None,
+        "wanted": now.key.digest if (now := key_now(row.job).now) is not None else None,
         "made": receipt.made if receipt is not None else None,
         "shared": receipt is not None and receipt.state == "shared",
         "link": (receipt.link or None) if receipt is not None else None,

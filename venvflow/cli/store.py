@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from venvflow.cli.arguments import Parser
+from venvflow.cli.arguments import Parser, add_venvs
 from venvflow.cli.operands import serve_each
 from venvflow.cli.render import NO_OUTCOME, Output, show_outcome
 from venvflow.cli.venv_states import StoreView, state_of
@@ -35,9 +35,7 @@ venvflow restore api || (python -m venv .venv &&
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
-    parser.add_argument(
-        "venvs", metavar="VENV", nargs="*", help="names of venvs or sets in the config, or patterns"
-    )
+    add_venvs(parser)
     parser.add_argument(
         "--force", action="store_true", help="even if it is not what its lock files or its RECORDs say"
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from venvflow.cli.arguments import Parser
 from venvflow.cli.context import open_flow
-from venvflow.cli.render import Colour, Column, Output, held_by, table
+from venvflow.cli.render import TRIMMED, Colour, Output, held_by, table
 from venvflow.errors import shown
 from venvflow.pure.units import counted, show_size
 from venvflow.steps.trim import Trimmed, trim
@@ -16,21 +16,16 @@ from venvflow.steps.trim import Trimmed, trim
 MORE = """\
 It ends what venvs of this project hold; what nobody holds is dropped, and what nothing needs
 any more is deleted. The limits of size are the store's, and drop what any project holds.
-Says of every snapshot why it is kept or dropped. It waits until nobody uses the store."""
+Says of every snapshot why it is kept or dropped. It waits until nobody uses the store.
+With --remote, the policy is store.remote.keep, for all that is in the remote: what no snapshot needs
+there is deleted by a later trim, when the grace is over. Let one scheduled job do it."""
 EXAMPLE = "venvflow trim --dry-run"
-
-_COLUMNS = (
-    Column("", least=4),
-    Column("id"),
-    Column("venv", least=8),
-    Column("frees", right=True),
-    Column("why", least=20, wrap=True),
-)
 
 
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
     parser.add_argument("-n", "--dry-run", action="store_true", help="only show what would be done")
+    parser.add_argument("--remote", action="store_true", help="trim the remote, not the store")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -39,8 +34,13 @@ def run(args: argparse.Namespace, out: Output) -> int:
     JSON: ``store`` (its path), ``dry_run``, ``keep`` (``id``, ``venv``, ``held_by``, ``reasons``), ``drop``
     (``id``, ``venv``, ``held_by``, ``reason``, ``freed``), ``freed`` (bytes in all that the file system got
     back, or would), ``objects`` (files deleted, null for a dry run), ``forgotten`` (paths of venvs that are
-    gone) and ``problems`` (limits that cannot be met).
+    gone) and ``problems`` (limits that cannot be met). With ``--remote`` as
+    :func:`~venvflow.cli.remote.trim_in_remote` has it.
     """
+    if args.remote:
+        from venvflow.cli.remote import trim_in_remote  # noqa: PLC0415 - few ask for it
+
+        return trim_in_remote(args, out)
     flow = open_flow(args, out)
     path = flow.config.store.path
     trimmed = None
@@ -64,7 +64,7 @@ def _show(out: Output, trimmed: Trimmed) -> None:
     colours: list[tuple[int, Colour]] = [(0, "yellow" if row[0] == "drop" else "") for row in rows]
     cells = [(did, name[:12], shown(snapshots[name].venv), frees, why) for did, name, frees, why in rows]
     if cells:
-        out.answer(table(out, _COLUMNS, cells, colours))
+        out.answer(table(out, TRIMMED, cells, colours))
     out.answer(_summary(trimmed))
     for path in trimmed.forgotten:
         out.say(f"{'would forget' if trimmed.swept is None else 'forgot'} {shown(path)}: its project is gone")

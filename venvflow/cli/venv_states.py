@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -314,27 +314,49 @@ class StatusRow(NamedTuple):
     figures: VenvFigures
 
 
-def status_rows(jobs: Iterable[Job], store: StoreReader | None) -> list[StatusRow]:
-    """Return state and facts of all venvs, in the order of *jobs*."""
-    view = StoreView(store)
+def status_rows(
+    jobs: Iterable[Job], store: StoreReader | None, view: StoreView | None = None
+) -> list[StatusRow]:
+    """Return state and facts of all venvs, in the order of *jobs*; a *view* is one of that store."""
+    view = view or StoreView(store)
     judged = [(job, state_of(job, view)) for job in jobs]
     own = _own_bytes(judged, view)
     return [StatusRow(job, state, _figures_of(job, store, state.receipt, own)) for job, state in judged]
+
+
+class Sharers(NamedTuple):
+    """The venvs that share, by path: the trees of all, min_size and copies of those that are asked for.
+
+    It is what :meth:`~venvflow.state.usage.StoreContents.own_files_of_venvs` takes.
+    """
+
+    trees: Mapping[str, Iterable[str]]
+    min_sizes: Mapping[str, int]
+    copies: Mapping[str, Collection[str]]
+
+
+def sharers(receipts: Mapping[str, tuple[Receipt, int]], contents: StoreContents) -> Sharers:
+    """Return those of the venvs with these *receipts* and min_sizes that share, among all of the store."""
+    shared = {
+        path: (receipt, min_size)
+        for path, (receipt, min_size) in receipts.items()
+        if receipt.state == "shared" and receipt.link != "copy"
+    }
+    trees = contents.trees_by_venv() | {path: receipt.trees for path, (receipt, _) in shared.items()}
+    sizes = {path: size for path, (_, size) in shared.items()}
+    return Sharers(trees, sizes, {path: frozenset(receipt.copies) for path, (receipt, _) in shared.items()})
 
 
 def _own_bytes(judged: Iterable[tuple[Job, VenvState]], view: StoreView) -> dict[str, int]:
     """Return what the shared venvs have for themselves, by path, compared with all venvs of the store."""
     if view.store is None or view.contents is None:
         return {}
-    shared = {
-        job.place.path: (receipt.trees, job.spec.min_size)
+    receipts = {
+        job.place.path: (receipt, job.spec.min_size)
         for job, state in judged
-        if (receipt := state.receipt) is not None and receipt.state == "shared" and receipt.link != "copy"
+        if (receipt := state.receipt) is not None
     }
-    if not shared:
-        return {}
-    trees = view.contents.trees_by_venv() | {path: digests for path, (digests, _) in shared.items()}
-    return view.contents.own_bytes_of_venvs(trees, {path: size for path, (_, size) in shared.items()})
+    return view.contents.own_bytes_of_venvs(*sharers(receipts, view.contents)) if receipts else {}
 
 
 def _figures_of(

@@ -26,7 +26,9 @@ MORE = """\
 Reads what changed in time or size; --full reads everything.
 --heal puts good copies in the place of damaged files. An edit becomes a private file of the venv
 in which it was made: the one that is named here, or the one that shows traces of it.
-Exits with 1 when findings are left."""
+Exits with 1 when findings are left.
+With --remote, every tree that a believed snapshot needs is fetched from the remote and checked to the last
+byte, or a sample of them; --heal sends anew what this store has whole."""
 EXAMPLE = "venvflow verify ~/src/demo/.venv --heal"
 
 _SHOWN = 20
@@ -43,6 +45,10 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--full", action="store_true", help="read every file again")
     parser.add_argument("--heal", action="store_true", help="fix what can be fixed")
+    parser.add_argument("--remote", action="store_true", help="check the remote, not the store")
+    parser.add_argument(
+        "--sample", metavar="N", type=int, help="with --remote: read only so many parcels, by chance"
+    )
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -53,7 +59,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
     ``findings``, each with ``kind`` (object damaged, object missing, file edited, file missing, file added,
     mtime moved, mode changed, venv moved), ``venv``, ``path`` (below the venv, or of the object), ``others``
     (files of other venvs that are the same), ``healed`` (what was done, empty: it is left) and ``note``.
+    With ``--remote`` as :func:`~venvflow.cli.remote.verify_in_remote` has it.
     """
+    if args.remote:
+        from venvflow.cli.remote import refuse_local_words, verify_in_remote  # noqa: PLC0415 - few ask
+
+        refuse_local_words(args, [*args.venvs, *(["--full"] if args.full else [])])
+        return verify_in_remote(args, out)
+    if args.sample is not None:
+        raise UsageError(
+            "--sample goes with --remote only", where="verify", hint="Leave it out, or add --remote."
+        )
     context = open_context(args, out)
     only = frozenset(paths_of(context, args.venvs))
     result = _checked(context, only, args, out)

@@ -12,13 +12,23 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from venvflow.config.checks import TOP, hint_for
+from venvflow.config.checks import TOP, hint_for, remote_url
 from venvflow.config.documents import WRONG, Node, Reading, parse, quoted, read, unreadable
 from venvflow.config.paths import PathReader, ancestors, dangers_of, file_problem
 from venvflow.config.venvs import Asked
 from venvflow.disk.trust import STORE_PARTS, doubts, is_trusted_store, store_doubts, store_warning
 from venvflow.errors import ConfigError, EnvironmentFailure, Refused, UsageError, clipped, shown
-from venvflow.model import FORMATS, Config, PackOptions, StoreConfig, TrimPolicy, VenvSpec
+from venvflow.model import (
+    FORMATS,
+    Config,
+    PackOptions,
+    RemoteConfig,
+    RemoteKeep,
+    StoreConfig,
+    TrimPolicy,
+    VenvSpec,
+)
+from venvflow.pure.names import PART_FIELDS, set_name
 from venvflow.pure.variables import unknown_variables
 
 __all__ = ["CONFIG_NAMES", "find_config", "load", "project_of", "quoted", "usual_store"]
@@ -176,6 +186,9 @@ def _assembled(
 ) -> Config:
     """Return the config in *values*, defaults filled in; reports what is wrong only in combination."""
     store = _store_of(values.get("store", {}), reading.paths)
+    for problem in _remote_problems(values.get("store", {}).get("remote")):
+        node = document.pairs["store"].pairs["remote"]
+        reading.wrong(node.line, "store.remote", problem)
     shared, excludes = values.get("defaults", {}), values.get("exclude", ())
     specs: dict[str, VenvSpec] = {}
     missing_files: dict[str, tuple[str, ...]] = {}
@@ -235,8 +248,45 @@ def _store_of(values: Mapping[str, Any], paths: PathReader) -> StoreConfig:
     data_home = paths.environ.get("XDG_DATA_HOME", "")
     if not os.path.isabs(data_home):  # the rule of the XDG specification: relative ones do not count
         data_home = f"{paths.home}/.local/share"
-    store = StoreConfig(**{"path": paths.join(f"{data_home}/venvflow"), **values})
+    remote = _remote_of(values.get("remote"), paths.environ)
+    store = StoreConfig(**{"path": paths.join(f"{data_home}/venvflow"), **values, "remote": remote})
     return replace(store, trusted=is_trusted_store(store.path, paths.environ))
+
+
+def _remote_of(values: Mapping[str, Any] | None, environ: Mapping[str, str]) -> RemoteConfig | None:
+    """Return the remote of a store: that of the config; ``VENVFLOW_REMOTE`` may name another URL, or ``off``.
+
+    Raises UsageError for one that is none.
+    """
+    override = environ.get("VENVFLOW_REMOTE", "")
+    if values is None or "url" not in values or override == "off":
+        return None
+    values = {**values, "keep": RemoteKeep(**values.get("keep", {}))}
+    if not override:
+        return RemoteConfig(**values)
+    try:
+        url = remote_url(override)
+    except ValueError as error:
+        hint = 'Name another remote, or "off"; without the variable, that of the config is used.'
+        raise UsageError(str(error), where="VENVFLOW_REMOTE", hint=hint) from None
+    if not url.startswith("s3:"):  # the server that the config names is that of its own bucket
+        values = {name: value for name, value in values.items() if name not in ("endpoint", "region")}
+    return RemoteConfig(**{**values, "url": url})
+
+
+def _remote_problems(values: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what is wrong with a remote of the config as a whole."""
+    if values is None or "url" not in values:
+        return
+    if not values.get("keys") and not values.get("unsigned"):
+        yield (
+            'no key says whose snapshots are believed: put what "venvflow keygen NAME" prints under keys, or '
+            "write unsigned: true, if everybody who can write there may run code here"
+        )
+    if ("endpoint" in values or "region" in values) and not values["url"].startswith("s3:"):
+        yield "only s3: has an endpoint and a region"
+    if values.get("mode") == "write" and values["url"].startswith(("http:", "https:")):
+        yield "a mirror by http can only be read"
 
 
 def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,8 +362,15 @@ def _pack_problems(pack: PackOptions, name: str, archives: dict[str, str]) -> It
     known = FORMATS[pack.format]
     if not known.lowest <= pack.level <= known.highest:
         yield f"{pack.format} has levels from {known.lowest} to {known.highest}, not {pack.level}"
+    for number in (number for number, patterns in enumerate(pack.layers[:-1]) if "*" in patterns):
+        yield f"layers[{number}] has '*', which leaves nothing for the layers after it: put it into the last"
+    if pack.bundle_python and pack.python:
+        yield "bundle_python packs the interpreter, and python names one that is there: leave one of them out"
+    if not pack.layers and (field := next((each for each in PART_FIELDS if each in pack.name), "")):
+        yield f"{field} in its name is known for an archive in layers only"
     # Keys and versions may differ, but the same lock files give the same ones.
-    path = f"{pack.output}/{pack.name.replace('{venv}', name)}.{pack.format}"
+    whole = set_name(pack.name) if pack.layers else pack.name
+    path = f"{pack.output}/{whole.replace('{venv}', name)}.{pack.format}"
     if (other := archives.setdefault(path.casefold(), name)) != name:
         yield f"its archive has the same name as that of {other!r}: put {{venv}} into pack.name"
 

@@ -20,10 +20,12 @@ from venvflow.model import FORMATS
 from venvflow.pure.names import KNOWN, is_version, nearest, wrong_field
 from venvflow.pure.patterns import problems, star_problem
 from venvflow.pure.plan import VERBS
+from venvflow.pure.signing import is_key_name
 from venvflow.pure.units import parse_duration, parse_size
 
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_OF_DISTRIBUTIONS = re.compile(r"[][A-Za-z0-9._*?!-]{1,100}")
 _VENV_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,99}")
 _MOST_SUGGESTIONS = 100
 _COMMANDS_OF_DOIT = frozenset(
@@ -244,6 +246,59 @@ def _store_path(node: Node, paths: PathReader) -> str:
     return _name(node) if paths.environ.get("VENVFLOW_STORE") else _path(node, paths)
 
 
+_SCHEMES = ("s3", "gs", "az", "file", "https", "http")
+_KEY = re.compile(r"ed25519:[A-Za-z0-9+/]{43}=")
+
+
+def _remote_url(node: Node, paths: PathReader) -> str:
+    """Return the URL of a remote, variables filled in; it names no user and no password."""
+    return remote_url(paths.expand(_name(node)))
+
+
+def remote_url(text: str) -> str:
+    """Return the URL of a remote without a slash at its end; raises ``ValueError`` for what is none."""
+    scheme, colon, rest = text.partition("://")
+    if not colon or scheme not in _SCHEMES or not rest.strip("/"):
+        known = ", ".join(f"{each}:" for each in _SCHEMES)
+        raise ValueError(f"{clipped(text)} is not a URL ({known}) such as s3://bucket/prefix")
+    if scheme == "file" and not rest.startswith("/"):
+        raise ValueError(f"{clipped(text)} needs a third slash: file:///mnt/share")
+    if "@" in rest.partition("/")[0] or "?" in rest or "#" in rest:
+        raise ValueError(
+            "the URL must not hold a user, a password, a query or a fragment: see the environment"
+        )
+    return text.rstrip("/")
+
+
+def _endpoint(node: Node, paths: PathReader) -> str:
+    text = paths.expand(_name(node))
+    scheme, colon, host = text.partition("://")
+    if not colon or scheme not in ("http", "https") or not host or set("@?#") & set(host):
+        raise ValueError(f"{clipped(text)} is not the URL of a server, such as https://s3.example.org")
+    return text.rstrip("/")
+
+
+def _public_key(node: Node, _paths: PathReader) -> str:
+    if _KEY.fullmatch(text := _name(node)) is None:
+        raise ValueError(f'{clipped(text)} is not a public key, such as "venvflow keygen" prints')
+    return text
+
+
+def _issuer(text: str, _others: list[str]) -> None:
+    if not is_key_name(text):
+        raise ValueError(f"{clipped(text)} cannot be the name of a key: letters, digits and ._+- make one")
+
+
+def _day(node: Node, _paths: PathReader) -> float:
+    """Return the beginning of a day, in UTC, in seconds since 1970."""
+    from datetime import datetime, timezone  # noqa: PLC0415 - few configs have a day
+
+    try:
+        return datetime.strptime(node.text, "%Y-%m-%d").replace(tzinfo=timezone.utc).timestamp()
+    except (TypeError, ValueError):
+        raise ValueError(f"expected a day, such as 2026-11-01, found {node}") from None
+
+
 def _files(node: Node, paths: PathReader) -> tuple[str, ...]:
     return paths.files(_name(node))
 
@@ -284,14 +339,14 @@ def _pattern(node: Node, _paths: PathReader) -> str:
     return text
 
 
-def _with_fields(node: Node) -> str:
-    if found := wrong_field(text := _name(node)):
+def _with_fields(node: Node, *more: str) -> str:
+    if found := wrong_field(text := _name(node), more):
         raise ValueError(f"{clipped(found)!r} cannot be filled in; known are {KNOWN}")
     return text
 
 
 def _archive_name(node: Node, _paths: PathReader) -> str:
-    text = _with_fields(node)
+    text = _with_fields(node, "layer", "digest")
     if "/" in text or text.startswith("."):
         raise ValueError(
             f"expected the name of a file, no dot at its start, found {node}; output: is for its directory"
@@ -301,10 +356,27 @@ def _archive_name(node: Node, _paths: PathReader) -> str:
     return text
 
 
+def _distributions(node: Node, _paths: PathReader) -> str:
+    if not _OF_DISTRIBUTIONS.fullmatch(text := _name(node)):
+        raise ValueError(f"expected the name of a distribution, or a pattern such as nvidia-*, found {node}")
+    return text
+
+
 def _arcroot(node: Node, _paths: PathReader) -> str:
     text = _with_fields(node)
     if any(part in ("", ".", "..") for part in text.split("/")):
         raise ValueError(f"expected the name of a directory in the archive, found {node}")
+    return text
+
+
+_THERE = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/]+)+")
+
+
+def _python_there(node: Node, _paths: PathReader) -> str:
+    if not _THERE.fullmatch(text := _name(node)):
+        raise ValueError(
+            f"expected the path that it has where the archive is unpacked, from / on, found {node}"
+        )
     return text
 
 
@@ -361,7 +433,7 @@ def _allowed_name(text: str, others: list[str], what: str = "a venv") -> None:
 def _allowed_set(text: str, others: list[str]) -> None:
     """Judge the name of a set of venvs: "doit NAME" must mean it, and nothing else."""
     _allowed_name(text, others, "a set")
-    if text in (*VERBS, "trim"):
+    if text in (*VERBS, "push", "trim"):
         raise ValueError(f"{text!r} cannot be the name of a set: it is a task")
     if text in _COMMANDS_OF_DOIT:
         raise ValueError(f'{text!r} cannot be the name of a set: "doit {text}" is a command')
@@ -404,6 +476,9 @@ _COMMON: dict[str, Check] = {
                 "name": leaf(_archive_name),
                 "arcroot": leaf(_arcroot),
                 "threads": whole(1, 64),
+                "bundle_python": _FLAG,
+                "layers": listing(listing(leaf(_distributions), empty=False), empty=False),
+                "python": leaf(_python_there),
             }
         )
     ),
@@ -423,6 +498,40 @@ _ONLY_IN_VENVS = {
     "pin": "pinning all venvs would switch trim off: pin single ones",
 }
 
+_SECONDS = leaf(lambda node, _paths: parse_duration(_quantity(node)))
+
+
+def _grace(node: Node, _paths: PathReader) -> int:
+    """Return a grace: more than twice what a push may take, whichever config it goes by."""
+    text = _quantity(node)
+    if str(text).rstrip()[-1:] in ("s", "m"):
+        raise ValueError(f"{clipped(str(text))} may be too short: write hours, days or weeks, such as 2d")
+    return parse_duration(text)
+
+
+_REMOTE = Table(
+    {
+        "url": leaf(_remote_url),
+        "endpoint": leaf(_endpoint),
+        "region": _WORD,
+        "mode": choice("off", "read", "write", "auto"),
+        "keys": Named(_issuer, leaf(_public_key)),
+        "unsigned": _FLAG,
+        "not_before": leaf(_day),
+        "required": _FLAG,
+        "silence": _SECONDS,
+        "limit": _SECONDS,
+        "connections": whole(1, 64),
+        "origin": _FLAG,
+        "keep": Table({"max_age": nullable(_SECONDS), "max_size": nullable(size()), "grace": leaf(_grace)}),
+    },
+    required=("url",),
+    elsewhere={
+        "signing_key": "a secret does not belong into this file: give it as VENVFLOW_SIGNING_KEY",
+        "secret": "a secret does not belong into this file: give it as VENVFLOW_SIGNING_KEY",
+    },
+)
+
 TOP = Table(
     {
         "version": leaf(_format_version),
@@ -434,13 +543,14 @@ TOP = Table(
                 "verify": choice("changed", "full"),
                 "adopt": _FLAG,
                 "durability": choice("full", "none"),
+                "remote": nullable(_REMOTE),
             }
         ),
         "trim": Table(
             {
                 "keep": nullable(whole(1, _MANY)),
                 "keep_per_venv": whole(0, _MANY),
-                "max_age": nullable(leaf(lambda node, _paths: parse_duration(_quantity(node)))),
+                "max_age": nullable(_SECONDS),
                 "max_size": nullable(size()),
                 "min_free": nullable(size(zero=True)),
             }

@@ -67,19 +67,17 @@ def modes_of(
     return noted | odd
 
 
-def times_of(
-    found: Iterable[Found], digests: Mapping[str, str], earlier: Mapping[str, int]
-) -> dict[str, int]:
+def times_of(found: Iterable[Found], given: Mapping[str, int], earlier: Mapping[str, int]) -> dict[str, int]:
     """Return the mtimes, in nanoseconds, of files that are about to be shared, by their paths.
 
-    *digests* are the SHA-256 of files by their paths. What was noted *earlier* holds for those that have the
-    time of their content, or are symlinks by now.
+    *given* are those that they get from us. What was noted *earlier* holds for those that have them, or are
+    symlinks by now.
     """
     times = {}
     for item in found:
-        given = item.stamp.mtime_ns == mtime_ns_of(digests.get(item.path, _NO_DIGEST))
+        now = item.stamp.mtime_ns
         if item.kind == "file":
-            times[item.path] = earlier.get(item.path, item.stamp.mtime_ns) if given else item.stamp.mtime_ns
+            times[item.path] = earlier.get(item.path, now) if now == given.get(item.path) else now
         elif item.path in earlier:
             times[item.path] = earlier[item.path]
     return times

@@ -114,6 +114,22 @@ def directory(path: str, *, dir_fd: int | None = None) -> Iterator[int]:
         yield fd
 
 
+def names_in(fd: int) -> list[str]:
+    """Return the names that are in an open directory now.
+
+    Some file systems (btrfs) show through a descriptor what was there when it was opened, or last rewound.
+    """
+    os.lseek(fd, 0, os.SEEK_SET)
+    return os.listdir(fd)
+
+
+def entries_in(fd: int) -> list[os.DirEntry[str]]:
+    """Return the entries that are in an open directory now, as :func:`names_in` does the names."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    with os.scandir(fd) as entries:
+        return list(entries)
+
+
 def reach(path: str, fd: int | None = None, *, make: Callable[[str, int], object] | None = None) -> int:
     """Return a descriptor of the directory *path*, below the directory *fd* or from the root on.
 
@@ -149,15 +165,24 @@ class Directories:
     """The directories below *root*, each kept open for a while: for work that goes through many of them.
 
     What is missing is made, and *made* is called with its path before that. Without *make*, what is missing
-    is an error. Use it in a ``with`` statement.
+    is an error. *new*: most is missing, so it is made before it is looked for. Use it in a ``with``
+    statement.
     """
 
     _MOST = 64
 
-    def __init__(self, root: int, made: Callable[[str], None] = lambda _: None, *, make: bool = True) -> None:
+    def __init__(
+        self,
+        root: int,
+        made: Callable[[str], None] = lambda _: None,
+        *,
+        make: bool = True,
+        new: bool = False,
+    ) -> None:
         self._root = os.dup(root)
         self._made = made
         self._make = make
+        self._new = new
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def __enter__(self) -> Directories:
@@ -183,6 +208,9 @@ class Directories:
             os.mkdir(name, 0o755, dir_fd=parent)
 
         with whole_paths(parent):
+            if self._new:
+                with suppress(FileExistsError):
+                    make(name, parent)
             fd = _entered(name, parent, DIRECTORY, make if self._make else None)
         self._open[path] = fd
         if len(self._open) > self._MOST:

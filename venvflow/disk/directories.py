@@ -14,10 +14,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from venvflow.disk.descriptors import PASSING, complete, directory, mode_at, open_directory, opened
+from venvflow.disk.descriptors import (
+    PASSING,
+    complete,
+    directory,
+    entries_in,
+    mode_at,
+    names_in,
+    open_directory,
+    opened,
+)
 from venvflow.disk.files import temporary_name
 from venvflow.disk.mounts import mounts_at
 from venvflow.disk.scan import DEEPEST
@@ -34,6 +43,16 @@ def discard(name: str, parent: int) -> None:
         remove_tree(name, parent, os.fstat(parent).st_dev)
     else:
         os.unlink(name, dir_fd=parent)
+
+
+def remove_opened(name: str, fd: int, parent: int, last: Sequence[str]) -> None:
+    """Delete the directory *name*, open as *fd*, in the directory *parent*. Raises ``OSError``.
+
+    *last* are files in it that go at the end, in this order: what a kill leaves must be known as what it is.
+    """
+    for each in (*sorted({*names_in(fd)}.difference(last)), *last):
+        discard(each, fd)
+    os.rmdir(name, dir_fd=parent)
 
 
 def remove_tree(name: str, parent: int, device: int) -> None:
@@ -61,8 +80,7 @@ def _remove(name: str, parent: int, device: int, depth: int) -> None:
 
 def _children(fd: int) -> list[tuple[str, bool]]:
     """Return the names in a directory, and whether each is a directory itself."""
-    with os.scandir(fd) as entries:
-        return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries_in(fd))
 
 
 @contextmanager

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from venvflow.disk.archive import ObjectSource, Options, Progress
-from venvflow.disk.archive.contents import ArchivePlan, Member, damaged, plan_archive
+from venvflow.disk.archive import Accept, ObjectSource, Options, Progress, accept_any
+from venvflow.disk.archive.contents import ArchivePlan, Member, damaged, leads_to_python, plan_archive
 from venvflow.disk.archive.pipeline import ByteCounter
-from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, Directories, opened
+from venvflow.disk.descriptors import DIRECTORY_THROUGH_LINK, Directories, directory, names_in, opened
+from venvflow.disk.kernel import sync_file_system
+from venvflow.disk.layers import divide, names_of
 from venvflow.disk.links import Linker, write_private
+from venvflow.disk.places import RECEIPT, Place
 from venvflow.disk.scan import read
-from venvflow.disk.scratch import need_free, new_directory
+from venvflow.disk.scratch import Workplace, need_free, new_directory
 from venvflow.disk.system_errors import explained
 from venvflow.model import Entry, LinkMode, Manifest
-from venvflow.postinstall import can_link, need_room
+from venvflow.postinstall import Problem, can_link, load, need_room
+from venvflow.pure.parts import Layers, partition
 from venvflow.pure.sharing import stays_private
 
 PRIVATE: tuple[LinkMode, ...] = ("reflink", "copy")
@@ -44,34 +49,78 @@ def export(
     links: Literal["keep", "copy"] = "keep",
     external: Literal["refuse", "keep"] = "refuse",
     python: str = "",
-    finish: Callable[[str], None] = lambda _: None,
+    finish: Callable[[str], None] | None = None,
     progress: Progress | None = None,
+    accept: Accept = accept_any,
+    replace: bool = False,
+    layers: Layers = (),
 ) -> Exported:
     """Make the directory *destination* of *manifest*, by the rules by which archives are written.
 
     Files come by the first of the link *modes* that works, and every one is compared with its digest where
     it has arrived. *links* and *external* are what :class:`~venvflow.disk.archive.Options` calls ``symlinks``
-    and ``external``. Links to an interpreter are made if *python* is one, else left to ``postinstall.py``.
-    *finish* is called with the directory before it gets its name.
+    and ``external``. Links to an interpreter lead to *python*, if it is given, or are copies of it; else they
+    are left to ``postinstall.py``. *finish* is called with the directory before it gets its name, and fills
+    in what names its place; *accept* is called with all warnings before anything is written, and what it
+    raises is raised. With *layers* it is divided into a numbered directory for each.
 
-    *destination* must not exist, or be an empty directory. All or nothing: raises DamagedObject, Refused and
-    EnvironmentFailure.
+    *destination* must not exist, or be an empty directory; an older export will do that is to be *replaced*,
+    as a venv is: in one step, by the rules of :class:`~venvflow.disk.places.Place`. All or nothing: raises
+    DamagedObject, Refused and EnvironmentFailure.
     """
     destination = os.path.abspath(destination)
-    need_free(destination, "Nothing was exported.")
-    plan = plan_archive(manifest, source, Options("tar", symlinks=links, external=external), description)
+    place = Place(destination)
+    place.settle()
+    is_older = replace and _is_export(destination)
+    if not is_older:
+        need_free(destination, "Nothing was exported.")
+    options = Options("tar", symlinks=links, external=external, python=python)
+    plan = plan_archive(manifest, source, options, description)
+    warnings = plan.told if finish is None else plan.warnings
+    accept(warnings)
     linker = Linker(modes)
     with (
         explained("cannot export it there", at=destination, state="Nothing half-written is kept."),
-        new_directory(destination) as staging,
+        _replaced(place) if is_older else new_directory(destination) as staging,
         Directories(staging.fd) as directories,
     ):
         need_room(staging.fd, 0, plan.entries)
         _write(plan, source, directories, linker, ByteCounter(plan.size, progress))
-        if python:
-            _link_interpreter(python, manifest, directories, links)
-        finish(staging.path)
-    return Exported(destination, plan.entries, plan.size, {**linker.used}, plan.warnings)
+        if python and links == "copy":
+            _copy_interpreter(python, manifest, directories)
+        if finish is not None:
+            finish(staging.path)
+        if layers:
+            divide(staging.fd, partition(plan.trees, layers))
+    return Exported(destination, plan.entries, plan.size, {**linker.used}, warnings)
+
+
+def _is_export(path: str) -> bool:
+    """Return whether there is an export, or an unpacked archive, that nobody has shared."""
+    if os.path.islink(path) or os.path.lexists(os.path.join(path, RECEIPT)):
+        return False
+    with suppress(Problem, OSError), directory(path) as fd:
+        with directory(_last_layer(fd), dir_fd=fd) as last:
+            load(last)
+        return True
+    return False
+
+
+def _last_layer(fd: int) -> str:
+    """Return the last of the numbered directories that an export in layers is, or itself if it is none."""
+    found = sorted(names_in(fd))
+    return found[-1] if found and found == names_of(found) else "."
+
+
+@contextmanager
+def _replaced(place: Place) -> Iterator[Workplace]:
+    """Give a directory to fill that takes the place of the one that is there."""
+    with place.staged() as path:
+        os.mkdir(path)
+        with directory(path) as fd:
+            yield Workplace(path, fd)
+            sync_file_system(fd)
+        place.swap_in(keep_old=False)
 
 
 def holds_links(path: str) -> bool:
@@ -126,14 +175,9 @@ def _place(member: Member, source: ObjectSource, parent: int, name: str, linker:
         raise damaged(member.name, member.digest, "has other bytes than its name says")
 
 
-def _link_interpreter(
-    python: str, manifest: Manifest, directories: Directories, links: Literal["keep", "copy"]
-) -> None:
+def _copy_interpreter(python: str, manifest: Manifest, directories: Directories) -> None:
     for entry in (entry for tree in manifest.trees for entry in tree.entries):
-        if entry.kind == "link" and any(slot.kind == "python" for slot in entry.slots):
+        if leads_to_python(entry):
             parent, name = directories.parent(entry.path)
-            if links == "keep":
-                os.symlink(python, name, dir_fd=parent)
-            else:
-                mtime_ns = os.stat(python).st_mtime_ns  # it is no file of ours
-                Linker(PRIVATE).place(python, name, parent, executable=True, mtime_ns=mtime_ns)
+            mtime_ns = os.stat(python).st_mtime_ns  # it is no file of ours
+            Linker(PRIVATE).place(python, name, parent, executable=True, mtime_ns=mtime_ns)

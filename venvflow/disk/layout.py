@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from venvflow.disk.descriptors import CREATE, DIRECTORY, open_directory, opened, reach
+from venvflow.disk.descriptors import CREATE, DIRECTORY, names_in, open_directory, opened, reach
 from venvflow.disk.files import temporary_name
 from venvflow.disk.links import name_new, write_all
 from venvflow.errors import EnvironmentFailure, Refused, VenvflowError, shown
@@ -138,7 +138,7 @@ class Layout:
     def fans(self, below: str) -> Iterator[tuple[str, int]]:
         """Yield the directories in which files are fanned out *below* the root, by name, each one open."""
         with self.opened(below) as fd:
-            for fan in sorted(os.listdir(fd)):
+            for fan in sorted(names_in(fd)):
                 if is_fan(fan):
                     with self.opened(f"{below}/{fan}") as child:
                         yield fan, child

@@ -146,18 +146,18 @@ def _private(name: str, dir_fd: int, *, executable: bool, mtime_ns: int) -> Iter
         os.close(fd)
 
 
-def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool, digest: str = "") -> None:
-    """Write a new private file with the mtime of its content, or of that with the SHA-256 *digest*."""
-    mtime_ns = mtime_ns_of(digest or hashlib.sha256(data).hexdigest())
+def write_private(name: str, dir_fd: int, data: bytes, *, executable: bool, mtime_ns: int = 0) -> None:
+    """Write a new private file with the mtime *mtime_ns*, 0 for that of its content."""
+    mtime_ns = mtime_ns or mtime_ns_of(hashlib.sha256(data).hexdigest())
     with _private(name, dir_fd, executable=executable, mtime_ns=mtime_ns) as fd:
         write_all(fd, data)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of *data*; ``os.write`` may stop early, at a signal or after 2 GiB."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    done = os.write(fd, data) if data else 0
+    while done < len(data):
+        done += os.write(fd, memoryview(data)[done:])
 
 
 def clone(reading: int, writing: int) -> None:
@@ -191,8 +191,14 @@ def is_unsupported(error: OSError) -> bool:
     return error.errno in UNSUPPORTED
 
 
-def copy_bytes(reading: int, writing: int) -> None:
-    """Copy all bytes of an open file to an empty one, in the kernel where it can; holes stay holes."""
+def copy_bytes(reading: int, writing: int, size: int = -1) -> None:
+    """Copy all bytes of an open file to an empty one, in the kernel where it can; holes stay holes.
+
+    One that had *size* bytes just now is small work then: nobody asks whether it has more by now.
+    """
+    if 0 <= size < _WORTH_HOLES:
+        _copy_all(reading, writing, size)
+        return
     found = os.fstat(reading)
     if found.st_size >= _WORTH_HOLES and found.st_blocks * BLOCK < found.st_size and hasattr(os, "SEEK_DATA"):
         _copy_data(reading, writing, found.st_size)
@@ -223,19 +229,24 @@ def _copy_data(reading: int, writing: int, size: int) -> None:
     os.ftruncate(writing, size)
 
 
-def _copy_all(reading: int, writing: int) -> None:
-    sender = getattr(os, "copy_file_range", None)
-    while sender is not None:
+def _copy_all(reading: int, writing: int, size: int = -1) -> None:
+    """Copy *size* bytes, -1 for all that there are."""
+    sender, left = getattr(os, "copy_file_range", None), size
+    while sender is not None and left:
         try:
-            if not sender(reading, writing, 1 << 30):
-                break
+            count = sender(reading, writing, left if left > 0 else 1 << 30)
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
             sender = None
+        else:
+            if not count:
+                break
+            left -= count
     # Reads to the end whatever happened above: some file systems copy nothing and say so with a 0.
-    while data := os.read(reading, 1 << 20):
+    while left and (data := os.read(reading, min(left, 1 << 20) if left > 0 else 1 << 20)):
         write_all(writing, data)
+        left -= len(data)
 
 
 def has_writer(fd: int) -> bool | None:

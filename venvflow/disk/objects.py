@@ -26,7 +26,17 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from venvflow.disk.descriptors import CREATE, PATH_ONLY, READ, changeable, directory, open_directory, opened
+from venvflow.disk.descriptors import (
+    CREATE,
+    PATH_ONLY,
+    READ,
+    changeable,
+    directory,
+    entries_in,
+    names_in,
+    open_directory,
+    opened,
+)
 from venvflow.disk.files import is_temporary_name, temporary_name
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.layout import Layout, is_fan
@@ -36,6 +46,9 @@ from venvflow.model import Durability, Entry, Tree
 from venvflow.pure.sharing import mtime_ns_of
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+_NO_CLONE = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS}
+"""Says that a file system shares no blocks, whatever the file; another answer is about this one."""
 
 _OBJECT = re.compile(r"([0-9a-f]{62})(x?)(?:\.([1-9][0-9]*))?")
 _OUT_OF_REACH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -200,27 +213,30 @@ class Objects:
 
     def standing(self, name: Name, size: int, adopted: MtimeMode | None = None) -> Standing:
         """Return whether the object is ``absent``, ``sound`` as :meth:`sound` says, or ``doubtful``."""
+        return self.look(name, size, adopted)[0]
+
+    def look(
+        self, name: Name, size: int, adopted: MtimeMode | None = None
+    ) -> tuple[Standing, os.stat_result | None]:
+        """Return the standing of an object, and its stat if there is one."""
         try:
             st = os.lstat(self.path(name))
         except OSError:
-            return "absent"
-        return "sound" if self.is_as_made(st, name, size, adopted) else "doubtful"
+            return "absent", None
+        return "sound" if self.is_as_made(st, name, size, adopted) else "doubtful", st
 
     def is_as_made(self, st: os.stat_result, name: Name, size: int, adopted: MtimeMode | None = None) -> bool:
         """Return whether a file has type, owner, size, mtime and mode of the object *name*."""
         if not stat.S_ISREG(st.st_mode) or st.st_size != size or st.st_uid not in self.owners:
             return False
-        mode = stat.S_IMODE(st.st_mode)
-        looks = (sealed(name), adopted) if adopted is not None else (sealed(name),)
-        return any(st.st_mtime_ns == each.mtime_ns and is_promised(mode, each.mode) for each in looks)
+        if adopted is not None and _looks_like(st, adopted):
+            return True
+        return _looks_like(st, sealed(name))
 
-    def sound_inode(self, name: Name, size: int, adopted: MtimeMode | None = None) -> tuple[int, int] | None:
-        """Return inode and device of the object if it is sound as :meth:`sound` says, None if not."""
-        try:
-            st = os.lstat(self.path(name))
-        except OSError:
-            return None
-        return (st.st_ino, st.st_dev) if self.is_as_made(st, name, size, adopted) else None
+    def sound_stat(self, name: Name, size: int, adopted: MtimeMode | None = None) -> os.stat_result | None:
+        """Return the stat of the object if it is sound as :meth:`sound` says, None if not."""
+        standing, st = self.look(name, size, adopted)
+        return st if standing == "sound" else None
 
     def verified(self, name: Name) -> bool:
         """Return whether the object has the bytes that its name says, however it looks; reads all of it."""
@@ -307,14 +323,18 @@ class Objects:
             if not number:
                 yield name, entry.stat(follow_symlinks=False)
 
+    def times(self) -> dict[str, int]:
+        """Return the mtimes (ns) of the directories: one that got or lost an object has another."""
+        with directory(self.root) as fd:
+            return {each.name: each.stat(follow_symlinks=False).st_mtime_ns for each in entries_in(fd)}
+
     def _each(self) -> Iterator[tuple[Name, int, os.DirEntry[str]]]:
         """Yield every object and every spare, with its number."""
         for fan, fd in self.layout.fans("objects"):
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    found = _named(fan, entry.name)
-                    if found is not None:
-                        yield *found, entry
+            for entry in entries_in(fd):
+                found = _named(fan, entry.name)
+                if found is not None:
+                    yield *found, entry
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -336,11 +356,15 @@ class Objects:
             suppress(OSError),
             self.layout.opened("tmp") as tmp,
         ):  # who holds the store alone removes the rest
-            for name in os.listdir(tmp):
+            for name in names_in(tmp):
                 if is_temporary_name(name):
                     with suppress(OSError), directory(name, dir_fd=tmp) as fd:
                         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         _empty(name, fd, tmp)
+
+
+def _looks_like(st: os.stat_result, expected: MtimeMode) -> bool:
+    return st.st_mtime_ns == expected.mtime_ns and is_promised(stat.S_IMODE(st.st_mode), expected.mode)
 
 
 def is_adoptable(mode: int) -> bool:
@@ -414,7 +438,7 @@ def _make_staging(tmp: int) -> tuple[str, int]:
 def _empty(name: str, fd: int, tmp: int) -> None:
     """Remove the staging directory *name*; what a kill leaves is removed by the next squish or trim."""
     with suppress(OSError):
-        for file in os.listdir(fd):
+        for file in names_in(fd):
             with suppress(OSError):
                 os.unlink(file, dir_fd=fd)
         os.rmdir(name, dir_fd=tmp)
@@ -435,6 +459,8 @@ class Batch:
         self._fd = fd
         self._staged: dict[Name, str] = {}  # by their names in the staging directory
         self._records: dict[str, str] = {}
+        self._has_new_names = False
+        self._clones = True
         self._count = 0
         self.added: dict[Name, int] = {}
         self.adopted: dict[Name, MtimeMode] = {}
@@ -451,7 +477,7 @@ class Batch:
         if name not in self.added and not self._objects.sound(name, len(data)):
             with self._new_file() as (staged, fd):
                 write_all(fd, data)
-                _seal(fd, name)
+                seal(fd, name)
             self._stage(name, staged, len(data))
         return name
 
@@ -466,18 +492,41 @@ class Batch:
         Raises :class:`venvflow.disk.scan.Changing` when the file is not the one that was hashed any more. One
         whose stamp moved is hashed again: another program that links to it moves its ctime, too.
         """
-        with opened(source, READ) as reading, self._new_file() as (staged, writing):
-            _transfer(reading, writing)
-            if lstat(source).stamp != stamp and read(staged, dir_fd=self._fd).digest != name.digest:
-                raise Changing(source)
-            _seal(writing, name)
+        staged, reading = self._new_name(), os.open(source, READ)
+        try:
+            writing = os.open(staged, CREATE, 0o600, dir_fd=self._fd)
+            try:
+                self._copy(reading, writing, stamp.size)
+                now = stamp_of(os.stat(source, follow_symlinks=False))
+                if now != stamp and read(staged, dir_fd=self._fd).digest != name.digest:
+                    raise Changing(source)
+                seal(writing, name)
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
         self._stage(name, staged, stamp.size)
         self.origins[name] = source
+
+    def _copy(self, reading: int, writing: int, size: int) -> None:
+        """Copy a file of *size* bytes, as a reflink where possible; where never, that is not tried again."""
+        if self._clones:
+            try:
+                clone(reading, writing)
+            except OSError as error:
+                self._clones = error.errno not in _NO_CLONE
+            else:
+                return
+        copy_bytes(reading, writing, size)
 
     def add_staged(self, path: str, name: Name, size: int) -> None:
         """Take over a file that was written into :attr:`staging` and hashed to *name*."""
         staged = os.path.basename(path)
         _seal_at(staged, self._fd, name)
+        self._stage(name, staged, size)
+
+    def add_sealed(self, staged: str, name: Name, size: int) -> None:
+        """Take over the file *staged* in :attr:`staging`, hashed to *name* and went through :func:`seal`."""
         self._stage(name, staged, size)
 
     def add_own(self, source: str, name: Name, found: Found, *, built_here: bool = False) -> None:
@@ -534,6 +583,20 @@ class Batch:
         Raises ``OSError`` (space, permission), :class:`venvflow.disk.scan.Changing` as :meth:`add_copy` does.
         What was named until then is complete and stays; files of the venv get back what they were.
         """
+        self.publish_objects()
+        for final, staged in self._records.items():
+            layout = self._objects.layout
+            with layout.named_in_errors(final), layout.opened(os.path.dirname(final), make=True) as into:
+                layout.rename_into(staged, self._fd, final, into)
+        self._records.clear()
+        if self._has_new_names:
+            self._sync()
+        self._has_new_names = False
+
+    def publish_objects(self) -> None:
+        """Do so with what was added until now, without the records. Raises as :meth:`publish` does."""
+        if not (self._staged or self._records):
+            return
         try:
             for name in [*self._looks]:
                 self._take_over(name)
@@ -542,13 +605,8 @@ class Batch:
         finally:
             for name in [*self._looks]:
                 self._give_back(name)
-        for final, staged in self._records.items():
-            layout = self._objects.layout
-            with layout.named_in_errors(final), layout.opened(os.path.dirname(final), make=True) as into:
-                layout.rename_into(staged, self._fd, final, into)
-        self._sync()
+        self._has_new_names = True
         self._staged.clear()
-        self._records.clear()
 
     def _name_all(self) -> None:
         fans: dict[str, list[Name]] = {}
@@ -586,7 +644,7 @@ class Batch:
         staged, (found, built_here) = self._staged[name], self._looks[name]
         with opened(staged, READ, dir_fd=self._fd) as fd:
             if _is_ours_alone(fd, found) and has_writer(fd) in ({False, None} if built_here else {False}):
-                _seal(fd, name)
+                seal(fd, name)
                 return
         os.unlink(staged, dir_fd=self._fd)
         del self._looks[name]
@@ -610,7 +668,7 @@ class Batch:
             self.adopted[name] = found
 
     def _sync(self) -> None:
-        if self._objects.durability == "full" and (self._staged or self._records):
+        if self._objects.durability == "full":
             with self._objects.layout.opened("objects", make=True) as fd:
                 sync_file_system(fd)
 
@@ -629,7 +687,8 @@ class Batch:
         self.added[name] = size
 
 
-def _seal(fd: int, name: Name) -> None:
+def seal(fd: int, name: Name) -> None:
+    """Give an open file, which has the bytes of an object, its mode and mtime. Raises ``OSError``."""
     expected = sealed(name)
     os.fchmod(fd, expected.mode)
     os.utime(fd, ns=(expected.mtime_ns, expected.mtime_ns))
@@ -637,7 +696,7 @@ def _seal(fd: int, name: Name) -> None:
 
 def _seal_at(file: str, fd: int, name: Name) -> None:
     with opened(file, READ, dir_fd=fd) as opened_file:
-        _seal(opened_file, name)
+        seal(opened_file, name)
 
 
 def _is_ours_alone(fd: int, found: Found) -> bool:

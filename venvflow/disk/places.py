@@ -4,7 +4,8 @@ A venv is made in a staging directory beside its place, under the same base name
 rename, so that at every moment the old venv or the new one is there, whole. Staging directories are
 called ``.vf-<id>`` and hold ``new/<name>``, ``old/<name>`` (a venv that may have to go back) and
 ``gone/<name>`` (one that need not); what a kill leaves in them is settled by the next run, under the
-venv's lock (:meth:`Place.settle`).
+venv's lock (:meth:`Place.settle`). A large venv that was replaced is deleted by a process that nobody waits
+for, in a directory ``.vf-<id>.gone``.
 
 Where a venv's directory cannot be renamed (it is a mount point, or lies in a lower layer of an overlay), the
 new venv takes its place file by file. That is noted before it begins, and the next run completes it.
@@ -28,10 +29,10 @@ from itertools import count
 from typing import NamedTuple, get_args
 
 from venvflow.disk.attributes import FOR_MOST, MODE_BITS
-from venvflow.disk.descriptors import CREATE, directory, exists, open_directory, reach
-from venvflow.disk.directories import clear, discard, fill, move
+from venvflow.disk.descriptors import CREATE, directory, exists, names_in, open_directory, reach
+from venvflow.disk.directories import clear, discard, fill, move, remove_opened
 from venvflow.disk.files import read_small, write_whole
-from venvflow.disk.kernel import exchange, sync_file_system
+from venvflow.disk.kernel import exchange, move_new, sync_file_system
 from venvflow.disk.mounts import mounts_at
 from venvflow.disk.system_errors import explained
 from venvflow.errors import LockTimeout, Refused, shown
@@ -49,6 +50,12 @@ A number goes before it if that name is taken.
 
 _MARK = ".gitignore"
 _MARK_TEXT = b"# A staging directory of venvflow: it goes away when the run is over.\n*\n"
+
+_GONE_SUFFIX = ".gone"
+"""What is appended to the name of a staging directory in which there is nothing but what can go."""
+
+_MANY = 500
+"""Directories of the smallest venv that nobody waits for until it is deleted: others take no time."""
 
 _NEW, _OLD, _GONE, _KEPT = "new", "old", "gone", "kept"
 """Directories in the staging directory, for one venv each: see above; ``kept`` has a copy of a stranger's."""
@@ -171,15 +178,17 @@ class Place:
         return None
 
     def has_same_directories(self, receipt: Receipt) -> bool:
-        """Return whether no directory of the venv changed and its interpreter runs, by stat alone.
+        """Return whether no directory of the venv changed, and what it needs is there, by stat alone.
 
-        It does not see a file that was edited in place: that takes a look at every file.
+        That is its interpreter, and what editable installs lead to. It does not see a file that was edited in
+        place: that takes a look at every file.
         """
         if receipt.path != self.path:
             return False
         try:
             with directory(self.path) as fd:
-                os.stat("bin/python", dir_fd=fd)
+                for path in ("bin/python", *receipt.needs):
+                    os.stat(path, dir_fd=fd)
                 return os.fstat(fd).st_mtime_ns == receipt.top and _have_mtimes(fd, receipt.directories)
         except OSError:
             return False
@@ -201,12 +210,17 @@ class Place:
     def is_unsettled(self) -> bool:
         """Return whether a killed run left something beside the place, or a run is at work there now.
 
-        By one ``stat`` for a place with nothing beside it. In a mount point the venv's own directory tells.
+        By two ``stat`` for a place with nothing beside it. In a mount point the venv's own directory tells.
         """
-        if not os.path.lexists(os.path.join(self.parent, self._tag)):
-            return False
-        with suppress(OSError), directory(self.parent) as parent:
-            return _is_ours(self._tag, parent)
+        staging = os.path.join(self.parent, self._tag)
+        if os.path.lexists(staging):
+            with suppress(OSError), directory(self.parent) as parent:
+                return _is_ours(self._tag, parent)
+        if os.path.lexists(staging + _GONE_SUFFIX):
+            with suppress(OSError), directory(self.parent) as parent:
+                gone = self._tag + _GONE_SUFFIX
+                with directory(gone, dir_fd=parent) as fd:
+                    return _is_ours(gone, parent) and _is_free(fd)
         return False
 
     def settle(self) -> None:
@@ -214,6 +228,7 @@ class Place:
 
         Raises Refused when something that is not ours has the name of the staging directory.
         """
+        self._drop_gone()
         if not os.path.lexists(self.staging):
             return
         with _explained(self.staging, self._as_it_is):
@@ -225,6 +240,20 @@ class Place:
                 if os.path.lexists(self.staging):
                     raise  # else it was removed while we looked at it
         _sweep_scratch()
+
+    def _drop_gone(self) -> None:
+        """Delete what is left of a replaced venv, if the process that was to do that is gone."""
+        gone = self._tag + _GONE_SUFFIX
+        path = os.path.join(self.parent, gone)
+        if os.path.lexists(path):
+            with (
+                _explained(path, self._as_it_is),
+                suppress(FileNotFoundError),  # it is gone by now
+                directory(self.parent) as parent,
+                directory(gone, dir_fd=parent) as fd,
+            ):
+                if _is_ours(gone, parent) and _is_free(fd):
+                    remove_opened(gone, fd, parent, (_MARK,))
 
     @contextmanager
     def staged(self) -> Iterator[str]:
@@ -246,7 +275,9 @@ class Place:
 
         self.guard, self._held = -1, None
         with uninterrupted(), _explained(self.staging, self._as_it_is):
-            self._clear(held)
+            self._undo_or_complete(held)
+            if not self._remove_later(held):
+                self._remove_staging(held)
 
     @contextmanager
     def _holding(self, *, make: bool = False) -> Iterator[_Held]:
@@ -467,11 +498,32 @@ class Place:
         if exists(_OLD, staging):  # from now on what is there may be incomplete, and must not go back
             with suppress(FileExistsError):
                 _write_new(_DROPPED, staging, b"")
-        for name in sorted(os.listdir(staging), key=lambda each: each == _DROPPED):
-            if name != _MARK:
-                discard(name, staging)
-        discard(_MARK, staging)
-        os.rmdir(self._tag, dir_fd=held.home)
+        remove_opened(self._tag, staging, held.home, (_DROPPED, _MARK))
+
+    def _remove_later(self, held: _Held) -> bool:
+        """Let a process of its own delete the venv that was replaced; return False if it is better done here.
+
+        Under the name that the staging directory gets, nobody looks for a venv that may have to go back. CI
+        systems end all processes with the job, and may keep what they leave.
+        """
+        gone = self._tag + _GONE_SUFFIX
+        if self.mounted or os.environ.get("CI") or not self._has_much_to_remove():
+            return False
+        try:
+            if not move_new(self._tag, gone, source_fd=held.home, fd=held.home):
+                return False
+        except FileExistsError:  # the one before is still being deleted
+            return False
+        from venvflow.disk.background_removal import remove_later  # noqa: PLC0415 - only after a swap
+
+        if not remove_later(gone, held.staging, held.home, _MARK):
+            remove_opened(gone, held.staging, held.home, (_MARK,))
+        return True
+
+    def _has_much_to_remove(self) -> bool:
+        venvs = (os.path.join(self.staging, slot, self.name) for slot in (_NEW, _OLD))
+        receipts = filter(None, map(read_receipt, venvs))
+        return any(len(receipt.directories) >= _MANY for receipt in receipts)
 
     def _as_it_is(self) -> str:
         """Return the sentence that says what state the place is in, after a failure."""
@@ -540,7 +592,14 @@ def _is_ours(name: str, parent: int) -> bool:
         try:
             return _MARK_TEXT.startswith(read_small(_MARK, largest=len(_MARK_TEXT), dir_fd=fd))
         except OSError:
-            return not os.listdir(fd)
+            return not names_in(fd)
+
+
+def _is_free(fd: int) -> bool:
+    """Return whether nobody else is at work in an open directory; the lock is held until it is closed."""
+    from venvflow.disk import locks  # noqa: PLC0415 - a run with nothing to do locks nothing
+
+    return locks.hold(fd, 0)
 
 
 def _foreign_staging(path: str) -> Refused:
@@ -633,12 +692,24 @@ def _legible_receipt(venv: str) -> Receipt | None:
 
     Raises ``PermissionError`` for one that we may not read: then it is not known whose the venv is.
     """
+    path = f"{venv}/{RECEIPT}"
     try:
-        return decode_receipt(read_small(f"{venv}/{RECEIPT}"))
+        st = os.lstat(path)
+        stamp = st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
+        known = _last_read.get(path)
+        if known is None or known[0] != stamp:
+            known = stamp, decode_receipt(read_small(path))
+            _last_read.clear()
+            _last_read[path] = known
     except PermissionError:
         raise
     except (OSError, decoding.Corrupt):
         return None
+    return known[1]
+
+
+_last_read: dict[str, tuple[tuple[int, ...], Receipt]] = {}
+"""The receipt that was read last, by its path, with what tells that it is the same: steps ask again."""
 
 
 def decode_receipt(data: bytes) -> Receipt:
@@ -664,10 +735,13 @@ def decode_receipt(data: bytes) -> Receipt:
             modes=_modes,
             times=_times,
             private=_private,
+            written=decoding.mtime,
+            needs=decoding.listed(decoding.absolute),
             settings=decoding.text,
             copies=_copies,
             contents=decoding.text,
             directories=_times,
+            build_seconds=decoding.duration,
             top=decoding.mtime,
         )
     )

@@ -125,11 +125,14 @@ def run(
     cwd: str | None = None,
     inherit_fds: Sequence[int] = (),
     timeout: float | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> int:
     """Run *argv* to its end and return its exit status, or the negative number of the signal.
 
     *environ* is its whole environment. Output and errors arrive, mixed, at *on_output* as chunks of
     bytes. *inherit_fds* stay open in the child and in all that it starts. *timeout* is in seconds.
+    *meanwhile* is called when the child has been started, and done before its output is read; what it raises
+    ends the child.
 
     :raises OSError: the program or *cwd* is not there, or cannot be used.
     :raises TimeoutError: it ran for longer than *timeout*; it has been ended.
@@ -156,6 +159,7 @@ def run(
             finally:
                 os.close(writing)
             _watchdog.update()
+        meanwhile()
         _pump(child, reading, on_output, deadline)
         return child.wait()
     finally:

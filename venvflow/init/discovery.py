@@ -18,7 +18,7 @@ from venvflow.init.tools import members_of, options_of
 from venvflow.init.trees import EXAMPLES, TEMPLATES, TEST_DATA, VENDORED, purpose_of
 from venvflow.init.virtualenv_cache import Translation, translated
 from venvflow.model import Config, VenvSpec
-from venvflow.pure.lockfiles import kind_of
+from venvflow.pure.names import kind_of
 from venvflow.pure.patterns import compile_patterns
 
 _MEMBERS = "Of members of a workspace, whose one lock file takes their place"

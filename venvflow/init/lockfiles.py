@@ -20,7 +20,8 @@ from venvflow.init.requirements import (
     contradiction,
     is_requirements,
 )
-from venvflow.pure.lockfiles import kind_of, packages, value_at
+from venvflow.pure.lockfiles import packages, value_at
+from venvflow.pure.names import kind_of
 
 _TOOL_LOCKS = {
     "uv.lock": "pyproject.toml",

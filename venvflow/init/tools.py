@@ -7,7 +7,8 @@ from typing import Any
 
 from venvflow.config import quoted
 from venvflow.init.project import Directory, text_at
-from venvflow.pure.lockfiles import kind_of, references, value_at
+from venvflow.pure.lockfiles import references, value_at
+from venvflow.pure.names import kind_of
 
 _NO_CATEGORIES = ("dev-packages", "packages", "pipenv", "requires", "scripts", "source")
 _MOST_NAMED = 8

@@ -11,7 +11,8 @@ from typing import Any
 from venvflow.config import quoted
 from venvflow.init.lockfiles import may_be_lock
 from venvflow.init.project import Directory, text_at
-from venvflow.pure.lockfiles import kind_of, value_at
+from venvflow.pure.lockfiles import value_at
+from venvflow.pure.names import kind_of
 
 _FILE = ".virtualenv_cache.toml"
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")

@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
@@ -37,8 +38,9 @@ from venvflow.pack_venv.links import (
     convert_symlinks,
     source_directory,
 )
-from venvflow.pack_venv.listing import Listing, left_out_special, list_directory
+from venvflow.pack_venv.listing import Environment, list_directory
 from venvflow.progress_display import progress
+from venvflow.state.listing import left_out_special
 
 __all__ = [
     "CompressionFormat",
@@ -149,10 +151,11 @@ def create_archive(
     """Archive the environment *source_dir* and return the archive's path, which depends on *format* alone.
 
     Everything in it lies in a directory called *install_target*, or else like the source directory. Symlinks
-    inside are made relative, those that lead out are kept as they are, the one to the interpreter is made by
-    ``postinstall.py``. On Windows, and in a zip, what they lead to is copied in their place. Owners are
-    nobody, modes 0755 or 0644. Without *clamp_mtime* times follow from content; with it, files keep their
-    own, but no later than that (a time without zone is UTC). *work_dir* takes what must be kept for a moment.
+    inside are made relative, those that lead out are kept as they are, also the one to the interpreter. On
+    Windows, and in a zip, what they lead to is copied in their place, and ``postinstall.py`` makes the one
+    to the interpreter; so it does for a layer. Owners are nobody, modes 0755 or 0644. Without *clamp_mtime*
+    times follow from content; with it, files keep their own, but no later than that (a time without zone is
+    UTC). *work_dir* takes what must be kept for a moment.
 
     *prepare_deployed_env* is called with the absolute path of a copy of the environment, and changes what is
     archived: links to environments that lie beside it at the target, say, which are not beside the copy.
@@ -176,7 +179,9 @@ def create_archive(
     )
     with scratch(place, hint="Choose another work_dir.") as temporary, shown_progress as display:
         listed = _listed(source, options.arcroot, temporary.path, prepare_deployed_env, copies=copies)
-        with _changes_explained(listed):
+        if "beside" not in listed.description["python"]:  # of a layer it is beside it at the target
+            options = replace(options, python=_known(listed))
+        with listed.changes_explained():
             written = archive.write_archive(
                 listed.manifest,
                 listed,
@@ -217,7 +222,7 @@ def export_venv(
     with scratch() as temporary:
         name = os.path.basename(target)
         listed = _listed(source, name, temporary.path, prepare_deployed_env, copies=copies)
-        with _changes_explained(listed):
+        with listed.changes_explained():
             exported = export(
                 listed.manifest,
                 listed,
@@ -225,7 +230,7 @@ def export_venv(
                 description=listed.description,
                 links="copy" if copies else "keep",
                 external="keep",
-                python=listed.python,
+                python=_known(listed),
             )
     _warn([*listed.warnings, *exported.warnings])
     if run_postinstall is not None:
@@ -242,7 +247,7 @@ def _source_directory(source_dir: _Path) -> str:
 
 def _listed(
     source: str, name: str, temporary: str, prepare: Callable[[Path], None] | None, *, copies: bool
-) -> Listing:
+) -> Environment:
     """List *source*, or a copy called *name* that *prepare* has changed."""
     if prepare is None:
         return list_directory(source, temporary, copies=copies)
@@ -252,6 +257,11 @@ def _listed(
     listed = list_directory(copy, temporary, copies=copies, origin=source)
     listed.warnings += [left_out_special(path) for path in special]
     return listed
+
+
+def _known(listed: Environment) -> str:
+    """Return the interpreter that the files of *listed* name, or nothing."""
+    return listed.python if listed.python != archive.NEUTRAL.python else ""
 
 
 def _copy(source: str, copy: str) -> list[str]:
@@ -286,22 +296,7 @@ def _not_copied(where: str, why: str) -> EnvironmentFailure:
     )
 
 
-@contextmanager
-def _changes_explained(listed: Listing) -> Iterator[None]:
-    """Say of a file that is no longer what was listed that it changed; there is no store to repair."""
-    try:
-        yield
-    except archive.DamagedObject as error:
-        where = listed.path(error.digest, executable=False)
-        raise EnvironmentFailure(
-            "it changed, or became unreadable, while it was packed",
-            where=shown(where),
-            state="Nothing was written.",
-            hint="Let what writes to the environment finish, then try again.",
-        ) from error
-
-
-def _clamped(listed: Listing, clamp: datetime | None) -> Callable[[Member], int] | None:
+def _clamped(listed: Environment, clamp: datetime | None) -> Callable[[Member], int] | None:
     """Return what gives a member its time, or None for that of its content."""
     if clamp is None:
         return None

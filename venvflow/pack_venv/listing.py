@@ -1,8 +1,7 @@
-"""Lists a directory as a manifest whose objects are its own files, for the archive's writers."""
+"""Lists any environment (venv, layer or neither) as a manifest whose objects are its own files."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -21,26 +20,16 @@ from venvflow.pure.manifest import group
 from venvflow.pure.relocate import Places
 from venvflow.pure.sharing import notes_urls
 from venvflow.state.confidential import credentials
+from venvflow.state.listing import Listing, left_out_special
 from venvflow.state.survey import Survey, survey, unusual_modes
 
 
 @dataclass(slots=True)
-class Listing:
-    """What is in the directory *root*, and where the bytes of each file are.
+class Environment(Listing):
+    """What is in an environment; its files name *python*, its archive is to say *description* of it."""
 
-    *python* is the interpreter that its files name, *description* what the archive is to say of it.
-    """
-
-    root: str
-    python: str
-    manifest: Manifest = field(default_factory=lambda: Manifest(()))
+    python: str = ""
     description: dict[str, Any] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
-
-    def path(self, digest: str, executable: bool) -> str:  # noqa: ARG002 - a file serves for both
-        """Return the path of a file with these bytes."""
-        return self.files[digest]
 
     def mtime(self, name: str, otherwise: int) -> int:
         """Return the time of the member *name* in seconds; *otherwise* if it is none of the source's."""
@@ -50,7 +39,7 @@ class Listing:
             return otherwise
 
 
-def list_directory(root: str, scratch: str, *, copies: bool, origin: str = "") -> Listing:
+def list_directory(root: str, scratch: str, *, copies: bool, origin: str = "") -> Environment:
     """List the directory *root*, a real path. What is not there as a file (templates) goes into *scratch*.
 
     With *copies* there are files in place of symlinks. *origin* is the directory that *root* is a copy of:
@@ -60,7 +49,9 @@ def list_directory(root: str, scratch: str, *, copies: bool, origin: str = "") -
     settings = venv_settings(root)
     layer = layer_of(root, origin or root)
     needs = _needs(root, settings, layer)
-    listing = Listing(root, _interpreter_of(root, settings), description={"python": needs})
+    listing = Environment(
+        root, scratch, python=_interpreter_of(root, settings), description={"python": needs}
+    )
     # No project is known here. The venv stands in for it, where it is found first: nothing is taken for one.
     place = origin or root
     surveyed = survey(
@@ -74,8 +65,8 @@ def list_directory(root: str, scratch: str, *, copies: bool, origin: str = "") -
     found = credentials(root, surveyed)
     secret = [path for path in found if not path.startswith("lib/") or notes_urls(path)]
     surveyed.withhold(secret)
-    _place_files(listing, surveyed, scratch)
-    _customize(listing, surveyed, layer, scratch)
+    listing.take(surveyed)
+    _customize(listing, surveyed, layer)
     kept = {path: entry for path, entry in surveyed.entries.items() if entry.kind != "link"}
     links = [entry for entry in surveyed.entries.values() if entry.kind == "link"]
     expand = _Copies(listing, kept).instead_of if copies else partial(_as_link, listing, layer, bool(origin))
@@ -98,31 +89,11 @@ def list_directory(root: str, scratch: str, *, copies: bool, origin: str = "") -
     return listing
 
 
-def _place_files(listing: Listing, surveyed: Survey, scratch: str) -> None:
-    for path, entry in surveyed.entries.items():
-        if entry.kind == "file":
-            listing.files[entry.digest] = os.path.join(listing.root, path)
-    for path, template in surveyed.templates.items():
-        digest = surveyed.entries[path].digest
-        listing.files[digest] = os.path.join(scratch, digest)
-        with open(listing.files[digest], "wb") as file:
-            file.write(template.data)
-
-
-def left_out_special(path: str) -> str:
-    """Return what there is to say of a device, FIFO or socket."""
-    return f"{shown(path)} is a device, FIFO or socket: left out"
-
-
-def _customize(listing: Listing, surveyed: Survey, layer: Layer, scratch: str) -> None:
+def _customize(listing: Listing, surveyed: Survey, layer: Layer) -> None:
     """Add the ``sitecustomize.py`` of a layer, in place of one that names where its packages are here."""
     path, data = layer.customization
     if path:
-        digest = hashlib.sha256(data).hexdigest()
-        surveyed.entries[path] = Entry(path, "file", digest, size=len(data))
-        listing.files[digest] = os.path.join(scratch, digest)
-        with open(listing.files[digest], "wb") as file:
-            file.write(data)
+        surveyed.entries[path] = Entry(path, "file", listing.add(data), size=len(data))
 
 
 def _closed(surveyed: Survey) -> list[str]:

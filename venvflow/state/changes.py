@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -37,10 +38,12 @@ from venvflow.pure.relocate import (
     leads_there,
     without_rows,
 )
-from venvflow.pure.sharing import stays_private
+from venvflow.pure.sharing import is_written, stays_private, time_of
 from venvflow.state.contents import Contents, compare, without_copies
 from venvflow.state.file_stats import StatChecker, digest_of_found, is_ignored
 from venvflow.state.index import Stamped
+from venvflow.state.materialise import Placed
+from venvflow.state.needs import lacking
 from venvflow.state.reader import StoreReader
 from venvflow.state.relink import give_again, replacing_in_venv
 from venvflow.state.store import Store
@@ -63,6 +66,8 @@ class Touched(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Drift:
     """Paths below the venv: *added* and *edited* are somebody's work, *missing* is only damage.
+
+    Missing may also be a path outside of the venv that an editable install leads to.
 
     *shared* are those of the edited that are the store's own files: all venvs that share them have the edit.
     *touched* are files that only look changed, *lost* is bytecode that is gone and the store has: neither
@@ -136,7 +141,9 @@ def changes(
             return Drift()
         if checker is not None and checker.as_made(place.path, receipt, min_size):
             return Drift()
-    return drift_of(place.path, receipt, store, matcher)
+    drift = drift_of(place.path, receipt, store, matcher)
+    lost = lacking(receipt.needs, place.parent)
+    return replace(drift, missing=(lost, *drift.missing)) if lost else drift
 
 
 def _is_hollow(venv: str, store: StoreReader | None, receipt: Receipt) -> bool:
@@ -149,23 +156,31 @@ def _is_hollow(venv: str, store: StoreReader | None, receipt: Receipt) -> bool:
     return receipt.store != store.path or not all(os.path.exists(link) for link in links)
 
 
-def drift_of(venv: str, receipt: Receipt, store: StoreReader | None, matcher: Matcher | None = None) -> Drift:
+def drift_of(
+    venv: str,
+    receipt: Receipt,
+    store: StoreReader | None,
+    matcher: Matcher | None = None,
+    *,
+    seen: Seen | None = None,
+) -> Drift:
     """Compare the venv at path *venv* with what its receipt says it was made of.
 
-    Where *store* is None, or has lost what that was, the receipt alone decides.
+    Where *store* is None, or has lost what that was, the receipt alone decides. *seen* is what was seen of it
+    just now (:func:`look_at`), if anything was.
 
     What *matcher* excludes is not a change: it was never recorded. Raises EnvironmentFailure when
     the venv cannot be read.
     """
+    seen = seen or look_at(venv, receipt, store)
     found = {
         item.path: item
-        for item in without_excluded(walk(venv), matcher)
+        for item in without_excluded(seen.found, matcher)
         # What is a device, FIFO or socket was never recorded either.
         if item.kind != "special"
     }
     if receipt.state == "built" or store is None:
-        known = store.index.stamps(venv) if store is not None else {}
-        return _by_receipt(venv, found, receipt, known)
+        return _by_receipt(venv, found, receipt, seen.stamps)
     try:
         entries = entries_of(store.manifest(receipt.trees))
     except Corrupt:
@@ -203,12 +218,13 @@ class _Compared:
     def expected(self, entry: Entry) -> MtimeMode:
         """Return the mtime and mode that a file should have."""
         name = object_name(entry)
-        return self.adopted.get(name) or sealed(name)
+        own = sealed(name)._replace(mtime_ns=time_of(entry, self.receipt.written))
+        return self.adopted.get(name) or own
 
     def is_as_made(self, entry: Entry) -> bool:
         """Return whether, by its stat, a file that was found is what its entry says."""
-        item, linked = self.found[entry.path], self.receipt.link == "symlink"
-        return as_made(item, entry, self.adopted, linked=linked) and can_run(item, entry)
+        item, linked, written = self.found[entry.path], self.receipt.link == "symlink", self.receipt.written
+        return as_made(item, entry, self.adopted, written, linked=linked) and can_run(item, entry)
 
     def object_state(self, entry: Entry) -> Literal["as made", "touched", "relabelled"]:
         """Return the state of a file that is an object of the store, by the object and by itself.
@@ -414,6 +430,19 @@ def is_object(store: StoreReader, name: Name, item: Found) -> bool:
     return False
 
 
+class Seen(NamedTuple):
+    """One look at a venv: what a walk has found, and the stamps of its build, if that is what it is from."""
+
+    found: list[Found]
+    stamps: Mapping[str, Stamped]
+
+
+def look_at(venv: str, receipt: Receipt | None, store: StoreReader | None) -> Seen:
+    """Look at the venv at path *venv*. Raises EnvironmentFailure when it cannot be read."""
+    built = receipt is not None and receipt.state == "built"
+    return Seen(walk(venv), store.index.stamps(venv) if built and store is not None else {})
+
+
 class Known(NamedTuple):
     """Files that need no reading, by path.
 
@@ -423,13 +452,14 @@ class Known(NamedTuple):
 
     stamped: Mapping[str, Stamped]
     sound: Container[str] = ()
-    linked: Container[str] = ()
+    linked: Collection[str] = ()
 
 
-def known_of(store: StoreReader, receipt: Receipt, found: Iterable[Found]) -> Known:
-    """Return what is known of a venv since it was surveyed or shared; nothing, if that is lost."""
+def known_of(store: StoreReader, receipt: Receipt, seen: Seen) -> Known:
+    """Return what is known of what was *seen* of a venv; nothing, if what was known of it is lost."""
+    found = seen.found
     if receipt.state == "built":
-        return Known(store.index.stamps(receipt.path))
+        return Known(_still_stamped(store, seen))
     try:
         entries = entries_of(store.manifest(receipt.trees))
     except Corrupt:
@@ -441,49 +471,101 @@ def known_of(store: StoreReader, receipt: Receipt, found: Iterable[Found]) -> Kn
         entry = entries.get(item.path)
         if (
             entry is None or item.kind != "file" or not entry.digest
-            or item.executable != entry.executable or not as_made(item, entry, adopted)
+            or item.executable != entry.executable or not as_made(item, entry, adopted, receipt.written)
         ):  # fmt: skip
             continue
         name = object_name(entry)
-        inode = store.objects.sound_inode(name, entry.size, adopted.get(name))
-        if inode is not None:
+        st = store.objects.sound_stat(name, entry.size, adopted.get(name))
+        if st is not None:
             stamped[item.path] = Stamped(item.stamp, entry)
-            if inode == (item.stamp.inode, item.device):
+            if (st.st_ino, st.st_dev) == (item.stamp.inode, item.device):
                 linked.add(item.path)
     return Known(stamped, stamped, linked)
+
+
+def _still_stamped(store: StoreReader, seen: Seen) -> dict[str, Stamped]:
+    """Return the files that have the stamps of their build still.
+
+    The ctime of an object's file moves whenever another venv gets a link to it, or loses one.
+    """
+    adopted = store.adopted()
+    still: dict[str, Stamped] = {}
+    for item in seen.found:
+        each = seen.stamps.get(item.path)
+        if each is None:
+            continue
+        if each.stamp == item.stamp:
+            still[item.path] = each
+        elif each.entry.kind == "file" and item.links > 1 and each.stamp[:3] == item.stamp[:3]:
+            name = object_name(each.entry)
+            st = store.objects.sound_stat(name, each.entry.size, adopted.get(name))
+            if st is not None and (st.st_ino, st.st_dev) == (item.stamp.inode, item.device):
+                still[item.path] = Stamped(item.stamp, each.entry)
+    return still
+
+
+def known_placed(placed: Mapping[str, Placed], found: Iterable[Found]) -> dict[str, Stamped]:
+    """Return what need not be read of a directory that a builder changed after files were *placed* in it.
+
+    A file is what was placed if it has that inode still, and its size and mtime did not move. Its ctime has:
+    others link to the same object.
+    """
+    known: dict[str, Stamped] = {}
+    for item in found:
+        each = placed.get(item.path)
+        if (
+            each is not None
+            and (item.kind, item.executable) == ("file", each.entry.executable)
+            and item.stamp[:3] == (each.inode, each.size, each.mtime_ns)
+        ):
+            known[item.path] = Stamped(item.stamp, each.entry)
+    return known
 
 
 # --------------------------------------------------------------------------- times and modes are given back
 
 
 def give_stats_back(
-    store: Store,
-    venv: str,
-    touched: Iterable[Touched],
-    link: str,
-    min_size: int,
-    *,
-    copies: Collection[str] = (),
+    store: Store, venv: str, touched: Iterable[Touched], receipt: Receipt, min_size: int
 ) -> None:
     """Give files of a venv at a path their mtimes and modes again, so that they do not look changed for ever.
 
-    A file that should be the store's own becomes that: in a copy of a venv it is not any more. *link* is how
-    the venv is shared, *min_size* (bytes) from which size on, but for its *copies*. The caller holds venv
-    and store. Bytecode is valid again by that, too. What is not ours to change is compared again by the next
-    run.
+    A file that should be the store's own becomes that: in a copy of a venv it is not any more. *receipt* says
+    how the venv is shared, *min_size* (bytes) is from which size on. The caller holds venv and store.
+    Bytecode is valid again by that, too. What is not ours to change is compared again by the next run.
     """
-    adopted = store.adopted()
+    adopted, link = store.adopted(), receipt.link
     for each in touched:
-        name = object_name(each.entry)
-        private = each.entry.path in copies or stays_private(each.entry, min_size, adopted=name in adopted)
+        entry, path, written = each.entry, each.entry.path, receipt.written
+        name = object_name(entry)
+        private = path in receipt.copies or stays_private(entry, min_size, adopted=name in adopted)
         with suppress(OSError, Changing):
             shared = not private and link in ("hardlink", "symlink") and not store.read_only
-            if each.entry.kind == "file" and each.item.stamp.size != each.entry.size:  # a RECORD
-                give_again(store.objects, each.entry, venv, "copy", expected=each.item.stamp)
-            elif not (shared and store.usable(name, each.entry.size, adopted.get(name))):
-                _give_time_back(each, venv)
+            if entry.kind == "file" and each.item.stamp.size != entry.size:  # a RECORD
+                give_again(store.objects, entry, venv, "copy", written, expected=each.item.stamp)
+            elif not (shared and store.usable(name, entry.size, adopted.get(name))):
+                _give_time_back(each, venv, written)
             elif not store.objects.is_at(name, each.item.stamp.inode, each.item.device):
-                give_again(store.objects, each.entry, venv, link, expected=each.item.stamp)
+                give_again(store.objects, entry, venv, link, written, expected=each.item.stamp)
+
+
+def told_newer(store: StoreReader, venv: str, receipt: Receipt, touched: Iterable[Touched]) -> Receipt:
+    """Return what a receipt says when somebody touched a file that was written for the venv alone.
+
+    That is how a Makefile notes that a venv is what its lock files say, so the newest time stays, and all
+    such files get it. One that is to come would keep make busy. The caller holds the venv.
+    """
+    own = [each for each in touched if is_written(each.entry) and each.item.kind == "file"]
+    newest = max((each.item.stamp.mtime_ns for each in own), default=0)
+    if not receipt.written < newest <= time.time_ns():
+        return receipt
+    with suppress(Corrupt, OSError):
+        for entry in filter(is_written, entries_of(store.manifest(receipt.trees)).values()):
+            path = f"{venv}/{entry.path}"
+            st = os.lstat(path)
+            if stat.S_ISREG(st.st_mode) and st.st_mtime_ns == receipt.written:
+                os.utime(path, ns=(newest, newest), follow_symlinks=False)
+    return replace(receipt, written=newest)
 
 
 def give_bytecode_back(store: Store, venv: str, lost: Iterable[Entry], link: str) -> None:
@@ -493,11 +575,11 @@ def give_bytecode_back(store: Store, venv: str, lost: Iterable[Entry], link: str
         name = object_name(entry)
         with suppress(OSError):
             if store.usable(name, entry.size, adopted.get(name)):
-                give_again(store.objects, entry, venv, link)
+                give_again(store.objects, entry, venv, link, 0)
 
 
-def _give_time_back(touched: Touched, venv: str) -> None:
-    """Set the mtime, and let a program run again.
+def _give_time_back(touched: Touched, venv: str, written: int) -> None:
+    """Set the mtime, and let a program run again; *written* is what the receipt of the venv says.
 
     An edit that came meanwhile is not hidden: one that comes later moves the time again.
 
@@ -507,24 +589,35 @@ def _give_time_back(touched: Touched, venv: str) -> None:
     st = os.lstat(touched.path)
     if stamp_of(st)[:3] != touched.item.stamp[:3]:
         return
+    entry = touched.entry
+    own_ns = time_of(entry, written)
     if st.st_nlink > 1 and st.st_mode & 0o222:
-        content, entry = read(touched.path, keep=LARGEST_TEXT), touched.entry
+        content = read(touched.path, keep=LARGEST_TEXT)
         if len(content.data) == content.stamp.size and content.stamp[:3] == touched.item.stamp[:3]:
             with replacing_in_venv(venv, entry.path, expected=content.stamp) as (fd, temporary):
-                write_private(temporary, fd, content.data, executable=entry.executable, digest=entry.digest)
+                write_private(temporary, fd, content.data, executable=entry.executable, mtime_ns=own_ns)
         return
     before = read(touched.path).digest
-    if not can_run(touched.item, touched.entry):
+    if not can_run(touched.item, entry):
         let_run(touched.path)
-    os.utime(touched.path, ns=(touched.expected.mtime_ns, touched.expected.mtime_ns), follow_symlinks=False)
+    mtime_ns = own_ns if is_written(entry) else touched.expected.mtime_ns
+    os.utime(touched.path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
     if read(touched.path).digest != before:
         os.utime(touched.path, follow_symlinks=False)
 
 
-def as_made(item: Found, entry: Entry, adopted: Mapping[Name, MtimeMode], *, linked: bool = True) -> bool:
+def as_made(
+    item: Found,
+    entry: Entry,
+    adopted: Mapping[Name, MtimeMode],
+    written: int,
+    *,
+    linked: bool = True,
+) -> bool:
     """Return whether, by size and mtime, a file is what *entry* says; *adopted* are looks that objects keep.
 
-    *linked*: the venv may be shared by symlinks, so that a symlink may replace a file.
+    *written* is what the venv's receipt says. *linked*: the venv may be shared by symlinks, so that a symlink
+    may replace a file.
     """
     if entry.kind in ("link", "dir"):
         return item.kind == entry.kind
@@ -534,8 +627,9 @@ def as_made(item: Found, entry: Entry, adopted: Mapping[Name, MtimeMode], *, lin
         return False
     name = object_name(entry)
     same_size = entry.kind == "template" or item.stamp.size == entry.size
-    looks = adopted.get(name), sealed(name)
-    return same_size and any(each is not None and item.stamp.mtime_ns == each.mtime_ns for each in looks)
+    looks = adopted.get(name)
+    times = time_of(entry, written), looks.mtime_ns if looks is not None else None
+    return same_size and item.stamp.mtime_ns in times
 
 
 def can_run(item: Found, entry: Entry) -> bool:

@@ -27,13 +27,20 @@ _PAIR = struct.Struct(">II")
 _OBJECT = re.compile(r".*/objects/([0-9a-f]{2})/([0-9a-f]{62})x?(?:\.[0-9]+)?")
 
 
-def encode_contents(digests: Iterable[tuple[str, str]]) -> str:
+def encode_contents(digests: Iterable[tuple[str, str]], known: bytes = b"") -> str:
     """Return the contents of a venv as text, from path and SHA-256 (in hex, empty for a link) of each file.
 
-    What may come and go without being a change is left out.
+    What may come and go without being a change is left out. *known* are the contents of further files, as
+    :func:`contents_of` gives them.
     """
-    pairs = sorted(_pair(path, digest) for path, digest in digests if not is_ignored(path))
-    return base64.b64encode(b"".join(_PAIR.pack(*pair) for pair in pairs)).decode("ascii")
+    data, size = contents_of(digests) + known, _PAIR.size
+    pairs = sorted(data[at : at + size] for at in range(0, len(data), size))
+    return base64.b64encode(b"".join(pairs)).decode("ascii")
+
+
+def contents_of(digests: Iterable[tuple[str, str]]) -> bytes:
+    """Return the contents of some files, in no order."""
+    return b"".join(_PAIR.pack(*_pair(path, digest)) for path, digest in digests if not is_ignored(path))
 
 
 def _pair(path: str, digest: str) -> tuple[int, int]:

@@ -21,8 +21,8 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from venvflow.disk.descriptors import directory
@@ -37,17 +37,21 @@ if TYPE_CHECKING:
     from venvflow.disk.scan import Found
     from venvflow.state.store import Store
 
-_FORMAT = 4
+_FORMAT = 6
 _ANY_SIZE = -1
+_WRITTEN = -1
 
-BUDGET = 50_000
-"""Files that a run looks at before it leaves the other venvs to the next one; one venv is never cut short."""
+BUDGET = 5_000
+"""Files that a run looks at before it leaves the others to the next one; one tree is never cut short."""
 
-_LONGEST_NAME = 4096
-"""Bytes of the longest name of a venv that anybody notes."""
+_LARGEST_TURN = 1 << 20
+"""Bytes of the largest note of whose turn it is."""
 
 _DECODED = 3
 """How many stats it costs to learn from a tree how one file should look."""
+
+_LEARNING = 10
+"""How much more a run may spend on that than on looking: what is learnt is learnt for all runs."""
 
 
 class TreeStats(NamedTuple):
@@ -56,7 +60,8 @@ class TreeStats(NamedTuple):
     *paths* are below the venv, *objects* below ``objects/`` of the store, empty for files that no venv is
     linked to. *sizes* are in bytes, -1 where each venv has its own; *mtimes* are in nanoseconds, *modes*
     those of objects: what is a venv's own may have any with which a program can be run. *copies* are the
-    mtimes of copies of adopted objects, which do not keep theirs, by their paths.
+    mtimes of copies of adopted objects, which do not keep theirs, by their paths, and -1 for files that have
+    the time at which their venv was made.
     """
 
     paths: list[str]
@@ -86,7 +91,7 @@ def is_ignored(path: str) -> bool:
 def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, MtimeMode]) -> TreeStats:
     """Return how the files of a tree's *entries* should look; *adopted* objects keep a look of their own."""
     from venvflow.disk.objects import file_of, object_name, sealed  # noqa: PLC0415 - not where it is known
-    from venvflow.pure.sharing import stays_private  # noqa: PLC0415
+    from venvflow.pure.sharing import is_written, stays_private  # noqa: PLC0415
 
     stats = TreeStats([], [], [], [], [], {})
     for entry in entries:
@@ -99,7 +104,9 @@ def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, MtimeMode]) -> Tre
             own = sealed(name)
             expected = adopted.get(name) or own
             stats.mtimes.append(expected.mtime_ns)
-            if expected != own:
+            if is_written(entry):
+                stats.copies[entry.path] = _WRITTEN
+            elif expected != own:
                 stats.copies[entry.path] = own.mtime_ns
             # A script is a template, whose object is only data.
             stats.modes.append(expected.mode | stat.S_IXUSR if entry.executable else expected.mode)
@@ -110,6 +117,8 @@ def stats_of(entries: Iterable[Entry], adopted: Mapping[Name, MtimeMode]) -> Tre
 
 _Row = tuple[str, int, int, int, int]
 """A name, and the size, the mtime (or else that of a copy) and the whole mode that it should have.
+
+In place of the mtime of a copy -1 for one that is written for each venv.
 
 Of a venv's own file only ``S_IXUSR`` for a program, 0 for one whose mode may be any.
 """
@@ -139,11 +148,15 @@ class StatChecker:
     """One look at many venvs, at each object once; *looked* counts the files.
 
     *objects* is the directory of the store's objects. *stats* gives the stats of a tree by its digest, None
-    where they are not known.
+    where they are not known. *by_own_names*: hard links are looked at in the venv, too, which is about to be
+    replaced: a file may have another inode than its object by now.
     """
 
-    def __init__(self, objects: str, stats: Callable[[str], TreeStats | None]) -> None:
+    def __init__(
+        self, objects: str, stats: Callable[[str], TreeStats | None], *, by_own_names: bool = False
+    ) -> None:
         self.looked = 0
+        self._shared_by = ("symlink",) if by_own_names else ("hardlink", "symlink")
         self._objects = objects
         self._stats = stats
         self._rows: dict[_Division, _Rows | None] = {}
@@ -167,27 +180,37 @@ class StatChecker:
             return look_as_made(found, receipt)
         return False
 
-    def _as_trees_say(self, venv: str, receipt: Receipt, min_size: int) -> bool | None:
-        linked = receipt.link in ("hardlink", "symlink")
-        keys = [(digest, min_size, receipt.copies) for digest in receipt.trees]
+    def tree_as_made(self, venv: str, receipt: Receipt, min_size: int, tree: int) -> bool | None:
+        """Return whether the files of one *tree*, by its place in the receipt, look as they should.
+
+        None: how they should look is not known. For the rest see :meth:`as_made`.
+        """
+        return self._as_trees_say(venv, receipt, min_size, receipt.trees[tree : tree + 1])
+
+    def _as_trees_say(
+        self, venv: str, receipt: Receipt, min_size: int, trees: Sequence[str] | None = None
+    ) -> bool | None:
+        linked = receipt.link in self._shared_by
+        digests = receipt.trees if trees is None else trees
+        keys = [(digest, min_size, receipt.copies) for digest in digests]
         work = [(key, self._rows_for(key)) for key in keys]
         try:
             with directory(venv) as fd:
                 for key, each in work:
                     if each is None:
                         return None
-                    if not self._tree_as_made(fd, key, each, linked=linked):
+                    if not self._tree_as_made(fd, key, each, receipt.written, linked=linked):
                         return False
         except OSError:
             return False
         return True
 
-    def _tree_as_made(self, fd: int, key: _Division, work: _Rows, *, linked: bool) -> bool:
+    def _tree_as_made(self, fd: int, key: _Division, work: _Rows, written: int, *, linked: bool) -> bool:
         found = self._objects_found(key, work) if linked else "gone"
         if found == "changed":
             return False
         # Without its objects, a venv of hard links is whole all the same: its own names have the files.
-        return self._is_like(fd, work.own if found == "as made" else work.all)
+        return self._is_like(fd, _at(written, work.own if found == "as made" else work.all))
 
     def _objects_found(self, key: _Division, work: _Rows) -> Literal["as made", "changed", "gone"]:
         if key not in self._found:
@@ -227,6 +250,13 @@ class StatChecker:
         return self._rows[key]
 
 
+def _at(written: int, rows: list[_Row]) -> list[_Row]:
+    """Return *rows* of a venv whose receipt says *written*."""
+    if not written:
+        return rows
+    return [(row[0], row[1], written, written, row[4]) if row[3] == _WRITTEN else row for row in rows]
+
+
 def _is_fit(st: os.stat_result, mode: int, owners: tuple[int, int]) -> bool:
     from venvflow.disk.objects import is_promised  # noqa: PLC0415 - not for a run with nothing to do
 
@@ -247,43 +277,70 @@ def _divided(stats: TreeStats, min_size: int, copies: frozenset[str]) -> _Rows:
 # --------------------------------------------------------------------------- kept by a project
 
 
-def read_stats(path: str, store: str) -> dict[str, TreeStats]:
+class NotedStats(Mapping[str, TreeStats]):
+    """What a project has written down, by the digests of trees; *lines* are as they were written.
+
+    To read all of it takes longer than to look at the files of a run, so a tree is decoded when it is asked
+    for. One that makes no sense is not there.
+    """
+
+    def __init__(self, lines: Mapping[str, bytes]) -> None:
+        self.lines = lines
+
+    def __getitem__(self, digest: str) -> TreeStats:
+        """Return the stats of a tree."""
+        try:
+            return decode_stats(self.lines[digest])
+        except decoding.Corrupt as error:
+            raise KeyError(digest) from error
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the digests of the trees."""
+        return iter(self.lines)
+
+    def __len__(self) -> int:
+        """Return the number of trees."""
+        return len(self.lines)
+
+
+def read_stats(path: str, store: str) -> NotedStats:
     """Return the stats by the digests of their trees that :func:`write_stats` has left at *path*.
 
     Nothing if there is no such file, if it is damaged, or if it is for another store than that at the path
     *store*.
     """
-    try:
-        noted = decode_stats(read_small(path))
-    except (OSError, decoding.Corrupt):
-        return {}
-    return noted.trees if noted.store == store else {}
+    with suppress(OSError, decoding.Corrupt):
+        digest, _, rest = read_small(path).partition(b"\n")
+        if hashlib.sha256(rest).hexdigest().encode() == digest:
+            head, *lines = rest.split(b"\n")
+            noted = decode_head(head)
+            if noted.store == store and len(lines) == len(noted.trees):
+                return NotedStats(dict(zip(noted.trees, lines, strict=True)))
+    return NotedStats({})
 
 
-class NotedStats(NamedTuple):
-    """The stats that a project has written down, by the digests of their trees, and of which *store*."""
+class Head(NamedTuple):
+    """The first line of the stats that a project has written down: of which *store*, and of which *trees*."""
 
     store: str
-    trees: dict[str, TreeStats]
+    trees: tuple[str, ...]
 
 
-def decode_stats(data: bytes) -> NotedStats:
-    """Return the stats that *data* spells; raises :class:`~venvflow.pure.decoding.Corrupt`."""
-    digest, _, body = data.partition(b"\n")
-    if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise decoding.Corrupt("its checksum is wrong")
+def decode_head(data: bytes) -> Head:
+    """Return the head that *data* spells; raises :class:`~venvflow.pure.decoding.Corrupt`."""
     found = decoding.fields(
-        decoding.parse(body),
+        decoding.parse(data),
         format=decoding.integer(_FORMAT, _FORMAT),
         store=decoding.absolute,
-        trees=decoding.mapped(decoding.digest, _decode_lists),
+        trees=decoding.listed(decoding.digest),
     )
-    return NotedStats(found["store"], found["trees"])
+    return Head(found["store"], found["trees"])
 
 
-def _decode_lists(value: object) -> TreeStats:
+def decode_stats(data: bytes) -> TreeStats:
+    """Return the stats of one tree that *data* spells; raises :class:`~venvflow.pure.decoding.Corrupt`."""
     times = decoding.mapped(decoding.text, decoding.mtime)
-    stats = TreeStats(*decoding.row(*[_a_list] * (len(TreeStats._fields) - 1), times)(value))
+    stats = TreeStats(*decoding.row(*[_a_list] * (len(TreeStats._fields) - 1), times)(decoding.parse(data)))
     if len({len(each) for each in stats[:-1]}) != 1:
         raise decoding.Corrupt("its lists are not of the same length")
     decoding.check_paths(stats.paths)
@@ -303,8 +360,16 @@ def _a_list(value: object) -> list[Any]:
 
 def write_stats(path: str, store: str, stats: Mapping[str, TreeStats]) -> None:
     """Leave *stats*, by the digests of their trees, for the next run, if we may write there."""
-    document = {"format": _FORMAT, "store": store, "trees": stats}
-    data = json.dumps(document, separators=(",", ":")).encode("ascii")
+    _write_lines(path, store, {digest: _encoded(each) for digest, each in stats.items()})
+
+
+def _encoded(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def _write_lines(path: str, store: str, lines: Mapping[str, bytes]) -> None:
+    head = _encoded({"format": _FORMAT, "store": store, "trees": [*lines]})
+    data = b"\n".join([head, *lines.values()])
     with suppress(OSError):
         write_whole(path, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
 
@@ -319,31 +384,75 @@ def suspect_venvs(
 
     *receipts* are those of shared venvs, by their names in *config*.
 
-    A run goes from one venv to the next as far as its *budget* of files goes; the next run begins where this
-    one ended. With *whole* there is no budget, and whose turn it is stays as it was.
+    A run goes from one tree to the next as far as its *budget* of files goes; the next run begins where this
+    one ended, and with what this one found. With *whole* there is no budget, and whose turn it is stays as it
+    was.
     """
     if not receipts:
         return frozenset()
     memory = _Memory(config)
     checker = StatChecker(memory.objects, memory.stats)
-    found, left = set(), ""
-    for name in receipts if whole else _in_turn([*receipts], _begin(config)):
-        if not whole and checker.looked + memory.decoded * _DECODED >= budget:
-            left = name
-            break
-        if not checker.as_made(receipts[name].path, receipts[name], config.venvs[name].min_size):
-            found.add(name)
+    sizes = {name: config.venvs[name].min_size for name in receipts}
+    if whole:
+        found = [name for name, each in receipts.items() if not checker.as_made(each.path, each, sizes[name])]
+    else:
+        turn = _Turn.read(config)
+        found = _looked_at_in_turn(receipts, sizes, checker, turn, _Budget(checker, memory, budget))
+        turn.write(config)
     memory.keep(() if whole else receipts.values())
-    if not whole:
-        _begin_next(config, left)
     return frozenset(found)
+
+
+def _looked_at_in_turn(
+    receipts: Mapping[str, Receipt],
+    sizes: Mapping[str, int],
+    checker: StatChecker,
+    turn: _Turn,
+    budget: _Budget,
+) -> list[str]:
+    """Return the venvs that look changed, and let *turn* say what the next run begins with."""
+    whole: dict[str, bool] = {}  # of venvs that cannot be looked at tree by tree
+
+    def looks_changed(name: str, tree: int) -> bool:
+        receipt, size = receipts[name], sizes[name]
+        as_made = whole.get(name)
+        if as_made is None:
+            as_made = checker.tree_as_made(receipt.path, receipt, size, tree)
+        if as_made is None:
+            as_made = whole[name] = checker.as_made(receipt.path, receipt, size)
+        return not as_made
+
+    changed = {
+        name: tree
+        for name, tree in turn.changed.items()
+        if name in receipts and tree < len(receipts[name].trees) and looks_changed(name, tree)
+    }
+    rest: _Position | None = None
+    for name, tree in _in_turn(receipts, turn.first):
+        if budget.is_spent():
+            rest = name, tree
+            break
+        if name not in changed and looks_changed(name, tree):
+            changed[name] = tree
+    turn.first, turn.changed = rest, changed if rest is not None else {}
+    return [*changed]
+
+
+@contextmanager
+def checker_by_own_names(config: Config) -> Iterator[StatChecker]:
+    """Give what looks at each file of a venv of *config*, by its own name."""
+    memory = _Memory(config)
+    try:
+        yield StatChecker(memory.objects, memory.stats, by_own_names=True)
+    finally:
+        memory.keep(())
 
 
 def learn_stats(config: Config, receipts: Iterable[Receipt], *, budget: int = BUDGET) -> None:
     """Write down how files of shared venvs should look, for the next run, as far as a run's *budget* goes."""
     memory, receipts = _Memory(config), [*receipts]
     for digest in dict.fromkeys(digest for receipt in receipts for digest in receipt.trees):
-        if memory.decoded * _DECODED < budget:
+        if memory.decoded * _DECODED < budget * _LEARNING:
             memory.stats(digest)
     memory.keep(receipts)
 
@@ -354,26 +463,59 @@ def forget_stats(config: Config) -> None:
         os.unlink(_stats_file(config))
 
 
-def _in_turn(names: Sequence[str], first: str) -> list[str]:
-    """Return *names* from *first* on, then those before it."""
-    at = names.index(first) if first in names else 0
-    return [*names[at:], *names[:at]]
+_Position = tuple[str, int]
+"""A venv by its name, and which of its trees, from 0 on."""
 
 
-def _begin(config: Config) -> str:
-    """Return the venv that the last run has left to this one, empty if it left none."""
-    with suppress(OSError, ValueError):
-        return read_small(_next_file(config), largest=_LONGEST_NAME).decode("ascii")
-    return ""
+def _in_turn(receipts: Mapping[str, Receipt], first: _Position | None) -> list[_Position]:
+    """Return every tree of every venv, from the *first* on, then those before it."""
+    trees = [(name, number) for name, each in receipts.items() for number in range(len(each.trees))]
+    at = trees.index(first) if first in trees else 0
+    return [*trees[at:], *trees[:at]]
 
 
-def _begin_next(config: Config, venv: str) -> None:
-    """Note that the next run begins with *venv*; empty: with the first one."""
-    with suppress(OSError):  # where one may not write, every run is the first one
-        if venv:
-            write_whole(_next_file(config), venv.encode("ascii"))
-        else:
-            os.unlink(_next_file(config))
+class _Budget:
+    """What a run may spend, in files looked at; it has looked at one tree at least when that is *spent*."""
+
+    def __init__(self, checker: StatChecker, memory: _Memory, files: int) -> None:
+        self._checker, self._memory, self._files = checker, memory, files
+        self._begun = False
+
+    def is_spent(self) -> bool:
+        """Return whether the next run is to go on; not before the first tree, or nothing would ever be."""
+        spent = self._checker.looked + self._memory.decoded * _DECODED / _LEARNING
+        begun, self._begun = self._begun, True
+        return begun and spent >= self._files
+
+
+class _Turn:
+    """What a run leaves to the next one: with which tree it begins, and which looked *changed* in this one.
+
+    Those are looked at on each run, so that a change is told until it is undone.
+    """
+
+    def __init__(self, first: _Position | None, changed: dict[str, int]) -> None:
+        self.first, self.changed = first, changed
+
+    @classmethod
+    def read(cls, config: Config) -> _Turn:
+        """Return what the last run has left."""
+        with suppress(OSError, decoding.Corrupt):
+            found = decoding.fields(
+                decoding.parse(read_small(_next_file(config), largest=_LARGEST_TURN)),
+                first=decoding.row(decoding.text, decoding.count),
+                changed=decoding.mapped(decoding.text, decoding.count),
+            )
+            return cls((found["first"][0], found["first"][1]), found["changed"])
+        return cls(None, {})
+
+    def write(self, config: Config) -> None:
+        """Leave it to the next run; where one may not write, every run is the first one."""
+        with suppress(OSError):
+            if self.first is not None:
+                write_whole(_next_file(config), _encoded({"first": self.first, "changed": self.changed}))
+            else:
+                os.unlink(_next_file(config))
 
 
 def _next_file(config: Config) -> str:
@@ -410,8 +552,9 @@ class _Memory:
             self._store.close()
         if self._learnt:
             needed = {digest for receipt in receipts for digest in receipt.trees} or self._known.keys()
-            kept = {digest: stats for digest, stats in self._known.items() if digest in needed}
-            write_stats(_stats_file(self._config), self._store_path, kept | self._learnt)
+            kept = {digest: line for digest, line in self._known.lines.items() if digest in needed}
+            learnt = {digest: _encoded(stats) for digest, stats in self._learnt.items()}
+            _write_lines(_stats_file(self._config), self._store_path, kept | learnt)
 
     def _learn(self, digest: str) -> TreeStats | None:
         from venvflow.pure.manifest import Corrupt  # noqa: PLC0415 - only what is new is learnt
@@ -461,11 +604,15 @@ def look_as_made(found: Iterable[Found], receipt: Receipt) -> bool:
 
 def digest_of_found(found: Iterable[Found]) -> str:
     """Return the hash over the stats of a venv's files as a walk has found them."""
-    return digest_of_stats(
-        file_stat(item.path, item.stamp.size, item.stamp.mtime_ns) if item.kind == "file" else item.path
-        for item in found
-        if item.kind != "dir" and not is_ignored(item.path)
-    )
+    return digest_of_stats(stats_of_found(found))
+
+
+def stats_of_found(found: Iterable[Found]) -> Iterator[str]:
+    """Yield the stats of a venv's files as a walk has found them."""
+    for item in found:
+        if item.kind != "dir" and not is_ignored(item.path):
+            is_file = item.kind == "file"
+            yield file_stat(item.path, item.stamp.size, item.stamp.mtime_ns) if is_file else item.path
 
 
 def file_stat(path: str, size: int, mtime_ns: int) -> str:

@@ -40,7 +40,7 @@ from venvflow.pure import decoding
 from venvflow.pure.manifest import decode_entry, encode_entry
 from venvflow.pure.retention import Usage
 
-VERSION = 4
+VERSION = 5
 """Schema version, kept in ``PRAGMA user_version``."""
 
 _WAIT_SECONDS = 30.0
@@ -117,16 +117,25 @@ class IndexReader:
             if decoding.is_digest(digest) and type(mtime) is type(mode) is int
         }
 
-    def bytecode(self, interpreter: str) -> Compiled:
-        """Return what *interpreter* compiled, as far as it is known."""
-        rows = self.rows(
-            "SELECT source.digest, bytecode.path, object.digest, object.size FROM bytecode"
-            " JOIN objects source ON source.id = bytecode.source"
-            " LEFT JOIN objects object ON object.id = bytecode.object WHERE bytecode.interpreter = ?",
-            (interpreter,),
-        )
+    def bytecode(self, interpreter: str, sources: Iterable[str] | None = None) -> Compiled:
+        """Return what *interpreter* compiled of these *sources*, by SHA-256, or of all, as far as known."""
+        if sources is None:
+            rows = self.rows(
+                "SELECT source.digest, bytecode.path, object.digest, object.size FROM bytecode"
+                " JOIN objects source ON source.id = bytecode.source"
+                " LEFT JOIN objects object ON object.id = bytecode.object WHERE bytecode.interpreter = ?",
+                (interpreter,),
+            )
+        else:  # in this order: few are asked for, and many are known
+            rows = self.rows(
+                "SELECT source.digest, bytecode.path, object.digest, object.size FROM json_each(?) wanted"
+                " CROSS JOIN objects source ON source.digest = wanted.value"
+                " CROSS JOIN bytecode ON bytecode.source = source.id"
+                " LEFT JOIN objects object ON object.id = bytecode.object WHERE bytecode.interpreter = ?",
+                (json.dumps([*sources]), interpreter),
+            )
         return {
-            (source, _name(path)): (Name(digest, executable=False), size) if digest is not None else None
+            (source, path_in(path)): (Name(digest, executable=False), size) if digest is not None else None
             for source, path, digest, size in rows
             if type(source) is str
             and _is_name(path)
@@ -136,7 +145,7 @@ class IndexReader:
     def usage(self) -> dict[str, Usage]:
         """Return when each snapshot was last used."""
         rows = self.rows("SELECT id, used_seq, used_at FROM snapshots")
-        return {each[0]: Usage(*each[1:]) for each in _sound(rows, _USAGE)}
+        return {each[0]: Usage(*each[1:]) for each in sound(rows, _USAGE)}
 
     def summaries(self) -> dict[str, SnapshotSummary]:
         """Return the summary of every snapshot, by its id."""
@@ -144,32 +153,28 @@ class IndexReader:
             "SELECT id, key, venv, place, python, host, command, created, files, size, used_seq, used_at"
             " FROM snapshots"
         )
-        summaries = (
-            SnapshotSummary._make((*each[:-2], Usage(*each[-2:]))) for each in _sound(rows, _SUMMARY)
-        )
+        summaries = (SnapshotSummary._make((*each[:-2], Usage(*each[-2:]))) for each in sound(rows, _SUMMARY))
         return {each.id: each for each in summaries}
 
     def snapshot_keys(self) -> list[tuple[str, dict[str, str], str, int]]:
         """Return of each snapshot its id, the parts of its key, its venv's name, and when it was used."""
         found = []
         rows = self.rows("SELECT id, parts, venv, used_seq FROM snapshots")
-        for identifier, parts, venv, seq in _sound(rows, _KEYED):
+        for identifier, parts, venv, seq in sound(rows, _KEYED):
             with suppress(ValueError):  # what a row does not tell, the snapshot itself does
                 found.append((identifier, decoding.texts(decoding.parse(parts.encode())), venv, seq))
         return found
 
     def stamps(self, venv: str) -> dict[str, Stamped]:
         """Return what is known of the files of the venv at path *venv*, by path below it."""
-        rows = self.rows(
-            "SELECT stamps.path, entry FROM stamps JOIN venvs ON venvs.id = stamps.venv WHERE venvs.path = ?",
-            (_text(venv),),
-        )
-        found = {}
-        for path, noted in rows:
-            with suppress(ValueError, TypeError, IndexError, RecursionError):  # then the file is read again
-                stamp, entry = json.loads(noted)
-                found[_name(path)] = Stamped(Stamp(*stamp), decode_entry(_name(path), entry))
-        return found
+        rows = self.rows("SELECT stamps FROM stamps WHERE venv = ?", (path_cell(venv),))
+        with suppress(ValueError, TypeError, IndexError, RecursionError):  # then the files are read again
+            return {
+                path: Stamped(Stamp(*stamp), decode_entry(path, entry))
+                for (noted,) in rows
+                for path, stamp, entry in json.loads(noted)
+            }
+        return {}
 
 
 class Index(IndexReader):
@@ -209,20 +214,21 @@ class Index(IndexReader):
             set_aside(self.path, self._identity)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, patience: float | None = None) -> Iterator[sqlite3.Connection]:
         """Hold a write transaction; nested blocks join the outer one.
 
-        Raises LockTimeout while another program writes for too long, EnvironmentFailure when the
-        database cannot be written. A damaged one is moved aside first: the next run makes it again.
+        Raises LockTimeout while another program writes for longer than *patience* (seconds, 30 if not given),
+        EnvironmentFailure when the database cannot be written. A damaged one is moved aside first: the next
+        run makes it again.
         """
         if self._db.in_transaction:
             yield self._db
             return
-        with self._explained():
-            self._patiently("BEGIN IMMEDIATE")
+        with self._explained(patience):
+            self._patiently("BEGIN IMMEDIATE", patience=patience)
             try:
                 yield self._db
-                self._patiently("COMMIT")
+                self._patiently("COMMIT", patience=patience)
             except BaseException:
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
@@ -233,16 +239,18 @@ class Index(IndexReader):
         with self._explained():
             return self._patiently(sql, parameters).fetchall()
 
-    def _patiently(self, sql: str, parameters: Parameters = ()) -> sqlite3.Cursor:
-        return patiently(lambda: self._db.execute(sql, parameters), seconds=_WAIT_SECONDS)
+    def _patiently(
+        self, sql: str, parameters: Parameters = (), *, patience: float | None = None
+    ) -> sqlite3.Cursor:
+        return patiently(lambda: self._db.execute(sql, parameters), seconds=_waiting(patience))
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, patience: float | None = None) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
             if is_locked(error):
-                raise _locked(self.path) from error
+                raise _locked(self.path, patience) from error
             if is_damage(error, self.path):
                 self._move_aside()
             raise _unusable(self.path, error) from error
@@ -272,7 +280,7 @@ class Index(IndexReader):
     def retain(self, trees: Iterable[str], objects: Iterable[Name]) -> None:
         """Forget all trees and objects but these, and the bytecode of what is forgotten."""
         trees, objects = set(trees), set(objects)
-        known = [digest for (digest,) in self.rows("SELECT digest FROM trees")]
+        known = self.known_trees()
         names = [
             Name(digest, bool(executable))
             for digest, executable in self.rows("SELECT digest, executable FROM objects")
@@ -300,8 +308,12 @@ class Index(IndexReader):
 
     def unknown_trees(self, trees: Iterable[Tree]) -> list[Tree]:
         """Return those of *trees* that there are no rows of; the objects of the others have rows, too."""
-        known = {digest for (digest,) in self.rows("SELECT digest FROM trees")}
+        known = self.known_trees()
         return [tree for tree in trees if tree.digest not in known]
+
+    def known_trees(self) -> set[str]:
+        """Return the digests of the trees that there are rows of."""
+        return {digest for (digest,) in self.rows("SELECT digest FROM trees")}
 
     def forget_trees(self, digests: Iterable[str]) -> None:
         """Drop trees and the rows of their files."""
@@ -314,7 +326,7 @@ class Index(IndexReader):
         """Remember what sources compiled to; sources and bytecode must be objects already."""
         made = {each: found[0].digest if found else None for each, found in compiled.items()}
         rows = [
-            (interpreter, _text(path), made[source, path], source, made[source, path])
+            (interpreter, path_cell(path), made[source, path], source, made[source, path])
             for source, path in compiled
         ]
         with self.writing() as db:
@@ -338,9 +350,9 @@ class Index(IndexReader):
                 " created, used_at, used_seq, files, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     snapshot.id, snapshot.key.digest, json.dumps(snapshot.key.parts), shown(snapshot.venv),
-                    None if snapshot.place is None else _text(snapshot.place), snapshot.python, snapshot.host,
-                    shown(snapshot.command), snapshot.created, now, _next_seq(db), snapshot.files,
-                    snapshot.size,
+                    None if snapshot.place is None else path_cell(snapshot.place), snapshot.python,
+                    snapshot.host, shown(snapshot.command), snapshot.created, now, _next_seq(db),
+                    snapshot.files, snapshot.size,
                 ),
             )  # fmt: skip
             db.execute("DELETE FROM snapshot_trees WHERE snapshot = ?", (snapshot.id,))
@@ -384,18 +396,14 @@ class Index(IndexReader):
 
     def set_stamps(self, venv: str, stamped: Mapping[str, Stamped]) -> None:
         """Replace what is known of the files of the venv at path *venv*."""
+        # Numbers of some file systems do not fit into a column, and rows by the ten thousand take their time.
+        noted = [(path, each.stamp, encode_entry(each.entry)) for path, each in stamped.items()]
         with self.writing() as db:
-            db.execute("INSERT OR IGNORE INTO venvs(path) VALUES (?)", (_text(venv),))
-            (number,) = db.execute("SELECT id FROM venvs WHERE path = ?", (_text(venv),)).fetchone()
-            db.execute("DELETE FROM stamps WHERE venv = ?", (number,))
-            db.executemany(
-                "INSERT INTO stamps(venv, path, entry) VALUES (?, ?, ?)",
-                (
-                    # Numbers of some file systems do not fit into a column.
-                    (number, _text(path), json.dumps([each.stamp, encode_entry(each.entry)]))
-                    for path, each in stamped.items()
-                ),
-            )
+            db.execute("DELETE FROM stamps WHERE venv = ?", (path_cell(venv),))
+            if noted:
+                db.execute(
+                    "INSERT INTO stamps(venv, stamps) VALUES (?, ?)", (path_cell(venv), json.dumps(noted))
+                )
 
     # ----------------------------------------------------------------------- venvs
 
@@ -408,9 +416,9 @@ class Index(IndexReader):
             db.execute(
                 "INSERT INTO venvs(path, snapshot, seen_at) VALUES (?, ?, ?) ON CONFLICT(path)"
                 " DO UPDATE SET snapshot = excluded.snapshot, seen_at = excluded.seen_at",
-                (_text(path), snapshot, now),
+                (path_cell(path), snapshot, now),
             )
-            (number,) = db.execute("SELECT id FROM venvs WHERE path = ?", (_text(path),)).fetchone()
+            (number,) = db.execute("SELECT id FROM venvs WHERE path = ?", (path_cell(path),)).fetchone()
             db.execute("DELETE FROM venv_trees WHERE venv = ?", (number,))
             db.executemany(
                 "INSERT OR IGNORE INTO venv_trees(venv, tree) SELECT ?, id FROM trees WHERE digest = ?",
@@ -420,12 +428,13 @@ class Index(IndexReader):
     def seen(self) -> dict[str, float]:
         """Return when each registered venv was registered last, by its path, in seconds since 1970."""
         rows = self.rows("SELECT path, seen_at FROM venvs WHERE seen_at IS NOT NULL")
-        return {_name(path): at for path, at in rows if _is_name(path)}
+        return {path_in(path): at for path, at in rows if _is_name(path)}
 
     def forget_venv(self, path: str) -> None:
         """Drop a venv and its stamps."""
         with self.writing() as db:
-            db.execute("DELETE FROM venvs WHERE path = ?", (_text(path),))
+            db.execute("DELETE FROM venvs WHERE path = ?", (path_cell(path),))
+            db.execute("DELETE FROM stamps WHERE venv = ?", (path_cell(path),))
 
 
 def _add_tree(db: sqlite3.Connection, tree: Tree) -> None:
@@ -440,7 +449,7 @@ def _add_tree(db: sqlite3.Connection, tree: Tree) -> None:
     db.executemany(
         "INSERT INTO files(tree, path, object)"
         " SELECT ?, ?, id FROM objects WHERE digest = ? AND executable = ?",
-        [(number, _text(e.path), e.digest, e.executable and e.kind == "file") for e in files],
+        [(number, path_cell(e.path), e.digest, e.executable and e.kind == "file") for e in files],
     )
 
 
@@ -462,7 +471,7 @@ def _fitting(number: int | None) -> int | None:
     return None if number is None else max(-decoding.LARGEST_COUNT, min(number, decoding.LARGEST_COUNT))
 
 
-def _text(path: str) -> str | bytes:
+def path_cell(path: str) -> str | bytes:
     """Return *path* as SQLite can hold it: bytes when it is not UTF-8."""
     try:
         path.encode("utf-8")
@@ -471,7 +480,7 @@ def _text(path: str) -> str | bytes:
     return path
 
 
-def _name(value: object) -> str:
+def path_in(value: object) -> str:
     """Return a path as it is known here; raises Corrupt for what was never one."""
     if not isinstance(value, (str, bytes)):
         raise decoding.unlike(value, "a path")
@@ -485,7 +494,7 @@ def _is_name(value: object) -> bool:
 # --------------------------------------------------------------------------- what rows may say
 
 
-def _sound(rows: Iterable[Sequence[Any]], decoders: Sequence[decoding.Decoder[Any]]) -> Iterator[Any]:
+def sound(rows: Iterable[Sequence[Any]], decoders: Sequence[decoding.Decoder[Any]]) -> Iterator[Any]:
     """Yield the rows whose values *decoders* take; of a row that others wrote, nothing is known."""
     decode = decoding.row(*decoders)
     for each in rows:
@@ -497,7 +506,7 @@ _HISTORY = decoding.count, decoding.moment
 _USAGE = decoding.digest, *_HISTORY
 _KEYED = decoding.digest, decoding.text, decoding.text, decoding.count
 _SUMMARY = (
-    decoding.digest, decoding.digest, decoding.text, decoding.optional(_name), *[decoding.text] * 3,
+    decoding.digest, decoding.digest, decoding.text, decoding.optional(path_in), *[decoding.text] * 3,
     decoding.moment, decoding.count, decoding.count, *_HISTORY,
 )  # fmt: skip
 
@@ -591,10 +600,14 @@ _WHOLE = "Every venv is the old one or the new one, whole."
 """What is true whenever the index fails: nothing of a venv depends on it."""
 
 
-def _locked(path: str) -> LockTimeout:
+def _waiting(patience: float | None) -> float:
+    return _WAIT_SECONDS if patience is None else patience
+
+
+def _locked(path: str, patience: float | None = None) -> LockTimeout:
     found = locks.writer(path)
     return LockTimeout(
-        f"the index is locked by {found} for more than {_WAIT_SECONDS:g} s",
+        f"the index is locked by {found} for more than {_waiting(patience):g} s",
         where=shown(path),
         state=_WHOLE,
         hint=f"Close what has it open for writing (a database browser?). {found.way_out}.",

@@ -1,19 +1,20 @@
 """Takes a surveyed venv into the store: its files become objects, bytecode and trees.
 
-No name in the venv changes here; :mod:`venvflow.state.relink` then gives names to the objects.
+No name in the venv changes here; :mod:`venvflow.state.relink` gives names to the objects, to all but bytecode
+while that is still compiled.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from venvflow.disk.attributes import own_attributes
-from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, is_source, pyc_path
-from venvflow.disk.objects import Batch, Name, object_name, sealed
-from venvflow.disk.scan import Changing, Found, in_threads, lstat, read
+from venvflow.disk.bytecode import Bytecode, Compiling, Source, can_be_compiled, is_source, pyc_path
+from venvflow.disk.objects import Batch, MtimeMode, Name, object_name, sealed
+from venvflow.disk.scan import Changing, Found, lstat, read
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import BytecodePolicy, Entry, Interpreter, LinkMode, Manifest
 from venvflow.pure.manifest import group, source_of
@@ -24,19 +25,29 @@ from venvflow.state.relink import is_temporary
 from venvflow.state.store import Store, bytecode_id
 from venvflow.state.survey import Survey
 
+_Inode = tuple[int, int]
+"""Inode and device."""
+
+_ANY: _Inode = (0, 0)
+"""That of an object which may just have become another file: no file of a venv is known to be it."""
+
 
 @dataclass(slots=True)
 class Taken:
     """What an intake gave: the *manifest*, all *entries* by path, and figures.
 
     *origins* maps new objects to the files that they were copied from: those need no comparison. *own* maps
-    those that are files of the venv themselves to their paths.
+    those that are files of the venv themselves to their paths. *linked* are paths of files that were found to
+    be names of their objects. *shared* maps those that are shared with others to the mtime and mode that they
+    keep; the figures say how many *adopted* ones that are.
     """
 
     manifest: Manifest
     entries: dict[str, Entry]
     origins: dict[Name, str] = field(default_factory=dict)
     own: dict[Name, str] = field(default_factory=dict)
+    linked: set[str] = field(default_factory=set)
+    shared: Mapping[Name, MtimeMode] = field(default_factory=dict)
     new_objects: int = 0
     new_bytes: int = 0
     adopted: int = 0
@@ -73,13 +84,22 @@ class Intake:
         self._bytecode_key = bytecode_of(self.interpreter)
         self._adopted = self.store.adopted()
         self._asked_again = False
+        self._linked: set[str] = set()
 
-    def take(self, survey: Survey, *, bytecode: BytecodePolicy, sound: Container[str] = ()) -> Taken:
+    def take(
+        self,
+        survey: Survey,
+        *,
+        bytecode: BytecodePolicy,
+        sound: Container[str] = (),
+        meanwhile: Callable[[Taken], object] | None = None,
+    ) -> Taken:
         """Take *survey* into the store and return what came of it.
 
-        *sound* are paths whose objects were seen to be sound just now. *survey* loses what a killed run left
-        in the venv, the old bytecode of what is compiled anew, and what of *bytecode* that is kept is not
-        valid. Raises ``OSError`` when the store cannot be written,
+        *sound* are paths whose objects were seen to be sound just now. *meanwhile* is called, if there are
+        sources to compile, with what was taken but their bytecode: all of it is in the store. *survey* loses
+        what a killed run left in the venv, the old bytecode of what is compiled anew, and what of *bytecode*
+        that is kept is not valid. Raises ``OSError`` when the store cannot be written,
         :class:`venvflow.disk.scan.Changing` when a file is not the one that was surveyed any more.
         """
         with self._objects.batch() as batch:
@@ -88,27 +108,37 @@ class Intake:
             self._resolve_links(survey)
             if bytecode == "keep":
                 self._keep_valid(batch, survey)
-            self._take_files(batch, survey, sound)
-            compiled, fresh = self._compile(batch, survey) if bytecode == "canonical" else ({}, {})
-            canonical = self._bytecode_entries(compiled)
-            for path in canonical:
-                survey.found.pop(path, None)
-            entries = {**survey.entries, **canonical}
+            known, todo = self._to_compile(survey) if bytecode == "canonical" else ({}, [])
+            with Compiling(self.interpreter, todo, batch.staging) as compiling:
+                self._take_files(batch, survey, sound)
+                entries = {**survey.entries, **self._bytecode_entries(survey, known)}
+                if todo and meanwhile is not None:
+                    batch.publish_objects()
+                    meanwhile(self._taken(batch, Manifest(()), entries))
+                fresh = self._compiled(batch, compiling) if todo else {}
+            entries |= self._bytecode_entries(survey, fresh)
             manifest = Manifest(group(entries, survey.distributions), survey.bound)
             self.store.stage_trees(batch, manifest.trees)
             batch.publish()
             self._record(batch, manifest, fresh)
+        taken = self._taken(batch, manifest, entries)
+        taken.compiled = len(fresh)
+        taken.uncompilable = [*known.values(), *fresh.values()].count(None)
+        return taken
+
+    def _taken(self, batch: Batch, manifest: Manifest, entries: dict[str, Entry]) -> Taken:
+        """Return what was taken until now."""
         return Taken(
             manifest,
             entries,
             batch.origins,
             batch.own,
+            self._linked,
+            batch.adopted,
             new_objects=len(batch.added),
             new_bytes=sum(batch.added.values()),
             adopted=len(batch.adopted),
             adopted_bytes=sum(batch.added[name] for name in batch.adopted if name in batch.added),
-            compiled=len(fresh),
-            uncompilable=sum(1 for made in compiled.values() if made is None),
         )
 
     def _record(self, batch: Batch, manifest: Manifest, fresh: Compiled) -> None:
@@ -149,8 +179,13 @@ class Intake:
             entry = survey.entries[path]
             if entry.kind == "file" and path not in sound:
                 name = object_name(entry)
-                if name not in batch and not self._has(name, entry.size):
+                if name in batch:
+                    continue
+                inode = self._inode(name, entry.size)
+                if inode is None:
                     self._take_file(batch, survey.found[path], entry, name)
+                else:
+                    self._note_link(survey, path, inode)
 
     def _take_file(self, batch: Batch, found: Found, entry: Entry, name: Name) -> None:
         path = f"{self.venv}/{found.path}"
@@ -165,20 +200,26 @@ class Intake:
         else:
             batch.adopt(path, name, found)
 
-    def _has(self, name: Name, size: int) -> bool:
-        """Return whether the store has this object; one that looks changed must prove itself.
+    def _note_link(self, survey: Survey, path: str, inode: _Inode) -> None:
+        """Take note of a file that is the object with this *inode*."""
+        found = survey.found.get(path)
+        if found is not None and (found.stamp.inode, found.device) == inode:
+            self._linked.add(path)
 
-        Publishing another under its name puts it aside.
+    def _inode(self, name: Name, size: int) -> _Inode | None:
+        """Return which inode an object is, None if the store does not have it.
+
+        One that looks changed must prove itself. Publishing another under its name puts it aside.
         """
-        standing = self._objects.standing(name, size, self._adopted.get(name))
-        if standing != "doubtful":
-            return standing == "sound"
+        standing, st = self._objects.look(name, size, self._adopted.get(name))
+        if st is None or standing == "sound":
+            return (st.st_ino, st.st_dev) if st is not None else None
         if not self._asked_again:  # another run may have adopted it meanwhile
             self._adopted, self._asked_again = self.store.adopted(), True
         expected = self.store.relabel(name, size, self._adopted.pop(name, None))
         if expected is not None and expected != sealed(name):
             self._adopted[name] = expected
-        return expected is not None
+        return _ANY if expected is not None else None
 
     # ----------------------------------------------------------------------- bytecode
 
@@ -192,7 +233,8 @@ class Intake:
             if source is not None:
                 found, entry = survey.found[path], survey.entries[path]
                 content = read(f"{self.venv}/{path}", known=found.stamp, keep=found.stamp.size)
-                kept = _fitting(content.data, source, survey.found.get(source.path))
+                magic = self.interpreter.magic if f".{self.interpreter.cache_tag}." in path else ""
+                kept = fitting(content.data, source, survey.found.get(source.path), bytes.fromhex(magic))
                 if content.digest != entry.digest:
                     raise Changing(f"{self.venv}/{path}")
                 if kept is None:
@@ -201,57 +243,66 @@ class Intake:
                     survey.entries[path] = entry._replace(digest=batch.add_bytes(kept).digest)
                     survey.found.pop(path)  # so that it is put there anew
 
-    def _compile(self, batch: Batch, survey: Survey) -> tuple[Compiled, Compiled]:
-        """Return the bytecode of every source that can be imported, and what of it was compiled just now."""
-        known = self.store.index.bytecode(self._bytecode_key)
-        compiled: dict[tuple[str, str], tuple[Name, int] | None] = {}
-        todo = []
+    def _to_compile(self, survey: Survey) -> tuple[Compiled, list[Source]]:
+        """Return the bytecode that is known of sources that can be imported, and what has to be compiled.
+
+        The largest come first, so that no process is left with one at the end.
+        """
+        sources = [each.digest for each in survey.entries.values() if is_source(each.path)]
+        index = self.store.index.bytecode(self._bytecode_key, sources)
+        known: dict[tuple[str, str], tuple[Name, int] | None] = {}
+        todo: list[tuple[int, Source]] = []
         for path, entry in survey.entries.items():
             if entry.kind == "file" and is_source(path):
-                source = entry.digest, path
-                if self.excluded(pyc_path(path, self.interpreter.cache_tag)):
+                source, target = (entry.digest, path), pyc_path(path, self.interpreter.cache_tag)
+                if self.excluded(target):
                     continue
                 if not can_be_compiled(path, entry.size, self.interpreter.cache_tag):
-                    compiled[source] = None
-                elif source in known and ((made := known[source]) is None or self._has(*made)):
-                    compiled[source] = made
+                    known[source] = None
+                elif source in index and (inode := self._inode_of(index[source])) is not None:
+                    known[source] = index[source]
+                    self._note_link(survey, target, inode)
                 else:
-                    todo.append(Source(entry.digest, path, f"{self.venv}/{path}"))
-        fresh = self._compile_anew(batch, todo) if todo else {}
-        return {**compiled, **fresh}, fresh
+                    todo.append((-entry.size, Source(entry.digest, path, f"{self.venv}/{path}")))
+        return known, [source for _, source in sorted(todo)]
 
-    def _compile_anew(
-        self, batch: Batch, todo: list[Source]
-    ) -> dict[tuple[str, str], tuple[Name, int] | None]:
-        files = compile_sources(
-            self.interpreter, todo, batch.staging, progress=partial(self.progress, "compiling")
-        )
-        contents = in_threads(lambda file: read(file) if file else None, list(files.values()))
+    def _inode_of(self, made: tuple[Name, int] | None) -> _Inode | None:
+        """Return which inode the bytecode of a source is; of one that does not compile, there is none."""
+        return self._inode(*made) if made is not None else _ANY
+
+    def _compiled(self, batch: Batch, compiling: Compiling) -> Compiled:
+        """Stage what was compiled, and return it."""
         compiled: dict[tuple[str, str], tuple[Name, int] | None] = {}
-        for (source, file), content in zip(files.items(), contents, strict=True):
-            made = None
-            if file is not None and content is not None:
-                made = Name(content.digest, executable=False), content.stamp.size
-                if made[0] not in batch and not self._has(*made):
-                    batch.add_staged(file, *made)
-            compiled[source.digest, source.path] = made
+        for source, made in compiling.result(partial(self.progress, "compiling")).items():
+            compiled[source.digest, source.path] = self._staged(batch, made) if made is not None else None
         return compiled
 
-    def _bytecode_entries(self, compiled: Compiled) -> dict[str, Entry]:
+    def _staged(self, batch: Batch, made: Bytecode) -> tuple[Name, int]:
+        """Stage bytecode that the store does not have; return the object that it is, and its size."""
+        name = Name(made.digest, executable=False)
+        if name not in batch and self._inode(name, made.size) is None:
+            batch.add_staged(made.file, name, made.size)
+        return name, made.size
+
+    def _bytecode_entries(self, survey: Survey, compiled: Compiled) -> dict[str, Entry]:
+        """Return the entries of bytecode; *survey* loses what has its names and is not the object."""
         entries = {}
         for (_, source), made in compiled.items():
             if made is not None:
                 path = pyc_path(source, self.interpreter.cache_tag)
                 entries[path] = Entry(path, "file", made[0].digest, executable=False, size=made[1])
+                if path not in self._linked:
+                    survey.found.pop(path, None)
         return entries
 
 
-def _fitting(data: bytes, source: Entry, found: Found | None) -> bytes | None:
+def fitting(data: bytes, source: Entry, found: Found | None, magic: bytes = b"") -> bytes | None:
     """Return bytecode as it fits its *source* with the time of its content; None if it is not valid.
 
-    *found* is the source as it was installed, None if it has that time.
+    *found* is the source as it was installed, None if it has that time. *magic* is the number that its Python
+    wants: another build of the same version may have another one.
     """
-    if source.kind != "file" or len(data) < _HEADER:
+    if source.kind != "file" or len(data) < _HEADER or not data.startswith(magic):
         return None
     if data[4:8] != bytes(4):
         return data

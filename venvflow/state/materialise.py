@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from venvflow import postinstall
 from venvflow.disk.descriptors import Directories, directory
 from venvflow.disk.links import Linker, prevailing, write_private
-from venvflow.disk.objects import MtimeMode, Name, Objects, object_name, sealed
+from venvflow.disk.objects import MtimeMode, Name, Objects, file_of, object_name, sealed
 from venvflow.disk.scan import read
 from venvflow.model import Entry, LinkMode, Manifest
 from venvflow.pure.manifest import Corrupt, directories_of, entries_of
 from venvflow.pure.relocate import Places, digest_of, fill, fill_link, is_record
-from venvflow.pure.sharing import stays_private
+from venvflow.pure.sharing import is_written, stays_private, time_of
 from venvflow.state.file_stats import file_stat, is_ignored
 
 _CHUNK = 500
@@ -34,12 +36,24 @@ class Damaged(Exception):
         self.path = path
 
 
+class Placed(NamedTuple):
+    """A file that was made: its *entry*, and the inode, size in bytes, mtime and whole mode that it has."""
+
+    entry: Entry
+    inode: int
+    size: int
+    mtime_ns: int
+    mode: int
+
+
 @dataclass(slots=True)
 class Materialised:
     """What was made: *files* regular files of *size* bytes in all, by link *modes*, in *directories*.
 
+    *written* is the mtime in nanoseconds of those that are written for this venv alone.
     *stats* are hashed for the receipt's stats, *digests* (path and SHA-256, empty for a link) for its
-    contents.
+    contents. *placed* are the hard links to sound objects, by path. *own* are the other files, *templates*
+    the bytes of those that were filled in, and *targets* those of the links, if that is to be noted.
     """
 
     files: int = 0
@@ -48,6 +62,11 @@ class Materialised:
     stats: list[str] = field(default_factory=list, repr=False)
     digests: list[tuple[str, str]] = field(default_factory=list, repr=False)
     directories: list[str] = field(default_factory=list)
+    written: int = 0
+    placed: dict[str, Placed] = field(default_factory=dict, repr=False)
+    own: dict[str, Placed] = field(default_factory=dict, repr=False)
+    templates: dict[str, bytes] = field(default_factory=dict, repr=False)
+    targets: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def link(self) -> str:
@@ -63,7 +82,8 @@ class Materialiser:
     must have. With *verify_all* every object is hashed before it is used; otherwise only one that looks
     changed. *relabel* (of name, size, and mtime and mode when it was adopted) sets them again, and returns
     them; a file on which it fails is copied. *untrusted*: others can change the objects, so each file is a
-    copy, hashed when it is made. *progress* is called now and then with how many files of how many are there.
+    copy, hashed when it is made. *noting*: it is noted of everything how it was made, for who looks at it
+    again. *progress* is called now and then with how many files of how many are there.
     """
 
     objects: Objects
@@ -75,38 +95,62 @@ class Materialiser:
     relabel: Callable[[Name, int, MtimeMode | None], MtimeMode | None] = lambda _name, _size, _adopted: None
     verify_all: bool = False
     untrusted: bool = False
+    noting: bool = False
     progress: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
         self.linker.spare = self.objects.spare
         self._private = Linker(("reflink", "copy"))
         self._made = Materialised()
+        self._late = False
+        self._own: set[str] = set()  # files that are no links
+        self._above, self._parent = "/", -1  # where the last file was linked: most are beside it
+        self._hurries = not (self.verify_all or self.untrusted)
         self._filled: dict[str, tuple[bytes, int]] = {}  # SHA-256 and size of what templates became
 
-    def make(self, manifest: Manifest, destination: str) -> Materialised:
-        """Make *manifest* at *destination*, a directory that does not exist yet.
+    def make(self, manifest: Manifest, destination: str, *, new: bool = True) -> Materialised:
+        """Make *manifest* at *destination*, a directory that does not exist yet, or, if not *new*, in it.
 
         Raises :class:`Damaged` for an object that cannot be used, ``OSError`` for the file system's own
         reasons, and :class:`venvflow.pure.manifest.Corrupt` if two trees claim one path, or one wants a file
         or link where another needs a directory.
         """
+        return self.begin(manifest, destination, new=new, first=lambda _: True)()
+
+    def begin(
+        self, manifest: Manifest, destination: str, *, new: bool = True, first: Callable[[Entry], bool]
+    ) -> Callable[[], Materialised]:
+        """Make what of *manifest* is to be there *first*, and all templates; return what makes the rest.
+
+        Both do as :meth:`make` does, and raise what that raises; but where somebody else has made a file
+        meanwhile, the rest leaves that as it is, and it is not among what was placed.
+        """
         entries = entries_of(manifest)
         directories = directories_of(entries)
         empty = [entry.path for entry in entries.values() if entry.kind == "dir"]
         size = self._occupied(entries.values(), len(entries) + len(directories))
-        os.mkdir(destination, 0o755)
-        with directory(destination) as root, Directories(root) as places:
+        if new:
+            os.mkdir(destination, 0o755)
+        others = [entry for entry in entries.values() if not is_record(entry)]
+        soon = {entry.path for entry in others if entry.kind == "template" or first(entry)}
+        with directory(destination) as root, Directories(root, new=True) as places:
+            self._made.written = os.fstat(root).st_mtime_ns  # now, as this file system can tell it
             postinstall.need_room(root, size, len(entries) + len(directories))
-            for name in directories:
-                places.open(name)
-            self._make_entries([entry for entry in entries.values() if not is_record(entry)], places)
+            self._make_entries([entry for entry in others if entry.path in soon], places)
             for entry in filter(is_record, entries.values()):
                 self._make_template(entry, places)
-        sizes = [entry.size for entry in entries.values() if entry.digest]
-        self._made.files, self._made.size = len(sizes), sum(sizes)
-        self._made.modes = {**self.linker.used}
-        self._made.directories = [*directories, *empty]
-        return self._made
+
+        def finish() -> Materialised:
+            with directory(destination) as root, Directories(root, new=True) as places:
+                self._late = True
+                self._make_entries([entry for entry in others if entry.path not in soon], places)
+            sizes = [entry.size for entry in entries.values() if entry.digest]
+            self._made.files, self._made.size = len(sizes), sum(sizes)
+            self._made.modes = {**self.linker.used}
+            self._made.directories = [*directories, *empty]
+            return self._made
+
+        return finish
 
     def _occupied(self, entries: Collection[Entry], names: int) -> int:
         """Return how many bytes will be the venv's own, before any is written; what is shared takes none.
@@ -123,20 +167,55 @@ class Materialiser:
             raise Corrupt(f"its templates make no sense: {error}") from error
         copies = self.untrusted or self.linker.mode == "copy"
         files = (entry for entry in entries if entry.kind == "file")
-        own = (e for e in files if copies or self.private(e.path) or stays_private(e, self.min_size))
+        own = [e for e in files if copies or self.private(e.path) or stays_private(e, self.min_size)]
+        self._own = {entry.path for entry in own}
         return sum(sizes.values()) + sum(entry.size for entry in own)
 
     def _make_entries(self, entries: list[Entry], places: Directories) -> None:
-        copies = self.linker.mode == "copy"
+        copies, self._above = self.linker.mode == "copy", "/"
         for start in range(0, len(entries), _CHUNK):
             if self.linker.mode == "copy" and not copies:  # which shows when the other modes have failed
                 copies = True
                 postinstall.need_room(places.open(""), sum(entry.size for entry in entries[start:]), 0)
             chunk = entries[start : start + _CHUNK]
-            for entry in chunk:
-                self._make_entry(entry, places)
+            with directory(self.objects.root) as objects:
+                for entry in chunk:
+                    if not self._link_at_once(entry, objects, places):
+                        self._above = "/"
+                        with suppress(*[FileExistsError] * self._late):
+                            self._make_entry(entry, places)
             if self.progress is not None:
                 self.progress(start + len(chunk), len(entries))
+
+    def _link_at_once(self, entry: Entry, objects: int, places: Directories) -> bool:
+        """Make a file a link to its object in two system calls; return False where that is not all there is.
+
+        That is how most files are made, so it is done without detours. *objects* is a descriptor of the
+        directory of objects.
+        """
+        path, size, name = entry.path, entry.size, object_name(entry)
+        if entry.kind != "file" or path in self._own or name in self.adopted:
+            return False
+        if not (self._hurries and self.linker.mode == "hardlink"):
+            return False
+        file, (mtime_ns, mode) = file_of(name), sealed(name)
+        try:
+            st = os.stat(file, dir_fd=objects, follow_symlinks=False)
+            looks = st.st_mode, st.st_size, st.st_mtime_ns
+            if looks != (stat.S_IFREG | mode, size, mtime_ns) or st.st_uid not in self.objects.owners:
+                return False
+            above, _, base = path.rpartition("/")
+            if above != self._above:
+                self._above, self._parent = above, places.open(above)
+            os.link(file, base, src_dir_fd=objects, dst_dir_fd=self._parent, follow_symlinks=False)
+        except OSError:  # what it is, the longer way finds out
+            return False
+        self.linker.count("hardlink")
+        self._made.placed[path] = Placed(entry, st.st_ino, size, mtime_ns, st.st_mode)
+        if not self.noting:
+            self._made.digests.append((path, entry.digest))
+            self._note_stats(entry, size, mtime_ns)
+        return True
 
     def _make_entry(self, entry: Entry, places: Directories) -> None:
         if entry.kind == "file":
@@ -148,6 +227,8 @@ class Materialiser:
             with _filling(entry):
                 target = fill_link(entry, self.places)
             os.symlink(target, base, dir_fd=parent)
+            if self.noting:
+                self._made.targets[entry.path] = target
             self._made.stats.append(entry.path)
             self._made.digests.append((entry.path, ""))
         else:
@@ -158,10 +239,12 @@ class Materialiser:
         if entry.size == 0:
             write_private(base, parent, b"", executable=entry.executable)
             self._note_stats(entry, 0)
+            self._note_own(entry, parent, base)
             return
         name = object_name(entry)
-        expected = self.adopted.get(name) or sealed(name)
-        sound = self.objects.sound(name, entry.size, expected)
+        ours = sealed(name)
+        expected = self.adopted.get(name) or ours
+        sound = self.objects.sound_stat(name, entry.size, expected)
         relabelled = (
             None if sound or self.untrusted else self.relabel(name, entry.size, self.adopted.get(name))
         )
@@ -171,13 +254,17 @@ class Materialiser:
         private = (
             not (sound or relabelled)
             or self.private(entry.path)
-            or stays_private(entry, self.min_size, adopted=expected != sealed(name))
+            or stays_private(entry, self.min_size, adopted=expected != ours)
         )
         linker = self._private if private or self.untrusted else self.linker
-        own = sealed(name).mtime_ns
+        own = self._made.written if is_written(entry) else ours.mtime_ns
         mode = linker.place(self.objects.path(name), base, parent, executable=entry.executable, mtime_ns=own)
         if self.untrusted and read(base, dir_fd=parent).digest != entry.digest:
             raise Damaged(name, entry.path)  # it was changed since it was looked at: what counts is the copy
+        if mode == "hardlink" and sound:
+            self._made.placed[entry.path] = _placed(entry, sound)
+        elif mode != "symlink":
+            self._note_own(entry, parent, base)
         if mode == "symlink":
             self._made.stats.append(entry.path)
         else:
@@ -185,8 +272,13 @@ class Materialiser:
 
     def _note_stats(self, entry: Entry, size: int, mtime_ns: int = 0) -> None:
         if not is_ignored(entry.path):
-            time = mtime_ns or sealed(object_name(entry)).mtime_ns
+            time = mtime_ns or time_of(entry, self._made.written)
             self._made.stats.append(file_stat(entry.path, size, time))
+
+    def _note_own(self, entry: Entry, parent: int, base: str) -> None:
+        if self.noting:
+            st = os.stat(base, dir_fd=parent, follow_symlinks=False)
+            self._made.own[entry.path] = _placed(entry, st)
 
     def _make_template(self, entry: Entry, places: Directories) -> tuple[bytes, int]:
         name = object_name(entry)
@@ -196,11 +288,19 @@ class Materialiser:
         with _filling(entry):
             data = fill(template, entry.slots, self.places, self._filled)
         parent, base = places.parent(entry.path)
-        write_private(base, parent, data, executable=entry.executable, digest=entry.digest)
+        time = time_of(entry, self._made.written)
+        write_private(base, parent, data, executable=entry.executable, mtime_ns=time)
         self._note_stats(entry, len(data))
+        if self.noting:
+            self._made.templates[entry.path] = template
+            self._note_own(entry, parent, base)
         made = digest_of(data)
         self._made.digests.append((entry.path, made[0].hex()))
         return made
+
+
+def _placed(entry: Entry, st: os.stat_result) -> Placed:
+    return Placed(entry, st.st_ino, st.st_size, st.st_mtime_ns, st.st_mode)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ _MOST_NAMES = 20_000
 
 
 def remember(venv: str, root: str, cache_tag: str) -> tuple[str, ...]:
-    """Return the paths that the venv at path *venv* needs outside of it, those below *root* relative to it.
+    """Return the paths that the venv at path *venv* of the project at *root* needs outside of it.
 
     *cache_tag* is that of its Python: extension modules for others are not needed.
     """
@@ -38,12 +38,13 @@ def remember(venv: str, root: str, cache_tag: str) -> tuple[str, ...]:
     found.update(_extension_modules(below, cache_tag))
     outside = (os.path.normpath(path) for path in found if os.path.exists(path))
     return tuple(
-        sorted(
-            os.path.relpath(path, root) if path.startswith(f"{root}/") else path
-            for path in outside
-            if path not in ("/", root) and not f"{path}/".startswith(f"{venv}/")
-        )
+        sorted(path for path in outside if path not in ("/", root) and not f"{path}/".startswith(f"{venv}/"))
     )
+
+
+def portable(needs: Iterable[str], root: str) -> tuple[str, ...]:
+    """Return *needs* as a snapshot has them: those below the project at *root* relative to it."""
+    return tuple(os.path.relpath(path, root) if path.startswith(f"{root}/") else path for path in needs)
 
 
 def lacking(needs: Iterable[str], root: str) -> str:

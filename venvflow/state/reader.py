@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from venvflow.disk import locks
+from venvflow.disk.descriptors import entries_in
 from venvflow.disk.files import is_temporary_name, read_small
 from venvflow.disk.layout import Layout, in_the_way, is_fan
 from venvflow.disk.objects import MtimeMode, Name, Objects
@@ -24,7 +25,7 @@ from venvflow.disk.trust import STORE_PARTS, refuse_store, store_doubts
 from venvflow.errors import EnvironmentFailure, Refused, StoreFormatError, shown
 from venvflow.model import FORMAT, Manifest, Snapshot, StoreConfig, Tree
 from venvflow.pure import decoding
-from venvflow.pure.keys import make_key, snapshot_id
+from venvflow.pure.keys import is_honest, snapshot_id
 from venvflow.pure.manifest import Corrupt, decode_objects, decode_snapshot, decode_tree
 from venvflow.pure.retention import VenvName
 from venvflow.state import holds, registry
@@ -206,8 +207,20 @@ class StoreReader:
         return self.manifest(snapshot.trees, bound=snapshot.place is not None)
 
     def manifest(self, trees: Iterable[str], *, bound: bool = False) -> Manifest:
-        """Return the manifest of *trees*; raises as :meth:`tree` does."""
-        return Manifest(tuple(map(self.tree, trees)), bound)
+        """Return the manifest of *trees*; raises as :meth:`tree` does.
+
+        All are read first: one that is damaged must not hide the next one from whoever makes them anew.
+        """
+        found: list[Tree] = []
+        wrong: list[Corrupt] = []
+        for digest in trees:
+            try:
+                found.append(self.tree(digest))
+            except Corrupt as error:
+                wrong.append(error)
+        if wrong:
+            raise wrong[0]
+        return Manifest(tuple(found), bound)
 
     def find(self, key: str, place: str) -> Snapshot | None:
         """Return the snapshot for a key digest: one for any place, or one that is bound to *place*."""
@@ -234,7 +247,7 @@ class StoreReader:
             return None
         except Corrupt:
             snapshot = None
-        if snapshot is None or not _is_honest(snapshot, identifier):
+        if snapshot is None or not is_honest(snapshot, identifier):
             self._reject_snapshot(identifier)
             return None
         return snapshot
@@ -376,13 +389,12 @@ def refuse_links(layout: Layout) -> Iterator[str]:
 
     Raises ``OSError`` where one may not look. Yields the directories into which files are fanned out.
     """
-    with os.scandir(layout.fd) as entries:
-        for entry in entries:
-            if entry.name in STORE_PARTS:
-                with layout.opened(entry.name) as fd:
-                    yield from _fans_in(layout.path, entry.name, fd) if entry.name in _FANNED else ()
-            elif _is_obstacle(entry):
-                raise in_the_way(f"{layout.path}/{entry.name}")
+    for entry in entries_in(layout.fd):
+        if entry.name in STORE_PARTS:
+            with layout.opened(entry.name) as fd:
+                yield from _fans_in(layout.path, entry.name, fd) if entry.name in _FANNED else ()
+        elif _is_obstacle(entry):
+            raise in_the_way(f"{layout.path}/{entry.name}")
 
 
 def _is_obstacle(entry: os.DirEntry[str]) -> bool:
@@ -393,12 +405,11 @@ def _is_obstacle(entry: os.DirEntry[str]) -> bool:
 
 
 def _fans_in(path: str, name: str, fd: int) -> Iterator[str]:
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            if is_fan(entry.name):
-                if not entry.is_dir(follow_symlinks=False):
-                    raise in_the_way(f"{path}/{name}/{entry.name}")
-                yield f"{name}/{entry.name}"
+    for entry in entries_in(fd):
+        if is_fan(entry.name):
+            if not entry.is_dir(follow_symlinks=False):
+                raise in_the_way(f"{path}/{name}/{entry.name}")
+            yield f"{name}/{entry.name}"
 
 
 def may_become_store(path: str) -> bool:
@@ -454,12 +465,3 @@ def refuse_other_spelling(tree: Tree) -> None:
                 state="The venv and the store are as they were.",
                 hint="Set PYTHONUTF8=1, or choose a locale with UTF-8 (LC_ALL=C.UTF-8), and run again.",
             )
-
-
-def _is_honest(snapshot: Snapshot, identifier: str) -> bool:
-    """Return whether a snapshot is the one that its name and its key say."""
-    key = snapshot.key
-    return (
-        snapshot.id == identifier == snapshot_id(key.digest, snapshot.place)
-        and make_key(key.parts).digest == key.digest
-    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -42,7 +42,15 @@ class Broken(NamedTuple):
 def told(broken: Iterable[Broken]) -> str:
     """Return in one line how distributions are not what was installed, empty if there are none."""
     words = some([*map(str, broken)], 4, "; ")
-    return f"not what the RECORDs say: {words}" if words else ""
+    return f"{_UNLIKE}: {words}" if words else ""
+
+
+def was_told(warnings: Iterable[str]) -> bool:
+    """Return whether *warnings* say that distributions are not what was installed."""
+    return any(_UNLIKE in warning for warning in warnings)
+
+
+_UNLIKE = "not what the RECORDs say"
 
 
 _RECORD = re.compile(r"lib/[^/]+/site-packages/[^/]+\.dist-info/RECORD")
@@ -53,7 +61,7 @@ def records_of(paths: Iterable[str]) -> list[str]:
 
     What a distribution carries in a directory of its own has RECORDs, too, which tell where it came from.
     """
-    return [*filter(_RECORD.fullmatch, paths)]
+    return [path for path in paths if path.endswith("/RECORD") and _RECORD.fullmatch(path)]
 
 
 def listed(
@@ -71,15 +79,29 @@ def listed(
     return listed_in(record, data, place or venv, strict=strict)
 
 
-def broken_in(venv: str, survey: Survey, matcher: Matcher | None, place: str = "") -> list[Broken]:
+def all_listed(
+    venv: str, survey: Survey, place: str = "", but: Container[str] = ()
+) -> dict[str, dict[str, set[Listed]]]:
+    """Return what all RECORDs of a venv that was surveyed *but* these say, by their paths.
+
+    See :func:`listed`.
+    """
+    records = {}
+    for path in (each for each in records_of(survey.entries) if each not in but):
+        with suppress(OSError, ValueError):
+            records[path] = listed(venv, path, survey.filled.get(path, ""), place, strict=False)
+    return records
+
+
+def broken_in(
+    venv: str, survey: Survey, matcher: Matcher | None, place: str = "", whole: Container[str] = ()
+) -> list[Broken]:
     """Return which distributions of the venv at the path *venv*, which was surveyed, are not whole.
 
     What *matcher* excludes may be gone. *place* is where its files say that it is, if that is elsewhere.
+    *whole* are the paths of the RECORDs of those that are known to be.
     """
-    records = {}
-    for path in records_of(survey.entries):
-        with suppress(OSError, ValueError):
-            records[path] = listed(venv, path, survey.filled.get(path, ""), place, strict=False)
+    records = all_listed(venv, survey, place, whole)
 
     def may_be_gone(path: str) -> bool:
         return matcher is not None and matcher.excludes_file(path)

@@ -21,7 +21,7 @@ from venvflow.disk.links import Linker, is_unsupported, share_blocks, write_priv
 from venvflow.disk.objects import Name, Objects, object_name, sealed
 from venvflow.disk.scan import Found, Stamp, lstat
 from venvflow.model import Entry, LinkMode
-from venvflow.pure.sharing import stays_private
+from venvflow.pure.sharing import stays_private, time_of
 
 _CHUNK = 1 << 20
 
@@ -58,6 +58,12 @@ class Relinked:
     kept: list[str] = field(default_factory=list)
     attributed: list[str] = field(default_factory=list)
 
+    def add(self, more: Relinked) -> None:
+        """Add what came of further files, whose linker has gone on counting."""
+        self.modes = more.modes
+        self.kept += more.kept
+        self.attributed += more.attributed
+
 
 @dataclass(eq=False)
 class Relinker:
@@ -65,7 +71,8 @@ class Relinker:
 
     *origins* maps objects to files of this venv that they were copied from, *own* those that are themselves
     files of it, *adopted* are objects that keep a mtime of somebody else's, *linked* paths that were seen to
-    be names of their objects just now. *private* says whether a path is to be a copy. *on_file* is called
+    be names of their objects just now. *written* is the mtime in nanoseconds that files get which are written
+    for each venv, 0: as others. *private* says whether a path is to be a copy. *on_file* is called
     with the path of each file and what became of it: a link mode, ``private``, ``shared already`` or ``left
     alone``.
     """
@@ -78,6 +85,7 @@ class Relinker:
     own: Mapping[Name, str] = field(default_factory=dict)
     adopted: Container[Name] = ()
     linked: Container[str] = ()
+    written: int = 0
     private: Callable[[str], bool] = lambda _path: False
     on_file: Callable[[str, str], None] = lambda _path, _how: None
 
@@ -156,9 +164,14 @@ class Relinker:
         One that has attributes of its own stays private. Return what became of it. Raises LeftAlone.
         """
         own = self._is_own(entry, item)
-        if self.linker.mode == "hardlink" and (own or self._is_name_of(entry, item)):
-            self.linker.count("hardlink")
-            return "hardlink" if own else "shared already"
+        copied_from, path = self.origins.get(object_name(entry)), f"{self.venv}/{entry.path}"
+        if self.linker.mode == "hardlink":
+            if own or (copied_from is None and self._is_name_of(entry, item)):
+                self.linker.count("hardlink")
+                return "hardlink" if own else "shared already"
+            if copied_from == path and item.links > 1 and not own_attributes(path):
+                self._replace_by_copy(entry, item, name, fd)
+                return self.linker.mode
         if own:
             item = _as_object(item, entry)
         with self._opened(item, name, fd) as file:
@@ -168,14 +181,31 @@ class Relinker:
                 self._done.attributed.append(entry.path)
                 self._make_private(entry, item, file, (name, fd))
                 return "private"
-            copied_from = self.origins.get(object_name(entry))
-            if copied_from != f"{self.venv}/{entry.path}" and not _same_bytes(
-                file, self._object(entry), entry.size
-            ):
+            if copied_from != path and not _same_bytes(file, self._object(entry), entry.size):
                 raise LeftAlone
             with replacing_found(item, name, fd) as temporary:
                 self._place(entry, temporary, fd, self.linker)
         return self.linker.mode
+
+    def _replace_by_copy(self, entry: Entry, item: Found, name: str, fd: int) -> None:
+        """Replace a file that has other names by the object that was just copied from it.
+
+        Most files of a first build are links to an installer's cache. They need no comparison, and nobody
+        waits for the disk to free what others have: so they take half of the system calls that others take.
+        Raises LeftAlone.
+        """
+        self._place(entry, _REPLACEMENT, fd, self.linker)
+        done = False
+        try:
+            if _is_unchanged(item, name, fd):
+                # The object is another file, so that the temporary name is gone afterwards.
+                os.rename(_REPLACEMENT, name, src_dir_fd=fd, dst_dir_fd=fd)
+                done = True
+        finally:
+            if not done:
+                os.unlink(_REPLACEMENT, dir_fd=fd)
+        if not done:
+            raise LeftAlone
 
     def _is_own(self, entry: Entry, item: Found) -> bool:
         """Return whether the file itself became the object since it was surveyed."""
@@ -210,11 +240,11 @@ class Relinker:
         that of an object: what is private may be written. Raises LeftAlone.
         """
         if item.links == 1:
-            _set_mtime(file, entry)
+            _set_mtime(file, entry, self.written)
             return
         name, fd = at
         with replacing_found(item, name, fd) as temporary:
-            path, mtime_ns = f"{self.venv}/{item.path}", sealed(object_name(entry)).mtime_ns
+            path, mtime_ns = f"{self.venv}/{item.path}", time_of(entry, self.written)
             self._private.place(path, temporary, fd, executable=item.executable, mtime_ns=mtime_ns)
             with opened(temporary, os.O_RDWR | SAFE, dir_fd=fd) as copy:
                 if not copy_attributes(file, copy):
@@ -222,7 +252,7 @@ class Relinker:
                 sealed_to_all = self.objects.is_at(object_name(entry), item.stamp.inode, item.device)
                 mode = item.mode & 0o777 | (0o200 if sealed_to_all else 0)
                 os.fchmod(copy, mode)  # last: it is part of an access list
-                _set_mtime(copy, entry)
+                os.utime(copy, ns=(mtime_ns, mtime_ns))
 
     @contextmanager
     def _opened(self, item: Found, name: str, fd: int) -> Iterator[int]:
@@ -245,7 +275,7 @@ class Relinker:
         if entry.size == 0:
             write_private(name, fd, b"", executable=entry.executable)
         else:
-            _place(self.objects, entry, name, fd, linker)
+            _place(self.objects, entry, (fd, name), linker, self.written)
 
     def _object(self, entry: Entry) -> str:
         return self.objects.path(object_name(entry))
@@ -256,18 +286,17 @@ def _as_object(item: Found, entry: Entry) -> Found:
     return item._replace(stamp=item.stamp._replace(mtime_ns=sealed(object_name(entry)).mtime_ns))
 
 
-def _set_mtime(file: int, entry: Entry) -> None:
+def _set_mtime(file: int, entry: Entry, written: int = 0) -> None:
     """Give an open file the time that its entry's file carries."""
-    mtime_ns = sealed(object_name(entry)).mtime_ns
+    mtime_ns = time_of(entry, written)
     os.utime(file, ns=(mtime_ns, mtime_ns))
 
 
-def _place(objects: Objects, entry: Entry, name: str, fd: int, linker: Linker) -> None:
-    """Make *name* in the directory *fd* a file from the object of *entry*."""
-    object_ = object_name(entry)
-    linker.place(
-        objects.path(object_), name, fd, executable=entry.executable, mtime_ns=sealed(object_).mtime_ns
-    )
+def _place(objects: Objects, entry: Entry, at: tuple[int, str], linker: Linker, written: int) -> None:
+    """Make a file from the object of *entry*; *at* are a descriptor of its directory and its name."""
+    fd, name = at
+    path, mtime_ns = objects.path(object_name(entry)), time_of(entry, written)
+    linker.place(path, name, fd, executable=entry.executable, mtime_ns=mtime_ns)
 
 
 def _make_cache(places: Directories, path: str) -> None:
@@ -312,16 +341,17 @@ def replacing_in_venv(
 
 
 def give_again(
-    objects: Objects, entry: Entry, venv: str, link: str, *, expected: Stamp | None = None
+    objects: Objects, entry: Entry, venv: str, link: str, written: int, *, expected: Stamp | None = None
 ) -> None:
     """Give the venv at the path *venv*, which is shared in the mode *link*, a file from its object.
 
-    If the one there is not the one *expected* any more, it stays. Raises ``OSError``.
+    *written* is what its receipt says. If the one there is not the one *expected* any more, it stays. Raises
+    ``OSError``.
     """
     linker = Linker(_LADDERS["copy" if stays_private(entry, 1) else link])
     linker.spare = objects.spare
-    with replacing_in_venv(venv, entry.path, expected=expected) as (fd, temporary):
-        _place(objects, entry, temporary, fd, linker)
+    with replacing_in_venv(venv, entry.path, expected=expected) as at:
+        _place(objects, entry, at, linker, written)
 
 
 @contextmanager

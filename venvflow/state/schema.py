@@ -20,6 +20,30 @@ def first(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def history(db: Database) -> None:
+    """Create the table of what ran; ``packages`` is JSON: a list of name, version before, version after."""
+    db.execute(
+        """
+        CREATE TABLE history (
+            id INTEGER PRIMARY KEY,
+            at REAL NOT NULL,
+            project ANY NOT NULL,
+            venv TEXT NOT NULL,
+            step TEXT NOT NULL,
+            outcome TEXT NOT NULL,
+            seconds REAL NOT NULL,
+            bytes INTEGER,
+            spared REAL,
+            packages TEXT,
+            host TEXT NOT NULL,
+            snapshot TEXT
+        ) STRICT
+        """
+    )
+    db.execute("CREATE INDEX history_by_time ON history(at)")
+
+
 # Paths are of type ANY: text, or bytes where a name is not UTF-8, which SQLite's text cannot hold.
 _TABLES = (
     """
@@ -109,12 +133,7 @@ _TABLES = (
     """,
     "CREATE INDEX venv_trees_by_tree ON venv_trees(tree)",
     """
-    CREATE TABLE stamps (
-        venv INTEGER NOT NULL REFERENCES venvs(id) ON DELETE CASCADE,
-        path ANY NOT NULL,
-        entry TEXT NOT NULL,
-        PRIMARY KEY (venv, path)
-    ) STRICT, WITHOUT ROWID
+    CREATE TABLE stamps (venv ANY PRIMARY KEY NOT NULL, stamps TEXT NOT NULL) STRICT
     """,
 )
 
@@ -184,6 +203,21 @@ VIEWS = {
                (SELECT coalesce(sum(size), 0) FROM objects) AS stored_bytes,
                shown.bytes - behind.bytes AS saved_bytes
         FROM shown, behind
+    """,
+    # What did builds cost and restores spare? One row per day (local time), project and venv; seconds.
+    "history_days": """
+        SELECT date(at, 'unixepoch', 'localtime') AS day, project, venv,
+               sum(outcome = 'hit') AS hits, sum(outcome = 'miss') AS misses,
+               sum(outcome = 'built') AS builds,
+               sum(iif(step = 'build-venv', seconds, 0.0)) AS spent, total(spared) AS spared
+        FROM history WHERE step IN ('restore', 'build-venv') GROUP BY day, project, venv
+    """,
+    # When did which package change in which venv? One row per package and step.
+    "package_changes": """
+        SELECT history.at, history.project, history.venv, history.step,
+               json_extract(changed.value, '$[0]') AS package, json_extract(changed.value, '$[1]') AS before,
+               json_extract(changed.value, '$[2]') AS after
+        FROM history, json_each(history.packages) AS changed
     """,
 }
 

@@ -36,7 +36,7 @@ from venvflow.state.reader import (
     tree_file,
 )
 from venvflow.state.registry import Registration
-from venvflow.state.usage import inodes_below
+from venvflow.state.usage import size_on_disk
 
 
 class Store(StoreReader):
@@ -362,7 +362,7 @@ class Store(StoreReader):
 
     def size_on_disk(self) -> int:
         """Return the bytes that the store's files occupy, each inode once."""
-        return sum(each.bytes for each in inodes_below(self.path).values() if not each.is_directory)
+        return size_on_disk(self.path)
 
     def free_bytes(self) -> int:
         """Return the free bytes of the store's file system."""

@@ -9,14 +9,15 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from venvflow.disk.files import open_regular
 from venvflow.disk.places import RECEIPT
 from venvflow.disk.scan import Changing, Found, in_threads, read, walk
 from venvflow.errors import EnvironmentFailure, shown
-from venvflow.model import INSTALLER_NOTE, BytecodePolicy, Entry
+from venvflow.model import INSTALLER_NOTE, BytecodePolicy, Entry, Slot
 from venvflow.pure.manifest import Distribution, name_and_version, source_of
 from venvflow.pure.relocate import (
     LARGEST_TEXT,
@@ -26,6 +27,7 @@ from venvflow.pure.relocate import (
     find,
     find_in_record,
     find_link,
+    is_in_package,
     kept_names,
     listed_digests,
     may_be_written_here,
@@ -35,10 +37,18 @@ from venvflow.pure.relocate import (
 from venvflow.state.index import Stamped
 
 NAMING = (
-    "came with a package and names this venv or its project by its path: whether that is meant is not known, "
-    "so it names the same wherever the venv is restored or unpacked"
+    "names this venv or its project by its path, and came with a package or has more than 4 MiB: whether "
+    "that is meant is not known, so it names the same wherever the venv is restored or unpacked"
 )
 """What is to be said of a file that is *naming*."""
+
+EMBEDDING = "contains the path it was built at, which is gone"
+"""What is to be said of a file that is *embedding*, in a venv that was built."""
+
+
+def names_its_place(warnings: Iterable[str]) -> bool:
+    """Return whether something in a venv, as the *warnings* of its build say, is another thing elsewhere."""
+    return any(text.endswith((NAMING, EMBEDDING)) for text in warnings)
 
 
 @dataclass(slots=True)
@@ -47,8 +57,8 @@ class Survey:
 
     *filled* are the SHA-256 (in hex) of templates and RECORDs that were read, as they lie in the venv.
     *embedding* are binary files that contain the venv's path and cannot be relocated, *naming* texts that a
-    package brought, so that it is not known whether they mean the venv or project that they name, *special*
-    are devices, FIFOs and sockets, which are never stored, *excluded* counts files left out by patterns.
+    package brought or that are large, so that it is not known whether they mean the venv or project that they
+    name, *special* are devices, FIFOs and sockets, which are never stored, *excluded* counts files left out.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -102,14 +112,17 @@ class _Reading(NamedTuple):
     if_written_here: Template | None  # where that makes a difference
     data: bytes  # of a RECORD only
     embeds: bool
+    names: bool  # being too large to be taken apart
 
 
 def survey(
     venv: str,
     places: Places,
     *,
+    also: Sequence[Places] = (),
     fresh: bool = False,
     bytecode: BytecodePolicy = "canonical",
+    found: Iterable[Found] | None = None,
     known: Mapping[str, Stamped] | None = None,
     excludes_file: Callable[[str], bool] | None = None,
     excludes_directory: Callable[[str], bool] | None = None,
@@ -118,7 +131,9 @@ def survey(
     """Survey the venv that lies at path *venv* and whose files name *places*.
 
     *fresh*: it was built at a path that nothing else contains (see :func:`venvflow.pure.relocate.find`).
-    *known*: what an earlier survey or squish stamped. *progress* is called with a word for the stage and how
+    *also* are other paths by which a file may name the same: in each file, those count that it names most.
+    *found*: what a walk has found there just now; without it, the venv is walked. *known*: what an earlier
+    survey or squish stamped. *progress* is called with a word for the stage and how
     many files of how many are read, from any thread. Raises EnvironmentFailure for what cannot be read and
     for a file that keeps changing.
     """
@@ -126,19 +141,20 @@ def survey(
     known = known or {}
     skip = excludes_directory or (lambda _: False)
     skip_file = excludes_file or (lambda _: False)
-    found = result.found = {item.path: item for item in walk(venv, enter=lambda path: not skip(path))}
+    walked = walk(venv, enter=lambda path: not skip(path)) if found is None else _without(found, skip)
+    result.found = {item.path: item for item in walked}
     to_read: list[Found] = []
-    for path, item in found.items():
+    for path, item in result.found.items():
         if item.kind == "dir" or path.startswith(RECEIPT) or path.endswith(INSTALLER_NOTE):
             continue
-        if _is_derived(path, found, bytecode):
+        if _is_derived(path, result.found, bytecode):
             continue
         if skip_file(path):
             result.excluded += 1
         elif item.kind == "special":
             result.special.append(path)
         elif item.kind == "link":
-            result.entries[path] = _link_entry(venv, path, places)
+            result.entries[path] = _link_entry(venv, path, (places, *also))
         elif path in known and known[path].stamp == item.stamp and not _is_record(path):
             result.entries[path] = known[path].entry
         else:
@@ -146,23 +162,44 @@ def survey(
     numbers = itertools.count(1)
 
     def read_one(item: Found) -> _Reading:
-        reading = _read_one(venv, places, item, fresh=fresh)
+        reading = _read_one(venv, (places, *also), item, fresh=fresh)
         progress("reading", next(numbers), len(to_read))
         return reading
 
     records, suspects = _read_all(venv, read_one, to_read, result)
+    listed = {path: record_paths(path, data, places.venv) for path, data in records.items()}
+    suspects += _unlisted(venv, result, to_read, listed, places)
     _add_suspects(result, suspects, records, places)
-    _add_records(result, records, places)
+    _add_records(result, records, listed, places)
     _add_empty_directories(result, skip, bytecode)
     return result
 
 
-def _link_entry(venv: str, path: str, places: Places) -> Entry:
+def _without(found: Iterable[Found], skip: Callable[[str], bool]) -> Iterator[Found]:
+    """Yield what a walk has found, as one does that does not enter the directories to *skip*."""
+    skipped: set[str] = set()
+    for item in found:  # what is in a directory comes behind it
+        if skipped and item.path.rpartition("/")[0] in skipped:
+            if item.kind == "dir":
+                skipped.add(item.path)
+            continue
+        if item.kind == "dir" and skip(item.path):
+            skipped.add(item.path)
+        yield item
+
+
+def _link_entry(venv: str, path: str, named: Sequence[Places]) -> Entry:
     try:
-        target, slots = find_link(os.readlink(f"{venv}/{path}"), places, os.path.realpath)
+        text = os.readlink(f"{venv}/{path}")
     except OSError as error:
         raise _unreadable(venv, path, error.strerror or str(error)) from error
+    target, slots = max((find_link(text, places, os.path.realpath) for places in named), key=_found)
     return Entry(path, "link", target=target, slots=slots)
+
+
+def _found(template: Template | tuple[str, tuple[Slot, ...]] | None) -> int:
+    """Return how many local paths were found in a file or a link."""
+    return len(template[1]) if template is not None else -1
 
 
 def _is_derived(path: str, found: Mapping[str, Found], bytecode: BytecodePolicy) -> bool:
@@ -196,6 +233,8 @@ def _read_all(
                 suspects.append(reading)
             if reading.embeds:
                 result.embedding.append(path)
+            if reading.names:
+                result.naming.append(path)
             if _is_record(path):
                 records[path] = reading.data
     except OSError as error:
@@ -205,14 +244,21 @@ def _read_all(
     return records, suspects
 
 
-def _read_one(venv: str, places: Places, item: Found, *, fresh: bool) -> _Reading:
+def _read_one(venv: str, named: Sequence[Places], item: Found, *, fresh: bool) -> _Reading:
     content = read(f"{venv}/{item.path}", known=item.stamp, keep=LARGEST_TEXT)
     # Most files are as the walk found them: then there need not be two of each stamp in memory.
     now = item if item.stamp == content.stamp else item._replace(stamp=content.stamp)
-    template = find(item.path, content.data, places, fresh=fresh) if content.data else None
+
+    def taken_apart(*, written_here: bool = False) -> Template | None:
+        ways = (find(item.path, content.data, each, fresh=fresh, written_here=written_here) for each in named)
+        return max(ways, key=_found)
+
+    template = taken_apart() if content.data else None
     written_here = None
-    if may_be_written_here(item.path) and mentions(item.path, content.data, places, fresh=fresh):
-        written_here = find(item.path, content.data, places, fresh=fresh, written_here=True)
+    if may_be_written_here(item.path) and any(
+        mentions(item.path, content.data, each, fresh=fresh) for each in named
+    ):
+        written_here = taken_apart(written_here=True)
     entry = Entry(item.path, "file", content.digest, item.executable, content.stamp.size)
     if template is not None:
         entry = _template_entry(item, template)
@@ -223,13 +269,47 @@ def _read_one(venv: str, places: Places, item: Found, *, fresh: bool) -> _Readin
         template,
         written_here if written_here != template else None,
         content.data if _is_record(item.path) else b"",
-        template is None and fresh and embeds(content.data, places),
+        template is None and fresh and embeds(content.data, named[0]),
+        content.stamp.size > LARGEST_TEXT and _is_named_in(f"{venv}/{item.path}", named),
     )
+
+
+def _is_named_in(file: str, named: Sequence[Places]) -> bool:
+    """Return whether a text at the path *file* that is not kept in memory names a venv or its project."""
+    texts = {os.fsencode(text) for each in named for text in (each.venv, each.project) if text.count("/") > 1}
+    tail, overlap = b"", max(map(len, texts), default=0)
+    with open_regular(file) as opened:
+        while data := opened.read(1 << 20):
+            if b"\0" in data:
+                return False
+            if any(text in tail + data for text in texts):
+                return True
+            tail = data[-overlap:]
+    return False
 
 
 def _template_entry(item: Found, template: Template) -> Entry:
     digest = hashlib.sha256(template.data).hexdigest()
     return Entry(item.path, "template", digest, item.executable, len(template.data), "", template.slots)
+
+
+_Listed = Mapping[str, frozenset[str]]
+"""The paths that RECORDs list, by the paths of the RECORDs."""
+
+
+def _unlisted(
+    venv: str, result: Survey, items: Iterable[Found], listed: _Listed, places: Places
+) -> Iterator[_Reading]:
+    """Yield texts in packages that name local paths, and that no package brought: they were written here."""
+    brought: set[str] = set().union(*listed.values())
+    for item in items:
+        path, entry = item.path, result.entries[item.path]
+        may_be = may_be_written_here(path) and is_in_package(path) and source_of(path) is None
+        if may_be and entry.kind == "file" and path not in brought:
+            reading = read(f"{venv}/{path}", known=item.stamp, keep=LARGEST_TEXT)
+            template = find(path, reading.data, places, written_here=True) if reading.data else None
+            if template is not None and reading.digest == entry.digest:
+                yield _Reading(entry, item, reading.digest, None, template, b"", embeds=False, names=False)
 
 
 def _add_suspects(
@@ -247,14 +327,12 @@ def _add_suspects(
             result.naming.append(path)
 
 
-def _add_records(result: Survey, records: Mapping[str, bytes], places: Places) -> None:
+def _add_records(result: Survey, records: Mapping[str, bytes], listed: _Listed, places: Places) -> None:
     """Turn RECORDs that describe templates into templates, and learn from all which files are whose."""
     rewritten = {path for path, entry in result.entries.items() if entry.kind == "template"}
     for path, data in sorted(records.items()):
         name, version = name_and_version(path)
-        result.distributions.append(
-            Distribution(name, version, record_paths(path, data, places.venv) | {path})
-        )
+        result.distributions.append(Distribution(name, version, listed[path] | {path}))
         template = find_in_record(path, data, rewritten, places)
         if template is not None:
             result.templates[path] = template
@@ -262,12 +340,13 @@ def _add_records(result: Survey, records: Mapping[str, bytes], places: Places) -
 
 
 def _add_empty_directories(result: Survey, skip: Callable[[str], bool], bytecode: BytecodePolicy) -> None:
-    parents = {os.path.dirname(path) for path in result.found}
+    parents = {path.rpartition("/")[0] for path in result.found}
     for path, item in result.found.items():
         # A kill may leave a cache for bytecode without any; what will be in it comes from elsewhere.
-        is_cache = bytecode != "keep" and os.path.basename(path) == "__pycache__"
-        if item.kind == "dir" and path not in parents and not is_cache and not skip(path):
-            result.entries[path] = Entry(path, "dir")
+        if item.kind == "dir" and path not in parents:
+            is_cache = bytecode != "keep" and os.path.basename(path) == "__pycache__"
+            if not is_cache and not skip(path):
+                result.entries[path] = Entry(path, "dir")
 
 
 def _unreadable(venv: str, path: object, why: str) -> EnvironmentFailure:

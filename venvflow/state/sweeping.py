@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from venvflow.disk.descriptors import directory
+from venvflow.disk.descriptors import directory, entries_in, names_in
 from venvflow.disk.directories import remove_tree
 from venvflow.disk.files import read_small
 from venvflow.disk.objects import file_of
@@ -27,6 +27,7 @@ from venvflow.disk.scan import BLOCK
 from venvflow.disk.system_errors import failure
 from venvflow.errors import EnvironmentFailure
 from venvflow.pure import decoding
+from venvflow.state.index import SnapshotSummary
 from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
@@ -36,7 +37,8 @@ QUARANTINE_SECONDS = 14 * 86_400
 """How long what was found damaged is kept, to be looked at, or to fix something with it."""
 
 
-_SKEW_SECONDS = 86_400
+_DAY = 86_400
+_SKEW_SECONDS = _DAY
 """How far the clocks of machines that share a store may be apart."""
 
 
@@ -116,7 +118,7 @@ class _Sweeping:
         """Delete what is dead in a part of the store that is fanned out; return how many files that were."""
         count = 0
         for fan, fd in self._store.layout.fans(part):
-            for name in os.listdir(fd):
+            for name in names_in(fd):
                 if is_dead(fan, name):
                     count += self._delete(name, fd, f"{part}/{fan}")
         return count
@@ -124,7 +126,7 @@ class _Sweeping:
     def _sweep_tmp(self) -> None:
         """Remove what killed runs left in ``tmp/``: we hold the store alone, so nobody works there."""
         with self._store.layout.opened("tmp", make=True) as tmp:
-            for name in os.listdir(tmp):
+            for name in names_in(tmp):
                 self._delete(name, tmp, "tmp")
 
     def _sweep_quarantine(self) -> None:
@@ -162,7 +164,7 @@ def _overdue(store: Store) -> Iterator[str]:
     """Yield the names of what was put aside too long ago: by its ctime, which putting it there moved."""
     too_old = time.time() - QUARANTINE_SECONDS
     with suppress(FileNotFoundError), store.layout.opened("quarantine") as fd:
-        for name in os.listdir(fd):
+        for name in names_in(fd):
             with suppress(FileNotFoundError):
                 if os.stat(name, dir_fd=fd, follow_symlinks=False).st_ctime < too_old:
                     yield name
@@ -171,7 +173,7 @@ def _overdue(store: Store) -> Iterator[str]:
 def _count_from_now(fd: int) -> None:
     """Give what a clock that was ahead put aside the ctime of now: else it would stay until that time."""
     latest = time.time() + _SKEW_SECONDS
-    for name in os.listdir(fd):
+    for name in names_in(fd):
         with suppress(OSError):
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if st.st_ctime > latest:  # any change moves it; the times that we set are those it has
@@ -193,6 +195,8 @@ def _stuck(errors: list[OSError], freed: int) -> EnvironmentFailure:
 # --------------------------------------------------------------------------- the last sweep
 
 _FILE = "settled.json"
+_BLOCK_OF_MOST = 4096
+"""Bytes that a file may occupy beyond its size, on most file systems."""
 _WATCHED = ("objects", "trees", "frames")
 
 
@@ -228,6 +232,28 @@ def last_sweep(store: Store, registrations: Iterable[Registration]) -> LastSweep
     return note if not _is_due(store) else None
 
 
+def most_bytes_since(store: Store, summaries: Iterable[SnapshotSummary]) -> int | None:
+    """Return how many bytes the store occupies at most, if snapshots only came since a sweep of today.
+
+    *summaries* are those of all that are there. None if one went, or something else is due: then there may be
+    something to sweep. The caller holds the store alone.
+    """
+    note, there = _read(store), {each.id: each for each in summaries}
+    if note is None or note.own.keys() - there.keys() or not _is_of_today(store) or _is_due(store):
+        return None
+    came = [each for each in there.values() if each.id not in note.own]
+    return note.size + sum(each.size + each.files * _BLOCK_OF_MOST for each in came)
+
+
+def _is_of_today(store: Store) -> bool:
+    """Return whether the last sweep was noted less than a day ago, and not in a time to come."""
+    try:
+        noted = os.stat(f"{store.path}/{_FILE}").st_mtime
+    except OSError:
+        return False
+    return 0 <= time.time() - noted < _DAY
+
+
 def own_bytes_since(store: StoreReader) -> Mapping[str, int] | None:
     """Return the bytes that only one snapshot needs, by its id; None if a snapshot came, went or changed."""
     note = _read(store)
@@ -257,13 +283,13 @@ def decode_last_sweep(data: bytes) -> LastSweep:
 def _is_due(store: Store) -> bool:
     """Return whether something is due by now: what a kill left in ``tmp/``, what was put aside long ago."""
     with store.layout.opened("tmp", make=True) as tmp:
-        return bool(os.listdir(tmp)) or any(True for _ in _overdue(store))
+        return bool(names_in(tmp)) or any(True for _ in _overdue(store))
 
 
 def _hash_snapshots(store: StoreReader) -> str:
     """Return a hash of how the files of all snapshots look: they are never changed, but may be damaged."""
-    with directory(f"{store.path}/snapshots") as fd, os.scandir(fd) as entries:
-        stats = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+    with directory(f"{store.path}/snapshots") as fd:
+        stats = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries_in(fd)]
     looks = sorted((name, st.st_size, st.st_mtime_ns) for name, st in stats)
     return hashlib.sha256(repr(looks).encode()).hexdigest()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from venvflow.disk.objects import MtimeMode, Name, object_name
 from venvflow.disk.scan import BLOCK
 from venvflow.errors import EnvironmentFailure
-from venvflow.model import Entry, Snapshot
+from venvflow.model import Entry, Snapshot, Tree
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.sharing import stays_private
 from venvflow.state.file_stats import TreeStats, stats_of
@@ -35,8 +35,9 @@ class StoreContents:
     def __init__(self, store: StoreReader) -> None:
         self._store = store
         self._objects_of: dict[str, list[Sized]] = {}
+        self._trees: dict[str, Tree | None] = {}
         self._files_of: dict[str, tuple[Entry, ...] | None] = {}
-        self._divided_trees: dict[str, tuple[int, list[Sized]]] = {}
+        self._divided_trees: dict[str, tuple[list[Entry], list[tuple[Sized, Entry]]]] = {}
 
     @cached_property
     def snapshots(self) -> dict[str, Snapshot]:
@@ -67,12 +68,20 @@ class StoreContents:
                 self._objects_of[tree] = self._store.tree_objects(tree)
         return self._objects_of[tree]
 
+    def tree(self, digest: str) -> Tree | None:
+        """Return a tree, None if it is missing or damaged."""
+        if digest not in self._trees:
+            self._trees[digest] = None
+            with suppress(Corrupt):
+                self._trees[digest] = self._store.tree(digest)
+        return self._trees[digest]
+
     def files_of(self, tree: str) -> tuple[Entry, ...] | None:
         """Return the files and templates of a tree, None if it is missing or damaged."""
         if tree not in self._files_of:
-            self._files_of[tree] = None
-            with suppress(Corrupt):
-                self._files_of[tree] = tuple(e for e in self._store.tree(tree).entries if e.digest)
+            found = self.tree(tree)
+            files = None if found is None else tuple(each for each in found.entries if each.digest)
+            self._files_of[tree] = files
         return self._files_of[tree]
 
     def stats(self, tree: str) -> TreeStats | None:
@@ -97,40 +106,68 @@ class StoreContents:
         return own
 
     def own_bytes_of_venvs(
-        self, trees: Mapping[str, Iterable[str]], min_sizes: Mapping[str, int]
+        self,
+        trees: Mapping[str, Iterable[str]],
+        min_sizes: Mapping[str, int],
+        copies: Mapping[str, Collection[str]],
     ) -> dict[str, int]:
-        """Return for each venv in *min_sizes*, by path, the bytes of its files that no other venv has.
-
-        *trees* are those of all venvs. Files below a venv's min_size (bytes) and those that are never shared
-        are its own, even if another venv has the same.
-        """
-        own = {
-            venv: sum(self._private_bytes(digest, size) for digest in trees[venv])
-            for venv, size in min_sizes.items()
-        }
-        for (_, size), venv in sole_owners(trees, self._linked).items():
-            if venv in own and size >= min_sizes[venv]:
-                own[venv] += size
+        """Return for each venv in *min_sizes*, by path, the bytes of its :meth:`own_files_of_venvs`."""
+        own = dict.fromkeys(min_sizes, 0)
+        for venv, _, files in self.own_files_of_venvs(trees, min_sizes, copies):
+            own[venv] += sum(entry.size for entry in files)
         return own
 
-    def _private_bytes(self, tree: str, min_size: int) -> int:
+    def own_files_of_venvs(
+        self,
+        trees: Mapping[str, Iterable[str]],
+        min_sizes: Mapping[str, int],
+        copies: Mapping[str, Collection[str]],
+    ) -> Iterator[tuple[str, str, list[Entry]]]:
+        """Yield for the venvs in *min_sizes*, by path, and each of their trees the files that no other has.
+
+        *trees* are those of all venvs. Files below a venv's min_size (bytes), its *copies* and those that are
+        never shared are its own, even if another venv has the same. An object that is linked to several names
+        of one venv is yielded for the first of them.
+        """
+        by_tree = _sole_tree_owners(trees)
+        owners = sole_owners(trees, self._linked)
+        for venv, min_size in min_sizes.items():
+            copied = [(tree, *each) for tree in trees[venv] for each in self._copied(tree, copies[venv])]
+            met = {name for _, name, _ in copied}
+            for tree in trees[venv]:
+                files = [*self._private(tree, min_size)]
+                files += [entry for of, _, entry in copied if of == tree and entry.size >= min_size]
+                for each, entry in self._divided(tree)[1] if by_tree[tree] == venv else ():
+                    if owners.get(each) == venv and entry.size >= min_size and each not in met:
+                        met.add(each)
+                        files.append(entry)
+                yield venv, tree, files
+
+    def _copied(self, tree: str, paths: Collection[str]) -> Iterator[tuple[Sized, Entry]]:
+        """Yield the files of a tree that venvs may be linked to, but for one that has *paths* as copies."""
+        if paths:
+            yield from ((each, entry) for each, entry in self._divided(tree)[1] if entry.path in paths)
+
+    def _private(self, tree: str, min_size: int) -> list[Entry]:
+        """Return the files that no venv shares, nor one that shares none below *min_size*."""
         private, linked = self._divided(tree)
-        return private + sum(size for _, size in linked if size < min_size)
+        return private + [entry for _, entry in linked if entry.size < min_size]
 
     def _linked(self, tree: str) -> Iterable[Sized]:
         """Return the objects of a tree that venvs may be linked to."""
-        return self._divided(tree)[1]
+        return (each for each, _ in self._divided(tree)[1])
 
-    def _divided(self, tree: str) -> tuple[int, list[Sized]]:
-        """Return the bytes of files that no venv shares, and the objects of the others."""
+    def _divided(self, tree: str) -> tuple[list[Entry], list[tuple[Sized, Entry]]]:
+        """Return the files that no venv shares, and the others with their objects."""
         if tree not in self._divided_trees:
-            private, linked = 0, []
+            private: list[Entry] = []
+            linked: list[tuple[Sized, Entry]] = []
             for entry in self.files_of(tree) or ():
                 name = object_name(entry)
                 if stays_private(entry, 1, adopted=name in self.adopted):
-                    private += entry.size
+                    private.append(entry)
                 else:
-                    linked.append((name, entry.size))
+                    linked.append(((name, entry.size), entry))
             self._divided_trees[tree] = private, linked
         return self._divided_trees[tree]
 
@@ -158,15 +195,20 @@ def sole_owners(
 
     Each tree is looked into once, however many owners share it.
     """
-    by_tree: dict[str, str] = {}  # empty: several have it
-    for owner, digests in trees.items():
-        for digest in digests:
-            by_tree[digest] = owner if by_tree.get(digest, owner) == owner else ""
     owners: dict[Sized, str] = {}
-    for digest, owner in by_tree.items():
+    for digest, owner in _sole_tree_owners(trees).items():
         for each in objects_of(digest):
             owners[each] = owner if owners.get(each, owner) == owner else ""
     return {each: owner for each, owner in owners.items() if owner}
+
+
+def _sole_tree_owners(trees: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Return the only owner of each tree; nothing where several have it."""
+    owners: dict[str, str] = {}
+    for owner, digests in trees.items():
+        for digest in digests:
+            owners[digest] = owner if owners.get(digest, owner) == owner else ""
+    return owners
 
 
 # --------------------------------------------------------------------------- what is on disk
@@ -242,6 +284,11 @@ def merged(parts: Iterable[Mapping[InodeId, Inode]]) -> Inodes:
 def occupied(inodes: Mapping[InodeId, Inode]) -> int:
     """Return the bytes that they occupy: what ``du`` says of the same trees."""
     return sum(inode.bytes for inode in inodes.values())
+
+
+def size_on_disk(root: str) -> int:
+    """Return the bytes that the files below *root* occupy, each inode once."""
+    return sum(each.bytes for each in inodes_below(root).values() if not each.is_directory)
 
 
 def apparent(inodes: Mapping[InodeId, Inode]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 from venvflow.disk import locks
 from venvflow.disk.places import Place
+from venvflow.disk.system_errors import explained
 from venvflow.errors import Refused, UsageError, shown
 from venvflow.state.store import Store
 from venvflow.steps.job import Job
@@ -19,22 +21,39 @@ def refuse_unless_venv(place: Place) -> None:
     state = place.state()
     if state == "symlink":
         place.refuse_unless_replaceable(state)
-    if state in _NO_VENV or not os.path.lexists(f"{place.path}/pyvenv.cfg"):
-        raise UsageError(
-            _NO_VENV.get(state, _NO_VENV["stranger"]),
-            where=shown(place.path),
-            hint="Name a venv: its directory, with a pyvenv.cfg in it, or its name in the config.",
-        )
+    refuse_unless_there(place.path)
     if os.lstat(place.path).st_uid != os.geteuid():
         raise _refused(place, "the venv belongs to another user", "Run as its owner.")
 
 
-_NO_VENV = {
-    "absent": "there is no such directory",
-    "empty": "the directory is empty",
-    "file": "it is a file, not a venv",
-    "stranger": "it is not a venv: it has no pyvenv.cfg",
-}
+def refuse_unless_there(path: str) -> None:
+    """Raise UsageError unless there is a venv to read at *path*, or behind a symlink there."""
+    if os.path.isfile(f"{path}/pyvenv.cfg"):
+        return
+    what, hint = next((each for mark, *each in _STRANGERS if glob.glob(glob.escape(path) + mark)), _STRANGER)
+    with explained("cannot look into it", at=path, state="Nothing was changed."):
+        if not os.path.isdir(path):
+            what = "it is a file, not a venv" if os.path.lexists(path) else "there is no such directory"
+        elif not os.listdir(path):
+            what = "the directory is empty"
+    raise UsageError(what, where=shown(path), hint=hint)
+
+
+_NAME_ONE = "Name a venv: its directory, with a pyvenv.cfg in it, or its name in the config."
+_STRANGER = ["it is not a venv: it has no pyvenv.cfg", _NAME_ONE]
+_STRANGERS = [
+    (
+        "/conda-meta/*",
+        "it is a conda environment, not a venv: it has no pyvenv.cfg",
+        "conda's own tools know what belongs to it; conda-pack makes archives of such.",
+    ),
+    (
+        "/lib/python3*/encodings/__init__.py",
+        "it is a Python installation, not a venv: it has no pyvenv.cfg",
+        "Make a venv of it (python -m venv), and name that.",
+    ),
+]
+"""What is known by something in it, and no venv: what to say, and what to do."""
 
 
 def refuse_unless_sharable(place: Place, store: str) -> None:

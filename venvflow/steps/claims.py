@@ -96,7 +96,7 @@ def wait_for(
     said = False
     while True:
         lock = store.claim(key)
-        snapshot = store.find(key, job.position) if job.spec.restore else None
+        snapshot = store.find(key, job.position) if job.spec.restore and not job.fresh else None
         if snapshot is not None and snapshot.id != unfit:
             if lock is not None:
                 lock.release()

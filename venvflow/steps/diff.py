@@ -6,12 +6,11 @@ import os
 from contextlib import suppress
 
 from venvflow.disk.places import Place
-from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import Manifest, Snapshot
 from venvflow.pure.manifest import Corrupt, group
 from venvflow.pure.relocate import Places
-from venvflow.state.changes import known_of, without_excluded
+from venvflow.state.changes import known_of, look_at, without_excluded
 from venvflow.state.file_stats import look_as_made
 from venvflow.state.reader import StoreReader
 from venvflow.state.survey import survey
@@ -45,12 +44,12 @@ def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = Non
     receipt = place.receipt()
     if receipt is not None and not receipt.is_at(place.path):
         receipt = None  # it was copied or moved here: what it says is not about this venv
-    found = [*without_excluded(walk(place.path), matcher)]
+    seen = look_at(place.path, receipt, store)
     if store is not None and receipt is not None and receipt.state == "shared":
         with suppress(Corrupt):
-            if look_as_made(found, receipt):
+            if look_as_made(without_excluded(seen.found, matcher), receipt):
                 return store.manifest(receipt.trees, bound=receipt.bound)
-    known = known_of(store, receipt, found).stamped if store is not None and receipt is not None else {}
+    known = known_of(store, receipt, seen).stamped if store is not None and receipt is not None else {}
     python = receipt.python if receipt is not None else ""
     places = Places(
         place.path,
@@ -60,6 +59,7 @@ def manifest_of_venv(path: str, store: StoreReader | None, job: Job | None = Non
     surveyed = survey(
         place.path,
         places,
+        found=seen.found,
         known=known,
         excludes_file=matcher.excludes_file if matcher else None,
         excludes_directory=matcher.excludes_dir if matcher else None,

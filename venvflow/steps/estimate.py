@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 from venvflow.disk.bytecode import is_source, pyc_path
 from venvflow.disk.objects import Name, object_name
-from venvflow.disk.scan import walk
 from venvflow.model import Interpreter
 from venvflow.pure.sharing import stays_private
-from venvflow.state.changes import is_object, known_of, without_excluded
+from venvflow.state.changes import is_object, known_of, look_at
 from venvflow.state.index import Stamped
 from venvflow.state.intake import bytecode_of
 from venvflow.state.reader import StoreReader
@@ -53,11 +52,12 @@ def estimate(store: StoreReader | None, job: Job, foresight: Foresight, *, store
     refuse_unless_sharable(place, store_path)
     python = interpreter_of(job)
     receipt = place.receipt()
+    seen = look_at(place.path, receipt, store)
     known: Mapping[str, Stamped] = {}
     if store is not None and receipt is not None and receipt.is_at(place.path):
-        known = known_of(store, receipt, without_excluded(walk(place.path), job.matcher)).stamped
-    surveyed = survey_venv(job, python, known)
-    surplus = [*_surplus(store, job.spec.min_size, surveyed, foresight)]
+        known = known_of(store, receipt, seen).stamped
+    surveyed = survey_venv(job, python, known, seen.found)
+    surplus = [*_surplus(store, job, surveyed, foresight)]
     if job.spec.bytecode == "canonical":
         surplus += _surplus_bytecode(store, python, surveyed, foresight)
     replaced = Counter((surveyed.found[path].device, surveyed.found[path].stamp.inode) for path in surplus)
@@ -71,12 +71,11 @@ def estimate(store: StoreReader | None, job: Job, foresight: Foresight, *, store
     )
 
 
-def _surplus(
-    store: StoreReader | None, min_size: int, surveyed: Survey, foresight: Foresight
-) -> Iterator[str]:
+def _surplus(store: StoreReader | None, job: Job, surveyed: Survey, foresight: Foresight) -> Iterator[str]:
     """Yield the paths of files that the store has already, or would have by then."""
     for path, entry in surveyed.entries.items():
-        if entry.kind != "file" or stays_private(entry, min_size) or path not in surveyed.found:
+        private = job.keeps_private(path) or stays_private(entry, job.spec.min_size)
+        if entry.kind != "file" or private or path not in surveyed.found:
             continue
         name = object_name(entry)
         stored = store is not None and store.objects.sound(name, entry.size)

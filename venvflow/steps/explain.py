@@ -10,9 +10,12 @@ from venvflow.model import Snapshot
 from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys, in_common, part_changes
 from venvflow.pure.manifest import Corrupt
 from venvflow.state.reader import StoreReader
+from venvflow.steps.base import Base, base_for
+from venvflow.steps.gathering import packages_of
 from venvflow.steps.hash_lockfiles import KeyNow, key_now
 from venvflow.steps.job import Job
-from venvflow.steps.key_inputs import files_of, packages_of
+from venvflow.steps.key_inputs import files_of
+from venvflow.steps.pull import RemoteView, ask, asked_before
 
 NEAR = 0.5
 """The share of packages in common from which on a snapshot is near."""
@@ -35,10 +38,11 @@ class Explanation:
     """What there is to say about a venv's key.
 
     *files* are the paths behind its parts, *packages* what its lock files list. *snapshot* is what the store
-    has for it, *nearest* what it has instead, if that is near. *made_for* is the key that the venv in its
+    has for it, *nearest* what it has instead, if that is near, and *base* what a build would start
+    from, if not from nothing. *made_for* is the key that the venv in its
     place was made for, empty without one, and *since* what changed in the key since then, None where nothing
     did or its parts are not known any more. *warnings* are those about the lock files, and of the build of
-    that venv.
+    that venv. *remote* is what is known of what the remote has, None where there is none.
     """
 
     key: KeyNow
@@ -46,33 +50,38 @@ class Explanation:
     packages: Mapping[str, Mapping[str, str]]
     snapshot: Snapshot | None
     nearest: Nearest | None
+    base: Base | None
     made_for: str
     since: KeyComparison | None
     warnings: tuple[str, ...] = ()
+    remote: RemoteView | None = None
 
 
-def explain(job: Job, store: StoreReader | None) -> Explanation:
+def explain(job: Job, store: StoreReader | None, *, ask_remote: bool = False) -> Explanation:
     """Explain the key of the job's venv: what *store* has for it, or comes nearest, and what changed.
 
     If the key cannot be computed now, the key of the last run is taken. *store* is None where there is
-    none yet. Writes nothing.
+    none yet. The remote is asked only if *ask_remote*; else it is told what it answered the last time. Writes
+    nothing. Raises EnvironmentFailure if there is no remote to ask.
     """
     key = key_now(job)
     receipt = job.place.receipt()
     made_for, built_with = (receipt.key, receipt.warnings) if receipt is not None else ("", ())
     record = key.now or key.noted
     if record is None:
-        return Explanation(key, {}, {}, None, None, made_for, None, built_with)
+        return Explanation(key, {}, {}, None, None, None, made_for, None, built_with)
     packages = packages_of(job, record)
     keyed = Keyed(record.key.parts, packages)
     snapshot = store.find(record.key.digest, job.position) if store is not None else None
-    nearest = None
+    nearest, base = None, None
     if snapshot is None and store is not None:
         nearest = nearest_to(store, keyed, job.spec.name)
+        base = base_for(job, store, record) if key.now is not None else None
     since = _since(job, store, key, keyed, made_for)
     files = {name: path for name, (path, _) in files_of(job, record).items()}
     warnings = (*record.warnings, *built_with)
-    return Explanation(key, files, packages, snapshot, nearest, made_for, since, warnings)
+    remote = ask(job, store, record.key.digest) if ask_remote else asked_before(job, record.key.digest)
+    return Explanation(key, files, packages, snapshot, nearest, base, made_for, since, warnings, remote)
 
 
 def _since(

@@ -16,7 +16,7 @@ from venvflow.pure.plan import VenvFacts
 from venvflow.pure.sharing import is_resettled
 from venvflow.state import needs
 from venvflow.state.changes import Depth, Drift, changes
-from venvflow.state.file_stats import StatChecker
+from venvflow.state.file_stats import StatChecker, checker_by_own_names
 from venvflow.state.reader import StoreReader
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
@@ -55,6 +55,15 @@ def find_venv(
         job.place, receipt, store, job.matcher, depth=depth, checker=checker, min_size=job.spec.min_size
     )
     return FoundVenv(there, receipt, drift)
+
+
+def find_replaceable(job: Job, store: StoreReader, *, ours: int | None = None) -> FoundVenv:
+    """Return what is at the job's place and is about to be replaced; see :func:`find_venv`.
+
+    Each file is looked at by its stat, and its bytes are read if it looks changed: nobody's work may be lost.
+    """
+    with checker_by_own_names(job.config) as checker:
+        return find_venv(job, store, "stat", checker=checker, ours=ours)
 
 
 def why_not_replaced(job: Job, venv: FoundVenv) -> Refused | None:
@@ -125,6 +134,7 @@ def facts_of(
         key=digest,
         key_holds=key.noted is key.now,
         changed_parts=_changed(key.noted, key.now),
+        others_changed=key.others_changed(job.spec.name),
         there=venv.there,
         bare=venv.there == "venv" and _is_bare(job.place.path),
         receipt=receipt,
@@ -136,6 +146,7 @@ def facts_of(
         why_not_published=why_not_published(job, venv) if has_key else None,
         reinstalled=any(".dist-info/" in path for path in (*venv.drift.edited, *venv.drift.missing)),
         force=job.force,
+        fresh=job.fresh,
         may_restore=job.spec.restore,
         builder=builder,
         no_builder=no_builder,
@@ -163,6 +174,7 @@ def unreadable_facts(job: Job, key: KeyNow, error: VenvflowError) -> VenvFacts:
         key_problem=key.problem,
         unreadable=error,
         changed_parts=_changed(key.noted, key.now),
+        others_changed=key.others_changed(job.spec.name),
     )
 
 

@@ -8,24 +8,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from venvflow.disk.places import Place
 from venvflow.errors import Refused, shown
-from venvflow.model import Config, Entry, Interpreter, VenvSpec
+from venvflow.model import Config, Entry, Interpreter, Manifest, VenvSpec
 from venvflow.pure.plan import VERBS
 
 if TYPE_CHECKING:
     from venvflow.disk.locks import Lock
     from venvflow.pure.patterns import Matcher
     from venvflow.pure.relocate import Places
+    from venvflow.state.carried import Built
+    from venvflow.state.history import Event
     from venvflow.state.store import Store
     from venvflow.steps.meter import Meter
 
 
-TASK_NAMES = (*VERBS, "trim")
+TASK_NAMES = (*VERBS, "push", "trim")
 """The names of all tasks: on a command line of doit each names the tasks of all venvs."""
 
 
@@ -45,8 +47,10 @@ class Job:
     """What a step works on: a venv of a config, or one that none names; that has no name, and no state.
 
     *now* is the clock, in seconds since 1970; *say* takes sentences about waiting and progress. *force*
-    allows replacing a venv that was changed by hand, and sharing one that is not whole. *command* are the
-    words of the command, for snapshots.
+    allows replacing a venv that was changed by hand, and sharing one that is not whole. *fresh*: it is built
+    from nothing, whatever is there and in the store. *command* are the words of the command, for snapshots.
+    *credentials* is the environment in which those of the remote are found, where there is one: *environ* is
+    without them then.
     """
 
     config: Config
@@ -55,7 +59,9 @@ class Job:
     now: Callable[[], float]
     say: Callable[[str], None] = lambda _: None
     force: bool = False
+    fresh: bool = False
     command: tuple[str, ...] = ()
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def place(self) -> Place:
@@ -66,6 +72,26 @@ class Job:
     def root(self) -> str:
         """Return the project root, resolved: what builders write into files is resolved too."""
         return os.path.realpath(self.config.root)
+
+    @cached_property
+    def manifests(self) -> dict[tuple[str, ...], tuple[Manifest, dict[str, int]]]:
+        """Return the manifest, by its trees, that this process has just shared, until it is published.
+
+        With it are the times of the store's objects, by which none came or went since.
+
+        So the steps that follow need not read what is known. Where they run in another process, they do.
+        """
+        return {}
+
+    @cached_property
+    def unwritten(self) -> list[Event]:
+        """Return what the history is to be told of this venv, and was not told yet."""
+        return []
+
+    @cached_property
+    def built(self) -> dict[str, Built]:
+        """Return what this process knows, by its key, of the venv that it has built and not shared yet."""
+        return {}
 
     @property
     def position(self) -> str:

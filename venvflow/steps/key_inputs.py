@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import sys
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
@@ -28,12 +30,13 @@ LARGEST = 256 << 20
 def still_holds(job: Job, record: KeyRecord) -> bool:
     """Return whether the inputs of *record* are still what its key was made of; nothing is run.
 
-    Files are always read, whatever their mtime says: an edit that keeps it would otherwise go unseen.
+    Each file is read in each run, whatever its mtime says: an edit that keeps it would otherwise go unseen.
     """
     try:
         recipe = builders.choose(job.spec, job.environ)
         identity = _identity(record.interpreter.executable)
-        return identity != "" and record.fingerprint == fingerprint(job, recipe, record.inputs, identity)
+        digests = [_digest_of(path, job.spec.name) for path in record.inputs]
+        return identity != "" and record.fingerprint == fingerprint(job, recipe, digests, identity)
     except VenvflowError:
         return False  # a file or a builder is gone, or none fits: running the step will say which
 
@@ -61,15 +64,15 @@ def command_inputs(job: Job, recipe: builders.Recipe) -> Inputs | None:
     return inputs_of(recipe.commands, job.config.root)
 
 
-def fingerprint(job: Job, recipe: builders.Recipe, paths: tuple[str, ...], interpreter: str) -> str:
-    """Return a hash of all that decides the key: *paths* by their bytes, *interpreter* by its identity."""
+def fingerprint(job: Job, recipe: builders.Recipe, digests: Iterable[str], interpreter: str) -> str:
+    """Return a hash of all that decides the key: files by their *digests*, *interpreter* by its identity."""
     spec, named = job.spec, command_inputs(job, recipe)
     seen = [
         FORMAT, spec.python, spec.locks, spec.key_files, spec.exclude, spec.bytecode, recipe.name,
         recipe.commands, recipe.inputs, interpreter, *_machine(), spec.python or sys.version,
         [(name, job.environ.get(name)) for name in spec.key_env],
         [*named.files, *named.projects, *named.directories] if named is not None else [],
-        [hashlib.sha256(read_input(path, spec.name)).hexdigest() for path in paths],
+        [*digests],
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(seen).encode("ascii")).hexdigest()
 
@@ -80,23 +83,37 @@ def files_of(job: Job, record: KeyRecord) -> dict[str, tuple[str, bytes]]:
     A file that is not there any more, or not what the key was made of, is left out.
     """
     found = {}
-    for path in record.inputs:
+    for path, (part, digest) in record.inputs.items():
         with suppress(EnvironmentFailure):
             data = read_input(path, job.spec.name)
-            digest = hashlib.sha256(data).hexdigest()
-            names = (name for name, part in record.key.parts.items() if part == digest and ":" in name)
-            found.update(
-                {name: (path, data) for name in names if name.endswith(f":{os.path.basename(path)}")}
-            )
+            if _digest(data) == digest:
+                found[part] = path, data
     return found
 
 
-def packages_of(job: Job, record: KeyRecord) -> dict[str, dict[str, str]]:
-    """Return what each lock file of the key lists, by the name of its part, as far as it can be read."""
-    from venvflow.pure.lockfiles import listed  # noqa: PLC0415 - a run with nothing to do reads no packages
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
-    found = {name: listed(path, data) for name, (path, data) in files_of(job, record).items()}
-    return {name: packages for name, packages in found.items() if packages is not None}
+
+_QUIET = 1.0
+"""Seconds after which a file system's clock is sure to have ticked: what changes then gets another ctime."""
+
+_digests: dict[tuple[int, ...], str] = {}
+"""Digests of files that this run has read, by all that tells a file from what it was before."""
+
+
+def _digest_of(path: str, venv: str) -> str:
+    """Return the digest of a file, which is read once in a run: many venvs may have one lock file."""
+    with suppress(OSError):
+        found = os.stat(path)
+        looks = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        if looks not in _digests:
+            digest = _digest(read_input(path, venv))
+            if time.time() - found.st_ctime < _QUIET:
+                return digest
+            _digests[looks] = digest
+        return _digests[looks]
+    return _digest(read_input(path, venv))  # which says what is wrong
 
 
 def read_input(path: str, venv: str) -> bytes:

@@ -42,6 +42,8 @@ class Meter:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
+        self.watch: Callable[[], object] = lambda: None
+        """Is called when something was said, from any thread."""
         self.reset()
 
     def reset(self) -> None:
@@ -52,12 +54,14 @@ class Meter:
     def count(self, words: str, done: int = 0, total: int = 0, *, unit: str = "file") -> None:
         """Take note of what it is at, and that *done* of *total* are done; 0 is a total that is not known."""
         self._said = _Said(words, done, total, unit)
+        self.watch()
 
     def __call__(self, done: int, total: int) -> None:
         """Take note that *done* of *total* bytes are done."""
         if self._said is None or self._said.unit or done < self._said.done:
             self._start = self._now()
         self._said = _Said("", done, total, "", self._now() - self._start)
+        self.watch()
 
     def __str__(self) -> str:
         """Return what was said last, empty if nothing was."""

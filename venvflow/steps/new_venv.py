@@ -17,7 +17,7 @@ from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Receipt
 from venvflow.pure.redaction import redactor, secrets_of
 from venvflow.state.store import Store
-from venvflow.steps.facts import find_venv, why_not_replaced
+from venvflow.steps.facts import find_replaceable, why_not_replaced
 from venvflow.steps.job import Job
 from venvflow.steps.key_inputs import still_holds
 from venvflow.steps.lock_part import is_bare
@@ -126,7 +126,7 @@ def put_in_place(job: Job, store: Store, venv: str, receipt: Receipt, *, ours: i
     if job.config.store.durability == "full":
         with directory(venv) as fd:
             sync_file_system(fd)
-    before = find_venv(job, store, "bytes", ours=ours)
+    before = find_replaceable(job, store, ours=ours)
     obstacle = why_not_replaced(job, before)
     if obstacle is not None:
         raise obstacle

@@ -12,20 +12,23 @@ from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, is_
 from venvflow.disk.links import Linker
 from venvflow.disk.places import directory_mtimes, write_receipt
 from venvflow.errors import BuildFailed, shown
-from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Snapshot
+from venvflow.model import Interpreter, Manifest, Outcome, Receipt, Remembered, Snapshot
 from venvflow.pure.manifest import Corrupt
-from venvflow.pure.plan import VenvFacts, plan, without
+from venvflow.pure.plan import FRESH, VenvFacts, plan, without
 from venvflow.pure.sharing import settings_of
+from venvflow.pure.units import show_duration, show_size
 from venvflow.state import notes
-from venvflow.state.changes import Drift, give_bytecode_back, give_stats_back, summary
+from venvflow.state.changes import Drift, give_bytecode_back, give_stats_back, summary, told_newer
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_stats, forget_stats, suspect_venvs
 from venvflow.state.materialise import Damaged, Materialised, Materialiser
 from venvflow.state.store import Store
-from venvflow.steps.facts import FoundVenv, facts_of, find_venv
+from venvflow.steps.facts import FoundVenv, facts_of, find_replaceable, find_venv
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
 from venvflow.steps.new_venv import check_in_place, check_new, errors_explained, put_in_place
+from venvflow.steps.noting import changed, noted, packages_at
+from venvflow.steps.pull import pull_locked
 from venvflow.steps.state_files import KeyRecord, need_key, write_answer
 from venvflow.steps.take import take
 
@@ -49,29 +52,60 @@ def restore(job: Job, *, may_ask: bool = True) -> Outcome:
 
 def restore_locked(job: Job, store: Store, record: KeyRecord, *, may_ask: bool = True) -> Outcome:
     """Restore while the venv and the store are held."""
+    return noted("restore", job, store, partial(_restore, job, store, record, may_ask=may_ask))
+
+
+def _restore(job: Job, store: Store, record: KeyRecord, *, may_ask: bool) -> Outcome:
     job.place.settle()
     venv = find_venv(job, store, "directories")
     facts = facts_of(job, store, KeyNow(record, record), venv)
     action = plan(facts)["restore"]
     if may_ask and facts.may_be_taken and (taken := take(job, store, record)) is not None:
         return taken
-    if venv.receipt is not None and action.did != "miss":  # it is kept or replaced now: its bytes count
-        venv = find_venv(job, store, "bytes")
+    # It is kept, or given back what it lost: its files count. Those of another are looked at when it goes.
+    if facts.is_for_key and action.did != "miss":
+        keeps = action.would == "nothing"
+        venv = find_venv(job, store, "bytes") if keeps else find_replaceable(job, store)
         facts = facts_of(job, store, KeyNow(record, record), venv)
         action = plan(facts)["restore"]
     if action.error is not None:
         raise action.error
     if action.would == "nothing":
         return _keep(job, store, venv, facts)
-    if not facts.may_restore:
-        return Outcome("miss", "the config says restore: false")
+    if facts.fresh or not facts.may_restore:
+        return Outcome("miss", FRESH if facts.fresh else "the config says restore: false")
+    pulled = pull_locked(job, store, record) if facts.snapshot is None else None
+    if pulled is not None and pulled.did == "pulled":
+        facts = facts_of(job, store, KeyNow(record, record), venv)
     if facts.snapshot is None or facts.lacking:
-        return Outcome("miss", without(facts.lacking) if facts.lacking else "no snapshot for this key")
+        outcome = Outcome("miss", without(facts.lacking) if facts.lacking else "no snapshot for this key")
+        return outcome if pulled is None else _with_remote(outcome, pulled)
     outcome = _bring(job, store, record, facts.snapshot)
+    if pulled is not None:
+        outcome = _with_remote(outcome, pulled)
     if facts.is_for_key and outcome.did == "hit" and not job.force:
         damage = f"the venv was damaged ({facts.damage})"
         return replace(outcome, warnings=(damage, *outcome.warnings))
     return outcome
+
+
+def _with_remote(outcome: Outcome, pulled: Outcome) -> Outcome:
+    """Return what restore answers with what the remote answered before."""
+    reason, warnings = f"{outcome.reason}; {pulled.reason}", pulled.warnings
+    if pulled.did == "pulled" and outcome.did == "miss":  # it was whole, and signed, and cannot be right
+        reason = f"{outcome.reason}; it was pulled: {pulled.reason}"
+        warnings = (*warnings, reason)
+    elif pulled.did == "pulled":
+        reason = pulled.reason
+        if came := pulled.figures.get("bytes"):
+            reason += f", {show_size(int(came))} in {show_duration(float(pulled.figures['seconds']))}"
+    figures = {f"remote_{name}": value for name, value in pulled.figures.items()}
+    return replace(
+        outcome,
+        reason=reason,
+        figures={**outcome.figures, **figures},
+        warnings=(*warnings, *outcome.warnings),
+    )
 
 
 def _keep(job: Job, store: Store, venv: FoundVenv, facts: VenvFacts) -> Outcome:
@@ -80,21 +114,15 @@ def _keep(job: Job, store: Store, venv: FoundVenv, facts: VenvFacts) -> Outcome:
     assert receipt is not None  # noqa: S101 - what is kept is ours
     if not (drift or drift.touched) and _is_suspected(job, receipt):
         forget_stats(job.config)  # what is written down of looks is wrong: each run would suspect it
-    give_stats_back(
-        store,
-        job.place.path,
-        drift.touched,
-        receipt.link,
-        job.spec.min_size,
-        copies=frozenset(receipt.copies),
-    )
+    known, receipt = receipt, told_newer(store, job.place.path, receipt, drift.touched)
+    give_stats_back(store, job.place.path, drift.touched, receipt, job.spec.min_size)
     give_bytecode_back(store, job.place.path, drift.lost, receipt.link)
     warnings = (_relabelled(drift.relabelled),) if drift.relabelled else ()
     if drift.by_hand:
         outcome = Outcome("kept", "changed by hand", warnings=(*warnings, _left(job, drift)))
     else:
         outcome = Outcome("kept", "it is what its key says", warnings=warnings)
-        if not job.place.has_same_directories(receipt) or drift.stats:
+        if not job.place.has_same_directories(receipt) or drift.stats or receipt != known:
             fresh = replace(
                 receipt,
                 directories=directory_mtimes(job.place.path, receipt.directories),
@@ -166,11 +194,14 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
                 contents=encode_contents(made.digests),
                 store=store.path if made.link == "symlink" else "",
                 warnings=snapshot.warnings,
+                written=made.written,
+                needs=tuple(os.path.join(job.root, path) for path in snapshot.needs),
                 settings=settings_of(job.spec),
                 copies=job.copies(entry for tree in manifest.trees for entry in tree.entries),
+                build_seconds=snapshot.build_seconds,
             )
             receipt = replace(receipt, directories=directory_mtimes(venv, made.directories))
-            before = store.registration(job.place.path)
+            before, packages = store.registration(job.place.path), packages_at(job, store)
             # First: a venv of symlinks needs its objects from now on. A rename keeps the directory's inode.
             _register(job, store, snapshot, made.link, os.lstat(venv).st_ino)
             kept_as = put_in_place(job, store, venv, receipt, ours=before.inode if before else None)
@@ -184,7 +215,9 @@ def _bring(job: Job, store: Store, record: KeyRecord, snapshot: Snapshot) -> Out
         return Outcome("miss", f"snapshot {snapshot.id[:12]} was put aside: {error}")
     figures = {"files": made.files, "bytes": made.size, "seconds": time.monotonic() - start}
     warnings = (f"the venv that was there is kept as {shown(kept_as)}",) if kept_as else ()
-    return Outcome("hit", snapshot.id[:12], {**figures, "link": made.link}, warnings)
+    after = {tree.name: tree.version for tree in manifest.trees if tree.version}
+    remembered = Remembered(snapshot.id, snapshot.build_seconds, changed(packages, after))
+    return Outcome("hit", snapshot.id[:12], {**figures, "link": made.link}, warnings, remembered)
 
 
 class _Unfit(Exception):
@@ -218,7 +251,7 @@ def _make(job: Job, store: Store, interpreter: Interpreter, manifest: Manifest, 
 def _compile_templates(job: Job, manifest: Manifest, venv: str, interpreter: Interpreter) -> None:
     """Compile sources that name local paths: their bytecode cannot be shared, but should be there too."""
     sources = [
-        Source(entry.digest, entry.path, f"{venv}/{entry.path}")
+        Source(entry.digest, entry.path, f"{venv}/{entry.path}", filled=True)
         for tree in manifest.trees
         for entry in tree.entries
         if entry.kind == "template"
@@ -230,11 +263,11 @@ def _compile_templates(job: Job, manifest: Manifest, venv: str, interpreter: Int
         return
     staging = f"{os.path.dirname(venv)}/bytecode"
     os.mkdir(staging)
-    for source, file in compile_sources(interpreter, sources, staging).items():
-        if file is not None:
+    for source, made in compile_sources(interpreter, sources, staging).items():
+        if made is not None:
             target = f"{venv}/{pyc_path(source.path, interpreter.cache_tag)}"
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.rename(file, target)
+            os.rename(made.file, target)
 
 
 def _register(job: Job, store: Store, snapshot: Snapshot, link: str, inode: int) -> None:

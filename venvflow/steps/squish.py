@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 
 from venvflow.disk.objects import object_names
 from venvflow.errors import EnvironmentFailure
 from venvflow.model import Manifest, Outcome, Receipt, VenvSpec
 from venvflow.pure.manifest import Corrupt
 from venvflow.pure.sharing import is_resettled
-from venvflow.state.changes import drift_of
+from venvflow.state.carried import Built
+from venvflow.state.changes import Seen, drift_of
 from venvflow.state.store import Store
 from venvflow.state.usage import Ledger
 from venvflow.steps import claims
 from venvflow.steps.any_venv import hold_venv, refuse_unless_sharable
 from venvflow.steps.facts import is_shared_anew
 from venvflow.steps.job import Job
-from venvflow.steps.share import OnFile, receipt_of_unknown, refuse_to_publish, share
+from venvflow.steps.noting import noted
+from venvflow.steps.share import OnFile, receipt_of_unknown, refuse_to_publish, share, still_built
 from venvflow.steps.state_files import KeyRecord, need_key, read_answer, read_key
 
 _SHARED = "its files are the store's already"
@@ -45,7 +48,22 @@ def squish_locked(
     on_file: OnFile | None = None,
 ) -> Outcome:
     """Squish while the venv and the store are held."""
+    act = partial(_squish, job, store, record, any_venv=any_venv, ledger=ledger, on_file=on_file)
+    return noted("squish", job, store, act)
+
+
+def _squish(
+    job: Job,
+    store: Store,
+    record: KeyRecord,
+    *,
+    any_venv: bool,
+    ledger: Ledger | None,
+    on_file: OnFile | None,
+) -> Outcome:
     receipt = job.place.receipt()
+    seen: Seen | None = None
+    built: Built | None = None
     is_for_key = receipt is not None and receipt.key == record.key.digest
     if receipt is None or not is_for_key:
         receipt = _receipt_for(job, record, receipt, any_venv=any_venv)
@@ -54,10 +72,12 @@ def squish_locked(
             anew = is_resettled(receipt, job.spec)
             if not (anew and is_shared_anew(store, drift_of(job.place.path, receipt, store, job.matcher))):
                 return Outcome("kept", _SHARED)
-        refuse_to_publish(job, store, receipt)
+        built = still_built(job, store, receipt) if ledger is None and on_file is None else None
+        if built is None:
+            seen = refuse_to_publish(job, store, receipt)
     return share(
         job, store, receipt, interpreter=record.interpreter, ledger=ledger, on_file=on_file,
-        by_records=not is_for_key,
+        by_records=not is_for_key, seen=seen, built=built,
     )  # fmt: skip
 
 
@@ -132,7 +152,12 @@ def manifest_of(job: Job, store: Store, record: KeyRecord, *, check_objects: boo
 def _whole(job: Job, store: Store, record: KeyRecord, *, check_objects: bool) -> Manifest:
     digest, receipt = record.key.digest, job.place.receipt()
     if receipt is not None and receipt.is_shared_for(digest):
-        manifest = store.manifest(receipt.trees, bound=receipt.bound)
+        known = job.manifests.get(receipt.trees)
+        if known is not None and all(map(store.has_tree, receipt.trees)):
+            manifest, times = known
+            check_objects = check_objects and store.objects.times() != times
+        else:
+            manifest = store.manifest(receipt.trees, bound=receipt.bound)
     else:  # a venv that was here may be gone since
         answer = read_answer(job)
         was_here = answer is not None and answer.key == digest and answer.hit

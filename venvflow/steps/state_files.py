@@ -5,6 +5,8 @@
 ``restore.json``   ``restore``, build    whether there is a venv for the key now, and why
 ``excluded.json``  ``build-venv``        what the exclude patterns left out
 ``pack.json``      ``pack``              what the archive was made from, and its stat
+``push.json``      ``push``              the snapshot that the remote has
+``pull.json``      ``restore``, pull     what the remote answered
 =================  ====================  ==============================================================
 
 All of them may be deleted at any time: a step that misses one runs again. Each has one function that writes
@@ -16,7 +18,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -82,16 +84,26 @@ def _decoded(path: str, stamp: tuple[int, ...], decode: Callable[[bytes], Any]) 
 # --------------------------------------------------------------------------- the key
 
 
+class InputFile(NamedTuple):
+    """A file of the key: the name of its *part*, and the *digest* of its bytes.
+
+    The part of a lock file is made of what it says for the venv: its bytes may change, and the part not.
+    """
+
+    part: str
+    digest: str
+
+
 class KeyRecord(NamedTuple):
     """What ``hash-lockfiles`` found out: the key and the interpreter, and how to see that they still hold.
 
-    *inputs* are the files whose bytes are in the key; *fingerprint* covers them and everything else that
-    can be looked at without running a program.
+    *inputs* are the files that are in the key, by their paths; *fingerprint* covers their bytes and
+    everything else that can be looked at without running a program.
     """
 
     key: Key
     interpreter: Interpreter
-    inputs: tuple[str, ...]
+    inputs: Mapping[str, InputFile]
     fingerprint: str
     warnings: tuple[str, ...]
 
@@ -122,7 +134,7 @@ def decode_key(data: bytes) -> KeyRecord:
         digest=decoding.digest,
         parts=decoding.texts,
         interpreter=_interpreter,
-        inputs=decoding.listed(decoding.absolute),
+        inputs=decoding.mapped(decoding.absolute, _input_file),
         fingerprint=decoding.digest,
         warnings=decoding.listed(decoding.text),
     )
@@ -130,6 +142,10 @@ def decode_key(data: bytes) -> KeyRecord:
     if key.digest != found.pop("digest"):
         raise decoding.Corrupt("the key is not that of its parts")
     return KeyRecord(key, **found)
+
+
+def _input_file(value: object) -> InputFile:
+    return InputFile(*decoding.row(decoding.text, decoding.digest)(value))
 
 
 def _interpreter(value: object) -> Interpreter:
@@ -269,10 +285,16 @@ class _PackInputs(NamedTuple):
     output: str
     name: str
     arcroot: str
+    layers: tuple[tuple[str, ...], ...]
+    python: str
+    bundle_python: bool
 
 
 class PackNote(NamedTuple):
-    """What an archive was made from, for which key, and how it and the files beside it look by ``stat``."""
+    """What an archive was made from, for which key, and how it and the files beside it look by ``stat``.
+
+    Of a venv in parts the first of the *outputs* is the list of them.
+    """
 
     inputs: _PackInputs
     key: str
@@ -282,20 +304,28 @@ class PackNote(NamedTuple):
 _LEVEL = max(each.highest for each in FORMATS.values())
 
 
-def write_pack(job: Job, key: str, trees: Iterable[str], options: PackOptions, path: str) -> None:
-    """Note what the archive at *path* was made from, and how it and the files beside it look."""
-    outputs = {name: stamp_of(name) for name in _outputs(path)}
-    write_json(job.file("pack.json"), PackNote(_pack_inputs(tuple(trees), options), key, outputs)._asdict())
+def write_pack(
+    job: Job, key: str, trees: Iterable[str], options: PackOptions, path: str, *, parts: Sequence[str] = ()
+) -> None:
+    """Note what the archive at *path* was made from, and how it and the files beside it look.
+
+    With *parts*, which are archives, *path* is the list of them.
+    """
+    names = (path, *(name for part in parts for name in _outputs(part))) if parts else _outputs(path)
+    outputs = {name: stamp_of(name) for name in names}
+    inputs = _pack_inputs(job, tuple(trees), options)
+    write_json(job.file("pack.json"), PackNote(inputs, key, outputs)._asdict())
 
 
 def decode_pack(data: bytes) -> PackNote:
     """Return what ``pack.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`.
 
-    It names one archive and what belongs beside it: no other file is ever taken for ours.
+    It names archives and what belongs beside them: no other file is ever taken for ours.
     """
     trees, text = decoding.listed(decoding.digest), decoding.text
+    level, layers = decoding.integer(0, _LEVEL), decoding.listed(decoding.listed(text))
     inputs = decoding.row(
-        trees, decoding.one_of(*FORMATS), decoding.integer(0, _LEVEL), decoding.absolute, text, text
+        trees, decoding.one_of(*FORMATS), level, decoding.absolute, text, text, layers, text, decoding.flag
     )
     stats = decoding.listed(decoding.integer(-decoding.LARGEST_TIME, decoding.LARGEST_TIME))
     found = decoding.fields(
@@ -305,10 +335,22 @@ def decode_pack(data: bytes) -> PackNote:
         outputs=decoding.mapped(decoding.absolute, stats),
     )
     note = PackNote(_PackInputs(*found["inputs"]), found["key"], found["outputs"])
-    path = next(iter(note.outputs), "")
-    if (*note.outputs,) != _outputs(path) or not path.endswith(f".{note.inputs.format}"):
+    if not _are_outputs((*note.outputs,), note.inputs):
         raise decoding.Corrupt("these are not the files that an archive is made of")
     return note
+
+
+def _are_outputs(paths: tuple[str, ...], inputs: _PackInputs) -> bool:
+    """Return whether *paths* are files of archives, each with what is beside it, in one directory."""
+    listed, archives = (paths[:1], paths[1::3]) if inputs.layers else ((), paths[:1])
+    directories = {os.path.dirname(path) for path in paths}
+    return (
+        archives != ()
+        and paths == (*listed, *(name for path in archives for name in _outputs(path)))
+        and len(directories) == 1
+        and all(path.endswith(f".{inputs.format}") for path in archives)
+        and all(path.endswith(".json") for path in listed)
+    )
 
 
 def _outputs(path: str) -> tuple[str, ...]:
@@ -321,7 +363,7 @@ def _noted_pack(job: Job) -> PackNote | None:
 
 
 def archive_path(job: Job) -> str:
-    """Return where the archive was written last, empty if that is not known."""
+    """Return where the archive was written last, or the list of its parts; empty if that is not known."""
     noted = _noted_pack(job)
     return next(iter(noted.outputs)) if noted is not None else ""
 
@@ -334,7 +376,7 @@ def archive_facts(job: Job) -> ArchiveFacts | None:
     touched = (path for path, stat in packed.outputs.items() if stamp_of(path) != stat)
     return ArchiveFacts(
         written=True,
-        same_options=packed.inputs[1:] == _pack_inputs((), options)[1:],
+        same_options=packed.inputs[1:] == _pack_inputs(job, (), options)[1:],
         touched=os.path.basename(next(touched, "")),
         key=packed.key,
         trees=packed.inputs.trees,
@@ -348,8 +390,99 @@ def written_archives(job: Job) -> list[str]:
     return [path for path, stat in outputs.items() if stamp_of(path) == stat]
 
 
-def _pack_inputs(trees: tuple[str, ...], options: PackOptions) -> _PackInputs:
-    return _PackInputs(trees, options.format, options.level, options.output, options.name, options.arcroot)
+def _pack_inputs(job: Job, trees: tuple[str, ...], options: PackOptions) -> _PackInputs:
+    fields = {name: getattr(options, name) for name in _PackInputs._fields[1:]}
+    if not options.python and (record := read_key(job)) is not None:
+        fields["python"] = record.interpreter.executable
+    return _PackInputs(trees, **fields)
+
+
+# --------------------------------------------------------------------------- pushed
+
+
+class PushNote(NamedTuple):
+    """Which snapshot was pushed last, or found there, to which remote, and when its record was last written.
+
+    That tells a trim of the remote that it is used: *written* is in seconds since 1970.
+    """
+
+    snapshot: str
+    remote: str
+    written: float
+
+
+_PUSHED_FOR = 86_400.0
+"""Seconds for which a note is enough; then a push says again that its snapshot is used."""
+
+
+def write_push(job: Job, snapshot: str, written: float) -> None:
+    """Note that the remote of the config has a *snapshot*, by its id, of the job's venv, *written* then."""
+    remote = job.config.store.remote
+    write_json(job.file("push.json"), PushNote(snapshot, remote.url if remote else "", written)._asdict())
+
+
+def decode_push(data: bytes) -> PushNote:
+    """Return what ``push.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    found = decoding.fields(
+        decoding.parse(data), snapshot=decoding.digest, remote=decoding.text, written=decoding.moment
+    )
+    return PushNote(**found)
+
+
+def was_in_remote(job: Job, snapshot: str) -> bool:
+    """Return whether a *snapshot*, given by its id, is noted to be in the remote, however long ago."""
+    note, remote = _read(job.file("push.json"), decode_push), job.config.store.remote
+    return note is not None and remote is not None and (note.snapshot, note.remote) == (snapshot, remote.url)
+
+
+def is_pushed(job: Job, receipt: Receipt | None) -> bool:
+    """Return whether the snapshot of the job's venv, which has this *receipt*, was noted to be in the remote.
+
+    A note counts for a day. The network is not asked. A venv that is not shared for its key has nothing to
+    push.
+    """
+    record, remote = read_key(job), job.config.store.remote
+    if remote is None or record is None or receipt is None or not receipt.is_shared_for(record.key.digest):
+        return True
+    identifier = snapshot_id(record.key.digest, job.position if receipt.bound else None)
+    note = _read(job.file("push.json"), decode_push)
+    is_young = note is not None and abs(job.now() - note.written) < _PUSHED_FOR
+    return is_young and was_in_remote(job, identifier)
+
+
+# --------------------------------------------------------------------------- asked for
+
+
+class PullNote(NamedTuple):
+    """What a *remote*, given by its URL, answered for a *key*, and when, in seconds since 1970."""
+
+    key: str
+    remote: str
+    answer: str
+    at: float
+
+
+def write_pull(job: Job, key: str, answer: str) -> None:
+    """Note what the remote of the config answered for *key*, the digest of the job's key."""
+    remote = job.config.store.remote
+    note = PullNote(key, remote.url if remote else "", decoding.storable(answer), job.now())
+    write_json(job.file("pull.json"), note._asdict())
+
+
+def decode_pull(data: bytes) -> PullNote:
+    """Return what ``pull.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`."""
+    text = decoding.text
+    found = decoding.fields(
+        decoding.parse(data), key=decoding.digest, remote=text, answer=text, at=decoding.moment
+    )
+    return PullNote(**found)
+
+
+def read_pull(job: Job, key: str) -> PullNote | None:
+    """Return what the remote of the config answered when it was last asked for *key*, None if it was not."""
+    noted, remote = _read(job.file("pull.json"), decode_pull), job.config.store.remote
+    is_for_both = noted is not None and remote is not None and (noted.key, noted.remote) == (key, remote.url)
+    return noted if is_for_both else None
 
 
 # --------------------------------------------------------------------------- trimmed

@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from venvflow.disk.objects import Name, object_name
 from venvflow.disk.places import read_receipt
 from venvflow.model import Tree
-from venvflow.pure.manifest import Corrupt
-from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
-from venvflow.state.usage import InodeId, Inodes, apparent, freed, inodes_below, merged, occupied
+from venvflow.state.usage import (
+    InodeId,
+    Inodes,
+    StoreContents,
+    apparent,
+    freed,
+    inodes_below,
+    merged,
+    occupied,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,18 @@ class Costs:
         return self.alone - self.disk
 
 
+class Sharing(NamedTuple):
+    """Bytes as files appear: what venvs *show* together, and what is *stored* for that, each file once."""
+
+    shown: int
+    stored: int
+
+    @property
+    def saved(self) -> int:
+        """Return the bytes that sharing saves."""
+        return self.shown - self.stored
+
+
 @dataclass(frozen=True, slots=True)
 class PackageCost:
     """A distribution in all venvs: its *bytes* there, and those that are *stored* for it, each file once."""
@@ -93,18 +112,13 @@ def _cost(path: str, found: Inodes, holders: Mapping[InodeId, int]) -> VenvCost:
     return VenvCost(path, apparent(found), disk, own, disk - own, freed(found))
 
 
-def packages(store: StoreReader, registrations: Iterable[Registration]) -> list[PackageCost]:
+def packages(contents: StoreContents, registrations: Iterable[Registration]) -> list[PackageCost]:
     """Return what each distribution in the shared venvs costs, the one that is stored largest first."""
     uses: dict[str, list[tuple[str, Tree]]] = {}
-    trees: dict[str, Tree | None] = {}
     for registration in registrations:
         receipt = read_receipt(registration.path)
         for digest in receipt.trees if receipt is not None else ():
-            if digest not in trees:
-                trees[digest] = None
-                with suppress(Corrupt):
-                    trees[digest] = store.tree(digest)
-            tree = trees[digest]
+            tree = contents.tree(digest)
             if tree is not None and tree.version:
                 uses.setdefault(tree.name, []).append((registration.path, tree))
     found = [_package(name, used) for name, used in uses.items()]
@@ -122,3 +136,15 @@ def _package(name: str, used: list[tuple[str, Tree]]) -> PackageCost:
         sum(entry.size for _, tree in used for entry in tree.entries),
         sum(objects.values()),
     )
+
+
+def sharing(contents: StoreContents, trees: Iterable[Iterable[str]]) -> Sharing:
+    """Return what venvs with these *trees* share, as the view ``savings`` has it of all."""
+    counted = Counter(digest for each in trees for digest in set(each))
+    objects: dict[Name, int] = {}
+    shown = 0
+    for digest, times in counted.items():
+        files = contents.files_of(digest) or ()
+        shown += times * sum(entry.size for entry in files)
+        objects.update({object_name(entry): entry.size for entry in files})
+    return Sharing(shown, sum(objects.values()))

@@ -19,16 +19,17 @@ from venvflow.disk import locks, processes
 from venvflow.disk.descriptors import READ, opened
 from venvflow.disk.files import read_small
 from venvflow.errors import VenvflowError
-from venvflow.model import Outcome, Receipt
+from venvflow.model import Outcome, Receipt, Remembered
 from venvflow.pure.relocate import Places, Template
 from venvflow.state.confidential import withhold
 from venvflow.state.intake import bytecode_of
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey, survey
+from venvflow.steps.gathering import packages_of
 from venvflow.steps.job import Job
-from venvflow.steps.key_inputs import packages_of
 from venvflow.steps.lock_part import LockPart, NotTheLocks, Wanted, lock_part
 from venvflow.steps.new_venv import check_in_place, same_inputs
+from venvflow.steps.noting import changed, packages_at
 from venvflow.steps.share import share, survey_venv
 from venvflow.steps.state_files import KeyRecord, stamp_of
 
@@ -144,11 +145,17 @@ def _without_uv(venv: str) -> Iterator[None]:
 def _share(job: Job, store: Store, record: KeyRecord, part: LockPart) -> Outcome:
     """Share what is the lock's, and say what is not."""
     receipt = Receipt(record.key.digest, job.place.path, "built", "taken", record.interpreter.executable)
+    before = packages_at(job, store)
     shared = share(job, store, receipt, interpreter=record.interpreter, part=part)
+    after = {each.name: each.version for each in part.survey.distributions}
     warnings = shared.warnings
     if part.beyond:
         beyond = f"beyond the lock ({part.beyond}): left in this venv, and not stored. {job.ways_out}"
         warnings = (*warnings, beyond)
     return replace(
-        shared, did="taken", reason=f"{part.made_by} made it what its lock says", warnings=warnings
+        shared,
+        did="taken",
+        reason=f"{part.made_by} made it what its lock says",
+        warnings=warnings,
+        remembered=Remembered(packages=changed(before, after)),
     )

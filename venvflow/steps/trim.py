@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from venvflow.disk import locks
-from venvflow.errors import EnvironmentFailure
-from venvflow.model import Config
+from venvflow.disk.system_errors import free_bytes
+from venvflow.errors import EnvironmentFailure, VenvflowError
+from venvflow.model import Config, Outcome
 from venvflow.pure.retention import TreeContents, TrimPlan, VenvName, plan_trim
+from venvflow.state.history import forget_old
 from venvflow.state.holds import VenvHolds
 from venvflow.state.index import SnapshotSummary
+from venvflow.state.reader import StoreReader
 from venvflow.state.registry import Registration
 from venvflow.state.store import Store
-from venvflow.state.sweeping import Swept, last_sweep, sweep
-from venvflow.state.usage import StoreContents
+from venvflow.state.sweeping import Swept, last_sweep, most_bytes_since, sweep
+from venvflow.state.usage import StoreContents, size_on_disk
 from venvflow.steps.holders import Holders
+from venvflow.steps.noting import note_for_all
 from venvflow.steps.state_files import (
     TRIM_NOTE,
     TrimNote,
@@ -50,8 +55,12 @@ def trim(
     say: Callable[[str], None] = lambda _: None,
     dry_run: bool = False,
     waits: bool = True,
+    thorough: bool = True,
 ) -> Trimmed:
     """Apply the config's policy to the store.
+
+    Not *thorough*: what no snapshot needed in the first place, as killed runs leave it, is looked for once a
+    day, and when a snapshot went.
 
     Raises LockTimeout while somebody uses the store for too long, which is at once unless it *waits*,
     EnvironmentFailure when files cannot be deleted. A killed trim is finished by the next one: rows and
@@ -62,45 +71,104 @@ def trim(
         Store(config.store, timeout=timeout, on_wait=say) as store,
         store.use() if dry_run else store.alone(),
     ):
+        start = time.monotonic()
         contents = StoreContents(store)
         if not dry_run:
             store.catch_up(contents.registrations)
             with suppress(EnvironmentFailure):  # on a full disk that has to wait
                 store.index.pull_back(now)
-        gone = [each for each in contents.registrations if _is_gone(each, config) and each.link != "symlink"]
+        gone = [each for each in contents.registrations if _is_forgotten(each, config)]
         known = store.holders()
         holders = [each.until(now) for each in known]
         if not dry_run:
             _write(store, known, holders)
-        trimmed = _unchanged(config, store, contents, holders, now) if not gone else None
+        trimmed = None
+        if not gone:
+            trimmed = _if_all_stays(config, store, contents, holders, now, thorough=thorough)
         if trimmed is None:
             trimmed = _trimmed(config, store, contents, holders, gone, now=now, dry_run=dry_run)
         if not dry_run:
             _note(store, now, config)
+            _remember(store, trimmed, config, now, time.monotonic() - start)
         return trimmed if not dry_run else replace(trimmed, swept=None)
 
 
-def _unchanged(
-    config: Config, store: Store, contents: StoreContents, holders: list[VenvHolds], now: float
-) -> Trimmed | None:
-    """Return the answer for a store in which nothing came or went since the last trim, None for others.
+def foreseen(config: Config, store: StoreReader, *, now: float) -> TrimPlan:
+    """Return what a trim would decide now. Nothing is locked, and the store is only read.
 
-    Then nothing has to be read but the index: it may be wrong, but only about what is to be dropped, and
-    whatever is dropped is decided by :func:`_trimmed`.
+    Bytes are counted only where a limit of size asks for them: without one, dropping frees nothing here.
     """
-    last = last_sweep(store, contents.registrations)
-    if last is None:
-        return None
-    summaries, holds = store.summaries(), Holders(holders, config)
-    decided = plan_trim(
-        [holds.candidate(each) for each in summaries],
+    limited = config.trim.max_size is not None or config.trim.min_free is not None
+    contents = StoreContents(store)
+    holds = Holders([each.until(now) for each in store.holders()], config)
+    if not limited:
+        return _planned(config, store.summaries(), holds, now=now)
+    alive = [each for each in contents.registrations if not _is_forgotten(each, config)]
+    return _planned(
+        config,
+        store.summaries_of(contents.snapshots.values()),
+        holds,
+        contents,
+        alive,
+        now=now,
+        size=size_on_disk(store.path),
+        free=free_bytes(store.path),
+    )
+
+
+def _planned(
+    config: Config,
+    summaries: list[SnapshotSummary],
+    holds: Holders,
+    contents: StoreContents | None = None,
+    alive: Iterable[Registration] = (),
+    *,
+    now: float,
+    size: int = 0,
+    free: int | None = None,
+) -> TrimPlan:
+    """Return what the policy decides: by what is in the store and which venvs are *alive*, or without."""
+    candidates, trees = [holds.candidate(each) for each in summaries], TreeContents()
+    if contents is not None:
+        found, held = contents, tuple(digest for each in alive for digest in each.trees)
+        needed = {*held, *(tree for each in found.snapshots.values() for tree in each.trees)}
+        objects = {tree: [name for name, _ in found.objects_of(tree)] for tree in needed}
+        trees = TreeContents(objects, found.objects, held)
+        candidates = [replace(each, trees=found.snapshots[each.id].trees) for each in candidates]
+    return plan_trim(
+        candidates,
         config.trim,
         project=os.path.realpath(config.root),
-        contents=TreeContents(),
+        contents=trees,
         now=now,
-        store_size=last.size,
-        free=store.free_bytes(),
+        store_size=size,
+        free=free,
     )
+
+
+def _if_all_stays(
+    config: Config,
+    store: Store,
+    contents: StoreContents,
+    holders: list[VenvHolds],
+    now: float,
+    *,
+    thorough: bool,
+) -> Trimmed | None:
+    """Return the answer for a store in which nothing went since the last trim, None for others.
+
+    Nothing has to be read but the index: it may be wrong, but only about what is to be dropped, and whatever
+    is dropped is decided by :func:`_trimmed`.
+    """
+    last, summaries = last_sweep(store, contents.registrations), store.summaries()
+    if last is not None:
+        size = last.size
+    elif thorough or (most := most_bytes_since(store, summaries)) is None:
+        return None
+    else:
+        size = most
+    holds = Holders(holders, config)
+    decided = _planned(config, summaries, holds, now=now, size=size, free=store.free_bytes())
     if decided.drop or decided.given_up:
         return None
     return Trimmed(decided, Swept(0, 0, 0), (), {each.id: each for each in summaries}, holds)
@@ -120,18 +188,7 @@ def _trimmed(
     alive = [each for each in contents.registrations if each not in gone]
     summaries, holds = store.summaries_of(contents.snapshots.values()), Holders(holders, config)
     size = store.size_on_disk()
-    held = [digest for each in alive for digest in each.trees]
-    needed = {*held, *(tree for each in contents.snapshots.values() for tree in each.trees)}
-    objects = {tree: [name for name, _ in contents.objects_of(tree)] for tree in needed}
-    decided = plan_trim(
-        [replace(holds.candidate(each), trees=contents.snapshots[each.id].trees) for each in summaries],
-        config.trim,
-        project=os.path.realpath(config.root),
-        contents=TreeContents(objects, contents.objects, tuple(held)),
-        now=now,
-        store_size=size,
-        free=store.free_bytes(),
-    )
+    decided = _planned(config, summaries, holds, contents, alive, now=now, size=size, free=store.free_bytes())
     swept, forgotten = None, tuple(each.path for each in gone)
     if not dry_run:
         for path in forgotten:
@@ -157,10 +214,23 @@ def _write(store: Store, before: Iterable[VenvHolds], after: Iterable[VenvHolds]
                 store.hold(new)
 
 
-def _is_gone(venv: Registration, config: Config) -> bool:
-    """Return whether a venv is gone: with its project, or because this config does not name it."""
+def _is_forgotten(venv: Registration, config: Config) -> bool:
+    """Return whether a venv is gone, with its project or because this config does not name it, for good.
+
+    One that is linked by symlinks may come back, and needs the store then.
+    """
     ours = venv.project == os.path.realpath(config.root) and venv.name not in config.venvs
-    return venv.gone or (ours and not os.path.lexists(venv.path))
+    return (venv.gone or (ours and not os.path.lexists(venv.path))) and venv.link != "symlink"
+
+
+def _remember(store: Store, trimmed: Trimmed, config: Config, now: float, seconds: float) -> None:
+    """Let the history know what went, and forget what is too old in it; on a full disk that has to wait."""
+    freed = trimmed.swept.bytes if trimmed.swept is not None else 0
+    with suppress(VenvflowError):
+        if trimmed.plan.drop or freed:
+            outcome = Outcome("trimmed", "", {"bytes": freed})
+            note_for_all(store, config, "trim", outcome, now=now, seconds=seconds)
+        forget_old(store.index, now)
 
 
 def _note(store: Store, now: float, config: Config) -> None:

@@ -107,6 +107,7 @@ def _make_private(store: Store, venv: str, receipt: Receipt | None, on_file: OnF
     done = _Done()
     modes = None if receipt is None else receipt.modes
     times = {} if receipt is None else receipt.times
+    written = 0 if receipt is None else receipt.written
     found = walk(venv)
     objects = _inodes_of(store) if any(item.links > 1 for item in found) else set[tuple[int, int]]()
     with directory(venv) as root, Directories(root, make=False) as places:
@@ -121,7 +122,7 @@ def _make_private(store: Store, venv: str, receipt: Receipt | None, on_file: OnF
                     done.files += 1
                     done.size += lstat(name, dir_fd=fd).stamp.size
                 if item.path in times and how != "left alone":
-                    _give_time_back(at, times[item.path])
+                    _give_time_back(at, times[item.path], written)
             if how == "left alone":
                 done.kept.append(item.path)
             elif how:
@@ -134,15 +135,16 @@ def _make_private(store: Store, venv: str, receipt: Receipt | None, on_file: OnF
     return done
 
 
-def _give_time_back(at: tuple[int, str], mtime_ns: int) -> None:
-    """Give a file that carries the time of its content the time *mtime_ns* that it had before.
+def _give_time_back(at: tuple[int, str], mtime_ns: int, written: int) -> None:
+    """Give a file that carries the time of its content, or *written*, the time *mtime_ns* that it had before.
 
     *at* are a descriptor of its directory and its name there. One that somebody wrote to since has another.
     """
     fd, name = at
     with suppress(FileNotFoundError), changeable(name, fd) as (file, through):
         st = os.fstat(file)
-        if stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and is_moment(st.st_mtime_ns):
+        given = is_moment(st.st_mtime_ns) or st.st_mtime_ns == written
+        if stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and given:
             os.utime(through, ns=(mtime_ns, mtime_ns))
 
 

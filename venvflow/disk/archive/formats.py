@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from venvflow.errors import EnvironmentFailure, UsageError
+from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import FORMATS
 
 MIB = 1 << 20
@@ -29,14 +29,23 @@ Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all, by one thread at a time."""
 
 
+SHORT = {"tgz": "tar.gz", "tbz2": "tar.bz2", "txz": "tar.xz", "tzst": "tar.zst"}
+"""Formats by the short names that files of theirs may end with, too."""
+
+
+def named_format(path: str) -> str:
+    """Return the format that a name ends with, or an empty text."""
+    found = (SHORT.get(ending, ending) for ending in (*FORMATS, *SHORT) if path.endswith(f".{ending}"))
+    return next(found, "")
+
+
 def format_of(path: str) -> str:
     """Return the format that an archive's name ends with; raises UsageError for any other name."""
-    for name in FORMATS:
-        if path.endswith("." + name):
-            return name
+    if found := named_format(path):
+        return found
     raise UsageError(
-        f"cannot tell the format of {os.path.basename(path)!r}",
-        hint=f"Archives end in one of: {', '.join(FORMATS)}.",
+        f"cannot tell the format of {shown(os.path.basename(path))!r}",
+        hint=f"Archives end in one of: {', '.join((*FORMATS, *SHORT))}.",
     )
 
 

@@ -1,9 +1,9 @@
 """Frames: compressed trees, joined into an archive and kept, so that only what is new is compressed again.
 
-A frame depends on its tree, the compression level, the version of libzstd and the directory name in the
-archive, and its name says so. In the file system the name ends with the SHA-256 of the frame itself: a
-frame that was damaged is noticed before it is used, and made anew. So none is flushed to disk either: what a
-power cut leaves of it is noticed in the same way.
+A frame depends on its tree, the compression level, the version of libzstd, the directory name in the archive
+and, where that is in it, the interpreter's path and how files find their place; its name says so. In the
+file system the name ends with the SHA-256 of the frame itself: a frame that was damaged is noticed before it
+is used, and made anew. So none is flushed to disk either: what a power cut leaves of it is noticed likewise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Protocol
 
-from venvflow.disk.archive.contents import Options
+from venvflow.disk.archive.contents import Options, names_python
 from venvflow.disk.archive.file import digest_of
 from venvflow.disk.archive.formats import zstd_version
 from venvflow.disk.archive.pipeline import Lane
@@ -25,8 +25,9 @@ from venvflow.disk.descriptors import SAFE
 from venvflow.disk.files import open_regular, temporary_name
 from venvflow.disk.layout import Layout
 from venvflow.model import Tree
+from venvflow.postinstall import FINDERS, FORMS
 
-FRAME_FORMAT = 3
+FRAME_FORMAT = 4
 """Version of how trees become frames: of headers and order, and of the compressor's settings."""
 
 
@@ -34,8 +35,18 @@ def frame_name(tree: Tree, options: Options) -> str:
     """Return the name of the frame of *tree*: all that its bytes depend on, the tree's digest first."""
     name = f"{tree.digest}.f{FRAME_FORMAT}.l{options.effective_level}.z{zstd_version()}"
     if options.arcroot:
-        name += ".r" + hashlib.sha256(options.arcroot.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        name += ".r" + _short(options.arcroot)
+    if any(entry.kind == "template" or entry.path in FINDERS for entry in tree.entries):
+        name += f".a{FORMS[:16]}"
+    if options.python and names_python(tree):
+        name += ".p" + _short(f"{options.symlinks} {options.python}")
+    if options.place and any(entry.slots for entry in tree.entries):
+        name += ".d" + _short(options.place)
     return name
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 class FrameDirectory:

@@ -11,9 +11,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from venvflow.disk.archive.contents import DOCUMENT, TEMPLATES, is_ours
 from venvflow.disk.archive.extraction import Limits
@@ -22,7 +22,17 @@ from venvflow.disk.archive.reading import MOST, Item, items, unsafe
 from venvflow.disk.files import open_regular
 from venvflow.errors import EnvironmentFailure, Refused, shown
 from venvflow.model import Entry, Key, Manifest, Slot
-from venvflow.postinstall import LARGEST_BLOB, InvalidPack, Pack, check_blob, decode, unsafe_name
+from venvflow.postinstall import (
+    LARGEST_BLOB,
+    LARGEST_DOCUMENT,
+    InvalidPack,
+    Pack,
+    PartRow,
+    SlotRow,
+    check_blob,
+    decode,
+    unsafe_name,
+)
 from venvflow.pure.manifest import Distribution, directories_of, group, name_and_version
 from venvflow.pure.relocate import record_paths
 
@@ -40,15 +50,19 @@ class Inventory:
 
 
 def inventory_of(archive: str) -> Inventory:
-    """Return what is in the file *archive*, of any format.
+    """Return what is in the file *archive*, of any format; of the last of several parts, what is in all.
 
-    Raises Refused for what is damaged or not an archive, EnvironmentFailure when it cannot be read.
+    The others are looked for beside it. Raises Refused for what is damaged or not an archive, and if a part
+    is missing, EnvironmentFailure when it cannot be read.
     """
     found = _Inventory(archive)
-    limits = Limits()
-    with _entries(archive, limits.entries + 1) as entries:
-        for item in entries:
-            found.add(item, limits)
+    found.read(archive)
+    for part in found.others():
+        beside = os.path.join(os.path.dirname(archive), part.archive)
+        if os.path.isfile(beside):
+            found.read(beside)
+        if not found.has(part):
+            raise _unreadable(archive, f"is one of several parts, and {part} is not beside it")
     return found.finished()
 
 
@@ -87,6 +101,22 @@ class _Inventory:
     members: dict[str, Entry] = field(default_factory=dict)
     kept: dict[str, bytes] = field(default_factory=dict)
     size: int = 0
+
+    def read(self, archive: str) -> None:
+        """Take note of all members of *archive*, which is this one or another part of the same venv."""
+        limits = Limits()
+        with _entries(archive, limits.entries + 1) as entries:
+            for item in entries:
+                self.add(item, limits)
+
+    def others(self) -> tuple[PartRow, ...]:
+        """Return the other parts of the venv, if this is the last of several."""
+        pack, _ = self._pack(self._root())
+        return pack.parts if pack is not None else ()
+
+    def has(self, part: PartRow) -> bool:
+        """Return whether a part was read."""
+        return f"{self._root()}{part.mark}" in self.members
 
     def add(self, item: Item, limits: Limits) -> None:
         """Take note of one member; its content is hashed, and kept only where it tells something."""
@@ -176,9 +206,14 @@ def _made_of(pack: Pack, blob: bytes) -> Iterator[Entry]:
     """Yield what is made only where the archive is unpacked."""
     for path, executable, start, length, slots in pack.templates:
         digest = hashlib.sha256(blob[start : start + length]).hexdigest()
-        yield Entry(path, "template", digest, executable, length, "", tuple(Slot(*slot) for slot in slots))
+        kind: Literal["template", "file"] = "template" if slots else "file"  # that only finds its place
+        yield Entry(path, kind, digest, executable, length, "", tuple(map(_as_in_a_venv, slots)))
     for path, target, slots in pack.links:
         yield Entry(path, "link", target=target, slots=tuple(Slot(*slot) for slot in slots))
+
+
+def _as_in_a_venv(slot: SlotRow) -> Slot:
+    return Slot(*slot)._replace(form="shebang" if slot.form == "first-line" else slot.form)
 
 
 def _key_of(pack: Pack) -> Key | None:
@@ -204,26 +239,58 @@ def traces(archive: str, paths: Iterable[str]) -> list[Trace]:
     """Return where the *archive* names one of the local *paths*, in the order of its members.
 
     The longest of several paths counts, and only as a whole: ``/home/ann`` is not found in ``/home/anna``.
+    What is to lead to the interpreter that the archive announces names it as it should, and so is no trace.
     Raises Refused for an archive that is damaged, EnvironmentFailure for one that cannot be read.
     """
-    wanted = sorted({os.fsencode(path) for path in paths}, key=lambda path: (-len(path), path))
+    wanted = {os.fsencode(path) for path in paths}
     if not wanted:
         return []
-    search = _Search(wanted)
+    search, meant = _Search(wanted), _Meant()
+    found = []
     with _entries(archive, MOST) as entries:
-        return [
-            Trace(item.name, os.fsdecode(path), counts[path])
-            for item in entries
-            for counts in [search.count(item)]
-            for path in wanted
-            if path in counts
-        ]
+        for item in entries:
+            looked_at = meant.seen(item)
+            counts = (meant.search(item, wanted) or search).count(looked_at)
+            found += [
+                Trace(item.name, os.fsdecode(path), counts[path]) for path in search.order if path in counts
+            ]
+    return found
+
+
+class _Meant:
+    """Knows which members of an archive of ours are to name its interpreter, once its metadata passed."""
+
+    def __init__(self) -> None:
+        self._members: set[str] = set()
+        self._texts: set[bytes] = set()
+
+    def seen(self, item: Item) -> Item:
+        """Return *item* to be read, after a look at it if it is what the archive says of itself."""
+        if self._members or not f"/{item.name}".endswith(f"/{DOCUMENT}") or item.size > LARGEST_DOCUMENT:
+            return item
+        data = b"".join(item.parts)
+        with suppress(InvalidPack):
+            pack = decode(data)
+            root = item.name[: -len(DOCUMENT)]
+            rows = [row for row in pack.rows if any(slot.kind in ("python", "home") for slot in row.slots)]
+            self._members = {item.name, *(f"{root}{row.path}" for row in rows)}
+            self._texts = {os.fsencode(text) for text in (pack.python, os.path.dirname(pack.python)) if text}
+        return item._replace(parts=iter([data]))
+
+    def search(self, item: Item, wanted: set[bytes]) -> _Search | None:
+        """Return what looks into *item*, if it is to name the interpreter."""
+        return _Search(wanted, self._texts - wanted) if item.name in self._members else None
 
 
 class _Search:
-    def __init__(self, wanted: list[bytes]) -> None:
-        self._pattern = re.compile(b"(?:" + b"|".join(map(re.escape, wanted)) + rb")(?![\w-])")
-        self._longest = len(wanted[0])
+    """Counts how often each *wanted* path is named; *meant* texts are passed over."""
+
+    def __init__(self, wanted: set[bytes], meant: Iterable[bytes] = ()) -> None:
+        self.order = sorted(wanted, key=lambda path: (-len(path), path))
+        texts = sorted({*wanted, *meant}, key=lambda path: (-len(path), path))
+        self._wanted = wanted
+        self._pattern = re.compile(b"(?:" + b"|".join(map(re.escape, texts)) + rb")(?![\w-])")
+        self._longest = len(texts[0])
 
     def count(self, item: Item) -> dict[bytes, int]:
         """Return how often each path is named, without holding more of the content than a piece of it."""
@@ -233,7 +300,7 @@ class _Search:
         for part in item.parts:
             rest = self._add(counts, rest + part, final=False)
         self._add(counts, rest, final=True)
-        return counts
+        return {path: times for path, times in counts.items() if path in self._wanted}
 
     def _add(self, counts: dict[bytes, int], data: bytes, *, final: bool) -> bytes:
         """Count what is found in *data*; return what of it may belong to something that goes on after it."""

@@ -136,6 +136,9 @@ class ByteCounter:
 # --------------------------------------------------------------------------- from objects to a tar
 
 
+_ZEROS = bytes(tar.BLOCK)
+
+
 class _Part(NamedTuple):
     """Some bytes of an object, in a buffer; the *last* ones, or there is more of it."""
 
@@ -165,6 +168,7 @@ class Packer:
         self._counter = counter
         self._buffers = deque(memoryview(bytearray(size)) for _ in range(buffers))
         self._used = 0
+        self._uncounted = 0
         self._parts: list[_Part] = []
         self._checks = checks
         self._hasher: Any = None
@@ -176,16 +180,30 @@ class Packer:
         an object was not what its name says: then all that was made of the stream is void.
         """
         for header, member in members:
-            yield from self._put(header)
+            # What fits is taken at once: most is small, and asking for pieces of it takes longer.
+            if not self._takes(header):
+                yield from self._put(header)
             if member.data is not None:
                 yield from self._put(member.data)
-                self._counter.advance(member.size)
+                self._uncounted += member.size
             elif member.kind == "file":
                 yield from self._read(member)
-            yield from self._put(bytes(tar.padding(member.size)))
+            padding = _ZEROS[: tar.padding(member.size)]
+            if not self._takes(padding):
+                yield from self._put(padding)
         yield from self._put(end)
         yield from self._turn()
         self._checks.wait()
+
+    def _takes(self, data: bytes) -> bool:
+        """Take *data* if there is room for all of it; return whether there is."""
+        start, stop = self._used, self._used + len(data)
+        buffer = self._buffers[0]
+        if stop > len(buffer):
+            return False
+        buffer[start:stop] = data
+        self._used = stop
+        return True
 
     def _put(self, data: bytes) -> Iterator[memoryview]:
         done = 0
@@ -200,23 +218,28 @@ class Packer:
 
     def _read(self, member: Member) -> Iterator[memoryview]:
         left = member.size
-        with _reading(self._source, member) as fd:
+        fd = _opened(self._source, member)
+        try:
             while True:
                 if self._used == len(self._buffers[0]):
                     yield from self._turn()
-                view = self._buffers[0][self._used :][:left]
+                view = self._buffers[0][self._used : self._used + left]
                 count = _filled(fd, view, member)
                 left -= count
                 self._used += count
-                self._parts.append(_Part(member, view[:count], left == 0))
-                self._counter.advance(count)
+                self._parts.append(_Part(member, view[:count] if left else view, not left))
+                self._uncounted += count
                 if not left:
                     break
+        finally:
+            os.close(fd)
 
     def _turn(self) -> Iterator[memoryview]:
         """Yield what the buffer holds, and go on with one whose objects have been compared."""
         parts, self._parts = self._parts, []
         self._checks.put(lambda: self._check(parts))
+        self._counter.advance(self._uncounted)
+        self._uncounted = 0
         if self._used:
             yield self._buffers[0][: self._used]
         self._used = 0
@@ -239,26 +262,24 @@ def object_parts(source: ObjectSource, member: Member, size: int) -> Iterator[me
     buffer = memoryview(bytearray(min(member.size, size)))
     hasher = hashlib.sha256()
     left = member.size
-    with _reading(source, member) as fd:
+    fd = _opened(source, member)
+    try:
         while left:
             count = _filled(fd, buffer[:left], member)
             left -= count
             hasher.update(buffer[:count])
             yield buffer[:count]
+    finally:
+        os.close(fd)
     if hasher.hexdigest() != member.digest:
         raise _altered(member)
 
 
-@contextmanager
-def _reading(source: ObjectSource, member: Member) -> Iterator[int]:
+def _opened(source: ObjectSource, member: Member) -> int:
     try:
-        fd = os.open(source.path(member.digest, member.executable), READ)
+        return os.open(source.path(member.digest, member.executable), READ)
     except OSError as error:
         raise _unreadable(member, error) from error
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _filled(fd: int, view: memoryview, member: Member) -> int:

@@ -96,6 +96,9 @@ class _Stream:
 
     def exactly(self, size: int) -> bytes:
         """Return the next *size* bytes."""
+        if size <= len(self._view):
+            part, self._view = self._view[:size], self._view[size:]
+            return bytes(part)
         return b"".join(self.parts(size))
 
     def only_padding_left(self) -> bool:
@@ -137,12 +140,12 @@ def _tar_items(archive: str, stream: _Stream) -> Iterator[Item]:
                 raise Malformed("two PAX headers stand before one entry")
             records = tar.parse_pax(stream.exactly(header.size))
         else:
-            header = tar.with_pax(header, records)
-            records = {}
+            if records:
+                header, records = tar.with_pax(header, records), {}
             item = _tar_item(archive, header, stream)
             yield item
             _use_up(item.parts)
-        _use_up(stream.parts(tar.padding(header.size)))
+        stream.exactly(tar.padding(header.size))
     if stream.exactly(tar.BLOCK) != block or not stream.only_padding_left():
         raise Malformed("it does not end where it says")
 

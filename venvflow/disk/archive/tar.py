@@ -169,9 +169,12 @@ def _octal(field: bytes) -> int:
     digits = field.strip(b" \0")
     if not digits:
         return 0
-    if not digits.isdigit() or b"8" in digits or b"9" in digits:
+    if digits.translate(None, _DIGITS):
         raise Malformed("a number in a header is not octal")
     return int(digits, 8)
+
+
+_DIGITS = b"01234567"
 
 
 def check_pax_size(size: int) -> None:

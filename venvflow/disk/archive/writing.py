@@ -34,6 +34,14 @@ from venvflow.disk.system_errors import explained
 from venvflow.errors import Refused, shown
 from venvflow.model import FORMATS, Manifest
 
+Accept = Callable[[Sequence[str]], None]
+"""Takes the warnings about what is to be written, or raises because there are some."""
+
+
+def accept_any(_warnings: Sequence[str]) -> None:
+    """Take them all."""
+
+
 _AHEAD = 8  # pieces that are ready or in work while earlier ones are written
 
 
@@ -67,6 +75,7 @@ def write_archive(
     mtime_of: Callable[[Member], int] | None = None,
     scratch: str = "",
     beside: bool = True,
+    accept: Accept = accept_any,
 ) -> Written:
     """Write the archive of *manifest* to *destination*, with ``.json`` and ``.sha256`` files beside it.
 
@@ -76,19 +85,47 @@ def write_archive(
 
     *mtime_of* gives the time of each member, in seconds since 1970; without it, it follows from the content.
     What has to be kept for a moment lies in the directory *scratch*, or beside the
-    archive. Without *beside*, nothing is written but the archive.
+    archive. Without *beside*, nothing is written but the archive. *accept* is called with all warnings before
+    anything is written; what it raises is raised.
 
     Until all three files are there, :func:`is_current` is false. Raises DamagedObject when an object is not
     what its name says, Refused for entries that could not be unpacked safely, EnvironmentFailure when the
     archive cannot be written; then *destination* is as it was.
     """
+    plan = plan_archive(manifest, source, options, description)
+    accept(plan.told)
+    return write_planned(
+        plan,
+        source,
+        destination,
+        options,
+        frames=frames,
+        progress=progress,
+        mtime_of=mtime_of,
+        scratch=scratch,
+        beside=beside,
+    )
+
+
+def write_planned(
+    plan: ArchivePlan,
+    source: ObjectSource,
+    destination: str,
+    options: Options,
+    *,
+    frames: FrameDirectory | None = None,
+    progress: Progress | None = None,
+    mtime_of: Callable[[Member], int] | None = None,
+    scratch: str = "",
+    beside: bool = True,
+) -> Written:
+    """Write the archive of *plan* to *destination*, as :func:`write_archive` does."""
     if os.path.isdir(destination):
         raise Refused(
             f"{shown(destination)} is a directory",
             state="Nothing was written.",
             hint="Name a file, or a directory with a / at its end.",
         )
-    plan = plan_archive(manifest, source, options, description)
     state = "Nothing half-written is kept."
     with explained("cannot write the archive", at=destination, state=state):
         path = os.path.abspath(destination)
@@ -124,14 +161,13 @@ def _write(job: _Writing, destination: str) -> Written:
         job.plan.size,
         len(job.plan.trees) if job.options.format == "tar.zst" else 0,
         job.reused,
-        job.plan.warnings,
+        job.plan.told,
     )
 
 
 def _described(written: Written, plan: ArchivePlan, options: Options) -> dict[str, Any]:
-    """Return what the JSON beside an archive says."""
-    entries = [entry for tree in plan.trees for entry in tree.entries]
-    return {
+    """Return what the JSON beside an archive says: beside one of several parts, nothing of the venv."""
+    common = {
         "archive": os.path.basename(written.path),
         "format": options.format,
         "level": options.effective_level,
@@ -141,15 +177,24 @@ def _described(written: Written, plan: ArchivePlan, options: Options) -> dict[st
         "entries": written.entries,
         "content_size": written.content_size,
         "compressed_by": library_of(options.format),
-        "description": plan.document["description"],
         "distributions": plan.document["distributions"],
+        **({"content": plan.content} if plan.content else {}),
+    }
+    if "description" not in plan.document:
+        return common
+    slots = [slot for row in (*plan.links, *plan.filled_entries) for slot in row.slots]
+    return {
+        **common,
+        "description": plan.document["description"],
+        "parts": [part[2] for part in plan.document["parts"]],
         "postinstall": {
             "needs": plan.document["description"].get("python", {}),
-            "needs_project": any(slot.kind == "project" for entry in entries for slot in entry.slots),
-            "editable": plan.document["editable"],
+            "needs_project": any(slot.kind == "project" for slot in slots),
+            "editable": [name for name, _ in plan.document["editable"]],
             "fills_in": len(plan.templates),
+            "needed_for": plan.place_needed(),
         },
-        "warnings": list(plan.warnings),
+        "warnings": list(plan.told),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from venvflow.errors import shown
-from venvflow.steps.doctor import machine, project, storage
+from venvflow.steps.doctor import machine, project, remote, storage
 from venvflow.steps.doctor.check import Check, CheckContext, CheckResult, Verdict, fail
 
 __all__ = ["CheckContext", "CheckResult", "Verdict", "examine"]
@@ -18,7 +18,7 @@ __all__ = ["CheckContext", "CheckResult", "Verdict", "examine"]
 
 def examine(context: CheckContext) -> Iterator[CheckResult]:
     """Yield the findings one by one, as they are made; some take a moment."""
-    for name, check in (machine.CHECKS | project.CHECKS | storage.CHECKS).items():
+    for name, check in (machine.CHECKS | project.CHECKS | storage.CHECKS | remote.CHECKS).items():
         yield from _looked_at(name, check, context)
 
 

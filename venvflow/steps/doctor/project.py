@@ -188,6 +188,8 @@ def _leftovers(context: CheckContext) -> Iterator[CheckResult]:
     for job in context.jobs:
         if os.path.isdir(job.place.staging):
             (busy if _is_held(job.place.staging) else left).append(job.spec.name)
+        elif job.place.is_unsettled():
+            left.append(job.spec.name)
         if beside := job.place.kept():
             kept[job.spec.name] = beside
     if left:

@@ -166,8 +166,19 @@ class FileChecks:
                     records[path] = listed_in(
                         path, read_small(f"{venv.path}/{path}"), venv.path, strict=False
                     )
-        for each in compared(records, lambda path: os.path.lexists(f"{venv.path}/{path}"), lambda *_: True):
-            self._find("file missing", each.missing[0]).note = str(each)
+        for each in compared(records, lambda path: os.path.lexists(f"{venv.path}/{path}"), self._holds):
+            kind: Kind = "file missing" if each.missing else "file edited"
+            self._find(kind, (each.missing or each.changed)[0]).note = str(each)
+
+    def _holds(self, path: str, digest: str) -> bool:
+        """Return whether a file has that SHA-256; one that the manifest names is judged by that."""
+        if path in self._venv.entries:
+            return True
+        with suppress(OSError, Changing):
+            content = read(f"{self._venv.path}/{path}")
+            self._inspection.has_read(content.stamp.size)
+            return content.digest == digest
+        return True
 
     def _find(self, kind: Kind, path: str, others: tuple[str, ...] = ()) -> Finding:
         return self._inspection.find(Finding(kind, path, self._venv.path, others))
@@ -206,8 +217,11 @@ class FileChecks:
         elif not self._has_mode(entry, item):
             self._fix_mtime_mode(self._find("mode changed", entry.path), entry, item)
 
+    def _is_as_made(self, entry: Entry, item: Found) -> bool:
+        return as_made(item, entry, self._inspection.adopted, self._venv.receipt.written)
+
     def _needs_reading(self, entry: Entry, item: Found) -> bool:
-        if not as_made(item, entry, self._inspection.adopted):
+        if not self._is_as_made(entry, item):
             return True
         if not self._inspection.full:
             return False
@@ -225,7 +239,7 @@ class FileChecks:
             content = read(path, keep=bytes_to_keep(entry))
         if content is None or not self._bytes.holds(entry, content):
             self._check_edit(entry, item, content.digest if content else "")
-        elif not as_made(item, entry, self._inspection.adopted) and not is_ignored(entry.path):
+        elif not self._is_as_made(entry, item) and not is_ignored(entry.path):
             self._fix_mtime_mode(self._find("mtime moved", entry.path), entry, item)
 
     def _has_mode(self, entry: Entry, item: Found) -> bool:
@@ -251,7 +265,7 @@ class FileChecks:
                 let_run(f"{self._venv.path}/{entry.path}")
                 finding.healed = "can be run again"
             elif item.links == 1:
-                give_time_back(f"{self._venv.path}/{entry.path}", entry, finding)
+                give_time_back(Use(self._venv, entry), finding)
             elif self._is_shared(entry) and self._objects.verified(object_name(entry)):
                 self._healing.put_back(Use(self._venv, entry))
                 finding.healed = "given the store's own file again"

@@ -15,11 +15,11 @@ from venvflow.disk.archive.reading import items
 from venvflow.disk.bytecode import Source, compile_sources
 from venvflow.disk.files import open_regular
 from venvflow.disk.links import write_private
-from venvflow.disk.objects import Name, object_name, sealed
+from venvflow.disk.objects import Name, object_name
 from venvflow.disk.scan import Changing, lstat, read
 from venvflow.errors import VenvflowError
-from venvflow.model import Entry
 from venvflow.pure.manifest import source_of
+from venvflow.pure.sharing import time_of
 from venvflow.state.reader import StoreReader
 from venvflow.state.relink import give_again, replacing_in_venv
 from venvflow.state.store import Store
@@ -126,7 +126,7 @@ class Healing:
         """Give a venv a file as it should be, linked as its others are. Raises ``OSError``."""
         receipt = use.venv.receipt
         link = "copy" if use.entry.path in receipt.copies else receipt.link
-        give_again(self._objects, use.entry, use.venv.path, link)
+        give_again(self._objects, use.entry, use.venv.path, link, receipt.written)
         _look_again(use)
 
     def _keep_edit(self, use: Use, bad: InodeId | None, edited: str) -> None:
@@ -144,10 +144,10 @@ class Healing:
         venv.private[entry.path] = read(use.path).digest
 
 
-def give_time_back(path: str, entry: Entry, finding: Finding) -> None:
-    """Give the file at *path*, whose bytes are those of *entry*, the time of its content again."""
-    mtime_ns = sealed(object_name(entry)).mtime_ns
-    os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
+def give_time_back(use: Use, finding: Finding) -> None:
+    """Give a file that has its bytes the time that it should have."""
+    mtime_ns = time_of(use.entry, use.venv.receipt.written)
+    os.utime(use.path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
     finding.healed = "given back its time"
 
 
@@ -237,4 +237,4 @@ def _compiled_copies(store: StoreReader, uses: Sequence[Use], scratch: str) -> I
             job = Source(source.digest, source.path, store.objects.path(object_name(source)))
             made = compile_sources(python, [job], scratch)[job]
             if made is not None:
-                yield made
+                yield made.file

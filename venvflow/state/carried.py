@@ -1,0 +1,229 @@
+"""Carries trees of a base over into the venv that was built from it: nobody reads or hashes them again.
+
+What was laid for the builder is known, file by file: inode, size, mtime and mode. One stat of each tells what
+the builder did to it, whatever that was: a file that it wrote into has another size or mtime, one that it
+replaced another inode. If it did nothing, the trees are what they were when they were stored, and all that
+is left to be looked at is what came besides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from venvflow.disk.descriptors import directory, open_directory
+from venvflow.disk.files import read_small
+from venvflow.disk.scan import Found, lstat
+from venvflow.model import Entry, Receipt, Tree
+from venvflow.pure.manifest import source_of
+from venvflow.pure.relocate import record_paths
+from venvflow.pure.sharing import is_written, time_of
+from venvflow.state.contents import contents_of
+from venvflow.state.file_stats import file_stat, is_ignored
+from venvflow.state.materialise import Materialised, Placed
+from venvflow.state.recorded import records_of
+from venvflow.state.survey import Survey
+
+
+@dataclass(slots=True)
+class Carried:
+    """The *trees* that were laid, as *made* says, and are untouched; *came* is what is there besides.
+
+    *listed* are the paths that their RECORDs name. *filled* are the SHA-256 (in hex) and size of what their
+    templates became, by path.
+    """
+
+    trees: tuple[Tree, ...]
+    made: Materialised
+    came: list[Found]
+    listed: frozenset[str]
+    filled: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _contents: bytes | None = None
+    _stats: list[str] | None = None
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """Yield the entries of the trees."""
+        return (entry for tree in self.trees for entry in tree.entries)
+
+    @property
+    def files(self) -> int:
+        """Return how many files there are."""
+        return len(self.made.placed) + len(self.made.own)
+
+    @property
+    def written(self) -> list[str]:
+        """Return the paths of the files that are written for this venv alone."""
+        return [path for path, each in self.made.own.items() if is_written(each.entry)]
+
+    def has(self, path: str) -> bool:
+        """Return whether a file or link was laid at *path*."""
+        return path in self.made.placed or path in self.made.own or path in self.made.targets
+
+    def stats(self, written: int) -> list[str]:
+        """Return the stats of all files, *written* being the mtime of those that are written for the venv.
+
+        The templates are filled in by now.
+        """
+        if self._stats is None:
+            placed = ((path, each) for path, each in self.made.placed.items() if not is_ignored(path))
+            self._stats = [*self.made.targets, *(file_stat(path, each[2], each[3]) for path, each in placed)]
+        own = (
+            file_stat(path, self._size(path, each), written if is_written(each.entry) else self._time(each))
+            for path, each in self.made.own.items()
+            if not is_ignored(path)
+        )
+        return [*self._stats, *own]
+
+    def _size(self, path: str, each: Placed) -> int:
+        return self.filled[path][1] if path in self.filled else each.size
+
+    def _time(self, each: Placed) -> int:
+        return time_of(each.entry, 0) if each.entry.kind == "template" else each.mtime_ns
+
+    def contents(self) -> bytes:
+        """Return the contents of all files, which are the same before and after the rest is shared."""
+        if self._contents is None:
+            self._contents = contents_of(
+                (entry.path, self.filled[entry.path][0] if entry.path in self.filled else entry.digest)
+                for entry in self.entries
+            )
+        return self._contents
+
+    def is_apart(self, survey: Survey, others: Iterable[str]) -> bool:
+        """Return whether none of the *others*, and nothing that came and was surveyed, shares a path with it.
+
+        *others* are paths that what was left out of the base has, or says that it has.
+        """
+        theirs = {*survey.entries, *others}.union(*(each.paths for each in survey.distributions))
+        names = {(tree.name, tree.version) for tree in self.trees}
+        return (
+            self.listed.isdisjoint(theirs)
+            and not any(map(self.has, theirs))
+            and names.isdisjoint((each.name, each.version) for each in survey.distributions)
+        )
+
+
+@dataclass(slots=True)
+class Built:
+    """What this process knows of a venv that it has built and not shared yet.
+
+    *receipt* is the one in it, *inode* that of its directory, *survey* what was read of it, and *carried* the
+    rest, if there is any.
+    """
+
+    receipt: Receipt
+    inode: int | None
+    survey: Survey
+    carried: Carried | None
+
+    def is_as_read(self, venv: str) -> bool:
+        """Return whether the files that were read have the stamps that they had. Raises ``OSError``."""
+        files = (item for item in self.survey.found.values() if item.kind == "file")
+        with directory(venv) as fd:
+            return all(lstat(item.path, dir_fd=fd).stamp == item.stamp for item in files)
+
+
+def carry(venv: str, trees: tuple[Tree, ...], made: Materialised) -> Carried | None:
+    """Carry over *trees*, which were *made* in the venv at the path *venv* before its builder filled it.
+
+    None if something of them is not as it was made, or not known. Raises ``OSError``.
+    """
+    known = made.placed.keys() | made.own.keys() | made.targets.keys()
+    entries = [entry for tree in trees for entry in tree.entries]
+    if not all(entry.path in known for entry in entries if entry.kind != "dir"):
+        return None
+    looks = _looks_of(made)
+    found: list[Found] = []
+    try:
+        with directory(venv) as fd:
+            _look(fd, "", looks, found)
+    except (_Touched, NotADirectoryError):
+        return None
+    if looks:  # of directories that are gone
+        return None
+    above = {item.path.rpartition("/")[0] for item in found}
+    if any(entry.kind == "dir" and entry.path in above for entry in entries):
+        return None
+    listed = frozenset(_listed(venv, (entry.path for entry in entries)))
+    carried = Carried(trees, made, found, listed)
+    # What the tool compiled of their sources is not taken, whatever it is: all have the store's bytecode.
+    carried.came = [item for item in found if not carried.has(source_of(item.path) or "")]
+    return carried
+
+
+class _Touched(Exception):
+    """Something is not as it was made."""
+
+
+_Look = tuple[int, int, int, int] | str
+"""How a file should look: inode, size, mtime and mode; or where a link should lead."""
+
+
+def _looks_of(made: Materialised) -> dict[str, dict[str, _Look]]:
+    """Return how what was made should look, by directory and name; directories have no look."""
+    looks: dict[str, dict[str, _Look]] = {path: {} for path in ("", *made.directories)}
+    for files in (made.placed, made.own):
+        for path, each in files.items():
+            above, _, name = path.rpartition("/")
+            looks[above][name] = each[1:]
+    for path, target in made.targets.items():
+        above, _, name = path.rpartition("/")
+        looks[above][name] = target
+    return looks
+
+
+def _look(fd: int, prefix: str, looks: dict[str, dict[str, _Look]], found: list[Found]) -> None:
+    """Add to *found* what is in an open directory and was not made there, with the directories on the way.
+
+    Take from *looks* the directories that were seen. Raises _Touched if what was made there is not as it
+    should be.
+    """
+    known, stat_at = looks.pop(prefix[:-1], {}), os.stat  # for every file
+    here, below = 0, []
+    for name in sorted(os.listdir(fd)):
+        look = known.get(name)
+        if look is None:
+            was_made = prefix + name in looks
+            if not was_made:
+                found.append(lstat(name, dir_fd=fd, known_as=prefix + name))
+            if was_made or found[-1].kind == "dir":
+                below.append((name, was_made))
+            continue
+        if isinstance(look, str):
+            as_made = os.readlink(name, dir_fd=fd) == look
+        else:
+            st = stat_at(name, dir_fd=fd, follow_symlinks=False)
+            as_made = (st.st_ino, st.st_size, st.st_mtime_ns, st.st_mode) == look
+        if not as_made:
+            raise _Touched
+        here += 1
+    if here < len(known):
+        raise _Touched
+    for name, was_made in below:
+        before = len(found)
+        inner = open_directory(name, dir_fd=fd)
+        try:
+            _look(inner, f"{prefix}{name}/", looks, found)
+        finally:
+            os.close(inner)
+        if was_made and len(found) > before:
+            found.insert(before, lstat(name, dir_fd=fd, known_as=prefix + name))
+
+
+def _listed(venv: str, paths: Iterable[str]) -> Iterator[str]:
+    """Yield the paths that the RECORDs among *paths* list."""
+    for record in records_of(paths):
+        data = read_small(f"{venv}/{record}")
+        base = record.rsplit("/", 2)[0]
+        odd = []
+        plain = b'"' not in data and b"\0" not in data
+        for line in data.splitlines() if plain else ():
+            name = line.partition(b",")[0]
+            if name.startswith((b".", b"/")) or b"/." in name or b"//" in name:
+                odd.append(line)
+            elif name:
+                yield f"{base}/{os.fsdecode(name)}"
+        if odd or not plain:
+            yield from record_paths(record, b"\n".join(odd) if plain else data, venv)

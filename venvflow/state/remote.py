@@ -1,0 +1,477 @@
+"""The remote of a store: what it has for a key, what of that is missing here, and what it is given.
+
+Nothing of it is believed that was not checked: a record by its signature, a tree by its name, an object by
+its own. Whatever goes wrong there is a miss here, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from venvflow.disk.files import read_small, write_whole
+from venvflow.disk.objects import Batch, Name, object_name
+from venvflow.disk.remote.channel import Channel, ChannelFailure, decoded
+from venvflow.disk.system_errors import explained
+from venvflow.errors import EnvironmentFailure, UsageError, shown
+from venvflow.model import RemoteConfig, Snapshot, Tree
+from venvflow.pure import decoding
+from venvflow.pure.ci import KEY, KEY_FILE, Access, access_of
+from venvflow.pure.decoding import Corrupt
+from venvflow.pure.keys import snapshot_id
+from venvflow.pure.manifest import decode_tree
+from venvflow.pure.parcels import largest_first
+from venvflow.pure.records import (
+    LARGEST,
+    Disbelieved,
+    RemoteRecord,
+    Trust,
+    judged,
+    record_path,
+)
+from venvflow.pure.redaction import redactor, secrets_of
+from venvflow.pure.signing import NotKey, public_key, public_of, secret_key
+from venvflow.state.reader import StoreReader
+from venvflow.state.store import Store
+
+_GROUP = 64 << 20
+"""Plain bytes of trees after which what came is published: a kill loses no more."""
+
+_PAUSE = 60.0
+"""Seconds for which no run on this machine asks a remote again that could not be reached."""
+
+FORMAT = "v1/format"
+FORMAT_TEXT = b'{"format": 1}\n'
+"""What the first push writes there.
+
+Who can read it, and is denied something else, knows that that is not there.
+"""
+
+_NETWORK = ("unreachable", "silent", "late")
+
+Progress = Callable[[int, int], object]
+
+
+class RemoteDown(Exception):
+    """The remote cannot be used now; the text says why. *told*: somebody has said so in this run."""
+
+    def __init__(self, text: str, *, told: bool = False) -> None:
+        super().__init__(text)
+        self.told = told
+
+
+class Lookup(NamedTuple):
+    """A record that is believed, or why there is none: *reason*. *doubt* is what must not be overlooked.
+
+    *written* is when the record was, by the clock of the server.
+    """
+
+    record: RemoteRecord | None
+    reason: str = ""
+    doubt: str = ""
+    written: float = 0.0
+
+
+class Standing(NamedTuple):
+    """A record that is there, as *data* at *path*: believed, or why not: *doubt*.
+
+    *written* is when it was, by the clock of the server.
+    """
+
+    path: str
+    data: bytes
+    written: float
+    record: RemoteRecord | None
+    doubt: str = ""
+
+
+class Fetched(NamedTuple):
+    """What a pull brought: bytes that came, and why it is not whole, or nothing."""
+
+    stored: int
+    reason: str = ""
+    doubt: str = ""
+
+
+class Signer(NamedTuple):
+    """Who vouches for what is pushed: name and *secret* key (None: nobody)."""
+
+    issuer: str
+    secret: bytes | None
+
+
+@dataclass(eq=False)
+class Remote:
+    """A project's remote, for as long as a process lives: asked by one thread at a time."""
+
+    config: RemoteConfig
+    environ: Mapping[str, str]
+    store: str
+    _down: str = ""
+    _channel: Channel | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._hide = redactor(secrets_of(self.environ))
+
+    # ------------------------------------------------------------------- who may do what
+
+    @property
+    def access(self) -> Access:
+        """Return what this run may do."""
+        return access_of(self.config, self.environ)
+
+    def trust(self) -> Trust:
+        """Return whose records are believed."""
+        keys = {name: public_key(text) for name, text in self.config.keys.items()}
+        return Trust(keys, self.config.unsigned, self.config.not_before)
+
+    def signer(self) -> Signer:
+        """Return who vouches for what this run pushes; raises UsageError for a key that nobody believes.
+
+        Raises EnvironmentFailure where what signs is not installed.
+        """
+        refuse_without_libraries()
+        secret = self._signing_key()
+        if secret is None:
+            return Signer("", None)
+        public = public_of(secret)
+        issuer = next((name for name, text in self.config.keys.items() if text == public), "")
+        if not issuer:
+            raise UsageError(
+                "the signing key belongs to none of the keys in the config, so nobody would believe it",
+                where="store.remote.keys",
+                hint=f"Put its public key there: {public}",
+            )
+        return Signer(issuer, secret)
+
+    def _signing_key(self) -> bytes | None:
+        """Return the secret key of the environment, None if there is none."""
+        text, where = self.environ.get(KEY, ""), KEY
+        if not text and (path := self.environ.get(KEY_FILE)):
+            where = KEY_FILE
+            try:
+                text = read_small(path).decode("ascii", "replace")
+            except OSError as error:
+                raise UsageError(
+                    f"the signing key cannot be read: {error.strerror}",
+                    where=shown(path),
+                    hint=f"See {KEY_FILE}.",
+                ) from error
+        if not text:
+            return None
+        try:
+            return secret_key(text)
+        except NotKey as error:
+            raise UsageError(
+                str(error), where=where, hint='"venvflow keygen NAME" makes one that is.'
+            ) from error
+
+    # ------------------------------------------------------------------- asking
+
+    def channel(self) -> Channel:
+        """Return the way to the remote, made when it is first asked; raises EnvironmentFailure."""
+        if self._channel is None:
+            refuse_without_libraries()
+            self._channel = Channel(
+                self.config.url,
+                {
+                    key: value
+                    for key, value in (("endpoint", self.config.endpoint), ("region", self.config.region))
+                    if value
+                },
+                _environment(self.environ),
+                silence=self.config.silence,
+                limit=self.config.limit,
+            )
+        return self._channel
+
+    @contextmanager
+    def asking(self) -> Iterator[Channel]:
+        """Give the way to the remote; whatever fails there raises RemoteDown, and is remembered.
+
+        Raises EnvironmentFailure where this machine cannot take what comes.
+        """
+        if self._down or self._is_paused():
+            raise RemoteDown(self._down or "it could not be reached a moment ago", told=True)
+        try:
+            channel = self.channel()
+        except EnvironmentFailure as error:  # the config is for others, too, who have what talks to it
+            self._down = f'{error.what}; install "venvflow[remote]", or set VENVFLOW_REMOTE=off'
+            raise RemoteDown(self._down) from error
+        try:
+            yield channel
+        except ChannelFailure as error:
+            text = self._hide(shown(str(error)))
+            if error.kind == "local":
+                raise EnvironmentFailure(
+                    f"what came from the remote cannot be written: {text}",
+                    where=shown(self.store),
+                    state="The store and the venvs are as they were.",
+                    hint="Make room, or fix its permissions, then run again.",
+                ) from error
+            self._down = f"the credentials do not allow it ({text})" if error.kind == "denied" else text
+            if error.kind in _NETWORK:
+                self._pause()
+            raise RemoteDown(self._down) from error
+
+    def _pause_file(self) -> str:
+        return f"{self.store}/locks/remote"
+
+    def _pause(self) -> None:
+        text = json.dumps({"url": self.config.url, "until": boot_seconds() + _PAUSE})
+        with suppress(OSError):
+            write_whole(self._pause_file(), text.encode("ascii"))
+
+    def _is_paused(self) -> bool:
+        try:
+            found = decoding.parse(read_small(self._pause_file()))
+            left = found["until"] - boot_seconds()
+        except (OSError, Corrupt, TypeError, KeyError):
+            return False
+        # After a new start of the machine the clock begins anew.
+        return bool(found.get("url") == self.config.url and 0 < left <= _PAUSE)
+
+    # ------------------------------------------------------------------- pull
+
+    def find(self, key: str, position: str) -> Lookup:
+        """Return the record for a key digest: one for any place, or one that is bound to *position*.
+
+        Raises RemoteDown and EnvironmentFailure.
+        """
+        with self.asking() as channel:
+            found = self.judged(channel, key, (None, position))
+        best = next((each for each in found if each.record is not None), None)
+        if best is not None:
+            return Lookup(best.record, written=best.written)
+        doubts = [f"a snapshot for this key is there, and not believed: {each.doubt}" for each in found]
+        return Lookup(None, doubts[0] if doubts else "no snapshot for this key", "".join(doubts[:1]))
+
+    def judged(self, channel: Channel, key: str, places: Iterable[str | None]) -> list[Standing]:
+        """Return what is there for a key digest at *places*, each believed or not; raises ChannelFailure."""
+        paths = {record_path(snapshot_id(key, place)): place for place in places}
+        answer = channel.ask("get", paths=list(paths), most=LARGEST, connections=len(paths))
+        self._check_rights(channel, answer["denied"])
+        trust, found = self.trust(), []
+        for path, place in paths.items():
+            if answer["found"][path] is None:
+                continue
+            text, written = answer["found"][path]
+            data = decoded(text)
+            try:
+                found.append(Standing(path, data, written, judged(data, trust, key=key, place=place)))
+            except Disbelieved as error:
+                found.append(Standing(path, data, written, None, str(error)))
+        return found
+
+    @staticmethod
+    def _check_rights(channel: Channel, denied: Mapping[str, str]) -> None:
+        """Raise ChannelFailure if what was *denied* may not be read; it may only not be there.
+
+        Of what is not there, S3 says so to who may not list: then the format of the remote can be read.
+        """
+        if denied and channel.ask("get", paths=[FORMAT], most=LARGEST, connections=1)["denied"]:
+            raise ChannelFailure("denied", next(iter(denied.values())))
+
+    def there(self, asked: Sequence[tuple[str, str]]) -> dict[str, bool]:
+        """Return for each key digest, asked with a position, whether there is a record; raises RemoteDown."""
+        paths = {
+            record_path(snapshot_id(key, place)): key for key, position in asked for place in (None, position)
+        }
+        with self.asking() as channel:
+            answer = channel.ask("head", paths=list(paths), connections=self.config.connections)
+            self._check_rights(channel, answer["denied"])
+        found = {path for path, head in answer["heads"].items() if head is not None}
+        return {key: any(paths[path] == key for path in found) for key, _ in asked}
+
+    def wanted(self, store: StoreReader, record: RemoteRecord) -> list[tuple[str, int]]:
+        """Return the trees that the store does not have whole, with their plain sizes, largest first."""
+        return largest_first(
+            (digest, raw)
+            for digest, raw in zip(record.snapshot.trees, record.raw, strict=True)
+            if not has_whole(store, digest)
+        )
+
+    def fetch(
+        self, store: Store, record: RemoteRecord, wanted: list[tuple[str, int]], progress: Progress
+    ) -> Fetched:
+        """Bring the *wanted* trees and their objects into the store, then publish the record's snapshot.
+
+        What came is published tree by tree: a killed pull goes on where it was. Raises RemoteDown and
+        EnvironmentFailure.
+        """
+        total = sum(raw for _, raw in wanted)
+        _need_room(store, total)
+        state = "What came whole stays in the store, and is not fetched again."
+        _ = store.index  # one that is new is made from what lies there: better now than when there is more
+        with (
+            explained("cannot write to the store", at=store.path, state=state),
+            store.objects.batch() as batch,
+        ):
+            arrivals = _Arrivals(store, batch, dict(wanted), total, progress)
+            if wanted:
+                with self.asking() as channel:
+                    channel.ask(
+                        "pull",
+                        heard=arrivals.take,
+                        trees=wanted,
+                        staging=batch.staging,
+                        prefix="r",
+                        store=store.path,
+                        connections=self.config.connections,
+                    )
+            arrivals.publish()
+        if arrivals.bad:
+            return Fetched(
+                arrivals.stored, arrivals.reason(), "" if arrivals.is_absent else arrivals.reason()
+            )
+        self._learn(store, record.snapshot, arrivals)
+        return Fetched(arrivals.stored)
+
+    def _learn(self, store: Store, snapshot: Snapshot, arrivals: _Arrivals) -> None:
+        """Tell the index of what came now, or with a pull that was cut off."""
+        known, came = store.index.known_trees(), {tree.digest: tree for tree in arrivals.trees}
+        trees = [came.get(digest) or store.tree(digest) for digest in snapshot.trees if digest not in known]
+        entries = (entry for tree in trees for entry in tree.entries)
+        sizes = {object_name(entry): entry.size for entry in entries if entry.digest and entry.size}
+        adopted, batch = store.adopted(), arrivals.batch
+        with store.index.writing():
+            store.index.add_objects(
+                {name: size for name, size in sizes.items() if name in batch or name not in adopted},
+                batch.adopted,
+            )
+            store.learn(trees, snapshot.key)
+
+    def close(self) -> None:
+        """End the process that talks to the remote."""
+        if self._channel is not None:
+            self._channel.close()
+
+
+@dataclass(eq=False)
+class _Arrivals:
+    """Takes what a pull says that it has staged, and publishes it in groups."""
+
+    store: Store
+    batch: Batch
+    wanted: Mapping[str, int]
+    total: int
+    progress: Progress
+    trees: list[Tree] = field(default_factory=list)
+    stored: int = 0
+    bad: str = ""
+    is_absent: bool = False
+    _why: str = ""
+    _waiting: int = 0
+    _done: int = 0
+
+    def take(self, answer: dict[str, Any]) -> None:
+        if "bad" in answer:
+            self.bad, self._why = str(answer["bad"]), str(answer["why"])
+            self.is_absent = bool(answer["absent"])
+        elif "tree" in answer:
+            self._take_tree(answer)
+
+    def _take_tree(self, answer: dict[str, Any]) -> None:
+        digest = answer["tree"]
+        with open(f"{self.batch.staging}/{answer['file']}", "rb") as file:
+            tree = decode_tree(digest, file.read())
+        for name, object_, executable, size in answer["objects"]:
+            self.batch.add_sealed(name, Name(object_, executable), size)
+        self.store.stage_trees(self.batch, [tree])
+        self.trees.append(tree)
+        self.stored += answer["stored"]
+        self._done += self.wanted[digest]
+        self._waiting += self.wanted[digest]
+        self.progress(self._done, self.total)
+        if self._waiting >= _GROUP:
+            self.publish()
+
+    def publish(self) -> None:
+        """Give what was staged its names."""
+        self._waiting = 0
+        self.batch.publish()
+
+    def reason(self) -> str:
+        """Return why the pull is not whole."""
+        what = f"tree {self.bad[:12]}"
+        if self.is_absent:
+            return f"the snapshot is not whole there: {what} is missing"
+        return f"{what} was refused: {shown(self._why)}"
+
+
+@contextmanager
+def using(remote: Remote, state: str) -> Iterator[Channel]:
+    """Give the way to a remote that has to be there; raises EnvironmentFailure, with the *state* of all."""
+    try:
+        with remote.asking() as channel:
+            yield channel
+    except RemoteDown as error:
+        raise EnvironmentFailure(
+            f"the remote {shown(remote.config.url)} cannot be used: {error}",
+            where="store.remote",
+            state=state,
+            hint="Check the network and the rights of the credentials, then run again: it goes on.",
+        ) from error
+
+
+def has_whole(store: StoreReader, digest: str) -> bool:
+    """Return whether the store has a tree with all of its objects."""
+    if not store.has_tree(digest):
+        return False
+    adopted = store.adopted()
+    try:
+        return all(
+            size == 0 or store.objects.sound(name, size, adopted.get(name))
+            for name, size in store.tree_objects(digest)
+        )
+    except (Corrupt, EnvironmentFailure):
+        return False
+
+
+def _need_room(store: Store, size: int) -> None:
+    if size > (free := store.free_bytes()):
+        from venvflow.pure.units import show_size  # noqa: PLC0415 - for this message only
+
+        raise EnvironmentFailure(
+            f"the snapshot in the remote needs {show_size(size)}, and {show_size(free)} are free",
+            where=shown(store.path),
+            state="Nothing was fetched.",
+            hint='Make room ("venvflow trim" may), or choose another store.',
+        )
+
+
+def has_format(channel: Channel) -> bool:
+    """Return whether something was ever written there; raises ChannelFailure for another format."""
+    found = channel.ask("get", paths=[FORMAT], most=LARGEST, connections=1)["found"][FORMAT]
+    if found is not None and decoded(found[0]) != FORMAT_TEXT:
+        raise ChannelFailure("unusable", "another version of venvflow has written it")
+    return found is not None
+
+
+def refuse_without_libraries() -> None:
+    """Raise EnvironmentFailure if what talks to remotes is not installed."""
+    from importlib.util import find_spec  # noqa: PLC0415 - for projects with a remote only
+
+    lacking = [name for name in ("obstore", "cryptography") if find_spec(name) is None]
+    if lacking:
+        raise EnvironmentFailure(
+            f"a remote needs what is not installed: {' and '.join(lacking)}",
+            where="store.remote",
+            state="Nothing was fetched or sent.",
+            hint='Install "venvflow[remote]", or set VENVFLOW_REMOTE=off.',
+        )
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the process that talks to the remote may see: credentials, and no key to sign with."""
+    return {name: value for name, value in environ.items() if name not in (KEY, KEY_FILE)}
+
+
+def boot_seconds() -> float:
+    """Return what time it is on a clock that nobody sets, and that goes on while a machine sleeps."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
