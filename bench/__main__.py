@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from bench import machine
+from bench.bumps import BUMPED
 from bench.rows import ROWS
 from bench.session import Session, measure
 from bench.table import document, render, render_markdown
@@ -24,7 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the command line asks for. Return 0, or 1 when a row could not be measured."""
     options = _options(arguments)
     signal.signal(signal.SIGTERM, _stop)
-    world = World(options.work_dir, quick=options.quick, profile=options.profile, pairs=options.pairs)
+    world = World(
+        options.work_dir,
+        quick=options.quick,
+        profile=options.profile,
+        pairs=options.pairs,
+        main=options.input,
+    )
     os.makedirs(world.work_dir, exist_ok=True)
     _introduce(world)
     facts = machine.facts(world)
@@ -40,9 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small inputs, three pairs: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="small inputs, three pairs: some three minutes")
     parser.add_argument(
         "--row", type=int, action="append", choices=list(ROWS), help="measure this row; may be given again"
+    )
+    parser.add_argument(
+        "--input", choices=sorted(BUMPED), help="the venv of rows about one venv (data, with --quick small)"
     )
     parser.add_argument("--profile", action="store_true", help="print where the time of our side goes")
     parser.add_argument("--pairs", type=int, help="how many pairs to measure (5, with --quick 3)")
@@ -68,7 +78,7 @@ def _introduce(world: World) -> None:
     pairs = f"{world.rounds} pairs in turn"
     if world.few_rounds != world.rounds:
         pairs += f" ({world.few_rounds} of what takes long)"
-    print(f"venvflow's benchmark, {size}, {pairs}, in {world.work_dir}")
+    print(f"venvflow's benchmark, {size}, {world.main}, {pairs}, in {world.work_dir}")
     if "PYTHONDONTWRITEBYTECODE" in os.environ:
         print(
             "PYTHONDONTWRITEBYTECODE is set in this shell; children do not get it, or nothing would compile"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib.util
+import json
 import os
 import struct
 from collections.abc import Iterator
@@ -72,6 +74,30 @@ def _is_valid(bytecode: str, source: str) -> bool:
     flags, mtime, size = struct.unpack("<3L", head[4:])
     st = os.stat(source)
     return flags != 0 or (mtime, size) == (int(st.st_mtime) & 0xFFFFFFFF, st.st_size & 0xFFFFFFFF)
+
+
+def installed(venv: str, distribution: str) -> None:
+    """Raise WrongResult unless the ``name-version`` of a *distribution* is in the venv, once."""
+    name = distribution.partition("-")[0]
+    found = {
+        os.path.basename(path)
+        for path in glob.glob(os.path.join(venv, f"lib/python*/site-packages/{name}-*"))
+    }
+    if found != {f"{distribution}.dist-info"}:
+        raise WrongResult(f"{venv} has {sorted(found)}, not {distribution}")
+
+
+def trees(venv: str) -> tuple[str, ...]:
+    """Return the digests of a venv's trees, by its receipt: equal ones are equal venvs, file by file."""
+    with open(os.path.join(venv, ".venvflow.json"), encoding="utf-8") as file:
+        return tuple(sorted(json.load(file)["trees"]))
+
+
+def same_trees(made: str, fresh: str) -> None:
+    """Raise WrongResult unless a venv is what a *fresh* build made of the same lock."""
+    odd = set(trees(made)) ^ set(trees(fresh))
+    if odd or not trees(made):
+        raise WrongResult(f"{made} is not what a fresh build gives: {len(odd)} trees differ")
 
 
 def _without_bytecode(paths: set[str]) -> set[str]:

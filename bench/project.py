@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from bench.world import CommandFailed, World
 
 PYTHON = os.path.realpath(sys.executable)
 """The interpreter of all venvs: the one that runs the benchmark, outside any venv."""
+
+_LONGEST_DELETION = 60
+"""Seconds that a large venv may take to be deleted in the background."""
 
 
 class Project:
@@ -34,6 +38,7 @@ class Project:
         self.root = world.path(name)
         self.store = os.path.join(self.root, ".store")
         self.settings = {"VENVFLOW_STORE": self.store}
+        self._parents = {os.path.dirname(self.path(venv["path"])) for venv in venvs.values()}
         os.makedirs(self.root, exist_ok=True)
         config = {
             "version": 1,
@@ -77,8 +82,22 @@ class Project:
         return self.world.run(self.doit(*arguments), self.root, settings=self.settings)
 
     def timed(self, *arguments: str) -> float:
-        """Return the seconds that doit takes with *arguments*."""
-        return self.world.timed(self.doit(*arguments), cwd=self.root, settings=self.settings)
+        """Return the seconds that doit takes with *arguments*.
+
+        What it leaves to be deleted in the background is not waited for by a user, but here, afterwards: it
+        would slow down who comes next.
+        """
+        seconds = self.world.timed(self.doit(*arguments), cwd=self.root, settings=self.settings)
+        self.rest()
+        return seconds
+
+    def rest(self) -> None:
+        """Wait until no replaced venv is being deleted any more; raises CommandFailed if that never ends."""
+        end = time.monotonic() + _LONGEST_DELETION
+        while any(name.endswith(".gone") for parent in self._parents for name in os.listdir(parent)):
+            if time.monotonic() > end:
+                raise CommandFailed(f"what was replaced in {self.root} is not deleted")
+            time.sleep(0.05)
 
     def profile(self, title: str, *arguments: str) -> None:
         """Profile doit with *arguments*, if profiles are wanted."""
@@ -90,25 +109,27 @@ class Project:
             self.world.put_aside(self.path(name))
 
 
-def built(world: World, name: str, *, bytecode: str = "canonical") -> Project:
+def built(world: World, name: str, *, bytecode: str = "canonical", packed: bool = True) -> Project:
     """Return the project of the lock file *name*, whose venv is built, shared, packed and stored.
 
-    It is kept between runs. What a killed run left in it is put right by doit, as for any user; a project
-    that doit cannot put right is made anew.
+    Without *packed*, its config asks for no archive, so that ``doit`` makes none. It is kept between runs.
+    What a killed run left in it is put right by doit, as for any user; a project that doit cannot put right
+    is made anew.
     """
     root = world.kept(f"built-{name}-{bytecode}")
     world.say(f"building {name}, unless an earlier run did")
     try:
-        return _built(world, name, root, bytecode)
+        return _built(world, name, root, bytecode, packed=packed)
     except CommandFailed as error:
         world.say(f"what is kept of {name} cannot be used, so it is made anew: {str(error)[-300:]}")
         world.put_aside(root)
-        return _built(world, name, root, bytecode)
+        return _built(world, name, root, bytecode, packed=packed)
 
 
-def _built(world: World, name: str, root: str, bytecode: str) -> Project:
-    pack = {"format": "tar.zst", "level": 3, "output": "dist/"}
-    entry = {"path": ".venv", "locks": ["requirements.txt"], "bytecode": bytecode, "pack": pack}
+def _built(world: World, name: str, root: str, bytecode: str, *, packed: bool) -> Project:
+    entry: dict[str, Any] = {"path": ".venv", "locks": ["requirements.txt"], "bytecode": bytecode}
+    if packed:
+        entry["pack"] = {"format": "tar.zst", "level": 3, "output": "dist/"}
     project = Project(world, root, {name: entry})
     for left in _LEFT_BY_A_KILL:
         world.put_aside(project.path(left))

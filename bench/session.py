@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from bench.bumps import locks_of
 from bench.checks import WrongResult
 from bench.rows import ROWS
 from bench.table import Line, document, lines_of, verdict
@@ -79,7 +80,7 @@ def _fail(world: World, session: Session, row: int, reason: str) -> None:
 
 
 def _locks(world: World, row: int) -> Iterable[str]:
-    return ROWS[row].quick_locks if world.quick else ROWS[row].locks
+    return locks_of(world, ROWS[row].quick_locks if world.quick else ROWS[row].locks)
 
 
 def _spelled(seconds: int) -> str:
@@ -98,6 +99,7 @@ def _remember(world: World, row: int, lines: list[Line], seconds: int, code: str
     record = {
         "code": code,
         "rounds": world.rounds,
+        "main": world.main,
         "at": time.strftime("%Y-%m-%d %H:%M"),
         "seconds": seconds,
         "lines": document(lines),
@@ -133,4 +135,5 @@ def _recall(world: World, row: int) -> dict[str, Any]:
 
 
 def _is_same(record: dict[str, Any], world: World, code: str) -> bool:
-    return record.get("code") == code and record.get("rounds") == world.rounds
+    run = {"code": code, "rounds": world.rounds, "main": world.main}
+    return run.items() <= record.items()

@@ -15,6 +15,9 @@ import sys
 import venv
 from dataclasses import dataclass
 
+_NOISE = 64 << 20
+"""Bytes of noise after which it repeats: more than any compressor looks back, fewer than Python refuses."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -75,9 +78,15 @@ def _data(packages: str, name: str, chance: random.Random, shape: Shape) -> list
     if shape.library_size:
         sizes[f"{name}/library.bin"] = shape.library_size
     for path, size in sizes.items():
-        half = chance.randbytes(size // 2)  # the other half compresses, as libraries do by about half
+        half = _noise(chance, size // 2)  # the other half compresses, as libraries do by about half
         _write(packages, path, half + half[:64] * ((size - len(half)) // 64))
     return list(sizes)
+
+
+def _noise(chance: random.Random, size: int) -> bytes:
+    """Return *size* bytes that do not repeat within the window of a compressor."""
+    block = chance.randbytes(min(size, _NOISE))
+    return (block * (size // max(1, len(block)) + 1))[:size]
 
 
 def _directories(name: str, shape: Shape) -> list[str]:

@@ -28,7 +28,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK_DIR = os.path.join(ROOT, "build", "bench")
 """The default work directory: on the project's file system, ignored by git, kept for its warm uv cache."""
 
-_FOREIGN = ("VENVFLOW_", "VIRTUAL_ENV", "DOIT_", "UV_CACHE_DIR", "UV_LINK_MODE", "UV_COMPILE", "PYTHON")
+_FOREIGN = (
+    "CI", "VENVFLOW_", "VIRTUAL_ENV", "DOIT_", "UV_CACHE_DIR", "UV_LINK_MODE", "UV_COMPILE", "PYTHON", "AWS_",
+)  # fmt: skip
 """Variables (by their beginning) that would change what is measured; children do not get them."""
 
 
@@ -44,12 +46,16 @@ class World:
     """One run of the benchmark in *work_dir*; *quick* asks for small inputs, *profile* for profiles.
 
     *pairs* is how many times each pair is measured, when the usual number does not do. What takes long is
-    measured *few_rounds* times: as often, but for quick runs.
+    measured *few_rounds* times: as often, but for quick runs. *main* is the lock file of the venv that rows
+    about one venv measure.
     """
 
-    def __init__(self, work_dir: str, *, quick: bool, profile: bool, pairs: int | None = None) -> None:
+    def __init__(
+        self, work_dir: str, *, quick: bool, profile: bool, pairs: int | None = None, main: str | None = None
+    ) -> None:
         self.work_dir = os.path.realpath(work_dir)
         self.quick = quick
+        self.main = main or ("small" if quick else "data")
         self.rounds = pairs or (3 if quick else 5)
         self.few_rounds = max(1, self.rounds // 3) if quick else self.rounds
         self.profiling = profile

@@ -7,6 +7,7 @@ import shlex
 from functools import partial
 
 from bench import checks, peers
+from bench.bumps import bumped
 from bench.project import Project, built
 from bench.rounds import in_turn
 from bench.table import Line
@@ -17,7 +18,7 @@ _NOTE = "store and page cache warm; whole processes; archives are read by tar an
 
 def measure_pack(world: World) -> list[Line]:
     """Measure ``data`` and ``data'`` (quick: ``small``) as zstd, and ``web`` (quick: ``tiny``) as xz."""
-    name = "small" if world.quick else "data"
+    name = world.main
     project = built(world, name)
     lines = _against_tar(world, project, name)
     lines.append(_after_a_change(world, project, name))
@@ -83,12 +84,12 @@ def _after_a_change(world: World, project: Project, name: str) -> Line:
     """Return the line of the pack of a venv that differs in one package, after the first."""
     first: list[float] = []
     second: list[float] = []
-    for number in range(world.few_rounds):
-        world.say(f"row 5: {name} and then {name}', round {number + 1} of {world.few_rounds}")
-        for lock, seconds in ((name, first), (f"{name}-next", second)):
-            project.use_lock(world.lock_file(lock))
+    for round_ in range(world.few_rounds):
+        world.say(f"row 5: {name} and then {name}', round {round_ + 1} of {world.few_rounds}")
+        for number, seconds in enumerate((first, second)):
+            project.use_lock(bumped(world, name, number))
             project.run(f"squish:{name}")
-            if lock == name:
+            if seconds is first:
                 _forget(project)
             seconds.append(project.timed(f"pack:{name}"))
     _check(world, project.path("dist", f"{name}.tar.zst"), project.path(".venv"))

@@ -26,8 +26,8 @@ class _Peer(NamedTuple):
 
 
 def measure_restore(world: World) -> list[Line]:
-    """Measure the restore of ``data`` (quick: ``small``), for each peer that is there."""
-    name = "small" if world.quick else "data"
+    """Measure the restore of the main input, for each peer that is there."""
+    name = world.main
     project = built(world, name)
     place, finished = project.path(".venv"), project.path("finished")
     os.rename(place, finished)

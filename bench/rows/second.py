@@ -8,6 +8,7 @@ from contextlib import closing
 from functools import partial
 
 from bench import checks
+from bench.bumps import bumped
 from bench.project import Project
 from bench.table import Line
 from bench.world import World
@@ -20,19 +21,19 @@ _NOTE = (
 
 def measure_second_squish(world: World) -> list[Line]:
     """Measure both squishes of each pair, and how much the index grows by the second."""
-    name = "small" if world.quick else "data"
+    name = world.main
     project = Project(world, "second", {name: {"path": ".venv", "locks": ["requirements.txt"]}})
     first, second, before, after = [], [], [], []
     for number in range(world.few_rounds):
         world.say(f"row 4: {name} and then {name}', round {number + 1} of {world.few_rounds}")
         first.append(_first(world, project, name))
         before.append(_index_size(project))
-        second.append(project.timed(*_built(world, project, name, f"{name}-next")))
+        second.append(project.timed(*_built(project, name, bumped(world, name, 1))))
         after.append(_index_size(project))
         _check(project)
     _profile(world, project, name)
     what = f"squish + store of {name}' when {name} is stored"
-    share = _changed_share(project, world.lock_file(name), world.lock_file(f"{name}-next"))
+    share = _changed_share(project, world.lock_file(name), bumped(world, name, 1))
     line = partial(Line, 4, note=f"{share}; {_NOTE}")
     return [
         line(what, f"first squish + store of {name}", 0.3, tuple(second), tuple(first)),
@@ -43,12 +44,12 @@ def measure_second_squish(world: World) -> list[Line]:
 def _first(world: World, project: Project, name: str) -> float:
     """Return the seconds that the first squish and store take, with a store that does not exist yet."""
     project.forget_all()
-    return project.timed(*_built(world, project, name, name))
+    return project.timed(*_built(project, name, bumped(world, name, 0)))
 
 
-def _built(world: World, project: Project, name: str, lock: str) -> tuple[str, ...]:
-    """Build the venv for *lock*, and return the tasks that squish and store it."""
-    project.use_lock(world.lock_file(lock))
+def _built(project: Project, name: str, lock: str) -> tuple[str, ...]:
+    """Build the venv for the file *lock*, and return the tasks that squish and store it."""
+    project.use_lock(lock)
     project.run(f"build-venv:{name}")
     return f"squish:{name}", f"store:{name}"
 
@@ -58,8 +59,8 @@ def _profile(world: World, project: Project, name: str) -> None:
     if not world.profiling:
         return
     project.forget_all()
-    project.profile(f"row 4: first squish + store of {name}", *_built(world, project, name, name))
-    next_ = _built(world, project, name, f"{name}-next")
+    project.profile(f"row 4: first squish + store of {name}", *_built(project, name, bumped(world, name, 0)))
+    next_ = _built(project, name, bumped(world, name, 1))
     project.profile(f"row 4: squish + store of {name}'", *next_)
 
 

@@ -13,8 +13,8 @@ from bench.world import World
 
 
 def measure_unpack(world: World) -> list[Line]:
-    """Measure ``venvflow unpack`` of ``data`` (quick: ``small``) as zstd."""
-    name = "small" if world.quick else "data"
+    """Measure ``venvflow unpack`` of the main input as zstd."""
+    name = world.main
     project = built(world, name)
     archive = project.path("dist", f"{name}.tar.zst")
     ours = world.venvflow("unpack", archive, project.path("place"))
