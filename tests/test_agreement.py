@@ -13,7 +13,7 @@ import pytest
 
 from venvflow.builders import agreement as module
 from venvflow.builders import pins
-from venvflow.builders.agreement import Agreement, agreement
+from venvflow.builders.agreement import Agreement, agreement, lacking
 from venvflow.builders.build import Build
 from venvflow.builders.recipe import Recipe
 from venvflow.model import Interpreter, VenvSpec
@@ -95,6 +95,42 @@ def test_what_a_tool_says_is_understood_or_a_no(
     monkeypatch.setattr(module, "check_venv", lambda _build: None)
     monkeypatch.setattr(module, "_said", lambda _build, *_options: said)
     assert agreement(build) == (None if beyond is None else Agreement(frozenset(beyond)))
+
+
+PIPFILE = '{"default": {"six": {"version": "==1"}}, "develop": {}}'
+LACKS: dict[str, tuple[str, str, str, str, list[str]]] = {
+    "requirements": ("uv", "requirements.txt", "Six==1.17\nidna==3\n", "", ["six"]),
+    "for another platform": ("pip", "requirements.txt", "x==1 ; sys_platform == 'win32'\n", "", []),
+    "pylock": ("pip", "pylock.toml", "packages = [{name = 'six', version = '1'}]", "", ["six"]),
+    "pipenv": ("pipenv", "Pipfile.lock", PIPFILE, "", ["six"]),
+    "all is there": ("pip", "requirements.txt", "idna==3\n", "", []),
+    "left open": ("pip", "requirements.txt", "idna\nsix==1\n", "", []),
+    "the user's own commands": ("commands", "requirements.txt", "six==1\n", "", []),
+    "uv": ("uv", "uv.lock", "", " - a==1\n + a==2\n + Zope.I==2\n", ["zope-i"]),
+    "uv fails": ("uv", "uv.lock", "", "", []),
+    "poetry": ("poetry", "poetry.lock", "", "  - Installing six (1.17)\n" + SKIPPED, ["six"]),
+    "pdm": ("pdm", "pdm.lock", "", "Packages to add:\n  - a 1\n", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LACKS.values(), ids=LACKS)
+def test_what_a_venv_lacks_is_named_where_that_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, str, str, list[str]]
+) -> None:
+    """What is for other platforms is not missing; of a lock that leaves something open nothing is said."""
+    tool, lock, text, said, names = case
+    build = build_of(tmp_path, Recipe(tool, (("create",), ("fill",))), lock, text)
+    install(build, "idna", "3")
+    monkeypatch.setattr(module, "_said", lambda _build, *_options: said)
+    assert lacking(build) == names
+
+
+def test_what_the_system_has_is_not_missing(tmp_path: Path) -> None:
+    """A venv that sees it needs none of its own."""
+    build = build_of(tmp_path, Recipe("pip", (("create",), ("fill",))), text="six==1\n")
+    assert lacking(build) == ["six"]
+    spec = replace(build.spec, system_site_packages=True)
+    assert lacking(replace(build, spec=spec)) == []
 
 
 def test_a_tool_that_fails_hangs_or_is_not_there_is_a_no(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def two(project: Project) -> Project:
     """Return a project with two snapshots in its store: the stocked one, and one of a bare venv."""
     project.make_foreign_venv("web")
-    assert project.run("store", "web").code == 0
+    assert project.run("store", "web", "--force").code == 0
     return project
 
 
@@ -78,7 +78,7 @@ def test_unique_is_what_nobody_else_has(project: Project) -> None:
     web = project.make_foreign_venv("web")
     # The same bytes in another tree: they belong to nobody alone.
     shutil.copy(project.site / "demo.py", web / "demo.py")
-    assert project.run("store", "web").code == 0
+    assert project.run("store", "web", "--force").code == 0
     assert unique_sizes(project) == slowly_counted(project)
     assert min(unique_sizes(project).values()) > 0
     lock = project.root / "api" / "requirements.txt"

@@ -399,6 +399,11 @@ def test_a_venv_of_another_tool_is_compared_with_the_lock(project: Project) -> N
     (site,) = venv.glob("lib/python*/site-packages")
     (site / "demo-2.0.dist-info").mkdir()
     assert state_of(project)[1] == "made by another tool, and not what its lock says: demo 2.0 instead of 1.0"
+    (site / "demo-2.0.dist-info").rename(site / "demo-1.0.dist-info")
+    (site / "packaging-1.0.dist-info").mkdir()
+    assert state_of(project)[1].endswith("packaging 1.0, which no lock names")
+    (site / "wheel-1.0.dist-info").mkdir()  # which needs it, and comes with new venvs
+    assert state_of(project)[1] == "made by another tool"
 
 
 # --------------------------------------------------------------------------- --check

@@ -128,9 +128,19 @@ def test_an_unknown_interpreter_is_3(project: Project) -> None:
 # --------------------------------------------------------------------------- store
 
 
+def _made_by_hand(project: Project) -> Path:
+    """Make a venv as another tool would, with traces of what its lock asks for, and return it."""
+    venv = project.make_foreign_venv("web")
+    (site,) = venv.glob("lib/python*/site-packages")
+    for name in ("demo-1.0", "other-2.0"):
+        (site / f"{name}.dist-info").mkdir()
+        (site / f"{name}.dist-info" / "METADATA").touch()
+    return venv
+
+
 def test_a_venv_of_another_tool_can_be_stored(project: Project) -> None:
     """What somebody made by hand is shared, comes back after it was deleted, and is ours then."""
-    venv = project.make_foreign_venv("web")
+    venv = _made_by_hand(project)
     stored = project.run("store", "web")
     assert (stored.code, stored.err) == (0, "")
     assert stored.out.startswith("web: stored: ")
@@ -146,7 +156,7 @@ def test_a_venv_of_another_tool_can_be_stored(project: Project) -> None:
 
 def test_storing_twice_is_no_more_than_once(project: Project) -> None:
     """A venv that is stored already is kept, and so is one that was restored."""
-    project.make_foreign_venv("web")
+    _made_by_hand(project)
     project.run("store", "web")
     again = project.run("store", "web")
     assert (again.code, again.out.startswith("web: kept: ")) == (0, True)
@@ -164,12 +174,37 @@ def test_store_without_a_venv_is_3(project: Project) -> None:
         (project.root / "web" / ".venv").mkdir(exist_ok=True)
 
 
+def test_a_venv_that_lacks_what_its_lock_asks_for_is_not_stored(project: Project) -> None:
+    """An installer that was stopped, or told to leave something out, leaves such: everybody would get it."""
+    venv = _made_by_hand(project)
+    (gone,) = venv.glob("lib/python*/site-packages/other-2.0.dist-info")
+    shutil.rmtree(gone)
+    answer = project.run("store", "web")
+    assert (answer.code, answer.out) == (6, "")
+    assert "not what its lock files say: it lacks other" in answer.err
+    assert project.run("list", "web", "--json").document["snapshots"] == []
+    assert project.run("store", "web", "--force").code == 0
+
+
+@pytest.mark.parametrize("leads", ["nowhere", "to what is gone"])
+def test_a_venv_without_its_interpreter_is_not_stored(leads: str, project: Project) -> None:
+    """Every restore of it would be a miss."""
+    python = _made_by_hand(project) / "bin" / "python"
+    python.unlink()
+    if leads == "to what is gone":
+        python.symlink_to("/gone/bin/python3")
+    answer = project.run("store", "web", "--force")
+    assert (answer.code, answer.out) == (3, "")
+    assert "cannot be used: it does not exist" in answer.err
+    assert project.run("list", "web", "--json").document["snapshots"] == []
+
+
 @pytest.mark.parametrize(
     "line", ["version = 3.1.0", "version_info = 3.1.0.final.0", "version = 20.26.0\nversion_info = 3.1.0"]
 )
 def test_a_venv_on_another_python_is_refused(line: str, project: Project) -> None:
     """A snapshot that lies about its Python would be restored everywhere: it is not made."""
-    venv = project.make_foreign_venv("web")
+    venv = _made_by_hand(project)
     config = venv / "pyvenv.cfg"
     lines = [each for each in config.read_text(encoding="utf-8").splitlines() if "version" not in each]
     config.write_text("\n".join([*lines, line, ""]), encoding="utf-8")
@@ -181,7 +216,7 @@ def test_a_venv_on_another_python_is_refused(line: str, project: Project) -> Non
 
 def test_other_tools_spell_versions_their_own_way(project: Project) -> None:
     """A tool that writes its own version, and Python's with the release level, is understood."""
-    venv = project.make_foreign_venv("web")
+    venv = _made_by_hand(project)
     config = venv / "pyvenv.cfg"
     lines = [each for each in config.read_text(encoding="utf-8").splitlines() if "version" not in each]
     version = ".".join(map(str, sys.version_info[:3]))

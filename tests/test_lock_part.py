@@ -283,6 +283,16 @@ def test_a_new_venv_holds_nothing(tmp_path: Path, maker: str, *, seeded: bool) -
     assert is_bare(str(made(tmp_path, maker, seeded=seeded)))
 
 
+def test_what_the_wheel_of_a_new_venv_needs_is_nobodys(tmp_path: Path) -> None:
+    """As ``uv venv --seed`` installs it; a packaging alone was asked for."""
+    place = made(tmp_path, "venv", seeded=True)
+    for name, holds_nothing in (("packaging", False), ("wheel", True), ("click", False)):
+        info = place / SITE / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "RECORD").write_text(f"{info.name}/RECORD,,\n")
+        assert is_bare(str(place)) == holds_nothing, name
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -17,7 +17,7 @@ from venvflow.builders import pins
 from venvflow.builders.build import Build
 from venvflow.builders.checks import check_venv
 from venvflow.builders.commands import filled, working_directory
-from venvflow.builders.recipe import BUILD_FILES
+from venvflow.builders.recipe import BUILD_FILES, kind_and_locks
 from venvflow.disk import processes
 from venvflow.disk.files import read_small
 from venvflow.errors import VenvflowError
@@ -50,6 +50,25 @@ def agreement(build: Build) -> Agreement | None:
             if beyond is not None and local is not None:
                 return Agreement(frozenset(map(normalised, beyond)) - local)
     return None
+
+
+def lacking(build: Build) -> list[str]:
+    """Return the names of what the lock asks for, and what the venv at the staging path of *build* lacks.
+
+    None is named where that is not known: a venv of the user's own commands, one that sees the packages of
+    the system, a lock file that leaves something open, a tool that is missing or fails.
+    """
+    with _leaving_no_lock(build.staging), suppress(pins.Unknown, VenvflowError, OSError, TimeoutError):
+        kind, _ = kind_and_locks(build.spec)
+        if build.recipe.name not in _ASK or build.spec.system_site_packages:
+            return []
+        if kind in ("requirements", "pylock", "pipenv"):
+            return pins.lacking(build, pins.installed(build.staging))
+        if kind in _WOULD:
+            said = _said(build, "--dry-run")
+            adds, removes = (set(map(normalised, re.findall(line, said))) for line in _WOULD[kind])
+            return sorted(adds - removes)
+    return []
 
 
 @contextmanager
@@ -162,6 +181,13 @@ def _pip(build: Build) -> list[str] | None:
 _ASK: Mapping[str, Callable[[Build], list[str] | None]] = {
     "uv": _uv, "poetry": _poetry, "pdm": _pdm, "pip": _pip, "pipenv": _pip
 }  # fmt: skip
+
+
+_WOULD = {
+    "uv": (r"(?m)^ \+ ([\w.-]+)", r"(?m)^ - ([\w.-]+)"),
+    "poetry": (r"(?m)^ +- Installing ([\w.-]+) \([^)]*\)\s*$", r"(?m)^ +- Removing ([\w.-]+) \("),
+}
+"""Lines by which a tool says that it would add a package, and that it would remove one, by kind of lock."""
 
 
 # --------------------------------------------------------------------------- what the tools do not say

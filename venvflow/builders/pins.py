@@ -132,6 +132,14 @@ def beyond(build: Build, found: Mapping[str, Installed]) -> list[str] | None:
     return [*rest]
 
 
+def lacking(build: Build, found: Mapping[str, Installed]) -> list[str]:
+    """Return the names that the lock files ask for, and that were not *found*. Raises Unknown."""
+    try:
+        return sorted({pin.name for pin in _wanted(build) if pin.name} - found.keys())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # as above
+        raise Unknown from error
+
+
 # --------------------------------------------------------------------------- what lock files ask for
 
 

@@ -19,9 +19,11 @@ from venvflow.state.reader import open_reader
 from venvflow.steps.hash_lockfiles import hash_lockfiles
 from venvflow.steps.job import Job
 from venvflow.steps.lockfile_check import contradictions
+from venvflow.steps.share import interpreter_of
 from venvflow.steps.squish import squish
 from venvflow.steps.state_files import KeyRecord, need_key
 from venvflow.steps.store import store
+from venvflow.steps.take import lacks
 from venvflow.steps.trim import trim
 
 MORE = """\
@@ -75,9 +77,10 @@ def _store(job: Job, out: Output) -> dict[str, Any]:
     hashed = hash_lockfiles(job)
     record = need_key(job)
     _refuse_other_python(job, record)
+    interpreter_of(job)  # without one, every restore would be a miss
     receipt = job.place.receipt()
     if not job.force and (receipt is None or not receipt.is_for(record.key.digest, job.place.path)):
-        _refuse_unlike(job)
+        _refuse_unlike(job, record)
     edits = _edits(job, record)
     squished = squish(job, any_venv=True)
     outcome = store(job)
@@ -98,9 +101,10 @@ def _need_venv(job: Job) -> None:
     job.place.refuse_unless_replaceable(state)
 
 
-def _refuse_unlike(job: Job) -> None:
-    """Raise Refused for a venv whose packages contradict the locks: every checkout would get them."""
-    unlike = contradictions(job)
+def _refuse_unlike(job: Job, record: KeyRecord) -> None:
+    """Raise Refused for a venv whose packages are not those of the locks: every checkout would get them."""
+    missing = lacks(job, record)
+    unlike = [*contradictions(job), *([f"it lacks {some(missing, 4)}"] if missing else [])]
     if unlike:
         raise Refused(
             f"the venv is not what its lock files say: {some(unlike, 5, '; ')}",

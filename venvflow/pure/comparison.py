@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Generic, Literal, NamedTuple, TypeVar
@@ -19,6 +20,15 @@ _LISTS = ("lock", "include", "file")
 
 SEEDS = frozenset({"pip", "setuptools", "wheel", "distribute"})
 """What tools put into a fresh venv without being asked."""
+
+
+def seeds_among(names: AbstractSet[str]) -> AbstractSet[str]:
+    """Return which of the normalised *names* of a venv's distributions nobody asked for.
+
+    What ``uv venv --seed`` brings for a Python before 3.12 has ``wheel``, and since its 0.46 what that needs.
+    """
+    return (SEEDS | {"packaging"} if "wheel" in names else SEEDS) & names
+
 
 How = Literal["added", "removed", "changed"]
 

@@ -19,7 +19,7 @@ from venvflow.disk.objects import Name
 from venvflow.disk.scan import walk
 from venvflow.errors import legible
 from venvflow.model import Entry
-from venvflow.pure.comparison import SEEDS
+from venvflow.pure.comparison import SEEDS, seeds_among
 from venvflow.pure.manifest import Distribution, name_and_version
 from venvflow.pure.names import normalised
 from venvflow.pure.patterns import Matcher
@@ -56,7 +56,8 @@ def is_bare(venv: str) -> bool:
     """
     infos = glob.glob(f"{glob.escape(venv)}/lib/*/site-packages/*.dist-info")
     records = [f"{info}/RECORD" for info in infos]
-    if any(normalised(name_and_version(record)[0]) not in SEEDS for record in records):
+    names = {normalised(name_and_version(record)[0]) for record in records}
+    if names != seeds_among(names):
         return False
     seeds: set[str] = set()
     with suppress(OSError, ValueError):

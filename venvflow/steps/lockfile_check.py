@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 
-from venvflow.pure.comparison import SEEDS, allows
+from venvflow.pure.comparison import allows, seeds_among
 from venvflow.pure.lockfiles import packages, references
 from venvflow.pure.manifest import name_and_version
 from venvflow.pure.names import normalised
@@ -28,18 +28,19 @@ def contradictions(job: Job) -> list[str]:
         found = references(path, data)
         complete = complete and not (found.includes or found.local or found.unpinned)
     complete = complete and bool(pinned)
+    installed = _installed(job.place.path)
+    seeds = seeds_among(installed.keys()) if complete else installed.keys()
     return [
         phrase
-        for name, version in sorted(_installed(job.place.path).items())
-        if (phrase := _contradiction(name, version, pinned.get(name, ""), complete=complete))
+        for name, version in sorted(installed.items())
+        if (phrase := _contradiction(name, version, pinned.get(name, ""), is_meant=name in seeds))
     ]
 
 
-def _contradiction(name: str, version: str, pinned: str, *, complete: bool) -> str:
+def _contradiction(name: str, version: str, pinned: str, *, is_meant: bool) -> str:
     if pinned and not allows(pinned, version):
         return f"{name} {version} instead of {pinned}"
-    unasked = complete and not pinned and name not in SEEDS
-    return f"{name} {version}, which no lock names" if unasked else ""
+    return "" if pinned or is_meant else f"{name} {version}, which no lock names"
 
 
 def _installed(venv: str) -> dict[str, str]:

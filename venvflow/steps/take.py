@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from venvflow import builders
-from venvflow.builders.agreement import Agreement, agreement
+from venvflow.builders.agreement import Agreement, agreement, lacking
 from venvflow.builders.build import Build
 from venvflow.builders.commands import filled
 from venvflow.disk import locks, processes
@@ -44,6 +44,12 @@ def agrees(job: Job, record: KeyRecord) -> Agreement | None:
     """Return how the venv at the job's place agrees with its lock, None if it does not. Changes nothing."""
     build = _build(job, record, job.place.path)
     return agreement(build) if build is not None and job.spec.bytecode != "keep" else None
+
+
+def lacks(job: Job, record: KeyRecord) -> list[str]:
+    """Return the names of what its lock asks for, and what the venv at the job's place lacks, if known."""
+    build = _build(job, record, job.place.path)
+    return lacking(build) if build is not None else []
 
 
 def _build(job: Job, record: KeyRecord, venv: str) -> Build | None:
