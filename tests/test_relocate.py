@@ -35,6 +35,7 @@ from venvflow.pure.relocate import (
     find_link,
     is_record,
     mentions,
+    names_as_no_text,
     names_project,
     names_venv,
     record_fields,
@@ -673,9 +674,13 @@ def test_what_was_found_is_given_back_and_nothing_of_the_old_place_is_left(
 
 def test_a_text_of_two_bytes_for_each_character_is_named() -> None:
     """It cannot be relocated, but it does not go by in silence."""
-    for place in (HERE.venv, HERE.project):
-        assert embeds(f"path={place}/x".encode("utf-16"), HERE)
-    assert not embeds("path=/elsewhere".encode("utf-16"), HERE)
+    for text, venv, project in (
+        (HERE.venv, True, False),
+        (HERE.project, False, True),
+        ("/else", False, False),
+    ):
+        data = f"path={text}/x".encode("utf-16")
+        assert (embeds(data, HERE), names_as_no_text(data, HERE)) == (venv, project)
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,25 @@ def test_who_wrote_a_text_decides_whether_it_means_the_project(venv: Path, fresh
     assert found.filled["etc/written.ini"] == hashlib.sha256(text).hexdigest()
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_what_is_no_text_and_names_the_project_is_named(venv: Path, fresh: bool) -> None:
+    """A database, a pickle, a text of UTF-16 that a command wrote: no other checkout has that path."""
+    where = places(venv)
+    project = os.fsencode(where.project)
+    files = {
+        "share/a.db": b"SQLite\0" + project + b"/data\0",
+        "share/wide.txt": f"{where.project}/x".encode("utf-16"),
+        f"{SITE}/pkg/brought.so": b"\0" + project + b"\0", "src/x/index": b"\0" + project,
+        "share/other.db": b"\0" + project + b"-2/data", f"{SITE}/pkg/__pycache__/m.pyc": b"\0" + project,
+    }  # fmt: skip
+    for path, data in files.items():
+        put(venv, path, data)
+    _record(venv, f"{SITE}/pkg/brought.so")
+    found = survey(str(venv), where, fresh=fresh, bytecode="keep")
+    assert (found.naming, found.embedding) == (["share/a.db", "share/wide.txt"], [])
+    assert survey(str(venv), where._replace(project="/srv"), fresh=fresh).naming == []
+
+
 def test_a_project_right_below_the_root_is_no_news_in_what_a_package_brought(venv: Path) -> None:
     """``/app`` stands in many documents; in what was written here it is meant all the same."""
     where = places(venv)._replace(project="/app")

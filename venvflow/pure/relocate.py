@@ -166,12 +166,26 @@ def kept_names(template: Template, sure: Template | None, places: Places) -> boo
 def embeds(data: bytes, places: Places) -> bool:
     """Return whether *data* contains the venv's path, as compiled files may: those cannot be relocated.
 
-    Nor can texts of two bytes for each character, in which the project is looked for, too.
+    Nor can texts of two bytes for each character.
     """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        wide = data.decode("utf-16", "replace")
-        return places.venv in wide or places.project in wide
-    return os.fsencode(places.venv) in data
+    return os.fsencode(places.venv) in data or places.venv in _wide(data)
+
+
+def names_as_no_text(data: bytes, places: Places) -> bool:
+    """Return whether *data* that is no text names the project: a database, a pickle, a text of UTF-16.
+
+    A directory right below the root has the name of what others speak of.
+    """
+    if places.project.count("/") < 2:
+        return False
+    whole = re.escape(os.fsencode(places.project)) + rb"(?![\w.-])"
+    return places.project in _wide(data) or (b"\0" in data and re.search(whole, data) is not None)
+
+
+def _wide(data: bytes) -> str:
+    """Return what a text of two bytes for each character says, nothing for other files."""
+    is_wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return data.decode("utf-16", "replace") if is_wide else ""
 
 
 def _assemble(data: bytes, hits: Iterable[_Hit]) -> Template:

@@ -32,13 +32,14 @@ from venvflow.pure.relocate import (
     listed_digests,
     may_be_written_here,
     mentions,
+    names_as_no_text,
     record_paths,
 )
 from venvflow.state.index import Stamped
 
 NAMING = (
-    "names this venv or its project by its path, and came with a package or has more than 4 MiB: whether "
-    "that is meant is not known, so it names the same wherever the venv is restored or unpacked"
+    "names this venv or its project by its path, and came with a package, has more than 4 MiB or is no text: "
+    "it names the same wherever the venv is restored or unpacked"
 )
 """What is to be said of a file that is *naming*."""
 
@@ -58,7 +59,8 @@ class Survey:
     *filled* are the SHA-256 (in hex) of templates and RECORDs that were read, as they lie in the venv.
     *embedding* are binary files that contain the venv's path and cannot be relocated, *naming* texts that a
     package brought or that are large, so that it is not known whether they mean the venv or project that they
-    name, *special* are devices, FIFOs and sockets, which are never stored, *excluded* counts files left out.
+    name, and files that are no text, that no package brought, and that name the project. *special* are
+    devices, FIFOs and sockets, which are never stored, *excluded* counts files left out.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class _Reading(NamedTuple):
     data: bytes  # of a RECORD only
     embeds: bool
     names: bool  # being too large to be taken apart
+    names_project: bool  # being no text
 
 
 def survey(
@@ -166,9 +169,11 @@ def survey(
         progress("reading", next(numbers), len(to_read))
         return reading
 
-    records, suspects = _read_all(venv, read_one, to_read, result)
+    unread: list[str] = []
+    records, suspects = _read_all(venv, read_one, to_read, result, unread)
     listed = {path: record_paths(path, data, places.venv) for path, data in records.items()}
     suspects += _unlisted(venv, result, to_read, listed, places)
+    result.naming += sorted({*unread} - set[str]().union(*listed.values())) if unread else []
     _add_suspects(result, suspects, records, places)
     _add_records(result, records, listed, places)
     _add_empty_directories(result, skip, bytecode)
@@ -215,9 +220,12 @@ def _is_record(path: str) -> bool:
 
 
 def _read_all(
-    venv: str, read_one: Callable[[Found], _Reading], items: list[Found], result: Survey
+    venv: str, read_one: Callable[[Found], _Reading], items: list[Found], result: Survey, unread: list[str]
 ) -> tuple[dict[str, bytes], list[_Reading]]:
-    """Read *items* into *result*; return the bytes of the RECORDs, and what may have been written here."""
+    """Read *items* into *result*; return the bytes of the RECORDs, and what may have been written here.
+
+    The paths of files that are no text and name the project go to *unread*.
+    """
     records: dict[str, bytes] = {}
     suspects: list[_Reading] = []
     try:
@@ -235,6 +243,8 @@ def _read_all(
                 result.embedding.append(path)
             if reading.names:
                 result.naming.append(path)
+            if reading.names_project:
+                unread.append(path)
             if _is_record(path):
                 records[path] = reading.data
     except OSError as error:
@@ -262,6 +272,8 @@ def _read_one(venv: str, named: Sequence[Places], item: Found, *, fresh: bool) -
     entry = Entry(item.path, "file", content.digest, item.executable, content.stamp.size)
     if template is not None:
         entry = _template_entry(item, template)
+    embedding = template is None and fresh and embeds(content.data, named[0])
+    is_ours = may_be_written_here(item.path) and not embedding and not item.path.endswith(".pyc")
     return _Reading(
         entry,
         now,
@@ -269,8 +281,9 @@ def _read_one(venv: str, named: Sequence[Places], item: Found, *, fresh: bool) -
         template,
         written_here if written_here != template else None,
         content.data if _is_record(item.path) else b"",
-        template is None and fresh and embeds(content.data, named[0]),
+        embedding,
         content.stamp.size > LARGEST_TEXT and _is_named_in(f"{venv}/{item.path}", named),
+        is_ours and any(names_as_no_text(content.data, each) for each in named),
     )
 
 
@@ -309,7 +322,17 @@ def _unlisted(
             reading = read(f"{venv}/{path}", known=item.stamp, keep=LARGEST_TEXT)
             template = find(path, reading.data, places, written_here=True) if reading.data else None
             if template is not None and reading.digest == entry.digest:
-                yield _Reading(entry, item, reading.digest, None, template, b"", embeds=False, names=False)
+                yield _Reading(
+                    entry,
+                    item,
+                    reading.digest,
+                    None,
+                    template,
+                    b"",
+                    embeds=False,
+                    names=False,
+                    names_project=False,
+                )
 
 
 def _add_suspects(
