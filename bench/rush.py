@@ -17,7 +17,7 @@ from itertools import count
 from typing import Literal, NamedTuple
 
 from venvflow.disk.remote.client import BACKOFF
-from venvflow.pure.parcels import FIRST, RANGE
+from venvflow.pure.parcels import RANGE
 
 _PIECE = 1 << 20
 _GIGABIT = 125e6
@@ -68,10 +68,9 @@ class Rush(NamedTuple):
 
 def requests_of(parcels: Sequence[int]) -> list[int]:
     """Return the bytes of each request for parcels of so many bytes, largest first."""
-    found = []
+    found: list[int] = []
     for size in sorted(parcels, reverse=True):
-        found.append(min(size, FIRST))
-        found.extend(min(RANGE, size - start) for start in range(FIRST, size, RANGE))
+        found.extend(min(RANGE, size - start) for start in range(0, size, RANGE))
     return found
 
 

@@ -17,7 +17,7 @@ from venvflow.model import Entry, Slot, Tree
 from venvflow.pure import parcels
 from venvflow.pure.decoding import Corrupt
 from venvflow.pure.manifest import encode_tree, make_tree
-from venvflow.pure.parcels import ParcelHead, Piece, announced_size, encode_head, pieces_of, ranges, read_head
+from venvflow.pure.parcels import ParcelHead, Piece, announced_size, encode_head, pieces_of, read_head
 
 
 class Kept:
@@ -102,9 +102,8 @@ def parcel(tmp_path: Path) -> Parcel:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let parts and ranges be of a few hundred bytes."""
+    """Let parts be of a few hundred bytes."""
     monkeypatch.setattr(parcels, "PART", 700)
-    monkeypatch.setattr(parcels, "RANGE", 900)
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -230,20 +229,6 @@ def test_a_signed_tree_with_an_unsafe_name_is_refused(tmp_path: Path) -> None:
 
 
 sizes = st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), min_size=1, max_size=40)
-
-
-@given(sizes, st.integers(0, 30_000))
-def test_ranges_cover_what_is_missing_once(parts: list[tuple[int, int]], there: int) -> None:
-    """Each begins where the one before it ends, the last one ends with the parcel."""
-    head, start = ParcelHead(1, tuple(parts)), 100
-    end = start + sum(stored for _, stored in parts)
-    found = [*ranges(head, start, there)]
-    assert bool(found) == (there < end)
-    if found:
-        assert (found[0][0], found[-1][1]) == (max(start, there), end)
-    assert all(one[1] == two[0] for one, two in zip(found, found[1:], strict=False))  # noqa: RUF007 - of 3.10
-    edges = {start + sum(stored for _, stored in parts[:count]) for count in range(len(parts) + 1)}
-    assert {each[1] for each in found} <= edges
 
 
 @given(sizes, st.integers(1, 10**12))

@@ -6,8 +6,8 @@ A parcel is a skippable frame of zstd with the *head*, then one zstd frame for e
 
 *manifest* is the length of the tree's canonical form, with which the parts, put together, begin; *parts* are
 their lengths in bytes, plain and compressed. After the tree come its objects in the order in which it first
-mentions them, each once; empty ones are left out. So ``zstd -d`` unpacks a parcel, and a part can be fetched
-and decompressed without those before it.
+mentions them, each once; empty ones are left out. So ``zstd -d`` unpacks a parcel, and a part can be
+decompressed without those before it.
 
 The name of a parcel is the digest of its tree, which names its objects: nobody hashes the parcel itself, and
 its bytes may differ between versions of libzstd.
@@ -16,7 +16,7 @@ its bytes may differ between versions of libzstd.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from venvflow.model import Entry, Tree
@@ -26,11 +26,8 @@ from venvflow.pure.decoding import Corrupt
 PART = 8 << 20
 """Bytes of a part before it is compressed; the last one has fewer."""
 
-FIRST = 8 << 20
-"""Bytes that are asked for first: most parcels are not larger."""
-
 RANGE = 8 << 20
-"""Bytes that a further request asks for, if its parts allow that."""
+"""Bytes that one request asks for: most parcels are not larger."""
 
 LARGEST_HEAD = 64 << 10
 """Bytes that a head may have."""
@@ -122,26 +119,6 @@ def plain_size(head: ParcelHead) -> int:
 def stored_size(head: ParcelHead, start: int) -> int:
     """Return how many bytes a parcel has whose first part starts at *start*."""
     return start + sum(stored for _, stored in head.parts)
-
-
-def ranges(head: ParcelHead, start: int, there: int) -> Iterator[tuple[int, int]]:
-    """Yield what to ask for next, as offsets of the first byte and behind the last.
-
-    Of a parcel whose first part starts at *start*, the first *there* bytes have come already. Each range ends
-    where a part ends, and is as long as :data:`RANGE` allows, or one part.
-    """
-    begin = end = max(start, there)
-    edge = start
-    for _, stored in head.parts:
-        edge += stored
-        if edge <= begin:
-            continue
-        if edge - begin > RANGE and end > begin:
-            yield begin, end
-            begin = end
-        end = edge
-    if end > begin:
-        yield begin, end
 
 
 def check_sizes(tree: Tree, head: ParcelHead, announced: int) -> list[Piece]:

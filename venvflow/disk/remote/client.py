@@ -40,6 +40,9 @@ _RETRIES: Any = {
 _MULTIPART = 16 << 20
 """Bytes from which on an object is sent in several requests, each of that size."""
 
+CHUNK = 1 << 18
+"""Bytes of an object that are read at once, and a little more."""
+
 _PAGE = 1000
 """Objects that are listed at once: S3 gives no more in one answer."""
 
@@ -192,7 +195,7 @@ def _stored(meta: Mapping[str, Any]) -> Stored:
 def _streamed(answer: Any, most: int) -> Iterator[memoryview]:
     """Yield the body of an answer; raises RemoteFailure if it fails, or is longer than what was asked for."""
     with _explained():
-        for chunk in answer.stream(min_chunk_size=1 << 18):
+        for chunk in answer.stream(min_chunk_size=CHUNK):
             view = memoryview(chunk)
             most -= len(view)
             if most < 0:

@@ -11,36 +11,28 @@ import base64
 import json
 import os
 import queue
-import random
 import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from venvflow.disk.descriptors import CREATE
 from venvflow.disk.links import write_all
 from venvflow.disk.objects import Name, Objects, seal
-from venvflow.disk.remote.client import BACKOFF, Client, RemoteFailure, Stored
+from venvflow.disk.remote.client import Client, RemoteFailure, Stored
+from venvflow.disk.remote.incoming import Incoming, IncomingParcel, InVain
 from venvflow.disk.remote.parcels import Cutter, DamagedPiece, write_parcel
 from venvflow.pure.decoding import Corrupt
 from venvflow.pure.manifest import decode_tree
-from venvflow.pure.parcels import FIRST, Piece, is_condemned, parcel_path, pieces_of, ranges
+from venvflow.pure.parcels import Piece, is_condemned, parcel_path, pieces_of
 
 _TICK = 0.2
 """Seconds between two words about how many bytes came or went."""
 
 _CUTTERS = min(2, os.cpu_count() or 1)
 """Parcels that are cut at a time. More would wait for each other: each file is a few short system calls."""
-
-_ROOM = 24 << 20
-"""Bytes of parcels' beginnings that may be in memory, and as many of what follows them."""
-
-_PATIENCE = 30.0
-"""Seconds for which a part of a parcel is asked for again when the server has too much to do."""
 
 
 class _Answers:
@@ -113,122 +105,6 @@ class _Staging:
             os.close(fd)
 
 
-class _Stopped(Exception):
-    """Another thread has found that what is being done is in vain."""
-
-
-class _Slice(NamedTuple):
-    """Bytes of a parcel, of *size* bytes in all, as they came."""
-
-    size: int
-    chunks: list[memoryview]
-    length: int
-
-
-class _Asked(NamedTuple):
-    """A parcel whose beginning was asked for: its place in the list, name, plain size, and *room* taken."""
-
-    number: int
-    digest: str
-    raw: int
-    beginning: Future[_Slice]
-    room: int
-
-
-class _Incoming:
-    """Fetches parcels in order, ahead of who cuts them, and holds no more of them than memory allows.
-
-    Beginnings of later parcels and what follows the beginning of those that are being cut have room of their
-    own: neither waits for the other.
-    """
-
-    def __init__(
-        self, fetch: Callable[[str, int, int], _Slice], trees: Sequence[tuple[str, int]], connections: int
-    ) -> None:
-        self._fetch = fetch
-        self._fetchers = ThreadPoolExecutor(connections)
-        self._trees = deque(enumerate(trees))
-        self._asked = deque[_Asked]()
-        self._mutex = threading.Lock()
-        self._begun = self._following = _ROOM
-
-    def close(self) -> None:
-        """Ask for nothing more, and wait for what is on its way."""
-        self._fetchers.shutdown(cancel_futures=True)
-
-    def take(self) -> _Asked | None:
-        """Return the next parcel, None if that was all; :meth:`release` it when its beginning was cut."""
-        with self._mutex:
-            self._ask()
-            return self._asked.popleft() if self._asked else None
-
-    def release(self, asked: _Asked) -> None:
-        """Make room for the beginnings of others."""
-        with self._mutex:
-            self._begun += asked.room
-            self._ask()
-
-    def _ask(self) -> None:
-        """Ask for as many beginnings as there is room for, and for one in any case."""
-        while self._trees:
-            number, (digest, raw) = self._trees[0]
-            room = min(FIRST, raw // 2)  # stored, trees are a third of that, and at worst all of it
-            if room > self._begun and self._asked:
-                break
-            self._trees.popleft()
-            self._begun -= room
-            beginning = self._fetchers.submit(self._fetch, parcel_path(digest), 0, FIRST)
-            self._asked.append(_Asked(number, digest, raw, beginning, room))
-
-    def following(
-        self, digest: str, wanted: Iterable[tuple[int, int]]
-    ) -> Generator[list[memoryview], None, None]:
-        """Yield ranges of a parcel, with more on their way if there is room."""
-        rest, coming = deque(wanted), deque[tuple[Future[_Slice], int]]()
-        try:
-            while rest or coming:
-                with self._mutex:
-                    # Who has nothing on its way gets some in any case.
-                    while rest and (self._following >= rest[0][1] - rest[0][0] or not coming):
-                        start, end = rest.popleft()
-                        self._following -= end - start
-                        part = self._fetchers.submit(self._fetch, parcel_path(digest), start, end)
-                        coming.append((part, end - start))
-                yield coming[0][0].result().chunks
-                self._make_room(coming.popleft()[1])
-        finally:
-            for part, size in coming:  # of a parcel that was given up
-                part.cancel()
-                self._make_room(size)
-
-    def _make_room(self, size: int) -> None:
-        with self._mutex:
-            self._following += size
-
-
-class _Turns:
-    """How many requests may be under way at a time: half as many each time that the server has too many."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._taken = most, 0
-        self._changed = threading.Condition()
-
-    def take(self) -> int:
-        """Wait for a turn; return how many there are in all."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._taken < self._most)
-            self._taken += 1
-            return self._most
-
-    def give_back(self, refused_of: int = 0) -> None:
-        """End a turn. One of *refused_of* was refused: halve them, unless others of these were before."""
-        with self._changed:
-            self._taken -= 1
-            if self._most == refused_of:
-                self._most = max(1, refused_of // 2)
-            self._changed.notify_all()
-
-
 class _Pull:
     """Fetches parcels, several at once, and cuts them into a staging directory."""
 
@@ -236,120 +112,67 @@ class _Pull:
         self._client, self._answers = client, answers
         self._staging, self._prefix = request["staging"], request["prefix"]
         self._objects = Objects(request["store"])
-        self._turns = _Turns(request["connections"])
-        self._is_vain = False
 
     def run(self, trees: Sequence[tuple[str, int]], connections: int) -> None:
         """Fetch *trees*, each with its plain size; say of each that it is there, or of one that it is bad.
 
         The first that is bad ends it: without it there is no snapshot. Raises RemoteFailure and ``OSError``.
         """
-        incoming = _Incoming(self._fetch, trees, connections)
+        incoming = Incoming(self._client.get, trees, connections, self._counted)
         with closing(incoming), ThreadPoolExecutor(_CUTTERS) as cutters:
             waiting = [cutters.submit(self._cut, incoming) for _ in range(_CUTTERS)]
-            _wait_for(waiting, self._stop)
+            _wait_for(waiting, incoming.stop)
 
-    def _stop(self) -> None:
-        self._is_vain = True
+    def _counted(self, size: int) -> None:
+        self._answers.count(size)
+        if not size:  # a server that has too much to do is not silent
+            self._answers.say(moved=self._answers.moved)
 
-    def _cut(self, incoming: _Incoming) -> None:
+    def _cut(self, incoming: Incoming) -> None:
         """Cut one parcel after the other, until there is none, or somebody fails."""
         try:
-            while not self._is_vain and (asked := incoming.take()) is not None:
-                self._tree(asked, incoming)
-        except _Stopped:
+            while (parcel := incoming.take()) is not None:
+                self._tree(parcel, incoming)
+        except InVain:
             return
         except BaseException:
-            self._stop()
+            incoming.stop()
             raise
 
-    def _tree(self, asked: _Asked, incoming: _Incoming) -> None:
-        staging = _Staging(self._objects, self._staging, f"{self._prefix}{asked.number}")
-        cutter = Cutter(asked.digest, asked.raw, staging)
+    def _tree(self, parcel: IncomingParcel, incoming: Incoming) -> None:
+        staging = _Staging(self._objects, self._staging, f"{self._prefix}{parcel.number}")
+        cutter = Cutter(parcel.digest, parcel.raw, staging)
         try:
-            stored = self._feed(cutter, asked, incoming)
-            cutter.close()
+            _feed(cutter, parcel, incoming)
         except (Corrupt, RemoteFailure) as error:
             if isinstance(error, RemoteFailure) and error.kind not in ("absent", "unusable"):
                 raise
-            self._stop()
+            incoming.stop()
             absent = getattr(error, "kind", "") == "absent"
-            self._answers.say(bad=asked.digest, why=str(error), absent=absent)
+            self._answers.say(bad=parcel.digest, why=str(error), absent=absent)
             return
         finally:
             staging.close()
-        name = f"{self._prefix}{asked.number}-tree"
+        name = f"{self._prefix}{parcel.number}-tree"
         with open(f"{self._staging}/{name}", "xb") as file:
             file.write(cutter.encoded)
-        self._answers.say(tree=asked.digest, file=name, objects=staging.files, stored=stored)
-
-    def _feed(self, cutter: Cutter, asked: _Asked, incoming: _Incoming) -> int:
-        """Feed all of a parcel to *cutter*; return its size in bytes."""
-        try:
-            size, chunks, there = asked.beginning.result()
-            _feed_all(cutter, chunks)
-        finally:
-            incoming.release(asked)
-        if cutter.stored() != size:
-            raise Corrupt("it is not as long as its head says")
-        assert cutter.head is not None  # noqa: S101 - what is stored, the head said
-        rest = incoming.following(asked.digest, ranges(cutter.head, cutter.start, there))
-        with closing(rest):
-            for chunks in rest:
-                _feed_all(cutter, chunks)
-        return size
-
-    def _fetch(self, path: str, start: int, end: int) -> _Slice:
-        """Return the bytes of a parcel from *start* until *end*, or until it ends.
-
-        Who is refused asks again after a while that is left to chance: others were refused with him.
-        """
-        patience = time.monotonic() + _PATIENCE
-        while True:
-            turns, refused_of = self._turns.take(), 0
-            try:
-                return self._fetch_once(path, start, end)
-            except RemoteFailure as error:
-                if not error.is_refusal or time.monotonic() > patience:
-                    raise
-                refused_of = turns
-            finally:
-                self._turns.give_back(refused_of)
-            self._answers.say(moved=self._answers.moved)  # it is not silent
-            time.sleep(random.uniform(0, BACKOFF.most))  # noqa: S311 - no secret is made of it
-            if self._is_vain:
-                raise _Stopped
-
-    def _fetch_once(self, path: str, start: int, end: int) -> _Slice:
-        stored, chunks = self._client.get(path, start, end)
-        part = _Slice(stored.size, [*self._counted(chunks)], min(end, stored.size) - start)
-        if sum(map(len, part.chunks)) < part.length:
-            raise RemoteFailure("unreachable", "the answer was cut short")
-        return part
-
-    def _counted(self, chunks: Iterable[memoryview]) -> Iterator[memoryview]:
-        for chunk in chunks:
-            if self._is_vain:
-                raise _Stopped
-            self._answers.count(len(chunk))
-            yield chunk
+        self._answers.say(tree=parcel.digest, file=name, objects=staging.files, stored=parcel.size)
 
 
 class _Verify(_Pull):
     """Reads parcels and keeps nothing of them; says of each whether it is what it should be."""
 
-    def _tree(self, asked: _Asked, incoming: _Incoming) -> None:
-        cutter = Cutter(asked.digest, asked.raw, _Nobody())
+    def _tree(self, parcel: IncomingParcel, incoming: Incoming) -> None:
+        cutter = Cutter(parcel.digest, parcel.raw, _Nobody())
         try:
-            stored = self._feed(cutter, asked, incoming)
-            cutter.close()
+            _feed(cutter, parcel, incoming)
         except (Corrupt, RemoteFailure) as error:
             kind = getattr(error, "kind", "")
             if kind not in ("", "absent", "unusable"):
                 raise
-            self._answers.say(bad=asked.digest, why=str(error), absent=kind == "absent")
+            self._answers.say(bad=parcel.digest, why=str(error), absent=kind == "absent")
         else:
-            self._answers.say(sound=asked.digest, stored=stored)
+            self._answers.say(sound=parcel.digest, stored=parcel.size)
 
 
 class _Nobody:
@@ -366,11 +189,17 @@ class _Nobody:
         pass
 
 
-def _feed_all(cutter: Cutter, chunks: list[memoryview]) -> None:
-    """Feed *chunks* to *cutter*, and let go of each when it was taken."""
-    chunks.reverse()
-    while chunks:
-        cutter.feed(chunks.pop())
+def _feed(cutter: Cutter, parcel: IncomingParcel, incoming: Incoming) -> None:
+    """Feed all of *parcel* to *cutter*; raises Corrupt and RemoteFailure."""
+    is_measured = False
+    with closing(incoming.chunks(parcel)) as chunks:
+        for chunk in chunks:
+            cutter.feed(chunk)
+            if not is_measured and cutter.head is not None:
+                is_measured = True
+                if cutter.stored() != parcel.size:
+                    raise Corrupt("it is not as long as its head says")
+    cutter.close()
 
 
 def _wait_for(waiting: Sequence[Future[None]], stop: Callable[[], None]) -> None:
