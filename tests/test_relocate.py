@@ -338,6 +338,8 @@ def heads(venv: bytes) -> dict[str, bytes]:
         "env alone": b"#! /bin/env %s/bin/python\r\n" % venv,
         "long option of env": b"#!/usr/bin/env --split-string=%s/bin/python3 -I\n" % venv,
         "several options": b"#!%s/bin/python3 -I -B\n" % venv,
+        "variable": b"#!/usr/bin/env -S A=1 B_2=/x:y \t%s/bin/python3 -I -B\n" % venv,
+        "nothing else": b"#!/usr/bin/env -iS A=1 %s/bin/python3\n" % venv,
         "carriage return": b"#!%s/bin/python3 -I\r\n" % venv,
         "pip": b"#!/bin/sh\n'''exec' \"%s/bin/python\" \"$0\" \"$@\"\n' '''\n" % venv,
         "uv": b"#!/bin/sh\n'''exec' '%s/bin/python' \"$0\" \"$@\"\n' '''\n" % single,
@@ -358,6 +360,8 @@ def test_every_kind_of_script_head_is_one_slot(kind: str, origin: str) -> None:
         "env": "bin/python   -I",
         "bare env": "bin/python3 -I -B",
         "several options": "bin/python3 -I -B",
+        "variable": "A=1 B_2=/x:y bin/python3 -I -B",
+        "nothing else": "-i A=1 bin/python3",
     }
     one = "option" in kind or kind == "carriage return"
     argument = arguments.get(kind, "bin/python3 -I" if one else "bin/python")
@@ -423,7 +427,16 @@ def test_a_path_in_the_query_of_a_url_is_found() -> None:
 
 @given(
     new=targets,
-    argument=st.sampled_from(["bin/python", "bin/python3.12 -E -s", "bin/pypy3", "bin/node --a -b"]),
+    argument=st.sampled_from(
+        [
+            "bin/python",
+            "bin/python3.12 -E -s",
+            "bin/pypy3",
+            "bin/node --a -b",
+            "-i A=/b bin/python3 -I",
+            "A= bin/node",
+        ]
+    ),
 )
 def test_a_head_that_we_wrote_is_found_again(new: str, argument: str) -> None:
     """What is written for any path is taken apart to the same slot, at that path and for good."""

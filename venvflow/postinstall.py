@@ -135,22 +135,37 @@ def written(kind: str, form: str, argument: str, places: Places) -> bytes:
 def shebang(venv: str, argument: str) -> bytes:
     """Return a first line that runs a program of the environment, through others where a kernel could not.
 
-    *argument* is the program's path below the environment, and its options after a space. A kernel takes
-    several options for one. The trampoline is what pip and uv write too: a shell runs its second line, Python
-    sees a string. For another program, ``env`` splits the line.
+    *argument* is that of :func:`parted`. A kernel takes several options for one. The trampoline is what pip
+    and uv write too: a shell runs its second line, Python sees a string. For another program, ``env`` splits
+    the line.
     """
-    below, space, rest = argument.partition(" ")
+    words, below, options = parted(argument)
     interpreter = f"{venv}/{below}"
-    line = os.fsencode(f"#!{interpreter}{space}{rest}\n")
+    line = os.fsencode(f"#!{interpreter}{options}\n")
     is_plain = (
-        not re.search(r"\s", interpreter) and is_text(interpreter) and not re.search(r"[\s'\"\\$`]", rest)
+        not (words or re.search(r"\s", interpreter))
+        and is_text(interpreter)
+        and not re.search(r"[\s'\"\\$`]", options[1:])
     )
     if is_plain and len(line) <= LONGEST_SHEBANG:
         return line
     if not is_python(below):
-        return os.fsencode(f"#!/usr/bin/env -S {word_for_env(interpreter)}{space}{rest}\n")
+        return os.fsencode(f"#!/usr/bin/env -S {words}{word_for_env(interpreter)}{options}\n")
+    env = f"env {words}" if words else ""
     word = word_in_trampoline(interpreter)
-    return os.fsencode(f"#!/bin/sh\n'''exec' {word}{space}{rest} \"$0\" \"$@\"\n' '''\n")
+    return os.fsencode(f"#!/bin/sh\n'''exec' {env}{word}{options} \"$0\" \"$@\"\n' '''\n")
+
+
+def parted(argument: str) -> tuple[str, str, str]:
+    """Return the parts of what a first line runs: ``A=1 bin/python -I``.
+
+    They are words for ``env``, each with a space, the program's path below the environment, and its options
+    behind a space.
+    """
+    words = re.match(r"(?:(?:-i|[A-Za-z_]\w*=[\w.,:@/+-]*) )*", argument, re.ASCII)
+    start = words.end() if words else 0
+    below, space, options = argument[start:].partition(" ")
+    return argument[:start], below, space + options
 
 
 def is_python(path: str) -> bool:
@@ -264,19 +279,19 @@ PROBLEM = (
 def script_head(form: str, path: str, argument: str) -> bytes:
     """Return how the script at *path* begins so that it runs wherever the environment lies.
 
-    *form* is ``shebang``, or ``first-line`` if it may be one line only. *argument* is that of a shebang: the
-    interpreter's path below the environment, and options after a space. Nothing, for what cannot stand in it:
-    quotes of a shell, which are strings of Python.
+    *form* is ``shebang``, or ``first-line`` if it may be one line only. *argument* is one for
+    :func:`parted`. Nothing, for what cannot stand in it: quotes of a shell, which are strings of Python, and
+    words for ``env``.
     """
-    below, space, options = argument.partition(" ")
-    if unsafe_name(below) or not re.fullmatch(r"[\w.+/-]+", below) or re.search(r"'''|\\", options):
+    env, below, options = parted(argument)
+    if env or unsafe_name(below) or not re.fullmatch(r"[\w.+/-]+", below) or re.search(r"'''|\\", options):
         return b""
     up = "../" * path.count("/")
     beside = os.path.dirname(path) == os.path.dirname(below)
     words = {
         "<below>": os.path.basename(below) if beside else up + below,
         "<root>": up,
-        "<options>": space + options,
+        "<options>": options,
         "<problem>": PROBLEM,
     }
     text = SCRIPT if form == "shebang" else FIRST_LINE

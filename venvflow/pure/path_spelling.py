@@ -41,10 +41,11 @@ _TRAMPOLINE = re.compile(
     rb"""\A\#!/bin/sh\n'''exec'[ ](?P<command>.+?)[ ]"\$0"[ ]"\$@"\n'[ ]'''\n""", re.DOTALL | re.VERBOSE
 )
 _FIRST_LINE = re.compile(
-    rb"""\A\#![ \t]*(?P<env>/(?:usr/)?bin/env[ \t]+(?:(?:-S|--split-string[ =])[ \t]*)?)?
+    rb"""\A\#![ \t]*(?P<env>/(?:usr/)?bin/env[ \t]+(?:(?P<split>-i?S|--split-string[ =])[ \t]*)?)?
     (?P<command>[^\n]*)\n?""",
     re.VERBOSE,
 )
+_FOR_ENV = re.compile(rb"(?:(?:-i|[A-Za-z_][A-Za-z0-9_]*=[A-Za-z0-9_.,:@/+-]*)[ \t]+)*")
 _PRINTED = re.compile(rb"""\A"\$\(printf '([^']*)'\)\"""")
 _WORD = re.compile(rb"""\A(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\.|[^\s'"\\])+""", re.DOTALL)
 
@@ -53,13 +54,18 @@ def parse_shebang(data: bytes, prefix: bytes) -> tuple[str, int] | None:
     """Return what ``postinstall.shebang`` needs to write the start of *data* anew, and where that start ends.
 
     *prefix* is the venv's path with a slash. None unless a program below it is to run the script, by a
-    trampoline a Python. ``env -S`` and blanks before the path say nothing more, so they are not kept.
+    trampoline a Python. ``env -S`` and blanks before the path say nothing more, so they are not kept;
+    variables for ``env``, and that there shall be no others, are.
     """
     trampoline = _TRAMPOLINE.match(data)
     found = trampoline or _FIRST_LINE.match(data)
     if found is None:
         return None
-    command = found["command"].strip()
+    command, env = found["command"].strip(), b""
+    if trampoline is not None and command.startswith(b"env "):
+        env, command = _words_for_env(command[4:])
+    elif trampoline is None and found["split"]:
+        env, command = _words_for_env((b"-i " if found["split"] == b"-iS" else b"") + command)
     if trampoline is None and command.startswith(prefix):
         below, *options = command[len(prefix) :].split(None, 1)
         word, rest = prefix + below, b"".join(b" " + each for each in options)
@@ -69,7 +75,14 @@ def parse_shebang(data: bytes, prefix: bytes) -> tuple[str, int] | None:
         return None
     if not word.startswith(prefix) or (trampoline and not is_python(os.fsdecode(word))):
         return None
-    return os.fsdecode(word[len(prefix) :] + rest), found.end()
+    return os.fsdecode(env + word[len(prefix) :] + rest), found.end()
+
+
+def _words_for_env(command: bytes) -> tuple[bytes, bytes]:
+    """Return the words of a command that are for ``env``, each with a space; and the rest."""
+    words = _FOR_ENV.match(command)
+    end = words.end() if words else 0
+    return b"".join(word + b" " for word in command[:end].split()), command[end:]
 
 
 def _command(command: bytes, prefix: bytes) -> tuple[bytes, bytes]:

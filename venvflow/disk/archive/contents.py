@@ -580,7 +580,7 @@ def _portable_slots(raw: bytes, slots: Iterable[Slot]) -> Iterator[Slot]:
     """
     for slot in slots:
         is_one_line = slot.form == "shebang" and (
-            not postinstall.is_python(slot.argument.split(" ")[0])
+            not postinstall.is_python(postinstall.parted(slot.argument)[1])
             or relocate.begins_with_meaning(raw[slot.offset :])
         )
         yield slot._replace(form="first-line") if is_one_line else slot
