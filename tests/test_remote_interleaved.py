@@ -247,13 +247,16 @@ def a_remote() -> Remote:
 Actor = Callable[[], object]
 
 
-def pushing(made: Snapshot, scratch: Path) -> Actor:
+def pushing(made: Snapshot, scratch: Path, before: Snapshot | None = None) -> Actor:
     """Return the push of a snapshot; it answers whether the snapshot is there, as far as it knows."""
-    manifest = Manifest(tuple(tree for tree in TREES if tree.digest in made.trees))
-    store: Any = SimpleNamespace(path="/nonexistent/store", load=lambda _: manifest)
+
+    def manifest(trees: Sequence[str]) -> Manifest:
+        return Manifest(tuple(tree for tree in TREES if tree.digest in trees))
+
+    store: Any = SimpleNamespace(path="/nonexistent/store", manifest=manifest)
 
     def act() -> object:
-        push = Push(a_remote(), store, made, Signer("", None), str(scratch), lambda _done, _of: None)
+        push = Push(a_remote(), store, made, Signer("", None), str(scratch), lambda _done, _of: None, before)
         try:
             push.run()
         except RemoteDown as error:
@@ -407,6 +410,45 @@ def test_a_push_beside_a_trim_that_deletes(tmp_path: Path) -> None:
     assert explorer.states > 100
 
 
+def asked_alone(actor: Actor, bucket: Bucket) -> list[tuple[str, str]]:
+    """Return what an actor asks that nobody disturbs: what to do, and where."""
+    explorer, found = Explorer([actor]), []
+    bucket, seat = explorer._until_request(0, (), bucket)
+    while seat.request is not None:
+        found.append((seat.request.do, seat.request.path))
+        answer, bucket = served(seat.request, bucket)
+        bucket, seat = explorer._until_request(0, (*seat.answers, answer), bucket)
+    assert seat.end is True
+    return found
+
+
+def test_what_the_record_before_needs_is_not_looked_for(tmp_path: Path) -> None:
+    """It has all that it needs for as long as it is there; without it, all is looked for."""
+    there = begun(records=[(ONE, 1)])
+    heads = [path for do, path in asked_alone(pushing(TWO, tmp_path, ONE), there) if do == "head"]
+    assert heads == [parcel_path(B)]
+    for bucket, before in ((there, None), (there, snapshot("gone", A)), (begun(A), ONE)):
+        heads = [path for do, path in asked_alone(pushing(TWO, tmp_path, before), bucket) if do == "head"]
+        assert sorted(heads) == sorted([parcel_path(A), parcel_path(B)]), before
+
+
+def test_where_something_is_amiss_all_is_looked_for(tmp_path: Path) -> None:
+    """A record lacks a parcel, so the one before may, too: a push mends it."""
+    whole = begun(records=[(TWO, 1), (ONE, 1)])
+    left = {path: each for path, each in whole.objects.items() if path != parcel_path(A)}
+    asked = asked_alone(pushing(TWO, tmp_path, ONE), whole._replace(objects=left))
+    assert ("put", parcel_path(A)) in asked
+
+
+@pytest.mark.slow
+def test_the_record_before_may_go_meanwhile(tmp_path: Path) -> None:
+    """A trim drops it, and deletes what it needed: that was condemned a grace ago, so it is sent anew."""
+    explorer = Explorer([pushing(ONE, tmp_path, OLD), trimming()])
+    bucket = begun(records=[(OLD, 40)])
+    explorer.run(bucket.put(f"v1/gc/condemned-{'e' * 32}", encode_mark([A]), START - GRACE - 1))
+    assert {end[0] is True for end in explorer.ends} == {True, False}
+
+
 def careless(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """Take one rule away."""
     if how == "a push counts what is condemned as there":
@@ -449,6 +491,21 @@ def test_each_rule_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ho
     careless(monkeypatch, how)
     with pytest.raises(AssertionError, match="lacks"):
         Explorer([pushing(ONE, tmp_path), trimming()]).run(begun(A, condemned=GRACE + 1))
+
+
+def test_what_is_condemned_is_looked_for_whatever_needed_it(tmp_path: Path) -> None:
+    """Without that rule, some order leaves a record that lacks a parcel: so this would be seen."""
+    act = pushing(ONE, tmp_path, OLD)
+
+    def careless_push() -> object:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Push, "_known", lambda _push, _channel, _there: {A: 1})
+            return act()
+
+    bucket = begun(records=[(OLD, 40)])
+    bucket = bucket.put(f"v1/gc/condemned-{'e' * 32}", encode_mark([A]), START - GRACE - 1)
+    with pytest.raises(AssertionError, match="lacks"):
+        Explorer([careless_push, trimming()]).run(bucket)
 
 
 @pytest.mark.slow

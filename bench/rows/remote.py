@@ -248,7 +248,7 @@ def _bump(fleet: Site) -> list[Line]:
         Line(
             16, f"{job}: CPU of the push", "first push", 0.1,
             (second.processor,), (first.processor,), "CPU s",
-            f"a push looks for each of {len(after)} trees: {sent.requests} requests",
+            f"{sent.requests} requests",
         ),
     ]  # fmt: skip
 

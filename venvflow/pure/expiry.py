@@ -5,7 +5,8 @@ record needs, whatever the order of their requests, where a server answers with 
 
 1. A push begins by reading the *marks*. A parcel that was written before it was *condemned* counts as not
    there, and is sent anew. What is not condemned by then cannot go for a *grace*, which is at least twice as
-   long as a push may take.
+   long as a push may take. So what a record needs that is there then, and is not condemned, need not be
+   looked for.
 2. A trim condemns what no record needs. A grace later at the earliest it *dooms* it: it writes that down
    first, then looks again at the marks, records and parcels, and deletes only what is still condemned, still
    needed by none, and was not sent anew.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -83,6 +83,7 @@ def begin(channel: Channel) -> None:
 class Push:
     """One snapshot on its way to a remote; *scratch* is a directory for what is sent.
 
+    *before* is another that the remote had at some time: if it still has that, what both need is there.
     *is_needed*: the remote was found to lack something of it.
     """
 
@@ -92,6 +93,7 @@ class Push:
     signer: Signer
     scratch: str
     progress: Progress
+    before: Snapshot | None = None
     is_needed: bool = False
     _since: Mapping[str, float] = field(default_factory=dict)
 
@@ -106,16 +108,17 @@ class Push:
         with sending(self.remote) as channel:
             begin(channel)
             there = self._look(channel)
-            if there is not None and self._is_same(there) and not self._lacking(channel):
+            if there is not None and self._is_same(there) and not self._lacking(channel, self.snapshot.trees):
                 if time.time() - there.written <= _DAY:
                     return Pushed(False, there.written)
                 channel.ask("put", path=there.path, data=encoded(there.data))
                 return Pushed(False, time.time())
             self.is_needed = True
-            sizes = plain_sizes(self.store, self.snapshot)
+            known = self._known(channel, there)
+            sizes = plain_sizes(self.store, [tree for tree in self.snapshot.trees if tree not in known])
             pushed = self._send(channel, sizes)
             self._give_up_late(channel, end)
-            raw = tuple(sizes[tree] for tree in self.snapshot.trees)
+            raw = tuple((known | sizes)[tree] for tree in self.snapshot.trees)
             origin = origin_of(self.remote.environ) if self.remote.config.origin else ""
             record = RemoteRecord(self.snapshot, raw, self.signer.issuer, origin)
             data = encode_record(record, self.signer.secret)
@@ -130,11 +133,11 @@ class Push:
         with sending(self.remote) as channel:
             has_format(channel)
             there = self._look(channel)
-            lacking = self._lacking(channel)
+            known = self._known(channel, there)
+            lacking = self._lacking(channel, [tree for tree in self.snapshot.trees if tree not in known])
         if there is not None and self._is_same(there) and not lacking:
             return None
-        sizes = plain_sizes(self.store, self.snapshot)
-        return {tree: sizes[tree] for tree in lacking}
+        return plain_sizes(self.store, lacking)
 
     def _look(self, channel: Channel) -> Standing | None:
         """Return the record that is there, and remember what a trim has condemned."""
@@ -145,9 +148,26 @@ class Push:
     def _is_same(self, there: Standing) -> bool:
         return there.record is not None and there.record.snapshot.trees == self.snapshot.trees
 
-    def _lacking(self, channel: Channel) -> list[str]:
-        """Return the trees whose parcels are not there, or are to go."""
-        paths = {parcel_path(tree): tree for tree in self.snapshot.trees}
+    def _known(self, channel: Channel, there: Standing | None) -> dict[str, int]:
+        """Return the trees that need not be looked for, with their plain sizes.
+
+        A record has all of its trees for as long as it is there: so those of the one before are there, except
+        what a trim has condemned. If this snapshot has a record, something was amiss: then all is looked for.
+        """
+        if self.before is None or there is not None:
+            return {}
+        found = self.remote.judged(channel, self.before.key.digest, [self.before.place])
+        return {
+            tree: raw
+            for each in found
+            if each.record is not None
+            for tree, raw in zip(each.record.snapshot.trees, each.record.raw, strict=True)
+            if tree not in self._since
+        }
+
+    def _lacking(self, channel: Channel, trees: Iterable[str]) -> list[str]:
+        """Return those of *trees* whose parcels are not there, or are to go."""
+        paths = {parcel_path(tree): tree for tree in trees}
         connections = self.remote.config.connections
         heads = channel.ask("head", paths=list(paths), connections=connections)["heads"]
         return [
@@ -183,10 +203,9 @@ class Push:
             raise RemoteDown("it took longer than it may")
 
 
-def plain_sizes(store: StoreReader, snapshot: Snapshot) -> dict[str, int]:
+def plain_sizes(store: StoreReader, trees: Iterable[str]) -> dict[str, int]:
     """Return by tree how many plain bytes its parcel has; raises :class:`Corrupt` for one that is damaged."""
-    trees = store.load(snapshot).trees
-    return {tree.digest: announced_size(tree, len(encode_tree(tree))) for tree in trees}
+    return {tree.digest: announced_size(tree, len(encode_tree(tree))) for tree in store.manifest(trees).trees}
 
 
 def send_trees(

@@ -41,8 +41,10 @@ def push(job: Job, *, dry_run: bool = False) -> Outcome:
                 state="Nothing was sent.",
                 hint=f'Run "{job.doit}" first.',
             )
+        noted_before = was_in_remote(job)
+        before = store.snapshot(noted_before) if noted_before else None
         with store.objects.batch() as batch:  # a private directory on the store's file system
-            act = Push(remote, store, snapshot, signer, batch.staging, partial(job.meter))
+            act = Push(remote, store, snapshot, signer, batch.staging, partial(job.meter), before)
             if dry_run:
                 return _foreseen(job, act)
             return noted("push", job, store, partial(_pushed, job, act))
@@ -56,7 +58,7 @@ def _pushed(job: Job, push: Push) -> Outcome:
         pushed = _tried(job, push.run)
     except RemoteDown as error:
         text = told_down(job, push.remote, error, state="No record was sent, so nobody sees what was.")
-        if was_in_remote(job, push.snapshot.id) and not push.is_needed:  # to say that it is used can wait
+        if was_in_remote(job) == push.snapshot.id and not push.is_needed:  # to say that it is used can wait
             return Outcome("kept", f"{name} was in {url}; now {text}")
         return Outcome("not pushed", f"{text}; the next run goes on")
     write_push(job, push.snapshot.id, pushed.written)

@@ -429,10 +429,10 @@ def decode_push(data: bytes) -> PushNote:
     return PushNote(**found)
 
 
-def was_in_remote(job: Job, snapshot: str) -> bool:
-    """Return whether a *snapshot*, given by its id, is noted to be in the remote, however long ago."""
+def was_in_remote(job: Job) -> str:
+    """Return the id of the snapshot that is noted to be in the remote, however long ago; empty: none is."""
     note, remote = _read(job.file("push.json"), decode_push), job.config.store.remote
-    return note is not None and remote is not None and (note.snapshot, note.remote) == (snapshot, remote.url)
+    return note.snapshot if note is not None and remote is not None and note.remote == remote.url else ""
 
 
 def is_pushed(job: Job, receipt: Receipt | None) -> bool:
@@ -447,7 +447,7 @@ def is_pushed(job: Job, receipt: Receipt | None) -> bool:
     identifier = snapshot_id(record.key.digest, job.position if receipt.bound else None)
     note = _read(job.file("push.json"), decode_push)
     is_young = note is not None and abs(job.now() - note.written) < _PUSHED_FOR
-    return is_young and was_in_remote(job, identifier)
+    return is_young and was_in_remote(job) == identifier
 
 
 # --------------------------------------------------------------------------- asked for
