@@ -727,6 +727,18 @@ def test_an_export_of_any_venv_works(run: Run, venv: Path, tmp_path: Path) -> No
     assert run("export", str(tmp_path / "place"), "again", "--hardlink").code == 2
 
 
+def test_an_export_may_be_named_by_what_is_in_it(run: Run, venv: Path, tmp_path: Path) -> None:
+    """By the fields that archives have, and by no others; the directory where it is made has any name."""
+    below = tmp_path / "{key}"
+    below.mkdir()
+    version = ".".join(map(str, sys.version_info[:3]))
+    answer = run("-C", str(below), "export", str(venv), "a/{venv}-{python}-{version:pkg1}")
+    assert answer.code == 0, answer.err
+    assert os.listdir(below / "a") == [f"demo-{version}-1.0"]
+    answer = run("-C", str(below), "export", str(venv), "{key}-{what}")
+    assert (answer.code, "{key}" in answer.err, os.listdir(below)) == (2, True, ["a"])
+
+
 def test_an_export_for_a_place_that_only_the_target_has(run: Run, venv: Path, tmp_path: Path) -> None:
     """It is filled in for that place, and names the interpreter that is there."""
     add_kernel(venv)

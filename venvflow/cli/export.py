@@ -28,7 +28,11 @@ EXAMPLE = "venvflow export .venv /srv/api/.venv --force"
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
     add_venvs(parser, "?")
-    parser.add_argument("destination", metavar="DEST", help="what is not there yet, or an empty directory")
+    parser.add_argument(
+        "destination",
+        metavar="DEST",
+        help="what is not there yet, or an empty directory; fields are filled in, as by pack",
+    )
     parser.add_argument("--hardlink", action="store_true", help="share files with the store")
     parser.add_argument("--python", metavar="PATH", default="", help="the interpreter to use instead")
     parser.add_argument("--force", action="store_true", help="replace an older export, in one step")
@@ -63,7 +67,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
             if args.strict and noted
             else export(
                 job,
-                os.path.join(args.work_dir, args.destination),
+                args.destination,
+                below=args.work_dir,
                 hardlink=args.hardlink,
                 python=args.python,
                 progress=progress,

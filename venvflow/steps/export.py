@@ -26,6 +26,7 @@ def export(
     job: Job,
     destination: str,
     *,
+    below: str = "",
     hardlink: bool = False,
     python: str = "",
     progress: archive.Progress | None = None,
@@ -45,13 +46,16 @@ def export(
     *in_layers*: *destination* gets a numbered directory for each layer of the config's ``pack:``; together
     they are the venv.
 
-    *destination* must not exist, be an empty directory, or an older export that is to be *replaced*. All or
-    nothing; raises Refused for a destination that is taken, has venv or store in it, or lies in one of them,
-    and EnvironmentFailure.
+    *destination*, whose fields (:mod:`venvflow.pure.names`) are filled in, is relative to *below*. It must
+    not exist, be an empty directory, or an older export that is to be *replaced*. All or nothing; raises
+    Refused for a destination that is taken, has venv or store in it, or lies in one of them, and
+    EnvironmentFailure.
     """
-    place = os.path.abspath(destination)
     layers = _layers(job) if in_layers else ()
     with pack_source(job, choice) as source:
+        if "{" in destination:
+            destination = source.filled_name(destination, source.manifest())
+        place = os.path.abspath(os.path.join(below, destination))
         refuse_inside(place, source.apart())
         for what, path in source.apart().items():
             refuse_inside(path, {f"{shown(place)}, where {what} is": place})
