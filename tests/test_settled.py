@@ -214,6 +214,20 @@ def test_what_only_grew_is_swept_once_a_day(
     assert ("size_on_disk" in looked, os.path.lexists(store.objects.path(name))) == (looks, not looks)
 
 
+@pytest.mark.parametrize(
+    ("policy", "days", "looks"), [({}, 0, False), ({}, 1, True), ({"max_size": 1}, 0, True)]
+)
+def test_a_new_store_needs_no_sweep_for_a_day(
+    root: Path, looked: list[str], policy: dict[str, int], days: float, *, looks: bool
+) -> None:
+    """There was nothing in it when it was made: the first run of all need not look for what is in the way."""
+    (root / "store/settled.json").unlink()
+    made = (root / "store/format").stat().st_mtime - days * 86_400
+    os.utime(root / "store/format", (made, made))
+    trimmed = trim(config_of(root, **policy), {}, now=NOW, thorough=False)
+    assert "size_on_disk" in looked if looks else not looked
+
+
 def test_where_a_snapshot_went_all_is_swept(root: Path) -> None:
     """Another one may have come meanwhile."""
     with open_store(root / "store") as store:

@@ -235,20 +235,23 @@ def last_sweep(store: Store, registrations: Iterable[Registration]) -> LastSweep
 def most_bytes_since(store: Store, summaries: Iterable[SnapshotSummary]) -> int | None:
     """Return how many bytes the store occupies at most, if snapshots only came since a sweep of today.
 
-    *summaries* are those of all that are there. None if one went, or something else is due: then there may be
-    something to sweep. The caller holds the store alone.
+    A store that was made today and never swept is as good: there was nothing in it. *summaries* are those of
+    all that are there. None if one went, or something else is due: then there may be something to sweep. The
+    caller holds the store alone.
     """
-    note, there = _read(store), {each.id: each for each in summaries}
-    if note is None or note.own.keys() - there.keys() or not _is_of_today(store) or _is_due(store):
+    note, since, there = _read(store), _FILE, {each.id: each for each in summaries}
+    if note is None:
+        note, since = LastSweep("", "", 0, {}), "format"
+    if note.own.keys() - there.keys() or not _is_of_today(store, since) or _is_due(store):
         return None
     came = [each for each in there.values() if each.id not in note.own]
     return note.size + sum(each.size + each.files * _BLOCK_OF_MOST for each in came)
 
 
-def _is_of_today(store: Store) -> bool:
-    """Return whether the last sweep was noted less than a day ago, and not in a time to come."""
+def _is_of_today(store: Store, file: str) -> bool:
+    """Return whether a file of the store was written less than a day ago, and not in a time to come."""
     try:
-        noted = os.stat(f"{store.path}/{_FILE}").st_mtime
+        noted = os.stat(f"{store.path}/{file}").st_mtime
     except OSError:
         return False
     return 0 <= time.time() - noted < _DAY
