@@ -34,8 +34,9 @@ class _Compiler:
         patch.setattr(sys, "path", ["dropped", *sys.path])
         outcome = staticmethod(runpy.run_path(bytecode._WORKER)["outcome"])
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, home: int | None) -> None:
         self.directory = directory
+        self.home = "/" if home is None else f"/proc/self/fd/{home}"
         self.said = deque([b"ready\n"])
         self.stdin = self.stdout = self
 
@@ -48,10 +49,11 @@ class _Compiler:
     def write(self, lines: bytes) -> None:
         """Compile what the *lines* say."""
         for line in lines.splitlines():
-            number, *asked = json.loads(line)
+            number, file, *asked = json.loads(line)
+            file = os.path.join(self.home, file)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                answer = self.outcome(os.path.join(self.directory, f"{number}.pyc"), *asked)
+                answer = self.outcome(os.path.join(self.directory, f"{number}.pyc"), file, *asked)
             self.said.append(f"{answer}\n".encode("ascii"))
 
     def readline(self) -> bytes:
@@ -81,9 +83,9 @@ def begin() -> None:
             _answers[BASE] = answer(path, environ)
         return dict(_answers[BASE])
 
-    def compile_here(interpreter: Interpreter, directory: str) -> Any:
+    def compile_here(interpreter: Interpreter, directory: str, home: int | None) -> Any:
         here = _is_this_python(interpreter.executable)
-        return _Compiler(directory) if here else start(interpreter, directory)
+        return _Compiler(directory, home) if here else start(interpreter, directory, home)
 
     _patch.setattr(postinstall, "ask", ask_me)
     _patch.setattr(interpreters, "_answer", answer_once)

@@ -24,9 +24,10 @@ from flows import World
 from wheels import make_project, make_wheel, offline_environment, requirements
 
 from venvflow.builders import recipe
+from venvflow.disk import bytecode
 from venvflow.disk.scan import walk
 from venvflow.errors import EnvironmentFailure, Refused
-from venvflow.model import Manifest, Outcome
+from venvflow.model import Interpreter, Manifest, Outcome
 from venvflow.pure.comparison import compare_manifests
 from venvflow.pure.manifest import entries_of, first_difference
 from venvflow.pure.names import normalised
@@ -383,6 +384,36 @@ def test_what_was_not_touched_is_carried_over(twins: Twins, made: dict[str, list
     assert not [path for path in known.survey.entries if known.carried.has(path)]
     with mock.patch.object(shares, "look_at", side_effect=AssertionError):
         assert squish(job).did == "squished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["canonical", "none"])
+def test_what_came_is_compiled_when_the_venv_is_in_its_place(
+    twins: Twins, made: dict[str, list[Path]], monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """Squish starts no compiler, and answers what it would have answered; trim needs none of it before."""
+    twins.world.configure({"api": {"locks": ["api/requirements.txt"], "bytecode": policy}})
+    bump(twins, made)
+    started: list[object] = []
+    start = bytecode._start
+
+    def watched(python: Interpreter, directory: str, home: int | None) -> Any:
+        started.append(home)
+        return start(python, directory, home)
+
+    monkeypatch.setattr(bytecode, "_start", watched)
+    job = twins.world.job()
+    hash_lockfiles(job)
+    build_venv(job)
+    assert [home is not None for home in started] == [True] * (policy == "canonical")
+    with job.open_store() as opened:
+        before = {name for name, _ in opened.objects.names()}
+    outcome = squish(job)
+    assert outcome.figures["compiled"] == (policy == "canonical")
+    assert len(started) == (policy == "canonical"), "squish has started one"
+    with job.open_store() as opened:
+        came = {name for name, _ in opened.objects.names()} - before
+    assert outcome.figures["new_objects"] == len(came) + (policy == "canonical")
 
 
 @pytest.mark.slow

@@ -265,6 +265,28 @@ def test_when_who_waits_for_bytecode_fails_nothing_is_written_any_more(tmp_path:
     wait_until_gone(int(log.read_text()))
 
 
+@pytest.mark.programs
+def test_the_directory_of_sources_may_get_another_name_meanwhile(tmp_path: Path) -> None:
+    """A venv is put in its place while what it got is compiled: its files are found all the same."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "made").mkdir()
+    files = [f"m{number}.py" for number in range(60)]
+    for number, name in enumerate(files):
+        (home / name).write_text(f"x = {number}\n")
+    digests = [hashlib.sha256((home / name).read_bytes()).hexdigest() for name in files]
+    asked = [Source(digest, name, name) for digest, name in zip(digests, files, strict=True)]
+    with Compiling(interpreter(), asked, str(tmp_path / "made"), workers=1, home=str(home)) as compiling:
+        home.rename(tmp_path / "elsewhere")
+        made = compiling.result()
+    absolute = [each._replace(file=str(tmp_path / "elsewhere" / each.path)) for each in asked]
+    (tmp_path / "again").mkdir()
+    again = compile_sources(interpreter(), absolute, str(tmp_path / "again"))
+    compiled = [[each.digest for each in found.values() if each] for found in (made, again)]
+    assert compiled[0] == compiled[1]
+    assert len(compiled[0]) == len(asked)
+
+
 def test_a_source_with_other_bytes_has_no_bytecode(tmp_path: Path) -> None:
     """It was edited since it was read: all venvs that have what it was would get this; a filled one may."""
     (tmp_path / "a.py").write_text("x = 1\n")
@@ -357,9 +379,9 @@ def test_the_number_of_processes_has_a_limit(tmp_path: Path, monkeypatch: pytest
     started: list[str] = []
     real = bytecode._start
 
-    def start(interpreter_: Interpreter, directory: str) -> subprocess.Popen[bytes]:
+    def start(interpreter_: Interpreter, directory: str, home: int | None) -> subprocess.Popen[bytes]:
         started.append(directory)
-        return real(interpreter_, directory)
+        return real(interpreter_, directory, home)
 
     monkeypatch.setattr(bytecode, "_start", start)
     python = fake(tmp_path, CRASHING, signal="SIGKILL", answer=1)

@@ -30,7 +30,7 @@ from contents import (
 from pythons import BASE
 from tiers import first_quick
 
-from venvflow.disk import objects
+from venvflow.disk import bytecode, objects
 from venvflow.disk.bytecode import Compiling
 from venvflow.disk.kernel import sync_file_system
 from venvflow.disk.links import Linker
@@ -41,7 +41,7 @@ from venvflow.model import Interpreter, LinkMode
 from venvflow.postinstall import LARGEST_SOURCE, minor
 from venvflow.pure.manifest import entries_of
 from venvflow.pure.relocate import Places
-from venvflow.state.intake import Intake, Taken
+from venvflow.state.intake import Intake, Precompiled, Taken
 from venvflow.state.materialise import Materialiser
 from venvflow.state.relink import Relinked, Relinker
 from venvflow.state.store import Store
@@ -186,6 +186,66 @@ def test_all_but_bytecode_is_in_the_store_before_it_is_waited_for(
     assert world.relink(taken).kept == []
     assert world.take().trees == taken.trees
     assert happened == ["linked", "waited"], "all bytecode is known by now"
+
+
+def test_what_packages_brought_may_be_compiled_before_the_rest_is_taken(world: World, tmp_path: Path) -> None:
+    """The venv gets another name meanwhile. All counts as if it were taken at once; nothing is done twice."""
+    own = f"{SITE}/own.py"
+    write(world.venv, {own: b"KEY = 'nobody knows yet whether this may be in the store'\n"})
+    expected = World(tmp_path / "other").take()
+    with world.intake(built_here=True).precompiling(world.survey()) as precompiled:
+        world.venv.rename(tmp_path / "elsewhere")
+        assert precompiled == Precompiled()
+    (tmp_path / "elsewhere").rename(world.venv)
+    made = {path: each for (_, path), each in precompiled.compiled.items()}
+    assert made.keys() == {MODULE, BROKEN, f"{SITE}/demo/empty.py"}
+    assert made[BROKEN] is None
+    assert {name for name, _ in world.objects.names()} == {each[0] for each in made.values() if each}
+    assert os.listdir(world.objects.tmp) == []
+    (world.venv / own).unlink()
+    taken = world.intake().take(world.survey(), bytecode="canonical", precompiled=precompiled)
+    assert (taken.trees, taken.compiled, taken.uncompilable) == (
+        expected.trees, expected.compiled, expected.uncompilable,
+    )  # fmt: skip
+    assert (taken.new_objects, taken.new_bytes) == (expected.new_objects, expected.new_bytes)
+    assert taken.compiled == 3, "an empty source is compiled, too"
+    assert world.take().compiled == 0, "the index knows all of it"
+
+
+def test_bytecode_that_went_meanwhile_is_made_again(world: World) -> None:
+    """Nothing refers to it until its sources are taken: a trim of another process may delete it."""
+    with world.intake().precompiling(world.survey()) as precompiled:
+        pass
+    name = next(each[0] for each in precompiled.compiled.values() if each is not None)
+    os.unlink(world.objects.path(name))
+    taken = world.intake().take(world.survey(), bytecode="canonical", precompiled=precompiled)
+    assert world.objects.verified(name)
+    assert PYC in taken.entries
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOSPC])
+def test_what_cannot_be_compiled_before_is_compiled_when_it_is_taken(
+    world: World, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whatever is wrong is told by who cannot go on without it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bytecode, "_start", refuse)
+        with world.intake().precompiling(world.survey()) as precompiled:
+            pass
+    assert precompiled == Precompiled()
+    assert world.intake().take(world.survey(), bytecode="canonical", precompiled=precompiled).compiled == 3
+
+
+def test_who_fails_meanwhile_leaves_no_bytecode(world: World) -> None:
+    """The venv is not put in its place, so nobody wants it."""
+    with pytest.raises(ZeroDivisionError), world.intake().precompiling(world.survey()):
+        raise ZeroDivisionError
+    assert [*world.objects.names()] == []
+    assert os.listdir(world.objects.tmp) == []
 
 
 def test_a_venv_comes_back_from_what_was_taken(world: World, tmp_path: Path) -> None:

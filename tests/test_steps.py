@@ -24,8 +24,9 @@ from venvflow.disk import bytecode
 from venvflow.disk.places import RECEIPT, Place
 from venvflow.errors import BuildFailed, EnvironmentFailure, Refused, UsageError, VenvflowError
 from venvflow.model import Interpreter, Receipt
+from venvflow.state.carried import Built
 from venvflow.state.changes import Drift
-from venvflow.state.intake import Intake, Taken
+from venvflow.state.intake import Intake, Precompiled, Taken
 from venvflow.state.relink import Relinker
 from venvflow.state.store import Store
 from venvflow.state.survey import Survey
@@ -433,7 +434,7 @@ def test_a_venv_whose_compiler_fails_is_whole_and_is_shared_by_the_next_run(
     build_venv(job)
     before = {path: kind[:2] for path, kind in picture(Path(job.place.path)).items() if path != RECEIPT}
 
-    def start(_interpreter: Interpreter, directory: str) -> NoReturn:
+    def start(_interpreter: Interpreter, directory: str, _home: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "No space left on device", directory)
 
     with monkeypatch.context() as patch:
@@ -451,7 +452,8 @@ def test_little_is_kept_of_venvs_that_nobody_shares(tmp_path: Path) -> None:
     jobs = [mock.Mock(place=Place(str(tmp_path / str(number))), built={}) for number in range(6)]
     for number, job in enumerate(jobs):
         receipt = Receipt(f"{number:064x}", job.place.path, "built", "built")
-        _pass_on(job, receipt, Survey(embedding=["x"], naming=["y"]), None)
+        read = Survey(embedding=["x"], naming=["y"])
+        _pass_on(job, Built(receipt, None, read, None, Precompiled()))
     assert [len(job.built) for job in jobs] == [0, 0, 1, 1, 1, 1]
     (known,) = jobs[-1].built.values()
     assert (known.survey.embedding, known.survey.naming) == ([], [])

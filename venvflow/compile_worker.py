@@ -3,10 +3,11 @@
 Not imported by venvflow: it is a script that stands alone. When it is ready it says so on one line. Lines
 of JSON come in on standard input, each ``[number, file, digest, name, mtime]``: the source *file*, if it has
 the SHA-256 *digest* (empty: any), is compiled under the *name* (its path relative to the venv) and written to
-``<number>.pyc`` in the directory given as the first argument. One line goes out for each, in their order:
-:data:`DONE` with SHA-256 and size of what was written, :data:`FAULTY` for a source that does not compile,
-:data:`CHANGED` for one that has another SHA-256, or else an errno, plus one. A source that overflows the
-stack ends the process.
+``<number>.pyc`` in the directory given as the first argument. A second one is the descriptor of the directory
+below which files are named, where they are not named from the root: it may get another name. One line goes
+out for each, in their order: :data:`DONE` with SHA-256 and size of what was written, :data:`FAULTY` for a
+source that does not compile, :data:`CHANGED` for one that has another SHA-256, or else an errno, plus one. A
+source that overflows the stack ends the process.
 
 The header carries that *mtime* (seconds) instead of the file's, and the name is relative, so the same source
 gives the same bytes in every venv. Import puts the real path back.
@@ -33,7 +34,9 @@ DONE, FAULTY, CHANGED = 0, 1, -1
 
 def main() -> None:
     """Answer each line of standard input."""
-    directory = sys.argv[1]
+    directory, *home = sys.argv[1:]
+    for number in home:
+        os.fchdir(int(number))
     answer("ready")
     for line in sys.stdin.buffer:
         number, path, digest, name, mtime = json.loads(line)

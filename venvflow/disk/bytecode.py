@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import IO, NamedTuple, cast
 
 import venvflow
+from venvflow.disk.descriptors import open_directory
 from venvflow.disk.scan import Changing
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Interpreter
@@ -102,12 +103,22 @@ class Compiling:
     the source and its path below the venv alone. A source that crashes its process (the compiler can overflow
     the stack) counts as one that does not compile, and the rest go on in a new process. When the block fails,
     the processes are killed, and nothing more is written when it has ended.
+
+    The files of sources may be named below the directory *home*, which may get another name meanwhile.
     """
 
     def __init__(
-        self, interpreter: Interpreter, sources: Sequence[Source], directory: str, *, workers: int = 0
+        self,
+        interpreter: Interpreter,
+        sources: Sequence[Source],
+        directory: str,
+        *,
+        workers: int = 0,
+        home: str | None = None,
     ) -> None:
         self._interpreter = interpreter
+        self._home_path = home
+        self._home: int | None = None
         self._sources = sources
         self._directory = directory
         self._todo = deque(enumerate(sources))
@@ -119,7 +130,9 @@ class Compiling:
         self._threads = [threading.Thread(target=self._work) for _ in range(count)]
 
     def __enter__(self) -> Compiling:
-        """Begin."""
+        """Begin. Raises ``OSError`` if the directory of the sources cannot be opened."""
+        if self._home_path is not None:
+            self._home = open_directory(self._home_path)
         for thread in self._threads:
             thread.start()
         return self
@@ -130,6 +143,8 @@ class Compiling:
             self._stop()
         for thread in self._threads:
             thread.join()
+        if self._home is not None:
+            os.close(self._home)
 
     def result(
         self, progress: Callable[[int, int], object] = lambda _done, _of: None
@@ -159,7 +174,7 @@ class Compiling:
         """Feed worker processes, one after the other, until there is nothing to do."""
         try:
             while self._todo:
-                with _start(self._interpreter, self._directory) as process:
+                with _start(self._interpreter, self._directory, self._home) as process:
                     self._running.append(process)
                     try:
                         self._feed(process)
@@ -231,10 +246,11 @@ def _next(todo: deque[tuple[int, Source]]) -> tuple[int, Source] | None:
     return None
 
 
-def _start(interpreter: Interpreter, directory: str) -> subprocess.Popen[bytes]:
+def _start(interpreter: Interpreter, directory: str, home: int | None) -> subprocess.Popen[bytes]:
     # Like -I, which cannot be used: it would ignore the hash seed, which decides the order of sets.
     flags = ["-s", "-S", "-B", "-X", "utf8", "-W", "ignore"]
-    command = [interpreter.executable, *flags, _WORKER, directory]
+    inherited = [] if home is None else [home]
+    command = [interpreter.executable, *flags, _WORKER, directory, *map(str, inherited)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environ["PYTHONHASHSEED"] = "0"
     try:
@@ -245,6 +261,7 @@ def _start(interpreter: Interpreter, directory: str) -> subprocess.Popen[bytes]:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             env=environ,
+            pass_fds=inherited,
             start_new_session=True,  # Ctrl-C is for us; it ends when we close its input
         )
     except OSError as error:

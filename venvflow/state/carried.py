@@ -21,6 +21,7 @@ from venvflow.pure.relocate import record_paths
 from venvflow.pure.sharing import is_written, time_of
 from venvflow.state.contents import contents_of
 from venvflow.state.file_stats import file_stat, is_ignored
+from venvflow.state.intake import Precompiled
 from venvflow.state.materialise import Materialised, Placed
 from venvflow.state.recorded import records_of
 from venvflow.state.survey import Survey
@@ -110,13 +111,14 @@ class Built:
     """What this process knows of a venv that it has built and not shared yet.
 
     *receipt* is the one in it, *inode* that of its directory, *survey* what was read of it, and *carried* the
-    rest, if there is any.
+    rest, if there is any. *precompiled* is bytecode of what was read.
     """
 
     receipt: Receipt
     inode: int | None
     survey: Survey
     carried: Carried | None
+    precompiled: Precompiled
 
     def is_as_read(self, venv: str) -> bool:
         """Return whether the files that were read have the stamps that they had. Raises ``OSError``."""

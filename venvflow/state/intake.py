@@ -7,7 +7,8 @@ while that is still compiled.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -61,6 +62,17 @@ class Taken:
         return tuple(tree.digest for tree in self.manifest.trees)
 
 
+@dataclass(slots=True)
+class Precompiled:
+    """Bytecode of a venv's sources that is in the store already, and how many bytes of objects that *added*.
+
+    Nothing refers to it yet: its sources are no objects.
+    """
+
+    compiled: Compiled = field(default_factory=dict)
+    added: dict[Name, int] = field(default_factory=dict)
+
+
 @dataclass(eq=False)
 class Intake:
     """Takes one venv at path *venv* into a store.
@@ -86,21 +98,48 @@ class Intake:
         self._asked_again = False
         self._linked: set[str] = set()
 
+    @contextmanager
+    def precompiling(self, survey: Survey) -> Iterator[Precompiled]:
+        """Compile what packages brought to *survey* while the block goes on; at its end the store has it.
+
+        The venv may get another name in the block. Nothing else is compiled: whether that may be in the store
+        is not known yet. Where it fails, :meth:`take` compiles it, and says why it cannot. What is given is
+        filled at the end. Raises ``OSError`` where the store cannot be written.
+        """
+        made = Precompiled()
+        brought = frozenset().union(*(each.paths for each in survey.distributions))
+        _, todo = self._to_compile(survey, made)
+        sources = [each._replace(file=each.path) for each in todo if each.path in brought]
+        if not sources:
+            yield made
+            return
+        with (
+            self._objects.batch() as batch,
+            Compiling(self.interpreter, sources, batch.staging, home=self.venv) as compiling,
+        ):
+            yield made
+            with suppress(EnvironmentFailure, Changing, OSError):
+                compiled = self._compiled(batch, compiling)
+                batch.publish_objects()
+                made.compiled, made.added = compiled, batch.added
+
     def take(
         self,
         survey: Survey,
         *,
         bytecode: BytecodePolicy,
         sound: Container[str] = (),
+        precompiled: Precompiled | None = None,
         meanwhile: Callable[[Taken], object] | None = None,
     ) -> Taken:
         """Take *survey* into the store and return what came of it.
 
-        *sound* are paths whose objects were seen to be sound just now. *meanwhile* is called, if there are
-        sources to compile, with what was taken but their bytecode: all of it is in the store. *survey* loses
-        what a killed run left in the venv, the old bytecode of what is compiled anew, and what of *bytecode*
-        that is kept is not valid. Raises ``OSError`` when the store cannot be written,
-        :class:`venvflow.disk.scan.Changing` when a file is not the one that was surveyed any more.
+        *sound* are paths whose objects were seen to be sound just now. What is *precompiled* counts as if it
+        were compiled here. *meanwhile* is called, if there are sources to compile, with what was taken but
+        their bytecode: all of it is in the store. *survey* loses what a killed run left in the venv, the old
+        bytecode of what is compiled anew, and what of *bytecode* that is kept is not valid. Raises
+        ``OSError`` when the store cannot be written, :class:`venvflow.disk.scan.Changing` when a file is not
+        the one that was surveyed any more.
         """
         with self._objects.batch() as batch:
             for path in [*filter(is_temporary, survey.entries)]:  # left by a kill: relinking deletes it
@@ -108,7 +147,8 @@ class Intake:
             self._resolve_links(survey)
             if bytecode == "keep":
                 self._keep_valid(batch, survey)
-            known, todo = self._to_compile(survey) if bytecode == "canonical" else ({}, [])
+            before = precompiled or Precompiled()
+            known, todo = self._to_compile(survey, before) if bytecode == "canonical" else ({}, [])
             with Compiling(self.interpreter, todo, batch.staging) as compiling:
                 self._take_files(batch, survey, sound)
                 entries = {**survey.entries, **self._bytecode_entries(survey, known)}
@@ -120,9 +160,12 @@ class Intake:
             manifest = Manifest(group(entries, survey.distributions), survey.bound)
             self.store.stage_trees(batch, manifest.trees)
             batch.publish()
-            self._record(batch, manifest, fresh)
+            used = {source: made for source, made in before.compiled.items() if source in known}
+            self._record(batch, manifest, {**used, **fresh})
         taken = self._taken(batch, manifest, entries)
-        taken.compiled = len(fresh)
+        taken.compiled = len(used) + len(fresh)
+        taken.new_objects += len(before.added)
+        taken.new_bytes += sum(before.added.values())
         taken.uncompilable = [*known.values(), *fresh.values()].count(None)
         return taken
 
@@ -243,13 +286,13 @@ class Intake:
                     survey.entries[path] = entry._replace(digest=batch.add_bytes(kept).digest)
                     survey.found.pop(path)  # so that it is put there anew
 
-    def _to_compile(self, survey: Survey) -> tuple[Compiled, list[Source]]:
+    def _to_compile(self, survey: Survey, precompiled: Precompiled) -> tuple[Compiled, list[Source]]:
         """Return the bytecode that is known of sources that can be imported, and what has to be compiled.
 
         The largest come first, so that no process is left with one at the end.
         """
         sources = [each.digest for each in survey.entries.values() if is_source(each.path)]
-        index = self.store.index.bytecode(self._bytecode_key, sources)
+        index = {**self.store.index.bytecode(self._bytecode_key, sources), **precompiled.compiled}
         known: dict[tuple[str, str], tuple[Name, int] | None] = {}
         todo: list[tuple[int, Source]] = []
         for path, entry in survey.entries.items():

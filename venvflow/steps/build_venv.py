@@ -7,6 +7,8 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -31,6 +33,7 @@ from venvflow.state.changes import known_placed
 from venvflow.state.confidential import closed, credentials, refuse_to_show
 from venvflow.state.contents import encode_contents
 from venvflow.state.file_stats import digest_of_stats, stats_of_found
+from venvflow.state.intake import Intake, Precompiled
 from venvflow.state.recorded import broken_in, told
 from venvflow.state.store import Store
 from venvflow.state.survey import EMBEDDING, NAMING, Survey, survey
@@ -166,7 +169,7 @@ def _build_from(
     Raises BuildFailed, and Unsure where it has to be built from nothing; nothing was put in place then.
     """
     log = job.file("build.log")
-    with job.place.staged() as venv:
+    with job.place.staged() as venv, ExitStack() as meanwhile:
         build = Build(
             job.spec, choose(job.spec, job.environ), job.root, venv, record.interpreter,
             job.environ, log, (job.place.guard, *(lock.fd for lock in held if lock is not None)),
@@ -178,6 +181,9 @@ def _build_from(
         _hide_credentials(venv)
         saved = _drop_excluded(job, venv)
         surveyed, carried = _survey(job, staged, base)
+        precompiled = Precompiled()
+        if carried is not None:  # so that little came: squish does better with much, while files are copied
+            precompiled = meanwhile.enter_context(_precompiling(job, store, record, venv, surveyed))
         _relocate(job.places(record.interpreter), venv, surveyed, carried)
         refuse_to_show(venv, surveyed, store.path)
         # A wheel whose RECORD is wrong gives the same venv each time: it is told, and published.
@@ -195,7 +201,7 @@ def _build_from(
             kept_as = put_in_place(job, store, venv, receipt)
             if not store.read_only:  # only now are they the stamps of what is at the place
                 _stamp(job, store, surveyed)
-                _pass_on(job, receipt, surveyed, carried)
+                _pass_on(job, Built(receipt, job.place.inode(), surveyed, carried, precompiled))
     if kept_as:
         warnings.append(f"the venv that was there is kept as {shown(kept_as)}")
     figures: dict[str, int | float | str] = {
@@ -359,6 +365,23 @@ def _hide_credentials(venv: str) -> None:
             rewrite(f"{venv}/{record}", filled)
 
 
+@contextmanager
+def _precompiling(
+    job: Job, store: Store, record: KeyRecord, venv: str, surveyed: Survey
+) -> Iterator[Precompiled]:
+    """Compile what came while the venv is completed and put in its place: nobody needs to wait for that."""
+    if job.spec.bytecode != "canonical":
+        yield Precompiled()
+        return
+    intake = Intake(
+        store, venv, record.interpreter, mode="copy", min_size=job.spec.min_size, built_here=True,
+        excluded=job.matcher.excludes_file if job.matcher else lambda _path: False,
+        progress=job.meter.count,
+    )  # fmt: skip
+    with store.use(), intake.precompiling(surveyed) as precompiled:
+        yield precompiled
+
+
 def _stamp(job: Job, store: Store, surveyed: Survey) -> None:
     """Keep what was read for squish: templates in the store, stamps in the index."""
     private = {*credentials(job.place.path, surveyed), *closed(surveyed)}
@@ -371,16 +394,16 @@ def _stamp(job: Job, store: Store, surveyed: Survey) -> None:
     store.index.set_stamps(job.place.path, surveyed.stamped())
 
 
-def _pass_on(job: Job, receipt: Receipt, surveyed: Survey, carried: Carried | None) -> None:
+def _pass_on(job: Job, built: Built) -> None:
     """Keep what is known of the venv for squish, if that comes in this process: then it need not look again.
 
     What is told of a build is told once. Where venvs are built one after the other and not shared, only what
     is known of the last ones is kept: of a large one that is megabytes.
     """
-    surveyed.embedding.clear()
-    surveyed.naming.clear()
+    built.survey.embedding.clear()
+    built.survey.naming.clear()
     job.built.clear()
-    job.built[receipt.key] = Built(receipt, job.place.inode(), surveyed, carried)
+    job.built[built.receipt.key] = built
     with _kept_lock:
         _kept.append(job.built)
         while len(_kept) > _MOST_KEPT:

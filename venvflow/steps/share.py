@@ -103,8 +103,7 @@ def share(
             part = LockPart(venv, survey_venv(job, python, known.stamped, seen.found if seen else None))
         if by_records:
             receipt = replace(receipt, warnings=_accepted(job, receipt, part.survey))
-        carried = built.carried if built is not None else None
-        shared = _share(job, store, receipt, python, part, known=known, carried=carried, on_file=on_file)
+        shared = _share(job, store, receipt, python, part, known=known, built=built, on_file=on_file)
     fresh = shared_receipt(shared, receipt, python, store.path)
     job.manifests.clear()
     job.manifests[fresh.trees] = shared.taken.manifest, store.objects.times()
@@ -161,14 +160,16 @@ def _share(
     part: LockPart,
     *,
     known: Known,
-    carried: Carried | None,
+    built: Built | None,
     on_file: OnFile | None,
 ) -> _Shared:
     """Give the venv's files to the store and link their names; what is *known* was not read.
 
-    What is *carried* is there already, and gets no more than the time of the others that are written for it.
+    What is carried over in a venv that was *built* just now is there already, and gets no more than the time
+    of the others that are written for it.
     """
     venv, spec, surveyed = job.place.path, job.spec, part.survey
+    carried = built.carried if built is not None else None
     withheld = withhold(venv, surveyed, store.path, whole=bool(receipt.key))
     found = [surveyed.found[path] for path in surveyed.entries if path in surveyed.found]
     digests = {path: entry.digest for path, entry in surveyed.entries.items() if entry.digest}
@@ -209,7 +210,10 @@ def _share(
     # store has to know of it before. In one that is somebody's own, nothing is touched before all is in the
     # store: only its receipt will know which times files had.
     early = link_names if receipt.made == "built" and "symlink" not in spec.link else None
-    taken = intake.take(surveyed, bytecode=spec.bytecode, sound=known.sound, meanwhile=early)
+    taken = intake.take(
+        surveyed, bytecode=spec.bytecode, sound=known.sound,
+        precompiled=built.precompiled if built is not None else None, meanwhile=early,
+    )  # fmt: skip
     if carried is not None:
         trees = sorted((*taken.manifest.trees, *carried.trees), key=lambda tree: (tree.name, tree.version))
         taken.manifest = Manifest((*trees,), taken.manifest.bound)
