@@ -19,8 +19,8 @@ from pythons import SITE
 
 from venvflow import postinstall
 from venvflow.disk.archive import Options, Written, format_of, write_archive
-from venvflow.disk.archive.formats import zstd
 from venvflow.disk.scan import walk
+from venvflow.disk.zstandard import zstd
 from venvflow.model import Entry, Manifest
 from venvflow.pure import relocate
 from venvflow.pure.manifest import Distribution, group

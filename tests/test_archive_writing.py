@@ -55,8 +55,8 @@ from venvflow.disk.archive import (
     writing,
 )
 from venvflow.disk.archive.contents import Member
-from venvflow.disk.archive.formats import zstd, zstd_compressor, zstd_version
 from venvflow.disk.archive.reading import items
+from venvflow.disk.zstandard import zstd, zstd_compressor, zstd_version
 from venvflow.errors import EnvironmentFailure, Refused, UsageError
 from venvflow.model import FORMATS as KNOWN
 from venvflow.model import Entry, Interpreter, Manifest, Slot, Tree

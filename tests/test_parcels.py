@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venvflow.disk.archive.formats import zstd
 from venvflow.disk.remote.parcels import Cutter, DamagedPiece, write_parcel
+from venvflow.disk.zstandard import zstd
 from venvflow.model import Entry, Slot, Tree
 from venvflow.pure import parcels
 from venvflow.pure.decoding import Corrupt

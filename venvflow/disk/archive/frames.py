@@ -19,11 +19,11 @@ from typing import IO, Any, Protocol
 
 from venvflow.disk.archive.contents import Options, names_python
 from venvflow.disk.archive.file import digest_of
-from venvflow.disk.archive.formats import zstd_version
 from venvflow.disk.archive.pipeline import Lane
 from venvflow.disk.descriptors import SAFE
 from venvflow.disk.files import open_regular, temporary_name
 from venvflow.disk.layout import Layout
+from venvflow.disk.zstandard import zstd_version
 from venvflow.model import Tree
 from venvflow.postinstall import FINDERS, FORMS
 

@@ -25,12 +25,12 @@ from venvflow.disk.archive.formats import (
     Progress,
     block_compressor,
     library_of,
-    zstd_compressor,
 )
 from venvflow.disk.archive.frames import FrameDirectory, Joiner, NewFrame, frame_name, joining
 from venvflow.disk.archive.pipeline import ByteCounter, Packer, in_order, object_parts, packing
 from venvflow.disk.files import new_file, sync_directory
 from venvflow.disk.system_errors import explained
+from venvflow.disk.zstandard import zstd_compressor
 from venvflow.errors import Refused, shown
 from venvflow.model import FORMATS, Manifest
 

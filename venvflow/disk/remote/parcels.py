@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, Protocol
 
-from venvflow.disk.archive.formats import zstd, zstd_compressor
 from venvflow.disk.descriptors import READ, opened
+from venvflow.disk.zstandard import zstd, zstd_compressor
 from venvflow.model import Tree
 from venvflow.pure.decoding import Corrupt
 from venvflow.pure.manifest import decode_tree
