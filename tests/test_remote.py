@@ -328,7 +328,7 @@ def test_the_index_knows_what_was_pulled(fleet: Fleet, before: str) -> None:
             raise EnvironmentFailure("cut off", state="", hint="")
 
         with fleet.monkeypatch.context() as patch:
-            patch.setattr(Remote, "_learn", cut_off)
+            patch.setattr(remotes._Arrivals, "learn", cut_off)
             assert fleet.run("pull", "api").code == 3
         assert not rows(store)[0]
     assert fleet.run("pull", "api").code == 0

@@ -18,7 +18,7 @@ from venvflow.disk.objects import Batch, Name, object_name
 from venvflow.disk.remote.channel import Channel, ChannelFailure, decoded
 from venvflow.disk.system_errors import explained
 from venvflow.errors import EnvironmentFailure, UsageError, shown
-from venvflow.model import RemoteConfig, Snapshot, Tree
+from venvflow.model import Key, RemoteConfig, Tree
 from venvflow.pure import decoding
 from venvflow.pure.ci import KEY, KEY_FILE, Access, access_of
 from venvflow.pure.decoding import Corrupt
@@ -311,7 +311,7 @@ class Remote:
             explained("cannot write to the store", at=store.path, state=state),
             store.objects.batch() as batch,
         ):
-            arrivals = _Arrivals(store, batch, dict(wanted), total, progress)
+            arrivals = _Arrivals(store, batch, record.snapshot.key, dict(wanted), total, progress)
             if wanted:
                 with self.asking() as channel:
                     channel.ask(
@@ -328,22 +328,9 @@ class Remote:
             return Fetched(
                 arrivals.stored, arrivals.reason(), "" if arrivals.is_absent else arrivals.reason()
             )
-        self._learn(store, record.snapshot, arrivals)
+        known = store.index.known_trees()  # the others came with a pull that was cut off
+        arrivals.learn([store.tree(each) for each in record.snapshot.trees if each not in known])
         return Fetched(arrivals.stored)
-
-    def _learn(self, store: Store, snapshot: Snapshot, arrivals: _Arrivals) -> None:
-        """Tell the index of what came now, or with a pull that was cut off."""
-        known, came = store.index.known_trees(), {tree.digest: tree for tree in arrivals.trees}
-        trees = [came.get(digest) or store.tree(digest) for digest in snapshot.trees if digest not in known]
-        entries = (entry for tree in trees for entry in tree.entries)
-        sizes = {object_name(entry): entry.size for entry in entries if entry.digest and entry.size}
-        adopted, batch = store.adopted(), arrivals.batch
-        with store.index.writing():
-            store.index.add_objects(
-                {name: size for name, size in sizes.items() if name in batch or name not in adopted},
-                batch.adopted,
-            )
-            store.learn(trees, snapshot.key)
 
     def close(self) -> None:
         """End the process that talks to the remote."""
@@ -353,18 +340,19 @@ class Remote:
 
 @dataclass(eq=False)
 class _Arrivals:
-    """Takes what a pull says that it has staged, and publishes it in groups."""
+    """Takes what a pull of the snapshot for *key* says that it has staged, and publishes it in groups."""
 
     store: Store
     batch: Batch
+    key: Key
     wanted: Mapping[str, int]
     total: int
     progress: Progress
-    trees: list[Tree] = field(default_factory=list)
     stored: int = 0
     bad: str = ""
     is_absent: bool = False
     _why: str = ""
+    _trees: list[Tree] = field(default_factory=list)
     _waiting: int = 0
     _done: int = 0
 
@@ -382,7 +370,7 @@ class _Arrivals:
         for name, object_, executable, size in answer["objects"]:
             self.batch.add_sealed(name, Name(object_, executable), size)
         self.store.stage_trees(self.batch, [tree])
-        self.trees.append(tree)
+        self._trees.append(tree)
         self.stored += answer["stored"]
         self._done += self.wanted[digest]
         self._waiting += self.wanted[digest]
@@ -391,9 +379,25 @@ class _Arrivals:
             self.publish()
 
     def publish(self) -> None:
-        """Give what was staged its names."""
+        """Give what was staged its names, and tell the index: there is time while more is on its way."""
         self._waiting = 0
         self.batch.publish()
+        self.learn(self._trees)
+        self._trees = []
+
+    def learn(self, trees: Sequence[Tree]) -> None:
+        """Tell the index of trees that are there."""
+        if not trees:
+            return
+        entries = (entry for tree in trees for entry in tree.entries)
+        sizes = {object_name(entry): entry.size for entry in entries if entry.digest and entry.size}
+        adopted = self.store.adopted()
+        with self.store.index.writing():
+            self.store.index.add_objects(
+                {name: size for name, size in sizes.items() if name in self.batch or name not in adopted},
+                self.batch.adopted,
+            )
+            self.store.learn(trees, self.key)
 
     def reason(self) -> str:
         """Return why the pull is not whole."""
