@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from bench.world import CommandFailed, World
 
 _LOOK = 0.02
-"""Seconds between two looks at the memory of processes."""
+"""Seconds between two looks at the processes of a command."""
+
+_CHILD_SUBREAPER = 36
+"""The number by which a process of Linux asks to become the parent of orphans among its descendants."""
 
 
 class Cost(NamedTuple):
-    """*seconds* by the clock, *processor* seconds, and the most *memory* in bytes.
+    """*seconds* by the clock, *processor* seconds, and the most *memory* in bytes, of all processes.
 
     Memory is the sum of what each process that was alive at the same time had used at most by then.
     """
@@ -47,7 +53,7 @@ def _cost(
     world: World, argv: Sequence[str], cwd: str, environ: Mapping[str, str], accept: tuple[int, ...]
 ) -> Cost:
     said, peak = world.path("said"), _Peak()
-    with open(said, "wb") as output:
+    with _orphans_are_ours(), open(said, "wb") as output:
         start = time.perf_counter()
         process = subprocess.Popen(
             argv, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -55,12 +61,33 @@ def _cost(
         with peak.watching(process.pid):
             _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
+        # A process that talks to a remote may end after who started it, which then did not count it.
+        spent = [used, *filter(None, map(_waited_for, peak.seen - {process.pid}))]
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in accept:
         with open(said, encoding="utf-8", errors="replace") as text:
             words = text.read()[-2000:]
         raise CommandFailed(f"{' '.join(argv)} ended with {process.returncode}:\n{words}")
-    return Cost(seconds, used.ru_utime + used.ru_stime, peak.most)
+    return Cost(seconds, sum(each.ru_utime + each.ru_stime for each in spent), peak.most)
+
+
+@contextmanager
+def _orphans_are_ours() -> Iterator[None]:
+    """Be the parent of who loses his own."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def _waited_for(pid: int) -> resource.struct_rusage | None:
+    """Wait for an orphan and return what it used; None if that was counted by its parent."""
+    try:
+        return os.wait4(pid, 0)[2]
+    except ChildProcessError:
+        return None
 
 
 class _Peak:
@@ -68,6 +95,7 @@ class _Peak:
 
     def __init__(self) -> None:
         self.most = 0
+        self.seen: set[int] = set()
         self._over = threading.Event()
 
     def watching(self, pid: int) -> _Peak:
@@ -83,7 +111,9 @@ class _Peak:
 
     def _watch(self, pid: int) -> None:
         while not self._over.wait(_LOOK):
-            self.most = max(self.most, sum(map(_peak_of, _family(pid))))
+            family = _family(pid)
+            self.seen.update(family)
+            self.most = max(self.most, sum(map(_peak_of, family)))
 
 
 def _family(pid: int) -> list[int]:

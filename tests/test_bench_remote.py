@@ -102,3 +102,16 @@ def test_a_command_costs_the_memory_of_its_children_too(tmp_path: Path) -> None:
         assert cost.processor > 0
         with pytest.raises(CommandFailed, match="no such thing"):
             cost_of(world, [sys.executable, "-c", "import sys; sys.exit('no such thing')"], cwd=str(tmp_path))
+
+
+_BUSY = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+_LEAVES = (
+    f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {_BUSY!r}]); time.sleep(0.2)"
+)
+
+
+def test_a_command_costs_what_a_process_does_that_outlives_it(tmp_path: Path) -> None:
+    """As the one that talks to a remote does: its parent has not counted it."""
+    world = World(str(tmp_path), quick=True, profile=False)
+    with world.opened():
+        assert cost_of(world, [sys.executable, "-c", _LEAVES], cwd=str(tmp_path)).processor > 0.5
