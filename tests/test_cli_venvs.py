@@ -134,7 +134,8 @@ def _made_by_hand(project: Project) -> Path:
     (site,) = venv.glob("lib/python*/site-packages")
     for name in ("demo-1.0", "other-2.0"):
         (site / f"{name}.dist-info").mkdir()
-        (site / f"{name}.dist-info" / "METADATA").touch()
+        for file in ("METADATA", "RECORD"):
+            (site / f"{name}.dist-info" / file).touch()
     return venv
 
 

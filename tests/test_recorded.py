@@ -97,6 +97,15 @@ def test_names_reach_nobody_as_they_are(venv: Venv) -> None:
     assert unlike(venv) == r"b 1.0 lacks \x1b[2J\n.py"
 
 
+def test_a_distribution_without_a_record_is_not_whole(venv: Venv) -> None:
+    """An installer writes it last: the installation did not end. Eggs, and what others carry, have none."""
+    for path in ("x-2.0.dist-info/METADATA", "y.egg-info/PKG-INFO", "_vendor/c-1.0.dist-info/METADATA"):
+        venv.write(f"{SITE}/{path}")
+    assert unlike(venv) == "x 2.0 lacks x-2.0.dist-info/RECORD"
+    venv.write(f"{SITE}/x-2.0.dist-info/RECORD")
+    assert unlike(venv) == ""
+
+
 def test_a_record_that_cannot_be_read_says_nothing(venv: Venv, tmp_path: Path) -> None:
     """It is a link, or another one since the venv was surveyed."""
     surveyed = survey(str(venv.path), Places(*PLACES))

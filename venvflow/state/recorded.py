@@ -54,6 +54,7 @@ _UNLIKE = "not what the RECORDs say"
 
 
 _RECORD = re.compile(r"lib/[^/]+/site-packages/[^/]+\.dist-info/RECORD")
+_METADATA = re.compile(r"(lib/[^/]+/site-packages/[^/]+\.dist-info)/METADATA")
 
 
 def records_of(paths: Iterable[str]) -> list[str]:
@@ -98,8 +99,9 @@ def broken_in(
 ) -> list[Broken]:
     """Return which distributions of the venv at the path *venv*, which was surveyed, are not whole.
 
-    What *matcher* excludes may be gone. *place* is where its files say that it is, if that is elsewhere.
-    *whole* are the paths of the RECORDs of those that are known to be.
+    One without a RECORD is not: installers write that last. What *matcher* excludes may be gone. *place* is
+    where its files say that it is, if that is elsewhere. *whole* are the paths of the RECORDs of those that
+    are known to be.
     """
     records = all_listed(venv, survey, place, whole)
 
@@ -116,7 +118,9 @@ def broken_in(
     def is_there(path: str) -> bool:
         return path in survey.found or os.path.lexists(f"{venv}/{path}") or may_be_gone(path)
 
-    return compared(records, is_there, holds)
+    infos = filter(None, map(_METADATA.fullmatch, survey.entries))
+    unrecorded = [record for each in infos if not is_there(record := f"{each[1]}/RECORD")]
+    return [*compared(records, is_there, holds), *(Broken(path, (path,), ()) for path in sorted(unrecorded))]
 
 
 def compared(
