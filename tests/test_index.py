@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from contents import (
@@ -549,6 +550,24 @@ def test_bytecode_is_remembered_by_source_path_and_interpreter(index: Index) -> 
     assert index.bytecode("i")[script.digest, "e.py"] == (pyc, 1)
     index.forget_objects([pyc])
     assert index.bytecode("i") == {(source.digest, "b.py"): None}
+
+
+def test_a_source_that_lies_at_many_paths_is_looked_up_once(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of the sources of a venv are empty: for each of them, all of them would be answered."""
+    source, pyc = name_of(b""), name_of(b"p")
+    index.add_objects({source: 0, pyc: 1}, {})
+    index.add_bytecode("i", {(source.digest, f"{number}.py"): (pyc, 1) for number in range(20)})
+    read: list[Any] = []
+    rows = Index.rows
+
+    def counted(asked: Index, *words: Any) -> list[Any]:
+        read.extend(found := rows(asked, *words))
+        return found
+
+    monkeypatch.setattr(Index, "rows", counted)
+    assert len(index.bytecode("i", [source.digest] * 20)) == len(read) == 20
 
 
 def test_forgetting_an_object_forgets_the_trees_that_list_it(index: Index) -> None:

@@ -126,13 +126,13 @@ class IndexReader:
                 " LEFT JOIN objects object ON object.id = bytecode.object WHERE bytecode.interpreter = ?",
                 (interpreter,),
             )
-        else:  # in this order: few are asked for, and many are known
+        else:  # in this order: few are asked for, and many are known; each once: hundreds are empty
             rows = self.rows(
                 "SELECT source.digest, bytecode.path, object.digest, object.size FROM json_each(?) wanted"
                 " CROSS JOIN objects source ON source.digest = wanted.value"
                 " CROSS JOIN bytecode ON bytecode.source = source.id"
                 " LEFT JOIN objects object ON object.id = bytecode.object WHERE bytecode.interpreter = ?",
-                (json.dumps([*sources]), interpreter),
+                (json.dumps(sorted({*sources})), interpreter),
             )
         return {
             (source, path_in(path)): (Name(digest, executable=False), size) if digest is not None else None
