@@ -32,7 +32,10 @@ LAYERS = [
     # flow
     "flow forecast init",
     # faces
-    "streams interrupts tasks reporter progress_display doit_state cli report pack_venv __main__",
+    (
+        "streams interrupts tasks workers step_worker reporter progress_display doit_state cli report"
+        " pack_venv __main__"
+    ),
 ]
 """Lowest first: a module imports from its own layer and those above it here, not from below."""
 
@@ -58,7 +61,7 @@ LIBRARIES = {
 }
 """The rooms in which each third-party library (or its successor in the standard library) is met."""
 
-PROCESSES = {"disk.processes", "disk.bytecode", "disk.remote.channel", "postinstall"}
+PROCESSES = {"disk.processes", "disk.bytecode", "disk.remote.channel", "postinstall", "workers"}
 HEAVY = {
     "sqlite3", "sqlite_utils", "pathspec", "backports", "compression", "subprocess", "click",
     "rich", "packaging", "argcomplete", "tomli", "tomllib", "obstore", "cryptography", "jinja2", "plotly",

@@ -246,7 +246,7 @@ def test_taking_a_lock_twice_ends_and_says_who_is_to_blame(path: str) -> None:
     """A lock held by ourselves is not waited for silently."""
     with (
         locks.exclusive(path, timeout=0, what="it"),
-        pytest.raises(LockTimeout, match="thread or task of this process"),
+        pytest.raises(LockTimeout, match="another task of this run"),
     ):
         locks.shared(path, timeout=0, what="it")
 
@@ -303,7 +303,7 @@ def test_a_wait_for_another_thread_of_this_process_is_not_announced(
     monkeypatch.setattr(locks, "NOTICE_AFTER", 0.01)
     with (
         locks.exclusive(path, timeout=0, what="it"),
-        pytest.raises(LockTimeout, match="another thread or task of this process"),
+        pytest.raises(LockTimeout, match="another task of this run"),
     ):
         locks.exclusive(path, timeout=0.2, what="it", on_wait=pytest.fail)
 

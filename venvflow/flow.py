@@ -45,7 +45,8 @@ class Flow:
     *named* are the venvs that the user named: only their files are checked, all of them. If it is empty,
     files of all venvs are checked, as many as a run has time for. *given_up* are the venvs that are to be
     replaced although they were changed by hand (:meth:`give_up`), *fresh* those that are to be built from
-    nothing, whatever is there.
+    nothing, whatever is there. *waits* is called again and again while a step waits for what another process
+    builds, *at_work* are the venvs that another process of this run is making.
     """
 
     config: Config
@@ -56,6 +57,8 @@ class Flow:
     named: frozenset[str] = frozenset()
     given_up: set[str] = field(default_factory=set)
     fresh: frozenset[str] = frozenset()
+    waits: Callable[[], None] = lambda: None
+    at_work: set[str] = field(default_factory=set)
     _jobs: dict[tuple[str, bool], Job] = field(default_factory=dict)
     _plans: dict[str, dict[str, Action]] = field(default_factory=dict)
     _has_shared: bool = False
@@ -70,6 +73,7 @@ class Flow:
             job = Job(
                 self.config, spec, environ, self.now, self.say,
                 force=force, fresh=venv in self.fresh, command=self.command, credentials=credentials,
+                waits=self._waits,
             )  # fmt: skip
             self._jobs[venv, force] = job
         return job
@@ -83,6 +87,9 @@ class Flow:
 
         named = {name for spec in self.config.venvs.values() for name in spec.key_env}
         return without_credentials(self.environ, named), self.environ
+
+    def _waits(self) -> None:
+        self.waits()
 
     def give_up(self, venvs: Iterable[str]) -> None:
         """Let the next run make those of *venvs* anew that were changed by hand.
@@ -112,6 +119,10 @@ class Flow:
         """Forget the plans, because a step has run for some venv; *shared*: the step shared its files."""
         self._plans.clear()
         self._has_shared = self._has_shared or shared
+
+    def keeps(self, venv: str) -> bool:
+        """Return whether this process keeps in memory what it made of a venv, for the steps that follow."""
+        return any(job.built or job.manifests for (name, _), job in self._jobs.items() if name == venv)
 
     def prepare_next(self) -> None:
         """Write down what the next run needs to see by stats alone that there is nothing to do."""
@@ -147,7 +158,7 @@ class Flow:
 
         The steps that come after its build in this process look themselves.
         """
-        if job.built or job.manifests:
+        if job.built or job.manifests or job.spec.name in self.at_work:
             return False
         if not job.place.has_same_directories(receipt) or job.spec.name in self._suspects:
             return True

@@ -174,6 +174,9 @@ def _kill_children() -> None:
     processes = sys.modules.get("venvflow.disk.processes")  # nothing was started if it was never imported
     if processes is not None:
         processes.kill_all()
+    workers = sys.modules.get("venvflow.workers")
+    if workers is not None:
+        workers.hurry()
 
 
 def _raise_in(thread: int) -> None:

@@ -17,13 +17,12 @@ longer than it must.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit import cmd_run, control
 from doit.cmd_base import TaskLoader2
@@ -34,6 +33,9 @@ from doit.task import DelayedLoader, Task
 
 from venvflow import interrupts
 
+if TYPE_CHECKING:
+    from venvflow.workers import Workers
+
 if os.path.basename(sys.argv[0].removesuffix("/__main__.py")) == "doit":  # a signal may come from here on
     interrupts.watch(interrupts.OF_A_RUN, by_signal=True)
 
@@ -42,7 +44,7 @@ from venvflow.disk.trust import refuse_to_lock_out
 from venvflow.doit_state import end_with
 from venvflow.errors import EnvironmentFailure, LockTimeout, UsageError, VenvflowError, shown
 from venvflow.flow import Flow, load
-from venvflow.model import Outcome, VenvSpec
+from venvflow.model import VenvSpec
 from venvflow.pure.names import did_you_mean
 from venvflow.reporter import FlowReporter
 from venvflow.steps.job import refuse_linked_state
@@ -81,6 +83,7 @@ class StepFailed(TaskFailed):  # type: ignore[misc]  # doit has no types
 
 _flow: Flow | None = None
 _words: Sequence[str] | None = None
+_workers: Workers | None = None
 
 
 def run(flow: Flow, venvs: Collection[str] | None, reporter: FlowReporter, *, quiet: bool = False) -> int:
@@ -172,7 +175,7 @@ def _say(text: str) -> None:
 
 
 class _NoProcesses:
-    """Ends doit with 2 when it is to do tasks in processes: threads do all that these would.
+    """Ends doit with 2 when it is to do tasks in processes of its own.
 
     Nobody would end them when doit is killed, and doit would wait for ever for one that is killed. It has no
     hook for this, so the name of its class is set to this one.
@@ -182,7 +185,7 @@ class _NoProcesses:
     def available() -> bool:
         """Answer what doit asks first."""
         error = UsageError(
-            "process mode is not supported: threads do the same, and end when doit is killed",
+            "process mode is not supported: with -n, venvflow starts processes itself, which end with doit",
             where=shown(" ".join(["doit", *sys.argv[1:]])),
             state="Nothing was run.",
             hint='Use "-P thread", or par_type = "thread" where doit is configured.',
@@ -217,7 +220,23 @@ class _OneByOne(_PastVenvs, Runner):  # type: ignore[misc]  # doit has no types
 
 
 class _InThreads(_PastVenvs, MThreadRunner):  # type: ignore[misc]  # doit has no types
-    """Does several tasks at once."""
+    """Does several tasks at once: a thread for each, and where that is worth it a process for its step."""
+
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """Do them; the workers end when all is done."""
+        global _workers  # noqa: PLW0603 - see current_flow
+        flow = current_flow()
+        # What is known of a remote, and the connections to it, are one process's.
+        if flow.config.store.remote is None and len(flow.config.venvs) > 1 and len(flow.named) != 1:
+            from venvflow.workers import Workers  # noqa: PLC0415 - most runs have none
+
+            _workers = Workers(flow, tuple(_NEEDS))
+        try:
+            super().run_tasks(task_dispatcher)
+        finally:
+            if _workers is not None:
+                _workers.close()
+            _workers = None
 
 
 class _UnknownName(InvalidCommand):  # type: ignore[misc]  # doit has no types
@@ -396,24 +415,27 @@ def _task_trim() -> Iterator[Task]:
 
 def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
     """Run one step for one venv; the answer is kept by doit and shown by the reporter."""
+    from venvflow.step_worker import perform  # noqa: PLC0415 - a run with nothing to do needs no step
+
+    flow = current_flow()
     try:
         with interrupts.working():
-            outcome = _step(verb)(current_flow().job(venv))
-            if outcome.did in ("hit", "built"):
-                current_flow().given_up.discard(venv)
-            return {**_values(outcome), "warnings": list(outcome.warnings)}
+            answer = _workers.do(verb, venv) if _workers is not None else perform(flow, verb, venv)
     except VenvflowError as error:
         return _failed(error)
-    except (OSError, MemoryError) as error:
-        return _failed(from_system(error, f"The venv {venv} is the old one or the new one, whole."))
     finally:
-        current_flow().forget_plans(shared=verb == "squish")
+        flow.forget_plans(shared=verb == "squish")
+    if answer.failure is not None:
+        return _step_failed(*answer.failure)
+    if answer.values["did"] in ("hit", "built"):
+        flow.given_up.discard(venv)
+    return dict(answer.values)
 
 
 def run_push() -> dict[str, Any] | StepFailed:
     """Push what is not in the remote yet; what cannot be sent now is a warning, and the next run's."""
-    from venvflow.pure.units import counted, show_size  # noqa: PLC0415 - see _step
-    from venvflow.steps.push import push  # noqa: PLC0415 - see _step
+    from venvflow.pure.units import counted, show_size  # noqa: PLC0415 - see run_step
+    from venvflow.steps.push import push  # noqa: PLC0415 - see run_step
 
     flow = current_flow()
     venvs = flow.to_push()
@@ -436,8 +458,8 @@ def run_push() -> dict[str, Any] | StepFailed:
 
 def run_trim() -> dict[str, Any] | StepFailed:
     """Apply the trim policy."""
-    from venvflow.pure.units import show_size  # noqa: PLC0415 - see _step
-    from venvflow.steps.trim import trim  # noqa: PLC0415 - see _step
+    from venvflow.pure.units import show_size  # noqa: PLC0415 - see run_step
+    from venvflow.steps.trim import trim  # noqa: PLC0415 - see run_step
 
     flow = current_flow()
     is_asked = "trim" in _asked()
@@ -461,23 +483,15 @@ def run_trim() -> dict[str, Any] | StepFailed:
     return {"did": did, "reason": reason, "figures": {}, "warnings": list(trimmed.plan.problems)}
 
 
-def _step(verb: str) -> Callable[[Any], Outcome]:
-    """Return the function of a step; imported when one runs, because a run with nothing to do needs none."""
-    name = verb.replace("-", "_")
-    function: Callable[[Any], Outcome] = getattr(importlib.import_module(f"venvflow.steps.{name}"), name)
-    return function
-
-
 def _failed(error: VenvflowError) -> StepFailed:
-    failed = StepFailed(str(error))
-    failed.exit_code = error.exit_code
-    failed.what = error.what
+    return _step_failed(str(error), error.exit_code, error.what)
+
+
+def _step_failed(message: str, exit_code: int, what: str) -> StepFailed:
+    failed = StepFailed(message)
+    failed.exit_code = exit_code
+    failed.what = what
     return failed
-
-
-def _values(outcome: Outcome) -> dict[str, Any]:
-    """Return what every step answers; the archives of a venv in layers are in the list beside them."""
-    return {name: value for name, value in outcome.values().items() if name != "parts"}
 
 
 def is_done(task: Task, values: dict[str, Any], verb: str, venv: str) -> bool:
@@ -539,7 +553,7 @@ def clean_step(verb: str, venv: str, *, dryrun: bool) -> str:
 
     Returns what to say of it: venvs and archives; the small files of steps are not worth a word.
     """
-    from venvflow.steps.clean import clean  # noqa: PLC0415 - see _step
+    from venvflow.steps.clean import clean  # noqa: PLC0415 - see run_step
 
     try:
         removed = clean(current_flow().job(venv), verb, _LEFT_BEHIND[verb], dry_run=dryrun)

@@ -12,6 +12,7 @@ machines that share a file system which keeps ``flock`` local to each of them (n
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -32,6 +33,9 @@ TIMEOUT_VARIABLE = "VENVFLOW_LOCK_TIMEOUT"
 DEFAULT_TIMEOUT = 300.0
 NOTICE_AFTER = 2.0
 """Seconds of waiting after which ``on_wait`` is called, once, with the holder of the lock."""
+
+kin: set[int] = set()
+"""The process groups, and single processes, that belong to the same run as this process."""
 
 _announced: dict[str, object] = {}
 """Which waiter said so, by lock file: several threads of a run that wait for one holder say it once."""
@@ -304,7 +308,7 @@ def _write_holder(fd: int, note: bytes) -> None:
 class Holder(NamedTuple):
     """Who holds a lock, as far as can be found out: in *words*, and *pids* of other processes.
 
-    *ours*: nobody but this process, which shows what it is at.
+    *ours*: nobody but this run, which shows what it is at.
     """
 
     words: str
@@ -372,8 +376,8 @@ def _holding_pids(path: str, *kind: str) -> list[int]:
 
 
 def _described(pid: int, command: str, path: str) -> Holder:
-    if pid == os.getpid():
-        return Holder(f"another thread or task of this process (pid {pid})", ours=True)
+    if pid == os.getpid() or _is_kin(pid):
+        return Holder(f"another task of this run (pid {pid})", ours=True)
     if is_alive(pid) and _may_hold(pid, path):
         return Holder(_named(pid, command), (pid,))
     heirs = _heirs(path)
@@ -381,6 +385,12 @@ def _described(pid: int, command: str, path: str) -> Holder:
         return Holder(f"a process started by pid {pid}, which has ended")
     names = ", ".join(_named(heir) for heir in heirs)
     return Holder(f"{names}, started by pid {pid}, which has ended", tuple(heirs))
+
+
+def _is_kin(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return pid in kin or os.getpgid(pid) in kin
+    return False
 
 
 def _named(pid: int, command: str = "") -> str:

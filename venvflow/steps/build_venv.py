@@ -89,7 +89,7 @@ def _build_unless_there(job: Job, record: KeyRecord) -> Outcome:
         unfit = unfit_snapshot(job, record.key.digest)
         claim = None
         if not store.read_only:
-            claim = claims.wait_for(job, store, record.key.digest, _finish_other, unfit=unfit)
+            claim = claims.wait_for(job, store, record.key.digest, finish_other, unfit=unfit)
         if isinstance(claim, Snapshot):
             with store.use():
                 outcome = restore_locked(job, store, record)
@@ -112,7 +112,7 @@ def _build_unless_there(job: Job, record: KeyRecord) -> Outcome:
         return outcome
 
 
-def _finish_other(job: Job) -> None:
+def finish_other(job: Job) -> None:
     """Publish what this process has built for another venv, whose own tasks may be waiting for a worker."""
     record = need_key(job)
     with job.locked(), job.open_store() as store, store.use():

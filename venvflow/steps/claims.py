@@ -2,7 +2,7 @@
 
 So of several runs on one store only one builds, and the others take its snapshot. A process that has to
 wait for somebody else's claim first finishes what it holds claims for itself; otherwise two processes
-that hold one claim each, and want the other's, would wait for ever.
+that hold one claim each, and want the other's, would wait for ever. So do other processes of the same run.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def _give_back_forgotten() -> None:
             release(key)
 
 
-def _finish_held(job: Job, finish: Callable[[Job], None]) -> None:
-    """Publish what this process holds claims for; one for the very venv that is being built is void."""
+def finish_held(finish: Callable[[Job], None], but: Job | None = None) -> None:
+    """Publish what this process holds claims for, by *finish*; one for the very venv of *but* is void."""
     with _mutex:
         held = [(key, other) for key, (_, other) in _held.items()]
     for key, other in held:
-        if other.place.path == job.place.path:
+        if but is not None and other.place.path == but.place.path:
             release(key)
         else:
             try:
@@ -103,7 +103,8 @@ def wait_for(
             return snapshot
         if lock is not None:
             return lock
-        _finish_held(job, finish)
+        finish_held(finish, job)
+        job.waits()
         waited = time.monotonic() - start
         if waited > patience:
             holder = store.claimant(key)

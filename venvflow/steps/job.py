@@ -49,6 +49,7 @@ class Job:
     *now* is the clock, in seconds since 1970; *say* takes sentences about waiting and progress. *force*
     allows replacing a venv that was changed by hand, and sharing one that is not whole. *fresh*: it is built
     from nothing, whatever is there and in the store. *command* are the words of the command, for snapshots.
+    *waits* is called again and again while the step waits for what somebody else builds.
     *credentials* is the environment in which those of the remote are found, where there is one: *environ* is
     without them then.
     """
@@ -61,6 +62,7 @@ class Job:
     force: bool = False
     fresh: bool = False
     command: tuple[str, ...] = ()
+    waits: Callable[[], None] = lambda: None
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @cached_property

@@ -51,6 +51,16 @@ class Meter:
         self._said: _Said | None = None
         self._start = self._now()
 
+    @property
+    def said(self) -> _Said | None:
+        """Return what was said last."""
+        return self._said
+
+    def take(self, said: _Said) -> None:
+        """Say what the meter of another process said."""
+        self._said = said
+        self.watch()
+
     def count(self, words: str, done: int = 0, total: int = 0, *, unit: str = "file") -> None:
         """Take note of what it is at, and that *done* of *total* are done; 0 is a total that is not known."""
         self._said = _Said(words, done, total, unit)

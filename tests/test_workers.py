@@ -1,0 +1,225 @@
+"""Steps in processes: several venvs at once on several cores, and nothing that one process did less well."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flows import World
+from scenario import Machine, Project, finished, wait_until
+from test_locks import holder, needs_proc_locks
+
+from venvflow.disk import locks
+from venvflow.errors import EnvironmentFailure
+from venvflow.pure.plan import VERBS
+from venvflow.workers import Workers
+
+NOTED = 'echo "$PPID" > parent; while test ! -e go; do sleep 0.02; done'
+"""Says which process runs it, and waits to be told to go on."""
+
+
+@pytest.fixture
+def project(machine: Machine) -> Project:
+    """Give a project of three venvs, each of which is built when its directory has a file ``go``."""
+    project = machine.project("p", {})
+    venv = ["{python}", "-I", "-m", "venv", "--without-pip", "{venv}"]
+    names = ("a", "b", "c")
+    project.configure({name: {"build": [venv, ["sh", "-c", f"cd {name}; {NOTED}"]]} for name in names})
+    for name in names:
+        (project.root / name).mkdir()
+        (project.root / name / "requirements.txt").write_text(f"# {name}\n")
+    return project
+
+
+def parents(project: Project) -> list[int]:
+    """Return the processes that build now, or have built."""
+    texts = [path.read_text() for path in sorted(project.root.glob("*/parent"))]
+    return [int(text) for text in texts if text.endswith("\n")]
+
+
+def go(project: Project, *names: str) -> None:
+    """Let builds of these venvs end."""
+    for name in names:
+        (project.root / name / "go").touch()
+
+
+def is_there(pid: int) -> bool:
+    """Return whether a process runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def test_venvs_are_worked_on_in_as_many_processes_as_asked_for(project: Project) -> None:
+    """One of them is doit's own, so that one venv alone needs no other; all end with the run."""
+    run = project.start("-n", "2")
+    wait_until(lambda: len(parents(project)) == 2)
+    time.sleep(0.1)
+    first, second = parents(project)
+    assert first != second
+    assert run.pid in (first, second)
+    go(project, "a", "b", "c")
+    end = finished(run)
+    assert (end.code, end.err) == (0, ""), end
+    assert len(set(parents(project))) == 2
+    wait_until(lambda: not any(map(is_there, parents(project))))
+    assert project.doit("-n", "2").nothing_to_do
+
+
+def test_a_worker_that_is_killed_fails_its_step_alone(project: Project) -> None:
+    """As when memory runs out: the run says so, does the rest, and the next one finishes the job."""
+    run = project.start("-n", "2")
+    wait_until(lambda: len(parents(project)) == 2)
+    worker = next(pid for pid in parents(project) if pid != run.pid)
+    os.kill(worker, signal.SIGKILL)
+    go(project, "a", "b", "c")
+    end = finished(run)
+    assert end.code == EnvironmentFailure.exit_code, end
+    assert f"the process that worked on it (pid {worker}) was ended (out of memory?)" in end.err
+    assert end.err.count("\n") == 1
+    assert "1 failed, 3 not run because of that" in end.out
+    again = project.doit("-n", "2")
+    assert (again.code, again.err) == (0, "")
+    assert project.doit().nothing_to_do
+    assert not list(project.machine.root.rglob(".vf-*"))
+
+
+def test_workers_end_with_a_run_that_is_killed(project: Project) -> None:
+    """Whoever kills doit gets rid of all of it."""
+    run = project.start("-n", "3")
+    wait_until(lambda: len(parents(project)) == 3)
+    run.send_signal(signal.SIGKILL)
+    finished(run)
+    wait_until(lambda: not any(map(is_there, parents(project))))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_lets_its_workers_clean_up(project: Project, number: signal.Signals) -> None:
+    """And says so in one line."""
+    run = project.start("-n", "3")
+    wait_until(lambda: len(parents(project)) == 3)
+    run.send_signal(number)
+    end = finished(run)
+    assert (end.code, end.err.count("\n")) == (-number, 1), end
+    assert not list(project.machine.root.rglob(".vf-*"))
+    assert not any(map(is_there, parents(project)))
+
+
+# --------------------------------------------------------------------------- without doit
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Give a project with two venvs that nothing is done for."""
+    world = World(tmp_path, tmp_path)
+    world.configure({"api": {}, "web": {}})
+    for name in ("api", "web"):
+        world.lock(name, world.wheel("alpha"))
+    return world
+
+
+@pytest.fixture
+def workers(world: World) -> Iterator[Workers]:
+    """Give workers, of which the one that is this process is busy."""
+    made = Workers(world.flow(), VERBS)
+    here = made._all[0]
+    here.lock.acquire()
+    yield made
+    here.lock.release()
+    made.close()
+
+
+def test_a_venv_comes_back_to_the_process_that_knows_it(workers: Workers) -> None:
+    """And a process that knows nothing is there for any venv."""
+    assert not workers.do("hash-lockfiles", "api").keeps
+    assert not workers.do("hash-lockfiles", "web").keeps
+    (worker,) = workers._all[1:]
+    assert workers.do("restore", "api").values["did"] == "miss"
+    assert workers.do("build-venv", "api").keeps
+    assert worker.venv == "api"
+    assert workers._flow.at_work == {"api"}
+    workers.do("restore", "web")
+    assert len(workers._all) == 3
+    assert workers.do("squish", "api").values["did"] == "squished"
+    assert not workers.do("store", "api").keeps
+    assert workers._flow.at_work == set()
+    assert len(workers._all) == 3
+
+
+def test_what_a_step_cannot_know_is_raised_here_with_its_traceback(workers: Workers) -> None:
+    """A fault of ours in a worker is seen as one; the next step has another process."""
+    with pytest.raises(RuntimeError, match=r"(?s)in the process of api:.*Traceback.*No module named"):
+        workers.do("no-such-step", "api")
+    assert workers.do("hash-lockfiles", "api").values["did"] == "new"
+
+
+def test_an_expected_error_is_what_it_is_anywhere(world: World, workers: Workers) -> None:
+    """With its message, and its exit code."""
+    (world.root / "api" / "requirements.txt").unlink()
+    failure = workers.do("hash-lockfiles", "api").failure
+    assert failure is not None
+    assert (failure.exit_code, failure.what in failure.message) == (3, True)
+
+
+@needs_proc_locks
+def test_what_a_worker_says_reaches_the_run(world: World) -> None:
+    """Who waits for what, and how far a step is."""
+    flow = world.flow(VENVFLOW_LOCK_TIMEOUT=str(locks.NOTICE_AFTER + 0.5))
+    workers = Workers(flow, VERBS)
+    try:
+        with workers._all[0].lock, holder(flow.job("api").file("lock")) as child:
+            workers.do("hash-lockfiles", "api")
+            failure = workers.do("restore", "api").failure
+            assert failure is not None
+            assert f"pid {child.pid} (" in failure.message
+            assert any("waiting for the venv api, which is locked by pid" in text for text in world.said)
+        with workers._all[0].lock:
+            for verb in ("restore", "build-venv"):
+                workers.do(verb, "api")
+        assert str(flow.job("api").meter)
+    finally:
+        workers.close()
+
+
+def test_a_step_that_waits_for_a_build_lets_the_idle_publish_it(world: World) -> None:
+    """What would publish it may wait for the very thread that waits."""
+    world.lock("web", world.wheel("alpha"))
+    flow = world.flow(VENVFLOW_LOCK_TIMEOUT="30")
+    workers = Workers(flow, VERBS)
+    try:
+        for verb in ("hash-lockfiles", "restore", "build-venv"):
+            workers.do(verb, "api")  # here: nobody else is at work
+        assert workers._all[0].venv == "api"
+        for verb in ("hash-lockfiles", "restore", "build-venv"):
+            answer = workers.do(verb, "web")  # there
+        assert answer.values["did"] == "hit"
+        assert not workers.do("store", "api").keeps
+    finally:
+        workers.close()
+
+
+def test_few_idle_processes_keep_what_they_know(world: World) -> None:
+    """Of a large venv that is megabytes; a venv that lost it goes on all the same."""
+    names = [f"v{number}" for number in range(7)]
+    world.configure({name: {} for name in names})
+    for number, name in enumerate(names):
+        world.lock(name, world.wheel("alpha", f"1.{number}"))
+    workers = Workers(world.flow(), VERBS)
+    try:
+        with workers._all[0].lock:
+            for name in names:
+                for verb in ("hash-lockfiles", "restore", "build-venv"):
+                    assert workers.do(verb, name).failure is None
+            assert len([each for each in workers._all if each.venv]) <= 5
+            for name in names:
+                assert workers.do("squish", name).failure is None
+                assert workers.do("store", name).values["did"] == "stored"
+    finally:
+        workers.close()
+    assert threading.active_count() == 1
