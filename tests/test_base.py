@@ -31,6 +31,7 @@ from venvflow.model import Interpreter, Manifest, Outcome
 from venvflow.pure.comparison import compare_manifests
 from venvflow.pure.manifest import entries_of, first_difference
 from venvflow.pure.names import normalised
+from venvflow.state import carried
 from venvflow.state.changes import drift_of
 from venvflow.state.file_stats import look_as_made
 from venvflow.state.materialise import Materialised, Materialiser
@@ -489,7 +490,89 @@ def base_now(twins: Twins) -> bases.Base | None:
     hash_lockfiles(job)
     with open_reader(job.config.store) as opened:
         assert opened is not None
-        return bases.base_for(job, opened, need_key(job))
+        return next(iter(bases.bases_for(job, opened, need_key(job))), None)
+
+
+# --------------------------------------------------------------------------- what other snapshots lend
+
+
+@pytest.fixture
+def lone(tmp_path: Path, house: Path) -> Twins:
+    """Give a world in which nothing was built yet."""
+    return Twins(tmp_path, house)
+
+
+def lend(lone: Twins, made: dict[str, list[Path]], *kept: Path, lent: Path) -> Outcome:
+    """Build a lock, then one with *lent* alone, then both; return what building that answers."""
+    lone.lock(*kept, made["plain"][0])
+    lone.build()
+    lone.lock(lent)
+    lone.build()
+    lone.lock(*kept, lent)
+    return lone.both()
+
+
+def test_what_another_snapshot_has_is_not_installed_again(lone: Twins, made: dict[str, list[Path]]) -> None:
+    """A package that was bumped in one venv is there for all others, whichever version they had."""
+    outcome = lend(lone, made, made["part-a"][0], made["carrier"][0], lent=made["plain"][1])
+    assert (outcome.did, outcome.figures["installed"], outcome.figures["packages"]) == ("built", 0, 3)
+    assert re.fullmatch(r"uv from [0-9a-f]{12} and [0-9a-f]{12}", outcome.reason)
+    assert outcome.warnings == ()
+
+
+def test_what_shares_a_file_is_not_lent(lone: Twins, made: dict[str, list[Path]]) -> None:
+    """Which of two packages has it, only an installation of both tells."""
+    outcome = lend(lone, made, made["part-a"][0], made["same-a"][0], lent=made["same-b"][0])
+    assert (outcome.did, outcome.figures["installed"]) == ("built", 1), outcome
+    assert outcome.reason.count(" and ") == 0
+
+
+def test_what_had_to_share_a_file_is_not_lent(lone: Twins, made: dict[str, list[Path]]) -> None:
+    """Where it was, another package may have had the file."""
+    lone.lock(made["plain"][0], made["part-a"][0])
+    lone.build()
+    lone.lock(made["same-a"][0], made["same-b"][0])
+    lone.build()
+    lone.lock(made["plain"][0], made["part-a"][0], made["same-b"][0])
+    outcome = lone.both()
+    assert (outcome.did, outcome.figures.get("installed")) == ("built", 1), outcome
+
+
+def test_a_loan_that_fails_costs_no_more_than_itself(
+    lone: Twins, made: dict[str, list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build starts from the nearest snapshot alone then."""
+    judged = []
+
+    def judge(base: bases.Base, *rest: Any) -> bool:
+        judged.append(base.names)
+        if base.loans:
+            raise bases.Unsure("for a reason")
+        return original(base, *rest)
+
+    original = bases.judge
+    monkeypatch.setattr("venvflow.steps.build_venv.judge", judge)
+    outcome = lend(lone, made, made["part-a"][0], made["carrier"][0], lent=made["plain"][1])
+    assert (outcome.did, outcome.figures["installed"]) == ("built", 1)
+    assert [name.count(" and ") for name in judged[-2:]] == [1, 0]
+
+
+def test_what_a_tool_does_to_a_loan_is_noticed(
+    lone: Twins, made: dict[str, list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is as with what is the base's own: nobody takes over what is not as it was laid."""
+    real = carried.carry
+
+    def carry(venv: str, *rest: Any) -> Any:
+        for module in Path(venv).glob("lib/python*/site-packages/plain.py"):
+            data = module.read_bytes()
+            module.unlink()
+            module.write_bytes(data + b"EDITED = 1\n" * (len(data) > 0 and bool(rest[-1])))
+        return real(venv, *rest)
+
+    monkeypatch.setattr(bases, "carry", carry)
+    outcome = lend(lone, made, made["part-a"][0], made["carrier"][0], lent=made["plain"][1])
+    assert (outcome.did, outcome.figures["installed"]) == ("built", 1)
 
 
 def test_another_version_of_the_tool_starts_from_nothing(

@@ -290,7 +290,7 @@ def _say() -> None:
     _program.at_work = False
     progress_display = sys.modules.get("venvflow.progress_display")
     with suppress(OSError, ValueError):  # nobody listens any more
-        if progress_display is not None:
+        if progress_display is not None and hasattr(progress_display, "shared"):  # else it is being imported
             progress_display.shared().stop()
         if not _program.watched:
             streams.put(sys.stderr, _program.last_words)

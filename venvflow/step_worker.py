@@ -111,10 +111,12 @@ def host(verbs: tuple[str, ...]) -> None:
     gc.freeze()  # what is here now is in all workers, and nobody need look at it again
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
+        given: list[int] = []
         with suppress(OSError):
             _, given, *_ = socket.recv_fds(control, 1, 1)
         if not given:
             os.killpg(0, signal.SIGKILL)
+        os.set_inheritable(given[0], False)  # else what a worker starts would hold it open
         if not os.fork():
             control.close()
             _work(Connection(given[0]), orders)

@@ -227,7 +227,11 @@ def _on_base(out: Output, found: Explanation) -> Iterator[str]:
         yield ""
         which = f"{base.snapshot.id[:DIGITS]} of {shown(base.snapshot.venv)}"
         kept = counted(len(base.division.kept), "package")
-        yield from _wrapped(out, shown(f"a build starts from {which}, with {kept} of it, and {install}"))
+        lent = "".join(
+            f" and {len(loan.trees)} of {each.id[:DIGITS]} of {shown(each.venv)}" for each, loan in base.loans
+        )
+        text = f"a build starts from {which}, with {kept} of it{lent}, and {install}"
+        yield from _wrapped(out, shown(text))
 
 
 def _on_remote(out: Output, found: Explanation, now: float) -> Iterator[str]:
@@ -401,6 +405,10 @@ def _base_record(base: Base, found: Explanation) -> dict[str, Any]:
         "id": base.snapshot.id,
         "venv": base.snapshot.venv,
         "kept": len(base.division.kept),
+        "loans": [
+            {"id": each.id, "venv": each.venv, "packages": [tree.name for tree in loan.trees]}
+            for each, loan in base.loans
+        ],
         "installs": [{"name": name, "version": version or None} for name, version in _lacked(base, found)],
     }
 

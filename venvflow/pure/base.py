@@ -95,6 +95,40 @@ def divide(trees: Sequence[Tree], names: Collection[str]) -> Division:
     )
 
 
+class Loan(NamedTuple):
+    """What a base has of another snapshot: *trees*, and all *paths* that these have or name."""
+
+    trees: tuple[Tree, ...] = ()
+    paths: frozenset[str] = frozenset()
+
+
+def loan_of(
+    base: Division, lender: Division, names: Collection[str], named: Callable[[Tree], Collection[str]]
+) -> Loan:
+    """Return what another snapshot, the *lender*, can lend to *base* of the distributions of these *names*.
+
+    *named* returns the paths that the RECORDs of a tree name. A distribution is lent if it shares no path
+    with what is kept of the base, and none with any other of the lender that is not there as well. Nothing is
+    if the lender has files that no distribution has, and the base has not.
+    """
+    kept = {tree.digest for tree in base.kept}
+    there = {entry.path for tree in base.kept for entry in tree.entries}
+    others = [tree for tree in (*lender.kept, *lender.left_out) if tree.digest not in kept]
+    paths = {tree.digest: {entry.path for entry in tree.entries}.union(named(tree)) for tree in others}
+    count = Counter(path for each in paths.values() for path in each)
+    lent = [
+        tree
+        for tree in lender.kept
+        if tree.digest in paths
+        and normalised(tree.name) in names
+        and there.isdisjoint(paths[tree.digest])
+        and all(count[path] == 1 for path in paths[tree.digest])
+    ]
+    if not lender.unowned <= base.unowned:
+        return Loan()
+    return Loan((*lent,), frozenset().union(*(paths[tree.digest] for tree in lent)))
+
+
 _RECORD = re.compile(r"lib/[^/]+/site-packages/[^/]+\.dist-info/RECORD")
 
 

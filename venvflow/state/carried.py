@@ -31,7 +31,8 @@ from venvflow.state.survey import Survey
 class Carried:
     """The *trees* that were laid, as *made* says, and are untouched; *came* is what is there besides.
 
-    *listed* are the paths that their RECORDs name. *filled* are the SHA-256 (in hex) and size of what their
+    *lent* are the paths of those trees that are of other snapshots, and what they name; *listed* are the
+    paths that the RECORDs of the other trees name. *filled* are the SHA-256 (in hex) and size of what
     templates became, by path.
     """
 
@@ -39,6 +40,7 @@ class Carried:
     made: Materialised
     came: list[Found]
     listed: frozenset[str]
+    lent: frozenset[str] = frozenset()
     filled: dict[str, tuple[str, int]] = field(default_factory=dict)
     _contents: bytes | None = None
     _stats: list[str] | None = None
@@ -95,13 +97,16 @@ class Carried:
     def is_apart(self, survey: Survey, others: Iterable[str]) -> bool:
         """Return whether none of the *others*, and nothing that came and was surveyed, shares a path with it.
 
-        *others* are paths that what was left out of the base has, or says that it has.
+        *others* are paths that what was left out of the base has, or says that it has: of what is lent, they
+        may be an earlier version.
         """
-        theirs = {*survey.entries, *others}.union(*(each.paths for each in survey.distributions))
+        came = {*survey.entries}.union(*(each.paths for each in survey.distributions))
+        theirs = came.union(others)
         names = {(tree.name, tree.version) for tree in self.trees}
         return (
-            self.listed.isdisjoint(theirs)
-            and not any(map(self.has, theirs))
+            self.listed.isdisjoint(theirs | self.lent)
+            and self.lent.isdisjoint(came)
+            and not any(map(self.has, theirs - self.lent))
             and names.isdisjoint((each.name, each.version) for each in survey.distributions)
         )
 
@@ -127,10 +132,13 @@ class Built:
             return all(lstat(item.path, dir_fd=fd).stamp == item.stamp for item in files)
 
 
-def carry(venv: str, trees: tuple[Tree, ...], made: Materialised) -> Carried | None:
+def carry(
+    venv: str, trees: tuple[Tree, ...], made: Materialised, lent: frozenset[str] = frozenset()
+) -> Carried | None:
     """Carry over *trees*, which were *made* in the venv at the path *venv* before its builder filled it.
 
-    None if something of them is not as it was made, or not known. Raises ``OSError``.
+    *lent* are the paths of those among them that are of other snapshots. None if something of them is not as
+    it was made, or not known. Raises ``OSError``.
     """
     known = made.placed.keys() | made.own.keys() | made.targets.keys()
     entries = [entry for tree in trees for entry in tree.entries]
@@ -148,8 +156,8 @@ def carry(venv: str, trees: tuple[Tree, ...], made: Materialised) -> Carried | N
     above = {item.path.rpartition("/")[0] for item in found}
     if any(entry.kind == "dir" and entry.path in above for entry in entries):
         return None
-    listed = frozenset(_listed(venv, (entry.path for entry in entries)))
-    carried = Carried(trees, made, found, listed)
+    listed = frozenset(_listed(venv, (entry.path for entry in entries if entry.path not in lent)))
+    carried = Carried(trees, made, found, listed, lent)
     # What the tool compiled of their sources is not taken, whatever it is: all have the store's bytecode.
     carried.came = [item for item in found if not carried.has(source_of(item.path) or "")]
     return carried

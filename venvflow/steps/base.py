@@ -1,6 +1,7 @@
 """The base of a build: the nearest snapshot, which it starts from, so that only what changed is installed.
 
-Chosen from what the store's snapshots say of their locks, laid into the empty venv that the builder fills,
+What changed may be in other snapshots: a package that is bumped in twenty venvs is installed once. The base
+is chosen from what the store's snapshots say of their locks, laid into the empty venv that the builder fills,
 and judged when that is done (:mod:`venvflow.pure.base`). The builder finds hard links to objects there:
 installers make new files and rename them, and write into none. What one changes all the same is seen when
 the venv is surveyed, and is an object no more: it is not as it was made.
@@ -9,9 +10,9 @@ the venv is surveyed, and is an object no more: it is not as it was made.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from venvflow.builders import choose
@@ -25,9 +26,11 @@ from venvflow.errors import VenvflowError
 from venvflow.model import Entry, Manifest, Snapshot, Tree
 from venvflow.pure.base import (
     Division,
+    Loan,
     Made,
     Near,
     divide,
+    loan_of,
     may_be_base,
     ranked,
     same_entries,
@@ -49,8 +52,8 @@ from venvflow.steps.job import Job
 from venvflow.steps.key_inputs import files_of
 from venvflow.steps.state_files import KeyRecord
 
-_MOST_READ = 20
-"""Snapshots that are read to find the nearest."""
+_MOST_READ = 10
+"""Snapshots of the venv that are read to find the nearest, and of others."""
 
 
 class Unsure(Exception):
@@ -61,30 +64,47 @@ class Unsure(Exception):
 class Base:
     """A snapshot that a build starts from; *division* says what of it is kept.
 
-    *entries* are what the locks of the venv to be built say of each package. *laid* is what was put into it,
-    *listed* the paths that the RECORDs of what was left out name.
+    *entries* are what the locks of the venv to be built say of each package. *loans* are what other snapshots
+    have of packages that it lacks. *laid* is what was put into the venv, *listed* the paths that the RECORDs
+    of what was left out name.
     """
 
     snapshot: Snapshot
     division: Division
     entries: Mapping[str, str]
+    loans: tuple[tuple[Snapshot, Loan], ...] = ()
     laid: Materialised = field(default_factory=Materialised)
     listed: frozenset[str] = frozenset()
+
+    @property
+    def trees(self) -> tuple[Tree, ...]:
+        """Return all trees that a build finds in its venv."""
+        return (*self.division.kept, *(tree for _, loan in self.loans for tree in loan.trees))
+
+    @property
+    def lent(self) -> frozenset[str]:
+        """Return the paths that the distributions of other snapshots have, or name."""
+        return frozenset().union(*(loan.paths for _, loan in self.loans))
 
     @property
     def missing(self) -> list[str]:
         """Return the packages that the locks name and the base does not bring, by normalised name."""
         left_out = {normalised(tree.name) for tree in self.division.left_out}
         same = same_entries(self.snapshot.entries, self.entries) - left_out
-        return sorted(self.entries.keys() - same - {BESIDE})
+        lent = {normalised(tree.name) for _, loan in self.loans for tree in loan.trees}
+        return sorted(self.entries.keys() - same - lent - {BESIDE})
+
+    @property
+    def names(self) -> str:
+        """Return the ids of all snapshots that it takes something from, as they are told."""
+        return " and ".join(each.id[:12] for each in (self.snapshot, *(each for each, _ in self.loans)))
 
     @property
     def whole(self) -> frozenset[str]:
         """Return the RECORDs of what is kept and was all there when the base was built."""
         if was_told(self.snapshot.warnings):
             return frozenset()
-        paths = (entry.path for tree in self.division.kept for entry in tree.entries)
-        return frozenset(records_of(paths))
+        return frozenset(records_of(entry.path for tree in self.trees for entry in tree.entries))
 
 
 def entries_now(job: Job, record: KeyRecord) -> dict[str, str]:
@@ -109,17 +129,17 @@ def entries_now(job: Job, record: KeyRecord) -> dict[str, str]:
     return entries_of([files[name] for name in sorted(locks)], beside, [version]) if version else {}
 
 
-def base_for(job: Job, store: StoreReader, record: KeyRecord) -> Base | None:
-    """Return the base for the venv of a key, None if it is to be built from nothing.
+def bases_for(job: Job, store: StoreReader, record: KeyRecord) -> list[Base]:
+    """Return the bases for the venv of a key, the best first; none if it is to be built from nothing.
 
     From one that is not linked, but copied file by file, nothing is won. Changes nothing.
     """
     linked = {"hardlink", "reflink"} & {*job.spec.link}
     if job.fresh or not job.spec.restore or not linked or store.read_only or store.untrusted:
-        return None
+        return []
     entries = entries_now(job, record)
     if not entries:
-        return None
+        return []
     snapshots = {each.id: each for each in _candidates(store, record, job.spec.name)}
     candidates = [Near(each.id, each.key.parts, each.entries) for each in snapshots.values()]
     for candidate in ranked(candidates, entries):
@@ -130,8 +150,31 @@ def base_for(job: Job, store: StoreReader, record: KeyRecord) -> Base | None:
         brought = SEEDS if record.key.parts["builder"] == "pip" else frozenset()  # by the empty venv itself
         division = divide(trees, same_entries(candidate.entries, entries) - brought)
         if division.kept:
-            return Base(snapshots[candidate.id], division, entries)
-    return None
+            base = Base(snapshots.pop(candidate.id), division, entries)
+            loans = _loans(job, store, base, snapshots.values(), but=brought)
+            return [replace(base, loans=loans), base] if loans else [base]
+    return []
+
+
+def _loans(
+    job: Job, store: StoreReader, base: Base, snapshots: Iterable[Snapshot], but: frozenset[str]
+) -> tuple[tuple[Snapshot, Loan], ...]:
+    """Return what other *snapshots* can lend to *base* of packages that it lacks, all *but* these.
+
+    What was missing in a snapshot when it was built may be anybody's: such a one neither lends nor borrows.
+    """
+    found = base
+    for other in () if was_told(base.snapshot.warnings) else snapshots:
+        wanted = same_entries(other.entries, base.entries).intersection(found.missing) - but
+        if not wanted or was_told(other.warnings):
+            continue
+        with suppress(Corrupt, VenvflowError, Unsure):
+            lender = divide(store.load(other).trees, wanted)
+            there = base.division._replace(kept=found.trees)
+            loan = loan_of(there, lender, wanted, partial(_listed, store, place=job.place.path))
+            if loan.trees:
+                found = replace(found, loans=(*found.loans, (other, loan)))
+    return found.loans
 
 
 def _candidates(store: StoreReader, record: KeyRecord, venv: str) -> Iterator[Snapshot]:
@@ -141,7 +184,9 @@ def _candidates(store: StoreReader, record: KeyRecord, venv: str) -> Iterator[Sn
         for identifier, parts, name, used in store.index.snapshot_keys()
         if may_be_base(parts, record.key.parts)
     ]
-    for *_, identifier in sorted(agreeing)[:_MOST_READ]:
+    own = sorted(each for each in agreeing if not each[0])
+    others = sorted(each for each in agreeing if each[0])
+    for *_, identifier in (*own[:_MOST_READ], *others[:_MOST_READ]):
         snapshot = store.snapshot(identifier)
         if snapshot is not None and snapshot.entries:
             yield snapshot
@@ -153,8 +198,8 @@ def lay(job: Job, store: Store, base: Base, places: Places, may_be_late: bool) -
     If all but the metadata of distributions *may_be_late*, it comes while the tool is at work. Both raise
     Unsure where it is not possible, or not worth it.
     """
-    job.meter.count(f"starting from {base.snapshot.id[:12]}")
-    kept = Manifest(base.division.kept)
+    job.meter.count(f"starting from {base.names}")
+    kept = Manifest(base.trees)
     with _unsure_if_damaged(store), store.use():
         base.listed = frozenset(
             path for tree in base.division.left_out for path in _listed(store, tree, job.place.path)
@@ -195,7 +240,7 @@ def _unsure_if_damaged(store: Store) -> Iterator[None]:
         raise Unsure(str(error)) from error
 
 
-def _listed(store: Store, tree: Tree, place: str) -> frozenset[str]:
+def _listed(store: StoreReader, tree: Tree, place: str) -> frozenset[str]:
     """Return the paths that the RECORDs of a distribution name. Raises Unsure if one is lost."""
     found: set[str] = set()
     for entry in tree.entries:
@@ -209,7 +254,7 @@ def _listed(store: Store, tree: Tree, place: str) -> frozenset[str]:
 
 def _refuse_to_copy(job: Job, store: Store, base: Base, venv: str) -> None:
     """Raise Unsure unless the venv's file system lets it share the store's files."""
-    files = (entry for tree in base.division.kept for entry in tree.entries if entry.kind == "file")
+    files = (entry for tree in base.trees for entry in tree.entries if entry.kind == "file")
     least = store.smallest_shared(job.spec.min_size)
     one = next((entry for entry in files if not stays_private(entry, least)), None)
     if one is None:
@@ -227,7 +272,7 @@ def _refuse_to_copy(job: Job, store: Store, base: Base, venv: str) -> None:
 
 def came_of(base: Base, surveyed: Survey, carried: Carried | None) -> dict[str, str | int | float]:
     """Return figures of a build from *base*: its id, how many packages the venv has and how many are new."""
-    kept = {*records_of(entry.path for tree in base.division.kept for entry in tree.entries)}
+    kept = {*records_of(entry.path for tree in base.trees for entry in tree.entries)}
     records = [*records_of(surveyed.entries), *(kept if carried is not None else ())]
     wanted = [each for each in records if name_and_version(each)[0] not in SEEDS - base.entries.keys()]
     installed = sum(1 for each in wanted if each not in kept)
@@ -239,7 +284,7 @@ def carried_from(base: Base, venv: str) -> Carried | None:
 
     None if that is not as it was laid, or was not whole when the base was built: then all is to be surveyed.
     """
-    return carry(venv, base.division.kept, base.laid) if not was_told(base.snapshot.warnings) else None
+    return carry(venv, base.trees, base.laid, base.lent) if not was_told(base.snapshot.warnings) else None
 
 
 def judge(base: Base, venv: str, surveyed: Survey, carried: Carried | None) -> bool:
@@ -249,6 +294,8 @@ def judge(base: Base, venv: str, surveyed: Survey, carried: Carried | None) -> b
     all of the venv is to be surveyed, and judged.
     """
     division = base.division
+    if carried is None and base.loans:
+        raise Unsure(f"what came from {base.names} is not as it was, or another package has it")
     if carried is not None:
         left_out = {entry.path for tree in division.left_out for entry in tree.entries}
         if not carried.is_apart(surveyed, left_out | base.listed):

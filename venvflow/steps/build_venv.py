@@ -38,7 +38,7 @@ from venvflow.state.recorded import broken_in, told
 from venvflow.state.store import Store
 from venvflow.state.survey import EMBEDDING, NAMING, Survey, survey
 from venvflow.steps import claims
-from venvflow.steps.base import Base, Unsure, base_for, came_of, carried_from, judge, lay
+from venvflow.steps.base import Base, Unsure, bases_for, came_of, carried_from, judge, lay
 from venvflow.steps.facts import facts_of, find_replaceable, find_venv, why_not_replaced
 from venvflow.steps.hash_lockfiles import KeyNow
 from venvflow.steps.job import Job
@@ -134,14 +134,15 @@ def _build(
     """
     start, warnings = time.monotonic(), tuple[str, ...]()
     with store.use():
-        base = base_for(job, store, record) if not nothing_of else None
-    if base is not None:
+        bases = bases_for(job, store, record) if not nothing_of else []
+    for base in bases:
         try:
             return _build_from(job, store, record, held, base, start=start)
         except Unsure as error:
             warnings = _why_from_nothing(base, str(error))
         except BuildFailed as error:
             warnings = _why_from_nothing(base, error.what)
+            break
     with store.use():
         obstacle = why_not_replaced(job, find_replaceable(job, store))
     if obstacle is not None:
@@ -152,7 +153,7 @@ def _build(
 
 def _why_from_nothing(base: Base, why: str) -> tuple[str, ...]:
     """Return the warning that says why a build did not start from its base; none if that is usual."""
-    return (f"built from nothing, not from {base.snapshot.id[:12]}: {shown(why)}",) if why else ()
+    return (f"built from nothing, not from {base.names}: {shown(why)}",) if why else ()
 
 
 def _build_from(
@@ -212,7 +213,7 @@ def _build_from(
     by = build.recipe.name
     if base is not None:
         figures |= came_of(base, surveyed, carried)
-        by += f" from {base.snapshot.id[:12]}"
+        by += f" from {base.names}"
     after = {each.name: each.version for each in surveyed.distributions}
     if carried is not None:
         after |= {tree.name: tree.version for tree in carried.trees}

@@ -10,7 +10,7 @@ from venvflow.model import Snapshot
 from venvflow.pure.comparison import KeyComparison, Keyed, compare_keys, in_common, part_changes
 from venvflow.pure.manifest import Corrupt
 from venvflow.state.reader import StoreReader
-from venvflow.steps.base import Base, base_for
+from venvflow.steps.base import Base, bases_for
 from venvflow.steps.gathering import packages_of
 from venvflow.steps.hash_lockfiles import KeyNow, key_now
 from venvflow.steps.job import Job
@@ -76,7 +76,7 @@ def explain(job: Job, store: StoreReader | None, *, ask_remote: bool = False) ->
     nearest, base = None, None
     if snapshot is None and store is not None:
         nearest = nearest_to(store, keyed, job.spec.name)
-        base = base_for(job, store, record) if key.now is not None else None
+        base = next(iter(bases_for(job, store, record)), None) if key.now is not None else None
     since = _since(job, store, key, keyed, made_for)
     files = {name: path for name, (path, _) in files_of(job, record).items()}
     warnings = (*record.warnings, *built_with)
