@@ -786,7 +786,7 @@ def test_an_edit_in_place_is_not_lost_by_a_build(
     script.write_text(script.read_text() + "# mine\n")
     bump(twins, made)
     if not near:
-        monkeypatch.setattr("venvflow.steps.build_venv.base_for", lambda *_: None)
+        monkeypatch.setattr("venvflow.steps.build_venv.bases_for", lambda *_: [])
         monkeypatch.setattr("venvflow.steps.build_venv.Build", None)
     with pytest.raises(Refused, match="changed by hand"):
         twins.build()

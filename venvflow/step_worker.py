@@ -109,18 +109,37 @@ def host(verbs: tuple[str, ...]) -> None:
     for verb in verbs:
         step_of(verb)
     gc.freeze()  # what is here now is in all workers, and nobody need look at it again
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
-        given: list[int] = []
-        with suppress(OSError):
-            _, given, *_ = socket.recv_fds(control, 1, 1)
-        if not given:
-            os.killpg(0, signal.SIGKILL)
-        os.set_inheritable(given[0], False)  # else what a worker starts would hold it open
-        if not os.fork():
+    workers: set[int] = set()
+    while given := _given(control):
+        _reap(workers, os.WNOHANG)
+        pid = os.fork()
+        if not pid:
             control.close()
             _work(Connection(given[0]), orders)
+        workers.add(pid)
         os.close(given[0])
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    _reap(workers)  # process 1 may be late: what a process that is not gone has left, nobody removes
+
+
+def _given(control: socket.socket) -> list[int]:
+    """Return the descriptor that comes in on *control*, in a list; it is empty at the end."""
+    given: list[int] = []
+    with suppress(OSError):
+        _, given, *_ = socket.recv_fds(control, 1, 1)
+    for each in given:
+        os.set_inheritable(each, False)  # else what a worker starts would hold it open
+    return given
+
+
+def _reap(workers: set[int], options: int = 0) -> None:
+    """Take from *workers* those that have ended; without *options*, wait for all."""
+    while workers:
+        pid, _ = os.waitpid(-1, options)
+        if not pid:
+            return
+        workers.discard(pid)
 
 
 def _reading(fd: int) -> Connection:
@@ -131,8 +150,7 @@ def _work(run: Connection, orders: Orders) -> None:
     """Be a worker: do what the *run* orders until it has no more orders."""
     status = 1
     try:
-        for number in (signal.SIGCHLD, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # between two steps there is nothing to clean up
         locks.kin.update((orders.pid, os.getpgrp()))
         run.send(os.getpid())
         _Steps(run, orders).work()
