@@ -66,18 +66,25 @@ def _is_changed_in_place(path: str) -> bool:
 
 _TAKEN_OUT = re.compile(
     r"""(?x)
-      / (?: \.?templates | (?: project | app )_templates? | skeletons? | scaffolds? ) /
-    | / (?: zensical/bootstrap | jupyterlab/staging ) /
-    | / nltk_ (?: cache | data ) /
+    / (?: (?: \.?templates | (?: project | app )_templates? | skeletons? | scaffolds? | boilerplates?
+            | starter[_-] (?: project | kit | template )s? | \{\{ [^/]* \}\} [^/]* )
+        | (?: zensical/bootstrap | jupyterlab/staging | ipykernel/resources )
+        | nltk_ (?: cache | data )
+      ) /
     """
 )
-"""What packages copy to users with its mode: ``alembic init``, ``pdm init``, ``zensical new`` and others
-would leave files that nobody can save. And what a program refuses to read by a second name: nltk its data.
+"""What packages copy to users with its mode: ``alembic init``, ``pdm init``, ``zensical new``, cookiecutter
+and others would leave files that nobody can save. And what a program refuses to read by a second name: nltk
+its data. It begins with a slash, which the library looks for quickly: every file is asked.
 """
+
+_KERNELS = "share/jupyter/kernels/"
+"""What ``jupyter kernelspec install`` copies."""
 
 
 def _is_taken_out(path: str) -> bool:
-    return _TAKEN_OUT.search(path) is not None and not path.endswith(".pyc")
+    is_copied = path.startswith(_KERNELS) or _TAKEN_OUT.search(path) is not None
+    return is_copied and not path.endswith(".pyc")
 
 
 def settings_of(spec: VenvSpec) -> str:
