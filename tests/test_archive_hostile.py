@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -413,6 +414,27 @@ def _unpacked_by_tar(forged: Forgery, tmp_path: Path) -> Path:
     return root
 
 
+_ONE_AFTER_THE_OTHER = """\
+import contextlib, io, json, sys
+codes, path, said = {}, list(sys.path), []
+for script in json.load(sys.stdin):
+    with open(script, "rb") as file:
+        text = file.read()
+    if text not in codes:
+        codes[text] = compile(text, script, "exec")
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            exec(codes[text], {"__name__": "__main__", "__file__": script})
+        except SystemExit as end:
+            code = end.code
+    sys.path[:] = path
+    said.append((code, out.getvalue(), err.getvalue()))
+json.dump(said, sys.stdout)
+"""
+"""Runs the scripts that standard input names, each as a program, with the words of the command line."""
+
+
 @pytest.mark.parametrize(
     "version",
     [
@@ -421,19 +443,26 @@ def _unpacked_by_tar(forged: Forgery, tmp_path: Path) -> Path:
     ],
 )
 def test_its_own_script_refuses_on_every_python(version: str, real: Forgery, tmp_path: Path) -> None:
-    """By one process each: the whole corpus, from Python 3.8 on."""
+    """All that the corpus has, one after the other in one process, from Python 3.8 on."""
     python = interpreters().get(version)
     if python is None:
         pytest.skip(f"there is no Python {version}")
-    for number, case in enumerate(SAID):
-        root = _unpacked_by_tar(_forged(real, SAID[case]), tmp_path / str(number))
-        before = _picture(tmp_path / str(number))
-        words = [python, "-I", str(root / "postinstall.py"), "--python", sys.executable]
-        answer = subprocess.run(words, capture_output=True, text=True, check=False)
-        assert (answer.returncode, answer.stdout) == (4, ""), (case, answer.stderr)
-        assert answer.stderr.startswith("postinstall: "), case
-        assert answer.stderr.count("\n") == 1, case
-        assert _picture(tmp_path / str(number)) == before, case
+    scripts = {
+        case: _unpacked_by_tar(_forged(real, SAID[case]), tmp_path / str(number)) / "postinstall.py"
+        for number, case in enumerate(SAID)
+    }
+    before = _picture(tmp_path)
+    words = [python, "-I", "-c", _ONE_AFTER_THE_OTHER, "--python", sys.executable]
+    done = subprocess.run(
+        words, input=json.dumps([*map(str, scripts.values())]), capture_output=True, text=True, check=True
+    )
+    answers = json.loads(done.stdout)
+    assert len(answers) == len(SAID)
+    for case, (code, out, err) in zip(SAID, answers, strict=True):
+        assert (code, out) == (4, ""), (case, err)
+        assert err.startswith("postinstall: "), case
+        assert err.count("\n") == 1, case
+    assert _picture(tmp_path) == before
 
 
 _ABOUT_MEMBERS = {case for case in SAID if " over a " in case} | {"template through a member"}

@@ -13,6 +13,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -284,7 +285,7 @@ def test_who_holds_a_lock_is_named(words: str, project: Project, monkeypatch: py
         said, 5, rf"the store is locked by .*{os.getpid()}", re.escape(f"{project.store}/locks/store"),
         "nothing was changed", "run again, .*wait longer with VENVFLOW_LOCK_TIMEOUT=",
     )  # fmt: skip
-    assert "pytest" in said.err
+    assert f"pid {os.getpid()} ({os.path.basename(sys.argv[0])}" in said.err
     assert forked(words).code == 0
 
 

@@ -209,7 +209,7 @@ def test_trim_that_may_not_delete_does_nothing_by_half(fleet: Fleet) -> None:
     fleet.pushed()
     age_all(fleet, 40)
     forsake(fleet)
-    (fleet.bucket / "v1/gc").symlink_to("/proc/self")  # where nothing can be made
+    (fleet.bucket / "v1/gc").touch()  # so nothing can be made in it
     answer = fleet.run("trim", "--remote")
     assert answer.code == 3
     assert fleet.record().exists()

@@ -79,7 +79,7 @@ def watched(project: Project, words: list[str]) -> set[str]:
         "HOME": str(project.root.parent / "home"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    strace = ["strace", "-f", "-y", "-qq", "-s", "4096", "-o", str(log)]
+    strace = ["strace", "-f", "--seccomp-bpf", "-y", "-qq", "-s", "4096", "-o", str(log)]
     done = subprocess.run(
         [*strace, "-e", f"trace={CHANGING},chdir,fchdir", *words],
         cwd=project.root, env={**os.environ, **own}, capture_output=True, text=True, check=False,

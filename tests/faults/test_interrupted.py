@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,12 +37,16 @@ FAULTS = (
 )
 
 
+EACH = 3
+"""How many calls of an action get a fault of each kind, unless all do."""
+
+
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_nothing_is_lost_and_the_next_run_finishes(world: World, scene: Scene, sample: int | None) -> None:
     """Each venv looks as before or as after, the store is sound, and doing it again leads to the end."""
     rehearsal = rehearsed(world, scene)
-    for fault in FAULTS:
-        _interrupt(rehearsal, fault, sample)
+    for fault, calls in _dealt(rehearsal, sample):
+        _interrupt(rehearsal, fault, calls)
 
 
 @needs_root
@@ -54,13 +59,21 @@ def test_so_it_is_with_what_lies_in_a_layer_of_an_image(
     """No directory of it can be moved; each venv looks as before or as after once the next run has begun."""
     rehearsal = rehearsed(world, scene)
     for fault in FAULTS if sample is None else FAULTS[:1]:
-        _interrupt(rehearsal, fault, sample, layered=True)
+        _interrupt(rehearsal, fault, rehearsal.faulty_calls(sample), layered=True)
 
 
-def _interrupt(rehearsal: Rehearsal, fault: Fault, sample: int | None, *, layered: bool = False) -> None:
-    """Let a fault happen at each of the calls; *layered*: venvs may be mixtures until the next run."""
+def _dealt(rehearsal: Rehearsal, sample: int | None) -> Iterator[tuple[Fault, list[int]]]:
+    """Yield each kind of fault with its calls: of a sample, each kind gets others than the kinds before."""
+    calls = rehearsal.faulty_calls(None if sample is None else EACH * len(FAULTS))
+    for number, fault in enumerate(FAULTS):
+        few = sample is None or len(calls) < EACH * len(FAULTS)
+        yield fault, calls if few else calls[number :: len(FAULTS)]
+
+
+def _interrupt(rehearsal: Rehearsal, fault: Fault, calls: list[int], *, layered: bool = False) -> None:
+    """Let a fault happen at each of the *calls*; *layered*: venvs may be mixtures until the next run."""
     world, scene = rehearsal.world, rehearsal.scene
-    for call in rehearsal.faulty_calls(sample):
+    for call in calls:
         world.reset()
         answer = world.server.do(scene.action, world.root, fault.mode, call, fault.error)
         at = f"{fault.name} at call {call} of {rehearsal.calls} ({answer.call})\n{answer.output}"
