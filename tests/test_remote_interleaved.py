@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from venvflow.disk.remote import transfers
 from venvflow.disk.remote import worker as workers
 from venvflow.disk.remote.channel import ChannelFailure
 from venvflow.disk.remote.client import RemoteFailure, Stored
@@ -191,30 +191,9 @@ class _FakeChannel:
         pass
 
 
-class AtOnce:
-    """Does what it is given one after the other, in this thread."""
-
-    def __init__(self, _threads: int) -> None:
-        pass
-
-    def __enter__(self) -> AtOnce:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def submit(self, do: Callable[..., Any], *words: Any) -> Future[Any]:
-        """Do it; return what came of it."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(do(*words))
-        except BaseException as error:  # noqa: BLE001 - also of who waits
-            future.set_exception(error)
-        return future
-
-    def map(self, do: Callable[[Any], Any], each: Iterable[Any]) -> list[Any]:
-        """Do it for each; return what came of it."""
-        return [do(one) for one in each]
+def in_turn(do: Callable[[Any], Any], each: Iterable[Any], _most: int) -> list[Any]:
+    """Do it for one after the other, in this thread; return what came of it."""
+    return [do(one) for one in each]
 
 
 # --------------------------------------------------------------------------- actors
@@ -378,9 +357,10 @@ def virtual(monkeypatch: pytest.MonkeyPatch) -> None:
     def urandom(size: int) -> bytes:
         return f"{SCRIPT.name}{next(SCRIPT.numbers)}".encode().rjust(size, b"-")
 
-    monkeypatch.setattr(workers, "ThreadPoolExecutor", AtOnce)
+    for module in (workers, transfers):
+        monkeypatch.setattr(module, "at_once", in_turn)
     monkeypatch.setattr(remote_marks, "os", SimpleNamespace(urandom=urandom))
-    monkeypatch.setattr(workers._Push, "_make", lambda _push, _digest, file: Path(file).write_bytes(b""))
+    monkeypatch.setattr(transfers.Sending, "_make", lambda _push, _digest, file: Path(file).write_bytes(b""))
 
 
 def begun(

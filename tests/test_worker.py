@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from venvflow.disk.remote import worker
+from venvflow.disk.remote import transfers
+from venvflow.disk.remote.answers import Answers, at_once
 from venvflow.disk.remote.client import RemoteFailure, Stored
 
 
@@ -32,18 +36,18 @@ class Broken:
 
 def test_what_one_thread_fails_at_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is that failure which is told, whoever ends first."""
-    monkeypatch.setattr(worker, "_CUTTERS", 2)
+    monkeypatch.setattr(transfers, "_CUTTERS", 2)
     trees = [(letter * 64, 1 << 40) for letter in "abcdefgh"]
     request = {"staging": "/nowhere", "prefix": "r", "store": "/nowhere"}
-    answers = worker._Answers(io.StringIO())
+    answers = Answers(io.StringIO())
     with pytest.raises(RemoteFailure, match="500"):
-        worker._Pull(Broken(), answers, request).run(trees, 2)  # type: ignore[arg-type]
+        transfers.Fetching(Broken(), answers, request).run(trees, 2)  # type: ignore[arg-type]
 
 
 def test_nobody_waits_until_the_parent_reads() -> None:
     """What is said is more than a pipe takes; all of it comes, in order."""
     reading, writing = os.pipe()
-    answers = worker._Answers(os.fdopen(writing, "w", encoding="ascii"))
+    answers = Answers(os.fdopen(writing, "w", encoding="ascii"))
     texts = [letter * 200_000 for letter in "abc"]
 
     def say() -> None:
@@ -56,3 +60,48 @@ def test_nobody_waits_until_the_parent_reads() -> None:
     assert not saying.is_alive()
     with open(reading, encoding="ascii") as file:
         assert [json.loads(file.readline())["text"] for _ in texts] == texts
+
+
+def test_a_child_that_only_looks_loads_little() -> None:
+    """A miss waits for its start: what cuts and makes parcels is loaded by who does."""
+    words = "import sys, venvflow.disk.remote.worker; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    modules = loaded.stdout.split()
+    assert "venvflow.disk.remote.client" in modules
+    assert not {"venvflow.model", "dataclasses", "logging", "venvflow.disk.objects"} & set(modules)
+
+
+def test_each_is_done_once_and_so_many_at_a_time() -> None:
+    """Answers come in the order of what was asked."""
+    together, most, mutex = 0, 0, threading.Lock()
+
+    def double(number: int) -> int:
+        nonlocal together, most
+        with mutex:
+            together += 1
+            most = max(most, together)
+        time.sleep(0.01)
+        with mutex:
+            together -= 1
+        return 2 * number
+
+    assert at_once(double, range(20), 4) == [*range(0, 40, 2)]
+    assert most == 4
+    assert at_once(double, [], 4) == []
+
+
+def test_nothing_is_begun_after_a_failure() -> None:
+    """It is raised when what had begun has ended."""
+    begun, ended = [], []
+
+    def act(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            raise ZeroDivisionError
+        time.sleep(0.1)
+        ended.append(number)
+
+    with pytest.raises(ZeroDivisionError):
+        at_once(act, range(100), 2)
+    assert begun[1:] == ended
+    assert len(begun) <= 2

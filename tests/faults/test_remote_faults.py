@@ -21,7 +21,7 @@ from scenes import Scene
 from worlds import World, interesting
 
 from venvflow.disk.remote.parcels import Cutter
-from venvflow.disk.remote.worker import _Nobody
+from venvflow.disk.remote.transfers import _Nobody
 from venvflow.pure.decoding import Corrupt
 from venvflow.pure.expiry import encode_mark
 from venvflow.pure.records import Trust, seen

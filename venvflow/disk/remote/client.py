@@ -51,7 +51,10 @@ _LOCAL = ("file", "memory")
 
 
 class RemoteFailure(Exception):
-    """A request failed; *kind* is ``denied``, ``absent``, ``unreachable`` or ``unusable``."""
+    """A request failed; *kind* is ``denied``, ``absent``, ``unreachable`` or ``unusable``.
+
+    ``damaged``: what was to be sent is not what it should be; the text is the digest of the object.
+    """
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
