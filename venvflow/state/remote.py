@@ -306,7 +306,6 @@ class Remote:
         total = sum(raw for _, raw in wanted)
         _need_room(store, total)
         state = "What came whole stays in the store, and is not fetched again."
-        _ = store.index  # one that is new is made from what lies there: better now than when there is more
         with (
             explained("cannot write to the store", at=store.path, state=state),
             store.objects.batch() as batch,
@@ -364,6 +363,7 @@ class _Arrivals:
             self._take_tree(answer)
 
     def _take_tree(self, answer: dict[str, Any]) -> None:
+        _ = self.store.index  # a new one is made from what lies there: better now than when there is more
         digest = answer["tree"]
         with open(f"{self.batch.staging}/{answer['file']}", "rb") as file:
             tree = decode_tree(digest, file.read())
