@@ -15,6 +15,7 @@ from contents import (
     NOBODY,
     dies_at,
     elsewhere,
+    file_entry,
     for_everybody,
     in_child,
     linux_only,
@@ -30,7 +31,7 @@ from contents import (
 from tiers import first_quick
 
 from venvflow.disk import objects as module
-from venvflow.disk.objects import Batch, MtimeMode, Name, Objects
+from venvflow.disk.objects import Batch, MtimeMode, Name, Objects, file_of, object_name, sealed, sealed_file
 from venvflow.disk.scan import Changing, Found, lstat, read
 from venvflow.errors import Refused
 
@@ -108,6 +109,15 @@ def test_objects_look_the_same_under_every_umask(tmp_path: Path, umask: int, exe
     assert stat.S_IMODE(st.st_mode) == (0o555 if executable else 0o444)
     assert st.st_mtime_ns == time_of(DATA)
     assert not path.parent.stat().st_mode & 0o022
+
+
+@pytest.mark.parametrize("executable", [False, True])
+def test_where_and_how_an_object_lies_is_said_in_one_call_as_in_two(executable: bool) -> None:
+    """The short way is for every file of a venv."""
+    entry = file_entry("a", b"data", executable=executable)
+    name = object_name(entry)
+    mtime_ns, mode = sealed(name)
+    assert sealed_file(entry) == (file_of(name), mtime_ns, stat.S_IFREG | mode)
 
 
 def test_the_executable_bit_is_part_of_the_name(objects: Objects) -> None:

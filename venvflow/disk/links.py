@@ -101,9 +101,9 @@ class Linker:
         self.count("hardlink")
         return True
 
-    def count(self, mode: LinkMode) -> None:
-        """Count one more file that is shared in this mode."""
-        self.used[mode] = self.used.get(mode, 0) + 1
+    def count(self, mode: LinkMode, number: int = 1) -> None:
+        """Count one more file that is shared in this mode, or a *number* of them."""
+        self.used[mode] = self.used.get(mode, 0) + number
 
     def _hardlink(self, source: str, name: str, dir_fd: int) -> None:
         """Link to *source*, or to a spare of it when it can have no more names."""

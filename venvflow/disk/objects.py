@@ -86,6 +86,18 @@ def file_of(name: Name) -> str:
     return f"{name.digest[:2]}/{name.digest[2:]}{'x' if name.executable else ''}"
 
 
+def sealed_file(entry: Entry) -> tuple[str, int, int]:
+    """Return where the object of a file lies below ``objects/``, and the mtime (ns) and whole mode it has.
+
+    That is what :func:`file_of` and :func:`sealed` say of an object that is ours alone, in one call: it is
+    made for every file of a venv.
+    """
+    digest = entry.digest
+    if entry.executable:
+        return f"{digest[:2]}/{digest[2:]}x", mtime_ns_of(digest), stat.S_IFREG | 0o555
+    return f"{digest[:2]}/{digest[2:]}", mtime_ns_of(digest), stat.S_IFREG | 0o444
+
+
 def object_name(entry: Entry) -> Name:
     """Return the object of a file or template; templates are data, never executable themselves."""
     return Name(entry.digest, entry.executable and entry.kind == "file")

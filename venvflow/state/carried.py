@@ -144,15 +144,15 @@ def carry(
     entries = [entry for tree in trees for entry in tree.entries]
     if not all(entry.path in known for entry in entries if entry.kind != "dir"):
         return None
-    looks = _looks_of(made)
-    found: list[Found] = []
+    look = _Look(made)
     try:
         with directory(venv) as fd:
-            _look(fd, "", looks, found)
+            look.into(fd, "")
     except (_Touched, NotADirectoryError):
         return None
-    if looks:  # of directories that are gone
+    if look.misses:
         return None
+    found = look.found
     above = {item.path.rpartition("/")[0] for item in found}
     if any(entry.kind == "dir" and entry.path in above for entry in entries):
         return None
@@ -167,59 +167,55 @@ class _Touched(Exception):
     """Something is not as it was made."""
 
 
-_Look = tuple[int, int, int, int] | str
-"""How a file should look: inode, size, mtime and mode; or where a link should lead."""
+class _Look:
+    """A look at what was *made* in a venv; *found* is what is there besides, with the directories above."""
 
+    def __init__(self, made: Materialised) -> None:
+        self._files, self._targets = {**made.placed, **made.own}, made.targets
+        self._directories = frozenset(made.directories)
+        self._seen = 0
+        self.found: list[Found] = []
 
-def _looks_of(made: Materialised) -> dict[str, dict[str, _Look]]:
-    """Return how what was made should look, by directory and name; directories have no look."""
-    looks: dict[str, dict[str, _Look]] = {path: {} for path in ("", *made.directories)}
-    for files in (made.placed, made.own):
-        for path, each in files.items():
-            above, _, name = path.rpartition("/")
-            looks[above][name] = each[1:]
-    for path, target in made.targets.items():
-        above, _, name = path.rpartition("/")
-        looks[above][name] = target
-    return looks
+    @property
+    def misses(self) -> bool:
+        """Return whether something that was made is gone."""
+        return self._seen < len(self._files) + len(self._targets) + len(self._directories)
 
+    def into(self, fd: int, prefix: str) -> None:
+        """Look into an open directory; *prefix* is its path in the venv with a slash, nothing for the top.
 
-def _look(fd: int, prefix: str, looks: dict[str, dict[str, _Look]], found: list[Found]) -> None:
-    """Add to *found* what is in an open directory and was not made there, with the directories on the way.
-
-    Take from *looks* the directories that were seen. Raises _Touched if what was made there is not as it
-    should be.
-    """
-    known, stat_at = looks.pop(prefix[:-1], {}), os.stat  # for every file
-    here, below = 0, []
-    for name in sorted(os.listdir(fd)):
-        look = known.get(name)
-        if look is None:
-            was_made = prefix + name in looks
-            if not was_made:
-                found.append(lstat(name, dir_fd=fd, known_as=prefix + name))
-            if was_made or found[-1].kind == "dir":
-                below.append((name, was_made))
-            continue
-        if isinstance(look, str):
-            as_made = os.readlink(name, dir_fd=fd) == look
-        else:
-            st = stat_at(name, dir_fd=fd, follow_symlinks=False)
-            as_made = (st.st_ino, st.st_size, st.st_mtime_ns, st.st_mode) == look
-        if not as_made:
-            raise _Touched
-        here += 1
-    if here < len(known):
-        raise _Touched
-    for name, was_made in below:
-        before = len(found)
-        inner = open_directory(name, dir_fd=fd)
-        try:
-            _look(inner, f"{prefix}{name}/", looks, found)
-        finally:
-            os.close(inner)
-        if was_made and len(found) > before:
-            found.insert(before, lstat(name, dir_fd=fd, known_as=prefix + name))
+        Raises _Touched if what was made there is not as it should be.
+        """
+        files, targets, stat_at, below = self._files, self._targets, os.stat, []  # for every file
+        for name in sorted(os.listdir(fd)):
+            path = prefix + name
+            made = files.get(path)
+            if made is not None:
+                st = stat_at(name, dir_fd=fd, follow_symlinks=False)
+                as_made = (st.st_ino, st.st_size, st.st_mtime_ns, st.st_mode) == made[1:]
+            elif path in targets:
+                as_made = os.readlink(name, dir_fd=fd) == targets[path]
+            else:
+                as_made = True
+                was_made = path in self._directories
+                if not was_made:
+                    self.found.append(lstat(name, dir_fd=fd, known_as=path))
+                if was_made or self.found[-1].kind == "dir":
+                    below.append((name, was_made))
+                if not was_made:
+                    continue
+            if not as_made:
+                raise _Touched
+            self._seen += 1
+        for name, was_made in below:
+            before = len(self.found)
+            inner = open_directory(name, dir_fd=fd)
+            try:
+                self.into(inner, f"{prefix}{name}/")
+            finally:
+                os.close(inner)
+            if was_made and len(self.found) > before:
+                self.found.insert(before, lstat(name, dir_fd=fd, known_as=prefix + name))
 
 
 def _listed(venv: str, paths: Iterable[str]) -> Iterator[str]:

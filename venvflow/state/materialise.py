@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from venvflow import postinstall
 from venvflow.disk.descriptors import Directories, directory
 from venvflow.disk.links import Linker, prevailing, write_private
-from venvflow.disk.objects import MtimeMode, Name, Objects, file_of, object_name, sealed
+from venvflow.disk.objects import MtimeMode, Name, Objects, object_name, sealed, sealed_file
 from venvflow.disk.scan import read
 from venvflow.model import Entry, LinkMode, Manifest
 from venvflow.pure.manifest import Corrupt, directories_of, entries_of
@@ -104,7 +103,6 @@ class Materialiser:
         self._made = Materialised()
         self._late = False
         self._own: set[str] = set()  # files that are no links
-        self._above, self._parent = "/", -1  # where the last file was linked: most are beside it
         self._hurries = not (self.verify_all or self.untrusted)
         self._filled: dict[str, tuple[bytes, int]] = {}  # SHA-256 and size of what templates became
 
@@ -172,50 +170,55 @@ class Materialiser:
         return sum(sizes.values()) + sum(entry.size for entry in own)
 
     def _make_entries(self, entries: list[Entry], places: Directories) -> None:
-        copies, self._above = self.linker.mode == "copy", "/"
+        copies = self.linker.mode == "copy"
         for start in range(0, len(entries), _CHUNK):
             if self.linker.mode == "copy" and not copies:  # which shows when the other modes have failed
                 copies = True
                 postinstall.need_room(places.open(""), sum(entry.size for entry in entries[start:]), 0)
             chunk = entries[start : start + _CHUNK]
             with directory(self.objects.root) as objects:
-                for entry in chunk:
-                    if not self._link_at_once(entry, objects, places):
-                        self._above = "/"
-                        with suppress(*[FileExistsError] * self._late):
-                            self._make_entry(entry, places)
+                for entry in self._link_at_once(chunk, objects, places):
+                    with suppress(*[FileExistsError] * self._late):
+                        self._make_entry(entry, places)
             if self.progress is not None:
                 self.progress(start + len(chunk), len(entries))
 
-    def _link_at_once(self, entry: Entry, objects: int, places: Directories) -> bool:
-        """Make a file a link to its object in two system calls; return False where that is not all there is.
+    def _link_at_once(self, entries: list[Entry], objects: int, places: Directories) -> Iterator[Entry]:
+        """Make files links to their objects, in two system calls each; yield what there is more to do for.
 
         That is how most files are made, so it is done without detours. *objects* is a descriptor of the
-        directory of objects.
+        directory of objects. What was yielded has been made when the next one is asked for.
         """
-        path, size, name = entry.path, entry.size, object_name(entry)
-        if entry.kind != "file" or path in self._own or name in self.adopted:
-            return False
-        if not (self._hurries and self.linker.mode == "hardlink"):
-            return False
-        file, (mtime_ns, mode) = file_of(name), sealed(name)
-        try:
-            st = os.stat(file, dir_fd=objects, follow_symlinks=False)
-            looks = st.st_mode, st.st_size, st.st_mtime_ns
-            if looks != (stat.S_IFREG | mode, size, mtime_ns) or st.st_uid not in self.objects.owners:
-                return False
-            above, _, base = path.rpartition("/")
-            if above != self._above:
-                self._above, self._parent = above, places.open(above)
-            os.link(file, base, src_dir_fd=objects, dst_dir_fd=self._parent, follow_symlinks=False)
-        except OSError:  # what it is, the longer way finds out
-            return False
-        self.linker.count("hardlink")
-        self._made.placed[path] = Placed(entry, st.st_ino, size, mtime_ns, st.st_mode)
-        if not self.noting:
-            self._made.digests.append((path, entry.digest))
-            self._note_stats(entry, size, mtime_ns)
-        return True
+        stat_at, link, placed, owners = os.stat, os.link, self._made.placed, self.objects.owners
+        above, parent, linked = "", -1, 0  # most files are beside the one before
+        hurries = self._hurries and self.linker.mode == "hardlink"
+        for entry in entries:
+            path, size = entry.path, entry.size
+            if hurries and entry.kind == "file" and path not in self._own and not self._is_adopted(entry):
+                file, mtime_ns, mode = sealed_file(entry)
+                try:
+                    st = stat_at(file, dir_fd=objects, follow_symlinks=False)
+                    looks = st.st_mode, st.st_size, st.st_mtime_ns
+                    if looks == (mode, size, mtime_ns) and st.st_uid in owners:
+                        where, _, base = path.rpartition("/")
+                        if parent < 0 or where != above:
+                            above, parent = where, places.open(where)
+                        link(file, base, src_dir_fd=objects, dst_dir_fd=parent, follow_symlinks=False)
+                        linked += 1
+                        placed[path] = Placed(entry, st.st_ino, size, mtime_ns, mode)
+                        if not self.noting:
+                            self._made.digests.append((path, entry.digest))
+                            self._note_stats(entry, size, mtime_ns)
+                        continue
+                except OSError:  # what it is, the longer way finds out
+                    pass
+            yield entry
+            parent, hurries = -1, self._hurries and self.linker.mode == "hardlink"
+        if linked:
+            self.linker.count("hardlink", linked)
+
+    def _is_adopted(self, entry: Entry) -> bool:
+        return bool(self.adopted) and object_name(entry) in self.adopted
 
     def _make_entry(self, entry: Entry, places: Directories) -> None:
         if entry.kind == "file":
