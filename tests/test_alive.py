@@ -117,6 +117,20 @@ def test_a_script_keeps_its_options_and_words(unpacked: Callable[..., Path], tmp
 
 
 @pytest.mark.parametrize("form", ["shebang", "first-line"])
+def test_a_script_keeps_the_variables_of_its_first_line(
+    form: str, unpacked: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Those that ``env`` sets for its interpreter, and that it gets no others."""
+    root = unpacked(tmp_path / ODD)
+    code = "import os, sys\nprint(os.environ['A_B'], 'MINE' in os.environ, sys.flags.isolated)\n"
+    for words, others in (("A_B=/x:y ", True), ("-i A_B=/x:y ", False)):
+        head = postinstall.script_head(form, "bin/x", f"{words}bin/python -I")
+        (root / "bin/x").write_bytes(head + code.encode())
+        (root / "bin/x").chmod(0o755)
+        assert run(root / "bin/x", MINE="1", PATH="/usr/bin:/bin") == (0, f"/x:y {others} 1\n", "")
+
+
+@pytest.mark.parametrize("form", ["shebang", "first-line"])
 def test_a_script_may_lie_anywhere(form: str, unpacked: Callable[..., Path], tmp_path: Path) -> None:
     """Deep below, beside no interpreter; and what cannot be written in this way has no such form."""
     root = unpacked(tmp_path / ODD)

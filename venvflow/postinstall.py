@@ -263,7 +263,7 @@ case $_venvflow in */*) _venvflow=${_venvflow%/*} ;; *) _venvflow=. ;; esac
     echo "$0: <problem>" >&2
     exit 127
 }
-exec "$_venvflow/<below>"<options> "$0" "$@"
+exec <env>"$_venvflow/<below>"<options> "$0" "$@"
 ' '''
 """
 """How a script begins that finds its interpreter from where it lies itself, behind a link if need be.
@@ -280,15 +280,15 @@ def script_head(form: str, path: str, argument: str) -> bytes:
     """Return how the script at *path* begins so that it runs wherever the environment lies.
 
     *form* is ``shebang``, or ``first-line`` if it may be one line only. *argument* is one for
-    :func:`parted`. Nothing, for what cannot stand in it: quotes of a shell, which are strings of Python, and
-    words for ``env``.
+    :func:`parted`. Nothing, for what cannot stand in it: quotes of a shell, which are strings of Python.
     """
     env, below, options = parted(argument)
-    if env or unsafe_name(below) or not re.fullmatch(r"[\w.+/-]+", below) or re.search(r"'''|\\", options):
+    if unsafe_name(below) or not re.fullmatch(r"[\w.+/-]+", below) or re.search(r"'''|\\", options):
         return b""
     up = "../" * path.count("/")
     beside = os.path.dirname(path) == os.path.dirname(below)
     words = {
+        "<env>": "env " + env if env else "",
         "<below>": os.path.basename(below) if beside else up + below,
         "<root>": up,
         "<options>": options,
@@ -301,7 +301,7 @@ def script_head(form: str, path: str, argument: str) -> bytes:
 
 
 FIRST_LINE = (
-    """#!/usr/bin/env -S sh -c 'exec "$(dirname "$(readlink -f "$0")")"/<below><options> "$0" "$@"'\n"""
+    """#!/usr/bin/env -S sh -c 'exec <env>"$(dirname "$(readlink -f "$0")")"/<below><options> "$0" "$@"'\n"""
 )
 """The same in one line, that Python takes for a comment: for scripts whose docstring is what they say."""
 
