@@ -151,17 +151,25 @@ def bases_for(job: Job, store: StoreReader, record: KeyRecord) -> list[Base]:
         division = divide(trees, same_entries(candidate.entries, entries) - brought)
         if division.kept:
             base = Base(snapshots.pop(candidate.id), division, entries)
-            loans = _loans(job, store, base, snapshots.values(), but=brought)
+            known = {tree.digest: tree for tree in trees}
+            loans = _loans(job, store, base, snapshots.values(), known=known, but=brought)
             return [replace(base, loans=loans), base] if loans else [base]
     return []
 
 
 def _loans(
-    job: Job, store: StoreReader, base: Base, snapshots: Iterable[Snapshot], but: frozenset[str]
+    job: Job,
+    store: StoreReader,
+    base: Base,
+    snapshots: Iterable[Snapshot],
+    *,
+    known: Mapping[str, Tree],
+    but: frozenset[str],
 ) -> tuple[tuple[Snapshot, Loan], ...]:
     """Return what other *snapshots* can lend to *base* of packages that it lacks, all *but* these.
 
-    What was missing in a snapshot when it was built may be anybody's: such a one neither lends nor borrows.
+    *known* are trees that need not be read again, by digest. What was missing in a snapshot when it was built
+    may be anybody's: such a one neither lends nor borrows.
     """
     found = base
     for other in () if was_told(base.snapshot.warnings) else snapshots:
@@ -169,7 +177,8 @@ def _loans(
         if not wanted or was_told(other.warnings):
             continue
         with suppress(Corrupt, VenvflowError, Unsure):
-            lender = divide(store.load(other).trees, wanted)
+            trees = [known.get(digest) or store.tree(digest) for digest in other.trees]
+            lender = divide(trees, wanted)
             there = base.division._replace(kept=found.trees)
             loan = loan_of(there, lender, wanted, partial(_listed, store, place=job.place.path))
             if loan.trees:
