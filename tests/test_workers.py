@@ -223,3 +223,16 @@ def test_few_idle_processes_keep_what_they_know(world: World) -> None:
     finally:
         workers.close()
     assert threading.active_count() == 1
+
+
+def test_where_no_process_can_be_made_one_does_it_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is full of processes is slow, and no more than that."""
+    monkeypatch.setattr("venvflow.workers._HOST", "raise SystemExit")
+    workers = Workers(world.flow(), VERBS)
+    try:
+        with workers._all[0].lock:
+            for verb in ("hash-lockfiles", "restore", "build-venv", "squish", "store"):
+                assert workers.do(verb, "api").failure is None
+        assert workers.do("restore", "api").values["did"] == "kept"
+    finally:
+        workers.close()

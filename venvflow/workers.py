@@ -20,7 +20,7 @@ from typing import Any
 
 from venvflow import interrupts
 from venvflow.disk import locks
-from venvflow.errors import EnvironmentFailure
+from venvflow.errors import EnvironmentFailure, VenvflowError
 from venvflow.flow import Flow
 from venvflow.step_worker import FINISH, Done, Orders, finish_held, perform
 
@@ -71,10 +71,11 @@ class _Process:
         self.lock = threading.Lock()
         self.venv = ""
         self.has_ended = False
-        self._pid: int = run.recv()
-        _pids.add(self._pid)
+        self._pid = 0  # it is not there yet
 
     def do(self, verb: str, venv: str) -> Done:
+        if not self._is_there():
+            return perform(self._flow, verb, venv)
         answer = self._ask((verb, venv), venv)
         assert isinstance(answer, Done)  # noqa: S101 - that is what a step answers
         return answer
@@ -82,13 +83,28 @@ class _Process:
     def finish(self) -> None:
         self._ask(FINISH, self.venv)
 
+    def _is_there(self) -> bool:
+        """Wait until the worker is there; return whether it is."""
+        try:
+            self._pid = self._pid or self._heard_next()
+            _pids.add(self._pid)
+        except (EOFError, OSError):
+            self.close()
+        except BaseException:
+            self.close()
+            raise
+        return not self.has_ended
+
+    def _heard_next(self) -> Any:
+        while not self._run.poll(_TICK):
+            pass
+        return self._run.recv()
+
     def _ask(self, order: object, venv: str) -> Done | None:
         try:
             self._run.send(order)
             while True:
-                while not self._run.poll(_TICK):
-                    pass
-                kind, value = self._run.recv()
+                kind, value = self._heard_next()
                 if kind == "done":
                     return value  # type: ignore[no-any-return]
                 if kind == "broke":
@@ -153,13 +169,15 @@ class Workers:
         """End all of them; one that is at work was interrupted, and cleans up before."""
         self._flow.waits = lambda: None
         deadline = time.monotonic() + interrupts.PATIENCE
-        for worker in self._all:
-            if worker.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        for worker in self._all[1:]:
+            if not worker.has_ended:
+                worker.lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
                 worker.close()
         if self._control is not None:
             self._control.close()
         if self._host is not None:
             self._host.wait()
+            locks.kin.discard(self._host.pid)
 
     def _taken_for(self, venv: str) -> _Here | _Process:
         """Return the process for a venv, which is ours until its lock is released."""
@@ -190,17 +208,13 @@ class Workers:
     def _started(self) -> _Here | _Process:
         """Return a new worker, which is ours; where there can be none, this process does several steps."""
         ours, theirs = socket.socketpair()
-        try:
-            socket.send_fds(self._connected(), [b"+"], [theirs.fileno()])
-            theirs.close()
-            worker = _Process(self._flow, Connection(ours.detach()), self._heard)
-        except (OSError, EOFError):
-            here = _Here(self._flow)
-            here.lock.acquire()
-            return here
-        finally:
-            theirs.close()
-            ours.close()
+        worker: _Here | _Process
+        with ours, theirs:
+            try:
+                socket.send_fds(self._connected(), [b"+"], [theirs.fileno()])
+                worker = _Process(self._flow, Connection(ours.detach()), self._heard)
+            except OSError:
+                worker = _Here(self._flow)
         worker.lock.acquire()
         self._all.append(worker)
         return worker
@@ -243,6 +257,7 @@ class Workers:
         for worker in list(self._all):
             if worker.venv and worker.lock.acquire(blocking=False):
                 try:
-                    worker.finish()
+                    with suppress(VenvflowError):  # its own task will meet it
+                        worker.finish()
                 finally:
                     worker.lock.release()
