@@ -20,10 +20,14 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade
 	--custom-compile-command "make relock" --output-file
 # A shell may forbid Python to write bytecode; then nothing here would ever be compiled.
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST = $(BIN)/pytest -q -n 2 --dist worksteal
-QUICK = $(PYTEST) -m "not slow" --hypothesis-profile quick
+# One more than there are processors: there is always one that waits, for a disk, a server or another process.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST = $(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+# Where nothing that passed is kept, there is room for all.
+IN_MEMORY = $(PYTEST) --in-memory -o tmp_path_retention_policy=failed
+QUICK = $(IN_MEMORY) -m "not slow" --hypothesis-profile quick
 
-.PHONY: run test quick plain pythons newest network long faults lint relock docs dist shape recording screenshot bench bench-quick bench-remote bench-remote-quick clean help
+.PHONY: run test disk quick plain pythons newest network long faults lint relock docs dist shape recording screenshot bench bench-quick bench-remote bench-remote-quick clean help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -35,6 +39,10 @@ run: $(VENV)/run  ## build, share, pack and store the example venvs; show what w
 	@$(BIN)/sqlite-utils rows .store/index.db savings --fmt simple
 
 test: lint  ## lint, type checks and all tests that need neither network nor minutes
+	$(IN_MEMORY) --ignore tests/scenarios
+	$(PYTEST) tests/scenarios
+
+disk: $(VENV)/test  ## the tests of "make test" with all their files on a disk, where that puts only scenarios
 	$(PYTEST)
 
 quick: $(VENV)/test  ## the tests that take seconds

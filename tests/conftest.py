@@ -41,8 +41,8 @@ _FOREIGN = ("VENVFLOW_", "AWS_", "CI", "GITHUB_", "GITLAB_", *(service.mark for 
 for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
     del os.environ[name]
 
-_ROOM = 2 << 30
-"""Bytes that the quick tests may need, with those of the runs before that pytest keeps."""
+_ROOM = 3 << 30
+"""Bytes that tests may need at once, with those of the runs before that pytest keeps: of what failed."""
 
 # How many examples a property is tried with: the Makefile chooses. No machine is too slow.
 for profile, examples in {"quick": 10, "test": 50, "long": 1000}.items():
@@ -58,11 +58,11 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker of the few scenarios that are not slow known; run the quick tests in memory."""
+    """Make the marker of the few scenarios that are not slow known; put files into memory if asked to."""
     config.addinivalue_line("markers", "quick: a scenario that runs with the quick tests, too")
     if config.getoption("dist", "no") == "no":  # with xdist, that is where tests are run
         _forbid_bytecode()
-    if "not slow" in config.getoption("markexpr") and _memory_will_do():
+    if config.getoption("in_memory") and _memory_will_do():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 
@@ -76,10 +76,9 @@ def _forbid_bytecode() -> None:
 
 
 def _memory_will_do() -> bool:
-    """Return whether files in memory are as good as on disk: twice as fast, if there are room and programs.
+    """Return whether there are room and programs in memory.
 
-    All tests together, as ``make test`` runs them, work on a disk: it gives inodes out again, counts in other
-    blocks, and takes its time to be in sync.
+    What a test does again and again there takes two thirds of the processor's time, and waits for nobody.
     """
     try:
         found = os.statvfs(MEMORY)
@@ -93,6 +92,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-network", action="store_true", help="run the tests that need a package index")
     parser.addoption("--run-long", action="store_true", help="run the tests that take a minute each")
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
+    parser.addoption(
+        "--in-memory", action="store_true", help="put the files of tests into memory, if it will do"
+    )
     parser.addoption("--all-faults", action="store_true", help="make a fault at every call, not at a sample")
 
 
