@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from contents import tree_of
@@ -24,6 +26,7 @@ from venvflow.state.history import Event, Totals, events, forget_old, note, pack
 from venvflow.state.index import VERSION, Index, IndexReader
 from venvflow.steps.build_venv import build_venv
 from venvflow.steps.hash_lockfiles import hash_lockfiles
+from venvflow.steps.noting import noted
 from venvflow.steps.restore import restore
 from venvflow.steps.trim import trim
 
@@ -333,3 +336,20 @@ def test_a_step_fails_as_it_would_without_a_history(world: World, monkeypatch: p
 def index_of(world: World) -> closing[Index]:
     """Return the index of a world's store, open."""
     return closing(Index(str(world.store / "index.db")))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_while_a_step_is_at_work_garbage_is_looked_for_less_often(fails: bool) -> None:
+    """What it knows of a large venv would be looked at again and again; what others set is set afterwards."""
+    before, within = gc.get_threshold(), list[tuple[int, ...]]()
+
+    def act() -> Outcome:
+        within.append(gc.get_threshold())
+        if fails:
+            raise KeyboardInterrupt
+        return Outcome("kept")
+
+    with suppress(KeyboardInterrupt):
+        noted("squish", mock.Mock(), mock.Mock(), act)
+    assert within[0][0] > 10 * before[0]
+    assert gc.get_threshold() == before

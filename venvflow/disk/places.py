@@ -784,8 +784,10 @@ def _have_mtimes(fd: int, directories: Mapping[str, int]) -> bool:
 
 def directory_mtimes(venv: str, directories: Iterable[str]) -> dict[str, int]:
     """Return *directories* of a venv with their mtimes, but for bytecode caches, which Python fills."""
-    return {
-        name: os.lstat(f"{venv}/{name}").st_mtime_ns
-        for name in directories
-        if os.path.basename(name) != "__pycache__"
-    }
+    stat_at = os.stat  # for every directory, as above
+    with directory(venv) as fd:
+        return {
+            name: stat_at(name, dir_fd=fd, follow_symlinks=False).st_mtime_ns
+            for name in directories
+            if name.rpartition("/")[2] != "__pycache__"
+        }
