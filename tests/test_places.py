@@ -128,7 +128,9 @@ def test_a_signal_that_comes_while_staging_is_removed_leaves_nothing_behind(
 def test_a_place_that_somebody_else_makes_a_venv_at_is_waited_for(place: Place) -> None:
     """For a while: a killed run's builder may be about to end. Then the holder is named."""
     with place.staged():
-        with pytest.raises(LockTimeout, match=rf"at this place: another thread .*\(pid {os.getpid()}\)"):
+        with pytest.raises(
+            LockTimeout, match=rf"at this place: another task of this run \(pid {os.getpid()}\)"
+        ):
             Place(place.path, patience=0).settle()
         waiting = threading.Thread(target=Place(place.path, patience=30).settle)
         waiting.start()
