@@ -6,8 +6,10 @@ A fork has everything imported: hundreds of calls take the time of a few process
 from __future__ import annotations
 
 import fcntl
+import importlib
 import io
 import os
+import pkgutil
 import pty
 import re
 import shutil
@@ -23,10 +25,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from contents import fork
 from json_schemas import check_answer
 
+import venvflow.cli
 from venvflow.cli import main
 
 if TYPE_CHECKING:
     from cli_project import Project
+
+for _command in pkgutil.iter_modules(venvflow.cli.__path__, "venvflow.cli."):
+    importlib.import_module(_command.name)  # once here, not in each fork
 
 CALLS = {
     "init": "init --check ../fresh",
