@@ -13,6 +13,7 @@ from contents import open_store, stock, time_of
 from venvflow import config as configs
 from venvflow.disk.scan import walk
 from venvflow.model import Receipt
+from venvflow.state import file_stats
 from venvflow.state.file_stats import (
     TreeStats,
     digest_of_found,
@@ -243,3 +244,15 @@ def test_what_a_run_has_made_is_learnt_at_its_end(fleet: Fleet) -> None:
     fleet.lose_tree()
     fleet.edit("c")
     assert suspect_venvs(fleet.config, fleet.venvs) == {"c"}
+
+
+def test_what_is_learnt_already_is_not_even_decoded(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a venv in which one package changed, all other trees are known."""
+
+    def refuse(data: bytes) -> TreeStats:
+        raise AssertionError(data)
+
+    before = fleet.stats.read_bytes()
+    monkeypatch.setattr(file_stats, "decode_stats", refuse)
+    learn_stats(fleet.config, fleet.venvs.values())
+    assert fleet.stats.read_bytes() == before

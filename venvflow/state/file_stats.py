@@ -453,7 +453,7 @@ def learn_stats(config: Config, receipts: Iterable[Receipt], *, budget: int = BU
     memory, receipts = _Memory(config), [*receipts]
     for digest in dict.fromkeys(digest for receipt in receipts for digest in receipt.trees):
         if memory.decoded * _DECODED < budget * _LEARNING:
-            memory.stats(digest)
+            memory.learn(digest)
     memory.keep(receipts)
 
 
@@ -545,6 +545,11 @@ class _Memory:
         """Return the stats of a tree, None if it is lost."""
         stats = self._known.get(digest)
         return stats if stats is not None else self._learn(digest)
+
+    def learn(self, digest: str) -> None:
+        """Learn the stats of a tree that is not written down; what is need not be decoded for that."""
+        if digest not in self._known.lines:
+            self._learn(digest)
 
     def keep(self, receipts: Iterable[Receipt]) -> None:
         """Write down what was learnt, and drop what none of *receipts* has; nothing, if there are none."""
