@@ -78,13 +78,21 @@ class _Direction:
 
     def through(self, now: float, size: int) -> float:
         """Return when *size* bytes that come now are through this connection and the link."""
-        speed = self.speed
-        rates = [
-            rate for rate in (speed.each, self.window / speed.round_trip if speed.round_trip else 0) if rate
-        ]
-        self.free = max(now, self.free) + (size / min(rates) if rates else 0.0)
+        speed, left = self.speed, float(size)
         most = max(_FIRST_WINDOW, speed.each * speed.round_trip) if speed.each else float("inf")
-        self.window = min(self.window + size, most)
+        self.free = max(now, self.free)
+        while left:
+            # A piece of data may be larger than the window, which opens while that is on its way.
+            is_opening = speed.round_trip and self.window < most
+            piece = min(left, self.window) if is_opening else left
+            rates = [
+                rate
+                for rate in (speed.each, self.window / speed.round_trip if speed.round_trip else 0)
+                if rate
+            ]
+            self.free += piece / min(rates) if rates else 0.0
+            self.window = min(self.window + piece, most)
+            left -= piece
         return max(self.free, self.lane.taken_until(now, size))
 
 

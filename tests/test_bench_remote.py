@@ -84,6 +84,8 @@ def test_what_is_slowest_decides_when_bytes_are_through() -> None:
     opening = _Direction(Speed(1.0, 0.0, 1e9), _Lane(0.0))
     assert opening.through(0.0, 14_600) == 1.0  # ten segments in the first round trip
     assert opening.through(1.0, 29_200) == 2.0  # twice as many in the second
+    at_once = _Direction(Speed(1.0, 0.0, 1e9), _Lane(0.0))
+    assert at_once.through(0.0, 14_600 + 29_200) == 2.0  # however much of it is read in one piece
     late = _Direction(Speed(1.0, 0.0, 0.0), _Lane(0.0), free=3.0)
     assert late.through(0.0, 14_600) == 4.0  # the connection was not there before
 
