@@ -55,7 +55,7 @@ def test_one_venv_may_be_left_out_or_fit_a_pattern() -> None:
     for word, says in ((None, "web, lib-b, lib-a."), ("lib-*", "lib-b, lib-a."), ("ci", "web, lib-b.")):
         with pytest.raises(UsageError, match=f"Name one: {says}"):
             select_one(word, KNOWN, SETS)
-    with pytest.raises(UsageError, match=r"^the config names no venv"):
+    with pytest.raises(UsageError, match=r"^venvs: the config names no venv"):
         select_one(None, [], {})
 
 

@@ -98,7 +98,9 @@ def select_one(word: str | None, known: Iterable[str], sets: Sets) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UsageError("the config names no venv", hint='"venvflow init --add" looks for some.')
+        raise UsageError(
+            "the config names no venv", where="venvs", hint='"venvflow init --add" looks for some.'
+        )
     what = (
         "no venv is named, and the config has several"
         if word is None
