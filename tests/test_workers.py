@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -17,7 +18,7 @@ from test_locks import holder, needs_proc_locks
 from venvflow.disk import locks
 from venvflow.errors import EnvironmentFailure
 from venvflow.pure.plan import VERBS
-from venvflow.workers import Workers
+from venvflow.workers import _HOST, Workers
 
 NOTED = 'echo "$PPID" > parent; while test ! -e go; do sleep 0.02; done'
 """Says which process runs it, and waits to be told to go on."""
@@ -109,6 +110,19 @@ def test_an_interrupted_run_lets_its_workers_clean_up(project: Project, number: 
     assert (end.code, end.err.count("\n")) == (-number, 1), end
     assert not list(project.machine.root.rglob(".vf-*"))
     assert not any(map(is_there, parents(project)))
+
+
+def test_a_module_of_the_project_is_not_taken_for_one_of_pythons(project: Project) -> None:
+    """Doit lets a dodo.py import what lies beside it; by then it has imported its own."""
+    for name in ("contextlib", "importlib", "typing"):
+        (project.root / f"{name}.py").write_text(
+            f"open({str(project.root / 'ran')!r}, 'w')\nraise SystemExit\n"
+        )
+    go(project, "a", "b", "c")
+    end = project.doit("-n", "3")
+    assert end.err == ""
+    assert not (project.root / "ran").exists()
+    assert len(set(parents(project))) > 1
 
 
 # --------------------------------------------------------------------------- without doit
@@ -236,3 +250,39 @@ def test_where_no_process_can_be_made_one_does_it_all(world: World, monkeypatch:
         assert workers.do("restore", "api").values["did"] == "kept"
     finally:
         workers.close()
+
+
+def test_a_process_that_cannot_be_made_costs_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes them is still there: for the next one, and to end those that are there."""
+    fails = (
+        "import itertools, os; fork, forks = os.fork, itertools.count();"
+        "os.fork = lambda: os.read(-1, 1) if next(forks) == 1 else fork();"
+    )
+    monkeypatch.setattr("venvflow.workers._HOST", fails + _HOST)
+    workers = Workers(world.flow(), VERBS)
+    try:
+        with workers._all[0].lock:
+            assert workers.do("hash-lockfiles", "api").failure is None
+            with workers._all[1].lock:
+                assert workers.do("hash-lockfiles", "web").failure is None  # here
+                assert workers.do("restore", "web").failure is None  # in a third
+            assert [each.has_ended for each in workers._all] == [False] * 3
+        assert workers._host is not None
+        assert workers._host.poll() is None
+    finally:
+        workers.close()
+
+
+def test_where_no_more_files_can_be_open_one_process_does_it_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs fewer of them."""
+
+    def socketpair() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("venvflow.workers.socket.socketpair", socketpair)
+    workers = Workers(world.flow(), VERBS)
+    with workers._all[0].lock:
+        assert workers.do("hash-lockfiles", "api").failure is None
+    workers.close()

@@ -112,11 +112,12 @@ def host(verbs: tuple[str, ...]) -> None:
     workers: set[int] = set()
     while given := _given(control):
         _reap(workers, os.WNOHANG)
-        pid = os.fork()
-        if not pid:
-            control.close()
-            _work(Connection(given[0]), orders)
-        workers.add(pid)
+        with suppress(OSError):  # there are too many: the run sees that it has nobody at the other end
+            pid = os.fork()
+            if not pid:
+                control.close()
+                _work(Connection(given[0]), orders)
+            workers.add(pid)
         os.close(given[0])
     for pid in workers:
         os.kill(pid, signal.SIGKILL)

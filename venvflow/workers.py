@@ -33,7 +33,7 @@ _MOST_KEPT = 4
 _pids: set[int] = set()
 """All workers that there are."""
 
-_HOST = "import sys; sys.path[:] = {path!r}; from venvflow.step_worker import host; host({verbs!r})"
+_HOST = "import sys; sys.path[:] = {path!a}; from venvflow.step_worker import host; host({verbs!r})"
 
 
 def hurry() -> None:
@@ -207,14 +207,14 @@ class Workers:
 
     def _started(self) -> _Here | _Process:
         """Return a new worker, which is ours; where there can be none, this process does several steps."""
-        ours, theirs = socket.socketpair()
         worker: _Here | _Process
-        with ours, theirs:
-            try:
+        try:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
                 socket.send_fds(self._connected(), [b"+"], [theirs.fileno()])
                 worker = _Process(self._flow, Connection(ours.detach()), self._heard)
-            except OSError:
-                worker = _Here(self._flow)
+        except OSError:
+            worker = _Here(self._flow)
         worker.lock.acquire()
         self._all.append(worker)
         return worker
@@ -223,10 +223,13 @@ class Workers:
         """Return the socket that the host listens to, which is started if there is none."""
         if self._control is None:
             self._control, theirs = socket.socketpair()
-            code = _HOST.format(path=sys.path, verbs=self._verbs)
+            # Beside a dodo.py may lie what has the name of a module that only the host has still to import.
+            of_python = os.path.dirname(os.__file__)
+            path = sorted(sys.path, key=lambda each: each not in (of_python, f"{of_python}/lib-dynload"))
+            code = _HOST.format(path=path, verbs=self._verbs)
             with theirs:
                 self._host = subprocess.Popen(
-                    [sys.executable, "-X", "utf8", "-c", code],
+                    [sys.executable, "-X", f"utf8={sys.flags.utf8_mode}", "-c", code],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
