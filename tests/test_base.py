@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -535,6 +536,61 @@ def test_what_had_to_share_a_file_is_not_lent(lone: Twins, made: dict[str, list[
     lone.build()
     lone.lock(made["plain"][0], made["part-a"][0], made["same-b"][0])
     outcome = lone.both()
+    assert (outcome.did, outcome.figures.get("installed")) == ("built", 1), outcome
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Path:
+    """Give a wheel that carries another distribution, inner 1.0, and names no file of it."""
+    carried, info = "silent/_vendor", "silent/_vendor/inner-1.0.dist-info"
+    files = {f"{carried}/inner.py": "X = 1\n", f"{info}/METADATA": "Name: inner\nVersion: 1.0\n"}
+    record = "".join(f"{each.removeprefix(carried)[1:]},,\n" for each in (*files, f"{info}/RECORD"))
+    made = make_wheel(
+        tmp_path / "made",
+        "silent",
+        "1.0",
+        modules={"silent/__init__.py": "", **files, f"{info}/RECORD": record},
+    )
+    with zipfile.ZipFile(made) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, data in members.items():
+            rows = [] if name != "silent-1.0.dist-info/RECORD" else data.splitlines(keepends=True)
+            kept = b"".join(row for row in rows if carried.encode() not in row)
+            archive.writestr(name, kept or data)
+    return made
+
+
+@pytest.fixture
+def inner(tmp_path: Path) -> Path:
+    """Give a wheel of what others carry, too."""
+    return make_wheel(tmp_path / "made", "inner", "1.0")
+
+
+@pytest.mark.parametrize("stays", ["silent", "inner"])
+def test_what_is_carried_under_the_same_name_goes_with_what_carries_it(
+    lone: Twins, made: dict[str, list[Path]], request: pytest.FixtureRequest, stays: str
+) -> None:
+    """A venv that has both has both in one tree: neither half of it is laid for the other's sake."""
+    kept = [made["plain"][0], made["part-a"][0]]
+    both = {name: request.getfixturevalue(name) for name in ("silent", "inner")}
+    lone.lock(*kept, *both.values())
+    lone.build()
+    lone.lock(*kept, both[stays])
+    assert lone.both().figures["installed"] == 1
+
+
+def test_nothing_is_lent_to_what_carries_the_same(
+    lone: Twins, made: dict[str, list[Path]], inner: Path
+) -> None:
+    """Both would be one tree."""
+    outcome = lend(lone, made, made["part-a"][0], made["outer"][0], lent=inner)
+    assert (outcome.did, outcome.figures["installed"]) == ("built", 1), outcome
+
+
+def test_what_carries_another_is_not_lent(lone: Twins, made: dict[str, list[Path]], silent: Path) -> None:
+    """Its RECORD need not say so."""
+    outcome = lend(lone, made, made["part-a"][0], made["carrier"][0], lent=silent)
     assert (outcome.did, outcome.figures.get("installed")) == ("built", 1), outcome
 
 

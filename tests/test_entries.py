@@ -211,7 +211,7 @@ def test_a_base_is_divided_by_distribution() -> None:
 
 
 KEPT = tree("kept", "kept.py", f"{SITE}/__pycache__/kept.cpython-311.pyc", "shared.py")
-BASE = Division((KEPT,), (tree("old", "old.py"),), frozenset({"bin/activate"}))
+BASE = Division((KEPT,), (tree("old", "old.py"),), frozenset({"bin/activate"}), frozenset())
 _PYC = f"{SITE}/__pycache__/kept.cpython-311.pyc"
 
 

@@ -60,18 +60,21 @@ def ranked(candidates: Iterable[Near], entries: Mapping[str, str]) -> list[Near]
 class Division(NamedTuple):
     """The trees of a base: those that are *kept* for the new venv, and those of distributions *left out*.
 
-    *unowned* are the paths of its files that are no distribution's.
+    *unowned* are the paths of its files that are no distribution's, *bundled* the digests of trees of which
+    one carries the other.
     """
 
     kept: tuple[Tree, ...]
     left_out: tuple[Tree, ...]
     unowned: frozenset[str]
+    bundled: frozenset[str]
 
 
 def divide(trees: Sequence[Tree], names: Collection[str]) -> Division:
     """Divide the *trees* of a base: kept are the distributions of these *names* that name no project.
 
-    What a distribution carries within it shares its fate.
+    What a distribution carries within it shares its fate. It may be in one tree with what is installed of the
+    same name and version: then that does, too.
     """
     distributions = [tree for tree in trees if tree.version]
     mains = [tree for tree in distributions if any(_RECORD.fullmatch(each.path) for each in tree.entries)]
@@ -81,18 +84,32 @@ def divide(trees: Sequence[Tree], names: Collection[str]) -> Division:
         for tree in mains
         if normalised(tree.name) in names and count[normalised(tree.name)] == 1 and not _names_project(tree)
     }
-    carried = [tree for tree in distributions if tree not in mains]
-    carriers = _by_package(mains) if carried else {}
-    for tree in carried:
-        owners = {owner for entry in tree.entries for owner in carriers.get(_package(entry.path), ("",))}
-        if owners and owners <= keep:
-            keep.add(tree.digest)
+    bundles = []
+    carriers: dict[str, set[str]] = {}
+    for tree in distributions:
+        if carried := _carried_in(tree, is_main=tree in mains):
+            carriers = carriers or _by_package(mains)
+            owners = {owner for path in carried for owner in carriers.get(_package(path), ("",))}
+            bundles.append(owners | {tree.digest})
+            if tree not in mains:
+                keep.add(tree.digest)
+    while apart := next((each for each in bundles if each & keep and not each <= keep), None):
+        keep -= apart
     unowned = (entry.path for tree in trees if not tree.version for entry in tree.entries)
     return Division(
         tuple(tree for tree in distributions if tree.digest in keep),
         tuple(tree for tree in distributions if tree.digest not in keep),
         frozenset(path for path in unowned if source_of(path) is None),
+        frozenset().union(*bundles),
     )
+
+
+def _carried_in(tree: Tree, *, is_main: bool) -> list[str]:
+    """Return paths that tell in which packages a tree lies that another distribution may have brought."""
+    paths = [entry.path for entry in tree.entries]
+    if is_main:
+        return [each for each in paths if each.endswith(".dist-info/RECORD") and not _RECORD.fullmatch(each)]
+    return paths
 
 
 class Loan(NamedTuple):
@@ -108,11 +125,14 @@ def loan_of(
     """Return what another snapshot, the *lender*, can lend to *base* of the distributions of these *names*.
 
     *named* returns the paths that the RECORDs of a tree name. A distribution is lent if it shares no path
-    with what is kept of the base, and none with any other of the lender that is not there as well. Nothing is
-    if the lender has files that no distribution has, and the base has not.
+    with what is kept of the base, and none with any other of the lender that is not there as well, if neither
+    carries the other. Nothing is if the lender has files that no distribution has, and the base has not.
     """
     kept = {tree.digest for tree in base.kept}
     there = {entry.path for tree in base.kept for entry in tree.entries}
+    called = {
+        (tree.name, tree.version) for tree in base.kept
+    }  # of two of a name and version one tree is made
     others = [tree for tree in (*lender.kept, *lender.left_out) if tree.digest not in kept]
     paths = {tree.digest: {entry.path for entry in tree.entries}.union(named(tree)) for tree in others}
     count = Counter(path for each in paths.values() for path in each)
@@ -120,6 +140,8 @@ def loan_of(
         tree
         for tree in lender.kept
         if tree.digest in paths
+        and tree.digest not in lender.bundled
+        and (tree.name, tree.version) not in called
         and normalised(tree.name) in names
         and there.isdisjoint(paths[tree.digest])
         and all(count[path] == 1 for path in paths[tree.digest])
