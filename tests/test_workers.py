@@ -252,13 +252,16 @@ def test_where_no_process_can_be_made_one_does_it_all(world: World, monkeypatch:
         workers.close()
 
 
+FORK_FAILS = (
+    "import itertools, os; fork, forks = os.fork, itertools.count();"
+    "os.fork = lambda: os.read(-1, 1) if next(forks) == 1 else fork();"
+)
+"""Lets the second process not come."""
+
+
 def test_a_process_that_cannot_be_made_costs_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever makes them is still there: for the next one, and to end those that are there."""
-    fails = (
-        "import itertools, os; fork, forks = os.fork, itertools.count();"
-        "os.fork = lambda: os.read(-1, 1) if next(forks) == 1 else fork();"
-    )
-    monkeypatch.setattr("venvflow.workers._HOST", fails + _HOST)
+    monkeypatch.setattr("venvflow.workers._HOST", FORK_FAILS + _HOST)
     workers = Workers(world.flow(), VERBS)
     try:
         with workers._all[0].lock:
@@ -269,6 +272,27 @@ def test_a_process_that_cannot_be_made_costs_no_other(world: World, monkeypatch:
             assert [each.has_ended for each in workers._all] == [False] * 3
         assert workers._host is not None
         assert workers._host.poll() is None
+    finally:
+        workers.close()
+
+
+def test_what_was_built_here_instead_is_published_for_whom_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No process is bound to such a venv."""
+    monkeypatch.setattr("venvflow.workers._HOST", FORK_FAILS + _HOST)
+    world.lock("web", world.wheel("alpha"))
+    workers = Workers(world.flow(VENVFLOW_LOCK_TIMEOUT="5"), VERBS)
+    try:
+        with workers._all[0].lock:
+            for name in ("api", "web"):
+                for verb in ("hash-lockfiles", "restore"):
+                    workers.do(verb, name)
+            (worker,) = workers._all[1:]
+            with worker.lock:
+                assert workers.do("build-venv", "api").keeps
+        worker.venv = "web"
+        assert workers.do("build-venv", "web").values["did"] == "hit"
     finally:
         workers.close()
 

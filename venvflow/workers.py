@@ -255,10 +255,11 @@ class Workers:
     def _finish_idle(self) -> None:
         """Let idle processes publish what they have built: the tasks that would do it may wait for a thread.
 
-        A step waits for a build, and whoever made that may be one of them.
+        A step waits for a build, and whoever made that may be one of them. It may be this process although it
+        is bound to no venv: it did what a worker that could not be made was to do.
         """
         for worker in list(self._all):
-            if worker.venv and worker.lock.acquire(blocking=False):
+            if (worker.venv or worker is self._all[0]) and worker.lock.acquire(blocking=False):
                 try:
                     with suppress(VenvflowError):  # its own task will meet it
                         worker.finish()
