@@ -98,7 +98,7 @@ class _InPlace:
 
     def place(self, name: str) -> str:
         """Return where the venv of a service is."""
-        return self._world.path("in-place", name)
+        return self._world.path("in-place-monorepo", name)
 
     def make(self) -> None:
         """Make all of them."""
