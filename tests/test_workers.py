@@ -7,7 +7,9 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from test_locks import holder, needs_proc_locks
 from venvflow.disk import locks
 from venvflow.errors import EnvironmentFailure
 from venvflow.pure.plan import VERBS
+from venvflow.step_worker import Orders, _Steps
 from venvflow.workers import _HOST, Workers
 
 NOTED = 'echo "$PPID" > parent; while test ! -e go; do sleep 0.02; done'
@@ -216,6 +219,27 @@ def test_a_step_that_waits_for_a_build_lets_the_idle_publish_it(world: World) ->
         assert not workers.do("store", "api").keeps
     finally:
         workers.close()
+
+
+def test_threads_of_a_worker_say_one_thing_after_the_other(world: World) -> None:
+    """However much each has to say: compilers tell how far they are while a step answers."""
+    ours, theirs = Pipe()
+    flow = world.flow()
+    orders = Orders(os.getpid(), flow.config, {}, (), frozenset(), frozenset(), frozenset())
+    steps = _Steps(theirs, orders)
+    words = [str(number) * 40_000 for number in range(4)]
+
+    def say(text: str) -> None:
+        for _ in range(50):
+            steps._send("say", text)
+
+    threads = [threading.Thread(target=say, args=(text,)) for text in words]
+    for thread in threads:
+        thread.start()
+    heard = Counter(ours.recv() for _ in range(200))
+    for thread in threads:
+        thread.join()
+    assert heard == {("say", text): 50 for text in words}
 
 
 def test_few_idle_processes_keep_what_they_know(world: World) -> None:

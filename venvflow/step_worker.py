@@ -13,6 +13,7 @@ import importlib
 import os
 import signal
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -164,11 +165,11 @@ def _work(run: Connection, orders: Orders) -> None:
 
 class _Steps:
     def __init__(self, run: Connection, orders: Orders) -> None:
-        self._run = run
+        self._run, self._sending = run, threading.Lock()
         self._flow = Flow(
             orders.config,
             orders.environ,
-            say=lambda text: run.send(("say", text)),
+            say=lambda text: self._send("say", text),
             waits=lambda: self._tell("waits", None),
             command=orders.command,
             named=orders.named,
@@ -182,11 +183,11 @@ class _Steps:
             order = self._run.recv()
             with interrupts.raised():
                 try:
-                    self._run.send(("done", self._do(order)))
+                    self._send("done", self._do(order))
                 except KeyboardInterrupt:
                     return
                 except Exception:  # noqa: BLE001 - the run shows it as one of its own
-                    self._run.send(("broke", traceback.format_exc()))
+                    self._send("broke", traceback.format_exc())
 
     def _do(self, order: Any) -> Done | None:
         if order == FINISH:
@@ -202,4 +203,9 @@ class _Steps:
         now = time.monotonic()
         if now - self._last[kind] >= _GAP:
             self._last[kind] = now
+            self._send(kind, value)
+
+    def _send(self, kind: str, value: object) -> None:
+        """Tell the run something; a step has threads, which have words to say at any moment."""
+        with self._sending:
             self._run.send((kind, value))
