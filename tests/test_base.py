@@ -446,6 +446,7 @@ def test_local_projects_are_installed_again(twins: Twins, made: dict[str, list[P
     "settings",
     [
         {"exclude": ["part/b/", "share/"]},
+        {"exclude": ["**/part/b/**", "**/share/**"]},
         {"squish": {"private": ["**/plain.py", "**/part/"], "min_size": 10}, "bytecode": "none"},
     ],
     ids=str,

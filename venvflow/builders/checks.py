@@ -89,13 +89,16 @@ def drop(
     RECORDs lose the rows of these files.
     """
     sizes: dict[str, int] = {}
+    touched: set[str] = set()  # directories that something is gone from
     for item in reversed(walk(venv)):
         if item.kind != "dir" and is_unwanted(item.path):
             sizes[item.path] = item.stamp.size
             os.unlink(f"{venv}/{item.path}")
-        elif item.kind == "dir" and is_unwanted_directory(item.path):
+            touched.add(os.path.dirname(item.path))
+        elif item.kind == "dir" and (item.path in touched or is_unwanted_directory(item.path)):
             with suppress(OSError):  # something else lies there: it stays
                 os.rmdir(f"{venv}/{item.path}")
+                touched.add(os.path.dirname(item.path))
     if sizes:
         prune_records(venv, is_unwanted)
     return sizes
