@@ -25,7 +25,7 @@ from wheels import make_wheel, requirements
 
 from venvflow.disk.objects import Name, Objects, object_name
 from venvflow.disk.places import RECEIPT, read_receipt
-from venvflow.model import StoreConfig
+from venvflow.model import INSTALLER_NOTE, StoreConfig
 from venvflow.state.store import Store
 
 Picture = Mapping[str, tuple[str, "bytes | str", bool]]
@@ -65,7 +65,8 @@ def site(venv: Path) -> Path:
 def look(venv: Path) -> Picture | None:
     """Return what a venv holds, None if there is none.
 
-    It holds its receipt and bytecode besides, and perhaps what a killed run was just about to rename.
+    It holds its receipt and bytecode besides, an installer's note of what was not there before, and perhaps
+    what a killed run was just about to rename.
     """
     if not venv.is_dir():
         return None
@@ -73,7 +74,9 @@ def look(venv: Path) -> Picture | None:
     return {
         path: what
         for path, what in found.items()
-        if not path.startswith(RECEIPT) and not path.endswith((".pyc", "__pycache__")) and ".vf-" not in path
+        if not path.startswith(RECEIPT)
+        and not path.endswith((".pyc", "__pycache__", INSTALLER_NOTE))
+        and ".vf-" not in path
     }
 
 
