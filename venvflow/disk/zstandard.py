@@ -15,7 +15,6 @@ _MIB = 1 << 20
 
 def zstd() -> Any:
     """Return the module that knows zstd: the standard library's where there is one."""
-    # Both are loaded only by those who read or write archives.
     if sys.version_info >= (3, 14):
         from compression import zstd as module  # noqa: PLC0415
     else:

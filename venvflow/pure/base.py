@@ -128,11 +128,12 @@ def loan_of(
     with what is kept of the base, and none with any other of the lender that is not there as well, if neither
     carries the other. Nothing is if the lender has files that no distribution has, and the base has not.
     """
+    if not lender.unowned <= base.unowned:
+        return Loan()
     kept = {tree.digest for tree in base.kept}
     there = {entry.path for tree in base.kept for entry in tree.entries}
-    called = {
-        (tree.name, tree.version) for tree in base.kept
-    }  # of two of a name and version one tree is made
+    # Of two distributions of one name and version, one tree is made.
+    called = {(tree.name, tree.version) for tree in base.kept}
     others = [tree for tree in (*lender.kept, *lender.left_out) if tree.digest not in kept]
     paths = {tree.digest: {entry.path for entry in tree.entries}.union(named(tree)) for tree in others}
     count = Counter(path for each in paths.values() for path in each)
@@ -146,8 +147,6 @@ def loan_of(
         and there.isdisjoint(paths[tree.digest])
         and all(count[path] == 1 for path in paths[tree.digest])
     ]
-    if not lender.unowned <= base.unowned:
-        return Loan()
     return Loan((*lent,), frozenset().union(*(paths[tree.digest] for tree in lent)))
 
 
