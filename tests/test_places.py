@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -1091,15 +1091,41 @@ def test_what_a_killed_process_leaves_of_a_replaced_venv_is_deleted_by_the_next_
     assert not place.is_unsettled()
 
 
-def test_while_a_replaced_venv_is_being_deleted_nobody_waits_or_meddles(large: Place) -> None:
-    """The next swap deletes what it replaces itself."""
-    gone = leave(large)
-    with directory(str(gone)) as fd:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        assert not large.is_unsettled()
-        replace_venv(large)
-        assert Path(gone, "new/.venv/lib/a.py").exists()
-    assert sorted(os.listdir(large.parent)) == [".venv", gone.name]
+def test_while_replaced_venvs_are_being_deleted_nobody_waits_or_meddles(
+    large: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more is deleted beside; only after a few of them does a swap delete what it replaces itself."""
+    asked: list[str] = []
+
+    def remove_later(name: str, fd: int, parent: int, mark: str) -> bool:
+        """Be a process that does not get to its work, and holds the lock with a descriptor of its own."""
+        assert mark == module._MARK
+        assert os.path.samestat(os.stat(name, dir_fd=parent), os.fstat(fd))
+        held.callback(os.close, os.dup(fd))
+        asked.append(name)
+        return True
+
+    monkeypatch.setattr("venvflow.disk.background_removal.remove_later", remove_later)
+    with ExitStack() as held:
+        for number in range(1, len(module._GONE_SUFFIXES) + 2):
+            replace_venv(large)
+            write_receipt(large.path, receipt_for(large, directories={"lib": 0}))
+            assert not large.is_unsettled()
+            assert sorted(os.listdir(large.parent)) == sorted([".venv", *asked])
+            assert len(asked) == min(number, len(module._GONE_SUFFIXES))
+    assert large.is_unsettled()  # their processes were killed
+    large.settle()
+    assert os.listdir(large.parent) == [".venv"]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_any_replaced_venv_that_a_killed_process_left_shows(place: Place, number: int) -> None:
+    """Those before it may have been deleted."""
+    gone = leave(place)
+    os.rename(gone, f"{place.staging}{module._GONE_SUFFIXES[number]}")
+    assert place.is_unsettled()
+    place.settle()
+    assert not os.listdir(place.parent)
 
 
 @pytest.mark.parametrize("why", ["CI", "no program"])

@@ -5,7 +5,7 @@ rename, so that at every moment the old venv or the new one is there, whole. Sta
 called ``.vf-<id>`` and hold ``new/<name>``, ``old/<name>`` (a venv that may have to go back) and
 ``gone/<name>`` (one that need not); what a kill leaves in them is settled by the next run, under the
 venv's lock (:meth:`Place.settle`). A large venv that was replaced is deleted by a process that nobody waits
-for, in a directory ``.vf-<id>.gone``.
+for, in a directory ``.vf-<id>.gone``, or ``.gone.2`` while there is that.
 
 Where a venv's directory cannot be renamed (it is a mount point, or lies in a lower layer of an overlay), the
 new venv takes its place file by file. That is noted before it begins, and the next run completes it.
@@ -51,8 +51,11 @@ A number goes before it if that name is taken.
 _MARK = ".gitignore"
 _MARK_TEXT = b"# A staging directory of venvflow: it goes away when the run is over.\n*\n"
 
-_GONE_SUFFIX = ".gone"
-"""What is appended to the name of a staging directory in which there is nothing but what can go."""
+_GONE_SUFFIXES = (".gone", ".gone.2", ".gone.3")
+"""What is appended to the name of a staging directory in which there is nothing but what can go.
+
+As many are deleted at once while nobody waits: more of them would soon fill a slow disk.
+"""
 
 _MANY = 500
 """Directories of the smallest venv that nobody waits for until it is deleted: others take no time."""
@@ -101,6 +104,7 @@ class Place:
         self._patience = patience
         self.guard = -1  # a descriptor that locks the staging directory, while there is one
         self._tag = f".vf-{hashlib.sha256(os.fsencode(self.name)).hexdigest()[:8]}"
+        self._gone_names = [self._tag + suffix for suffix in _GONE_SUFFIXES]
         self._held: _Held | None = None
         self._kept = 0  # the number of the name that a venv got which was moved beside
 
@@ -210,17 +214,19 @@ class Place:
     def is_unsettled(self) -> bool:
         """Return whether a killed run left something beside the place, or a run is at work there now.
 
-        By two ``stat`` for a place with nothing beside it. In a mount point the venv's own directory tells.
+        By a few ``stat`` for a place with nothing beside it. In a mount point the venv's own directory tells.
         """
         staging = os.path.join(self.parent, self._tag)
         if os.path.lexists(staging):
             with suppress(OSError), directory(self.parent) as parent:
                 return _is_ours(self._tag, parent)
-        if os.path.lexists(staging + _GONE_SUFFIX):
-            with suppress(OSError), directory(self.parent) as parent:
-                gone = self._tag + _GONE_SUFFIX
-                with directory(gone, dir_fd=parent) as fd:
-                    return _is_ours(gone, parent) and _is_free(fd)
+        return any(map(self._is_left, self._gone_names))
+
+    def _is_left(self, gone: str) -> bool:
+        """Return whether a replaced venv has this name, and the process that was to delete it is gone."""
+        if os.path.lexists(f"{self.parent}/{gone}"):
+            with suppress(OSError), directory(self.parent) as parent, directory(gone, dir_fd=parent) as fd:
+                return _is_ours(gone, parent) and _is_free(fd)
         return False
 
     def settle(self) -> None:
@@ -228,7 +234,8 @@ class Place:
 
         Raises Refused when something that is not ours has the name of the staging directory.
         """
-        self._drop_gone()
+        for gone in self._gone_names:
+            self._drop_gone(gone)
         if not os.path.lexists(self.staging):
             return
         with _explained(self.staging, self._as_it_is):
@@ -241,9 +248,8 @@ class Place:
                     raise  # else it was removed while we looked at it
         _sweep_scratch()
 
-    def _drop_gone(self) -> None:
+    def _drop_gone(self, gone: str) -> None:
         """Delete what is left of a replaced venv, if the process that was to do that is gone."""
-        gone = self._tag + _GONE_SUFFIX
         path = os.path.join(self.parent, gone)
         if os.path.lexists(path):
             with (
@@ -506,13 +512,14 @@ class Place:
         Under the name that the staging directory gets, nobody looks for a venv that may have to go back. CI
         systems end all processes with the job, and may keep what they leave.
         """
-        gone = self._tag + _GONE_SUFFIX
         if self.mounted or os.environ.get("CI") or not self._has_much_to_remove():
             return False
-        try:
-            if not move_new(self._tag, gone, source_fd=held.home, fd=held.home):
-                return False
-        except FileExistsError:  # the one before is still being deleted
+        for gone in self._gone_names:
+            with suppress(FileExistsError):  # the one before is still being deleted
+                if not move_new(self._tag, gone, source_fd=held.home, fd=held.home):
+                    return False
+                break
+        else:
             return False
         from venvflow.disk.background_removal import remove_later  # noqa: PLC0415 - only after a swap
 
