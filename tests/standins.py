@@ -25,6 +25,8 @@ _FACTS = postinstall.own_facts()
 _answers: dict[str, dict[str, Any]] = {}
 _patch = pytest.MonkeyPatch()
 _PROGRAM = interpreters._answer
+_DESCRIPTORS = "/proc/self/fd"
+"""Where there is none, the compiler itself is run below a directory that may get another name."""
 
 
 class _Compiler:
@@ -36,7 +38,7 @@ class _Compiler:
 
     def __init__(self, directory: str, home: int | None) -> None:
         self.directory = directory
-        self.home = "/" if home is None else f"/proc/self/fd/{home}"
+        self.home = "/" if home is None else f"{_DESCRIPTORS}/{home}"
         self.said = deque([b"ready\n"])
         self.stdin = self.stdout = self
 
@@ -84,7 +86,7 @@ def begin() -> None:
         return dict(_answers[BASE])
 
     def compile_here(interpreter: Interpreter, directory: str, home: int | None) -> Any:
-        here = _is_this_python(interpreter.executable)
+        here = _is_this_python(interpreter.executable) and (home is None or os.path.isdir(_DESCRIPTORS))
         return _Compiler(directory, home) if here else start(interpreter, directory, home)
 
     _patch.setattr(postinstall, "ask", ask_me)

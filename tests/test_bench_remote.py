@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from contents import needs_proc
 
 from bench.costs import cost_of
 from bench.link import Speed, _Direction, _Lane, through
@@ -94,6 +95,7 @@ _CHILD = "import time; x = b'x' * 60_000_000; time.sleep(0.5)"
 _PARENT = f"import subprocess, sys; x = b'x' * 40_000_000; subprocess.run([sys.executable, '-c', {_CHILD!r}])"
 
 
+@needs_proc
 def test_a_command_costs_the_memory_of_its_children_too(tmp_path: Path) -> None:
     """Of both at the same time; one that fails is an error with its last words."""
     world = World(str(tmp_path), quick=True, profile=False)
@@ -112,6 +114,7 @@ _LEAVES = (
 )
 
 
+@needs_proc
 def test_a_command_costs_what_a_process_does_that_outlives_it(tmp_path: Path) -> None:
     """As the one that talks to a remote does: its parent has not counted it."""
     world = World(str(tmp_path), quick=True, profile=False)

@@ -70,6 +70,7 @@ def run(*words: str | Path) -> str:
 WHERE = "import demo, sys, os, site; print(demo.__file__, sys.prefix, os.__file__, site.ENABLE_USER_SITE)"
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/exe"), reason="the loader needs /proc to know where it is")
 def test_it_runs_where_it_is_unpacked_and_nothing_is_run_for_it(
     project: Project, relocatable: Path, tmp_path: Path
 ) -> None:

@@ -25,6 +25,8 @@ from venvflow.disk.archive import METADATA, Options, extract, write_archive
 pytestmark = pytest.mark.programs
 
 SCRIPT = Path(postinstall.__file__)
+_SHELL = "sh" if os.path.exists("/proc/self/stat") else "bash"
+"""One that tells which file it reads, where /proc does not."""
 
 
 def test_slots_that_do_not_fit_are_errors() -> None:
@@ -113,7 +115,7 @@ def test_scripts_activation_and_imports_work_at_the_place(
     assert str(root) in answer.stdout
     assert _output(root / "bin/pkg1") == "pkg1 runs\n"
     assert _output(root / "bin/python3", "-c", "import pkg2, sys; print(sys.prefix)") == f"{root}\n"
-    shown = _output("/bin/sh", "-c", '. "$0/bin/activate" && echo "$VIRTUAL_ENV" && pkg3', root)
+    shown = _output(_SHELL, "-c", '. "$0/bin/activate" && echo "$VIRTUAL_ENV" && pkg3', root)
     assert shown == f"{root}\npkg3 runs\n"
     record = (root / SITE / "pkg1-1.0.dist-info/RECORD").read_bytes()
     assert postinstall.record_fields((root / "bin/pkg1").read_bytes()) in record
