@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from archives import contents, make_venv
 from cli_project import Answer
-from contents import in_child, mounted, needs_root, picture
+from contents import NOBODY, for_everybody, in_child, mounted, needs_root, picture
 from json_schemas import check_answer
 from pythons import BASE, SITE, bare_venv, foreign_venv
 
@@ -537,30 +537,23 @@ def test_no_room_for_what_is_compiled(
 
 
 @needs_root
-def test_a_venv_of_another_user_that_cannot_be_written(venv: Path, tmp_path: Path) -> None:
+def test_a_venv_of_another_user_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading it is enough; a file that cannot be read is told."""
-    if in_child(lambda: os.stat(BASE), user=12345):
+    if in_child(lambda: os.stat(BASE), user=NOBODY):
         pytest.skip("other users cannot reach the interpreter")
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(0o755)
-    (tmp_path / "out").mkdir(mode=0o777)
-    (tmp_path / "out").chmod(0o777)
-    subprocess.run(["chmod", "-R", "go-w", venv], check=True)
-    os.environ["TMPDIR"] = str(tmp_path / "out")
+    with for_everybody() as place:
+        venv, out = make_venv(place / ".venv"), place / "out"
+        out.mkdir()
+        out.chmod(0o777)
+        monkeypatch.setenv("TMPDIR", str(out))
 
-    def packs(name: str) -> None:
-        code.write_text(str(main(["pack", str(venv), "-o", f"{tmp_path}/out/{name}", "-q"])))
+        def packs(name: str) -> None:
+            os._exit(main(["pack", str(venv), "-o", f"{out}/{name}", "-q"]))
 
-    code = tmp_path / "out/code"
-    try:
-        assert in_child(lambda: packs("e.tar"), user=12345) == 0
-        assert code.read_text() == "0"
+        assert in_child(lambda: packs("e.tar"), user=NOBODY) == 0
         (venv / SITE / "pkg1/data.bin").chmod(0)
-        assert in_child(lambda: packs("f.tar"), user=12345) == 0
-        assert code.read_text() == "3"
-    finally:
-        del os.environ["TMPDIR"]
-    assert not (tmp_path / "out/f.tar").exists()
+        assert in_child(lambda: packs("f.tar"), user=NOBODY) == 3
+        assert not (out / "f.tar").exists()
 
 
 # --------------------------------------------------------------------------- names and paths

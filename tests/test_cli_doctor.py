@@ -10,13 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from contents import MEMORY, elsewhere, fork, mounted, needs_root
+from contents import elsewhere, for_everybody, fork, mounted, needs_root
 
 from venvflow.disk.mounts import Mount
 from venvflow.steps.doctor import probes, storage
@@ -609,23 +608,24 @@ def test_root_in_somebody_elses_project_is_told(project: Project, monkeypatch: p
 
 
 @needs_root
-def test_another_user_may_ask(project: Project) -> None:
+def test_another_user_may_ask(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who may write nowhere gets answers, no traceback, and leaves nothing."""
-    for parent in (project.root, *project.root.parents):
-        if any(Path(public) in parent.parents for public in (tempfile.gettempdir(), MEMORY)):
-            parent.chmod(0o755)  # pytest's own directories are closed to others
-    before = names_below(project.root.parent)
-    reading, writing = os.pipe()
-    child = fork(os.fork)
-    if child == 0:  # the interpreter may lie where that user cannot start it
-        _ask_as_nobody(writing)
-    os.close(writing)
-    with os.fdopen(reading, encoding="utf-8") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    assert said.startswith("1 ")
-    assert "cannot be written by nobody; it belongs to root" in said
-    assert names_below(project.root.parent) == before
+    with for_everybody() as place:
+        for name in ("project", "store"):
+            shutil.copytree(project.root.parent / name, place / name, symlinks=True)
+        monkeypatch.chdir(place / "project")
+        before = names_below(place)
+        reading, writing = os.pipe()
+        child = fork(os.fork)
+        if child == 0:  # the interpreter may lie where that user cannot start it
+            _ask_as_nobody(writing)
+        os.close(writing)
+        with os.fdopen(reading, encoding="utf-8") as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        assert said.startswith("1 ")
+        assert "cannot be written by nobody; it belongs to root" in said
+        assert names_below(place) == before
 
 
 def _ask_as_nobody(writing: int) -> None:
