@@ -25,7 +25,10 @@ TRUSTED = {
     "GitHub: by hand": {**GITHUB, "GITHUB_EVENT_NAME": "workflow_dispatch"},
     "GitHub: its cache may be written": {**GITHUB, "ACTIONS_CACHE_MODE": "write"},
     "GitLab: a push": GITLAB,
-    "GitLab: by a clock": {**GITLAB, "CI_PIPELINE_SOURCE": "schedule"},
+    **{
+        f"GitLab: {source}": {**GITLAB, "CI_PIPELINE_SOURCE": source}
+        for source in ("schedule", "web", "api", "trigger", "pipeline", "parent_pipeline")
+    },
     "Buildkite: the branch": BUILDKITE,
     "CircleCI: the branch": CIRCLECI,
     "Jenkins: the branch": JENKINS,
@@ -40,6 +43,10 @@ DISTRUSTED = {
             "workflow_run",
             "issue_comment",
             "merge_group",
+            "repository_dispatch",
+            "release",
+            "deployment",
+            "an event of tomorrow",
             "",
         )
     },
@@ -47,19 +54,44 @@ DISTRUSTED = {
     "GitHub: does not tell": {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push"},
     "GitHub: its cache is only read": {**GITHUB, "ACTIONS_CACHE_MODE": "read"},
     "GitHub: it has no cache": {**GITHUB, "ACTIONS_CACHE_MODE": "none"},
+    "Gitea does not tell": {**GITHUB, "GITEA_ACTIONS": "true", "GITHUB_REF_PROTECTED": "false"},
+    **{
+        f"GitLab: {source}": {**GITLAB, "CI_PIPELINE_SOURCE": source}
+        for source in ("external_pull_request_event", "external", "chat", "a source of tomorrow", "")
+    },
     "GitLab: a merge request": {**GITLAB, "CI_PIPELINE_SOURCE": "merge_request_event"},
-    "GitLab: of a merge request": {**GITLAB, "CI_MERGE_REQUEST_IID": "7"},
+    "GitLab: of a merge request": {
+        **GITLAB,
+        "CI_MERGE_REQUEST_IID": "7",
+        "CI_PIPELINE_SOURCE": "parent_pipeline",
+    },
+    "GitLab: of a request elsewhere": {
+        **GITLAB,
+        "CI_EXTERNAL_PULL_REQUEST_IID": "7",
+        "CI_PIPELINE_SOURCE": "parent_pipeline",
+    },
     "GitLab: a branch that is not protected": {**GITLAB, "CI_COMMIT_REF_PROTECTED": "false"},
     "Buildkite: a pull request": {**BUILDKITE, "BUILDKITE_PULL_REQUEST": "12"},
     "Buildkite: another branch": {**BUILDKITE, "BUILDKITE_BRANCH": "topic"},
     "Buildkite: no branch is named": {**BUILDKITE, "VENVFLOW_TRUSTED_REF": ""},
+    "Buildkite: a tag that is called so": {**BUILDKITE, "BUILDKITE_TAG": "main"},
+    "Buildkite: by another build": {**BUILDKITE, "BUILDKITE_TRIGGERED_FROM_BUILD_ID": "0193-7a"},
+    "CircleCI: a fork": {**CIRCLECI, "CIRCLE_PR_NUMBER": "7"},
+    "CircleCI: several": {**CIRCLECI, "CIRCLE_PULL_REQUESTS": "https://github.com/a/b/pull/1,…/2"},
+    "CircleCI: a tag that is called so": {**CIRCLECI, "CIRCLE_TAG": "main"},
     "CircleCI: a pull request": {**CIRCLECI, "CIRCLE_PULL_REQUEST": "https://github.com/a/b/pull/1"},
     "CircleCI: another branch": {**CIRCLECI, "CIRCLE_BRANCH": "pull/7"},
     "Jenkins: a change": {**JENKINS, "CHANGE_ID": "7"},
+    "Jenkins: a tag that is called so": {**JENKINS, "TAG_NAME": "main"},
     "Jenkins: another branch": {**JENKINS, "BRANCH_NAME": "PR-7"},
     "Azure: a pull request": {**AZURE, "SYSTEM_PULLREQUEST_PULLREQUESTID": "7"},
+    "Azure: a tag that is called so": {**AZURE, "BUILD_SOURCEBRANCH": "refs/tags/main"},
     "Azure: a merge of one": {**AZURE, "BUILD_SOURCEBRANCH": "refs/pull/7/merge"},
     "a service that is not known": {"CI": "true"},
+    **{
+        f"{mark} is not known": {mark: "1"}
+        for mark in ("TEAMCITY_VERSION", "CODEBUILD_BUILD_ID", "GO_PIPELINE_NAME", "bamboo_buildKey")
+    },
     "nobody's": {},
 }
 
@@ -81,8 +113,12 @@ def test_any_other_event_reads_and_says_why_no_more(event: str) -> None:
 
 
 def test_one_with_a_pull_request_of_another_service_is_still_one() -> None:
-    """The first service whose mark is there decides: a job has one."""
-    assert access("auto", {**GITLAB, **DISTRUSTED["GitHub: pull_request"]}, has_key=True).write is False
+    """Each service whose mark is there has a say: the agent of one may run in a job of another."""
+    strangers = DISTRUSTED["GitHub: pull_request"], DISTRUSTED["Jenkins: a change"]
+    for stranger in strangers:
+        for trusted in (GITLAB, BUILDKITE, AZURE):
+            assert access("auto", {**stranger, **trusted}, has_key=True).write is False
+    assert access("auto", {**GITHUB, **BUILDKITE}, has_key=True).write
 
 
 @pytest.mark.parametrize(

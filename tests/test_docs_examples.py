@@ -444,7 +444,13 @@ def test_the_gitlab_job_pushes_for_a_protected_branch_and_reads_for_others(
     )
     secret = encode_secret(os.urandom(32))
     remote = re.sub(r'"ed25519:.*?"', json.dumps(public_of(secret_key(secret))), remote)
-    given = {**document["variables"], "GITLAB_CI": "true", "VENVFLOW_REMOTE": bucket, "READER_SECRET": "x"}
+    given = {
+        **document["variables"],
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "push",
+        "VENVFLOW_REMOTE": bucket,
+        "READER_SECRET": "x",
+    }
     protected = {"CI_COMMIT_REF_PROTECTED": "true", "VENVFLOW_SIGNING_KEY": secret}
 
     def run(name: str, **more: str) -> str:

@@ -11,7 +11,7 @@ Jenkins (environment variables, branch source plugins) and Azure Pipelines.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from venvflow.model import RemoteConfig
@@ -68,22 +68,36 @@ def _github(environ: Mapping[str, str]) -> str:
     return ""
 
 
+_OF_A_REQUEST = ("CI_MERGE_REQUEST_IID", "CI_EXTERNAL_PULL_REQUEST_IID")
+"""The variables of GitLab that a pipeline has which its parent started for a request, too."""
+
+
 def _gitlab(environ: Mapping[str, str]) -> str:
-    if environ.get("CI_PIPELINE_SOURCE") == "merge_request_event" or environ.get("CI_MERGE_REQUEST_IID"):
+    source = environ.get("CI_PIPELINE_SOURCE", "")
+    if source == "merge_request_event" or any(map(environ.get, _OF_A_REQUEST)):
         return "the pipeline is that of a merge request"
+    if source not in ("push", "schedule", "web", "api", "trigger", "pipeline", "parent_pipeline"):
+        return f"a pipeline of the source {source or 'that is not told'} may bring what nobody reviewed"
     return "" if environ.get("CI_COMMIT_REF_PROTECTED") == "true" else "its branch is not protected"
 
 
-def _by_branch(request: str, no_request: tuple[str, ...], branch: str, start: str = "") -> _Reason:
+def _by_branch(
+    requests: Sequence[str], branch: str, *, tag: str = "", starter: str = "", start: str = ""
+) -> _Reason:
     """Return the rule for services that do not tell which branches are protected.
 
-    *request* is the variable that names a job's pull request; with one of *no_request* it has none. *branch*
-    is the one that names its branch, which may begin with *start*.
+    *requests* are the variables that name a job's pull request, if it has one. *branch* is the one that names
+    its branch, which may begin with *start*; for a *tag*, of which there is a variable then, it has the name
+    of that. *starter* is the one that names another job by which it was started, and told what to do.
     """
 
     def why_not(environ: Mapping[str, str]) -> str:
-        if environ.get(request, "") not in no_request:
+        if any(environ.get(each, "") not in ("", "false") for each in requests):
             return "the job is that of a pull request"
+        if tag and environ.get(tag):
+            return "the job is that of a tag"
+        if starter and environ.get(starter):
+            return "another job has started it, perhaps that of a pull request"
         trusted = environ.get(TRUSTED_REF, "")
         if not trusted:
             return f"{TRUSTED_REF} does not name the branch whose jobs may write"
@@ -106,21 +120,28 @@ SERVICES = (
     ),
     _Service(
         "Buildkite", "BUILDKITE",
-        _by_branch("BUILDKITE_PULL_REQUEST", ("", "false"), "BUILDKITE_BRANCH"),
+        _by_branch(
+            ("BUILDKITE_PULL_REQUEST",), "BUILDKITE_BRANCH",
+            tag="BUILDKITE_TAG", starter="BUILDKITE_TRIGGERED_FROM_BUILD_ID",
+        ),
         "{BUILDKITE_ORGANIZATION_SLUG}/{BUILDKITE_PIPELINE_SLUG}", "{BUILDKITE_BRANCH}",
         "{BUILDKITE_BUILD_URL}",
     ),
     _Service(
-        "CircleCI", "CIRCLECI", _by_branch("CIRCLE_PULL_REQUEST", ("",), "CIRCLE_BRANCH"),
+        "CircleCI", "CIRCLECI",
+        _by_branch(
+            ("CIRCLE_PULL_REQUEST", "CIRCLE_PULL_REQUESTS", "CIRCLE_PR_NUMBER"), "CIRCLE_BRANCH",
+            tag="CIRCLE_TAG",
+        ),
         "{CIRCLE_PROJECT_USERNAME}/{CIRCLE_PROJECT_REPONAME}", "{CIRCLE_BRANCH}", "{CIRCLE_BUILD_URL}",
     ),
     _Service(
-        "Jenkins", "JENKINS_URL", _by_branch("CHANGE_ID", ("",), "BRANCH_NAME"),
+        "Jenkins", "JENKINS_URL", _by_branch(("CHANGE_ID",), "BRANCH_NAME", tag="TAG_NAME"),
         "{JOB_NAME}", "{BRANCH_NAME}", "{BUILD_URL}",
     ),
     _Service(
         "Azure Pipelines", "TF_BUILD",
-        _by_branch("SYSTEM_PULLREQUEST_PULLREQUESTID", ("",), "BUILD_SOURCEBRANCH", "refs/heads/"),
+        _by_branch(("SYSTEM_PULLREQUEST_PULLREQUESTID",), "BUILD_SOURCEBRANCH", start="refs/heads/"),
         "{BUILD_REPOSITORY_NAME}", "{BUILD_SOURCEBRANCHNAME}",
         "{SYSTEM_COLLECTIONURI}{SYSTEM_TEAMPROJECT}/_build/results?buildId={BUILD_BUILDID}",
     ),
@@ -136,7 +157,7 @@ def origin_of(environ: Mapping[str, str]) -> str:
 
     What a service says is left out where it could hold more than that: a user, a password, or a query.
     """
-    service = _service(environ)
+    service = next(_services(environ), None)
     if service is None:
         return ""
     repository, branch, run = (
@@ -207,15 +228,23 @@ def access(mode: Mode, environ: Mapping[str, str], *, has_key: bool) -> Access:
     return Access(read=True, write=not why_not, reason=why_not)
 
 
-def _service(environ: Mapping[str, str]) -> _Service | None:
-    return next((each for each in SERVICES if environ.get(each.mark)), None)
+_OTHERS = ("TEAMCITY_VERSION", "CODEBUILD_BUILD_ID", "GO_PIPELINE_NAME", "bamboo_buildKey")
+"""Variables of services that tell their jobs of themselves, and not by CI."""
+
+
+def _services(environ: Mapping[str, str]) -> Iterator[_Service]:
+    return (each for each in SERVICES if environ.get(each.mark))
 
 
 def _why_not(environ: Mapping[str, str], mode: Mode) -> str:
-    service = _service(environ)
-    if service is not None:
-        reason = service.why_not(environ)
-        return f"{service.name}: {reason}" if reason else ""
-    if environ.get("CI", "").lower() not in ("", "false", "0"):
+    is_known = False
+    # Of a service whose job has started the agent of another there may be variables, too.
+    for service in _services(environ):
+        is_known = True
+        if reason := service.why_not(environ):
+            return f"{service.name}: {reason}"
+    if is_known:
+        return ""
+    if environ.get("CI", "").lower() not in ("", "false", "0") or any(map(environ.get, _OTHERS)):
         return "this CI service is not one whose variables are known"
     return "" if mode == "write" else "this is not a job of a CI service, and the mode is not write"
