@@ -467,7 +467,8 @@ def test_a_deleted_working_directory_is_said(project: Project) -> None:
 def test_a_bare_environment_will_do(project: Project, tmp_path: Path) -> None:
     """Without HOME, in the C locale, and with names that it cannot show, a command works."""
     bare = {
-        "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "VENVFLOW_STORE": f"{tmp_path}/störe",
+        "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii",
+        "VENVFLOW_STORE": f"{tmp_path}/störe",
     }  # fmt: skip
     result = project.spawn("list", env=bare)
     assert result.returncode == 0

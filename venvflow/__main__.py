@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from venvflow import interrupts
+from venvflow import interrupts, streams
 
 
 def main() -> int:
     """Run the command of this process's words, and return its exit code."""
+    streams.take_names_for_utf_8()
     interrupts.watch(interrupts.OF_A_COMMAND, by_signal=False)
     from venvflow.cli import main as command_line  # noqa: PLC0415 - a signal may come while it is imported
 

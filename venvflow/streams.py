@@ -92,6 +92,21 @@ def painted(text: str, colour: int) -> str:
     return f"{_INK}[{colour}m{text}{_INK}[0m"
 
 
+def take_names_for_utf_8(directory: str = "") -> None:
+    """Start this program anew, where Python does not take the names of files for UTF-8, as one that does.
+
+    Configs, lock files and trees have them in UTF-8; in an older locale, each of them would be another name.
+    *directory* is the one that the program was started in, if it has left that. To be called first of all:
+    what was done before is done again.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
+        return
+    with suppress(OSError):
+        if directory:
+            os.chdir(directory)
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - it is us
+
+
 def fill_closed(*, answers: bool) -> None:
     """Put ``/dev/null`` where a standard stream was closed: the next file opened would take its number.
 

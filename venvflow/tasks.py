@@ -24,19 +24,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from doit import cmd_run, control
+from doit import cmd_run, control, get_initial_workdir
 from doit.cmd_base import TaskLoader2
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask, TaskFailed, UnmetDependency
 from doit.globals import Globals
 from doit.runner import MThreadRunner, Runner
 from doit.task import DelayedLoader, Task
 
-from venvflow import interrupts
+from venvflow import interrupts, streams
 
 if TYPE_CHECKING:
     from venvflow.workers import Workers
 
 if os.path.basename(sys.argv[0].removesuffix("/__main__.py")) == "doit":  # a signal may come from here on
+    streams.take_names_for_utf_8(get_initial_workdir() or "")
     interrupts.watch(interrupts.OF_A_RUN, by_signal=True)
 
 from venvflow.disk.system_errors import from_system

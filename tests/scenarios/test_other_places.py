@@ -54,6 +54,31 @@ def test_a_store_that_was_moved_goes_on_at_its_new_place(project: Project) -> No
     assert project.output("api", "alpha") == "1.0"
 
 
+def test_an_old_locale_changes_nothing_where_names_are_not_ascii(machine: Machine) -> None:
+    """Of the project, of what its config and lock files name, in all programs and their workers."""
+    project = machine.project(
+        "prøject", {name: {"path": f"{name}/vënv", "locks": [f"{name}/löck.txt"]} for name in ("a", "b")},
+        store={"path": "./störe", "durability": "none"}, defaults={"pack": {"output": "./äus/"}},
+    )  # fmt: skip
+    for name, wheel in (("a", "alpha"), ("b", "beta")):
+        project.lock(name, machine.wheel(wheel)).rename(project.root / name / "ünder.txt")
+        (project.root / name / "löck.txt").write_text("-r ünder.txt  # dazu gehört mehr\n", encoding="utf-8")
+    old = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "POSIX"}
+    elsewhere = project.root / "ünten"
+    elsewhere.mkdir()
+    found = project.doit("-n", "2", "-f", "../dodo.py", cwd=elsewhere, env=old)
+    assert [found.did[f"store:{name}"].split()[0] for name in ("a", "b")] == ["stored", "stored"], found.text
+    assert (project.root / "äus/a.tar.zst").exists()
+    for words in (["status", "--check"], ["status", "--json"], ["verify", "--full"], ["doctor"], ["build"]):
+        run = project.run([VENVFLOW, *words], env=old)
+        assert run.code == 0, run.text
+        assert "Traceback" not in run.text
+    shutil.rmtree(project.root / "a/vënv")
+    assert project.doit(env=old).did["restore:a"].startswith("hit")
+    assert project.doit().nothing_to_do
+    assert project.run([VENVFLOW, "status", "--check"]).code == 0
+
+
 def _own_python(home: Path) -> Path:
     """Make a Python of the same version at another place: a copy of the program beside the same library."""
     real = Path(os.path.realpath(sys.executable))
