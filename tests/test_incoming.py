@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from venvflow.disk.remote import incoming
 from venvflow.disk.remote.client import BACKOFF, RemoteFailure, Stored
-from venvflow.disk.remote.incoming import Incoming, IncomingParcel, InVain
+from venvflow.disk.remote.incoming import Incoming, IncomingParcel
 
 _RANGE, _CHUNK, _ROOM = 1000, 100, 1500
 
@@ -81,30 +81,21 @@ def content(digest: str, at: int, length: int) -> bytes:
     return bytes((int(digest) + place) % 251 for place in range(at, at + length))
 
 
-def take_all(coming: Incoming, remote: Remote, takers: int) -> dict[str, bytes]:
-    """Let so many take all that comes, in threads; return it, in the order in which it was begun."""
+def take_all(coming: Incoming, remote: Remote) -> dict[str, bytes]:
+    """Take all that comes; return it, in the order in which it was begun."""
     came: dict[str, bytes] = {}
-    failures: list[BaseException] = []
 
     def take() -> None:
-        try:
-            while (parcel := coming.take()) is not None:
-                came[parcel.digest] = b""
-                for chunk in coming.chunks(parcel):
-                    came[parcel.digest] += chunk
-                    remote.let_go(len(chunk))
-        except BaseException as error:
-            failures.append(error)
-            coming.stop()
-            raise
+        while (parcel := coming.take()) is not None:
+            came[parcel.digest] = b""
+            for chunk in coming.chunks(parcel):
+                came[parcel.digest] += chunk
+                remote.let_go(len(chunk))
 
-    threads = [threading.Thread(target=take, daemon=True) for _ in range(takers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(5)
-    assert not any(thread.is_alive() for thread in threads), "somebody waits for ever"
-    assert not failures
+    taking = threading.Thread(target=take, daemon=True)
+    taking.start()
+    taking.join(10)
+    assert not taking.is_alive(), "somebody waits for ever"
     return came
 
 
@@ -122,21 +113,20 @@ def refuse(numbers: set[int]) -> Callable[[int], None]:
 @given(
     st.lists(st.integers(1, 5000), min_size=1, max_size=25),
     st.integers(1, 8),
-    st.integers(1, 3),
     st.sets(st.integers(0, 20)),
 )
 def test_all_parcels_come_in_order_and_in_bounded_memory(
-    sizes: list[int], connections: int, takers: int, refused: set[int]
+    sizes: list[int], connections: int, refused: set[int]
 ) -> None:
-    """However large they are, whoever takes them and is refused; and no byte comes twice."""
+    """However large they are, and whoever is refused; and no byte comes twice."""
     trees = {f"{number:04}": size for number, size in enumerate(sizes)}
     remote = Remote(trees, refuse(refused))
     with closing(Incoming(remote.get, list(trees.items()), connections)) as coming:
-        came = take_all(coming, remote, takers)
+        came = take_all(coming, remote)
     assert came == {digest: content(digest, 0, size) for digest, size in trees.items()}
     assert remote.held == remote.open == 0
-    # Each taker may have a chunk more than there is room for, so that he waits for nobody.
-    assert remote.most_held <= _ROOM + takers * _CHUNK
+    # Who takes may have a chunk more than there is room for, so that he waits for nobody.
+    assert remote.most_held <= _ROOM + _CHUNK
     assert remote.most_open <= connections
     expected = sum((size + _RANGE - 1) // _RANGE for size in sizes)
     assert len(remote.asked) == expected + len([number for number in refused if number < len(remote.asked)])
@@ -165,30 +155,9 @@ def test_what_follows_of_a_parcel_is_asked_for_before_later_ones() -> None:
     remote = Remote({"0000": 2500, "0001": 10, "0002": 10})
     trees = [("0000", 1), ("0001", 1), ("0002", 1)]
     with closing(Incoming(remote.get, trees, 1)) as coming:
-        take_all(coming, remote, 1)
+        take_all(coming, remote)
     wanted = [("0000", 0), ("0000", 1000), ("0000", 2000), ("0001", 0), ("0002", 0)]
     assert [(digest, start) for digest, start, _ in remote.asked] == wanted
-
-
-def test_what_somebody_waits_for_is_asked_for_first() -> None:
-    """Or he who cuts a small parcel waits until all of a large one was asked for."""
-    is_awaited = threading.Event()
-    remote = Remote({"0000": 1200, "0001": 10}, lambda _asked: is_awaited.wait(10))
-    with closing(Incoming(remote.get, [("0000", 1), ("0001", 1)], 1)) as coming:
-        first, second = coming.take(), coming.take()
-        assert first is not None
-        assert second is not None
-        taking = threading.Thread(target=list, args=(coming.chunks(second),), daemon=True)
-        taking.start()
-        wait_until(lambda: bool(coming._awaited))
-        is_awaited.set()
-        taking.join(10)
-        wait_until(lambda: len(remote.asked) == 3)
-    assert [(digest, start) for digest, start, _ in remote.asked] == [
-        ("0000", 0),
-        ("0001", 0),
-        ("0000", 1000),
-    ]
 
 
 class Dropping:
@@ -282,14 +251,11 @@ def test_what_is_no_refusal_or_lasts_too_long_is_a_failure(
     assert client.left == 2
 
 
-def test_who_waits_ends_with_the_pull() -> None:
-    """Who waits for bytes is told; who was refused asks for nothing more."""
+def test_who_was_refused_ends_with_the_pull() -> None:
+    """He asks for nothing more."""
     client = Busy(1 << 30)
-    coming = Incoming(client.get, [("0000", 1)], 1)
-    threading.Timer(0.05, coming.stop).start()
-    with pytest.raises(InVain):
-        all_of(coming)
-    coming.close()
+    with closing(Incoming(client.get, [("0000", 1)], 1)):
+        wait_until(lambda: client.left < 1 << 30)
     left = client.left
     time.sleep(0.05)
     assert client.left == left

@@ -17,7 +17,15 @@ from venvflow.model import Entry, Slot, Tree
 from venvflow.pure import parcels
 from venvflow.pure.decoding import Corrupt
 from venvflow.pure.manifest import encode_tree, make_tree
-from venvflow.pure.parcels import ParcelHead, Piece, announced_size, encode_head, pieces_of, read_head
+from venvflow.pure.parcels import (
+    ParcelHead,
+    Piece,
+    announced_size,
+    encode_head,
+    pieces_of,
+    read_head,
+    shared_out,
+)
 
 
 class Kept:
@@ -237,3 +245,17 @@ def test_heads_survive(parts: list[tuple[int, int]], manifest: int) -> None:
     head = ParcelHead(min(manifest, sum(plain for plain, _ in parts)), tuple(parts))
     data = encode_head(head)
     assert read_head(data + b"rest") == (head, len(data))
+
+
+@given(st.lists(st.integers(1, 1 << 30), max_size=40), st.integers(1, 4))
+def test_shares_are_about_as_large_as_each_other(sizes: list[int], most: int) -> None:
+    """Each tree is in one of them, those of each in their order; and what is small is one share."""
+    trees = [(f"{number:02}", size) for number, size in enumerate(sorted(sizes, reverse=True))]
+    shares = shared_out(trees, most)
+    assert sorted(tree for share in shares for tree in share) == trees
+    assert all(share == sorted(share) for share in shares)
+    if sum(sizes) < most * parcels._SHARE:
+        assert shares == [trees]
+    else:
+        totals = [sum(size for _, size in share) for share in shares]
+        assert max(totals) - (min(totals) if len(shares) == most else 0) <= max(sizes)

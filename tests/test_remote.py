@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from venvflow.disk.remote.channel import Channel
 from venvflow.errors import EnvironmentFailure
 from venvflow.flow import load
 from venvflow.model import RemoteConfig, StoreConfig
+from venvflow.pure import parcels
 from venvflow.pure.expiry import encode_mark
 from venvflow.pure.signing import encode_secret, public_of, secret_key
 from venvflow.state import remote as remotes
@@ -106,6 +108,66 @@ def test_what_is_pushed_is_pulled_elsewhere(fleet: Fleet) -> None:
     assert {path.name for path in (store / "trees").glob("*/*")} >= {
         path.name[2:] for path in fleet.parcels()
     }
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_large_parcels_are_read_by_as_many_processes_as_there_are_processors(
+    fleet: Fleet, processors: int
+) -> None:
+    """Each brings its share; they end with the run, and checks of the remote read as they do."""
+    fleet.pushed()
+    fleet.elsewhere()
+    fleet.monkeypatch.setattr(parcels, "_SHARE", 1)
+    fleet.monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    started = count_starts(fleet.monkeypatch)
+    assert fleet.run("pull", "api").code == 0
+    assert len(started) == processors
+    assert fleet.run("verify").code == 0
+    checked = fleet.run("verify", "--remote")
+    assert checked.code == 0
+    assert f"{len(fleet.parcels())} parcels" in checked.out
+    assert len(started) == 2 * processors
+    pulls.close_remotes()
+    assert all(child.poll() is not None for child in started)
+
+
+def count_starts(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """Return a list that gets each process that is started to talk to a remote."""
+    started: list[subprocess.Popen[bytes]] = []
+    start = Channel._start
+
+    def starting(channel: Channel) -> None:
+        start(channel)
+        assert channel._child is not None
+        started.append(channel._child)
+
+    monkeypatch.setattr(Channel, "_start", starting)
+    return started
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_process_that_is_killed_ends_the_pull_and_the_next_one_goes_on(fleet: Fleet, which: int) -> None:
+    """It is a miss with its reason; no process stays, and the store has nothing half."""
+    fleet.pushed()
+    fleet.elsewhere()
+    fleet.monkeypatch.setattr(parcels, "_SHARE", 1)
+    fleet.monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    started = count_starts(fleet.monkeypatch)
+    send = Channel.send
+
+    def killing(channel: Channel, request: Mapping[str, Any]) -> None:
+        send(channel, request)
+        if request["do"] == "pull" and len(started) == which + 1:
+            os.kill(started[which].pid, signal.SIGKILL)
+
+    with fleet.monkeypatch.context() as patch:
+        patch.setattr(Channel, "send", killing)
+        missed = fleet.run("pull", "api")
+    assert "ended by itself, with status -9" in missed.err
+    assert "miss" in missed.out
+    assert all(child.poll() is not None for child in started)
+    assert fleet.run("verify").code == 0
+    assert "pulled" in fleet.run("pull", "api").out
 
 
 def test_a_snapshot_says_which_job_pushed_it(fleet: Fleet) -> None:
@@ -287,7 +349,7 @@ def test_a_key_that_is_denied_is_a_miss_if_the_format_can_be_read(tmp_path: Path
             return {"found": dict.fromkeys(paths), "heads": dict.fromkeys(paths), "denied": denied}
 
     remote = Remote(RemoteConfig("s3://bucket/venvs", unsigned=True), {}, str(tmp_path))
-    remote._channel = Denying()  # type: ignore[assignment]
+    remote._channels = [Denying()]  # type: ignore[list-item]
     if readable:
         assert remote.find("a" * 64, "api") == (None, "no snapshot for this key", "", 0)
         assert remote.there([("a" * 64, "api")]) == {"a" * 64: False}

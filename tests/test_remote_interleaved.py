@@ -219,7 +219,7 @@ def record_of(made: Snapshot) -> bytes:
 def a_remote() -> Remote:
     """Return the remote as an actor has it."""
     remote = Remote(CONFIG, {}, "/nonexistent/store")
-    remote._channel = _FakeChannel()  # type: ignore[assignment]
+    remote._channels = [_FakeChannel()]  # type: ignore[list-item]
     return remote
 
 

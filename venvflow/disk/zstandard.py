@@ -31,15 +31,21 @@ and the buffers of a compressor small. Any reader reads them.
 """
 
 
-def zstd_compressor(level: int, size: int, threads: int = 1) -> Any:
+def zstd_compressor(level: int, size: int, threads: int = 1, *, checksum: bool = True) -> Any:
     """Return a compressor for one frame of exactly *size* bytes, with *threads* of its own.
+
+    *checksum*: the frame ends with one, which who unpacks it compares; it is for who has nothing better.
 
     It has one at least: with none libzstd writes other bytes, with any other number the same.
     Told the size, libzstd decides by itself that small frames need no thread.
     """
     module = zstd()
     parameter = module.CompressionParameter
-    options = {parameter.compression_level: level, parameter.nb_workers: threads, parameter.checksum_flag: 1}
+    options = {
+        parameter.compression_level: level,
+        parameter.nb_workers: threads,
+        parameter.checksum_flag: int(checksum),
+    }
     if level == 3:
         options.update({parameter[name]: value for name, value in _ZSTD_LEVEL_3.items()})
     try:

@@ -29,6 +29,9 @@ PART = 8 << 20
 RANGE = 8 << 20
 """Bytes that one request asks for: most parcels are not larger."""
 
+_SHARE = 64 << 20
+"""Plain bytes of parcels that are worth a process of their own."""
+
 LARGEST_HEAD = 64 << 10
 """Bytes that a head may have."""
 
@@ -147,3 +150,19 @@ def part_sizes(total: int) -> Sequence[int]:
 def largest_first(sizes: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return trees and their sizes in the order in which to move them: the last ones shall be short."""
     return sorted(sizes, key=lambda each: (-each[1], each[0]))
+
+
+def shared_out(trees: Sequence[tuple[str, int]], most: int) -> list[list[tuple[str, int]]]:
+    """Return trees with their plain sizes in up to *most* shares of about the same size, each in order.
+
+    What is small is one share: another process takes longer to start than it would save.
+    """
+    if sum(size for _, size in trees) < most * _SHARE:
+        return [[*trees]]
+    shares: list[list[tuple[str, int]]] = [[] for _ in range(most)]
+    sizes = [0] * most
+    for tree in trees:
+        least = sizes.index(min(sizes))
+        shares[least].append(tree)
+        sizes[least] += tree[1]
+    return [share for share in shares if share]

@@ -7,15 +7,16 @@ its own. Whatever goes wrong there is a miss here, with the reason.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from venvflow.disk.files import read_small, write_whole
 from venvflow.disk.objects import Batch, Name, object_name
-from venvflow.disk.remote.channel import Channel, ChannelFailure, decoded
+from venvflow.disk.remote.channel import Channel, ChannelFailure, ask_each, decoded
 from venvflow.disk.system_errors import explained
 from venvflow.errors import EnvironmentFailure, UsageError, shown
 from venvflow.model import Key, RemoteConfig, Tree
@@ -24,7 +25,7 @@ from venvflow.pure.ci import KEY, KEY_FILE, Access, access_of
 from venvflow.pure.decoding import Corrupt
 from venvflow.pure.keys import snapshot_id
 from venvflow.pure.manifest import decode_tree
-from venvflow.pure.parcels import largest_first
+from venvflow.pure.parcels import largest_first, shared_out
 from venvflow.pure.records import (
     LARGEST,
     Disbelieved,
@@ -40,6 +41,9 @@ from venvflow.state.store import Store
 
 _GROUP = 64 << 20
 """Plain bytes of trees after which what came is published: a kill loses no more."""
+
+_READERS = 2
+"""Processes that read parcels at a time: each takes up to 90 MB of memory."""
 
 _PAUSE = 60.0
 """Seconds for which no run on this machine asks a remote again that could not be reached."""
@@ -112,7 +116,7 @@ class Remote:
     environ: Mapping[str, str]
     store: str
     _down: str = ""
-    _channel: Channel | None = field(default=None, repr=False)
+    _channels: list[Channel] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         self._hide = redactor(secrets_of(self.environ))
@@ -174,20 +178,41 @@ class Remote:
 
     def channel(self) -> Channel:
         """Return the way to the remote, made when it is first asked; raises EnvironmentFailure."""
-        if self._channel is None:
-            refuse_without_libraries()
-            self._channel = Channel(
+        return self._first(1)[0]
+
+    def _first(self, count: int) -> list[Channel]:
+        """Return so many ways to the remote, of which each has a process of its own."""
+        refuse_without_libraries()
+        while len(self._channels) < count:
+            options = {"endpoint": self.config.endpoint, "region": self.config.region}
+            channel = Channel(
                 self.config.url,
-                {
-                    key: value
-                    for key, value in (("endpoint", self.config.endpoint), ("region", self.config.region))
-                    if value
-                },
+                {key: value for key, value in options.items() if value},
                 _environment(self.environ),
                 silence=self.config.silence,
                 limit=self.config.limit,
             )
-        return self._channel
+            self._channels.append(channel)
+        return self._channels[:count]
+
+    def read_parcels(
+        self,
+        do: Literal["pull", "verify"],
+        trees: Sequence[tuple[str, int]],
+        heard: Callable[[dict[str, Any]], object],
+        **request: Any,
+    ) -> None:
+        """Let all parcels of *trees*, each with its plain size, be read: by two processes, if they are large.
+
+        *heard* is told what comes of each. Raises ChannelFailure and EnvironmentFailure.
+        """
+        shares = shared_out(trees, min(_READERS, os.cpu_count() or 1))
+        connections = max(1, self.config.connections // len(shares))
+        asked = [
+            {"do": do, "trees": share, "prefix": f"r{number}-", "connections": connections, **request}
+            for number, share in enumerate(shares)
+        ]
+        ask_each([*zip(self._first(len(shares)), asked, strict=True)], heard=heard)
 
     @contextmanager
     def asking(self) -> Iterator[Channel]:
@@ -312,16 +337,8 @@ class Remote:
         ):
             arrivals = _Arrivals(store, batch, record.snapshot.key, dict(wanted), total, progress)
             if wanted:
-                with self.asking() as channel:
-                    channel.ask(
-                        "pull",
-                        heard=arrivals.take,
-                        trees=wanted,
-                        staging=batch.staging,
-                        prefix="r",
-                        store=store.path,
-                        connections=self.config.connections,
-                    )
+                with self.asking():
+                    self.read_parcels("pull", wanted, arrivals.take, staging=batch.staging, store=store.path)
             arrivals.publish()
         if arrivals.bad:
             return Fetched(
@@ -332,9 +349,9 @@ class Remote:
         return Fetched(arrivals.stored)
 
     def close(self) -> None:
-        """End the process that talks to the remote."""
-        if self._channel is not None:
-            self._channel.close()
+        """End the processes that talk to the remote."""
+        for channel in self._channels:
+            channel.close()
 
 
 @dataclass(eq=False)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from venvflow.disk.remote.channel import Channel
 from venvflow.errors import shown
 from venvflow.pure.decoding import Corrupt
 from venvflow.pure.manifest import encode_tree
@@ -70,9 +69,9 @@ def verify_remote(
     with using(remote, "What is in the remote is as it was.") as channel:
         contents = look_into(remote, channel)
         checking = _Checking(remote, contents)
-        checking.run(channel, sample, progress)
+        checking.run(sample, progress)
         if store is not None:
-            checking.heal(channel, store)
+            checking.heal(store)
     return checking.result
 
 
@@ -95,7 +94,7 @@ class _Checking:
                 self._needed_by.setdefault(tree, []).append(record)
                 self._raw[tree] = raw
 
-    def run(self, channel: Channel, sample: int | None, progress: Progress) -> None:
+    def run(self, sample: int | None, progress: Progress) -> None:
         """Read the parcels, or some."""
         there = [tree for tree in sorted(self._raw) if tree in self._contents.parcels]
         for tree in sorted(self._raw.keys() - {*there}):
@@ -104,7 +103,7 @@ class _Checking:
             there = sorted(random.sample(there, sample))
         total = sum(self._contents.parcels[tree].size for tree in there)
         for group in self._groups(there):
-            for tree, why in self._read(channel, group).items():
+            for tree, why in self._read(group).items():
                 if why:
                     self._find("parcel damaged", tree, why)
                 self.result.parcels += 1
@@ -123,7 +122,7 @@ class _Checking:
         if group:
             yield group
 
-    def _read(self, channel: Channel, trees: Sequence[str]) -> Mapping[str, str]:
+    def _read(self, trees: Sequence[str]) -> Mapping[str, str]:
         """Return what is wrong with each parcel, empty: nothing."""
         found: dict[str, str] = {}
 
@@ -133,21 +132,14 @@ class _Checking:
             elif "sound" in answer:
                 found[answer["sound"]] = ""
 
-        channel.ask(
-            "verify",
-            heard=heard,
-            trees=[(tree, self._raw[tree]) for tree in trees],
-            staging="",
-            prefix="",
-            store="",
-            connections=self._remote.config.connections,
-        )
+        sizes = [(tree, self._raw[tree]) for tree in trees]
+        self._remote.read_parcels("verify", sizes, heard, staging="", store="")
         return found
 
     def _find(self, kind: Literal["parcel damaged", "parcel missing"], tree: str, note: str) -> None:
         self.result.findings.append(RemoteFinding(kind, tree, note, self._needed_by[tree]))
 
-    def heal(self, channel: Channel, store: Store) -> None:
+    def heal(self, store: Store) -> None:
         """Send the trees that the store has whole, one by one, and read them again."""
         for finding in self.result.findings:
             if finding.kind == "record unreadable":
@@ -160,7 +152,7 @@ class _Checking:
             except Corrupt as error:
                 finding.note += f"; it cannot be sent: {error}"
                 continue
-            why = self._read(channel, [finding.id]).get(finding.id, "it is not there")
+            why = self._read([finding.id]).get(finding.id, "it is not there")
             finding.healed = not why
 
     def _send(self, store: Store, tree: str) -> None:

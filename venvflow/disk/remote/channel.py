@@ -3,6 +3,8 @@
 One request is a line of JSON on the child's input, and its answers are lines on its output: words on the way
 (``moved`` and ``done`` bytes, trees that are there), then one with ``done`` or ``failed``. A child that says
 nothing for too long is killed: that is how a server that never answers is noticed, whatever the library does.
+
+Parcels are cut by several children at once: threads of one process would wait for each other.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 Kind = Literal["denied", "absent", "unreachable", "unusable", "damaged", "local", "silent", "late"]
@@ -71,11 +73,11 @@ class Channel:
     ) -> None:
         self.url = url
         self._options, self._environ = dict(options), dict(environ)
-        self.silence, self._limit = silence, limit
+        self.silence, self.limit = silence, limit
         self._child: subprocess.Popen[bytes] | None = None
-        self._rest = b""
-        self._mutex = threading.RLock()
-        self.moved = 0
+        self._rest = bytearray()  # of a line that has not come whole
+        self._due = 0  # answers
+        self.mutex = threading.RLock()
 
     def ask(
         self,
@@ -89,21 +91,48 @@ class Channel:
 
         *within* may be fewer seconds than the limit of all requests. Raises ChannelFailure.
         """
-        with self._mutex:
-            deadline = time.monotonic() + min(self._limit, max(within, 0.0))
-            try:
-                if self._child is None:
-                    self._start()
-                    self._ask({"do": "open", "url": self.url, "options": self._options}, deadline, heard)
-                return self._ask({"do": do, **request}, deadline, heard)
-            except BaseException as error:
-                if not isinstance(error, ChannelFailure) or error.kind not in ("absent", "damaged"):
-                    self.close()
-                raise
+        return ask_each([(self, {"do": do, **request})], heard=heard, within=within)[0]
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Send a request to the child, which is started if there is none; raises ChannelFailure."""
+        if self._child is None:
+            self._start()
+            self._write({"do": "open", "url": self.url, "options": self._options})
+        self._write(request)
+
+    def hear(self) -> Iterator[dict[str, Any]]:
+        """Yield what the child has said by now: words on the way, and ``done`` with the answer to a request.
+
+        Waits if it has said nothing. Raises ChannelFailure for one that ``failed``, and when the child ended.
+        """
+        chunk = os.read(self.fileno(), 1 << 16)
+        if not chunk:
+            raise ChannelFailure("unusable", self._ended())
+        self._rest += chunk
+        if b"\n" not in chunk:
+            return
+        *lines, self._rest = self._rest.split(b"\n")
+        for line in lines:
+            answer = json.loads(line)
+            if "failed" in answer:
+                self._due -= 1
+                raise ChannelFailure(
+                    answer["failed"], answer["text"], answer.get("errno") or 0, answer.get("path", "")
+                )
+            is_final = isinstance(answer.get("done"), dict)
+            self._due -= is_final
+            if not (is_final and self._due):  # that it is open, nobody asked
+                yield answer
+
+    def fileno(self) -> int:
+        """Return the descriptor on which the child speaks."""
+        assert self._child is not None  # noqa: S101 - it was sent something
+        assert self._child.stdout is not None  # noqa: S101 - it has a pipe
+        return self._child.stdout.fileno()
 
     def close(self) -> None:
         """Kill the child; the next request starts another."""
-        with self._mutex:
+        with self.mutex:
             child, self._child = self._child, None
             if child is None:
                 return
@@ -114,7 +143,7 @@ class Channel:
                 if pipe is not None:
                     with contextlib.suppress(OSError):
                         pipe.close()
-            self._rest = b""
+            self._rest, self._due = bytearray(), 0
 
     def _start(self) -> None:
         # Not by fork alone: what a library keeps of threads and sockets must not be in two processes.
@@ -128,45 +157,14 @@ class Channel:
             bufsize=0,
         )
 
-    def _ask(
-        self, request: Mapping[str, Any], deadline: float, heard: Callable[[dict[str, Any]], object]
-    ) -> Any:
-        assert self._child is not None  # noqa: S101 - it was started above
+    def _write(self, request: Mapping[str, Any]) -> None:
+        assert self._child is not None  # noqa: S101 - it was started before
         assert self._child.stdin is not None  # noqa: S101 - it has a pipe
         try:
             _write_all(self._child.stdin.fileno(), json.dumps(request).encode("ascii") + b"\n")
         except BrokenPipeError as error:
             raise ChannelFailure("unusable", self._ended()) from error
-        for answer in self._answers(deadline):
-            self.moved = answer.get("moved", self.moved)
-            if "failed" in answer:
-                raise ChannelFailure(
-                    answer["failed"], answer["text"], answer.get("errno") or 0, answer.get("path", "")
-                )
-            if "done" in answer and isinstance(answer["done"], dict):
-                return answer["done"]
-            heard(answer)
-        raise ChannelFailure("unusable", self._ended())
-
-    def _answers(self, deadline: float) -> Iterator[dict[str, Any]]:
-        """Yield what the child says until it ends; raises ChannelFailure when it is silent for too long."""
-        assert self._child is not None  # noqa: S101 - see _ask
-        assert self._child.stdout is not None  # noqa: S101 - see _ask
-        output = self._child.stdout.fileno()
-        while True:
-            while b"\n" in self._rest:
-                line, _, self._rest = self._rest.partition(b"\n")
-                yield json.loads(line)
-            now = time.monotonic()
-            patience = min(self.silence, deadline - now)
-            if not select.select([output], [], [], max(0.0, patience))[0]:
-                if deadline - now <= self.silence:
-                    raise ChannelFailure("late", "it took longer than it may")
-                raise ChannelFailure("silent", f"no byte came for {self.silence:g} s")
-            chunk = os.read(output, 1 << 16)
-            if not chunk:
-                return
-            self._rest += chunk
+        self._due += 1
 
     def _ended(self) -> str:
         assert self._child is not None  # noqa: S101 - see _ask
@@ -175,6 +173,54 @@ class Channel:
         except subprocess.TimeoutExpired:
             status = "unknown"
         return f"the process that talks to it ended by itself, with status {status}"
+
+
+def ask_each(
+    requests: Sequence[tuple[Channel, Mapping[str, Any]]],
+    *,
+    heard: Callable[[dict[str, Any]], object] = lambda _answer: None,
+    within: float = float("inf"),
+) -> list[Any]:
+    """Let each child do what it is asked, all at the same time; return their answers, as :meth:`Channel.ask`.
+
+    They are silent when all of them are. Raises ChannelFailure: what the first one failed with ends them all.
+    """
+    channels = [channel for channel, _ in requests]
+    with contextlib.ExitStack() as held:
+        for channel in channels:
+            held.enter_context(channel.mutex)
+        deadline = time.monotonic() + max(0.0, min(within, *(channel.limit for channel in channels)))
+        answers: dict[Channel, Any] = {}
+        try:
+            for channel, request in requests:
+                channel.send(request)
+            while busy := [channel for channel in channels if channel not in answers]:
+                for channel in _wait_for_word(busy, deadline):
+                    for answer in channel.hear():
+                        if isinstance(answer.get("done"), dict):
+                            answers[channel] = answer["done"]
+                        else:
+                            heard(answer)
+        except BaseException as error:
+            # Who only found that something is not there can go on, if he was asked alone.
+            harmless = isinstance(error, ChannelFailure) and error.kind in ("absent", "damaged")
+            if not harmless or len(channels) > 1:
+                for channel in channels:
+                    channel.close()
+            raise
+        return [answers[channel] for channel in channels]
+
+
+def _wait_for_word(channels: Sequence[Channel], deadline: float) -> list[Channel]:
+    """Return those that have something to say; raises ChannelFailure when all are silent for too long."""
+    left = deadline - time.monotonic()
+    silence = max(channel.silence for channel in channels)
+    ready = select.select(channels, [], [], max(0.0, min(silence, left)))[0]
+    if ready:
+        return ready
+    if left <= silence:
+        raise ChannelFailure("late", "it took longer than it may")
+    raise ChannelFailure("silent", f"no byte came for {silence:g} s")
 
 
 def _write_all(fd: int, data: bytes) -> None:

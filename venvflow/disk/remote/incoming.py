@@ -16,8 +16,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from venvflow.disk.remote.client import BACKOFF, CHUNK, RemoteFailure, Stored
 from venvflow.pure.parcels import RANGE, parcel_path
 
-ROOM = 40 << 20
-"""Bytes of parcels that may have been read ahead."""
+ROOM = 12 << 20
+"""Bytes of parcels that may have been read ahead by one process."""
 
 _PATIENCE = 30.0
 """Seconds for which a part of a parcel is asked for again when the server has too much to do."""
@@ -26,14 +26,10 @@ Get = Callable[[str, int, int], tuple[Stored, Iterator[memoryview]]]
 """Asks for bytes of an object: see :meth:`venvflow.disk.remote.client.Client.get`."""
 
 
-class InVain(Exception):
-    """Nothing more is fetched: what is being done is in vain."""
-
-
 class _Range:
     """Bytes of a parcel for one request: of those until *end*, *chunks* wait to be taken, and *at* is next.
 
-    *is_unasked*: nobody reads it. *is_paused*: who reads it waits for room, and *has_paused* since he asked.
+    *is_paused*: who reads it waits for room, and *has_paused* since he asked.
     """
 
     def __init__(self, parcel: IncomingParcel, start: int, end: int) -> None:
@@ -41,7 +37,6 @@ class _Range:
         self.order = parcel.number, start
         self.at, self.end = start, end
         self.chunks = deque[memoryview]()
-        self.is_unasked = True
         self.is_whole = self.is_paused = self.has_paused = False
         self.failure: BaseException | None = None
         self.patient_until = 0.0
@@ -64,11 +59,11 @@ class IncomingParcel:
 
 
 class Incoming:
-    """Fetches the parcels of *trees*, each given with its plain size, for several takers at once.
+    """Fetches the parcels of *trees*, each given with its plain size, for one who takes them in turn.
 
-    A part that a taker waits for is asked for first, and read whatever else is held; the others follow in the
-    order of the list. So nobody waits for bytes that wait for room. *counted* is told of bytes that came, and
-    of 0 while a server that has too much to do is left alone: then half as many requests are under way.
+    They are asked for in the order of the list, and what he waits for is read whatever else is held: so he
+    waits for no bytes that wait for room. *counted* is told of bytes that came, and of 0 while a server that
+    has too much to do is left alone: then half as many requests are under way.
     """
 
     def __init__(
@@ -80,12 +75,12 @@ class Incoming:
     ) -> None:
         self._get, self._counted = get, counted
         self._mutex = threading.Lock()
-        self._came = threading.Condition(self._mutex)  # bytes, for takers
+        self._came = threading.Condition(self._mutex)  # bytes, for who takes them
         self._room = threading.Condition(self._mutex)  # for who has paused
         self._turn = threading.Condition(self._mutex)  # for who reads nothing
         self._parcels = deque(IncomingParcel(number, *tree) for number, tree in enumerate(trees))
         self._unasked = [parcel.parts[0] for parcel in self._parcels]  # a heap
-        self._awaited: list[_Range] = []
+        self._awaited: _Range | None = None
         self._reading: list[_Range] = []
         self._most = connections
         self._held = 0
@@ -95,7 +90,7 @@ class Incoming:
             reader.start()
 
     def stop(self) -> None:
-        """Ask for nothing more; who waits for bytes is told so by :class:`InVain`."""
+        """Ask for nothing more."""
         with self._mutex:
             self._is_closed = True
             for condition in (self._came, self._room, self._turn):
@@ -117,7 +112,7 @@ class Incoming:
     def chunks(self, parcel: IncomingParcel) -> Generator[memoryview, None, None]:
         """Yield all bytes of *parcel* as they come; to ask for the next ones makes room for others.
 
-        From the first on, the size of the parcel is known. Raises RemoteFailure, and InVain.
+        From the first on, the size of the parcel is known. Raises RemoteFailure.
         """
         try:
             while parcel.parts:
@@ -132,23 +127,16 @@ class Incoming:
 
     def _chunk(self, part: _Range) -> memoryview | None:
         """Return the next bytes of a part, None behind its last."""
-
-        def is_there() -> bool:
-            return bool(part.chunks) or part.is_whole or part.failure is not None or self._is_closed
-
         with self._mutex:
-            if not is_there():
-                self._awaited.append(part)
+            if not (part.chunks or part.is_whole or part.failure):
+                self._awaited = part
                 self._room.notify_all()
-                self._turn.notify()
-                self._came.wait_for(is_there)
-                self._awaited.remove(part)
+                self._came.wait_for(lambda: part.chunks or part.is_whole or part.failure)
+                self._awaited = None
             if part.chunks:
                 return part.chunks.popleft()
             if part.failure is not None:
                 raise part.failure
-            if not part.is_whole:
-                raise InVain
             return None
 
     def _make_room(self, size: int) -> None:
@@ -191,11 +179,9 @@ class Incoming:
                 self._turn.wait_for(lambda: self._is_closed or (self._unasked and self._has_turn()))
                 if self._is_closed:
                     return None
-                part = next((each for each in self._awaited if each.is_unasked), None)
-                if part is None:
-                    part = heapq.heappop(self._unasked)
-                if part.is_unasked and not part.parcel.is_given_up:
-                    part.is_unasked = part.has_paused = False
+                part = heapq.heappop(self._unasked)
+                if not part.parcel.is_given_up:
+                    part.has_paused = False
                     self._reading.append(part)
                     return part, self._most
 
@@ -233,7 +219,6 @@ class Incoming:
     def _let_ask(self, *parts: _Range) -> None:
         with self._mutex:
             for part in parts:
-                part.is_unasked = True
                 heapq.heappush(self._unasked, part)
             self._turn.notify_all()
 
@@ -280,7 +265,7 @@ class Incoming:
             return True
 
     def _may_read(self, part: _Range) -> bool:
-        is_lacking = part in self._awaited and not part.chunks
+        is_lacking = part is self._awaited and not part.chunks
         return self._held + CHUNK <= ROOM or is_lacking or self._is_closed or part.parcel.is_given_up
 
     def _hold(self, part: _Range, chunk: memoryview | None) -> None:
@@ -293,7 +278,7 @@ class Incoming:
             self._held += len(chunk)
             part.at += len(chunk)
             part.chunks.append(chunk)
-            if part in self._awaited:
+            if part is self._awaited:
                 self._came.notify_all()
 
     def _end(self, part: _Range) -> None:

@@ -27,7 +27,7 @@ from venvflow.pure.parcels import (
 )
 
 LEVEL = 3
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 _WINDOW = 23
 """Binary logarithm of the memory that a decompressor may take for one frame: 8 MiB."""
 
@@ -96,7 +96,10 @@ def _checked(path: str, piece: Piece) -> Iterator[bytes]:
 
 
 class _Parts:
-    """Divides what is written into parts and compresses each on its own, from byte *start* of a file."""
+    """Divides what is written into parts and compresses each on its own, from byte *start* of a file.
+
+    Without checksums of zstd: whatever comes out is hashed.
+    """
 
     def __init__(self, file: IO[bytes], sizes: Sequence[int], start: int) -> None:
         self._file = file
@@ -112,7 +115,7 @@ class _Parts:
         while view:
             if not self._left:
                 self._left = self._sizes[len(self._stored)]
-                self._compressor = zstd_compressor(LEVEL, self._left)
+                self._compressor = zstd_compressor(LEVEL, self._left, checksum=False)
             here = view[: self._left]
             self._file.write(self._compressor.compress(here))
             self._left -= len(here)

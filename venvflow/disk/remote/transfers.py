@@ -16,14 +16,11 @@ from venvflow.disk.links import write_all
 from venvflow.disk.objects import Name, Objects, seal
 from venvflow.disk.remote.answers import Answers, at_once
 from venvflow.disk.remote.client import Client, RemoteFailure, Stored
-from venvflow.disk.remote.incoming import Incoming, IncomingParcel, InVain
+from venvflow.disk.remote.incoming import Incoming, IncomingParcel
 from venvflow.disk.remote.parcels import Cutter, DamagedPiece, write_parcel
 from venvflow.pure.decoding import Corrupt
 from venvflow.pure.manifest import decode_tree
 from venvflow.pure.parcels import Piece, is_condemned, parcel_path, pieces_of
-
-_CUTTERS = min(2, os.cpu_count() or 1)
-"""Parcels that are cut at a time. More would wait for each other: each file is a few short system calls."""
 
 # --------------------------------------------------------------------------- pull
 
@@ -60,7 +57,11 @@ class _Staging:
 
 
 class Fetching:
-    """Fetches parcels, several at once, and cuts them into a staging directory."""
+    """Fetches parcels over several connections, and cuts them into a staging directory, one after the other.
+
+    What is there to be done for each object is a few short system calls: a second thread would wait for this
+    one all the time. More at once are cut by more processes.
+    """
 
     def __init__(self, client: Client, answers: Answers, request: dict[str, Any]) -> None:
         self._client, self._answers = client, answers
@@ -72,25 +73,14 @@ class Fetching:
 
         The first that is bad ends it: without it there is no snapshot. Raises RemoteFailure and ``OSError``.
         """
-        incoming = Incoming(self._client.get, trees, connections, self._counted)
-        with closing(incoming):
-            at_once(self._cut, [incoming] * _CUTTERS, _CUTTERS)
+        with closing(Incoming(self._client.get, trees, connections, self._counted)) as incoming:
+            while (parcel := incoming.take()) is not None:
+                self._tree(parcel, incoming)
 
     def _counted(self, size: int) -> None:
         self._answers.count(size)
         if not size:  # a server that has too much to do is not silent
             self._answers.say(moved=self._answers.moved)
-
-    def _cut(self, incoming: Incoming) -> None:
-        """Cut one parcel after the other, until there is none, or somebody fails."""
-        try:
-            while (parcel := incoming.take()) is not None:
-                self._tree(parcel, incoming)
-        except InVain:
-            return
-        except BaseException:
-            incoming.stop()
-            raise
 
     def _tree(self, parcel: IncomingParcel, incoming: Incoming) -> None:
         staging = _Staging(self._objects, self._staging, f"{self._prefix}{parcel.number}")
