@@ -52,12 +52,22 @@ def go(project: Project, *names: str) -> None:
         (project.root / name / "go").touch()
 
 
+def stat_of(pid: int) -> list[str]:
+    """Return what the kernel says of a process, from its state and its parent on; of one that is gone, that."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["X", "0"]
+
+
 def is_there(pid: int) -> bool:
     """Return whether a process runs."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return False
+    return stat_of(pid)[0] not in ("Z", "X")
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [int(each) for each in os.listdir("/proc") if each.isdigit() and stat_of(int(each))[1] == str(pid)]
 
 
 def test_venvs_are_worked_on_in_as_many_processes_as_asked_for(project: Project) -> None:
@@ -101,6 +111,21 @@ def test_workers_end_with_a_run_that_is_killed(project: Project) -> None:
     run.send_signal(signal.SIGKILL)
     finished(run)
     wait_until(lambda: not any(map(is_there, parents(project))))
+
+
+def test_workers_end_with_a_run_that_is_killed_after_their_host(project: Project) -> None:
+    """With what they have started: nobody would wait for them, and the next run would wait for their locks."""
+    run = project.start("-n", "3")
+    wait_until(lambda: len(parents(project)) == 3)
+    workers = [pid for pid in parents(project) if pid != run.pid]
+    builders = {pid for worker in workers for pid in children(worker)}
+    (host,) = {int(stat_of(pid)[1]) for pid in workers}
+    os.kill(host, signal.SIGKILL)
+    wait_until(lambda: not is_there(host))
+    assert all(map(is_there, workers))
+    run.send_signal(signal.SIGKILL)
+    finished(run)
+    wait_until(lambda: not any(map(is_there, {*workers, *builders})))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

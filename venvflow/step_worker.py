@@ -1,8 +1,8 @@
 """Does steps of venvs; run as a process beside doit where several venvs are worked on at once.
 
 Python lets one thread of a process run at a time, so only processes use several cores. The *host* is one
-without threads, with all that steps need imported; it forks a worker when one is asked for, and ends all of
-them when the run is gone (:mod:`venvflow.workers` is the run's side). A worker does one step at a time.
+without threads, with all that steps need imported; it forks a worker when one is asked for
+(:mod:`venvflow.workers` is the run's side). A worker does one step at a time, and ends with the run.
 What it knows of a venv that it has built stays in its memory, for the steps that follow.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import select
 import signal
 import socket
 import threading
@@ -104,7 +105,7 @@ def finish_held() -> None:
 
 
 def host(verbs: tuple[str, ...]) -> None:
-    """Fork a worker for each socket that comes in on standard input; end with all of them when that ends."""
+    """Fork a worker for each socket that comes in on standard input; end after all of them when that ends."""
     control = socket.socket(fileno=0)
     orders = _reading(control.fileno()).recv()
     for verb in verbs:
@@ -120,8 +121,6 @@ def host(verbs: tuple[str, ...]) -> None:
                 _work(Connection(given[0]), orders)
             workers.add(pid)
         os.close(given[0])
-    for pid in workers:
-        os.kill(pid, signal.SIGKILL)
     _reap(workers)  # process 1 may be late: what a process that is not gone has left, nobody removes
 
 
@@ -154,6 +153,7 @@ def _work(run: Connection, orders: Orders) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # between two steps there is nothing to clean up
         locks.kin.update((orders.pid, os.getpgrp()))
+        threading.Thread(target=_end_with, args=[run], daemon=True).start()
         run.send(os.getpid())
         _Steps(run, orders).work()
         status = 0
@@ -161,6 +161,14 @@ def _work(run: Connection, orders: Orders) -> None:
         pass
     finally:
         os._exit(status)  # what the host registered for its own end is not ours
+
+
+def _end_with(run: Connection) -> None:
+    """End this process when the run is gone, whatever it is at; its children are ended for it then."""
+    watch = select.poll()
+    watch.register(run, 0)  # nothing but that the other end is closed
+    watch.poll()
+    os._exit(1)
 
 
 class _Steps:
