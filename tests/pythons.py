@@ -78,10 +78,12 @@ def _model() -> str:
 
 _LEFT_OUT = {
     "site-packages", "test", "tests", "__pycache__", "idlelib", "lib2to3", "ensurepip", "tkinter", "venv",
-    "turtledemo", "unittest", "asyncio", "distutils", "xml", "xmlrpc", "pydoc_data", "multiprocessing",
-    "wsgiref", "sqlite3", "curses", "dbm", "http", "email", "concurrent", "ctypes", "msilib", "turtle.py",
+    "turtledemo", "unittest", "asyncio", "xml", "xmlrpc", "pydoc_data", "multiprocessing",
+    "wsgiref", "sqlite3", "curses", "dbm", "http", "concurrent", "ctypes", "msilib", "turtle.py",
 }  # fmt: skip
 """What a small CPython does without: it is read, compiled and packed by tests."""
+if sys.version_info >= (3, 11):  # before, uv asks distutils where files of a distribution go
+    _LEFT_OUT |= {"distutils", "email"}
 
 
 def make_relocatable(prefix: Path, python: str = BASE, *, leave: frozenset[str] = frozenset()) -> str:

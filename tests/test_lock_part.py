@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pythons import SITE
 
 from venvflow.disk.objects import Name
 from venvflow.model import Entry
@@ -21,7 +22,6 @@ from venvflow.pure.relocate import Listed, Places, Template, listed_in
 from venvflow.state.survey import Survey, survey
 from venvflow.steps.lock_part import LockPart, NotTheLocks, Wanted, is_bare, lock_part
 
-SITE = "lib/python3.11/site-packages"
 PLACES = "/p/.venv", "/p", "/usr/bin/python3"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_lock_part import PLACES, SITE, Venv, sha256, venv
+from pythons import SITE
+from test_lock_part import PLACES, Venv, sha256, venv
 
 from venvflow.pure.patterns import compile_patterns
 from venvflow.pure.relocate import Places
@@ -87,7 +88,7 @@ def test_a_file_with_a_hash_of_another_kind_has_to_be_there(venv: Venv) -> None:
 def test_what_lies_behind_a_link_of_the_venv_is_there(venv: Venv) -> None:
     """Some systems record files below ``lib64``, which is ``lib``."""
     (venv.path / "lib64").symlink_to("lib")
-    venv.install("b", rows=f"../../../lib64/python3.11/site-packages/a.py,{sha256(b'x')},1\n")
+    venv.install("b", rows=f"../../../{SITE.replace('lib', 'lib64', 1)}/a.py,{sha256(b'x')},1\n")
     assert unlike(venv) == ""
 
 
