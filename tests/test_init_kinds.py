@@ -137,7 +137,7 @@ venvs:
 
 POETRY = (
     {
-        "pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.12"\n'
+        "pyproject.toml": '[tool.poetry.dependencies]\npython = "~3.9"\n'
         "[tool.poetry.group.docs]\noptional = true\n",
         "poetry.lock": "",
         "tests/fixtures/old/poetry.lock": "",
@@ -148,7 +148,7 @@ POETRY = (
 venvs:
   kind:
     locks: [poetry.lock]
-    python: "3.12"  # requires-python in pyproject.toml
+    python: "3.9"  # requires-python in pyproject.toml
     # groups: [docs]  # not installed
 
 # They lie among data of tests. Uncomment what you want:
