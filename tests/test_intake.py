@@ -190,11 +190,13 @@ def test_all_but_bytecode_is_in_the_store_before_it_is_waited_for(
     assert happened == ["linked", "waited"], "all bytecode is known by now"
 
 
-def test_what_packages_brought_may_be_compiled_before_the_rest_is_taken(world: World, tmp_path: Path) -> None:
+def test_what_packages_brought_may_be_compiled_before_the_rest_is_taken(
+    world: World, new_world: NewWorld, tmp_path: Path
+) -> None:
     """The venv gets another name meanwhile. All counts as if it were taken at once; nothing is done twice."""
     own = f"{SITE}/own.py"
     write(world.venv, {own: b"KEY = 'nobody knows yet whether this may be in the store'\n"})
-    expected = World(tmp_path / "other").take()
+    expected = new_world(tmp_path / "other").take()
     with world.intake(built_here=True).precompiling(world.survey()) as precompiled:
         world.venv.rename(tmp_path / "elsewhere")
         assert precompiled == Precompiled()

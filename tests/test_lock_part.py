@@ -283,6 +283,15 @@ def test_a_new_venv_holds_nothing(tmp_path: Path, maker: str, *, seeded: bool) -
     assert is_bare(str(made(tmp_path, maker, seeded=seeded)))
 
 
+def test_a_script_that_was_copied_with_its_time_was_not_written_into(tmp_path: Path) -> None:
+    """As Python 3.13 does with one that names nothing of the venv."""
+    place = made(tmp_path, "venv", seeded=False)
+    os.utime(place / "bin/Activate.ps1", (1_700_000_000, 1_700_000_000))
+    assert is_bare(str(place))
+    os.utime(place / "bin/activate", (4_000_000_000, 4_000_000_000))
+    assert not is_bare(str(place))
+
+
 def test_what_the_wheel_of_a_new_venv_needs_is_nobodys(tmp_path: Path) -> None:
     """As ``uv venv --seed`` installs it; a packaging alone was asked for."""
     place = made(tmp_path, "venv", seeded=True)

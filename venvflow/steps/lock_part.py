@@ -65,7 +65,13 @@ def is_bare(venv: str) -> bool:
             seeds.update(listed_in(record, read_small(f"{venv}/{record}"), venv))
     files = {item.path: item for item in walk(venv) if item.kind != "dir" and not is_ignored(item.path)}
     makers = {path: item.stamp.mtime_ns for path, item in files.items() if _MAKERS.fullmatch(path)}
-    scripts = [time for path, time in makers.items() if path.lower().startswith("bin/activate")]
+    begun = min((makers[path] for path in makers if files[path].kind == "link"), default=0)
+    # Python 3.13 copies a script that names nothing of the venv with the time that it has.
+    scripts = [
+        time
+        for path, time in makers.items()
+        if path.lower().startswith("bin/activate") and time >= begun - _ALIKE
+    ]
     return (
         files.keys() <= seeds | makers.keys()
         and not any(path.startswith(("include/", "share/")) for path in makers)
