@@ -30,6 +30,7 @@ from venvflow.pure import parcels
 from venvflow.pure.expiry import encode_mark
 from venvflow.pure.signing import encode_secret, public_of, secret_key
 from venvflow.state import remote as remotes
+from venvflow.state import remote_push
 from venvflow.state.remote import FORMAT, Remote, RemoteDown
 from venvflow.state.store import Store
 from venvflow.steps import pull as pulls
@@ -327,6 +328,40 @@ def test_a_record_that_is_used_is_written_again_once_a_day(fleet: Fleet) -> None
     answer = fleet.run("push", "api", "--json")
     assert answer.record["did"] == "kept"
     assert "cannot be used" in answer.record["reason"]
+
+
+def test_a_record_is_not_written_again_by_who_is_late(fleet: Fleet) -> None:
+    """A trim may have dropped it meanwhile, and what it needs: a run may be stopped in between for days."""
+    fleet.pushed()
+    old = time.time() - 2 * 86_400
+    os.utime(fleet.record(), (old, old))
+    moments = iter([0.0])
+    fleet.monkeypatch.setattr(remote_push, "boot_seconds", lambda: next(moments, 86_400.0))
+    answer = fleet.run("push", "api", "--json")
+    assert answer.record["did"] == "kept"
+    assert "took longer than it may" in answer.record["reason"]
+    assert fleet.record().stat().st_mtime == old
+
+
+def test_a_key_is_changed_without_a_gap(fleet: Fleet) -> None:
+    """Who has pulled what the old key signed signs it anew, and sends nothing else; others read on."""
+    fleet.pushed()
+    both = fleet.project.config.read_text()
+    new = encode_secret(os.urandom(32))
+    both = both.replace("keys: {", f'keys: {{main-2027: "{public_of(secret_key(new))}", ')
+    fleet.project.config.write_text(both)
+    fleet.elsewhere()
+    fleet.monkeypatch.setenv("VENVFLOW_SIGNING_KEY", new)
+    assert fleet.run("pull", "api", "--json").record["did"] == "pulled"
+    after = re.sub(r'main-2026: "[^"]*"', "", both).replace(", }", "}")
+    fleet.project.config.write_text(after)
+    answer = fleet.run("push", "api", "--json")
+    assert answer.record["did"] == "pushed"
+    assert "0 new trees" in answer.record["reason"]
+    for config in (both, after):
+        fleet.project.config.write_text(config)
+        shutil.rmtree(fleet.elsewhere("third"), ignore_errors=True)
+        assert "signed by main-2027" in fleet.run("pull", "api").out
 
 
 def test_a_remote_of_another_format_is_left_alone(fleet: Fleet) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -556,6 +556,28 @@ def test_a_push_beside_trims_a_grace_apart(tmp_path: Path, monkeypatch: pytest.M
     brief(monkeypatch)
     explorer = Explorer([pushing(ONE, tmp_path), trimming(times=2)])
     explorer.run(begun(A))
+    assert {end[0] is True for end in explorer.ends} == {True, False}
+    assert ("it took longer than it may", True) in explorer.ends
+
+
+@pytest.mark.parametrize("patience", [LIMIT, 10 * GRACE])
+@pytest.mark.parametrize(
+    "is_there",
+    [
+        pytest.param(True, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+        pytest.param(False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_push_beside_trims_a_grace_apart_that_drop_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool, patience: int
+) -> None:
+    """Its own, or the one before; also where a request may take longer than any push."""
+    brief(monkeypatch)
+    monkeypatch.setitem(globals(), "LIMIT", patience)
+    monkeypatch.setitem(globals(), "CONFIG", replace(CONFIG, limit=patience))
+    push = pushing(OLD, tmp_path) if is_there else pushing(ONE, tmp_path, OLD)
+    explorer = Explorer([push, trimming(times=2)])
+    explorer.run(begun(records=[(OLD, 40)]))
     assert {end[0] is True for end in explorer.ends} == {True, False}
     assert ("it took longer than it may", True) in explorer.ends
 

@@ -111,18 +111,17 @@ class Push:
             if there is not None and self._is_same(there) and not self._lacking(channel, self.snapshot.trees):
                 if time.time() - there.written <= _DAY:
                     return Pushed(False, there.written)
-                channel.ask("put", path=there.path, data=encoded(there.data))
+                self._write(channel, there.path, there.data, end)
                 return Pushed(False, time.time())
             self.is_needed = True
             known = self._known(channel, there)
             sizes = plain_sizes(self.store, [tree for tree in self.snapshot.trees if tree not in known])
             pushed = self._send(channel, sizes)
-            self._give_up_late(channel, end)
             raw = tuple((known | sizes)[tree] for tree in self.snapshot.trees)
             origin = origin_of(self.remote.environ) if self.remote.config.origin else ""
             record = RemoteRecord(self.snapshot, raw, self.signer.issuer, origin)
             data = encode_record(record, self.signer.secret)
-            channel.ask("put", path=record_path(self.snapshot.id), data=encoded(data), within=_FOR_RECORD)
+            self._write(channel, record_path(self.snapshot.id), data, end)
         return pushed
 
     def foresee(self) -> dict[str, int] | None:
@@ -189,6 +188,11 @@ class Push:
 
         send_trees(channel, self.remote, self.store, sizes, self.scratch, heard=heard, since=self._since)
         return Pushed(True, time.time(), sent, trees)
+
+    def _write(self, channel: Channel, path: str, data: bytes, end: float) -> None:
+        """Write the record, the last thing that a push does, unless it is later than *end*."""
+        self._give_up_late(channel, end)
+        channel.ask("put", path=path, data=encoded(data), within=_FOR_RECORD)
 
     def _give_up_late(self, channel: Channel, end: float) -> None:
         """Raise RemoteDown if a trim may be deleting what was sent, or may be before the record is there."""
