@@ -417,7 +417,7 @@ def test_odd_things_inside(run: Run, venv: Path) -> None:
         answer = run("pack", str(venv), "-o", "e.tar")
     assert answer.code == 0
     assert "\x1b" not in answer.err + answer.out
-    assert "(and 1 more) is a device, FIFO or socket: left out" in answer.err
+    assert ", like 1 more, is a device, FIFO or socket: left out" in answer.err
     names = contents(Path("e.tar"))
     assert names["share/one"] == ("link", "two")
     assert "share/a\n\x1b[31mb" in names
@@ -652,7 +652,7 @@ def test_an_archive_for_one_place_needs_nothing_there(run: Run, venv: Path, tmp_
     assert says(place, "pkg1") == "pkg1 runs"
     script = [sys.executable, str(place / "postinstall.py"), "--dry-run"]
     said = subprocess.run(script, capture_output=True, text=True, check=True).stdout
-    assert "0 files would be filled in" in said
+    assert "0 files to be filled in" in said
     other = unpacked(run, "e.tar", tmp_path / "other")
     assert json.loads((other / KERNEL).read_text())["argv"][0] == f"{other}/bin/python"
 

@@ -323,7 +323,7 @@ def test_check_proves_it_and_lists_what_names_the_builder(api: Project) -> None:
     assert api.run("store", "web", "--force").code == 0
     document = api.run("pack", "web", "--check", "--json").record["check"]
     assert {"member": "share/leak.bin", "path": str(api.root), "times": 1} in document["traces"]
-    assert f"share/leak.bin names {api.root}, 1 times" in api.run("pack", "web", "--check").out
+    assert f"share/leak.bin names {api.root}, 1 time" in api.run("pack", "web", "--check").out
 
 
 def test_check_says_no_when_the_archive_is_not_what_is_written_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from venvflow.errors import (
     StoreFormatError,
     UsageError,
     VenvflowError,
+    first_of,
     legible,
     shown,
 )
@@ -131,6 +133,21 @@ def test_every_error_names_something() -> None:
         and not {"where", None} & {each.arg for each in call.keywords}
     ]
     assert [place for place in vague if not place.startswith("disk/system_errors.py:")] == []
+
+
+def test_a_number_goes_with_its_noun() -> None:
+    """By ``counted``, and a verb with its path by ``first_of``; what tells of damaged bytes may not care."""
+    by_hand = re.compile(
+        r"""\{[^{}]*\blen\([^{}]*\} (?!bytes|slots|parts)[a-z-]*s\b|'s' \*|\bsome\([^()]*, 1\)\)?\} [a-z]"""
+    )
+    told = {
+        f"{file.relative_to(PACKAGE)}: {found[0]}"
+        for file in PACKAGE.rglob("*.py")
+        for found in by_hand.finditer(file.read_text(encoding="utf-8"))
+    }
+    assert told == set()
+    assert first_of(["a"]) == "a"
+    assert first_of(["a\n", "b", "c"]) == "a\\n, like 2 more,"
 
 
 HOSTILE = [

@@ -145,7 +145,7 @@ def test_what_is_right_already_is_left_alone(packed: Callable[..., Path], tmp_pa
     _run(root)
     before = {path: os.lstat(path).st_ino for path in root.rglob("*")}
     answer = _run(root)
-    assert ": 0 files were filled in" in answer.stdout
+    assert ": 0 files filled in" in answer.stdout
     assert {path: os.lstat(path).st_ino for path in root.rglob("*")} == before
 
 
@@ -155,7 +155,7 @@ def test_a_dry_run_writes_nothing_and_says_so(packed: Callable[..., Path], tmp_p
     before = _files(root)
     answer = _run(root, "--dry-run", "--compile")
     assert answer.returncode == 0
-    assert "1 files would be filled in, 7 were right already" in answer.stdout
+    assert "1 file to be filled in, 7 right already" in answer.stdout
     assert _files(root) == before
 
 
@@ -464,6 +464,6 @@ def test_main_runs_in_this_process_too(
     root = packed(tmp_path / "venv")
     monkeypatch.setattr(postinstall, "__file__", str(root / "postinstall.py"))
     assert postinstall.main(["--python", sys.executable]) == 0
-    assert "1 links were made" in capsys.readouterr().out
+    assert "1 link made" in capsys.readouterr().out
     assert postinstall.main(["--python", "/bin/false"]) == 3
     assert capsys.readouterr().err.startswith("postinstall: cannot run /bin/false")

@@ -53,7 +53,7 @@ def go(project: Project, *names: str) -> None:
 
 
 def stat_of(pid: int) -> list[str]:
-    """Return what the kernel says of a process, from its state and its parent on; of one that is gone, that."""
+    """Return what the kernel says of a process: its state, its parent, and so on."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -114,7 +114,7 @@ def test_workers_end_with_a_run_that_is_killed(project: Project) -> None:
 
 
 def test_workers_end_with_a_run_that_is_killed_after_their_host(project: Project) -> None:
-    """With what they have started: nobody would wait for them, and the next run would wait for their locks."""
+    """With what they have started: nobody waits for them, and the next run would wait for their locks."""
     run = project.start("-n", "3")
     wait_until(lambda: len(parents(project)) == 3)
     workers = [pid for pid in parents(project) if pid != run.pid]

@@ -51,6 +51,11 @@ def some(texts: Sequence[str], most: int, between: str = ", ") -> str:
     return between.join(texts[:most]) + more
 
 
+def first_of(paths: Sequence[str]) -> str:
+    """Return the first of *paths* as the subject of a sentence, and how many more it is true of."""
+    return shown(paths[0]) + (f", like {len(paths) - 1} more," if len(paths) > 1 else "")
+
+
 def legible(text: str) -> str:
     """Return *text* as :func:`shown` does, but with its lines and tabs."""
     return text if text.isascii() and _LAYOUT.sub("", text).isprintable() else _escaped(text, "\n\t")

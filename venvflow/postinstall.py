@@ -1614,12 +1614,17 @@ def compile_source(directory: int, name: str, path: str) -> None:
 # --------------------------------------------------------------------------- saying it
 
 
+def counted(paths: Sequence[str], word: str) -> str:
+    """Return how many *paths* there are, with the *word* for one of them in the right form."""
+    return f"{len(paths)} {word}{'' if len(paths) == 1 else 's'}"
+
+
 def described(report: Completion, dry_run: bool) -> str:
     """Return for people what was done."""
-    verb = "would be" if dry_run else "were"
-    filled_in = f"{len(report.written)} files {verb} filled in, {len(report.unchanged)} were right already"
+    to_be = "to be " if dry_run else ""
+    filled_in = f"{counted(report.written, 'file')} {to_be}filled in, {len(report.unchanged)} right already"
     lines = [
-        f"{shown(report.place)}: {filled_in}, {len(report.linked)} links {verb} made.",
+        f"{shown(report.place)}: {filled_in}, {counted(report.linked, 'link')} {to_be}made.",
         f"Python: {shown(report.python)}",
         *(f"note: {note}" for note in report.notes),
     ]

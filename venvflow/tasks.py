@@ -459,7 +459,7 @@ def run_push() -> dict[str, Any] | StepFailed:
 
 def run_trim() -> dict[str, Any] | StepFailed:
     """Apply the trim policy."""
-    from venvflow.pure.units import show_size  # noqa: PLC0415 - see run_step
+    from venvflow.pure.units import counted, show_size  # noqa: PLC0415 - see run_step
     from venvflow.steps.trim import trim  # noqa: PLC0415 - see run_step
 
     flow = current_flow()
@@ -477,7 +477,8 @@ def run_trim() -> dict[str, Any] | StepFailed:
     except (OSError, MemoryError) as error:
         return _failed(from_system(error, "Every snapshot is there, whole, or gone."))
     freed = trimmed.swept.bytes if trimmed.swept is not None else 0
-    reason = f"{len(trimmed.plan.drop)} of {len(trimmed.snapshots)} snapshots, {show_size(freed)} freed"
+    snapshots = counted(len(trimmed.snapshots), "snapshot")
+    reason = f"{len(trimmed.plan.drop)} of {snapshots}, {show_size(freed)} freed"
     # Asked for by name, it answers always; at the end of other runs, nothing is not worth a line.
     is_worth_a_line = trimmed.plan.drop or freed or is_asked
     did = "dropped" if is_worth_a_line else "kept"

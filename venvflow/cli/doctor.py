@@ -15,6 +15,7 @@ from venvflow.cli.render import Colour, Output
 from venvflow.errors import VenvflowError, shown
 from venvflow.flow import load
 from venvflow.model import TrimPolicy
+from venvflow.pure.units import counted
 from venvflow.steps.doctor import CheckContext, CheckResult, Verdict, examine
 from venvflow.steps.doctor.check import fail, ok, warn
 
@@ -71,7 +72,7 @@ def _world(args: argparse.Namespace) -> tuple[CheckContext, CheckResult]:
     full = context(config.store, config.trim, config, jobs)
     if config.warnings:
         return full, warn("config", "; ".join(config.warnings), f"See {shown(config.file)}.")
-    return full, ok("config", f"{shown(config.file)}, {len(config.venvs)} venvs")
+    return full, ok("config", f"{shown(config.file)}, {counted(len(config.venvs), 'venv')}")
 
 
 def _text(out: Output, result: CheckResult) -> str:

@@ -376,6 +376,6 @@ class _Answer:
         if checked.python:
             out.answer(f"  interpreter, named as it should be: {shown(checked.python)}")
         for trace in traces:
-            out.answer(f"    {shown(trace.member)} names {shown(trace.path)}, {trace.times} times")
+            out.answer(f"    {shown(trace.member)} names {shown(trace.path)}, {counted(trace.times, 'time')}")
         if len(traces) < len(checked.traces):
             out.answer(f"    and {len(checked.traces) - len(traces)} more (-v lists all)")

@@ -29,6 +29,7 @@ from venvflow.model import (
     VenvSpec,
 )
 from venvflow.pure.names import PART_FIELDS, set_name
+from venvflow.pure.units import counted
 from venvflow.pure.variables import unknown_variables
 
 __all__ = ["CONFIG_NAMES", "find_config", "load", "project_of", "quoted", "usual_store"]
@@ -136,7 +137,7 @@ def load(file: str, root: str, environ: Mapping[str, str]) -> Config:
 
 def _refusal(lines: list[str]) -> Refused:
     return Refused(
-        f"{len(lines)} path{'s' * (len(lines) > 1)} in the config cannot be used for venvs:",
+        f"{counted(len(lines), 'path')} in the config cannot be used for venvs:",
         lines=lines,
         state="Nothing has been run or changed",
         hint="Give each venv a directory that belongs to it alone",

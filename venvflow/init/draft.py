@@ -27,6 +27,7 @@ from venvflow.init.discovery import Discovery, Proposal, discover
 from venvflow.init.project import ELSEWHERE, Directory, text_at
 from venvflow.model import Config
 from venvflow.pure.patterns import compile_patterns
+from venvflow.pure.units import counted
 from venvflow.state.reader import open_reader
 
 SCHEMA_NAME = "venvflow.schema.json"
@@ -253,7 +254,7 @@ def _store_in_use(config: Config) -> list[str]:
         snapshots = len(store.snapshots())
     if not others:
         return []
-    users = f"{others} other project{'s' * (others > 1)}, {snapshots} snapshot{'s' * (snapshots != 1)}"
+    users = f"{counted(others, 'other project')}, {counted(snapshots, 'snapshot')}"
     where = shown(config.store.path)
     return [f"the store {where} is in use already: {users}. Files are shared, and trim counts theirs too"]
 
@@ -357,7 +358,7 @@ def _doubtful(proposals: Iterable[Proposal]) -> Iterator[str]:
             lines = _commented(f"{reason}. Uncomment what you want:", "")
             lines += [f"  # {line}" for member in members for line in _rendered(member)]
         else:
-            lines = _commented(f"{reason}: {len(members)} venvs, {_places(members)}.", "")
+            lines = _commented(f"{reason}: {counted(len(members), 'venv')}, {_places(members)}.", "")
         yield "".join(f"{line}\n" for line in ("", *lines))
 
 

@@ -190,12 +190,13 @@ def _headline(report: Report, late: Sequence[tuple[ReportedVenv, str]]) -> list[
     spent, spared = sum(each.spent for each in days), sum(each.spared for each in days)
     hits, misses = sum(each.hits for each in days), sum(each.misses for each in days)
     rate = f"{hits:,} of {counted(hits + misses, 'restore')} hit" if hits + misses else "no restore yet"
+    built = f"in {counted(len(days), 'day')}" if days else "no history yet"
     return [
         Figure("venvs", f"{len(report.venvs):,}", f"{len(late):,} stale" if late else "none is stale"),
         Figure("in the venvs", show_size(sharing.shown), "bytes as files appear"),
         Figure("stored for them", show_size(sharing.stored), "each file once"),
         Figure("saved by sharing", show_size(sharing.saved), part),
-        Figure("spent on builds", show_duration(spent), f"in {len(days)} days" if days else "no history yet"),
+        Figure("spent on builds", show_duration(spent), built),
         Figure("spared by hits", show_duration(spared), rate),
     ]
 

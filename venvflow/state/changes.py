@@ -39,6 +39,7 @@ from venvflow.pure.relocate import (
     without_rows,
 )
 from venvflow.pure.sharing import is_written, stays_private, time_of
+from venvflow.pure.units import counted
 from venvflow.state.contents import Contents, compare, without_copies
 from venvflow.state.file_stats import StatChecker, digest_of_found, is_ignored
 from venvflow.state.index import Stamped
@@ -109,7 +110,7 @@ def summary(paths: tuple[str, ...]) -> str:
     marks = (os.path.basename(os.path.dirname(path)) for path in paths if path.endswith("-info/METADATA"))
     packages = sorted({mark.removesuffix(".dist-info").replace("-", " ", 1) for mark in marks})
     names = packages or [path.rsplit("site-packages/", 1)[-1] for path in paths]
-    return some(names, 4) + (f" ({len(paths)} files)" if packages else "")
+    return some(names, 4) + (f" ({counted(len(paths), 'file')})" if packages else "")
 
 
 Depth = Literal["directories", "stat", "bytes"]

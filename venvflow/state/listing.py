@@ -16,7 +16,7 @@ from typing import Protocol
 from venvflow.disk.archive import DamagedObject
 from venvflow.disk.bytecode import Source, can_be_compiled, compile_sources, is_source, pyc_path
 from venvflow.disk.scan import Changing, lstat, read
-from venvflow.errors import EnvironmentFailure, shown, some
+from venvflow.errors import EnvironmentFailure, first_of, shown, some
 from venvflow.model import BytecodePolicy, Entry, Interpreter, Manifest
 from venvflow.postinstall import leads_out
 from venvflow.pure.manifest import group, source_of
@@ -181,7 +181,7 @@ def _withhold(root: str, surveyed: Survey) -> Iterator[str]:
     ]
     for paths, text in notes:
         if paths:
-            yield f"{shown(paths[0])}{f' (and {len(paths) - 1} more)' if len(paths) > 1 else ''} {text}"
+            yield f"{first_of(paths)} {text}"
 
 
 def _bring_in(listing: Listing, surveyed: Survey, place: str) -> None:

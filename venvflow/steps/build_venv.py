@@ -20,7 +20,7 @@ from venvflow.disk.files import read_small, temporary_name
 from venvflow.disk.places import directory_mtimes
 from venvflow.disk.scan import lstat, walk
 from venvflow.disk.system_errors import explained
-from venvflow.errors import BuildFailed, shown, some
+from venvflow.errors import BuildFailed, first_of, shown
 from venvflow.model import Entry, Outcome, Receipt, Remembered, Saved, Snapshot
 from venvflow.pure.manifest import directories
 from venvflow.pure.patterns import saved_by
@@ -260,11 +260,8 @@ def _receipt(
 
 def _not_relocated(surveyed: Survey) -> list[str]:
     """Warn of files that name local paths and were left as they are."""
-    kinds = (
-        (surveyed.embedding, EMBEDDING),
-        (surveyed.naming, NAMING),
-    )
-    return [f"{shown(some(paths, 1))} {text}" for paths, text in kinds if paths]
+    kinds = (surveyed.embedding, EMBEDDING), (surveyed.naming, NAMING)
+    return [f"{first_of(paths)} {text}" for paths, text in kinds if paths]
 
 
 def _survey(job: Job, staged: Places, base: Base | None) -> tuple[Survey, Carried | None]:

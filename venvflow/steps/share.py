@@ -19,7 +19,7 @@ from venvflow.disk.occupants import occupants
 from venvflow.disk.places import Place, directory_mtimes, write_receipt
 from venvflow.disk.scan import Changing, Found
 from venvflow.disk.system_errors import explained, failure, path_of
-from venvflow.errors import EnvironmentFailure, Refused, shown
+from venvflow.errors import EnvironmentFailure, Refused, first_of, shown
 from venvflow.model import Entry, Interpreter, Manifest, Outcome, Receipt
 from venvflow.pure.manifest import Corrupt, directories
 from venvflow.pure.sharing import is_written, settings_of, stays_private, time_of
@@ -431,11 +431,7 @@ def _warnings(shared: _Shared, receipt: Receipt, users: list[int]) -> tuple[str,
         (shared.withheld.hidden, f"cannot be read by other users: {_STAYS}"),
         (shared.unusual, "has setuid, setgid or world-writable bits, which are not kept"),
     ]
-    warnings = [
-        f"{shown(paths[0])}{f' (and {len(paths) - 1} more)' if len(paths) > 1 else ''} {text}"
-        for paths, text in notes
-        if paths
-    ]
+    warnings = [f"{first_of(paths)} {text}" for paths, text in notes if paths]
     if users:
         warnings.append(in_use(users))
     if shared.taken.uncompilable and not receipt.key:

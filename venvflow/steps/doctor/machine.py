@@ -134,7 +134,7 @@ def _tool_variables(context: CheckContext) -> Iterator[CheckResult]:
     if deciding and context.jobs:
         yield warn(
             "tool variables",
-            f"{', '.join(deciding)} may decide what is installed, but no key names them",
+            f"no key has {', '.join(deciding)}, and that may decide what is installed",
             f"Put them into the key: key: {{env: [{', '.join(deciding)}]}}, under defaults or a venv.",
         )
 

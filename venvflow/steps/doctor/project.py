@@ -13,7 +13,7 @@ from venvflow import builders
 from venvflow.builders.environment import child_environment
 from venvflow.disk import git_hooks, interpreters, locks, processes
 from venvflow.disk.descriptors import directory
-from venvflow.errors import UsageError, VenvflowError, shown, some
+from venvflow.errors import UsageError, VenvflowError, first_of, shown, some
 from venvflow.pure.units import counted
 from venvflow.steps.doctor.check import Check, CheckContext, CheckResult, fail, ok, warn
 from venvflow.steps.job import Job
@@ -34,11 +34,11 @@ def _locks(context: CheckContext) -> Iterator[CheckResult]:
     if late:
         yield warn(
             "lock files",
-            f"{shown(some(late, 1))} was changed in the future, by its time",
+            f"{first_of(late)} was changed in the future, by its time",
             "Set the clock; venvflow reads the files whatever their times, but make and others do not.",
         )
     elif not missing_files:
-        yield ok("lock files", f"{len(paths):,} for {len(context.jobs)} venvs, all there")
+        yield ok("lock files", f"{len(paths):,} for {counted(len(context.jobs), 'venv')}, all there")
 
 
 def _mtime(path: str) -> float:
@@ -156,7 +156,7 @@ def _state(context: CheckContext) -> Iterator[CheckResult]:
         owner = user_name(os.lstat(locked[0]).st_uid)
         yield fail(
             "state",
-            f"{shown(some(locked, 1))} cannot be written; it belongs to {owner}",
+            f"{first_of(locked)} cannot be written; it belongs to {owner}",
             f"Make it yours again (chown -R), or delete {shown(path)}: only history is lost.",
         )
     else:
