@@ -171,6 +171,55 @@ def test_one_process_that_is_killed_ends_the_pull_and_the_next_one_goes_on(fleet
     assert "pulled" in fleet.run("pull", "api").out
 
 
+def count_lookups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets of each request for records how many it asks for."""
+    counts: list[int] = []
+    ask = Channel.ask
+
+    def asking(channel: Channel, do: str, **request: Any) -> Any:
+        if do == "get" and "v1/records/" in request["paths"][0]:
+            counts.append(len(request["paths"]))
+        return ask(channel, do, **request)
+
+    monkeypatch.setattr(Channel, "ask", asking)
+    return counts
+
+
+def test_records_of_all_venvs_of_a_run_are_asked_for_at_once(fleet: Fleet) -> None:
+    """In one round trip; that there is none is believed for some seconds. Only for named ones."""
+    fleet.pushed()
+    fleet.elsewhere()
+    venvs = "".join(f"  {name}: {{path: {name}/.venv, locks: [{name}/requirements.txt]}}\n" for name in "bcd")
+    for name in "bcd":
+        (fleet.project.root / name).mkdir()
+        (fleet.project.root / name / "requirements.txt").write_text(f"six==1.{ord(name)}.0\n")
+    fleet.read_only()
+    fleet.project.config.write_text(fleet.project.config.read_text() + venvs)
+    counts = count_lookups(fleet.monkeypatch)
+    assert fleet.run("restore", "b", "c").code == 1
+    assert counts == [2, 2], "the key of the second one was not known yet"
+    fleet.run("restore", "b", "d")
+    counts.clear()
+    said = fleet.run("restore", "d", "c", "api").out
+    assert counts == [6]
+    assert said.count("remote: no snapshot for this key") == 2
+    assert "hit" in said
+    counts.clear()
+    fleet.monkeypatch.setattr(remotes, "_FRESH", -1.0)
+    fleet.run("restore", "b", "c", "d")
+    assert counts == [6, 2, 2], "another machine may have pushed it by now"
+
+
+def test_a_large_record_comes_alone(fleet: Fleet) -> None:
+    """Or some hundred of them would need more memory than a pull."""
+    fleet.pushed()
+    fleet.elsewhere()
+    fleet.monkeypatch.setattr(remotes, "_SMALL", 100)
+    counts = count_lookups(fleet.monkeypatch)
+    assert fleet.run("restore", "api").code == 0
+    assert counts == [2, 2]
+
+
 def test_a_snapshot_says_which_job_pushed_it(fleet: Fleet) -> None:
     """As restore, list and explain tell; unless the config forbids it."""
     job = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -73,7 +73,7 @@ class Flow:
             job = Job(
                 self.config, spec, environ, self.now, self.say,
                 force=force, fresh=venv in self.fresh, command=self.command, credentials=credentials,
-                waits=self._waits,
+                waits=self._waits, run=self._run,
             )  # fmt: skip
             self._jobs[venv, force] = job
         return job
@@ -87,6 +87,11 @@ class Flow:
 
         named = {name for spec in self.config.venvs.values() for name in spec.key_env}
         return without_credentials(self.environ, named), self.environ
+
+    @property
+    def _run(self) -> Collection[str]:
+        """Return the venvs that this run is about."""
+        return [name for name in self.config.venvs if name in self.named] if self.named else self.config.venvs
 
     def _waits(self) -> None:
         self.waits()
@@ -201,8 +206,7 @@ class Flow:
     @cached_property
     def _suspects(self) -> frozenset[str]:
         """Return the venvs with files that do not look as they were made; looked for once in a run."""
-        names = [name for name in self.config.venvs if name in self.named or not self.named]
-        return suspect_venvs(self.config, self._shared(names), whole=bool(self.named))
+        return suspect_venvs(self.config, self._shared(self._run), whole=bool(self.named))
 
     def _shared(self, names: Iterable[str]) -> dict[str, Receipt]:
         """Return the receipts of those venvs that are shared, for the key that is noted."""

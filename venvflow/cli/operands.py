@@ -130,6 +130,7 @@ def serve_each(
     names = chosen(args, flow)
     if not (args.venvs or args.shard or every):
         names = [select_one(None, flow.config.venvs, flow.config.sets)]
+    flow.named = frozenset(names)
     jobs = {name: partial(flow.job, name, force=force) for name in names}
     return serve_jobs(jobs, out, serve, otherwise=otherwise)
 

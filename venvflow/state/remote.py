@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from venvflow.disk.files import read_small, write_whole
@@ -55,6 +57,15 @@ FORMAT_TEXT = b'{"format": 1}\n'
 Who can read it, and is denied something else, knows that that is not there.
 """
 
+_AHEAD = 100
+"""Venvs whose records are asked for at once."""
+
+_SMALL = 128 << 10
+"""Bytes of a record that is asked for with others: what is larger comes alone."""
+
+_FRESH = 10.0
+"""Seconds for which it is believed that no record is there: others push meanwhile."""
+
 _NETWORK = ("unreachable", "silent", "late")
 
 Progress = Callable[[int, int], object]
@@ -93,6 +104,22 @@ class Standing(NamedTuple):
     doubt: str = ""
 
 
+class _Known(NamedTuple):
+    """What was *there* for a key, as path, place, bytes and time of each record, at the moment *at*."""
+
+    at: float
+    there: Sequence[tuple[str, str | None, bytes, float]]
+
+    def is_fresh(self) -> bool:
+        """Return whether it is still to be believed: one that was there is looked at anyway."""
+        return bool(self.there) or time.monotonic() < self.at + _FRESH
+
+
+def _paths(key: str, places: Iterable[str | None]) -> dict[str, str | None]:
+    """Return where the records for a key digest lie, each with its place."""
+    return {record_path(snapshot_id(key, place)): place for place in places}
+
+
 class Fetched(NamedTuple):
     """What a pull brought: bytes that came, and why it is not whole, or nothing."""
 
@@ -110,15 +137,18 @@ class Signer(NamedTuple):
 
 @dataclass(eq=False)
 class Remote:
-    """A project's remote, for as long as a process lives: asked by one thread at a time."""
+    """A project's remote, for as long as a process lives."""
 
     config: RemoteConfig
     environ: Mapping[str, str]
     store: str
     _down: str = ""
     _channels: list[Channel] = field(default_factory=list, repr=False)
+    _ahead: dict[tuple[str, str], _Known] = field(default_factory=dict, repr=False)
+    _asked: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
+        self._mutex = threading.Lock()
         self._hide = redactor(secrets_of(self.environ))
 
     # ------------------------------------------------------------------- who may do what
@@ -262,30 +292,61 @@ class Remote:
 
     # ------------------------------------------------------------------- pull
 
-    def find(self, key: str, position: str) -> Lookup:
+    def find(
+        self, key: str, position: str, others: Callable[[], Iterable[tuple[str, str]]] = tuple
+    ) -> Lookup:
         """Return the record for a key digest: one for any place, or one that is bound to *position*.
 
+        *others* gives what is looked for soon, too: it is asked for at the same time, and kept until then.
         Raises RemoteDown and EnvironmentFailure.
         """
-        with self.asking() as channel:
-            found = self.judged(channel, key, (None, position))
+        asked = key, position
+        with self._mutex:
+            known = self._ahead.pop(asked, None)
+            if known is None or not known.is_fresh():
+                with self.asking() as channel:
+                    if known is None:
+                        new = (each for each in others() if each not in self._asked)
+                        self._look_ahead(channel, {asked, *islice(new, _AHEAD)}, _SMALL)
+                    if asked not in self._ahead:
+                        self._look_ahead(channel, {asked}, LARGEST)
+                known = self._ahead.pop(asked)
+        found = self._judged(key, known.there)
         best = next((each for each in found if each.record is not None), None)
         if best is not None:
             return Lookup(best.record, written=best.written)
         doubts = [f"a snapshot for this key is there, and not believed: {each.doubt}" for each in found]
         return Lookup(None, doubts[0] if doubts else "no snapshot for this key", "".join(doubts[:1]))
 
+    def _look_ahead(self, channel: Channel, asked: Collection[tuple[str, str]], most: int) -> None:
+        """Ask for the records of key digests and positions; keep what is there of up to *most* bytes."""
+        self._asked.update(asked)
+        paths = {each: _paths(each[0], (None, each[1])) for each in asked}
+        there = self._records(channel, [path for each in paths.values() for path in each], most)
+        for each, own in paths.items():
+            records = [(path, place, *there[path]) for path, place in own.items() if path in there]
+            if most == LARGEST or all(len(data) <= most for _, _, data, _ in records):
+                self._ahead[each] = _Known(time.monotonic(), records)
+
     def judged(self, channel: Channel, key: str, places: Iterable[str | None]) -> list[Standing]:
         """Return what is there for a key digest at *places*, each believed or not; raises ChannelFailure."""
-        paths = {record_path(snapshot_id(key, place)): place for place in places}
-        answer = channel.ask("get", paths=list(paths), most=LARGEST, connections=len(paths))
+        paths = _paths(key, places)
+        there = self._records(channel, list(paths), LARGEST)
+        return self._judged(key, [(path, paths[path], *found) for path, found in there.items()])
+
+    def _records(self, channel: Channel, paths: Sequence[str], most: int) -> dict[str, tuple[bytes, float]]:
+        """Return what is there of records at *paths*, and when it was written; raises ChannelFailure.
+
+        Of what has more than *most* bytes, there is one byte more.
+        """
+        answer = channel.ask("get", paths=paths, most=most, connections=self.config.connections)
         self._check_rights(channel, answer["denied"])
+        found = ((path, answer["found"][path]) for path in paths)
+        return {path: (decoded(each[0]), each[1]) for path, each in found if each is not None}
+
+    def _judged(self, key: str, there: Iterable[tuple[str, str | None, bytes, float]]) -> list[Standing]:
         trust, found = self.trust(), []
-        for path, place in paths.items():
-            if answer["found"][path] is None:
-                continue
-            text, written = answer["found"][path]
-            data = decoded(text)
+        for path, place, data, written in there:
             try:
                 found.append(Standing(path, data, written, judged(data, trust, key=key, place=place)))
             except Disbelieved as error:

@@ -6,7 +6,7 @@ A run with nothing to do looks at every job, so store and locks are imported whe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,6 +50,7 @@ class Job:
     allows replacing a venv that was changed by hand, and sharing one that is not whole. *fresh*: it is built
     from nothing, whatever is there and in the store. *command* are the words of the command, for snapshots.
     *waits* is called again and again while the step waits for what somebody else builds.
+    *run* names the venvs of the config that this run is about.
     *credentials* is the environment in which those of the remote are found, where there is one: *environ* is
     without them then.
     """
@@ -63,6 +64,7 @@ class Job:
     fresh: bool = False
     command: tuple[str, ...] = ()
     waits: Callable[[], None] = lambda: None
+    run: Collection[str] = ()
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -98,7 +100,11 @@ class Job:
     @property
     def position(self) -> str:
         """Return the venv's place in the project: what bound snapshots are bound to."""
-        return os.path.relpath(self.place.path, self.root)
+        return self.position_of(self.place)
+
+    def position_of(self, place: Place) -> str:
+        """Return what bound snapshots of the venv at a place in this project are bound to."""
+        return os.path.relpath(place.path, self.root)
 
     @property
     def where(self) -> str:

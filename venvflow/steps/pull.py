@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 from venvflow.disk import locks
+from venvflow.disk.places import Place
 from venvflow.errors import EnvironmentFailure, LockTimeout, shown
 from venvflow.model import Outcome, Remembered
 from venvflow.pure.ci import Access, access_of
@@ -20,7 +21,14 @@ from venvflow.state.store import Store
 from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.job import Job
 from venvflow.steps.noting import noted
-from venvflow.steps.state_files import KeyRecord, need_key, read_pull, write_pull, write_push
+from venvflow.steps.state_files import (
+    KeyRecord,
+    need_key,
+    read_key_of,
+    read_pull,
+    write_pull,
+    write_push,
+)
 
 _remotes: dict[tuple[str, str], Remote] = {}
 """The remotes of this process, by config and store: what is down for one venv is for all."""
@@ -179,7 +187,7 @@ def _pulled_once(job: Job, store: Store, record: KeyRecord, remote: Remote) -> O
 
 def _pulled(job: Job, store: Store, record: KeyRecord, remote: Remote, start: float) -> Outcome:
     job.meter.count(f"asking {shown(remote.config.url)}")
-    found = remote.find(record.key.digest, job.position)
+    found = remote.find(record.key.digest, job.position, partial(_looked_for_soon, job, store))
     if found.record is None:
         return _missed(remote, found, time.monotonic() - start)
     wanted = remote.wanted(store, found.record)
@@ -199,6 +207,15 @@ def _pulled(job: Job, store: Store, record: KeyRecord, remote: Remote, start: fl
     return Outcome(
         "pulled", f"{snapshot.id[:12]} from {url}, {in_short}", figures, remembered=Remembered(snapshot.id)
     )
+
+
+def _looked_for_soon(job: Job, store: Store) -> Iterator[tuple[str, str]]:
+    """Yield key digests and positions of the venvs of this run for which the store has no snapshot either."""
+    for name in job.run:
+        if (record := read_key_of(job.config, name)) is not None:
+            asked = record.key.digest, job.position_of(Place(job.config.venvs[name].path))
+            if store.find(*asked) is None:
+                yield asked
 
 
 def _missed(remote: Remote, why: Lookup | Fetched, seconds: float) -> Outcome:
