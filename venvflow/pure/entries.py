@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from venvflow.pure.lockfiles import (
     decoded,
+    document_of,
     file_option,
     logical_lines,
-    read_json,
     read_toml,
     table_at,
     tables_at,
@@ -84,7 +84,7 @@ def _read(path: str, data: bytes, known: set[str]) -> Iterator[Said]:
     kind = kind_of(path)
     if kind == "requirements":
         return _requirements(path, decoded(data), known)
-    document = read_json(data) if kind == "pipenv" else read_toml(data)
+    document = document_of(kind, data)
     if kind not in _READERS or not document:
         raise NotTold
     return _READERS[kind](document)

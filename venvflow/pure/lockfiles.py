@@ -13,6 +13,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -183,8 +184,7 @@ def _readable(kind: str, data: bytes) -> Iterator[_Package] | None:
         return _requirements(decoded(data))
     if kind not in _READERS:
         return None
-    is_json = kind == "pipenv" or data.startswith(b"{")  # no TOML does, but an own part of a lock file does
-    document = read_json(data) if is_json else read_toml(data)
+    document = document_of(kind, data)
     return _READERS[kind](document) if document else None
 
 
@@ -209,9 +209,11 @@ def logical_lines(text: str) -> Iterator[str]:
         if line.endswith("\\") and not is_comment:
             joined += line.rstrip("\\")
             continue
-        whole = _COMMENT.sub("", joined + (" " if is_comment else "") + line).strip()
+        whole = joined + (" " if is_comment else "") + line
         joined = ""
-        if whole:
+        if "#" in whole:  # few lines have one, and to look for where it stands takes longest
+            whole = _COMMENT.sub("", whole)
+        if whole := whole.strip():
             yield whole
     if joined.strip():
         yield _COMMENT.sub("", joined).strip()
@@ -332,6 +334,16 @@ def read_toml(data: bytes) -> dict[str, Any]:
     else:
         from tomli import loads  # noqa: PLC0415
     return _document(loads, data)
+
+
+@lru_cache(maxsize=2)
+def document_of(kind: str, data: bytes) -> dict[str, Any]:
+    """Return a lock file of that *kind*, or an own part of one, as it is read; nobody changes it.
+
+    It takes a second for some; steps ask one after the other, and so do all venvs of a workspace.
+    """
+    is_json = kind == "pipenv" or data.startswith(b"{")  # no TOML does, but an own part of a lock file does
+    return read_json(data) if is_json else read_toml(data)
 
 
 def read_json(data: bytes) -> dict[str, Any]:

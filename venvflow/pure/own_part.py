@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 
 from venvflow.model import VenvSpec
-from venvflow.pure.lockfiles import decoded, logical_lines, read_json, read_toml, table_at, value_at
+from venvflow.pure.lockfiles import decoded, document_of, logical_lines, read_toml, table_at, value_at
 from venvflow.pure.names import normalised
 
 # --------------------------------------------------------------------------- markers
@@ -165,16 +164,10 @@ def tool_part(kind: str, data: bytes, chosen: Chosen) -> bytes | None:
     if kind not in _READERS:
         return None
     try:
-        part = _READERS[kind](_document(kind, data), chosen)
+        part = _READERS[kind](document_of(kind, data), chosen)
     except (KeyError, TypeError, ValueError, AttributeError):  # it does not look as its tool makes it
         return None
     return json.dumps(part, sort_keys=True, default=repr).encode("ascii")
-
-
-@lru_cache(maxsize=2)
-def _document(kind: str, data: bytes) -> dict[str, Any]:
-    """Return a lock file as it is read, once for all venvs of a workspace. Nobody changes it."""
-    return read_json(data) if kind == "pipenv" else read_toml(data)
 
 
 def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
