@@ -18,7 +18,7 @@ from scenario import Machine, Project, finished, wait_until
 from test_locks import holder, needs_proc_locks
 
 from venvflow.disk import locks
-from venvflow.errors import EnvironmentFailure
+from venvflow.errors import EnvironmentFailure, Refused
 from venvflow.pure.plan import VERBS
 from venvflow.step_worker import Orders, _Steps
 from venvflow.workers import _HOST, Workers
@@ -246,11 +246,31 @@ def test_a_step_that_waits_for_a_build_lets_the_idle_publish_it(world: World) ->
         workers.close()
 
 
+def test_what_is_given_up_is_known_when_a_step_begins(world: World) -> None:
+    """Not when the process was made that does it: a change by hand after that is not lost."""
+    world.run("api")
+    flow = world.flow()
+    flow.given_up.add("api")
+    workers = Workers(flow, VERBS)
+    try:
+        workers._all[0].lock.acquire()
+        workers.do("hash-lockfiles", "web")
+        flow.given_up.clear()
+        next(Path(flow.job("api").place.path).glob("lib/*/site-packages")).joinpath("mine.py").touch()
+        world.lock("api", world.wheel("beta"))
+        for given_up, codes in ((set[str](), [Refused.exit_code]), ({"api"}, [])):
+            flow.given_up = given_up
+            answers = [workers.do(verb, "api") for verb in ("hash-lockfiles", "restore", "build-venv")]
+            assert [each.failure.exit_code for each in answers if each.failure is not None][:1] == codes
+    finally:
+        workers.close()
+
+
 def test_threads_of_a_worker_say_one_thing_after_the_other(world: World) -> None:
     """However much each has to say: compilers tell how far they are while a step answers."""
     ours, theirs = Pipe()
     flow = world.flow()
-    orders = Orders(os.getpid(), flow.config, {}, (), frozenset(), frozenset(), frozenset())
+    orders = Orders(os.getpid(), flow.config, {}, (), frozenset(), frozenset())
     steps = _Steps(theirs, orders)
     words = [str(number) * 40_000 for number in range(4)]
 

@@ -63,7 +63,6 @@ class Orders(NamedTuple):
     environ: Mapping[str, str]
     command: tuple[str, ...]
     named: frozenset[str]
-    given_up: frozenset[str]
     fresh: frozenset[str]
 
 
@@ -74,17 +73,15 @@ def step_of(verb: str) -> Callable[[Any], Outcome]:
     return function
 
 
-def perform(flow: Flow, verb: str, venv: str) -> Done:
-    """Do one step for one venv in this process."""
+def perform(flow: Flow, verb: str, venv: str, *, force: bool = False) -> Done:
+    """Do one step for one venv in this process; *force*: what was changed by hand there is given up."""
     try:
-        outcome = step_of(verb)(flow.job(venv))
+        outcome = step_of(verb)(flow.job(venv, force=force))
     except VenvflowError as error:
         return _failed(flow, venv, error)
     except (OSError, MemoryError) as error:
         whole = f"The venv {venv} is the old one or the new one, whole."
         return _failed(flow, venv, from_system(error, whole))
-    if outcome.did in ("hit", "built"):
-        flow.given_up.discard(venv)
     # The archives of a venv in layers are in the list beside them.
     values = {name: value for name, value in outcome.values().items() if name != "parts"}
     return Done({**values, "warnings": list(outcome.warnings)}, None, flow.keeps(venv))
@@ -181,7 +178,6 @@ class _Steps:
             waits=lambda: self._tell("waits", None),
             command=orders.command,
             named=orders.named,
-            given_up={*orders.given_up},
             fresh=orders.fresh,
         )
         self._last = {"meter": 0.0, "waits": 0.0}
@@ -201,11 +197,11 @@ class _Steps:
         if order == FINISH:
             finish_held()
             return None
-        verb, venv = order
-        meter = self._flow.job(venv).meter
+        verb, venv, force = order
+        meter = self._flow.job(venv, force=force).meter
         meter.reset()
         meter.watch = lambda: self._tell("meter", meter.said)
-        return perform(self._flow, verb, venv)
+        return perform(self._flow, verb, venv, force=force)
 
     def _tell(self, kind: str, value: object) -> None:
         now = time.monotonic()

@@ -76,7 +76,7 @@ class _Process:
     def do(self, verb: str, venv: str) -> Done:
         if not self._is_there():
             return perform(self._flow, verb, venv)
-        answer = self._ask((verb, venv), venv)
+        answer = self._ask((verb, venv, venv in self._flow.given_up), venv)
         assert isinstance(answer, Done)  # noqa: S101 - that is what a step answers
         return answer
 
@@ -237,9 +237,8 @@ class Workers:
                 )
             flow = self._flow
             orders = Orders(
-                os.getpid(), flow.config, dict(flow.environ), flow.command, flow.named,
-                frozenset(flow.given_up), flow.fresh,
-            )  # fmt: skip
+                os.getpid(), flow.config, dict(flow.environ), flow.command, flow.named, flow.fresh
+            )
             writing = Connection(os.dup(self._control.fileno()), readable=False)
             writing.send(orders)
             writing.close()
