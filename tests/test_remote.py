@@ -22,7 +22,7 @@ from cli_project import Answer, Project, command
 from hostile_server import serving
 from mirrors import mirror
 
-from venvflow.disk.remote.channel import Channel
+from venvflow.disk.remote.channel import Channel, ChannelFailure
 from venvflow.errors import EnvironmentFailure
 from venvflow.flow import load
 from venvflow.model import RemoteConfig, StoreConfig
@@ -623,6 +623,15 @@ def test_doctor_tells_whether_the_remote_works(fleet: Fleet) -> None:
         return {each["name"]: each["verdict"] for each in ours}
 
     assert checks() == dict.fromkeys(DOCTOR, "ok")
+    with serving("404") as url:
+        fleet.configure(url=url)
+        fleet.read_only()
+        assert checks()["remote-answers"] == "warn"
+    with serving("html") as url:
+        fleet.configure(url=url)
+        fleet.read_only()
+        assert checks()["remote-answers"] == "fail"
+    fleet.configure()
     assert not [path for path in fleet.bucket.rglob("*") if path.is_file()]
     fleet.monkeypatch.setenv("VENVFLOW_SIGNING_KEY", encode_secret(os.urandom(32)))
     assert checks()["remote-keys"] == "fail"
@@ -814,7 +823,21 @@ def test_secrets_reach_nothing(fleet: Fleet) -> None:
 
 # --------------------------------------------------------------------------- never a dependency
 
-BEHAVIOURS = ["403", "500", "503", "silent", "trickle", "reset", "html", "redirect", "truncated", "endless"]
+BEHAVIOURS = [
+    "403", "500", "503", "silent", "trickle", "reset", "html", "redirect", "truncated", "endless", "closed",
+    "whole", "another range", "compressed", "unending", "talkative", "deep", "204", "304", "401",
+    "busy for a day",
+]  # fmt: skip
+
+
+def test_a_mirror_that_does_not_list_is_told_from_a_network_that_fails(fleet: Fleet) -> None:
+    """It answers who asks for one thing, and nobody who asks what there is."""
+    with serving("403") as url:
+        fleet.configure(url=url)
+        fleet.read_only()
+        answer = fleet.run("list", "--remote")
+    assert answer.code == 3
+    assert "Most mirrors do not list" in answer.err
 
 
 @pytest.mark.parametrize("how", BEHAVIOURS)
@@ -827,9 +850,58 @@ def test_a_remote_that_fails_is_a_miss_told_once(fleet: Fleet, how: str) -> None
         first = fleet.run("restore", "api")
         again = fleet.project.run("restore", "api")
     assert (first.code, again.code) == (1, 1)
-    if how not in ("html", "truncated", "endless"):
+    if how not in ("html", "truncated", "endless", "compressed", "deep"):
         assert first.err.count("cannot be used") == 1
         assert "cannot be used:" not in again.err
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give a file with a certificate that nobody vouches for, and its secret key."""
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    words = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ed25519",
+        "-nodes",
+        "-subj",
+        "/CN=127.0.0.1",
+        "-out",
+        path,
+        "-keyout",
+        path,
+    ]
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    subprocess.run(["openssl", *words], check=True, capture_output=True)
+    return str(path)
+
+
+def why_not_reached(url: str) -> str:
+    """Return what is said of a remote that cannot be reached."""
+    channel = Channel(url, {}, os.environ, silence=5, limit=10)
+    try:
+        with pytest.raises(ChannelFailure) as failure:
+            channel.ask("get", paths=["a"], most=9, connections=1)
+    finally:
+        channel.close()
+    return str(failure.value)
+
+
+def test_the_message_says_why_a_remote_cannot_be_reached(certificate: str) -> None:
+    """A request that failed helps nobody to find a wrong name, or a certificate that is not installed."""
+    assert why_not_reached("http://127.0.0.1:1/p") == "Connection refused"
+    assert why_not_reached("http://nowhere.invalid/p") == "its name leads nowhere"
+    with serving("404", certificate) as url:
+        assert why_not_reached(url).startswith("its certificate is not believed (")
+    for how, said in (
+        ("closed", "closed without an answer"),
+        ("whole", "whole files only"),
+        ("500", "500 Inter"),
+    ):
+        with serving(how) as url:
+            assert said in why_not_reached(url)
 
 
 def test_a_required_remote_is_an_error(fleet: Fleet) -> None:

@@ -492,11 +492,14 @@ def using(remote: Remote, state: str) -> Iterator[Channel]:
         with remote.asking() as channel:
             yield channel
     except RemoteDown as error:
+        hint = "Check the network and the rights of the credentials, then run again: it goes on."
+        if remote.config.url.startswith(("http:", "https:")):
+            hint = "Most mirrors do not list what they have: ask the bucket or the directory behind it."
         raise EnvironmentFailure(
             f"the remote {shown(remote.config.url)} cannot be used: {error}",
             where="store.remote",
             state=state,
-            hint="Check the network and the rights of the credentials, then run again: it goes on.",
+            hint=hint,
         ) from error
 
 

@@ -206,9 +206,23 @@ def _streamed(answer: Any, most: int) -> Iterator[memoryview]:
             yield view
 
 
+_UNSENT = {
+    r"InvalidCertificate\((?:\s*\w+\()*\s*(\w+)": r"its certificate is not believed (\1)",
+    r'"dns error"': "its name leads nowhere",
+    r'\bmessage: "([^"\n]{1,80})"': r"\1",
+    r"\bIncompleteMessage\b": "the connection was closed without an answer",
+    r"\bTimedOut\b|\bTimeout\b": "it cannot be connected to in time",
+}
+"""What is said of a request that was not sent or not answered, by what is in the text of its error."""
+
+
 def _in_short(text: str) -> str:
     """Return what went wrong, of a text that also has the request, the retries, and the answer as XML."""
-    text = text.partition("\n")[0]
+    text, _, details = text.partition("\n")
+    if text.endswith("error sending request"):
+        found = ((re.search(pattern, details), said) for pattern, said in _UNSENT.items())
+        if why := next((match.expand(said) for match, said in found if match is not None), ""):
+            return why
     if status := re.search(r"status code: (\d{3}[A-Za-z ]*)", text):
         return status[1].strip()
     return text.rpartition(" - ")[2].strip()
@@ -228,6 +242,8 @@ def _explained() -> Iterator[None]:
         text = _in_short(str(error))
         if isinstance(error, PermissionError) or name in _DENIED or text[:3] in ("401", "403"):
             raise RemoteFailure("denied", text) from error
+        if name == "NotSupportedError" and "Range" in text:  # it answers 200 to who asks for less
+            raise RemoteFailure("unusable", "the server sends whole files only, and no parts") from error
         if isinstance(error, (ValueError, TypeError)) or name == "UnknownConfigurationKeyError":
             raise RemoteFailure("unusable", text) from error
         if "range" in text.lower() or text.startswith("416"):  # of an object that is shorter than that

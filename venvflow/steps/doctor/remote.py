@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
-from venvflow.disk.remote.channel import ChannelFailure
+from venvflow.disk.remote.channel import ChannelFailure, decoded
 from venvflow.errors import VenvflowError, shown
 from venvflow.model import RemoteConfig
 from venvflow.pure.ci import KEY, KEY_FILE, access_of
@@ -15,7 +16,7 @@ from venvflow.pure.parcels import parcel_path
 from venvflow.pure.records import LARGEST
 from venvflow.pure.redaction import redactor, secrets_of
 from venvflow.pure.units import counted, show_duration, show_size
-from venvflow.state.remote import FORMAT, Remote
+from venvflow.state.remote import FORMAT, FORMAT_TEXT, Remote
 from venvflow.steps.doctor.check import Check, CheckContext, CheckResult, fail, ok, warn
 
 _PROBE = "v1/probe"
@@ -119,14 +120,12 @@ def _answers(remote: Remote, *, writes: bool) -> Iterator[CheckResult]:
     channel = remote.channel()
     try:
         # Of what is not there, S3 says that it is denied to who may not list; the first push wrote this.
-        denied = channel.ask("get", paths=[FORMAT], most=LARGEST, connections=1)["denied"].get(FORMAT, "")
+        answer = channel.ask("get", paths=[FORMAT], most=LARGEST, connections=1)
         start = time.monotonic()
         channel.ask("head", paths=[FORMAT], connections=1)
         seconds = time.monotonic() - start
-        if denied:
-            yield fail("remote-answers", f"it refuses us ({denied})", _NO_RIGHTS)
-        else:
-            yield ok("remote-answers", f"it can be read, and answers in {show_duration(seconds)}")
+        yield _reads(answer, f"answers in {show_duration(seconds)}", writes=writes)
+        if answer["found"][FORMAT] is not None:
             yield from _speed(remote)
         yield from _clock(remote)
         if writes:
@@ -139,6 +138,22 @@ def _answers(remote: Remote, *, writes: bool) -> Iterator[CheckResult]:
         else:
             remedy = "Check store.remote.url and the network."
             yield fail("remote-answers", f"it cannot be reached: {text}", remedy)
+
+
+def _reads(answer: Mapping[str, Any], answers: str, *, writes: bool) -> CheckResult:
+    """Return whether what the first push has written is there to be read; *answers* says how fast."""
+    if denied := answer["denied"].get(FORMAT, ""):
+        return fail("remote-answers", f"it refuses us ({denied})", _NO_RIGHTS)
+    found = answer["found"][FORMAT]
+    if found is None and writes:
+        return ok("remote-answers", f"it {answers}, and is empty: nobody has pushed yet")
+    if found is None:
+        remedy = "Check store.remote.url, unless nobody has pushed yet."
+        return warn("remote-answers", f"it {answers}, and has nothing of venvflow", remedy)
+    if decoded(found[0]) != FORMAT_TEXT:
+        text = "what it has is of another version of venvflow, or of something else"
+        return fail("remote-answers", text, "Check store.remote.url, or use the version that wrote it.")
+    return ok("remote-answers", f"it can be read, and {answers}")
 
 
 def _speed(remote: Remote) -> Iterator[CheckResult]:
