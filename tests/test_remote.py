@@ -31,6 +31,7 @@ from venvflow.pure.expiry import encode_mark
 from venvflow.pure.signing import encode_secret, public_of, secret_key
 from venvflow.state import remote as remotes
 from venvflow.state import remote_push
+from venvflow.state.reader import StoreReader
 from venvflow.state.remote import FORMAT, Remote, RemoteDown
 from venvflow.state.store import Store
 from venvflow.steps import pull as pulls
@@ -277,6 +278,24 @@ def test_pull_fills_a_store_and_makes_no_venv(fleet: Fleet) -> None:
     assert "kept" in fleet.run("pull", "api").out
     fleet.monkeypatch.setenv("VENVFLOW_REMOTE", "off")
     assert fleet.run("restore", "api").code == 0
+
+
+@pytest.mark.parametrize("verb", ["pull", "push"])
+def test_a_store_that_is_read_only_is_told(fleet: Fleet, verb: str) -> None:
+    """It can take nothing, and what is sent is made there; that the config has a remote is not in doubt."""
+    opened = StoreReader._open
+
+    def read_only(self: StoreReader) -> None:
+        opened(self)
+        self.read_only = True
+
+    fleet.monkeypatch.setattr(StoreReader, "_open", read_only)
+    if verb == "pull":
+        fleet.elsewhere()
+    answer = fleet.run(verb, "api")
+    assert answer.code == 3
+    assert "the store is read-only" in answer.err
+    assert not fleet.bucket.exists()
 
 
 def test_who_reads_makes_no_directory(fleet: Fleet) -> None:
@@ -748,28 +767,51 @@ def test_explain_tells_why_a_remote_missed_also_after_the_build(fleet: Fleet) ->
 
 def test_shards_divide_all_venvs_between_them(project: Project) -> None:
     """Each venv is in one of so many, and stays there when others come."""
-
-    def named(word: str) -> set[str]:
-        return {each["name"] for each in project.run("status", "--json", "--shard", word).document["venvs"]}
-
     lines = "".join(f"  v{n}: {{path: v{n}/.venv, locks: [api/requirements.txt]}}\n" for n in range(20))
     few = project.config.read_text()
-    before = [named(f"{number}/3") for number in (1, 2, 3)]
+    before = [share_of(project, f"{number}/3") for number in (1, 2, 3)]
     project.config.write_text(few + lines)
-    after = [named(f"{number}/3") for number in (1, 2, 3)]
+    after = [share_of(project, f"{number}/3") for number in (1, 2, 3)]
     assert sorted(name for share in after for name in share) == sorted(
         ["api", "web", *(f"v{n}" for n in range(20))]
     )
     assert all(old <= new for old, new in zip(before, after, strict=True))
     assert all(after)
-    share = next(n for n in range(1, 100) if not {"api", "web"} & named(f"{n}/99"))
+    share = next(n for n in range(1, 100) if not {"api", "web"} & share_of(project, f"{n}/99"))
     project.config.write_text(few)
     answer = project.run("build", "--json", "--shard", f"{share}/99")
     assert (answer.code, answer.document["tasks"], answer.document["done"]) == (0, [], 0)
     assert "no venv is in the share" in answer.err
     assert not (project.root / ".venvflow").exists()
-    for wrong in ("0/3", "4/3", "1", "a/b", "1/0", "-1/3", "1/3/5", "1/99999"):
+    for wrong in ("0/3", "4/3", "1", "a/b", "1/0", "-1/3", "1/3/5", "1/99999", "", " 1/3", "\uff11/\uff13"):
         assert project.run("restore", "--shard", wrong).code == 2
+
+
+SHARED = ["status", "build", "restore", "store", "pack", "verify", "push", "pull"]
+
+
+@pytest.mark.parametrize("command", SHARED)
+def test_every_command_that_acts_on_venvs_takes_a_share(project: Project, command: str) -> None:
+    """One with no venv in it is nothing to do; paths are in none; the order of the config is of no matter."""
+    text = project.config.read_text()
+    names = [each["name"] for each in project.run("status", "--json").document["venvs"]]
+    empty = next(
+        f"{number}/99" for number in range(1, 100) if not {*names} & share_of(project, f"{number}/99")
+    )
+    answer = project.run(command, "--shard", empty)
+    assert (answer.code, "no venv is in the share" in answer.err) == (0, True)
+    assert project.run(command, "./api/.venv", "--shard", "1/1").code == 2
+    (own,) = (number for number in (1, 2, 3) if "api" in share_of(project, f"{number}/3"))
+    api, web = re.findall(r"^  (?:api|web): .*\n", text, re.MULTILINE)
+    project.config.write_text(text.replace(api + web, web + api))
+    assert "api" in share_of(project, f"{own}/3", "api")
+    assert not share_of(project, f"{own}/3", "web") & {"api"}
+
+
+def share_of(project: Project, word: str, *names: str) -> set[str]:
+    """Return the venvs in a share, perhaps of those that are named."""
+    found = project.run("status", "--json", *names, "--shard", word).document["venvs"]
+    return {each["name"] for each in found}
 
 
 SECRETS = (

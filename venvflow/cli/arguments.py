@@ -14,7 +14,12 @@ from venvflow.pure.names import did_you_mean
 def add_venvs(parser: Parser, text: str = "names of venvs or sets in the config, or patterns") -> None:
     """Add the venvs that a command acts on, and the way to name a share of them."""
     parser.add_argument("venvs", metavar="VENV", nargs="*", help=text)
-    parser.add_argument("--shard", metavar="N/M", help="of these, the share of the Nth of M machines")
+    add_shard(parser, "of these, the share of the Nth of M machines")
+
+
+def add_shard(parser: Parser, text: str) -> None:
+    """Add the way to name a share of the venvs."""
+    parser.add_argument("--shard", metavar="N/M", help=text)
 
 
 _REQUIRED = "the following arguments are required"

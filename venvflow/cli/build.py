@@ -43,9 +43,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from venvflow.reporter import FlowReporter  # noqa: PLC0415 - as above
 
     flow = open_flow(args, out)
-    venvs = chosen(args, flow)
-    if args.shard and not venvs:
-        out.say(f"nothing to do: no venv is in the share {args.shard}")
+    venvs = chosen(args, flow, out)
     if args.fresh:
         flow.fresh = frozenset(venvs)
     if args.force:

@@ -58,16 +58,20 @@ def _meant(word: str, known: Iterable[str], sets: Sets) -> list[str]:
     return [*sets.get(word, ())] or fnmatch.filter(known, word)
 
 
-def chosen(args: argparse.Namespace, flow: Flow) -> list[str]:
+def chosen(args: argparse.Namespace, flow: Flow, out: Output) -> list[str]:
     """Return the venvs of the config that the words of a command mean, all without words; of these a share.
 
-    A venv is always in the same of so many shares, whatever other venvs there are. Raises as :func:`select`.
+    A venv is always in the same of so many shares, whatever other venvs there are, and a share may be empty.
+    Raises as :func:`select`.
     """
     names = select(args.venvs, flow.config.venvs, flow.config.sets)
     if args.shard is None:
         return names
     number, count = _shard(args.shard)
-    return [name for name in names if _share(name, count) == number]
+    share = [name for name in names if _share(name, count) == number]
+    if not share:
+        out.say(f"nothing to do: no venv is in the share {args.shard}")
+    return share
 
 
 _MOST_SHARES = 9999
@@ -127,7 +131,7 @@ def serve_each(
     was that. JSON: ``venvs``, a list of the records.
     """
     flow = open_flow(args, out)
-    names = chosen(args, flow)
+    names = chosen(args, flow, out)
     if not (args.venvs or args.shard or every):
         names = [select_one(None, flow.config.venvs, flow.config.sets)]
     flow.named = frozenset(names)

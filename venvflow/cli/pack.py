@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from venvflow import progress_display
-from venvflow.cli.arguments import Parser, pattern
-from venvflow.cli.context import open_context
-from venvflow.cli.operands import any_venvs, serve_jobs
+from venvflow.cli.arguments import Parser, add_shard, pattern
+from venvflow.cli.context import open_context, open_flow
+from venvflow.cli.operands import any_venvs, chosen, serve_jobs
 from venvflow.cli.render import Output
 from venvflow.disk import archive
 from venvflow.errors import UsageError, shown, some
@@ -46,6 +48,7 @@ _SHOWN = 20
 def add_arguments(parser: Parser) -> None:
     """Add the words that the command takes."""
     add_venvs(parser, "*")
+    add_shard(parser, "of the config's venvs, or those named, the share of the Nth of M machines")
     parser.add_argument("-o", "--output", metavar="PATH", help="where to write it")
     parser.add_argument(
         "--archive-format",
@@ -126,8 +129,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
     each null without its option. Of a venv in layers ``archive`` is the list of its archives, and ``parts``
     are these: ``layer``, ``archive``, ``did``, ``sha256``, ``bytes``, ``distributions`` (versions by name).
     """
-    context = open_context(args, out)
-    jobs = any_venvs(context, args.venvs, out.say, force=args.force)
+    if args.shard is not None:
+        flow = open_flow(args, out)
+        shared = chosen(args, flow, out)
+        jobs: dict[str, Callable[[], Job]] = {n: partial(flow.job, n, force=args.force) for n in shared}
+    else:
+        jobs = any_venvs(open_context(args, out), args.venvs, out.say, force=args.force)
     if len(jobs) > 1:
         _need_names(args, [*jobs])
 

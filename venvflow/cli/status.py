@@ -75,7 +75,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     (built, restored or shared), ``shared`` (its files are the store's) and ``link``.
     """
     flow = open_flow(args, out)
-    names = chosen(args, flow)
+    names = chosen(args, flow, out)
     with open_reader(flow.config.store) as store:
         rows = status_rows(list(map(flow.job, names)), store)
     remote = _remote(rows) if args.remote else None

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from venvflow.cli.arguments import Parser
-from venvflow.cli.context import Context, open_context
-from venvflow.cli.operands import need_venv, paths_of
+from venvflow.cli.arguments import Parser, add_shard
+from venvflow.cli.context import Context, open_context, open_flow
+from venvflow.cli.operands import chosen, need_venv, paths_of
 from venvflow.cli.render import Output
 from venvflow.disk import locks
 from venvflow.errors import UsageError, shown, some
@@ -43,6 +43,7 @@ def add_arguments(parser: Parser) -> None:
         nargs="*",
         help="only these, by name, set or pattern in the config, or by path",
     )
+    add_shard(parser, "of the config's venvs, or those named, the share of the Nth of M machines")
     parser.add_argument("--full", action="store_true", help="read every file again")
     parser.add_argument("--heal", action="store_true", help="fix what can be fixed")
     parser.add_argument("--remote", action="store_true", help="check the remote, not the store")
@@ -64,15 +65,21 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.remote:
         from venvflow.cli.remote import refuse_local_words, verify_in_remote  # noqa: PLC0415 - few ask
 
-        refuse_local_words(args, [*args.venvs, *(["--full"] if args.full else [])])
+        words = [*args.venvs, *(["--full"] if args.full else []), *(["--shard"] if args.shard else [])]
+        refuse_local_words(args, words)
         return verify_in_remote(args, out)
     if args.sample is not None:
         raise UsageError(
             "--sample goes with --remote only", where="verify", hint="Leave it out, or add --remote."
         )
     context = open_context(args, out)
-    only = frozenset(paths_of(context, args.venvs))
-    result = _checked(context, only, args, out)
+    if args.shard is not None:
+        flow = open_flow(args, out)
+        only = frozenset(flow.job(name).place.path for name in chosen(args, flow, out))
+    else:
+        only = frozenset(paths_of(context, args.venvs))
+    is_empty = args.shard is not None and not only
+    result = Verified() if is_empty else _checked(context, only, args, out)
     if result is None:
         _refuse_unshared(context, only)
     if out.as_json:

@@ -202,13 +202,15 @@ def _builder(job: Job) -> tuple[str, VenvflowError | None]:
         return "", error
 
 
-def why_not_written(job: Job, store: StoreReader | None) -> EnvironmentFailure | None:
-    """Return why the store cannot be given the files of a venv."""
+def why_not_written(
+    job: Job, store: StoreReader | None, state: str = "The venv works, its files are its own."
+) -> EnvironmentFailure | None:
+    """Return why the store cannot be given the files of a venv; *state* is what things are in then."""
     if store is None or not store.read_only:
         return None
     return EnvironmentFailure(
         "the store is read-only",
         where=f"{job.where}, {shown(store.path)}",
-        state="The venv works, its files are its own.",
+        state=state,
         hint="Make the store writable, or use another one (VENVFLOW_STORE).",
     )

@@ -18,6 +18,7 @@ from venvflow.pure.units import show_duration
 from venvflow.state.reader import StoreReader
 from venvflow.state.remote import Fetched, Lookup, Remote, RemoteDown
 from venvflow.state.store import Store
+from venvflow.steps.facts import why_not_written
 from venvflow.steps.hash_lockfiles import key_now
 from venvflow.steps.job import Job
 from venvflow.steps.noting import noted
@@ -147,6 +148,8 @@ def pull(job: Job) -> Outcome:
         found = store.find(record.key.digest, job.position)
         if found is not None and all(map(store.has_tree, found.trees)):
             return Outcome("kept", found.id[:12])
+        if (why := why_not_written(job, store, "Nothing was fetched.")) is not None:
+            raise why
         outcome = pull_locked(job, store, record)
     if outcome is None:
         raise _no_remote(job)

@@ -13,6 +13,7 @@ from venvflow.pure.decoding import Corrupt
 from venvflow.pure.units import counted, show_size
 from venvflow.state.remote import Remote, RemoteDown
 from venvflow.state.remote_push import Push
+from venvflow.steps.facts import why_not_written
 from venvflow.steps.job import Job
 from venvflow.steps.noting import noted
 from venvflow.steps.pull import remote_of, told_down
@@ -41,6 +42,8 @@ def push(job: Job, *, dry_run: bool = False) -> Outcome:
                 state="Nothing was sent.",
                 hint=f'Run "{job.doit}" first.',
             )
+        if (why := why_not_written(job, store, "Nothing was sent.")) is not None:
+            raise why  # what is sent is made there
         noted_before = was_in_remote(job)
         before = store.snapshot(noted_before) if noted_before else None
         with store.objects.batch() as batch:  # a private directory on the store's file system
