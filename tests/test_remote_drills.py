@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -211,8 +212,23 @@ def test_what_cannot_be_reached_is_asked_once_a_minute_by_all_runs(fleet: Fleet,
             forbidden.setattr(Channel, "ask", None)  # no run may start a process for it
             again = fleet.run("restore", "api")
         assert (again.code, again.err) == (1, "")
+        assert re.search(
+            r"remote: it could not be reached a moment ago, and is asked again in \d+ s", again.out
+        )
         fleet.monkeypatch.setattr(remotes, "boot_seconds", lambda: boot_seconds() + 61)
         assert fleet.run("restore", "api").err.count("cannot be used") == 1
+
+
+def test_who_has_put_the_server_right_need_not_wait(fleet: Fleet) -> None:
+    """Another endpoint is another server, although the bucket has the same name."""
+    fleet.elsewhere()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        fleet.monkeypatch.setenv(name, "x")
+    with serving("404") as url:
+        for endpoint, said in (("http://127.0.0.1:1", "cannot be used"), (url, "no snapshot for this key (")):
+            fleet.configure(f"    endpoint: {endpoint}\n    region: auto\n", "s3://bucket/prefix")
+            fleet.read_only()
+            assert said in fleet.run("restore", "api").out
 
 
 def test_what_takes_longer_than_the_limit_is_given_up(fleet: Fleet) -> None:

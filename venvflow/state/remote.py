@@ -250,8 +250,11 @@ class Remote:
 
         Raises EnvironmentFailure where this machine cannot take what comes.
         """
-        if self._down or self._is_paused():
-            raise RemoteDown(self._down or "it could not be reached a moment ago", told=True)
+        if self._down:
+            raise RemoteDown(self._down, told=True)
+        if left := self._pause_left():
+            text = f"it could not be reached a moment ago, and is asked again in {left:.0f} s"
+            raise RemoteDown(text, told=True)
         try:
             channel = self.channel()
         except EnvironmentFailure as error:  # the config is for others, too, who have what talks to it
@@ -277,18 +280,23 @@ class Remote:
         return f"{self.store}/locks/remote"
 
     def _pause(self) -> None:
-        text = json.dumps({"url": self.config.url, "until": boot_seconds() + _PAUSE})
+        text = json.dumps({"at": self._server, "until": boot_seconds() + _PAUSE})
         with suppress(OSError):
             write_whole(self._pause_file(), text.encode("ascii"))
 
-    def _is_paused(self) -> bool:
+    @property
+    def _server(self) -> list[str]:
+        return [self.config.url, self.config.endpoint]
+
+    def _pause_left(self) -> float:
+        """Return for how many seconds more nobody on this machine asks the remote."""
         try:
             found = decoding.parse(read_small(self._pause_file()))
             left = found["until"] - boot_seconds()
         except (OSError, Corrupt, TypeError, KeyError):
-            return False
+            return 0.0
         # After a new start of the machine the clock begins anew.
-        return bool(found.get("url") == self.config.url and 0 < left <= _PAUSE)
+        return left if found.get("at") == self._server and 0 < left <= _PAUSE else 0.0
 
     # ------------------------------------------------------------------- pull
 

@@ -244,4 +244,4 @@ def _down(job: Job, remote: Remote, error: RemoteDown) -> Outcome:
         job, remote, error, state="What came of it whole is in the store; the venv is as it was."
     )
     warnings = () if error.told else (f'{text}. The run goes on without it; "venvflow doctor" says more',)
-    return Outcome("miss", "remote: it cannot be used now", warnings=warnings)
+    return Outcome("miss", f"remote: {error if error.told else 'it cannot be used now'}", warnings=warnings)
