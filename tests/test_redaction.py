@@ -269,6 +269,12 @@ def test_what_a_program_was_given_is_hidden_wherever_it_stands(text: str, expect
     assert hide(text) == (text if expected is None else expected)
 
 
+def test_where_a_shell_is_is_no_secret() -> None:
+    """Its variable sounds like one, and all paths below would be hidden."""
+    environ = {"PWD": "/home/you/project", "OLDPWD": "/home/you", "DB_PWD": "hunter22"}
+    assert secrets_of(environ) == {"hunter22"}
+
+
 def test_a_secret_is_found_in_other_spellings() -> None:
     """In a URL, in a header, and line by line."""
     hide = redactor({"me:p@ss w0rd", "-----BEGIN-----\nMIIabcdef\n-----END-----"})

@@ -920,15 +920,27 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def why_not_reached(url: str) -> str:
-    """Return what is said of a remote that cannot be reached."""
+def failure_of(url: str, do: str, **request: Any) -> ChannelFailure:
+    """Return how what is asked of a remote fails."""
     channel = Channel(url, {}, os.environ, silence=5, limit=10)
     try:
         with pytest.raises(ChannelFailure) as failure:
-            channel.ask("get", paths=["a"], most=9, connections=1)
+            channel.ask(do, **request)
     finally:
         channel.close()
-    return str(failure.value)
+    return failure.value
+
+
+def why_not_reached(url: str) -> str:
+    """Return what is said of a remote that cannot be reached."""
+    return str(failure_of(url, "get", paths=["a"], most=9, connections=1))
+
+
+def test_a_directory_that_may_not_be_written_is_told_from_a_network_that_fails() -> None:
+    """Whoever runs: in the kernel's own file system nobody makes one. No minute has to pass then."""
+    failure = failure_of("file:///sys/kernel", "put", path="v1/format", data="")
+    assert failure.kind == "denied"
+    assert "LocalFileSystem" not in str(failure)
 
 
 def test_the_message_says_why_a_remote_cannot_be_reached(certificate: str) -> None:

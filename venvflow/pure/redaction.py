@@ -205,7 +205,11 @@ def secrets_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> set[str
     variables that the config names for the key, where only hashes of them stand, for they may be secret; what
     is a path, a number or several words is not.
     """
-    found = {value for name, value in environ.items() if re.search(_SECRET_NAME, name)}
+    found = {
+        value
+        for name, value in environ.items()
+        if re.search(_SECRET_NAME, name) and name not in ("PWD", "OLDPWD")  # where a shell is, and was
+    }
     found |= {value for name in named if _may_be_secret(value := environ.get(name, ""))}
     for value in environ.values():
         found |= secrets_in(value)

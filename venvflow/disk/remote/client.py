@@ -223,6 +223,7 @@ def _in_short(text: str) -> str:
         found = ((re.search(pattern, details), said) for pattern, said in _UNSENT.items())
         if why := next((match.expand(said) for match, said in found if match is not None), ""):
             return why
+    text = text.removeprefix("Generic LocalFileSystem error: ")
     if status := re.search(r"status code: (\d{3}[A-Za-z ]*)", text):
         return status[1].strip()
     return text.rpartition(" - ")[2].strip()
@@ -240,7 +241,9 @@ def _explained() -> Iterator[None]:
     except Exception as error:
         name = type(error).__name__
         text = _in_short(str(error))
-        if isinstance(error, PermissionError) or name in _DENIED or text[:3] in ("401", "403"):
+        # A directory is refused by the system, in the middle of a sentence.
+        is_denied = text[:3] in ("401", "403") or re.search(r"\(os error (?:1|13|30)\)", text) is not None
+        if isinstance(error, PermissionError) or name in _DENIED or is_denied:
             raise RemoteFailure("denied", text) from error
         if name == "NotSupportedError" and "Range" in text:  # it answers 200 to who asks for less
             raise RemoteFailure("unusable", "the server sends whole files only, and no parts") from error
