@@ -324,6 +324,26 @@ class Explorer:
                     others = (*now[:number], dead, *now[number + 1 :])
                     stack.append((bucket, others, False, (*way, f"{number}: killed")))
 
+    def wander(self, bucket: Bucket, chance: Random) -> None:
+        """Try one order, by chance: an actor goes on for some requests, then perhaps another does."""
+        seats = []
+        for number in range(len(self.actors)):
+            bucket, seat = self._until_request(number, (), bucket)
+            seats.append(seat)
+        way = []
+        while at_work := [number for number, seat in enumerate(seats) if seat.request is not None]:
+            number = chance.choice(at_work)
+            for _ in range(chance.choice((1, 2, 5, 20, 80))):
+                request = seats[number].request
+                if request is None:
+                    break
+                answer, bucket = served(request, bucket)
+                bucket, seats[number] = self._until_request(number, (*seats[number].answers, answer), bucket)
+                way.append(f"{number}: {request.do} {request.path[:30]}")
+                self.states += 1
+                sound(bucket, way)
+        self.ends.add(tuple(seat.end for seat in seats))
+
     def _until_request(self, number: int, answers: tuple[Any, ...], bucket: Bucket) -> tuple[Bucket, Seat]:
         """Let an actor run until it makes a request that is more than a look at the clock, or ends."""
         while True:
@@ -580,6 +600,35 @@ def test_a_push_beside_trims_a_grace_apart_that_drop_a_record(
     explorer.run(begun(records=[(OLD, 40)]))
     assert {end[0] is True for end in explorer.ends} == {True, False}
     assert ("it took longer than it may", True) in explorer.ends
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        3,
+        pytest.param(60, marks=pytest.mark.slow),
+        pytest.param(3000, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+    ],
+)
+def test_pushes_beside_many_trims_with_records_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """What is there, what follows it, and something new, while trims go on for several graces: by chance."""
+    brief(monkeypatch)
+    monkeypatch.setitem(globals(), "LIMIT", 10 * GRACE)
+    monkeypatch.setitem(globals(), "CONFIG", replace(CONFIG, limit=10 * GRACE))
+    new = snapshot("new", B, D)
+    actors = [
+        pushing(OLD, tmp_path),
+        pushing(ONE, tmp_path, OLD),
+        pushing(new, tmp_path, TWO),
+        trimming(times=4),
+    ]
+    explorer = Explorer(actors)
+    for seed in range(times):
+        explorer.wander(begun(D, records=[(OLD, 40), (TWO, 29.95)], condemned=GRACE / 2), Random(seed))
+    assert times < 60 or {end[0] is True for end in explorer.ends} == {True, False}
+    assert all(end[-1] is True for end in explorer.ends)
 
 
 def deleting(bucket: Bucket) -> Actor:
