@@ -20,20 +20,29 @@ from test_locks import holder, needs_proc_locks
 from venvflow.disk import locks
 from venvflow.errors import EnvironmentFailure, Refused
 from venvflow.pure.plan import VERBS
+from venvflow.pure.signing import encode_secret, public_of, secret_key
 from venvflow.step_worker import Orders, _Steps
 from venvflow.workers import _HOST, Workers
 
+SECRET = encode_secret(bytes(32))
 NOTED = 'echo "$PPID" > parent; while test ! -e go; do sleep 0.02; done'
 """Says which process runs it, and waits to be told to go on."""
+
+
+def build_of(name: str) -> list[list[str]]:
+    """Return the builder of a venv, which waits as NOTED does."""
+    return [
+        ["{python}", "-I", "-m", "venv", "--without-pip", "{venv}"],
+        ["sh", "-c", f"cd {name}; {NOTED}"],
+    ]
 
 
 @pytest.fixture
 def project(machine: Machine) -> Project:
     """Give a project of three venvs, each of which is built when its directory has a file ``go``."""
     project = machine.project("p", {})
-    venv = ["{python}", "-I", "-m", "venv", "--without-pip", "{venv}"]
     names = ("a", "b", "c")
-    project.configure({name: {"build": [venv, ["sh", "-c", f"cd {name}; {NOTED}"]]} for name in names})
+    project.configure({name: {"build": build_of(name)} for name in names})
     for name in names:
         (project.root / name).mkdir()
         (project.root / name / "requirements.txt").write_text(f"# {name}\n")
@@ -83,6 +92,28 @@ def test_venvs_are_worked_on_in_as_many_processes_as_asked_for(project: Project)
     assert (end.code, end.err) == (0, ""), end
     assert len(set(parents(project))) == 2
     wait_until(lambda: not any(map(is_there, parents(project))))
+    assert project.doit("-n", "2").nothing_to_do
+
+
+def remote_at(place: Path) -> dict[str, object]:
+    """Return what a config says of a remote that has nothing yet."""
+    place.mkdir()
+    return {"url": f"file://{place}", "mode": "read", "keys": {"main": public_of(secret_key(SECRET))}}
+
+
+def test_what_is_not_in_the_remote_is_built_in_as_many_processes(project: Project) -> None:
+    """Only what asks the remote stays in one."""
+    names = ("a", "b", "c")
+    builds = {name: {"build": build_of(name)} for name in names}
+    remote = remote_at(project.root / "bucket")
+    project.configure(builds, store={"durability": "none", "remote": remote})
+    run = project.start("-n", "2")
+    wait_until(lambda: len(parents(project)) == 2)
+    time.sleep(0.1)
+    assert len({*parents(project), run.pid}) == 2
+    go(project, *names)
+    end = finished(run)
+    assert (end.code, end.err) == (0, ""), end
     assert project.doit("-n", "2").nothing_to_do
 
 
@@ -264,6 +295,17 @@ def test_what_is_given_up_is_known_when_a_step_begins(world: World) -> None:
             assert [each.failure.exit_code for each in answers if each.failure is not None][:1] == codes
     finally:
         workers.close()
+
+
+def test_what_comes_from_a_remote_starts_no_process(world: World, tmp_path: Path) -> None:
+    """What is known of a remote, and the connections to it, are those of one process."""
+    world.configure({"api": {}, "web": {}}, store={"path": "../store", "remote": remote_at(tmp_path / "r")})
+    workers = Workers(world.flow(), VERBS)
+    with workers._all[0].lock:
+        for verb in ("hash-lockfiles", "restore"):
+            assert workers.do(verb, "api").failure is None
+    assert workers._host is None
+    workers.close()
 
 
 def test_threads_of_a_worker_say_one_thing_after_the_other(world: World) -> None:

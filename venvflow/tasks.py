@@ -227,8 +227,7 @@ class _InThreads(_PastVenvs, MThreadRunner):  # type: ignore[misc]  # doit has n
         """Do them; the workers end when all is done."""
         global _workers  # noqa: PLW0603 - see current_flow
         flow = current_flow()
-        # What is known of a remote, and the connections to it, are one process's.
-        if flow.config.store.remote is None and len(flow.config.venvs) > 1 and len(flow.named) != 1:
+        if len(flow.config.venvs) > 1 and len(flow.named) != 1:
             from venvflow.workers import Workers  # noqa: PLC0415 - most runs have none
 
             _workers = Workers(flow, tuple(_NEEDS))

@@ -30,6 +30,12 @@ _TICK = 0.1
 _MOST_KEPT = 4
 """Idle workers that keep what they know of a venv; of a large one that is megabytes."""
 
+_OF_REMOTE = ("hash-lockfiles", "restore")
+"""Steps that doit's own process does where there is a remote: its connections are one process's.
+
+For venvs that come from there no other is worth starting.
+"""
+
 _pids: set[int] = set()
 """All workers that there are."""
 
@@ -155,6 +161,8 @@ class Workers:
 
     def do(self, verb: str, venv: str) -> Done:
         """Do a step in the process that knows the venv, or else in one that has nothing to do."""
+        if verb in _OF_REMOTE and self._flow.config.store.remote is not None:
+            return perform(self._flow, verb, venv)
         worker, keeps = self._taken_for(venv), False
         try:
             answer = worker.do(verb, venv)
