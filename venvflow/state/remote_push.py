@@ -109,7 +109,7 @@ class Push:
             begin(channel)
             there = self._look(channel)
             if there is not None and self._is_same(there) and not self._lacking(channel, self.snapshot.trees):
-                if time.time() - there.written <= _DAY:
+                if abs(time.time() - there.written) <= _DAY:
                     return Pushed(False, there.written)
                 self._write(channel, there.path, there.data, end)
                 return Pushed(False, time.time())

@@ -219,8 +219,8 @@ def _wait_for_word(channels: Sequence[Channel], deadline: float) -> list[Channel
     if ready:
         return ready
     if left <= silence:
-        raise ChannelFailure("late", "it took longer than it may")
-    raise ChannelFailure("silent", f"no byte came for {silence:g} s")
+        raise ChannelFailure("late", "it took longer than it may: see store.remote.limit")
+    raise ChannelFailure("silent", f"no byte came for {silence:g} s: see store.remote.silence")
 
 
 def _write_all(fd: int, data: bytes) -> None:
