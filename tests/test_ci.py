@@ -126,7 +126,7 @@ def test_one_with_a_pull_request_of_another_service_is_still_one() -> None:
     [
         ("auto", "read", "read"), ("auto", "off", "off"), ("write", "auto", "auto"),
         ("read", "write", "read"), ("off", "write", "off"), ("auto", "write", "auto"),
-        ("auto", "nonsense", "auto"), ("auto", "", "auto"),
+        ("auto", "", "auto"),
     ],
 )  # fmt: skip
 def test_the_variable_lowers_the_mode_and_never_raises_it(

@@ -339,3 +339,15 @@ def test_a_remote_of_the_environment_has_no_server_of_the_configs(root: Path) ->
     assert (other.url, other.endpoint, other.keys) == ("https://cdn.example.org/p", "", own.keys)
     assert read(root, text, VENVFLOW_REMOTE="off").store.remote is None
     assert read(root, "venvs: {}", VENVFLOW_REMOTE="nonsense").store.remote is None
+
+
+def test_a_mode_of_the_environment_that_is_none_is_not_overlooked(root: Path) -> None:
+    """Who misspells it wants a run to do less, which would do what the config says."""
+    text = f"store: {{remote: {{url: 's3://b/p', mode: write, {KEYS}}}}}\nvenvs: {{}}"
+    for mode in ("off", "read", "auto", "write", ""):
+        assert read(root, text, VENVFLOW_REMOTE_MODE=mode).store.remote is not None
+    for mode in ("none", "READ", "readonly", " off"):
+        with pytest.raises(UsageError) as caught:
+            read(root, text, VENVFLOW_REMOTE_MODE=mode)
+        assert caught.value.where == "VENVFLOW_REMOTE_MODE"
+    assert read(root, "venvs: {}", VENVFLOW_REMOTE_MODE="none").store.remote is None
