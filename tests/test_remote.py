@@ -654,6 +654,13 @@ def test_doctor_tells_whether_the_remote_works(fleet: Fleet) -> None:
     assert not [path for path in fleet.bucket.rglob("*") if path.is_file()]
     fleet.monkeypatch.setenv("VENVFLOW_SIGNING_KEY", encode_secret(os.urandom(32)))
     assert checks()["remote-keys"] == "fail"
+    fleet.monkeypatch.delenv("VENVFLOW_SIGNING_KEY")
+    key = fleet.project.root / "main.key"
+    fleet.monkeypatch.setenv("VENVFLOW_SIGNING_KEY_FILE", str(key))
+    for mode, verdict in ((0o644, "warn"), (0o600, "ok")):
+        key.write_text(SECRET)
+        key.chmod(mode)
+        assert checks()["remote-keys"] == verdict
     with serving("403") as url:
         fleet.configure(url=url)
         fleet.read_only()

@@ -83,11 +83,18 @@ def _keys(remote: Remote, environ: Mapping[str, str]) -> CheckResult:
     if not (environ.get(KEY) or environ.get(KEY_FILE)):
         return ok("remote-keys", f"{believed}; none to sign with here")
     try:
-        return ok("remote-keys", f"{believed}; this run signs as {remote.signer().issuer}")
+        signs = f"{believed}; this run signs as {remote.signer().issuer}"
     except VenvflowError as error:
         return fail(
             "remote-keys", error.what, error.hint or "Give the key that belongs to one in the config."
         )
+    path = "" if environ.get(KEY) else environ.get(KEY_FILE, "")
+    with suppress(OSError):
+        if path and os.stat(path).st_mode & 0o077:
+            return warn(
+                "remote-keys", f"{signs}; others can read {shown(path)}", "Let only its owner read it (0600)."
+            )
+    return ok("remote-keys", signs)
 
 
 def _credentials(url: str, environ: Mapping[str, str]) -> Iterator[CheckResult]:
