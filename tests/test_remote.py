@@ -712,6 +712,8 @@ def test_status_names_what_somebody_has_to_build(fleet: Fleet) -> None:
     fleet.pushed()
     fleet.elsewhere()
     assert remote("--remote") == [(False, True)]
+    does = [fleet.run("status", *words, "--json").document["venvs"][0]["do"] for words in ([], ["--remote"])]
+    assert does == ["doit builds it", "doit brings it"]
     shutil.rmtree(fleet.bucket)
     told = fleet.run("status", "--remote").err
     assert "neither here nor in the remote: api" in told

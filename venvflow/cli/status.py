@@ -10,7 +10,7 @@ from venvflow.cli.arguments import Parser, add_venvs
 from venvflow.cli.context import open_flow
 from venvflow.cli.operands import chosen
 from venvflow.cli.render import Bar, Colour, Column, Output, moment, since, table
-from venvflow.cli.venv_states import StatusRow, status_rows
+from venvflow.cli.venv_states import StatusRow, as_in_remote, status_rows
 from venvflow.errors import shown
 from venvflow.flow import Flow
 from venvflow.pure.ci import access_of
@@ -79,6 +79,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     with open_reader(flow.config.store) as store:
         rows = status_rows(list(map(flow.job, names)), store)
     remote = _remote(rows) if args.remote else None
+    rows = [as_in_remote(row) if remote and remote[row.job.spec.name] else row for row in rows]
     wrong = [row for row in rows if row.judged.state != "up to date"]
     if out.as_json:
         out.document(_as_document(flow, rows, remote, ok=not wrong))

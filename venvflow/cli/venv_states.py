@@ -314,6 +314,13 @@ class StatusRow(NamedTuple):
     figures: VenvFigures
 
 
+def as_in_remote(row: StatusRow) -> StatusRow:
+    """Return the row of a venv that the remote has: nothing is built for it."""
+    if row.judged.do != _bring(stored=False):
+        return row
+    return row._replace(judged=replace(row.judged, do=_bring(stored=True)))
+
+
 def status_rows(
     jobs: Iterable[Job], store: StoreReader | None, view: StoreView | None = None
 ) -> list[StatusRow]:
