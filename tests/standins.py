@@ -1,6 +1,7 @@
 """In place of programs that answer the same each time: this Python asked what it is, and its compiler.
 
-A test that is about those programs has the mark ``programs``; it and the tests of faults run the real ones.
+A test that is about those programs has the mark ``programs``, and runs the real ones; tests of faults run the
+real compiler.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def answering() -> bool:
     return interpreters._answer is not _PROGRAM
 
 
-def begin() -> None:
-    """Let nothing but this process answer for its Python."""
+def begin(*, compiler: bool = True) -> None:
+    """Let nothing but this process answer for its Python, and for its *compiler*, too."""
     ask, answer, start = postinstall.ask, interpreters._answer, bytecode._start
 
     def ask_me(python: str) -> dict[str, str]:
@@ -91,7 +92,8 @@ def begin() -> None:
 
     _patch.setattr(postinstall, "ask", ask_me)
     _patch.setattr(interpreters, "_answer", answer_once)
-    _patch.setattr(bytecode, "_start", compile_here)
+    if compiler:
+        _patch.setattr(bytecode, "_start", compile_here)
 
 
 def end() -> None:

@@ -407,7 +407,7 @@ def test_a_relative_editable_project_is_found_beside_its_file(project: Project, 
     assert project.python("import local_pkg; print(local_pkg.VALUE)") == "edited"
 
 
-@pytest.mark.parametrize("builder", UV_AND_PIP)
+@pytest.mark.parametrize("builder", UV_AND_LATER_PIP)
 def test_a_wrong_hash_is_refused(project: Project, builder: str) -> None:
     """A wheel that is not the locked one fails the build, with a hint that says so."""
     lock = requirements(project.api, [project.wheel()])

@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import actions
+import standins
+from pythons import BASE
 
+from venvflow.disk import interpreters, processes
 from venvflow.disk.system_errors import from_system
 from venvflow.errors import VenvflowError
 from venvflow.state import index, schema  # noqa: F401 - so that no child has to import it
@@ -37,6 +40,10 @@ def serve() -> None:
     """Answer requests until there are no more."""
     # Who talks to a remote becomes our child when its parent was killed, so that its end can be waited for.
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    # A Python that is asked changes no file, and says the same each time.
+    standins.begin(compiler=False)
+    interpreters._answer(BASE, os.environ)
+    processes._watchdog.forget()  # which would be a child of ours for ever
     # SQLite has its own patience, which nobody may choose but a test that stops who holds a lock.
     index._WAIT_SECONDS = min(index._WAIT_SECONDS, float(os.environ["VENVFLOW_LOCK_TIMEOUT"]))
     for line in sys.stdin:
@@ -52,7 +59,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     if pid == 0:
         os._exit(_act(request))
     _OUTPUTS[pid] = request["output"]
-    answer = _waited(pid)
+    answer = _waited(pid, stops=request["mode"] == "stop")
     if seen := request["remote"]:
         _reap()
         calls, fired, name = _SEEN.unpack(Path(seen).read_bytes())
@@ -117,9 +124,9 @@ def _give_up_privileges() -> None:
     assert library.capset(header, sets) == 0, ctypes.get_errno()
 
 
-def _waited(pid: int) -> dict[str, Any]:
-    """Wait until the child ends or stops, and say how, with what the shim saw."""
-    _, status = os.waitpid(pid, os.WUNTRACED)
+def _waited(pid: int, *, stops: bool = False) -> dict[str, Any]:
+    """Wait until the child ends, or *stops*, and say how, with what the shim saw."""
+    _, status = os.waitpid(pid, os.WUNTRACED if stops else 0)  # others may stop a process, too
     shim = _shim()
     return {
         "stopped": pid if os.WIFSTOPPED(status) else 0,

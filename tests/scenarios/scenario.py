@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +129,27 @@ class Machine:
         project.configure(venvs, **settings)
         return project
 
+    def made_once(self, make: Callable[[Machine], Project]) -> Project:
+        """Return the project that *make* makes, as it was then: the first test of this process has it made.
+
+        The machine moves to the place of that project. What a test leaves there, the next one deletes. Each
+        gets a copy with all links and times: what goes by inodes needs a project of its own.
+        """
+        if make not in _made:
+            place = Path(tempfile.mkdtemp(prefix="made-", dir=self.wheelhouse.parent))
+            self._move(place / "machine")
+            self.root.mkdir()
+            _made[make] = place, make(self).root
+            subprocess.run(["cp", "-a", self.root, place / "kept"], check=True)
+        place, root = _made[make]
+        self._move(place / "machine")
+        shutil.rmtree(self.root)
+        subprocess.run(["cp", "-a", place / "kept", self.root], check=True)
+        return Project(self, root)
+
+    def _move(self, root: Path) -> None:
+        self.root, self.store = root, root / "store"
+
     def snapshots(self) -> list[dict[str, Any]]:
         """Return the snapshots of the store as they lie on disk."""
         files = sorted((self.store / "snapshots").glob("*.json"))
@@ -156,6 +179,10 @@ class Machine:
             check=True, capture_output=True, text=True,
         )  # fmt: skip
         return int(done.stdout.split()[0])
+
+
+_made: dict[Callable[[Machine], Project], tuple[Path, Path]] = {}
+"""Where what was made once lies, with a copy of its machine, and the root of the project."""
 
 
 class Project:

@@ -313,12 +313,16 @@ def test_a_directory_in_the_way(machine: Machine) -> None:
 # --------------------------------------------------------------------------- what cannot be packed
 
 
-@pytest.fixture
-def built(machine: Machine) -> Project:
-    """Return a project whose venv is built and packed."""
+def _made(machine: Machine) -> Project:
     project = packing(machine, "one")
     project.doit()
     return project
+
+
+@pytest.fixture
+def built(machine: Machine) -> Project:
+    """Return a project whose venv is built and packed."""
+    return machine.made_once(_made)
 
 
 def fill(site: Path, case: str) -> None:

@@ -21,14 +21,18 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a mount"
 NOT_AS_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 
 
-@pytest.fixture
-def project(machine: Machine) -> Project:
-    """Give a project with one venv that is made, and a lock for a second one."""
+def _made(machine: Machine) -> Project:
     project = machine.project("p", {"api": {}})
     project.lock("api", machine.wheel("alpha"))
     project.lock("web", machine.wheel("beta"))
     project.doit()
     return project
+
+
+@pytest.fixture
+def project(machine: Machine) -> Project:
+    """Give a project with one venv that is made, and a lock for a second one."""
+    return machine.made_once(_made)
 
 
 def _says(run: Run, *words: str) -> None:

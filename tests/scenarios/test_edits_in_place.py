@@ -32,15 +32,19 @@ def _reported(run: Run) -> set[str]:
     return set(re.findall(r"^restore:(\w+)  warning: changed by hand", run.out, re.MULTILINE))
 
 
-@pytest.fixture
-def project(machine: Machine) -> Project:
-    """Give two venvs that share alpha; nothing is left to do."""
+def _made(machine: Machine) -> Project:
     project = machine.project("p", {"a": {}, "b": {}, "c": {"squish": {"link": ["copy"]}}})
     for name in ("a", "b", "c"):
         project.lock(name, machine.wheel("alpha"), *([machine.wheel("beta")] if name == "b" else []))
     project.doit()
     assert project.doit().nothing_to_do
     return project
+
+
+@pytest.fixture
+def project(machine: Machine) -> Project:
+    """Give two venvs that share alpha; nothing is left to do."""
+    return machine.made_once(_made)
 
 
 def _script(project: Project) -> Path:

@@ -14,9 +14,7 @@ CHAIN = {f"{step}:api" for step in STEPS}
 HIT = {"hash-lockfiles:api", "restore:api"}
 
 
-@pytest.fixture
-def project(machine: Machine) -> Project:
-    """Give a project whose two venvs are made."""
+def _made(machine: Machine) -> Project:
     package = {"delta/__init__.py": "", "delta/deep/__init__.py": "X = 1\n", "delta/data.txt": "text\n"}
     delta = machine.wheel("delta", modules=package, scripts={})
     project = machine.project("p", {"api": {}, "web": {}})
@@ -24,6 +22,12 @@ def project(machine: Machine) -> Project:
     project.lock("web", machine.wheel("alpha"))
     project.doit()
     return project
+
+
+@pytest.fixture
+def project(machine: Machine) -> Project:
+    """Give a project whose two venvs are made."""
+    return machine.made_once(_made)
 
 
 def _work(did: dict[str, str]) -> set[str]:
@@ -131,14 +135,25 @@ def _moved_and_back_as_a_copy(venv: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        _whole, _one_module, _one_deep_module, _one_package, _one_script, _interpreter, _only_bin_left,
-        _only_lib_left, _no_marks, _no_receipt_and_no_package, _empty, _broken_receipt, _moved_away,
-        _moved_and_back_as_a_copy,
+        _whole, _one_module, _one_deep_module, _one_package, _one_script, _interpreter,
+        _no_receipt_and_no_package, _empty, _broken_receipt, _moved_away, _moved_and_back_as_a_copy,
     ],
     ids=lambda damage: damage.__name__.strip("_"),
 )  # fmt: skip
 def test_a_damaged_venv_is_restored_whole(project: Project, damage: Callable[[Path], None]) -> None:
     """However a venv was half-deleted, the next run brings all of it back from the store, without a build."""
+    _is_restored_whole(project, damage)
+
+
+@pytest.mark.parametrize(
+    "damage", [_only_bin_left, _only_lib_left, _no_marks], ids=lambda damage: damage.__name__.strip("_")
+)
+def test_a_venv_without_a_mark_is_restored_whole(machine: Machine, damage: Callable[[Path], None]) -> None:
+    """Its directory is still the one that we made, which no copy would be."""
+    _is_restored_whole(_made(machine), damage)
+
+
+def _is_restored_whole(project: Project, damage: Callable[[Path], None]) -> None:
     before, built = manifest_of(project.venv("api")), project.built_at("api")
     damage(project.venv("api"))
     run = project.doit()

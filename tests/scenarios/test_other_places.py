@@ -18,13 +18,17 @@ from scenario import BESIDE, MINOR, UV, Machine, Project, finished, manifest_of,
 VENVFLOW = os.path.join(BESIDE, "venvflow")
 
 
-@pytest.fixture
-def project(machine: Machine) -> Project:
-    """Give a project whose venv is made."""
+def _made(machine: Machine) -> Project:
     project = machine.project("p", {"api": {}})
     project.lock("api", machine.wheel("alpha"))
     project.doit()
     return project
+
+
+@pytest.fixture
+def project(machine: Machine) -> Project:
+    """Give a project whose venv is made."""
+    return machine.made_once(_made)
 
 
 def test_another_store_is_filled_from_the_venvs_without_a_build(project: Project) -> None:

@@ -16,13 +16,17 @@ VENVFLOW = os.path.join(BESIDE, "venvflow")
 PYTHON = os.path.realpath(sys.executable)
 
 
-@pytest.fixture
-def project(machine: Machine) -> Project:
-    """Give a project whose venv was built by uv."""
+def _made(machine: Machine) -> Project:
     project = machine.project("p", {"api": {}})
     project.lock("api", machine.wheel("alpha"), machine.wheel("beta"))
     project.doit()
     return project
+
+
+@pytest.fixture
+def project(machine: Machine) -> Project:
+    """Give a project whose venv was built by uv."""
+    return machine.made_once(_made)
 
 
 def update(project: Project) -> None:
