@@ -388,7 +388,7 @@ def test_the_number_of_processes_has_a_limit(tmp_path: Path, monkeypatch: pytest
     cases = ((1, 2, 1, 4), (19, 2, 1, 4), (200, 2, 2, 4), (200, 1, 1, 4), (200, 0, 3, 3), (200, 0, 8, 64))
     for count, workers, most, cores in cases:
         started.clear()
-        monkeypatch.setattr(bytecode, "_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(bytecode, "cores", lambda cores=cores: cores)
         made = compile_sources(python, sources(*map(str, range(count))), "/made", workers=workers)
         assert len(made) == count
         assert 1 <= len(started) <= most

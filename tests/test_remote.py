@@ -120,7 +120,7 @@ def test_large_parcels_are_read_by_as_many_processes_as_there_are_processors(
     fleet.pushed()
     fleet.elsewhere()
     fleet.monkeypatch.setattr(parcels, "_SHARE", 1)
-    fleet.monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    fleet.monkeypatch.setattr(remotes, "cores", lambda: processors)
     started = count_starts(fleet.monkeypatch)
     assert fleet.run("pull", "api").code == 0
     assert len(started) == processors
@@ -153,7 +153,7 @@ def test_one_process_that_is_killed_ends_the_pull_and_the_next_one_goes_on(fleet
     fleet.pushed()
     fleet.elsewhere()
     fleet.monkeypatch.setattr(parcels, "_SHARE", 1)
-    fleet.monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    fleet.monkeypatch.setattr(remotes, "cores", lambda: 2)
     started = count_starts(fleet.monkeypatch)
     send = Channel.send
 

@@ -19,6 +19,7 @@ from typing import IO, NamedTuple, cast
 
 import venvflow
 from venvflow.disk.descriptors import open_directory
+from venvflow.disk.kernel import cores
 from venvflow.disk.scan import Changing
 from venvflow.errors import EnvironmentFailure, shown
 from venvflow.model import Interpreter
@@ -126,7 +127,7 @@ class Compiling:
         self._failures: list[BaseException] = []
         self._running: list[subprocess.Popen[bytes]] = []
         self._stopped = False
-        count = min(workers or min(_cores(), _MOST), len(sources) // 20 + 1) if sources else 0
+        count = min(workers or min(cores(), _MOST), len(sources) // 20 + 1) if sources else 0
         self._threads = [threading.Thread(target=self._work) for _ in range(count)]
 
     def __enter__(self) -> Compiling:
@@ -225,13 +226,6 @@ class Compiling:
         return Bytecode(
             os.path.join(self._directory, f"{number}.pyc"), words[1].decode("ascii"), int(words[2])
         )
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _line(number: int, source: Source) -> str:

@@ -1,4 +1,4 @@
-"""System calls that only Linux has, through the C library: swap names, sync a file system, times of birth."""
+"""What the kernel tells, and what only Linux can: swap names, sync a file system, times of birth."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ def _rename(old: str, new: str, flag: int, old_fd: int, new_fd: int) -> bool:
     if code:
         raise OSError(code, os.strerror(code), new)
     return True
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def sync_file_system(fd: int) -> None:

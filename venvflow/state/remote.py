@@ -7,7 +7,6 @@ its own. Whatever goes wrong there is a miss here, with the reason.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from venvflow.disk.files import read_small, write_whole
+from venvflow.disk.kernel import cores
 from venvflow.disk.objects import Batch, Name, object_name
 from venvflow.disk.remote.channel import Channel, ChannelFailure, ask_each, decoded
 from venvflow.disk.system_errors import explained
@@ -236,7 +236,7 @@ class Remote:
 
         *heard* is told what comes of each. Raises ChannelFailure and EnvironmentFailure.
         """
-        shares = shared_out(trees, min(_READERS, os.cpu_count() or 1))
+        shares = shared_out(trees, min(_READERS, cores()))
         connections = max(1, self.config.connections // len(shares))
         asked = [
             {"do": do, "trees": share, "prefix": f"r{number}-", "connections": connections, **request}

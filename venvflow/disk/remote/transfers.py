@@ -12,6 +12,7 @@ from contextlib import closing
 from typing import Any
 
 from venvflow.disk.descriptors import CREATE
+from venvflow.disk.kernel import cores
 from venvflow.disk.links import write_all
 from venvflow.disk.objects import Name, Objects, seal
 from venvflow.disk.remote.answers import Answers, at_once
@@ -156,7 +157,7 @@ class Sending:
         self._scratch = request["staging"]
         self._store, self._condemned = request["store"], request["condemned"]
         self._objects = Objects(self._store)
-        self._making = threading.Semaphore(os.cpu_count() or 1)
+        self._making = threading.Semaphore(cores())
 
     def run(self, trees: Sequence[str], connections: int) -> None:
         """Send those of *trees* that are not there, or were written before they were condemned.
