@@ -30,7 +30,7 @@ from venvflow.pure import parcels
 from venvflow.pure.expiry import encode_mark
 from venvflow.pure.signing import encode_secret, public_of, secret_key
 from venvflow.state import remote as remotes
-from venvflow.state import remote_push
+from venvflow.state import remote_pull, remote_push
 from venvflow.state.reader import StoreReader
 from venvflow.state.remote import FORMAT, Remote, RemoteDown
 from venvflow.state.store import Store
@@ -493,7 +493,7 @@ def test_the_index_knows_what_was_pulled(fleet: Fleet, before: str) -> None:
             raise EnvironmentFailure("cut off", state="", hint="")
 
         with fleet.monkeypatch.context() as patch:
-            patch.setattr(remotes._Arrivals, "learn", cut_off)
+            patch.setattr(remote_pull._Arrivals, "learn", cut_off)
             assert fleet.run("pull", "api").code == 3
         assert not rows(store)[0]
     assert fleet.run("pull", "api").code == 0
@@ -593,7 +593,7 @@ def test_a_killed_pull_goes_on_where_it_was(fleet: Fleet) -> None:
     data = held.read_bytes()
     held.unlink()
     fleet.elsewhere()
-    fleet.monkeypatch.setattr(remotes, "_GROUP", 1)
+    fleet.monkeypatch.setattr(remote_pull, "_GROUP", 1)
     fleet.configure("    connections: 1\n")
     assert fleet.run("pull", "api").code == 1
     held.write_bytes(data)

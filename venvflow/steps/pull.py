@@ -16,7 +16,8 @@ from venvflow.pure.ci import Access, access_of
 from venvflow.pure.records import RemoteRecord
 from venvflow.pure.units import show_duration
 from venvflow.state.reader import StoreReader
-from venvflow.state.remote import Fetched, Lookup, Remote, RemoteDown
+from venvflow.state.remote import Lookup, Remote, RemoteDown
+from venvflow.state.remote_pull import Fetched, fetch, missing_trees
 from venvflow.state.store import Store
 from venvflow.steps.facts import why_not_written
 from venvflow.steps.hash_lockfiles import key_now
@@ -127,9 +128,9 @@ def ask(job: Job, store: StoreReader | None, key: str) -> RemoteView:
     if found.record is None:
         return asked._replace(answer=found.reason)
     trees = zip(found.record.snapshot.trees, found.record.raw, strict=True)
-    wanted = remote.wanted(store, found.record) if store is not None else [*trees]
+    missing = missing_trees(store, found.record) if store is not None else [*trees]
     has = f"it has a snapshot, {_vouched(found.record)}"
-    return asked._replace(answer=has, record=found.record, wanted=wanted)
+    return asked._replace(answer=has, record=found.record, wanted=missing)
 
 
 def _vouched(record: RemoteRecord) -> str:
@@ -193,8 +194,8 @@ def _pulled(job: Job, store: Store, record: KeyRecord, remote: Remote, start: fl
     found = remote.find(record.key.digest, job.position, partial(_looked_for_soon, job, store))
     if found.record is None:
         return _missed(remote, found, time.monotonic() - start)
-    wanted = remote.wanted(store, found.record)
-    fetched = remote.fetch(store, found.record, wanted, partial(job.meter))
+    missing = missing_trees(store, found.record)
+    fetched = fetch(remote, store, found.record, missing, partial(job.meter))
     if fetched.reason:
         return _missed(remote, fetched, time.monotonic() - start)
     url, who = shown(remote.config.url), _vouched(found.record)
@@ -203,7 +204,7 @@ def _pulled(job: Job, store: Store, record: KeyRecord, remote: Remote, start: fl
     write_push(job, snapshot.id, found.written)  # it is there, so nobody needs to send it
     figures: dict[str, int | float | str] = {
         "bytes": fetched.stored,
-        "trees": len(wanted),
+        "trees": len(missing),
         "seconds": time.monotonic() - start,
     }
     in_short = who.partition(" http")[0]  # without the address of the run

@@ -12,8 +12,9 @@ from venvflow.pure.decoding import Corrupt
 from venvflow.pure.manifest import encode_tree
 from venvflow.pure.parcels import announced_size
 from venvflow.pure.records import SeenRecord
-from venvflow.state.remote import Progress, Remote, has_whole, using
+from venvflow.state.remote import Progress, Remote, using
 from venvflow.state.remote_contents import RemoteContents, look_into
+from venvflow.state.remote_pull import has_whole
 from venvflow.state.remote_push import send_trees, sending
 from venvflow.state.store import Store
 
