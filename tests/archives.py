@@ -18,7 +18,7 @@ from typing import Any
 from pythons import SITE
 
 from venvflow import postinstall
-from venvflow.disk.archive import Options, Written, format_of, write_archive
+from venvflow.disk.archive import Options, Written, named_format, write_archive
 from venvflow.disk.scan import walk
 from venvflow.disk.zstandard import zstd
 from venvflow.model import Entry, Manifest
@@ -275,7 +275,7 @@ def plain_tar(path: Path) -> bytes:
         "tar.bz2": lambda: bz2.decompress(data),
         "tar.xz": lambda: lzma.decompress(data),
         "tar.zst": lambda: _decompressed_frames(data),
-    }[format_of(str(path))]()
+    }[named_format(str(path))]()
 
 
 def _decompressed_frames(data: bytes) -> bytes:

@@ -21,7 +21,7 @@ from pythons import BASE, SITE, bare_venv, foreign_venv
 
 from venvflow import progress_display
 from venvflow.cli import main
-from venvflow.disk.archive import METADATA, format_of
+from venvflow.disk.archive import METADATA, named_format
 from venvflow.disk.scan import Found, walk
 from venvflow.pure.names import platform_field, venv_name
 from venvflow.state import changes
@@ -154,7 +154,7 @@ def test_the_ending_says_the_format(run: Run, venv: Path, ending: str) -> None:
     document = run("pack", str(venv), "-o", f"e.{ending}", "--json").record
     assert document["archive"].endswith(f"/e.{ending}")
     described = json.loads(Path(f"e.{ending}.json").read_text())
-    assert described["format"] == format_of(f"x.{ending}")
+    assert described["format"] == named_format(f"x.{ending}")
     with open(f"e.{ending}", "rb") as file:
         magic = {
             "tgz": b"\x1f\x8b",

@@ -30,7 +30,7 @@ from venvflow.disk.archive import (
     Options,
     PartsWritten,
     extract,
-    format_of,
+    named_format,
     unpack,
     write_parts,
 )
@@ -204,7 +204,7 @@ def unpacked_by_tar(parts: list[Path], target: Path) -> Path:
     """Unpack archives by tar, in their order."""
     target.mkdir()
     for part in parts:
-        assert format_of(str(part)) == "tar"
+        assert named_format(str(part)) == "tar"
         subprocess.run(["tar", "-xf", part, "-C", target], check=True)
     return target
 

@@ -48,8 +48,8 @@ from venvflow.disk.archive import (
     FrameDirectory,
     Options,
     extract,
-    format_of,
     is_current,
+    named_format,
     needs_of,
     write_archive,
     writing,
@@ -581,10 +581,9 @@ def test_options_that_cannot_be_are_usage_errors(wrong: dict[str, Any]) -> None:
 
 
 def test_the_format_is_known_by_the_name() -> None:
-    """The longest ending decides, and an unknown one is an error."""
-    assert [format_of(f"x/api-1.0.{name}") for name in FORMATS] == FORMATS
-    with pytest.raises(UsageError, match="cannot tell"):
-        format_of("api.rar")
+    """The longest ending decides."""
+    assert [named_format(f"x/api-1.0.{name}") for name in FORMATS] == FORMATS
+    assert named_format("api.rar") == ""
 
 
 def test_an_archive_asks_for_the_interpreter_it_was_built_with() -> None:

@@ -99,6 +99,7 @@ class VenvflowError(Exception):
     """
 
     exit_code: ClassVar[int] = 3
+    usual_state: ClassVar[str] = ""
 
     def __init__(
         self, what: str, *, where: str = "", state: str = "", hint: str = "", lines: Sequence[str] = ()
@@ -106,7 +107,7 @@ class VenvflowError(Exception):
         super().__init__(what)
         self.what = what
         self.where = where
-        self.state = state
+        self.state = state or self.usual_state
         self.hint = hint
         self.lines = tuple(lines)
 
@@ -126,17 +127,7 @@ class UsageError(VenvflowError):
     """The command line asks for something that does not exist; this is seen before anything is changed."""
 
     exit_code = 2
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        where: str = "",
-        state: str = "Nothing was changed.",
-        hint: str = "",
-        lines: Sequence[str] = (),
-    ) -> None:
-        super().__init__(what, where=where, state=state, hint=hint, lines=lines)
+    usual_state = "Nothing was changed."
 
 
 class ConfigError(UsageError):

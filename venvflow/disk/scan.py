@@ -122,16 +122,14 @@ class Changing(Exception):
     """A file kept changing while it was read."""
 
 
-def read(
-    path: str, *, known: Stamp | None = None, dir_fd: int | None = None, keep: int = 0, attempts: int = 3
-) -> Content:
+def read(path: str, *, known: Stamp | None = None, dir_fd: int | None = None, keep: int = 0) -> Content:
     """Read the regular file at *path*: hash it, and keep its bytes if there are at most *keep*.
 
-    The stamp is taken before and after; if it moved, the file is read again, *attempts* times in all. One
+    The stamp is taken before and after; if it moved, the file is read again, three times in all. One
     that is *known* from a look at a regular file just now will do for the first time. Raises
     :class:`Changing` when it keeps moving, and ``OSError`` when it is not a readable regular file.
     """
-    for _ in range(attempts):
+    for _ in range(3):
         fd = os.open(path, READ, dir_fd=dir_fd)
         try:
             before = known or _stamp_of_file(fd, path)

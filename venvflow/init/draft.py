@@ -335,9 +335,9 @@ def _with_shared_python(found: Discovery) -> tuple[Discovery, list[str]]:
     return replace(found, venvs=tuple(alike), doubtful=tuple(doubtful)), shared
 
 
-def entries(found: Discovery, indent: str = "  ") -> str:
+def entries(found: Discovery) -> str:
     """Return what goes below ``venvs:`` for what can be trusted, with the reasons as comments."""
-    return "".join(f"{indent}{line}\n" if line else "\n" for each in rendered(found) for line in each)
+    return "".join(f"  {line}\n" if line else "\n" for each in rendered(found) for line in each)
 
 
 def rendered(found: Discovery) -> list[list[str]]:

@@ -32,7 +32,7 @@ from venvflow.disk.archive.contents import (
 )
 from venvflow.disk.archive.extraction import Extracted, Limits, extract, unpack
 from venvflow.disk.archive.file import digest_of_file, is_current, recorded_digest
-from venvflow.disk.archive.formats import SHORT, Progress, format_of, named_format
+from venvflow.disk.archive.formats import SHORT, Progress, named_format
 from venvflow.disk.archive.frames import FrameDirectory
 from venvflow.disk.archive.inspection import Inventory, Trace, inventory_of, traces
 from venvflow.disk.archive.parts import PartsWritten, write_parts
@@ -59,7 +59,6 @@ __all__ = [
     "accept_any",
     "digest_of_file",
     "extract",
-    "format_of",
     "inventory_of",
     "is_current",
     "is_ours",

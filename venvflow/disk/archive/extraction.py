@@ -483,7 +483,9 @@ def tells_apart(directory: int, one: str, other: str) -> bool:
 
 
 def _not_ours(archive: str) -> Refused:
-    return unsafe(archive, "was not written by venvflow", hint="Use extract, or tar.")
+    return unsafe(
+        archive, "was not written by venvflow", hint="Look into it with tar or unzip, which do not care."
+    )
 
 
 class _Expected:

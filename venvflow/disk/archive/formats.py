@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import os
 import platform
 import struct
 import zlib
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from venvflow.disk.zstandard import zstd, zstd_version
-from venvflow.errors import UsageError, shown
 from venvflow.model import FORMATS
 
 MIB = 1 << 20
@@ -37,16 +35,6 @@ def named_format(path: str) -> str:
     """Return the format that a name ends with, or an empty text."""
     found = (SHORT.get(ending, ending) for ending in (*FORMATS, *SHORT) if path.endswith(f".{ending}"))
     return next(found, "")
-
-
-def format_of(path: str) -> str:
-    """Return the format that an archive's name ends with; raises UsageError for any other name."""
-    if found := named_format(path):
-        return found
-    raise UsageError(
-        f"cannot tell the format of {shown(os.path.basename(path))!r}",
-        hint=f"Archives end in one of: {', '.join((*FORMATS, *SHORT))}.",
-    )
 
 
 def library_of(name: str) -> str:
