@@ -1669,4 +1669,6 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if sys.getfilesystemencoding() != "utf-8" and sys.executable:  # names are, whatever the locale says
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.argv])  # noqa: S606 - it is us
     sys.exit(compile_share(*sys.argv[2:]) if sys.argv[1:2] == [COMPILE] else main())
