@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from doit import cmd_run, control
+from doit.cmd_base import ModuleTaskLoader
 from doit.dependency import JSONCodec
 from doit.doit_cmd import DoitMain
 from doit.task import Task
@@ -269,6 +270,20 @@ def test_doits_process_mode_ends_with_2(
     assert said.err.startswith(f"venvflow: doit {words}: process mode is not supported: ")
     assert '"-P thread"' in said.err
     assert not os.path.exists(".venvflow")
+
+
+def test_tasks_of_somebody_else_need_no_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a program that runs doit for itself after our tasks: the runners stay ours."""
+    monkeypatch.setattr(tasks, "_flow", None)
+    monkeypatch.setattr(cmd_run, "MThreadRunner", tasks._InThreads)
+    monkeypatch.chdir(tmp_path)
+    done: list[int] = []
+    theirs = {
+        "task_theirs": lambda: {"actions": [lambda: done.append(1)]},
+        "DOIT_CONFIG": {"backend": "json", "dep_file": "theirs.json", "par_type": "thread"},
+    }
+    assert DoitMain(ModuleTaskLoader(theirs)).run(["-n", "2"]) == 0
+    assert done == [1]
 
 
 @pytest.fixture

@@ -226,11 +226,10 @@ class _InThreads(_PastVenvs, MThreadRunner):  # type: ignore[misc]  # doit has n
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Do them; the workers end when all is done."""
         global _workers  # noqa: PLW0603 - see current_flow
-        flow = current_flow()
-        if len(flow.config.venvs) > 1 and len(flow.named) != 1:
+        if _flow is not None and len(_flow.config.venvs) > 1 and len(_flow.named) != 1:
             from venvflow.workers import Workers  # noqa: PLC0415 - most runs have none
 
-            _workers = Workers(flow, tuple(_NEEDS))
+            _workers = Workers(_flow, tuple(_NEEDS))
         try:
             super().run_tasks(task_dispatcher)
         finally:

@@ -73,8 +73,8 @@ def test_an_old_locale_changes_nothing_where_names_are_not_ascii(machine: Machin
     found = project.doit("-n", "2", "-f", "../dodo.py", cwd=elsewhere, env=old)
     assert [found.did[f"store:{name}"].split()[0] for name in ("a", "b")] == ["stored", "stored"], found.text
     subprocess.run(["tar", "xf", project.root / "äus/a.tar.gz", "-C", elsewhere], check=True)
-    words = [sys.executable, elsewhere / "postinstall.py", "--compile"]
-    subprocess.run(words, env={**machine.environ, **old}, check=True)
+    script = [sys.executable, str(elsewhere / "postinstall.py"), "--compile"]
+    subprocess.run(script, env={**machine.environ, **old}, check=True)
     assert subprocess.run([elsewhere / "bin/büro"], check=True, capture_output=True).stdout == b"1.0\n"
     for words in (["status", "--check"], ["status", "--json"], ["verify", "--full"], ["doctor"], ["build"]):
         run = project.run([VENVFLOW, *words], env=old)
