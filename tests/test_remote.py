@@ -112,23 +112,24 @@ def test_what_is_pushed_is_pulled_elsewhere(fleet: Fleet) -> None:
     }
 
 
-@pytest.mark.parametrize("processors", [1, 2])
+@pytest.mark.parametrize(("processors", "connections", "readers"), [(1, 16, 1), (2, 16, 2), (2, 1, 1)])
 def test_large_parcels_are_read_by_as_many_processes_as_there_are_processors(
-    fleet: Fleet, processors: int
+    fleet: Fleet, processors: int, connections: int, readers: int
 ) -> None:
-    """Each brings its share; they end with the run, and checks of the remote read as they do."""
+    """And connections. Each brings its share, all end with the run; checks of a remote read as pulls do."""
+    fleet.configure(f"    connections: {connections}\n")
     fleet.pushed()
     fleet.elsewhere()
     fleet.monkeypatch.setattr(parcels, "_SHARE", 1)
     fleet.monkeypatch.setattr(remotes, "cores", lambda: processors)
     started = count_starts(fleet.monkeypatch)
     assert fleet.run("pull", "api").code == 0
-    assert len(started) == processors
+    assert len(started) == readers
     assert fleet.run("verify").code == 0
     checked = fleet.run("verify", "--remote")
     assert checked.code == 0
     assert f"{len(fleet.parcels())} parcels" in checked.out
-    assert len(started) == 2 * processors
+    assert len(started) == 2 * readers
     pulls.close_remotes()
     assert all(child.poll() is not None for child in started)
 

@@ -196,8 +196,8 @@ class Remote:
 
     def _first(self, count: int) -> list[Channel]:
         """Return so many ways to the remote, of which each has a process of its own."""
-        refuse_without_libraries()
         while len(self._channels) < count:
+            refuse_without_libraries()
             options = {"endpoint": self.config.endpoint, "region": self.config.region}
             channel = Channel(
                 self.config.url,
@@ -220,10 +220,16 @@ class Remote:
 
         *heard* is told what comes of each. Raises ChannelFailure and EnvironmentFailure.
         """
-        shares = shared_out(trees, min(_READERS, cores()))
-        connections = max(1, self.config.connections // len(shares))
+        connections = self.config.connections
+        shares = shared_out(trees, min(_READERS, cores(), connections))
         asked = [
-            {"do": do, "trees": share, "prefix": f"r{number}-", "connections": connections, **request}
+            {
+                "do": do,
+                "trees": share,
+                "prefix": f"r{number}-",
+                "connections": connections // len(shares),
+                **request,
+            }
             for number, share in enumerate(shares)
         ]
         ask_each([*zip(self._first(len(shares)), asked, strict=True)], heard=heard)
