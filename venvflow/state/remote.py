@@ -398,9 +398,10 @@ def using(remote: Remote, state: str) -> Iterator[Channel]:
 def has_format(channel: Channel) -> bool:
     """Return whether something was ever written there; raises ChannelFailure for another format."""
     found = channel.ask("get", paths=[FORMAT], most=LARGEST, connections=1)["found"][FORMAT]
-    if found is not None and decoded(found[0]) != FORMAT_TEXT:
+    text = decoded(found[0]) if found is not None else b""
+    if text not in (FORMAT_TEXT, b""):
         raise ChannelFailure("unusable", "another version of venvflow has written it")
-    return found is not None
+    return bool(text)  # a power cut may leave it empty
 
 
 def refuse_without_libraries() -> None:

@@ -118,8 +118,16 @@ class Client:
 
         Who asked refuses that: one object that is too large says nothing of the others.
         """
-        stored, chunks = self.get(path, 0, most + 1)
-        return stored, b"".join(chunks)
+        try:
+            stored, chunks = self.get(path, 0, most + 1)
+            return stored, b"".join(chunks)
+        except RemoteFailure as error:
+            if error.kind != "unusable":
+                raise
+            empty = self.head(path)  # of which there is no part
+            if empty is None or empty.size:
+                raise
+            return empty, b""
 
     def head(self, path: str) -> Stored | None:
         """Return what is known of an object, or None if it is not there; raises RemoteFailure."""
