@@ -559,6 +559,21 @@ def test_a_poisoned_parcel_is_a_miss_with_a_warning(fleet: Fleet, how: str) -> N
     assert not (fleet.project.root / "api/.venv").exists()
 
 
+def test_a_push_mends_what_the_pull_before_it_refused(fleet: Fleet) -> None:
+    """Who built the venv for want of it sends it anew, and nothing else; the next one pulls."""
+    fleet.pushed()
+    victim = fleet.parcels()[0]
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    fleet.elsewhere()
+    assert fleet.run("build", "api").code == 0
+    answer = fleet.run("push", "api", "--json")
+    assert (answer.record["did"], answer.record["figures"].get("trees")) == ("pushed", 1)
+    assert fleet.run("push", "api", "--json").record["did"] == "kept"
+    fleet.elsewhere("third")
+    assert fleet.run("restore", "api").code == 0
+
+
 def test_a_missing_parcel_is_a_miss_that_says_so(fleet: Fleet) -> None:
     """It needs no warning: a push that was cut short, or a trim, may leave that; the next push mends it."""
     fleet.pushed()

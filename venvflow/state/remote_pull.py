@@ -23,11 +23,12 @@ _GROUP = 64 << 20
 
 
 class Fetched(NamedTuple):
-    """What a pull brought: bytes that came, and why it is not whole, or nothing."""
+    """What a pull brought: bytes that came, and why it is not whole, or nothing; the tree it *refused*."""
 
     stored: int
     reason: str = ""
     doubt: str = ""
+    refused: str = ""
 
 
 def missing_trees(store: StoreReader, record: RemoteRecord) -> list[tuple[str, int]]:
@@ -63,8 +64,10 @@ def fetch(
             with remote.asking():
                 remote.read_parcels("pull", missing, arrivals.take, staging=batch.staging, store=store.path)
         arrivals.publish()
+    if arrivals.bad and arrivals.is_absent:
+        return Fetched(arrivals.stored, arrivals.reason())
     if arrivals.bad:
-        return Fetched(arrivals.stored, arrivals.reason(), "" if arrivals.is_absent else arrivals.reason())
+        return Fetched(arrivals.stored, arrivals.reason(), arrivals.reason(), arrivals.bad)
     known = store.index.known_trees()  # the others came with a pull that was cut off
     arrivals.learn([store.tree(each) for each in record.snapshot.trees if each not in known])
     return Fetched(arrivals.stored)

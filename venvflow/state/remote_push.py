@@ -39,6 +39,9 @@ _LONGEST = 1800.0
 _FOR_RECORD = 60.0
 """Seconds that writing the record may take, the last thing that a push does."""
 
+FOR_EVER = 1e12
+"""As the time since which a tree is condemned: whatever is there is sent anew."""
+
 _DAY = 86_400.0
 """Seconds after which a push says again that a record is used."""
 
@@ -84,6 +87,7 @@ class Push:
     """One snapshot on its way to a remote; *scratch* is a directory for what is sent.
 
     *before* is another that the remote had at some time: if it still has that, what both need is there.
+    *refused* is the digest of a tree that is not what it should be there, so that it is sent anew.
     *is_needed*: the remote was found to lack something of it.
     """
 
@@ -94,8 +98,9 @@ class Push:
     scratch: str
     progress: Progress
     before: Snapshot | None = None
+    refused: str = ""
     is_needed: bool = False
-    _since: Mapping[str, float] = field(default_factory=dict)
+    _since: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> Pushed:
         """Send what the remote lacks, the record last.
@@ -142,6 +147,8 @@ class Push:
         """Return the record that is there, and remember what a trim has condemned."""
         found = self.remote.judged(channel, self.snapshot.key.digest, [self.snapshot.place])
         self._since = condemned_since(read_marks(channel, self.remote.config.connections))
+        if self.refused:
+            self._since[self.refused] = FOR_EVER
         return next(iter(found), None)
 
     def _is_same(self, there: Standing) -> bool:

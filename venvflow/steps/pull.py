@@ -166,7 +166,8 @@ def pull_locked(job: Job, store: Store, record: KeyRecord) -> Outcome | None:
     if remote is None or store.read_only:
         return None
     outcome = noted("pull", job, store, partial(_pulled_once, job, store, record, remote))
-    write_pull(job, record.key.digest, outcome.reason.removeprefix("remote: "))
+    refused = str(outcome.figures.get("refused", ""))
+    write_pull(job, record.key.digest, outcome.reason.removeprefix("remote: "), refused)
     return outcome
 
 
@@ -224,7 +225,10 @@ def _looked_for_soon(job: Job, store: Store) -> Iterator[tuple[str, str]]:
 
 def _missed(remote: Remote, why: Lookup | Fetched, seconds: float) -> Outcome:
     warnings = (f"{shown(remote.config.url)}: {why.doubt}",) if why.doubt else ()
-    return Outcome("miss", f"remote: {why.reason} ({show_duration(seconds)})", warnings=warnings)
+    figures: dict[str, int | float | str] = {}
+    if isinstance(why, Fetched) and why.refused:
+        figures["refused"] = why.refused
+    return Outcome("miss", f"remote: {why.reason} ({show_duration(seconds)})", figures, warnings=warnings)
 
 
 def told_down(job: Job, remote: Remote, error: RemoteDown, *, state: str) -> str:

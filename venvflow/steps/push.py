@@ -17,7 +17,7 @@ from venvflow.steps.facts import why_not_written
 from venvflow.steps.job import Job
 from venvflow.steps.noting import noted
 from venvflow.steps.pull import remote_of, told_down
-from venvflow.steps.state_files import need_key, was_in_remote, write_push
+from venvflow.steps.state_files import need_key, read_pull, was_in_remote, write_pull, write_push
 
 _T = TypeVar("_T")
 
@@ -44,10 +44,11 @@ def push(job: Job, *, dry_run: bool = False) -> Outcome:
             )
         if (why := why_not_written(job, store, "Nothing was sent.")) is not None:
             raise why  # what is sent is made there
-        noted_before = was_in_remote(job)
+        noted_before, pulled = was_in_remote(job), read_pull(job, record.key.digest)
         before = store.snapshot(noted_before) if noted_before else None
         with store.objects.batch() as batch:  # a private directory on the store's file system
             act = Push(remote, store, snapshot, signer, batch.staging, partial(job.meter), before)
+            act.refused = pulled.refused if pulled is not None else ""
             if dry_run:
                 return _foreseen(job, act)
             return noted("push", job, store, partial(_pushed, job, act))
@@ -65,6 +66,8 @@ def _pushed(job: Job, push: Push) -> Outcome:
             return Outcome("kept", f"{name} was in {url}; now {text}")
         return Outcome("not pushed", f"{text}; the next run goes on")
     write_push(job, push.snapshot.id, pushed.written)
+    if push.refused:
+        write_pull(job, push.snapshot.key.digest, f"tree {push.refused[:12]} was refused, and was sent anew")
     if not pushed.record:
         return Outcome("kept", f"{name} is in {url}")
     figures: dict[str, int | float | str] = {

@@ -454,18 +454,22 @@ def is_pushed(job: Job, receipt: Receipt | None) -> bool:
 
 
 class PullNote(NamedTuple):
-    """What a *remote*, given by its URL, answered for a *key*, and when, in seconds since 1970."""
+    """What a *remote*, given by its URL, answered for a *key*, and when, in seconds since 1970.
+
+    *refused* is the digest of a tree that came and was not what it should be; empty: none was.
+    """
 
     key: str
     remote: str
     answer: str
     at: float
+    refused: str = ""
 
 
-def write_pull(job: Job, key: str, answer: str) -> None:
+def write_pull(job: Job, key: str, answer: str, refused: str = "") -> None:
     """Note what the remote of the config answered for *key*, the digest of the job's key."""
     remote = job.config.store.remote
-    note = PullNote(key, remote.url if remote else "", decoding.storable(answer), job.now())
+    note = PullNote(key, remote.url if remote else "", decoding.storable(answer), job.now(), refused)
     write_json(job.file("pull.json"), note._asdict())
 
 
@@ -473,7 +477,12 @@ def decode_pull(data: bytes) -> PullNote:
     """Return what ``pull.json`` says; raises :class:`~venvflow.pure.decoding.Corrupt`."""
     text = decoding.text
     found = decoding.fields(
-        decoding.parse(data), key=decoding.digest, remote=text, answer=text, at=decoding.moment
+        decoding.parse(data),
+        key=decoding.digest,
+        remote=text,
+        answer=text,
+        at=decoding.moment,
+        refused=text,
     )
     return PullNote(**found)
 

@@ -15,14 +15,11 @@ from venvflow.pure.records import SeenRecord
 from venvflow.state.remote import Progress, Remote, using
 from venvflow.state.remote_contents import RemoteContents, look_into
 from venvflow.state.remote_pull import has_whole
-from venvflow.state.remote_push import send_trees, sending
+from venvflow.state.remote_push import FOR_EVER, send_trees, sending
 from venvflow.state.store import Store
 
 _GROUP = 256 << 20
 """Bytes of parcels that are read by one request of ours."""
-
-_FOR_EVER = 1e12
-"""As the time since which a tree is condemned: whatever is there is sent anew."""
 
 
 @dataclass
@@ -167,5 +164,5 @@ class _Checking:
                 {tree: size},
                 batch.staging,
                 heard=lambda _answer: None,
-                since={tree: _FOR_EVER},
+                since={tree: FOR_EVER},
             )
