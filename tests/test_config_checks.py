@@ -308,7 +308,7 @@ def test_archives_that_differ_are_as_many_as_there_are_venvs(root: Path, other: 
 KEYS = 'keys: {main: "ed25519:GLwqJO1zW2mrcvzWk4rS6y5mAcJXgtVcGZzaXCUsW+A="}'
 WRONG_URLS = [
     "bucket", "s3:/bucket", "s3://", "ftp://host/x", "file://share", "s3://key:secret@bucket", "s3://b?versionId=1",
-    "https://cdn.example.org/x#y",
+    "https://cdn.example.org/x#y", "s3:///prefix", "s3://bucket//prefix", "s3://bucket/../prefix",
 ]  # fmt: skip
 
 

@@ -263,6 +263,8 @@ def remote_url(text: str) -> str:
         raise ValueError(f"{clipped(text)} is not a URL ({known}) such as s3://bucket/prefix")
     if scheme == "file" and not rest.startswith("/"):
         raise ValueError(f"{clipped(text)} needs a third slash: file:///mnt/share")
+    if scheme != "file" and {"", ".", ".."} & {*rest.rstrip("/").split("/")}:
+        raise ValueError(f"{clipped(text)} has a part that is empty, . or ..: perhaps a variable is empty")
     if "@" in rest.partition("/")[0] or "?" in rest or "#" in rest:
         raise ValueError(
             "the URL must not hold a user, a password, a query or a fragment: see the environment"
