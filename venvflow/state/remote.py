@@ -64,11 +64,14 @@ Progress = Callable[[int, int], object]
 
 
 class RemoteDown(Exception):
-    """The remote cannot be used now; the text says why. *told*: somebody has said so in this run."""
+    """The remote cannot be used now; the text says why.
 
-    def __init__(self, text: str, *, told: bool = False) -> None:
+    *told*: somebody has said so, in this run, or in an *earlier* one, which was a moment ago.
+    """
+
+    def __init__(self, text: str, *, told: bool = False, earlier: bool = False) -> None:
         super().__init__(text)
-        self.told = told
+        self.told, self.earlier = told, earlier
 
 
 class Lookup(NamedTuple):
@@ -244,7 +247,7 @@ class Remote:
             raise RemoteDown(self._down, told=True)
         if left := self._pause_left():
             text = f"it could not be reached a moment ago, and is asked again in {left:.0f} s"
-            raise RemoteDown(text, told=True)
+            raise RemoteDown(text, told=True, earlier=True)
         try:
             channel = self.channel()
         except EnvironmentFailure as error:  # the config is for others, too, who have what talks to it

@@ -249,4 +249,5 @@ def _down(job: Job, remote: Remote, error: RemoteDown) -> Outcome:
         job, remote, error, state="What came of it whole is in the store; the venv is as it was."
     )
     warnings = () if error.told else (f'{text}. The run goes on without it; "venvflow doctor" says more',)
-    return Outcome("miss", f"remote: {error if error.told else 'it cannot be used now'}", warnings=warnings)
+    reason = str(error) if error.earlier else "it cannot be used now"
+    return Outcome("miss", f"remote: {reason}", warnings=warnings)
