@@ -68,8 +68,10 @@ class _Server:
         self.home = tempfile.mkdtemp(prefix="vf-")
         self.address = f"{self.home}/socket"
         self.known = {name: value for name, value in env.items() if name.startswith(_AT_START)}
+        # Nothing of the machine that happens to be the first: its processes are found by its paths.
+        own = {**self.known, "PATH": env.get("PATH", os.defpath), "PYTHONPATH": _TESTS}
         self._process = subprocess.Popen(
-            [sys.executable, __file__, self.address], env={**env, "PYTHONPATH": _TESTS},
+            [sys.executable, __file__, self.address], env=own,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         assert self._process.stdout is not None

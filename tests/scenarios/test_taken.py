@@ -333,7 +333,8 @@ def test_other_tools_bring_their_venvs_to_the_lock(
     run = project.doit()
     installer = "pip" if tool == "pipenv" else tool
     assert taken(run).startswith(f"taken: {installer} made it what its lock says, ")
-    assert run.warnings == ""
+    unhashed = [line for line in run.warnings.splitlines() if line.endswith("there is no hash")]
+    assert (len(unhashed), run.warnings.count("\n")) == (int(tool == "pipenv"), 0), run.warnings
     assert project.doit().nothing_to_do
     let("2.0")
     uv(project, "install", "-q", str(machine.wheel("gamma")))
