@@ -99,8 +99,8 @@ def take_names_for_utf_8(directory: str = "") -> None:
     *directory* is the one that the program was started in, if it has left that. To be called first of all:
     what was done before is done again.
     """
-    if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
-        return
+    if sys.getfilesystemencoding() == "utf-8" or sys.implementation.name != "cpython" or not sys.executable:
+        return  # others may not know the option, and would begin again and again
     with suppress(OSError):
         if directory:
             os.chdir(directory)

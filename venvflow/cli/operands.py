@@ -28,8 +28,6 @@ from venvflow.state.reader import StoreReader
 from venvflow.steps.job import Job
 from venvflow.steps.state_files import read_key
 
-_NOTHING_CHANGED = "Nothing was changed."
-
 # --------------------------------------------------------------------------- venvs
 
 
@@ -393,7 +391,7 @@ class OperandFinder:
             stored = {snapshot.venv for snapshot in self._stored}
             known = [*names, *(each.id[:_SHORT] for each in self._stored), *(stored - set(names))]
             hint = f'{did_you_mean(word, known, names)} "venvflow list" shows snapshots.'
-        return UsageError(what, state=_NOTHING_CHANGED, hint=hint)
+        return UsageError(what, hint=hint)
 
     # ----------------------------------------------------------------------- each kind
 
@@ -450,6 +448,5 @@ def _ambiguous(word: str, what: str, found: Mapping[str, str]) -> UsageError:
     ]
     return UsageError(
         f"{len(found)} {what} begin with {word!r}: {shown(some(listed, 4))}",
-        state=_NOTHING_CHANGED,
         hint="Write more of its digits.",
     )
