@@ -74,10 +74,11 @@ _NEEDS = {
 
 
 class StepFailed(TaskFailed):  # type: ignore[misc]  # doit has no types
-    """A step ended with an expected error: its message, in short *what* failed, and its exit code."""
+    """A step ended with an expected error: its *message*, its *exit_code*, and in short *what* failed."""
 
-    exit_code = 1
-    what = ""
+    def __init__(self, message: str, exit_code: int = 1, what: str = "") -> None:
+        super().__init__(message)
+        self.exit_code, self.what = exit_code, what
 
 
 # --------------------------------------------------------------------------- the flow of this process
@@ -425,7 +426,7 @@ def run_step(verb: str, venv: str) -> dict[str, Any] | StepFailed:
     finally:
         flow.forget_plans(shared=verb == "squish")
     if answer.failure is not None:
-        return _step_failed(*answer.failure)
+        return StepFailed(*answer.failure)
     if answer.values["did"] in ("hit", "built"):
         flow.given_up.discard(venv)
     return dict(answer.values)
@@ -484,14 +485,7 @@ def run_trim() -> dict[str, Any] | StepFailed:
 
 
 def _failed(error: VenvflowError) -> StepFailed:
-    return _step_failed(str(error), error.exit_code, error.what)
-
-
-def _step_failed(message: str, exit_code: int, what: str) -> StepFailed:
-    failed = StepFailed(message)
-    failed.exit_code = exit_code
-    failed.what = what
-    return failed
+    return StepFailed(str(error), error.exit_code, error.what)
 
 
 def is_done(task: Task, values: dict[str, Any], verb: str, venv: str) -> bool:
