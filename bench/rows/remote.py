@@ -96,7 +96,7 @@ def _sizes(fleet: Site, ours: list[_Way], archive: int, trees: int) -> Iterator[
     asked = tuple(float(way.traffic.requests) for way in ours)
     yield Line(16, f"{job}: requests", "trees + stored / 8 MiB + 2", 1.0, asked, most, "", _NOTE)
     memory = tuple(way.cost.memory / MB for way in ours)
-    note = "peaks of the command and of the process that talks to the remote, added"
+    note = "peaks of the command and of the processes that talk to the remote, added"
     yield Line(16, f"{job}: memory", "limit", 1.0, memory, (_MEMORY,), "MB", note)
 
 
