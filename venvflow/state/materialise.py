@@ -106,22 +106,23 @@ class Materialiser:
         self._hurries = not (self.verify_all or self.untrusted)
         self._filled: dict[str, tuple[bytes, int]] = {}  # SHA-256 and size of what templates became
 
-    def make(self, manifest: Manifest, destination: str, *, new: bool = True) -> Materialised:
-        """Make *manifest* at *destination*, a directory that does not exist yet, or, if not *new*, in it.
+    def make(self, manifest: Manifest, destination: str) -> Materialised:
+        """Make *manifest* at *destination*, a directory that does not exist yet.
 
         Raises :class:`Damaged` for an object that cannot be used, ``OSError`` for the file system's own
         reasons, and :class:`venvflow.pure.manifest.Corrupt` if two trees claim one path, or one wants a file
         or link where another needs a directory.
         """
-        return self.begin(manifest, destination, new=new, first=lambda _: True)()
+        return self.begin(manifest, destination, new=True, first=lambda _: True)()
 
     def begin(
-        self, manifest: Manifest, destination: str, *, new: bool = True, first: Callable[[Entry], bool]
+        self, manifest: Manifest, destination: str, *, new: bool, first: Callable[[Entry], bool]
     ) -> Callable[[], Materialised]:
         """Make what of *manifest* is to be there *first*, and all templates; return what makes the rest.
 
-        Both do as :meth:`make` does, and raise what that raises; but where somebody else has made a file
-        meanwhile, the rest leaves that as it is, and it is not among what was placed.
+        *destination* does not exist yet, or, if not *new*, is a directory. Both do as :meth:`make` does,
+        and raise what that raises; but where somebody else has made a file meanwhile, the rest leaves that as
+        it is, and it is not among what was placed.
         """
         entries = entries_of(manifest)
         directories = directories_of(entries)

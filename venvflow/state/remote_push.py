@@ -228,7 +228,6 @@ def send_trees(
     *,
     heard: Callable[[dict[str, Any]], object],
     since: Mapping[str, float],
-    within: float = float("inf"),
 ) -> None:
     """Send the trees in *sizes* that are not there, or were condemned *since* they were written."""
     channel.ask(
@@ -239,5 +238,4 @@ def send_trees(
         store=store.path,
         condemned={tree: since[tree] for tree in sizes if tree in since},
         connections=remote.config.connections,
-        within=within,
     )
