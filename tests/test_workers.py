@@ -13,6 +13,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
+from contents import needs_proc
 from flows import World
 from scenario import Machine, Project, finished, wait_until
 from test_locks import holder, needs_proc_locks
@@ -144,6 +145,7 @@ def test_workers_end_with_a_run_that_is_killed(project: Project) -> None:
     wait_until(lambda: not any(map(is_there, parents(project))))
 
 
+@needs_proc
 def test_workers_end_with_a_run_that_is_killed_after_their_host(project: Project) -> None:
     """With what they have started: nobody waits for them, and the next run would wait for their locks."""
     run = project.start("-n", "3")
