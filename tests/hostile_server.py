@@ -39,6 +39,14 @@ def _trickle(client: socket.socket, _request: bytes) -> None:
         client.recv(1)
 
 
+def _slow(client: socket.socket, _request: bytes) -> None:
+    """Fifty bytes every 20 ms, for a second."""
+    client.sendall(_PARTIAL + b"Content-Range: bytes 0-2499/2500\r\nContent-Length: 2500\r\n\r\n")
+    for _ in range(50):
+        client.sendall(b"x" * 50)
+        time.sleep(0.02)
+
+
 def _reset(client: socket.socket, _request: bytes) -> None:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
@@ -116,6 +124,7 @@ _BEHAVIOURS = {
     "503": _status(b"503 Slow Down"),
     "silent": _silent,
     "trickle": _trickle,
+    "slow": _slow,
     "reset": _reset,
     "html": _html,
     "redirect": _redirect,

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -25,7 +26,7 @@ from mirrors import mirror
 from venvflow.disk.remote.channel import Channel, ChannelFailure
 from venvflow.errors import EnvironmentFailure
 from venvflow.flow import load
-from venvflow.model import RemoteConfig, StoreConfig
+from venvflow.model import Outcome, RemoteConfig, StoreConfig
 from venvflow.pure import parcels
 from venvflow.pure.expiry import encode_mark
 from venvflow.pure.signing import encode_secret, public_of, secret_key
@@ -171,6 +172,36 @@ def test_one_process_that_is_killed_ends_the_pull_and_the_next_one_goes_on(fleet
     assert all(child.poll() is not None for child in started)
     assert fleet.run("verify").code == 0
     assert "pulled" in fleet.run("pull", "api").out
+
+
+def test_what_two_venvs_of_a_run_share_is_fetched_once(fleet: Fleet) -> None:
+    """Though both knew what they lack before one of them began: threads of a run pull at the same time."""
+    config = fleet.project.config
+    config.write_text(f"{config.read_text()}  web: {{path: web/.venv, locks: [web/requirements.txt]}}\n")
+    fleet.pushed()
+    assert [fleet.run(verb, "web").code for verb in ("build", "push")] == [0, 0]
+    fleet.elsewhere()
+    pulls.close_remotes()
+    flow = load(str(fleet.project.root), os.environ)
+    both, find = threading.Barrier(2), Remote.find
+
+    def finding(remote: Remote, *words: Any) -> Any:
+        found = find(remote, *words)
+        both.wait(10)
+        return found
+
+    fleet.monkeypatch.setattr(Remote, "find", finding)
+    came: list[Outcome] = []
+    pulling = [
+        threading.Thread(target=lambda name=name: came.append(pulls.pull(flow.job(name))))
+        for name in flow.config.venvs
+    ]
+    for thread in pulling:
+        thread.start()
+    for thread in pulling:
+        thread.join(30)
+    assert [each.did for each in came] == ["pulled", "pulled"]
+    assert sum(int(each.figures["trees"]) for each in came) == len(fleet.parcels())
 
 
 def count_lookups(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -8,10 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
+from hostile_server import serving
 
 from venvflow.disk.remote.answers import Answers, at_once
+from venvflow.disk.remote.client import Client
+from venvflow.disk.remote.incoming import Incoming
 
 
 def test_nobody_waits_until_the_parent_reads() -> None:
@@ -75,3 +79,17 @@ def test_nothing_is_begun_after_a_failure() -> None:
         at_once(act, range(100), 2)
     assert begun[1:] == ended
     assert len(begun) <= 2
+
+
+def test_what_a_slow_line_brings_is_told_as_it_comes() -> None:
+    """Or it is taken for a server that is silent: of a piece of some size, nobody would hear for too long."""
+    counted: list[int] = []
+    with serving("slow") as url:
+        client = Client(f"{url}/", {})
+        stored, data = client.whole("record", 2_499, counted.append)
+        with closing(Incoming(client.get, [("a" * 64, 1)], 1, counted.append)) as incoming:
+            parcel = incoming.take()
+            assert parcel is not None
+            came = sum(len(chunk) for chunk in incoming.chunks(parcel))
+    assert (stored.size, len(data), came) == (2_500, 2_500, 2_500)
+    assert len(counted) > 10, counted

@@ -124,7 +124,7 @@ class Signer(NamedTuple):
 
 @dataclass(eq=False)
 class Remote:
-    """A project's remote, for as long as a process lives."""
+    """A project's remote, for as long as a process lives. Who fetches has its *turn*."""
 
     config: RemoteConfig
     environ: Mapping[str, str]
@@ -136,6 +136,7 @@ class Remote:
 
     def __post_init__(self) -> None:
         self._mutex = threading.Lock()
+        self.turn = threading.Lock()
         self._hide = redactor(secrets_of(self.environ))
 
     # ------------------------------------------------------------------- who may do what

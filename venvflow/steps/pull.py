@@ -195,8 +195,9 @@ def _pulled(job: Job, store: Store, record: KeyRecord, remote: Remote, start: fl
     found = remote.find(record.key.digest, job.position, partial(_looked_for_soon, job, store))
     if found.record is None:
         return _missed(remote, found, time.monotonic() - start)
-    missing = missing_trees(store, found.record)
-    fetched = fetch(remote, store, found.record, missing, partial(job.meter))
+    with remote.turn:  # what another thread of this run fetches until then is not missing
+        missing = missing_trees(store, found.record)
+        fetched = fetch(remote, store, found.record, missing, partial(job.meter))
     if fetched.reason:
         return _missed(remote, fetched, time.monotonic() - start)
     url, who = shown(remote.config.url), _vouched(found.record)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ _MULTIPART = 16 << 20
 """Bytes from which on an object is sent in several requests, each of that size."""
 
 CHUNK = 1 << 18
-"""Bytes of an object that are read at once, and a little more."""
+"""Bytes of an object that come at once, about: as many as the network has, and on a slow line few."""
 
 _PAGE = 1000
 """Objects that are listed at once: S3 gives no more in one answer."""
@@ -113,14 +113,19 @@ class Client:
             answer = obstore.get(self._store(), path, options={"range": (start, end)})
             return _stored(answer.meta), _streamed(answer, end - start)
 
-    def whole(self, path: str, most: int) -> tuple[Stored, bytes]:
+    def whole(self, path: str, most: int, counted: Callable[[int], object]) -> tuple[Stored, bytes]:
         """Return a small object, of one with more than *most* bytes one byte more; raises RemoteFailure.
 
-        Who asked refuses that: one object that is too large says nothing of the others.
+        Who asked refuses that: one object that is too large says nothing of the others. *counted* is told of
+        bytes that came.
         """
+        data = bytearray()
         try:
             stored, chunks = self.get(path, 0, most + 1)
-            return stored, b"".join(chunks)
+            for chunk in chunks:
+                data += chunk
+                counted(len(chunk))
+            return stored, bytes(data)
         except RemoteFailure as error:
             if error.kind != "unusable":
                 raise
@@ -206,7 +211,7 @@ def _stored(meta: Mapping[str, Any]) -> Stored:
 def _streamed(answer: Any, most: int) -> Iterator[memoryview]:
     """Yield the body of an answer; raises RemoteFailure if it fails, or is longer than what was asked for."""
     with _explained():
-        for chunk in answer.stream(min_chunk_size=CHUNK):
+        for chunk in answer.stream(min_chunk_size=1):  # whoever waits for more is taken for silent
             view = memoryview(chunk)
             most -= len(view)
             if most < 0:

@@ -42,8 +42,7 @@ class _Worker:
         most = request["most"]
 
         def one(path: str) -> tuple[str, float]:
-            stored, data = self.client.whole(path, most)
-            self._answers.count(len(data))
+            stored, data = self.client.whole(path, most, self._answers.count)
             return base64.b64encode(data).decode("ascii"), stored.modified
 
         found, denied = self._each(one, request)
