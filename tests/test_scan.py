@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -138,8 +139,26 @@ def test_a_root_that_is_no_directory_is_an_error(make: str, tmp_path: Path) -> N
     assert caught.value.hint
 
 
+def test_what_helps_depends_on_the_error(tmp_path: Path) -> None:
+    """Permissions, or a venv that is deleted, give nobody more open files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    (tmp_path / "/".join("d" * 40)).mkdir(parents=True)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 20, hard))
+    try:
+        with pytest.raises(EnvironmentFailure, match=r"cannot read .*: Too many open files") as caught:
+            walk(str(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.hint == "Allow more open files (ulimit -n), then run again."
+    with pytest.raises(EnvironmentFailure) as caught:
+        walk(str(tmp_path / "nothing"))
+    assert "delete the venv" in caught.value.hint
+
+
 UNPRIVILEGED = """
-import os, sys
+import os, shlex, sys  # all that is imported later, too: who has no rights may not read it
 sys.path.insert(0, sys.argv[2])
 from venvflow.errors import EnvironmentFailure
 from venvflow.disk.scan import walk

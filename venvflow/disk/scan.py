@@ -15,10 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from venvflow.disk.descriptors import READ, directory
+from venvflow.disk.system_errors import failure
 from venvflow.errors import EnvironmentFailure, shown
 
 DEEPEST = 200
 """Directories below directories that the walker enters: each one holds a file descriptor."""
+
+_STATE = "Nothing was changed."
+_HINT = "Fix its permissions, or delete the venv and run doit again."
 
 BLOCK = 512
 """Bytes in the unit in which ``stat`` counts, whatever the file system's own blocks are."""
@@ -69,7 +73,8 @@ def walk(root: str, *, enter: Callable[[str], bool] = lambda _: True) -> list[Fo
     def walk_into(name: str, prefix: str, depth: int, dir_fd: int | None = None) -> None:
         where = os.path.join(root, prefix).rstrip("/")
         if depth > DEEPEST:
-            raise _cannot_read(where, f"directories are nested deeper than {DEEPEST}")
+            what = f"cannot read {shown(where)}: directories are nested deeper than {DEEPEST}"
+            raise EnvironmentFailure(what, state=_STATE, hint=_HINT)
         try:
             with directory(name, dir_fd=dir_fd) as fd:
                 with os.scandir(fd) as entries:
@@ -80,7 +85,8 @@ def walk(root: str, *, enter: Callable[[str], bool] = lambda _: True) -> list[Fo
                     if item.kind == "dir" and enter(item.path):
                         walk_into(each, f"{item.path}/", depth + 1, fd)
         except OSError as error:
-            raise _cannot_read(where, error.strerror or str(error)) from error
+            doing = f"cannot read {shown(where)}"
+            raise failure(error, doing, at=where, state=_STATE, usual=_HINT) from error
 
     walk_into(root, "", 0)
     return found
@@ -97,14 +103,6 @@ def lstat(path: str, *, dir_fd: int | None = None, known_as: str = "") -> Found:
 def stamp_of(st: os.stat_result) -> Stamp:
     """Return the stamp of a file."""
     return Stamp(st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
-
-
-def _cannot_read(where: str, why: str) -> EnvironmentFailure:
-    return EnvironmentFailure(
-        f"cannot read {shown(where)}: {why}",
-        state="Nothing was changed.",
-        hint="Fix its permissions, or delete the venv and run doit again.",
-    )
 
 
 # --------------------------------------------------------------------------- reading
