@@ -82,6 +82,14 @@ def test_extension_modules_in_the_sources_are_needed(project: Path) -> None:
     assert needs_of(project) == ("src", *(f"src/{name}" for name in modules))
 
 
+def test_compiled_modules_beside_the_project_are_not_its_own(project: Path) -> None:
+    """A line may name what the project lies in, or the root of all: nobody looks through a whole disk."""
+    (project.parent / "others").mkdir()
+    (project.parent / "others/a.abi3.so").touch()
+    put(project, "a.pth", f"{project.parent}\n{project.parent}/others/..\n/\n")
+    assert needs_of(project) == (str(project.parent),)
+
+
 def test_the_first_that_is_not_here_is_named(project: Path) -> None:
     """In the project by its path in it, elsewhere by its whole path."""
     needs = ("build/cp312", str(project.parent / "away"), "build/gone", "/nowhere/x")

@@ -34,11 +34,12 @@ def remember(venv: str, root: str, cache_tag: str) -> tuple[str, ...]:
         for path in glob.iglob(f"{glob.escape(venv)}/lib/*/site-packages/{pattern}"):
             with suppress(OSError, ValueError):
                 found.update(_named_in(path, read_small(path)))
-    below = {path for path in found if os.path.isdir(path)}
-    found.update(_extension_modules(below, cache_tag))
-    outside = (os.path.normpath(path) for path in found if os.path.exists(path))
+    there = {os.path.normpath(path) for path in found if os.path.exists(path)}
+    # What the project lies in is no source of it: compiled modules there are anybody's.
+    sources = {path for path in there if path == root or os.path.commonpath((path, root)) != path}
+    there.update(_extension_modules(filter(os.path.isdir, sources), cache_tag))
     return tuple(
-        sorted(path for path in outside if path not in ("/", root) and not f"{path}/".startswith(f"{venv}/"))
+        sorted(path for path in there if path not in ("/", root) and not f"{path}/".startswith(f"{venv}/"))
     )
 
 
