@@ -185,6 +185,8 @@ def serving(how: str, certificate: str = "") -> Iterator[str]:
     try:
         yield f"http{'s' if certificate else ''}://127.0.0.1:{server.getsockname()[1]}"
     finally:
+        with suppress(OSError):  # else the thread goes on, and may take a client of who gets the number
+            server.shutdown(socket.SHUT_RDWR)
         server.close()
         for client in open_clients:
             with suppress(OSError):

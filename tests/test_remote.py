@@ -312,6 +312,19 @@ def test_pull_fills_a_store_and_makes_no_venv(fleet: Fleet) -> None:
     assert fleet.run("restore", "api").code == 0
 
 
+def test_pull_brings_a_tree_that_the_store_has_lost(fleet: Fleet) -> None:
+    """Though its snapshot is there; nobody says that another run has fetched it."""
+    fleet.pushed()
+    store = fleet.elsewhere()
+    assert fleet.run("pull", "api").code == 0
+    lost = next((store / "trees").glob("*/*"))
+    lost.unlink()
+    answer = fleet.run("pull", "api")
+    assert (answer.code, lost.exists()) == (0, True)
+    assert "another run" not in answer.out
+    assert fleet.run("verify").code == 0
+
+
 @pytest.mark.parametrize("verb", ["pull", "push"])
 def test_a_store_that_is_read_only_is_told(fleet: Fleet, verb: str) -> None:
     """It can take nothing, and what is sent is made there; that the config has a remote is not in doubt."""
@@ -638,6 +651,8 @@ def test_what_is_empty_hinders_nobody(fleet: Fleet) -> None:
     fleet.pushed()
     for path in (fleet.record(), fleet.bucket / FORMAT):
         path.write_bytes(b"")
+    checks = fleet.run("doctor", "--json").document["checks"]
+    assert [each["verdict"] for each in checks if each["name"] == "remote-answers"] == ["warn"]
     fleet.elsewhere()
     answer = fleet.run("restore", "api")
     assert answer.code == 1
@@ -1004,6 +1019,14 @@ def test_a_directory_that_may_not_be_written_is_told_from_a_network_that_fails()
     failure = failure_of("file:///sys/kernel", "put", path="v1/format", data="")
     assert failure.kind == "denied"
     assert "LocalFileSystem" not in str(failure)
+
+
+def test_no_word_of_a_path_says_what_failed(tmp_path: Path) -> None:
+    """A parcel that the system does not open is not one that is too short: that would be sent anew."""
+    (tmp_path / "orange range").mkdir()
+    (tmp_path / "orange range/v1").touch()
+    failure = failure_of(f"file://{tmp_path}/orange range", "get", paths=["v1/a"], most=9, connections=1)
+    assert (failure.kind, "Not a directory" in str(failure)) == ("unreachable", True)
 
 
 def test_the_message_says_why_a_remote_cannot_be_reached(certificate: str) -> None:

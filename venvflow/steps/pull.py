@@ -181,7 +181,8 @@ def _pulled_once(job: Job, store: Store, record: KeyRecord, remote: Remote) -> O
             what=f"the pull of {record.key.digest[:12]}",
             on_wait=job.say,
         ):
-            if (there := store.find(record.key.digest, job.position)) is not None:
+            there = store.find(record.key.digest, job.position)
+            if there is not None and all(map(store.has_tree, there.trees)):
                 return Outcome("pulled", f"{there.id[:12]}, which another run has fetched")
             return _pulled(job, store, record, remote, start)
     except LockTimeout as error:

@@ -262,6 +262,7 @@ def _explained() -> Iterator[None]:
             raise RemoteFailure("unusable", "the server sends whole files only, and no parts") from error
         if isinstance(error, (ValueError, TypeError)) or name == "UnknownConfigurationKeyError":
             raise RemoteFailure("unusable", text) from error
-        if "range" in text.lower() or text.startswith("416"):  # of an object that is shorter than that
+        # Of an object that is shorter than that; what the system says names a path.
+        if text.startswith("416") or ("range" in text.lower() and "(os error" not in text):
             raise RemoteFailure("unusable", "it is shorter than it should be") from error
         raise RemoteFailure("unreachable", text) from error

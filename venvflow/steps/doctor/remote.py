@@ -157,9 +157,12 @@ def _reads(answer: Mapping[str, Any], answers: str, *, writes: bool) -> CheckRes
     if found is None:
         remedy = "Check store.remote.url, unless nobody has pushed yet."
         return warn("remote-answers", f"it {answers}, and has nothing of venvflow", remedy)
-    if decoded(found[0]) != FORMAT_TEXT:
-        text = "what it has is of another version of venvflow, or of something else"
-        return fail("remote-answers", text, "Check store.remote.url, or use the version that wrote it.")
+    if not (text := decoded(found[0])):
+        remedy = "The next push writes it anew."
+        return warn("remote-answers", f"it {answers}; {FORMAT} is empty, as after a power cut", remedy)
+    if text != FORMAT_TEXT:
+        what = "what it has is of another version of venvflow, or of something else"
+        return fail("remote-answers", what, "Check store.remote.url, or use the version that wrote it.")
     return ok("remote-answers", f"it can be read, and {answers}")
 
 
