@@ -124,6 +124,21 @@ def test_scripts_activation_and_imports_work_at_the_place(
     )
 
 
+def test_it_begins_anew_with_the_options_that_python_had(packed: Callable[..., Path], tmp_path: Path) -> None:
+    """Whoever keeps the environment's modules from being imported means the whole run."""
+    root = packed(tmp_path / "venv")
+    (tmp_path / "shlex.py").write_text("print('imported')")
+    answer = subprocess.run(
+        [sys.executable, "-I", "-X", "utf8=0", root / "postinstall.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"LC_ALL": "POSIX", "PYTHONPATH": str(tmp_path)},
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "imported" not in answer.stdout
+
+
 @pytest.mark.slow
 def test_it_can_be_run_again_after_another_move(packed: Callable[..., Path], tmp_path: Path) -> None:
     """Moved twice, the venv is the same as one that was unpacked there in the first place."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
+import sys
 from typing import Any
 
 import pytest
@@ -30,6 +32,21 @@ def test_what_is_written_shows_escapes_and_no_credentials() -> None:
     assert stream.getvalue() == (
         "one \\x1b]0;evil\\x07\\u202e https://***@host/x?sig=***\ntwo password=***\n"
     )
+
+
+@pytest.mark.parametrize("how", ["older locale", "frozen", "begun anew"])
+def test_a_program_begins_anew_once_and_only_as_python(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is frozen into one file does not take Python's options, and would begin for ever."""
+    begun: list[list[str]] = []
+    words = ["-X", "utf8", "-m", "venvflow"] if how == "begun anew" else ["-m", "venvflow"]
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    if how == "frozen":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, *words])
+    monkeypatch.setattr(os, "execv", lambda _path, argv: begun.append(argv))
+    streams.take_names_for_utf_8()
+    expected = [[sys.executable, "-X", "utf8", *words]]
+    assert begun == (expected if how == "older locale" else [])
 
 
 def test_only_our_own_colours_are_colours() -> None:

@@ -1671,5 +1671,6 @@ def main(words: list[str] | None = None) -> int:
 if __name__ == "__main__":
     # Names are UTF-8, whatever the locale says. Others may not know the option, and would begin for ever.
     if sys.getfilesystemencoding() != "utf-8" and sys.implementation.name == "cpython" and sys.executable:
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.argv])  # noqa: S606 - it is us
+        given = getattr(sys, "orig_argv", ["", *sys.argv])[1:]  # with the options of Python, since 3.10
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *given])  # noqa: S606 - it is us
     sys.exit(compile_share(*sys.argv[2:]) if sys.argv[1:2] == [COMPILE] else main())

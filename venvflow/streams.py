@@ -101,6 +101,8 @@ def take_names_for_utf_8(directory: str = "") -> None:
     """
     if sys.getfilesystemencoding() == "utf-8" or sys.implementation.name != "cpython" or not sys.executable:
         return  # others may not know the option, and would begin again and again
+    if hasattr(sys, "frozen") or sys.orig_argv[1:3] == ["-X", "utf8"]:
+        return  # so may what has a Python in it
     with suppress(OSError):
         if directory:
             os.chdir(directory)
