@@ -254,9 +254,6 @@ def _store_of(values: Mapping[str, Any], paths: PathReader) -> StoreConfig:
     return replace(store, trusted=is_trusted_store(store.path, paths.environ))
 
 
-_REMOTE_MODES = ("off", "read", "auto", "write")
-
-
 def _remote_of(values: Mapping[str, Any] | None, environ: Mapping[str, str]) -> RemoteConfig | None:
     """Return the remote of a store: that of the config; ``VENVFLOW_REMOTE`` may name another URL, or ``off``.
 
@@ -266,8 +263,10 @@ def _remote_of(values: Mapping[str, Any] | None, environ: Mapping[str, str]) -> 
     override, mode = environ.get("VENVFLOW_REMOTE", ""), environ.get("VENVFLOW_REMOTE_MODE", "")
     if values is None or "url" not in values or override == "off":
         return None
-    if mode and mode not in _REMOTE_MODES:
-        what = f"{clipped(mode)} is not a mode ({', '.join(_REMOTE_MODES)})"
+    from venvflow.pure.ci import MODES  # noqa: PLC0415 - most projects have no remote
+
+    if mode and mode not in MODES:
+        what = f"{clipped(mode)} is not a mode ({', '.join(MODES)})"
         raise UsageError(what, where="VENVFLOW_REMOTE_MODE", hint="Name one of them, or none.")
     values = {**values, "keep": RemoteKeep(**values.get("keep", {}))}
     if not override:

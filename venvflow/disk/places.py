@@ -5,7 +5,7 @@ rename, so that at every moment the old venv or the new one is there, whole. Sta
 called ``.vf-<id>`` and hold ``new/<name>``, ``old/<name>`` (a venv that may have to go back) and
 ``gone/<name>`` (one that need not); what a kill leaves in them is settled by the next run, under the
 venv's lock (:meth:`Place.settle`). A large venv that was replaced is deleted by a process that nobody waits
-for, in a directory ``.vf-<id>.gone``, or ``.gone.2`` while there is that.
+for, in a directory ``.vf-<id>.gone``, or ``.gone.2`` or ``.gone.3`` while there is that.
 
 Where a venv's directory cannot be renamed (it is a mount point, or lies in a lower layer of an overlay), the
 new venv takes its place file by file. That is noted before it begins, and the next run completes it.

@@ -25,7 +25,9 @@ KEY, KEY_FILE = "VENVFLOW_SIGNING_KEY", "VENVFLOW_SIGNING_KEY_FILE"
 TRUSTED_REF = "VENVFLOW_TRUSTED_REF"
 """The variable that names the branch whose jobs may write, where a service tells of no protection."""
 
-_ORDER: tuple[Mode, ...] = ("off", "read", "auto", "write")
+MODES: tuple[Mode, ...] = ("off", "read", "auto", "write")
+"""All of them, those first by which a run may do less."""
+
 _Reason = Callable[[Mapping[str, str]], str]
 
 
@@ -213,7 +215,7 @@ def access(mode: Mode, environ: Mapping[str, str], *, has_key: bool) -> Access:
     somebody's own machine, only ``write`` does.
     """
     asked = environ.get("VENVFLOW_REMOTE_MODE", "")
-    if asked in _ORDER and _ORDER.index(asked) < _ORDER.index(mode):
+    if asked in MODES and MODES.index(asked) < MODES.index(mode):
         mode, by = asked, "VENVFLOW_REMOTE_MODE"
     else:
         by = "store.remote.mode"
