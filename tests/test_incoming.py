@@ -161,22 +161,32 @@ def test_what_follows_of_a_parcel_is_asked_for_before_later_ones() -> None:
 
 
 class Dropping:
-    """A client whose server drops, once it is told to, all connections that are open, as idle ones."""
+    """A client whose server drops, once it is told to, all connections that are open, as idle ones.
 
-    def __init__(self) -> None:
+    So it does with one on which nothing is left to come but the word that this was all.
+    """
+
+    def __init__(self, size: int = 3000) -> None:
         self.asked: list[int] = []
         self.dropped = 0
+        self._size = size
 
     def get(self, path: str, start: int, end: int) -> tuple[Stored, Iterator[memoryview]]:
         """Answer as a client does."""
+        if start == end:
+            raise RemoteFailure("unusable", "the range is empty")
         self.asked.append(start)
-        return Stored(path, 3000, 0.0), self._chunks(start, min(end, 3000), len(self.asked))
+        return Stored(path, self._size, 0.0), self._chunks(start, min(end, self._size), len(self.asked))
 
     def _chunks(self, start: int, end: int, number: int) -> Iterator[memoryview]:
         for at in range(start, end, _CHUNK):
-            if number <= self.dropped:
-                raise RemoteFailure("unreachable", "connection closed before message completed")
+            self._refuse(number)
             yield memoryview(content("0000", at, min(_CHUNK, end - at)))
+        self._refuse(number)
+
+    def _refuse(self, number: int) -> None:
+        if number <= self.dropped:
+            raise RemoteFailure("unreachable", "connection closed before message completed")
 
 
 def test_who_had_to_wait_for_room_asks_again_for_what_the_server_has_dropped() -> None:
@@ -187,6 +197,18 @@ def test_who_had_to_wait_for_room_asks_again_for_what_the_server_has_dropped() -
         client.dropped = 3
         assert all_of(coming) == [content("0000", 0, 3000)]
     assert len(client.asked) > 3
+
+
+def test_who_has_all_bytes_waits_for_nothing_more() -> None:
+    """Neither for room, nor for a server that may be gone when there is some."""
+    client = Dropping(_ROOM)
+    with closing(Incoming(client.get, [("0000", 1)], 2)) as coming:
+        parcel = coming.take()
+        assert parcel is not None
+        wait_until(lambda: sum(len(chunk) for part in [*parcel.parts] for chunk in part.chunks) == _ROOM)
+        client.dropped = 2
+        assert b"".join(coming.chunks(parcel)) == content("0000", 0, _ROOM)
+    assert sorted(client.asked) == [0, _RANGE]
 
 
 def test_a_connection_that_was_dropped_while_it_was_read_is_a_failure() -> None:

@@ -228,16 +228,20 @@ class Incoming:
         stored, chunks = self._get(parcel_path(parcel.digest), part.at, part.end)
         if not parcel.size:
             self._divide(parcel, stored.size)
-        while self._is_wanted(part):
+        while part.at < part.end:
+            if not self._is_wanted(part):
+                return
             chunk = None
             try:
                 chunk = next(chunks, None)
             finally:
                 self._hold(part, chunk)
             if chunk is None:
-                self._end(part)
-                return
+                raise RemoteFailure("unreachable", "the answer was cut short")
             self._counted(len(chunk))
+        with self._mutex:
+            part.is_whole = True
+            self._came.notify_all()
 
     def _divide(self, parcel: IncomingParcel, size: int) -> None:
         """Take note of how large a parcel is, and let what follows its first part be asked for."""
@@ -280,10 +284,3 @@ class Incoming:
             part.chunks.append(chunk)
             if part is self._awaited:
                 self._came.notify_all()
-
-    def _end(self, part: _Range) -> None:
-        if part.at < part.end:
-            raise RemoteFailure("unreachable", "the answer was cut short")
-        with self._mutex:
-            part.is_whole = True
-            self._came.notify_all()
