@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hostile_server import serving
@@ -79,6 +80,15 @@ def test_nothing_is_begun_after_a_failure() -> None:
         at_once(act, range(100), 2)
     assert begun[1:] == ended
     assert len(begun) <= 2
+
+
+def test_what_a_directory_has_comes_in_few_pieces(tmp_path: Path) -> None:
+    """Each is work for several threads: in pieces of 8 KiB, to read it costs more than twice as much."""
+    (tmp_path / "parcel").write_bytes(bytes(1 << 20))
+    _, chunks = Client(f"file://{tmp_path}", {}).get("parcel", 0, 1 << 20)
+    sizes = [len(chunk) for chunk in chunks]
+    assert sum(sizes) == 1 << 20
+    assert len(sizes) <= 16
 
 
 def test_what_a_slow_line_brings_is_told_as_it_comes() -> None:

@@ -40,6 +40,9 @@ _RETRIES: Any = {
 _MULTIPART = 16 << 20
 """Bytes from which on an object is sent in several requests, each of that size."""
 
+_LEAST = 1 << 16
+"""Bytes of a file in a directory that are given at once: each piece is work for several threads."""
+
 CHUNK = 1 << 18
 """Bytes of an object that come at once, about: as many as the network has, and on a slow line few."""
 
@@ -111,7 +114,9 @@ class Client:
 
         with _explained():
             answer = obstore.get(self._store(), path, options={"range": (start, end)})
-            return _stored(answer.meta), _streamed(answer, end - start)
+            # Whoever waits for more of what a network brings is taken for silent.
+            least = _LEAST if self._directory else 1
+            return _stored(answer.meta), _streamed(answer.stream(min_chunk_size=least), end - start)
 
     def whole(self, path: str, most: int, counted: Callable[[int], object]) -> tuple[Stored, bytes]:
         """Return a small object, of one with more than *most* bytes one byte more; raises RemoteFailure.
@@ -208,10 +213,10 @@ def _stored(meta: Mapping[str, Any]) -> Stored:
     return Stored(str(meta["path"]), int(meta["size"]), modified.timestamp())
 
 
-def _streamed(answer: Any, most: int) -> Iterator[memoryview]:
-    """Yield the body of an answer; raises RemoteFailure if it fails, or is longer than what was asked for."""
+def _streamed(body: Any, most: int) -> Iterator[memoryview]:
+    """Yield the *body* of an answer; raises RemoteFailure if it fails, or is longer than was asked for."""
     with _explained():
-        for chunk in answer.stream(min_chunk_size=1):  # whoever waits for more is taken for silent
+        for chunk in body:
             view = memoryview(chunk)
             most -= len(view)
             if most < 0:
