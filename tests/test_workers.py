@@ -262,6 +262,17 @@ def test_what_a_worker_says_reaches_the_run(world: World) -> None:
         workers.close()
 
 
+def test_who_waits_for_a_worker_is_told_the_command_of_its_run(
+    world: World, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's own command line says nothing to anybody."""
+    for verb in ("hash-lockfiles", "restore", "build-venv"):
+        workers.do(verb, "api")
+    (claim,) = (world.store / "locks").glob("key-*")
+    monkeypatch.setattr(locks, "kin", set())  # as another run sees it
+    assert str(locks.holder(str(claim))).endswith("(test)")
+
+
 def test_a_step_that_waits_for_a_build_lets_the_idle_publish_it(world: World) -> None:
     """What would publish it may wait for the very thread that waits."""
     world.lock("web", world.wheel("alpha"))

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -105,6 +106,7 @@ def host(verbs: tuple[str, ...]) -> None:
     """Fork a worker for each socket that comes in on standard input; end after all of them when that ends."""
     control = socket.socket(fileno=0)
     orders = _reading(control.fileno()).recv()
+    sys.argv = [*orders.command]  # who waits for a lock of a worker is told what was run
     for verb in verbs:
         step_of(verb)
     gc.freeze()  # what is here now is in all workers, and nobody need look at it again
