@@ -618,6 +618,19 @@ def test_a_push_mends_what_the_pull_before_it_refused(fleet: Fleet) -> None:
     assert fleet.run("restore", "api").code == 0
 
 
+@pytest.mark.parametrize("lost", ["v1", "v1/records"])
+def test_what_the_remote_has_lost_is_sent_anew_by_who_sent_it(fleet: Fleet, lost: str) -> None:
+    """The run was told so, and has built it: that it was sent today is no reason to leave it."""
+    assert fleet.run("build").code == 0
+    assert fleet.record().exists()
+    shutil.rmtree(fleet.bucket / lost)
+    fleet.elsewhere()
+    shutil.rmtree(fleet.project.root / "api/.venv")
+    assert fleet.run("build").code == 0
+    fleet.elsewhere("third")
+    assert fleet.run("pull", "--json").record["did"] == "pulled"
+
+
 def test_a_missing_parcel_is_a_miss_that_says_so(fleet: Fleet) -> None:
     """It needs no warning: a push that was cut short, or a trim, may leave that; the next push mends it."""
     fleet.pushed()

@@ -25,6 +25,7 @@ from venvflow.steps.job import Job
 from venvflow.steps.noting import noted
 from venvflow.steps.state_files import (
     KeyRecord,
+    forget_push,
     need_key,
     read_key_of,
     read_pull,
@@ -195,12 +196,12 @@ def _pulled(job: Job, store: Store, record: KeyRecord, remote: Remote, start: fl
     job.meter.count(f"asking {shown(remote.config.url)}")
     found = remote.find(record.key.digest, job.position, partial(_looked_for_soon, job, store))
     if found.record is None:
-        return _missed(remote, found, time.monotonic() - start)
+        return _missed(job, remote, record, found, time.monotonic() - start)
     with remote.turn:  # what another thread of this run fetches until then is not missing
         missing = missing_trees(store, found.record)
         fetched = fetch(remote, store, found.record, missing, partial(job.meter))
     if fetched.reason:
-        return _missed(remote, fetched, time.monotonic() - start)
+        return _missed(job, remote, record, fetched, time.monotonic() - start)
     url, who = shown(remote.config.url), _vouched(found.record)
     snapshot = replace(found.record.snapshot, host=f"{url}, {who}")
     store.publish(snapshot, job.now())
@@ -225,7 +226,8 @@ def _looked_for_soon(job: Job, store: Store) -> Iterator[tuple[str, str]]:
                 yield asked
 
 
-def _missed(remote: Remote, why: Lookup | Fetched, seconds: float) -> Outcome:
+def _missed(job: Job, remote: Remote, record: KeyRecord, why: Lookup | Fetched, seconds: float) -> Outcome:
+    forget_push(job, record.key.digest)
     warnings = (f"{shown(remote.config.url)}: {why.doubt}",) if why.doubt else ()
     figures: dict[str, int | float | str] = {}
     if isinstance(why, Fetched) and why.refused:

@@ -19,6 +19,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -433,6 +434,13 @@ def was_in_remote(job: Job) -> str:
     """Return the id of the snapshot that is noted to be in the remote, however long ago; empty: none is."""
     note, remote = _read(job.file("push.json"), decode_push), job.config.store.remote
     return note.snapshot if note is not None and remote is not None and note.remote == remote.url else ""
+
+
+def forget_push(job: Job, key: str) -> None:
+    """Forget that the snapshot for *key* is in the remote, which has just answered that it is not."""
+    if was_in_remote(job) in (snapshot_id(key, None), snapshot_id(key, job.position)):
+        with suppress(OSError):  # then it is sent when the note is a day old
+            os.unlink(job.file("push.json"))
 
 
 def is_pushed(job: Job, receipt: Receipt | None) -> bool:
