@@ -1094,12 +1094,23 @@ def test_a_run_with_nothing_to_do_asks_nobody(fleet: Fleet) -> None:
     assert done.stdout.splitlines()[-1:] == ["0 []"], done.stdout + done.stderr
 
 
+def test_a_push_without_a_key_or_a_remote_says_what_to_set(fleet: Fleet) -> None:
+    """Also where the mode lets it write: then nothing but the key is missing."""
+    fleet.monkeypatch.delenv("VENVFLOW_SIGNING_KEY")
+    assert "VENVFLOW_SIGNING_KEY_FILE" in fleet.run("push", "api").err
+    fleet.monkeypatch.setenv("VENVFLOW_REMOTE", "off")
+    answer = fleet.run("push", "api")
+    assert "there is no remote. Nothing was sent. Set store.remote" in answer.err
+
+
 def test_without_the_libraries_a_message_says_what_to_install(fleet: Fleet) -> None:
     """The config is for others, too: who only reads goes on without; a run that was given a key does not."""
     fleet.monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     answer = fleet.run("push", "api")
     assert answer.code == 3
     assert 'Install "venvflow[remote]"' in answer.err
+    answer = fleet.run("keygen", "main-2027")
+    assert 'No key was made. Install "venvflow[remote]".' in answer.err  # no remote is in the way
     fleet.monkeypatch.delenv("VENVFLOW_SIGNING_KEY")
     fleet.elsewhere()
     answer = fleet.run("restore", "api")

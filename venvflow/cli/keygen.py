@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise UsageError(
             f"{shown(args.name)!r} cannot be the name of a key", hint="Letters, digits and ._+- make one."
         )
-    refuse_without_libraries()
+    refuse_without_libraries("No key was made.", otherwise="")
     secret = encode_secret(os.urandom(LENGTH))
     public = public_of(secret_key(secret))
     path = _write(args.output, secret) if args.output else ""

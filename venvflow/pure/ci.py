@@ -224,7 +224,7 @@ def access(mode: Mode, environ: Mapping[str, str], *, has_key: bool) -> Access:
     if mode == "read":
         return Access(read=True, write=False, reason=f"{by} is read")
     if not has_key:
-        return Access(read=True, write=False, reason="there is no signing key")
+        return Access(read=True, write=False, reason=f"there is no signing key, in {KEY} or {KEY_FILE}")
     # A job of a stranger stays one, whatever the config of his branch says of the mode.
     why_not = _why_not(environ, mode)
     return Access(read=True, write=not why_not, reason=why_not)

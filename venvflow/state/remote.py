@@ -408,8 +408,10 @@ def has_format(channel: Channel) -> bool:
     return bool(text)  # a power cut may leave it empty
 
 
-def refuse_without_libraries() -> None:
-    """Raise EnvironmentFailure if what talks to remotes is not installed."""
+def refuse_without_libraries(
+    state: str = "Nothing was fetched or sent.", otherwise: str = ", or set VENVFLOW_REMOTE=off"
+) -> None:
+    """Raise EnvironmentFailure if what talks to remotes is not installed; *otherwise* ends the hint."""
     from importlib.util import find_spec  # noqa: PLC0415 - for projects with a remote only
 
     lacking = [name for name in ("obstore", "cryptography") if find_spec(name) is None]
@@ -417,8 +419,8 @@ def refuse_without_libraries() -> None:
         raise EnvironmentFailure(
             f"a remote needs what is not installed: {' and '.join(lacking)}",
             where="store.remote",
-            state="Nothing was fetched or sent.",
-            hint='Install "venvflow[remote]", or set VENVFLOW_REMOTE=off.',
+            state=state,
+            hint=f'Install "venvflow[remote]"{otherwise}.',
         )
 
 

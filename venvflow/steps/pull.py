@@ -67,7 +67,7 @@ def in_remote(jobs: Iterable[Job]) -> dict[str, bool | None]:
     if not jobs:
         return {}
     if (remote := remote_of(jobs[0])) is None:
-        raise _no_remote(jobs[0])
+        raise no_remote(jobs[0])
     asked = [(keys[job.spec.name], job.position) for job in jobs if job.spec.name in keys]
     try:
         there = remote.there(asked)
@@ -81,11 +81,12 @@ def in_remote(jobs: Iterable[Job]) -> dict[str, bool | None]:
     return {job.spec.name: there.get(keys.get(job.spec.name, "")) for job in jobs}
 
 
-def _no_remote(job: Job) -> EnvironmentFailure:
+def no_remote(job: Job, state: str = "Nothing was changed.") -> EnvironmentFailure:
+    """Return the error for a job that needs a remote where there is none; *state* is what of it was done."""
     return EnvironmentFailure(
         "there is no remote",
         where=job.spec.name,
-        state="Nothing was changed.",
+        state=state,
         hint="Set store.remote, and see VENVFLOW_REMOTE and VENVFLOW_REMOTE_MODE.",
     )
 
@@ -120,7 +121,7 @@ def ask(job: Job, store: StoreReader | None, key: str) -> RemoteView:
     """Ask the remote what it has for *key*, and bring nothing; raises EnvironmentFailure if there is none."""
     before, remote = asked_before(job, key), remote_of(job)
     if before is None or remote is None:
-        raise _no_remote(job)
+        raise no_remote(job)
     asked = RemoteView(before.url, before.may, at=job.now(), is_now=True)
     try:
         found = remote.find(key, job.position)
@@ -154,7 +155,7 @@ def pull(job: Job) -> Outcome:
             raise why
         outcome = pull_locked(job, store, record)
     if outcome is None:
-        raise _no_remote(job)
+        raise no_remote(job)
     return outcome
 
 

@@ -16,7 +16,7 @@ from venvflow.state.remote_push import Push
 from venvflow.steps.facts import why_not_written
 from venvflow.steps.job import Job
 from venvflow.steps.noting import noted
-from venvflow.steps.pull import remote_of, told_down
+from venvflow.steps.pull import no_remote, remote_of, told_down
 from venvflow.steps.state_files import need_key, read_pull, was_in_remote, write_pull, write_push
 
 _T = TypeVar("_T")
@@ -110,11 +110,11 @@ def _tried(job: Job, act: Callable[[], _T]) -> _T:
 def _writable(job: Job) -> Remote:
     """Return the job's remote; raises EnvironmentFailure if this run may not write to it."""
     remote = remote_of(job)
-    may = remote.access if remote is not None else None
-    if remote is None or may is None or not may.write:
-        reason = may.reason if may is not None else "the config has none, or it is off"
+    if remote is None:
+        raise no_remote(job, "Nothing was sent.")
+    if not remote.access.write:
         raise EnvironmentFailure(
-            f"this run may not write to the remote: {reason}",
+            f"this run may not write to the remote: {remote.access.reason}",
             where=job.spec.name,
             state="Nothing was sent.",
             hint="See store.remote.mode in the reference of the config.",
