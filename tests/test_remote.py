@@ -36,6 +36,7 @@ from venvflow.state.reader import StoreReader
 from venvflow.state.remote import FORMAT, FORMAT_TEXT, Remote, RemoteDown
 from venvflow.state.store import Store
 from venvflow.steps import pull as pulls
+from venvflow.steps import state_files
 from venvflow.steps.doctor import remote as doctor_remote
 
 SECRET = encode_secret(os.urandom(32))
@@ -629,6 +630,20 @@ def test_what_the_remote_has_lost_is_sent_anew_by_who_sent_it(fleet: Fleet, lost
     assert fleet.run("build").code == 0
     fleet.elsewhere("third")
     assert fleet.run("pull", "--json").record["did"] == "pulled"
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_only_what_was_sent_anew_is_said_to_be(fleet: Fleet, needed: bool) -> None:
+    """A build that is not like the one before may need no such tree: what was refused stays so."""
+    fleet.pushed()
+    job = load(str(fleet.project.root), os.environ).job("api")
+    record = state_files.need_key(job)
+    refused = fleet.parcels()[0].name if needed else "0" * 64
+    state_files.write_pull(job, record.key.digest, "it was refused", refused)
+    assert fleet.run("push", "api").code == 0
+    noted = state_files.read_pull(job, record.key.digest)
+    assert noted is not None
+    assert (noted.answer.endswith("was sent anew"), noted.refused) == (needed, "" if needed else refused)
 
 
 def test_a_missing_parcel_is_a_miss_that_says_so(fleet: Fleet) -> None:

@@ -66,7 +66,7 @@ def _pushed(job: Job, push: Push) -> Outcome:
             return Outcome("kept", f"{name} was in {url}; now {text}")
         return Outcome("not pushed", f"{text}; the next run goes on")
     write_push(job, push.snapshot.id, pushed.written)
-    if push.refused:
+    if push.refused in push.snapshot.trees:
         write_pull(job, push.snapshot.key.digest, f"tree {push.refused[:12]} was refused, and was sent anew")
     if not pushed.record:
         return Outcome("kept", f"{name} is in {url}")
