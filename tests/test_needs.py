@@ -86,8 +86,10 @@ def test_compiled_modules_beside_the_project_are_not_its_own(project: Path) -> N
     """A line may name what the project lies in, or the root of all: nobody looks through a whole disk."""
     (project.parent / "others").mkdir()
     (project.parent / "others/a.abi3.so").touch()
-    put(project, "a.pth", f"{project.parent}\n{project.parent}/others/..\n/\n")
-    assert needs_of(project) == (str(project.parent),)
+    (project.parent / "others/link").symlink_to(project.parent)
+    lines = "{0}\n{0}/others/..\n{0}/others/link\n/{0}\n/\n//\n"
+    put(project, "a.pth", lines.format(project.parent))
+    assert needs_of(project) == (str(project.parent), f"{project.parent}/others/link")
 
 
 def test_the_first_that_is_not_here_is_named(project: Path) -> None:

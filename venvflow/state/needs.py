@@ -34,13 +34,20 @@ def remember(venv: str, root: str, cache_tag: str) -> tuple[str, ...]:
         for path in glob.iglob(f"{glob.escape(venv)}/lib/*/site-packages/{pattern}"):
             with suppress(OSError, ValueError):
                 found.update(_named_in(path, read_small(path)))
-    there = {os.path.normpath(path) for path in found if os.path.exists(path)}
-    # What the project lies in is no source of it: compiled modules there are anybody's.
-    sources = {path for path in there if path == root or os.path.commonpath((path, root)) != path}
+    # normpath leaves two slashes at the beginning, which mean something else to other systems.
+    there = {os.path.normpath(f"/{path.lstrip('/')}") for path in found if os.path.exists(path)}
+    # What the project lies in is no source of it, by whatever name: compiled modules there are anybody's.
+    project = os.path.realpath(root)
+    real = {path: os.path.realpath(path) for path in there}
+    sources = {path for path in there if real[path] == project or not _is_below(project, real[path])}
     there.update(_extension_modules(filter(os.path.isdir, sources), cache_tag))
     return tuple(
         sorted(path for path in there if path not in ("/", root) and not f"{path}/".startswith(f"{venv}/"))
     )
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return os.path.commonpath((path, directory)) == directory
 
 
 def portable(needs: Iterable[str], root: str) -> tuple[str, ...]:
