@@ -63,7 +63,7 @@ class Scripted(Channel):
 @pytest.fixture
 def two() -> Iterator[list[Scripted]]:
     """Give two ways to a remote, each with a process of its own as soon as it is asked."""
-    channels = [Scripted("file:///nowhere", {}, {}, silence=0.6, limit=20) for _ in range(2)]
+    channels = [Scripted("file:///nowhere", {}, {}, silence=20, limit=20) for _ in range(2)]
     yield channels
     for channel in channels:
         channel.close()
@@ -107,7 +107,10 @@ def test_who_only_found_nothing_can_be_asked_again(two: list[Scripted]) -> None:
 
 def test_they_are_silent_when_all_of_them_are(two: list[Scripted]) -> None:
     """One that waits for its bytes is not silent for as long as the other gets some."""
-    slow = {"do": "answer", "number": 0, "words": ["a"], "pause": 1.0}
+    for each in two:
+        each.ask("answer", number=0)  # to start takes as long as it takes
+        each.silence = 0.8
+    slow = {"do": "answer", "number": 0, "words": ["a"], "pause": 1.2}
     busy = {"do": "answer", "number": 1, "words": [*"abcdefghij"], "pause": 0.15}
     assert len(ask_each([(two[0], slow), (two[1], busy)])) == 2
     begun = time.monotonic()
