@@ -196,9 +196,9 @@ class Remote:
 
     def channel(self) -> Channel:
         """Return the way to the remote, made when it is first asked; raises EnvironmentFailure."""
-        return self._first(1)[0]
+        return self._ways(1)[0]
 
-    def _first(self, count: int) -> list[Channel]:
+    def _ways(self, count: int) -> list[Channel]:
         """Return so many ways to the remote, of which each has a process of its own."""
         while len(self._channels) < count:
             refuse_without_libraries()
@@ -224,19 +224,13 @@ class Remote:
 
         *heard* is told what comes of each. Raises ChannelFailure and EnvironmentFailure.
         """
-        connections = self.config.connections
-        shares = shared_out(trees, min(_READERS, cores(), connections))
-        asked = [
-            {
-                "do": do,
-                "trees": share,
-                "prefix": f"r{number}-",
-                "connections": connections // len(shares),
-                **request,
-            }
-            for number, share in enumerate(shares)
+        shares = shared_out(trees, min(_READERS, cores(), self.config.connections))
+        each = self.config.connections // len(shares)
+        requests = [
+            (way, {"do": do, "trees": share, "prefix": f"r{number}-", "connections": each, **request})
+            for number, (way, share) in enumerate(zip(self._ways(len(shares)), shares, strict=True))
         ]
-        ask_each([*zip(self._first(len(shares)), asked, strict=True)], heard=heard)
+        ask_each(requests, heard=heard)
 
     @contextmanager
     def asking(self) -> Iterator[Channel]:
