@@ -213,6 +213,22 @@ def test_a_damaged_database_keeps_its_log(path: str) -> None:
     assert {"index.db.damaged-1", "index.db.damaged-1-wal"} <= {*os.listdir(os.path.dirname(path))}
 
 
+def test_damage_that_is_met_late_is_told_with_where_it_is_now(path: str) -> None:
+    """Nothing but running again is left to do: neither owner nor mode has to do with it."""
+    with closing(Index(path)) as index:
+        fill(index, {"a": b"a"})
+        ((page,),) = index.rows("SELECT rootpage FROM sqlite_master WHERE name = 'objects'")
+        ((size,),) = index.rows("PRAGMA page_size")
+        index.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(path, "r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    with closing(Index(path)) as index, pytest.raises(EnvironmentFailure) as raised:
+        index.rows("SELECT * FROM objects")
+    text = f"It is kept as {path}.damaged-1. Run again: a new one is made from what the store has."
+    assert str(raised.value).endswith(text)
+
+
 def test_only_the_damaged_database_is_moved_aside(path: str) -> None:
     """Who met the damage late does not move the new one that another has made meanwhile."""
     with closing(Index(path)) as late:

@@ -208,10 +208,11 @@ class Index(IndexReader):
                 self._move_aside()
         raise _unusable(self.path, None)
 
-    def _move_aside(self) -> None:
-        """Keep a damaged database under another name: it may hold history that somebody wants."""
+    def _move_aside(self) -> str:
+        """Keep a damaged database under another name, which is returned: somebody may want its history."""
         with suppress(OSError):  # it is out of reach: the next query raises an error
-            set_aside(self.path, self._identity)
+            return set_aside(self.path, self._identity)
+        return ""
 
     @contextmanager
     def writing(self, *, patience: float | None = None) -> Iterator[sqlite3.Connection]:
@@ -251,9 +252,8 @@ class Index(IndexReader):
         except sqlite3.Error as error:
             if is_locked(error):
                 raise _locked(self.path, patience) from error
-            if is_damage(error, self.path):
-                self._move_aside()
-            raise _unusable(self.path, error) from error
+            aside = self._move_aside() if is_damage(error, self.path) else ""
+            raise _unusable(self.path, error, aside) from error
 
     # ----------------------------------------------------------------------- objects and trees
 
@@ -614,10 +614,14 @@ def _locked(path: str, patience: float | None = None) -> LockTimeout:
     )
 
 
-def _unusable(path: str, error: sqlite3.Error | None) -> EnvironmentFailure:
+def _unusable(path: str, error: sqlite3.Error | None, aside: str = "") -> EnvironmentFailure:
+    """Return the error for an index that cannot be used; a damaged one may be kept *aside*."""
     refused = of_database(error or ValueError("it is damaged and cannot be moved aside"), path)
+    again = f"It is kept as {shown(aside)}. Run again: a new one is made from what the store has."
     usual = "Check owner, mode and file system of the store."
-    return failure(refused, "cannot use the index", at=path, state=_WHOLE, usual=usual)
+    return failure(
+        refused, "cannot use the index", at=path, state=_WHOLE, usual=usual, hint=again if aside else ""
+    )
 
 
 def _apply_schema(db: sqlite3.Connection) -> None:
