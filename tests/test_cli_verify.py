@@ -120,6 +120,17 @@ def test_healing_gives_the_others_their_bytes_and_the_editor_its_edit(
     assert (left["kind"], left["venv"], left["others"]) == ("file edited", str(venvs[0]), [])
 
 
+def test_one_healing_is_enough_where_the_index_is_gone(machine: Machine, venvs: list[Path]) -> None:
+    """The new index puts the damaged object aside; whoever has it gets its bytes back all the same."""
+    keep_copy(machine, venvs[2])
+    put(table(machine, venvs[0]), b"edited")
+    for path in machine.store.glob("index.db*"):
+        path.unlink()
+    findings(machine, "--heal")
+    assert [table(machine, venv).read_bytes() for venv in venvs] == [DATA] * 3
+    assert findings(machine) == []
+
+
 def test_an_edit_that_is_private_already_is_known_after_healing(machine: Machine, venvs: list[Path]) -> None:
     """Editors that write a new file leave the others alone; squish takes the edit in as it is."""
     path = table(machine, venvs[0])

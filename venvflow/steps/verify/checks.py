@@ -27,6 +27,7 @@ class ObjectChecks:
         self._inspection = inspection
         self._objects = inspection.objects
         self._healing = healing
+        self._adopted = inspection.adopted  # first: an index that is made for that puts damaged objects aside
         self._quarantine = _quarantined(self._objects.quarantined)
 
     def run(self) -> None:
@@ -46,7 +47,7 @@ class ObjectChecks:
             self._check_content(name, size, path)
 
     def _must_read(self, name: Name, size: int) -> bool:
-        adopted = self._inspection.adopted.get(name)
+        adopted = self._adopted.get(name)
         return self._inspection.full or not self._objects.sound(name, size, adopted)
 
     def _aside(self, name: Name) -> InodeId | None:
