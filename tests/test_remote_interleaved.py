@@ -142,7 +142,7 @@ SCRIPT = Script()
 class _FakeClient:
     """What the worker sees of the bucket."""
 
-    def whole(self, path: str, _most: int) -> tuple[Stored, bytes]:
+    def whole(self, path: str, _most: int, _counted: object) -> tuple[Stored, bytes]:
         found = SCRIPT.ask("get", path)
         if found is None:
             raise RemoteFailure("absent", "it is not there")
