@@ -17,9 +17,6 @@ import json, os, sys, time
 say = lambda **answer: os.write(1, json.dumps(answer).encode() + b"\\n")
 for line in sys.stdin:
     request = json.loads(line)
-    if request["do"] == "open":
-        say(done={})
-        continue
     for word in request.get("words", ()):
         say(word=word)
         time.sleep(request.get("pause", 0))

@@ -76,7 +76,6 @@ class Channel:
         self.silence, self.limit = silence, limit
         self._child: subprocess.Popen[bytes] | None = None
         self._rest = bytearray()  # of a line that has not come whole
-        self._due = 0  # answers
         self.mutex = threading.RLock()
 
     def ask(
@@ -97,8 +96,13 @@ class Channel:
         """Send a request to the child, which is started if there is none; raises ChannelFailure."""
         if self._child is None:
             self._start()
-            self._write({"do": "open", "url": self.url, "options": self._options})
-        self._write(request)
+            request = {**request, "open": {"url": self.url, "options": self._options}}
+        assert self._child is not None  # noqa: S101 - it was started
+        assert self._child.stdin is not None  # noqa: S101 - it has a pipe
+        try:
+            _write_all(self._child.stdin.fileno(), json.dumps(request).encode("ascii") + b"\n")
+        except BrokenPipeError as error:
+            raise ChannelFailure("unusable", self._ended()) from error
 
     def hear(self) -> Iterator[dict[str, Any]]:
         """Yield what the child has said by now: words on the way, and ``done`` with the answer to a request.
@@ -115,14 +119,10 @@ class Channel:
         for line in lines:
             answer = json.loads(line)
             if "failed" in answer:
-                self._due -= 1
                 raise ChannelFailure(
                     answer["failed"], answer["text"], answer.get("errno") or 0, answer.get("path", "")
                 )
-            is_final = isinstance(answer.get("done"), dict)
-            self._due -= is_final
-            if not (is_final and self._due):  # that it is open, nobody asked
-                yield answer
+            yield answer
 
     def fileno(self) -> int:
         """Return the descriptor on which the child speaks."""
@@ -143,7 +143,7 @@ class Channel:
                 if pipe is not None:
                     with contextlib.suppress(OSError):
                         pipe.close()
-            self._rest, self._due = bytearray(), 0
+            self._rest = bytearray()
 
     def _start(self) -> None:
         # Not by fork alone: what a library keeps of threads and sockets must not be in two processes.
@@ -156,15 +156,6 @@ class Channel:
             env=_HEAPS | self._environ,
             bufsize=0,
         )
-
-    def _write(self, request: Mapping[str, Any]) -> None:
-        assert self._child is not None  # noqa: S101 - it was started before
-        assert self._child.stdin is not None  # noqa: S101 - it has a pipe
-        try:
-            _write_all(self._child.stdin.fileno(), json.dumps(request).encode("ascii") + b"\n")
-        except BrokenPipeError as error:
-            raise ChannelFailure("unusable", self._ended()) from error
-        self._due += 1
 
     def _ended(self) -> str:
         assert self._child is not None  # noqa: S101 - see _ask

@@ -21,7 +21,7 @@ from venvflow.disk.remote.client import Client, RemoteFailure, Stored
 
 
 class _Worker:
-    """Answers one request after the other; *client* is that of the URL of the first."""
+    """Answers one request after the other; the first one says of what, with ``open``."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
@@ -33,9 +33,9 @@ class _Worker:
             raise RemoteFailure("unusable", "no URL was given")
         return self._client
 
-    def open(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._client = Client(request["url"], request["options"])
-        return {}
+    def open(self, url: str, options: dict[str, str]) -> None:
+        """Let all requests be about what *url* names; see :class:`Client`."""
+        self._client = Client(url, options)
 
     def get(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer with what is at each of *paths*, and when it was written; see :meth:`_each`."""
@@ -128,6 +128,8 @@ def _serve(line: str, worker: _Worker, answers: Answers) -> None:
     ticking.start()
     try:
         request = json.loads(line)
+        if "open" in request:
+            worker.open(**request["open"])
         result = getattr(worker, request["do"])(request)
     except RemoteFailure as error:
         final: dict[str, Any] = {"failed": error.kind, "text": str(error)}
