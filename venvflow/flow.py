@@ -88,7 +88,7 @@ class Flow:
         named = {name for spec in self.config.venvs.values() for name in spec.key_env}
         return without_credentials(self.environ, named), self.environ
 
-    @property
+    @cached_property
     def _run(self) -> Collection[str]:
         """Return the venvs that this run is about."""
         return [name for name in self.config.venvs if name in self.named] if self.named else self.config.venvs
