@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TypeAlias
 
 from bench.world import Unavailable, World
+from venvflow.disk.kernel import cores
 
 Facts: TypeAlias = dict[str, str | int | float]
 
@@ -15,7 +16,7 @@ Facts: TypeAlias = dict[str, str | int | float]
 def facts(world: World) -> Facts:
     """Return cores, versions, file system and load."""
     return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": cores(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "file system": _file_system(world.work_dir),
